@@ -1,0 +1,1 @@
+"""Day windows: schema, sources, datasets and the loader. Knows nothing of aim."""
