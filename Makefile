@@ -1,0 +1,78 @@
+# Sets itself up: the first target that needs Python packages makes .venv and installs them there.
+# Wants make and Python 3.11+; another interpreter is named by `make test PYTHON=python3.12`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+DEMO_CONFIG ?= experiments/lsm2_tiny.py
+DEMO_DIR ?= runs/demo
+
+# Workers of the test run and further arguments of pytest, as in `make test ARGS="-k masking"`.
+WORKERS ?= 2
+ARGS ?=
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --durations=10
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format hooks constraints clean
+
+define check_python
+	@command -v $(PYTHON) > /dev/null \
+	  || { echo "error: no $(PYTHON) here, Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another with PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null \
+	  || { echo "error: $(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 2; }
+endef
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## train LSM-2 on simulated days and score it on people it never saw
+	$(BIN)/python -m aim.main --config=$(DEMO_CONFIG) --workdir=$(DEMO_DIR)
+	$(BIN)/python -m aim.main --config=$(DEMO_CONFIG) --workdir=$(DEMO_DIR) --mode=evaluate
+
+test: $(INSTALLED) ## the fast tests, some minutes
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: $(INSTALLED) ## every test
+	$(PYTEST) $(ARGS)
+
+lint: $(INSTALLED) ## style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+hooks: $(INSTALLED) ## run the linters before every commit
+	$(BIN)/pre-commit install
+
+constraints: ## pin what a fresh installation gives today, for Python 3.11
+	$(check_python)
+	$(PYTHON) -m venv --clear build/constraints
+	build/constraints/bin/python -m pip install --quiet -e ".[dev]"
+	@# The comment on top stays. From 3.12 on there are newer releases of jax and flax, which are supported too.
+	sed '/^[^#]/,$$d' constraints.txt > build/constraints.txt
+	build/constraints/bin/python -m pip freeze --exclude-editable \
+	  | sed -E '/^(jax|jaxlib|flax)==/ s/$$/; python_version < "3.12"/' >> build/constraints.txt
+	mv build/constraints.txt constraints.txt
+	rm -rf build/constraints
+
+clean: ## remove .venv, builds and caches; data/ and runs/ stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV): $(INSTALLED)
+
+$(INSTALLED): setup.py constraints.txt
+	$(check_python)
+	@echo "Installing jax, flax, grain and the tools into $(VENV): once, about 1 GB, one to five minutes ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet -e ".[dev]" -c constraints.txt
+	@touch $@

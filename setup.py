@@ -1,0 +1,64 @@
+"""The one place for the project's metadata and dependencies; constraints.txt pins the versions it was tested with."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+README = pathlib.Path(__file__).parent / "README.md"
+
+INSTALL_REQUIRES = [
+  "absl-py",
+  "array_record>=0.8.1",  # tfds writes it, grain reads it
+  "flax>=0.12.8",
+  "grain>=0.2.18",
+  "importlib_resources",  # tensorflow-datasets imports it but declares it for old Pythons only
+  "jax>=0.10.2",
+  "jaxtyping",
+  "matplotlib",
+  "ml-collections>=1.1.0",
+  "numpy>=2.0",
+  "optax>=0.2.8",
+  "orbax-checkpoint>=0.12.8",
+  "pyarrow",
+  "tensorflow-datasets>=4.9.10",
+  "tqdm",
+]
+
+EXTRAS_REQUIRE = {
+  "tpu": ["jax[tpu]"],
+  "cuda": ["jax[cuda13]"],
+  "beam": ["apache-beam"],
+  "baselines": ["scikit-learn"],
+  "tensorboard": ["tensorboardX"],
+  "wandb": ["wandb"],
+  "bench": ["torch==2.13.0"],  # PyTorch is only ever timed against
+  "dev": [
+    "beartype",
+    "build",
+    "hypothesis",
+    "mypy",
+    "packaging",
+    "pre-commit",
+    "pytest",
+    "pytest-xdist",
+    "ruff",
+    "setuptools>=77",  # tests build the distributions without a network
+  ],
+}
+
+setup(
+  name="lsm2-aim",  # `aim` is another project's name on the package index; the import name is aim all the same
+  version="0.1.0",
+  description="LSM-2 with Adaptive and Inherited Masking: learning from incomplete wearable days, in JAX and Flax",
+  long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+  long_description_content_type="text/markdown",
+  author="The lsm2-aim authors",
+  license_expression="Apache-2.0",
+  license_files=["LICENSE"],
+  python_requires=">=3.11",
+  # experiments/ and launch/ are run from the clone: values and shell scripts, no library.
+  packages=find_packages(include=["aim", "aim.*", "data_pipelines", "data_pipelines.*"]),
+  package_data={"": ["*"]},
+  install_requires=INSTALL_REQUIRES,
+  extras_require=EXTRAS_REQUIRE,
+)

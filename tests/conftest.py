@@ -1,0 +1,42 @@
+"""What every test runs under: eight fake CPU devices, shapes checked at run time, the sample data where they lie."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import hypothesis
+import jax
+import jaxtyping
+import pytest
+from absl import flags
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# With an accelerator the tests still run on the CPU, subprocesses too, unless JAX_PLATFORMS says otherwise.
+jax.config.update("jax_platforms", os.environ.setdefault("JAX_PLATFORMS", "cpu"))
+jax.config.update("jax_num_cpu_devices", 8)
+
+# grain's worker processes read absl flags, which no main() has parsed here.
+flags.FLAGS.mark_as_parsed()
+
+# Checks the annotations of aim, shapes included, at every call. An int may stand for a float, as it may for mypy.
+jaxtyping.install_import_hook("aim", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+hypothesis.settings.register_profile(
+  "local",
+  deadline=None,  # the first example compiles
+  max_examples=25,
+  suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile("ci", hypothesis.settings.get_profile("local"), derandomize=True, database=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+  """Folder of the sample npz files: $LSM2_SHARED_DATA or ../shared/data; the test is skipped where it is absent."""
+  folder = pathlib.Path(os.environ.get("LSM2_SHARED_DATA") or ROOT.parent / "shared" / "data")
+  if not folder.is_dir():
+    pytest.skip(f"no sample data: {folder} is not a folder; LSM2_SHARED_DATA names another")
+  return folder
