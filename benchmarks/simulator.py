@@ -1,0 +1,64 @@
+"""Speed and statistics of the simulator beside the published ones.
+
+taskset -c 0 python -m benchmarks.simulator --participants=200 --days=7
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+from data_pipelines.day import MISSINGNESS_MODES
+from data_pipelines.lsm2_schema import LSM2_REFERENCE
+from data_pipelines.simulator import Simulation
+from data_pipelines.simulator.missingness import gap_lengths
+
+
+def _row(label: str, found: np.ndarray, days: int) -> str:
+  if not len(found):
+    return f"  {label:18s} none"
+  low, median, high = np.percentile(found, (10, 50, 90))
+  return f"  {label:18s} {len(found) / days:6.2f} a day; minutes: median {median:.0f}, 10-90 % {low:.0f}-{high:.0f}"
+
+
+def report(participants: int, days: int, seed: int) -> str:
+  """Simulates the cohort once for time, then reads it for its statistics."""
+  simulation = Simulation(participants, days, seed)
+  begin, begin_cpu = time.perf_counter(), time.process_time()
+  people = [simulation.person(participant) for participant in simulation.participants]
+  seconds, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
+  values = np.concatenate([[day.values for day in person.days] for person in people])
+  cause = np.concatenate([[day.cause for day in person.days] for person in people])
+  shares = 100 * (cause > 0).mean(axis=(1, 2))
+  lines = [
+    f"{len(shares)} days of 1440 x {values.shape[2]} in {seconds:.2f} s: {len(shares) / seconds:.0f} days/s, "
+    f"{len(shares) / cpu:.0f} a second of processor time (what counts where others use the core too)",
+    f"missing share of a day, %: mean {shares.mean():.1f}, median {np.median(shares):.1f}, SD {shares.std():.1f}, "
+    f"range {shares.min():.1f}-{shares.max():.1f}; published 49, 48, 15, 2-80",
+    f"share of cells by mode, %, and gaps (of at least one channel) of {len(shares)} days:",
+  ]
+  for code, mode in enumerate(MISSINGNESS_MODES, start=1):
+    mine = cause == code
+    lines.append(_row(mode, gap_lengths(mine.any(axis=2)), len(cause)) + f"; {100 * mine.mean():.1f} % of cells")
+  lines.append(_row("all channels", gap_lengths((cause > 0).all(axis=2)), len(cause)))
+  lines.append("channel                              mean  reference    off by (SD)         SD  reference    ratio")
+  for c, (name, (mean, sd)) in enumerate(LSM2_REFERENCE.items()):
+    found = values[..., c].astype(np.float64)
+    m, s = np.nanmean(found), np.nanstd(found)
+    lines.append(f"{name:32s} {m:9.4g} {mean:10.4g} {(m - mean) / sd:14.2f} {s:10.4g} {sd:10.4g} {s / sd:8.2f}")
+  return "\n".join(lines)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--participants", type=int, default=200)
+  parser.add_argument("--days", type=int, default=7)
+  parser.add_argument("--seed", type=int, default=0)
+  arguments = parser.parse_args()
+  print(report(arguments.participants, arguments.days, arguments.seed))
+
+
+if __name__ == "__main__":
+  main()
