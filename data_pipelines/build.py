@@ -1,0 +1,274 @@
+"""Builds a dataset of day windows.
+
+python -m data_pipelines.build --source=npz --input=FILE --data_dir=DIR --name=NAME [--split=0.8,0.1,0.1]
+python -m data_pipelines.build --source=npz --input=FILE --data_dir=DIR --name=NAME --folds=4 --fold=0
+python -m data_pipelines.build --source=simulate --participants=N --days=D --seed=S --data_dir=DIR --name=NAME
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from data_pipelines import splits
+from data_pipelines.dataset import VERSION, Dataset, DatasetError, dataset_path, quiet_tfds
+from data_pipelines.day import Source
+from data_pipelines.day_windows import day_windows_dataset_builder as day_windows
+from data_pipelines.day_windows.tables import Tables
+from data_pipelines.npz import NpzSource
+from data_pipelines.schema import SchemaError
+from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
+from data_pipelines.statistics import Statistics
+
+# Not among the global flags: a program that imports `build` has flags of its own.
+FLAGS = flags.FlagValues()
+flags.DEFINE_enum("source", None, ["npz", "simulate"], "Where the days come from.", flag_values=FLAGS)
+flags.DEFINE_string("input", None, "The npz file (--source=npz).", flag_values=FLAGS)
+flags.DEFINE_string("data_dir", None, "Directory of datasets.", flag_values=FLAGS)
+flags.DEFINE_string("name", None, "Name of the dataset.", flag_values=FLAGS)
+flags.DEFINE_integer("participants", 100, "People to simulate.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer("days", 10, "Days of each simulated person.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer("seed", 0, "Seed of the simulation.", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_list("split", None, "Shares of people: pretrain,tune,eval (default 0.8,0.1,0.1).", flag_values=FLAGS)
+flags.DEFINE_string(
+  "split_file", None, "JSON lists of people, such as another dataset's splits.json.", flag_values=FLAGS
+)
+flags.DEFINE_integer("folds", None, "Leave one of this many folds of people out as eval.", flag_values=FLAGS)
+flags.DEFINE_integer("fold", None, "Which fold to leave out, from 0.", flag_values=FLAGS)
+flags.DEFINE_string("split_key", splits.DEFAULT_KEY, "Another key gives another split.", flag_values=FLAGS)
+flags.DEFINE_bool("overwrite", False, "Replace an existing dataset of this name.", flag_values=FLAGS)
+
+
+def build(
+  source: Source | Callable[[], Source],
+  data_dir: str | os.PathLike,
+  name: str,
+  *,
+  split: Split | None = None,
+  request: Mapping[str, Any] | None = None,
+  overwrite: bool = False,
+) -> Dataset:
+  """Builds dataset `name` from the days of a source, or finds it already built; prints what was done.
+
+  The dataset appears complete or not at all, and two processes building the same one wait for each other.
+
+  Args:
+    source: the days, or a function that makes the source, called only if there is work to do.
+    data_dir: directory of datasets.
+    name: name of the dataset.
+    split: how people are split; default 80 % pretrain, 10 % tune, 10 % eval by keyed hash.
+    request: what identifies the days, JSON-able. With the split it decides whether an existing dataset is the one
+      asked for; without it an existing dataset never is.
+    overwrite: replace an existing dataset of another request.
+
+  Raises:
+    SchemaError (SplitError, DatasetError): bad days, an impossible split, or another dataset of this name.
+  """
+  split = split or HashSplit()
+  full_request = {"request": dict(request) if request else None, "split": split.to_dict()}
+  if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    raise DatasetError(f"dataset name is {name!r}, expected letters, digits, '_', '-' and '.', a letter or digit first")
+  started = time.monotonic()
+  with _staging(data_dir, name) as staging:
+    existing = _existing(data_dir, name, full_request, overwrite)
+    if existing:
+      print(f"dataset {name!r} is already built: {existing.path}")
+      return existing
+    made = source() if callable(source) else source
+    _write(made, staging, name, split, full_request)
+    _publish(staging / day_windows.Builder.name / name / VERSION, dataset_path(data_dir, name))
+  dataset = Dataset.open(data_dir, name)
+  print(_closing_line(dataset, time.monotonic() - started))
+  return dataset
+
+
+def _existing(
+  data_dir: str | os.PathLike, name: str, full_request: Mapping[str, Any], overwrite: bool
+) -> Dataset | None:
+  path = dataset_path(data_dir, name)
+  if not (path / "request.json").is_file():
+    return None
+  dataset = Dataset.open(data_dir, name)
+  if full_request["request"] and dataset.request == json.loads(json.dumps(full_request)):
+    return dataset
+  if not overwrite:
+    raise DatasetError(f"{path}: already built from {_difference(dataset.request, full_request)}; use --overwrite")
+  return None
+
+
+def _difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+  """The parts of two requests that differ, in words."""
+  for part in ("request", "split"):
+    ours, theirs = asked[part] or {}, there[part] or {}
+    keys = [key for key in {**theirs, **ours} if ours.get(key) != json.loads(json.dumps(theirs.get(key)))]
+    if keys:
+      return ", ".join(f"{key} {theirs.get(key)!r} (asked: {ours.get(key)!r})" for key in keys)
+  return "an unknown source"
+
+
+@contextlib.contextmanager
+def _staging(data_dir: str | os.PathLike, name: str) -> Iterator[pathlib.Path]:
+  """An empty directory to build in, held under a lock; what an interrupted build left there is removed."""
+  root = pathlib.Path(data_dir).expanduser() / ".building"
+  try:
+    root.mkdir(parents=True, exist_ok=True)
+    lock = (root / f"{name}.lock").open("w")
+  except OSError as error:
+    raise DatasetError(f"{data_dir}: cannot write there: {error.strerror}") from None
+  with lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go when the process ends, however it ends
+    staging = root / name
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+      yield staging
+    finally:
+      shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write(source: Source, staging: pathlib.Path, name: str, split: Split, full_request: Mapping[str, Any]) -> None:
+  people = splits.assign(split, source.participants)
+  notes = list(getattr(source, "notes", ()))
+  notes += [f"split {empty!r} is empty" for empty in splits.SPLITS if not people[empty]]
+  tables = Tables(source.schema)
+  with quiet_tfds():
+    config = day_windows.DayWindowsConfig(name=name, source=source, people=people, tables=tables)
+    builder = day_windows.Builder(data_dir=staging, config=config, file_format="array_record")
+    builder.download_and_prepare()
+  folder = pathlib.Path(builder.data_dir)
+  notes += tables.write(folder)
+  source.schema.save(folder / "schema.json")
+  splits.save(folder / "splits.json", split, people)
+  (folder / "README.md").write_text(_card(name, source, people, full_request, notes, folder))
+  (folder / "request.json").write_text(json.dumps(full_request, indent=2) + "\n")
+  for note in notes:
+    print(f"note: {note}")
+
+
+def _publish(finished: pathlib.Path, path: pathlib.Path) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if path.exists():
+    shutil.rmtree(path)
+  finished.rename(path)
+
+
+def _card(
+  name: str,
+  source: Source,
+  people: Mapping[str, Sequence[str]],
+  full_request: Mapping[str, Any],
+  notes: Sequence[str],
+  folder: pathlib.Path,
+) -> str:
+  """The data card, Markdown."""
+  schema, statistics = source.schema, Statistics.load(folder / "statistics.npz")
+  lines = [f"# {name}", "", f"{source.n_days} days of {len(source.participants)} people, every "]
+  lines[-1] += f"{schema.minutes_per_step} min, {len(schema.channels)} channels."
+  lines += [f"- {split}: {len(people[split])} people" for split in splits.SPLITS]
+  lines += [f"- note: {note}" for note in notes]
+  lines += ["", "Observed steps of the pretrain split:", "", "| channel | unit | sensor | kind | steps | mean | SD |"]
+  lines += ["|---|---|---|---|---|---|---|"]
+  for c, channel in enumerate(schema.channels):
+    numbers = f"{statistics.count[c]} | {statistics.mean[c]:.4g} | {statistics.std[c]:.4g}"
+    lines.append(f"| {channel.name} | {channel.unit} | {channel.sensor} | {channel.kind} | {numbers} |")
+  return "\n".join([*lines, "", "Built from:", "", "```json", json.dumps(full_request, indent=2), "```", ""])
+
+
+def _closing_line(dataset: Dataset, seconds: float) -> str:
+  counts = [f"{split} {len(dataset.people(split))}/{dataset.num_days(split)}" for split in splits.SPLITS]
+  days = sum(dataset.num_days(split) for split in splits.SPLITS)
+  stored = sum(path.stat().st_size for path in dataset.path.glob("*.array_record*"))
+  return (
+    f"built {dataset.name!r}: people/days {', '.join(counts)}; {stored / days:,.0f} bytes a day; "
+    f"{seconds:.1f} s; {dataset.path}"
+  )
+
+
+def npz_request(path: str | os.PathLike) -> dict[str, Any]:
+  """Identifies an npz by its content, wherever it lies."""
+  try:
+    with open(path, "rb") as file:
+      digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+  except OSError as error:
+    raise SchemaError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
+  return {"source": "npz", "input": pathlib.Path(path).name, "blake2b": digest}
+
+
+def simulate_request(participants: int, days: int, seed: int) -> dict[str, Any]:
+  return {"source": "simulate", "participants": participants, "days": days, "seed": seed}
+
+
+def _simulation(participants: int, days: int, seed: int) -> Source:
+  from data_pipelines.simulator import Simulation
+
+  return Simulation(participants=participants, days=days, seed=seed)
+
+
+def _split_from_flags() -> Split:
+  given = [flag for flag in ("split", "folds", "split_file") if FLAGS[flag].present]
+  if len(given) > 1:
+    raise flags.Error(f"--{given[0]} and --{given[1]} exclude each other")
+  if FLAGS["fold"].present and FLAGS.folds is None:
+    raise flags.Error("--fold needs --folds")
+  if FLAGS.folds is not None:
+    if FLAGS.fold is None:
+      raise flags.Error("--folds needs --fold")
+    return FoldSplit(FLAGS.folds, FLAGS.fold, FLAGS.split_key)
+  if FLAGS.split_file is not None:
+    return ListSplit.load(FLAGS.split_file)
+  if FLAGS.split is None:
+    return HashSplit(key=FLAGS.split_key)
+  try:
+    shares = tuple(float(share) for share in FLAGS.split)
+  except ValueError:
+    raise flags.Error(f"--split={','.join(FLAGS.split)}: expected three numbers, such as 0.8,0.1,0.1") from None
+  return HashSplit(shares, FLAGS.split_key)  # type: ignore[arg-type]
+
+
+def _build_from_flags() -> None:
+  for flag in ("source", "data_dir", "name"):
+    if getattr(FLAGS, flag) is None:
+      raise flags.Error(f"--{flag} is missing")
+  split = _split_from_flags()
+  if FLAGS.source == "npz":
+    if FLAGS.input is None:
+      raise flags.Error("--input is missing")
+    path = FLAGS.input
+    request = npz_request(path)
+    source: Callable[[], Source] = lambda: NpzSource(path)  # noqa: E731
+  else:
+    size = {"participants": FLAGS.participants, "days": FLAGS.days, "seed": FLAGS.seed}
+    request = simulate_request(**size)
+    source = lambda: _simulation(**size)  # noqa: E731
+  build(source, FLAGS.data_dir, FLAGS.name, split=split, request=request, overwrite=FLAGS.overwrite)
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the command line; returns its exit code."""
+  if any(argument in ("-h", "--help") for argument in argv[1:]):
+    print(__doc__, FLAGS.get_help(), sep="\n")
+    return 0
+  try:
+    rest = FLAGS(argv)
+    if len(rest) > 1:
+      raise flags.Error(f"unexpected argument {rest[1]!r}")
+    _build_from_flags()
+  except (flags.Error, SchemaError) as error:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv))

@@ -1,0 +1,123 @@
+"""A built dataset on disk: records, schema, statistics, splits and tables.
+
+DATA_DIR/day_windows/NAME/VERSION/   day_windows-SPLIT.array_record-..., dataset_info.json, features.json (TFDS)
+                                     schema.json, statistics.npz, splits.json, participants.parquet,
+                                     events.parquet, request.json, README.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow_datasets as tfds
+from absl import logging
+
+from data_pipelines import splits
+from data_pipelines.schema import Schema, SchemaError
+from data_pipelines.statistics import Statistics
+
+BUILDER = "day_windows"
+VERSION = "1.0.0"
+
+
+class DatasetError(SchemaError):
+  """A dataset that is not there, or not as asked for; the message is one line."""
+
+
+def dataset_path(data_dir: str | os.PathLike, name: str) -> pathlib.Path:
+  """Where dataset `name` is or will be."""
+  return pathlib.Path(data_dir).expanduser() / BUILDER / name / VERSION
+
+
+def dataset_names(data_dir: str | os.PathLike) -> list[str]:
+  """Finished datasets of a data directory."""
+  found = (pathlib.Path(data_dir).expanduser() / BUILDER).glob(f"*/{VERSION}/request.json")
+  return sorted(path.parent.parent.name for path in found)
+
+
+@contextlib.contextmanager
+def quiet_tfds() -> Iterator[None]:
+  """Keeps TFDS from printing and logging what it would download: here is nothing to download."""
+  verbosity = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):
+      yield
+  finally:
+    logging.set_verbosity(verbosity)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """A finished dataset; see `Dataset.open`."""
+
+  path: pathlib.Path
+  name: str
+  schema: Schema
+  statistics: Statistics = dataclasses.field(repr=False)
+
+  @classmethod
+  def open(cls, data_dir: str | os.PathLike, name: str) -> Dataset:
+    """Opens dataset `name` of `data_dir`; DatasetError if there is none."""
+    path = dataset_path(data_dir, name)
+    if not name or not (path / "request.json").is_file():
+      names = dataset_names(data_dir)
+      there = f"datasets there: {', '.join(names)}" if names else "there are no datasets there"
+      raise DatasetError(f"no dataset {name!r} in {data_dir}; {there}")
+    return cls(path, name, Schema.load(path / "schema.json"), Statistics.load(path / "statistics.npz"))
+
+  @functools.cached_property
+  def request(self) -> dict[str, Any]:
+    """What the dataset was built from."""
+    return json.loads((self.path / "request.json").read_text())
+
+  def num_days(self, split: str) -> int:
+    """Days of pretrain, tune or eval; 0 where the split is empty."""
+    self._check(split)
+    info = self._builder.info.splits
+    return info[split].num_examples if split in info else 0
+
+  def source(self, split: str) -> Sequence[dict[str, Any]]:
+    """Random access to the days of a split, in the order they were built.
+
+    An element has values float32 [steps, channels], participant and date (bytes, as TFDS stores text), day and
+    weekday int32, and cause uint8 [steps, channels] where known.
+
+    Raises:
+      DatasetError: the split is unknown or empty.
+    """
+    if self.num_days(split) == 0:
+      raise DatasetError(f"dataset {self.name!r} has no days in split {split!r} ({self.path})")
+    return self._builder.as_data_source(split=split)
+
+  def people(self, split: str) -> list[str]:
+    """Participants of a split."""
+    self._check(split)
+    return splits.load(self.path / "splits.json")[split]
+
+  def participants(self) -> pa.Table:
+    """participant, split, days, and one column for each label."""
+    return pq.read_table(self.path / "participants.parquet")
+
+  def events(self) -> pa.Table:
+    """participant, day, date, start, end (steps, end excluded), name, value (0 is a known absence)."""
+    return pq.read_table(self.path / "events.parquet")
+
+  @functools.cached_property
+  def _builder(self) -> tfds.core.DatasetBuilder:
+    with quiet_tfds():
+      return tfds.builder_from_directory(self.path)
+
+  def _check(self, split: str) -> None:
+    if split not in splits.SPLITS:
+      raise DatasetError(f"unknown split {split!r} of dataset {self.name!r}; splits are {', '.join(splits.SPLITS)}")

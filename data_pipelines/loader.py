@@ -1,0 +1,229 @@
+"""Batches of day windows for training and evaluation, and their way to the device.
+
+Order of training batches: the days of a split are shuffled anew in every epoch, repeated for ever and cut into local
+batches of `batch_size // hosts`; host h of H takes local batches h, h + H, h + 2H, ... So the hosts' batches of a step,
+one after another, are the same global batch for every H and any number of workers; it depends on (seed, step) alone,
+and resuming at a step is starting there.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import grain
+import numpy as np
+from absl import flags
+
+from data_pipelines.dataset import Dataset, DatasetError
+
+# Batches each host, or each of its workers, reads ahead; a batch of 256 days of 26 x 1440 is 38 MB.
+_READ_AHEAD = 2
+_READ_THREADS = 2
+# "For ever": grain's own endless repeat has a length that overflows where a local batch is one day.
+_EPOCHS = 2**31
+
+Batch = dict[str, np.ndarray]
+OnDevice = TypeVar("OnDevice")
+
+
+def _local_batch(batch_size: int, host: int, hosts: int) -> int:
+  if batch_size < 1 or hosts < 1 or batch_size % hosts:
+    raise DatasetError(f"batch_size is {batch_size}, expected a positive multiple of the number of hosts ({hosts})")
+  if not 0 <= host < hosts:
+    raise DatasetError(f"host is {host}, expected 0 to {hosts - 1}")
+  return batch_size // hosts
+
+
+def _values(day: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  return {"values": day["values"]}
+
+
+class TrainLoader(Iterator[Batch]):
+  """Endless batches; see `train_loader`.
+
+  Attributes:
+    step: step of the batch that comes next.
+  """
+
+  def __init__(self, batches: grain.DatasetIterator, start_step: int):
+    self._batches = batches
+    self.step = start_step
+
+  def __next__(self) -> Batch:
+    batch = next(self._batches)
+    self.step += 1
+    # A worker's batch lies in shared memory, which is scarce and must not be held: make it plain.
+    return {key: array if type(array) is np.ndarray else np.array(array) for key, array in batch.items()}
+
+  def close(self) -> None:
+    """Stops reading ahead and ends worker processes."""
+    self._batches.close()
+
+  def __enter__(self) -> TrainLoader:
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    self.close()
+
+
+def train_loader(
+  dataset: Dataset,
+  *,
+  split: str = "pretrain",
+  batch_size: int,
+  seed: int,
+  start_step: int = 0,
+  host: int = 0,
+  hosts: int = 1,
+  workers: int = 0,
+) -> TrainLoader:
+  """This host's part of every global batch from `start_step` on, without end.
+
+  Args:
+    dataset: where the days are.
+    split: whose days.
+    batch_size: days of the global batch; may be larger than the split.
+    seed: 0 to 2**32 - 1; with the step it decides the days of a batch.
+    start_step: step of the first batch.
+    host: index of this process among `hosts`.
+    hosts: processes that share a global batch.
+    workers: processes that read and decompress; 0 reads in threads of this one. They are spawned, so a script that
+      asks for them needs `if __name__ == "__main__"`.
+
+  Returns:
+    Iterator of {"values": float32 [batch_size // hosts, steps, channels]}, NaN where missing. Close it, or use `with`.
+
+  Raises:
+    DatasetError: an empty or unknown split, or sizes that do not fit.
+  """
+  local = _local_batch(batch_size, host, hosts)
+  if start_step < 0:
+    raise DatasetError(f"start_step is {start_step}, expected 0 or more")
+  if not 0 <= seed < 2**32:
+    raise DatasetError(f"seed is {seed}, expected 0 to {2**32 - 1}")
+  days = grain.MapDataset.source(dataset.source(split)).map(_values).shuffle(seed).repeat(_EPOCHS)
+  # Batches are cut before hosts and workers take turns, so neither changes what is in one.
+  batches = days.batch(local)[start_step * hosts + host :: hosts]
+  threads = grain.ReadOptions(num_threads=_READ_THREADS, prefetch_buffer_size=_READ_AHEAD)
+  stream = batches.to_iter_dataset(threads)
+  if workers:
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()  # grain's workers read absl flags, which nobody parses in a notebook
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_READ_AHEAD)
+    stream = stream.mp_prefetch(options)
+  return TrainLoader(iter(stream), start_step)
+
+
+class _PaddedDays:
+  """Days in order with weight 1, then all-NaN days of weight 0 up to a whole number of batches."""
+
+  def __init__(self, source: Sequence[dict[str, Any]], batch_size: int, shape: tuple[int, int]):
+    self._source = source
+    self._length = -(-len(source) // batch_size) * batch_size
+    self._shape = shape
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    if index >= len(self._source):
+      padding = np.full(self._shape, np.nan, np.float32)
+      return {"values": padding, "weight": np.float32(0), "participant": "", "date": "", "day": np.int32(-1)}
+    day = self._source[index]
+    return {
+      "values": day["values"],
+      "weight": np.float32(1),
+      "participant": day["participant"].decode(),
+      "date": day["date"].decode(),
+      "day": np.int32(day["day"]),
+    }
+
+
+def _stack(days: Sequence[Mapping[str, Any]]) -> Batch:
+  return {key: np.stack([day[key] for day in days]) for key in days[0]}
+
+
+def eval_loader(dataset: Dataset, *, split: str, batch_size: int, host: int = 0, hosts: int = 1) -> Iterator[Batch]:
+  """This host's part of every day of a split, once, in the order they were built.
+
+  Every host yields the same number of batches of the same size b = batch_size // hosts: the last global batch is
+  filled up with all-NaN days of weight 0 and participant "".
+
+  Yields:
+    values float32 [b, steps, channels], weight float32 [b], participant and date str [b], day int32 [b].
+
+  Raises:
+    DatasetError: an empty or unknown split, or sizes that do not fit.
+  """
+  local = _local_batch(batch_size, host, hosts)
+  schema = dataset.schema
+  days = _PaddedDays(dataset.source(split), batch_size, (schema.steps, len(schema.channels)))
+  batches = grain.MapDataset.source(days).batch(local, batch_fn=_stack)[host::hosts]
+  return _iterate(batches.to_iter_dataset(grain.ReadOptions(_READ_THREADS, _READ_AHEAD)))
+
+
+def _iterate(stream: grain.IterDataset) -> Iterator[Batch]:
+  # Errors of the arguments are raised where the loader is made; only reading waits for the first batch.
+  batches = iter(stream)
+  try:
+    yield from batches
+  finally:
+    batches.close()
+
+
+_END = object()
+
+
+def device_prefetch(iterator: Iterator[Batch], put: Callable[[Batch], OnDevice], size: int = 2) -> Iterator[OnDevice]:
+  """Runs `put` on coming batches in a thread, so that copies to the device overlap with computation.
+
+  Args:
+    iterator: host batches; closed at the end where it has a `close`.
+    put: makes device arrays of a host batch.
+    size: how many results may wait, not yet taken.
+
+  Yields:
+    put(batch) in order. An exception of `iterator` or `put` is raised in its place. Close the generator to stop early.
+  """
+  if size < 1:
+    raise DatasetError(f"size of the device prefetch is {size}, expected at least 1")
+  return _prefetch(iterator, put, size)
+
+
+def _prefetch(iterator: Iterator[Batch], put: Callable[[Batch], OnDevice], size: int) -> Iterator[OnDevice]:
+  ready: queue.SimpleQueue = queue.SimpleQueue()
+  slots = threading.Semaphore(size)
+  stop = threading.Event()
+
+  def work() -> None:
+    try:
+      while True:
+        slots.acquire()
+        if stop.is_set():
+          return
+        ready.put((put(next(iterator)), None))
+    except StopIteration:
+      ready.put((_END, None))
+    except BaseException as error:
+      ready.put((_END, error))
+
+  thread = threading.Thread(target=work, name="device_prefetch", daemon=True)
+  thread.start()
+  try:
+    while True:
+      result, error = ready.get()
+      if error is not None:
+        raise error
+      if result is _END:
+        return
+      slots.release()
+      yield result
+  finally:
+    stop.set()
+    slots.release()
+    thread.join()
+    if hasattr(iterator, "close"):
+      iterator.close()

@@ -1,0 +1,371 @@
+"""Days in the project's npz layout.
+
+  values             float32 [days, steps, channels], NaN = missing; steps = 1440 / minutes_per_step
+  channels           str [channels], names
+  participant        str [days]
+  day, date          int [days], str [days]: consecutive day number of the person; ISO date, or empty
+  minutes_per_step   int
+  labels             JSON text {participant: {name: value}}; optional
+  minute_labels, minute_label_names   int8 [days, steps, K] of 1 / 0 / -1 = unlabelled, str [K]; optional
+  unit, sensor, kind   str [channels], see Channel; optional
+  cause              uint8 [days, steps, channels], see MISSINGNESS_MODES; optional
+
+Rows in error messages count from 0. Pickled objects are never loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import itertools
+import json
+import math
+import os
+import pathlib
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.day import MISSINGNESS_MODES, Day, Event, Label, Person
+from data_pipelines.schema import Channel, Schema, SchemaError
+
+_KIND_NAMES = {"f": "float32", "U": "strings", "iu": "integers", "i": "int8", "u": "uint8"}
+
+
+@dataclasses.dataclass(frozen=True)
+class DayArrays:
+  """All days of one npz file; row d of every array is one day.
+
+  Attributes:
+    path: the file.
+    schema: its clock and channels.
+    values: float32 [days, steps, channels], NaN where missing.
+    participant: str [days].
+    day: int [days].
+    date: str [days], "" where unknown.
+    original: every array of the file as it was read, by key.
+    notes: what was inferred and should be told to the user, one line each.
+  """
+
+  path: pathlib.Path
+  schema: Schema
+  values: np.ndarray
+  participant: np.ndarray
+  day: np.ndarray
+  date: np.ndarray
+  original: dict[str, np.ndarray]
+  notes: tuple[str, ...] = ()
+
+
+def read_days(path: str | os.PathLike, schema: Schema | None = None, allow_empty_days: bool = False) -> DayArrays:
+  """Reads and checks an npz of days.
+
+  Args:
+    path: the file.
+    schema: read the file as days of this schema (that of a checkpoint, say): its clock and channel names must be the
+      same, and units, sensors and kinds are taken from here. Without it they come from the file.
+    allow_empty_days: accept days without a single observed value.
+
+  Raises:
+    SchemaError: one line naming the file and the key or row at fault.
+  """
+  path = pathlib.Path(path)
+  arrays = _load(path)
+  values = _array(path, arrays, "values", "f", 3)
+  n_days, steps, n_channels = values.shape
+  names = _array(path, arrays, "channels", "U", 1, n_channels)
+  participant = _array(path, arrays, "participant", "U", 1, n_days)
+  day = _array(path, arrays, "day", "iu", 1, n_days)
+  date = _array(path, arrays, "date", "U", 1, n_days)
+  minutes_per_step = int(_array(path, arrays, "minutes_per_step", "iu", 0))
+  if n_days == 0:
+    raise SchemaError(f"{path}: key 'values' holds no days")
+  notes: tuple[str, ...] = ()
+  if schema is None:
+    schema, notes = _file_schema(path, arrays, [str(name) for name in names], minutes_per_step)
+  else:
+    _check_names(path, schema, [str(name) for name in names], minutes_per_step)
+  if steps != schema.steps:
+    raise SchemaError(
+      f"{path}: key 'values' has {steps} steps a day, expected {schema.steps} at {minutes_per_step} minutes a step"
+    )
+  schema.check(values, f"{path}: key 'values'")
+  _check_rows(path, participant, day, date)
+  if not allow_empty_days:
+    empty = np.flatnonzero(np.isnan(values).all(axis=(1, 2)))
+    if len(empty):
+      d = empty[0]
+      who = f"participant {str(participant[d])!r}, day {day[d]}"
+      raise SchemaError(f"{path}: row {d} ({who}): every value is NaN, expected an observed one")
+  return DayArrays(path, schema, values, participant, day, date, arrays, notes)
+
+
+def write_days(
+  path: str | os.PathLike,
+  original: Mapping[str, np.ndarray],
+  values: np.ndarray,
+  extra: Mapping[str, np.ndarray] | None = None,
+) -> None:
+  """Writes `original` back in the same layout with new values, bit for bit, and `extra` arrays beside them.
+
+  The file appears complete or not at all.
+
+  Args:
+    path: file to write; its name is taken as it is.
+    original: `DayArrays.original` of the file that was read.
+    values: float32 of the same shape as the original's.
+    extra: further arrays by key, such as a mask of what was filled; a key of the layout is an error.
+  """
+  path = pathlib.Path(path)
+  extra = dict(extra or {})
+  expected = original["values"]
+  if values.dtype != np.float32 or values.shape != expected.shape:
+    found = f"{values.dtype} {list(values.shape)}"
+    raise SchemaError(f"{path}: values to write are {found}, expected float32 {list(expected.shape)}")
+  taken = sorted(set(extra) & set(original))
+  if taken:
+    raise SchemaError(f"{path}: key {taken[0]!r} to add is already in the file it was read from")
+  path.parent.mkdir(parents=True, exist_ok=True)
+  unfinished = path.with_name(path.name + f".{os.getpid()}.incomplete")
+  try:
+    with unfinished.open("wb") as file:
+      # The keys of the layout are data, never keyword arguments of ours.
+      np.savez_compressed(file, **{**original, "values": values, **extra})  # type: ignore[arg-type]
+    unfinished.replace(path)
+  finally:
+    unfinished.unlink(missing_ok=True)
+
+
+class NpzSource:
+  """The people of one npz file (see the module's docstring); a `Source`.
+
+  Attributes:
+    notes: what was inferred from the file, one line each, for the user and the data card.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    days = read_days(path)
+    self._days = days
+    self.notes = days.notes
+    self._rows: dict[str, list[int]] = {}
+    for d, participant in enumerate(days.participant.tolist()):
+      self._rows.setdefault(participant, []).append(d)
+    self._labels = _labels(days, self._rows)
+    self._cause = _cause(days)
+    self._minute_labels = _minute_labels(days)
+
+  @property
+  def schema(self) -> Schema:
+    return self._days.schema
+
+  @property
+  def participants(self) -> Sequence[str]:
+    """In order of first appearance."""
+    return tuple(self._rows)
+
+  @property
+  def n_days(self) -> int:
+    return len(self._days.values)
+
+  def person(self, participant: str) -> Person:
+    """The person's days in order of day number."""
+    rows = sorted(self._rows[participant], key=lambda d: int(self._days.day[d]))
+    days = [
+      Day(
+        values=self._days.values[d],
+        participant=participant,
+        day=int(self._days.day[d]),
+        date=str(self._days.date[d]),
+        cause=None if self._cause is None else self._cause[d],
+      )
+      for d in rows
+    ]
+    events = [event for d in rows for event in self._events(d)]
+    return Person(participant, days, self._labels.get(participant, {}), events)
+
+  def _events(self, d: int) -> Iterator[Event]:
+    if self._minute_labels is None:
+      return
+    names, labels = self._minute_labels
+    for k, name in enumerate(names):
+      for start, end, value in _runs(labels[d, :, k]):
+        if value >= 0:
+          participant, day, date = self._days.participant[d], self._days.day[d], self._days.date[d]
+          yield Event(str(participant), int(day), str(date), start, end, name, value)
+
+
+def _runs(labels: np.ndarray) -> Iterator[tuple[int, int, int]]:
+  """Maximal runs of one value in a 1-D array as (start, end, value)."""
+  edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
+  for start, end in itertools.pairwise(edges):
+    yield start, end, int(labels[start])
+
+
+def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+  if not path.is_file():
+    raise SchemaError(f"{path}: no such file")
+  try:
+    archive = np.load(path, allow_pickle=False)
+  except (OSError, EOFError, ValueError, zipfile.BadZipFile):
+    raise SchemaError(f"{path}: not an npz archive, or a truncated one") from None
+  if not isinstance(archive, np.lib.npyio.NpzFile):
+    raise SchemaError(f"{path}: holds a single array, expected an npz archive")
+  arrays = {}
+  with archive:
+    for key in archive.files:
+      try:
+        arrays[key] = archive[key]
+      except ValueError as error:
+        if "allow_pickle" in str(error):
+          raise SchemaError(f"{path}: key {key!r} is a pickled object array, which is not loaded") from None
+        raise SchemaError(f"{path}: key {key!r} is damaged") from None
+      except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        raise SchemaError(f"{path}: key {key!r} is damaged or truncated") from None
+      if not isinstance(arrays[key], np.ndarray):
+        raise SchemaError(f"{path}: key {key!r} is not an array")
+  return arrays
+
+
+def _array(
+  path: pathlib.Path, arrays: Mapping[str, np.ndarray], key: str, kinds: str, ndim: int, length: int | None = None
+) -> np.ndarray:
+  """arrays[key] after checking its dtype kind, rank and length; kinds "f", "i" and "u" mean float32, int8 and uint8."""
+  if key not in arrays:
+    raise SchemaError(f"{path}: key {key!r} is missing; the file has {', '.join(sorted(arrays)) or 'no keys'}")
+  array = arrays[key]
+  width = {"f": 4, "i": 1, "u": 1}.get(kinds)
+  if array.dtype.kind not in kinds or (width and array.dtype.itemsize != width):
+    raise SchemaError(f"{path}: key {key!r} is {array.dtype}, expected {_KIND_NAMES[kinds]}")
+  if array.ndim != ndim or (length is not None and array.shape[0] != length):
+    expected = {0: "a scalar", 1: f"[{length}]", 3: "[days, steps, channels]"}[ndim]
+    raise SchemaError(f"{path}: key {key!r} has shape {list(array.shape)}, expected {expected}")
+  return array
+
+
+def _file_schema(
+  path: pathlib.Path, arrays: Mapping[str, np.ndarray], names: Sequence[str], minutes_per_step: int
+) -> tuple[Schema, tuple[str, ...]]:
+  """Schema told by the file itself, and notes on what had to be inferred."""
+  told = {key: _array(path, arrays, key, "U", 1, len(names)) for key in ("unit", "sensor", "kind") if key in arrays}
+  channels: list[dict[str, Any]] = [
+    {"name": name, **{key: str(column[c]) for key, column in told.items()}} for c, name in enumerate(names)
+  ]
+  notes: tuple[str, ...] = ()
+  if "kind" not in told:
+    inferred = [c for c in range(len(names)) if _looks_binary(arrays["values"][..., c])]
+    for c in inferred:
+      channels[c]["kind"] = "binary"
+      line = f"channel {names[c]!r} holds only 0 and 1 and is taken as binary (give the key 'kind' to decide otherwise)"
+      notes += (line,)
+  try:
+    return Schema(minutes_per_step, tuple(Channel(**channel) for channel in channels)), notes
+  except SchemaError as error:
+    raise SchemaError(f"{path}: {error}") from None
+
+
+def _looks_binary(values: np.ndarray) -> bool:
+  zero, one = values == 0, values == 1
+  return bool(zero.any() and one.any() and (zero | one | np.isnan(values)).all())
+
+
+def _check_names(path: pathlib.Path, schema: Schema, names: Sequence[str], minutes_per_step: int) -> None:
+  expected = Schema(schema.minutes_per_step, tuple(Channel(name) for name in schema.names))
+  try:
+    found = Schema(minutes_per_step, tuple(Channel(name) for name in names))
+  except SchemaError as error:
+    raise SchemaError(f"{path}: {error}") from None
+  difference = expected.difference(found)
+  if difference:
+    raise SchemaError(f"{path}: {difference}")
+
+
+def _check_rows(path: pathlib.Path, participant: np.ndarray, day: np.ndarray, date: np.ndarray) -> None:
+  seen_days: dict[tuple[str, int], int] = {}
+  seen_dates: dict[tuple[str, str], int] = {}
+  rows = zip(participant.tolist(), day.tolist(), date.tolist(), strict=True)
+  for d, (person, number, text) in enumerate(rows):
+    if not person:
+      raise SchemaError(f"{path}: row {d}: key 'participant' is empty")
+    if text and not is_date(text):
+      raise SchemaError(f"{path}: row {d}: date is {text!r}, expected YYYY-MM-DD or an empty string")
+    if text and (person, text) in seen_dates:
+      first = seen_dates[person, text]
+      raise SchemaError(f"{path}: row {d}: participant {person!r} already has date {text} in row {first}")
+    if (person, number) in seen_days:
+      first = seen_days[person, number]
+      raise SchemaError(f"{path}: row {d}: participant {person!r} already has day {number} in row {first}")
+    seen_days[person, number] = d
+    seen_dates[person, text] = d
+
+
+def is_date(text: str) -> bool:
+  """Whether text is an existing day written YYYY-MM-DD."""
+  try:
+    return datetime.date.fromisoformat(text).isoformat() == text
+  except ValueError:
+    return False
+
+
+def _labels(days: DayArrays, people: Mapping[str, Any]) -> dict[str, dict[str, Label]]:
+  if "labels" not in days.original:
+    return {}
+  where = f"{days.path}: key 'labels'"
+  text = str(_array(days.path, days.original, "labels", "U", 0))
+  try:
+    labels = json.loads(text)
+  except json.JSONDecodeError as error:
+    raise SchemaError(f"{where}: not JSON: {error}") from None
+  if not isinstance(labels, dict):
+    raise SchemaError(f"{where}: holds a JSON {type(labels).__name__}, expected {{participant: {{name: value}}}}")
+  for participant, row in labels.items():
+    if participant not in people:
+      raise SchemaError(f"{where}: participant {participant!r} has no days in this file")
+    if not isinstance(row, dict):
+      raise SchemaError(f"{where}: participant {participant!r}: found {row!r}, expected {{name: value}}")
+    for name, value in row.items():
+      if not isinstance(value, float | int | str | bool | None):
+        raise SchemaError(f"{where}: participant {participant!r}, {name!r}: found {value!r}, expected a single value")
+      if isinstance(value, float) and math.isnan(value):
+        row[name] = None  # the two spellings of an unknown value
+  return labels
+
+
+def _cause(days: DayArrays) -> np.ndarray | None:
+  if "cause" not in days.original:
+    return None
+  cause = _array(days.path, days.original, "cause", "u", 3)
+  if cause.shape != days.values.shape:
+    found, expected = list(cause.shape), list(days.values.shape)
+    raise SchemaError(f"{days.path}: key 'cause' has shape {found}, expected {expected}")
+  unknown = np.flatnonzero((cause > len(MISSINGNESS_MODES)).any(axis=(1, 2)))
+  if len(unknown):
+    d = unknown[0]
+    limit = len(MISSINGNESS_MODES)
+    raise SchemaError(f"{days.path}: key 'cause': row {d} holds {cause[d].max()}, expected at most {limit}")
+  false = np.flatnonzero(((cause > 0) & ~np.isnan(days.values)).any(axis=(1, 2)))
+  if len(false):
+    raise SchemaError(f"{days.path}: key 'cause': row {false[0]} gives a cause where a value is observed, expected 0")
+  return cause
+
+
+def _minute_labels(days: DayArrays) -> tuple[list[str], np.ndarray] | None:
+  if "minute_labels" not in days.original:
+    return None
+  labels = _array(days.path, days.original, "minute_labels", "i", 3)
+  names = _array(days.path, days.original, "minute_label_names", "U", 1, labels.shape[2]).tolist()
+  if labels.shape[:2] != days.values.shape[:2]:
+    found, expected = list(labels.shape), [*days.values.shape[:2], len(names)]
+    raise SchemaError(f"{days.path}: key 'minute_labels' has shape {found}, expected {expected}")
+  if len(set(names)) < len(names) or "" in names:
+    raise SchemaError(f"{days.path}: key 'minute_label_names' has a repeated or empty name")
+  odd = np.argwhere((labels < -1) | (labels > 1))
+  if len(odd):
+    d, step, k = odd[0]
+    found = labels[d, step, k]
+    raise SchemaError(
+      f"{days.path}: key 'minute_labels': row {d} step {step} {names[k]!r} is {found}, expected -1, 0, 1"
+    )
+  return names, labels

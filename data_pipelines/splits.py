@@ -1,0 +1,176 @@
+"""Participant-disjoint splits: every person belongs to exactly one of pretrain, tune and eval.
+
+People are placed by a keyed hash of their id, so a split needs no random state, is the same on every machine, and
+cannot be steered by the order of a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from data_pipelines.schema import SchemaError
+
+SPLITS = ("pretrain", "tune", "eval")
+DEFAULT_KEY = "day-windows"
+_HASH_BYTES = 8
+
+
+class SplitError(SchemaError):
+  """A split that cannot be made; the message is one line."""
+
+
+def _hash(participant: str, key: str) -> int:
+  """Keyed BLAKE2b (RFC 7693) of the id, as an integer below 2**64."""
+  raw = key.encode()
+  if len(raw) > hashlib.blake2b.MAX_KEY_SIZE:
+    raise SplitError(f"split key has {len(raw)} bytes, expected at most {hashlib.blake2b.MAX_KEY_SIZE}")
+  return int.from_bytes(hashlib.blake2b(participant.encode(), key=raw, digest_size=_HASH_BYTES).digest())
+
+
+@dataclasses.dataclass(frozen=True)
+class HashSplit:
+  """Each person by the position of their own hash: adding people never moves anyone.
+
+  Attributes:
+    shares: expected shares of people in pretrain, tune and eval; they sum to 1.
+    key: another key gives another, independent split.
+  """
+
+  shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+  key: str = DEFAULT_KEY
+
+  def __post_init__(self) -> None:
+    shares = tuple(self.shares)
+    if len(shares) != len(SPLITS) or not all(share >= 0 for share in shares) or not math.isclose(sum(shares), 1):
+      found = ",".join(f"{share:g}" for share in shares)
+      raise SplitError(f"split shares are {found}, expected three shares (pretrain, tune, eval) that sum to 1")
+
+  def assign(self, participants: Sequence[str]) -> dict[str, str]:
+    return {participant: self._place(participant) for participant in participants}
+
+  def _place(self, participant: str) -> str:
+    position = _hash(participant, self.key) / 2 ** (8 * _HASH_BYTES)
+    used = [(name, share) for name, share in zip(SPLITS, self.shares, strict=True) if share > 0]
+    bound = 0.0
+    for name, share in used:
+      bound += share
+      if position < bound:
+        return name
+    return used[-1][0]  # the shares' sum may be rounded to just below 1
+
+  def to_dict(self) -> dict[str, Any]:
+    return {"rule": "hash", "shares": list(self.shares), "key": self.key}
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldSplit:
+  """Fold `fold` (0-based) of `folds` is eval, everybody else pretrain, tune empty.
+
+  People are ranked by hash, so folds differ in size by at most one person: folds=4 of 12 people leaves 3 out.
+  """
+
+  folds: int
+  fold: int
+  key: str = DEFAULT_KEY
+
+  def __post_init__(self) -> None:
+    if self.folds < 2:
+      raise SplitError(f"folds is {self.folds}, expected at least 2")
+    if not 0 <= self.fold < self.folds:
+      raise SplitError(f"fold is {self.fold}, expected 0 to {self.folds - 1}")
+
+  def assign(self, participants: Sequence[str]) -> dict[str, str]:
+    if len(participants) < self.folds:
+      raise SplitError(f"{self.folds} folds of {len(participants)} people, expected at least one person in each fold")
+    ranked = sorted(participants, key=lambda participant: (_hash(participant, self.key), participant))
+    left_out = set(ranked[self.fold :: self.folds])
+    return {participant: "eval" if participant in left_out else "pretrain" for participant in participants}
+
+  def to_dict(self) -> dict[str, Any]:
+    return {"rule": "folds", "folds": self.folds, "fold": self.fold, "key": self.key}
+
+
+@dataclasses.dataclass(frozen=True)
+class ListSplit:
+  """People named one by one; each person of the source must be in exactly one list."""
+
+  pretrain: tuple[str, ...]
+  tune: tuple[str, ...] = ()
+  eval: tuple[str, ...] = ()
+
+  def __post_init__(self) -> None:
+    named = [participant for split in SPLITS for participant in getattr(self, split)]
+    twice = sorted({participant for participant in named if named.count(participant) > 1})
+    if twice:
+      raise SplitError(f"participant {twice[0]!r} is listed in more than one split, or twice")
+
+  def assign(self, participants: Sequence[str]) -> dict[str, str]:
+    listed = {participant: split for split in SPLITS for participant in getattr(self, split)}
+    unlisted = [participant for participant in participants if participant not in listed]
+    if unlisted:
+      raise SplitError(f"participant {unlisted[0]!r} is in no list; name every person in pretrain, tune or eval")
+    unknown = sorted(set(listed) - set(participants))
+    if unknown:
+      raise SplitError(f"participant {unknown[0]!r} is listed in {listed[unknown[0]]} but is not in the data")
+    return {participant: listed[participant] for participant in participants}
+
+  def to_dict(self) -> dict[str, Any]:
+    return {"rule": "lists", **{split: list(getattr(self, split)) for split in SPLITS}}
+
+  @classmethod
+  def load(cls, path: str | os.PathLike) -> ListSplit:
+    """From JSON {"pretrain": [...], "tune": [...], "eval": [...]}, such as the splits.json of another dataset."""
+    raw = _read(path)
+    lists = {split: raw.get(split, []) for split in SPLITS}
+    for split, people in lists.items():
+      if not isinstance(people, list) or not all(isinstance(participant, str) for participant in people):
+        raise SplitError(f"{path}: {split!r} is not a list of participants")
+    return cls(**{split: tuple(people) for split, people in lists.items()})
+
+
+Split = HashSplit | FoldSplit | ListSplit
+
+
+def assign(split: Split, participants: Sequence[str]) -> dict[str, list[str]]:
+  """People of each split, in the order given; SplitError if nobody is left to pretrain on."""
+  placed = split.assign(participants)
+  people: dict[str, list[str]] = {name: [] for name in SPLITS}
+  for participant in participants:
+    people[placed[participant]].append(participant)
+  if not people["pretrain"]:
+    raise SplitError(f"no people in split 'pretrain' ({len(participants)} people by {json.dumps(split.to_dict())})")
+  return people
+
+
+def save(path: str | os.PathLike, split: Split, people: Mapping[str, Sequence[str]]) -> None:
+  """Writes splits.json: the rule, and the people of each split."""
+  raw = {"rule": split.to_dict(), **{name: list(people[name]) for name in SPLITS}}
+  pathlib.Path(path).write_text(json.dumps(raw, indent=2) + "\n")
+
+
+def load(path: str | os.PathLike) -> dict[str, list[str]]:
+  """People of each split from splits.json."""
+  raw = _read(path)
+  missing = [name for name in SPLITS if name not in raw]
+  if missing:
+    raise SplitError(f"{path}: key {missing[0]!r} is missing")
+  return {name: raw[name] for name in SPLITS}
+
+
+def _read(path: str | os.PathLike) -> dict[str, Any]:
+  try:
+    raw = json.loads(pathlib.Path(path).read_text())
+  except FileNotFoundError:
+    raise SplitError(f"{path}: no such file") from None
+  except (ValueError, OSError) as error:
+    raise SplitError(f"{path}: not JSON: {str(error).splitlines()[0]}") from None
+  if not isinstance(raw, dict):
+    raise SplitError(f"{path}: holds a JSON {type(raw).__name__}, expected an object of lists")
+  return raw

@@ -1,0 +1,122 @@
+"""Statistics of the observed minutes of a dataset's pretrain split, for normalisation and as a trivial imputer.
+
+Accumulated in float64 in one pass: counts, means and sums of squared deviations of blocks are merged by the pairwise
+update of Chan, Golub and LeVeque (1979), which Welford's recurrence is the one-value case of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+from data_pipelines.schema import Schema, SchemaError
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+  """Over the observed minutes of the pretrain split, in physical units; S steps a day, C channels.
+
+  Attributes:
+    names: channel names, in order.
+    count: int64 [C], observed minutes (steps).
+    mean: float64 [C].
+    std: float64 [C], population standard deviation; 1.0 where the channel is constant.
+    min: float32 [C].
+    max: float32 [C].
+    time_mean: float64 [S, C], mean at each time of day, NaN where never observed.
+    time_count: int64 [S, C].
+  """
+
+  names: tuple[str, ...]
+  count: np.ndarray
+  mean: np.ndarray
+  std: np.ndarray
+  min: np.ndarray
+  max: np.ndarray
+  time_mean: np.ndarray
+  time_count: np.ndarray
+
+  def save(self, path: str | os.PathLike) -> None:
+    arrays = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}
+    with pathlib.Path(path).open("wb") as file:
+      np.savez(file, **arrays)  # type: ignore[arg-type]
+
+  @classmethod
+  def load(cls, path: str | os.PathLike) -> Statistics:
+    try:
+      with np.load(path, allow_pickle=False) as arrays:
+        fields = {field.name: arrays[field.name] for field in dataclasses.fields(cls)}
+    except FileNotFoundError:
+      raise SchemaError(f"{path}: no such file") from None
+    except KeyError as error:
+      raise SchemaError(f"{path}: key {error.args[0]!r} is missing") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+      raise SchemaError(f"{path}: not a statistics file, or a truncated one") from None
+    names = tuple(str(name) for name in fields.pop("names"))
+    return cls(names=names, **fields)
+
+
+class Accumulator:
+  """Adds days block by block; memory is that of one day of float64."""
+
+  def __init__(self, schema: Schema):
+    self._schema = schema
+    shape = (schema.steps, len(schema.channels))
+    self._count = np.zeros(shape[1], np.int64)
+    self._mean = np.zeros(shape[1])
+    self._squares = np.zeros(shape[1])  # sum of squared deviations from the mean
+    self._min = np.full(shape[1], np.inf, np.float32)
+    self._max = np.full(shape[1], -np.inf, np.float32)
+    self._time_count = np.zeros(shape, np.int64)
+    self._time_mean = np.zeros(shape)
+
+  def add(self, values: np.ndarray) -> None:
+    """values: float32 [days, S, C], NaN where missing."""
+    observed = ~np.isnan(values)
+    filled = np.where(observed, values, 0).astype(np.float64)
+    time_count = observed.sum(axis=0)
+    self._merge_time(time_count, filled.sum(axis=0))
+    count = time_count.sum(axis=0)
+    mean = filled.sum(axis=(0, 1)) / np.maximum(count, 1)
+    squares = (np.where(observed, filled - mean, 0) ** 2).sum(axis=(0, 1))
+    self._merge(count, mean, squares)
+    self._min = np.fmin(self._min, np.fmin.reduce(values, axis=(0, 1)))
+    self._max = np.fmax(self._max, np.fmax.reduce(values, axis=(0, 1)))
+
+  def _merge(self, count: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> None:
+    total = np.maximum(self._count + count, 1)
+    delta = mean - self._mean
+    self._mean += delta * count / total
+    self._squares += squares + delta**2 * (self._count * (count / total))
+    self._count += count
+
+  def _merge_time(self, count: np.ndarray, total: np.ndarray) -> None:
+    both = np.maximum(self._time_count + count, 1)
+    self._time_mean += (total - count * self._time_mean) / both
+    self._time_count += count
+
+  def finish(self) -> tuple[Statistics, list[str]]:
+    """The statistics, and a line for every constant channel; SchemaError names a channel never observed."""
+    names = self._schema.names
+    for c in np.flatnonzero(self._count == 0):
+      raise SchemaError(f"channel {names[c]!r} is never observed in split 'pretrain', so it cannot be normalised")
+    constant = self._min == self._max
+    notes = [
+      f"channel {names[c]!r} is always {self._min[c]:g} in split 'pretrain'; its standard deviation is taken as 1"
+      for c in np.flatnonzero(constant)
+    ]
+    statistics = Statistics(
+      names=names,
+      count=self._count.copy(),
+      mean=self._mean.copy(),
+      std=np.where(constant, 1.0, np.sqrt(self._squares / self._count)),
+      min=self._min.copy(),
+      max=self._max.copy(),
+      time_mean=np.where(self._time_count > 0, self._time_mean, np.nan),
+      time_count=self._time_count.copy(),
+    )
+    return statistics, notes

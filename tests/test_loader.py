@@ -1,0 +1,212 @@
+"""The loader over real array_record files: one order for any number of hosts and workers, and none of it lost."""
+
+import itertools
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_pipelines.build import build
+from data_pipelines.dataset import DatasetError
+from data_pipelines.day import Day, Person
+from data_pipelines.loader import device_prefetch, eval_loader, train_loader
+from data_pipelines.schema import Channel, Schema
+from data_pipelines.splits import ListSplit
+
+PRETRAIN, EVAL = 5, 3  # people; 2 days each
+STEPS, CHANNELS = 24, 3
+
+
+class Numbered:
+  """Day d of all days holds the number d throughout, but for one hole; a `Source`."""
+
+  schema = Schema(60, tuple(Channel(f"c{c}") for c in range(CHANNELS)))
+  participants = tuple(f"p{i}" for i in range(PRETRAIN + EVAL))
+  n_days = 2 * len(participants)
+
+  def person(self, participant):
+    days = []
+    for day in range(2):
+      values = np.full((STEPS, CHANNELS), 2 * int(participant[1:]) + day, np.float32)
+      values[3, 1] = np.nan
+      days.append(Day(values, participant, day, f"2024-05-0{day + 1}"))
+    return Person(participant, days, {})
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+  people = Numbered.participants
+  split = ListSplit(people[:PRETRAIN], (), people[PRETRAIN:])
+  return build(Numbered(), tmp_path_factory.mktemp("data"), "numbered", split=split)
+
+
+def numbers(batch):
+  """Which days a batch holds, after checking that they arrived whole."""
+  values = batch["values"]
+  assert values.dtype == np.float32
+  assert values.shape[1:] == (STEPS, CHANNELS)
+  assert np.isnan(values[:, 3, 1]).all()
+  assert np.isnan(values).sum() == len(values)
+  return values[:, 0, 0].astype(int).tolist()
+
+
+def read(dataset, steps, **arguments):
+  with train_loader(dataset, **{"batch_size": 4, "seed": 3} | arguments) as loader:
+    return [numbers(batch) for batch in itertools.islice(loader, steps)]
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.sampled_from([4, 8, 12]))
+def test_hosts_see_the_same_global_batches(dataset, seed, start_step, batch_size):
+  arguments = {"batch_size": batch_size, "seed": seed, "start_step": start_step}
+  whole = read(dataset, 4, **arguments)
+  for hosts in (2, 4):
+    parts = [read(dataset, 4, host=host, hosts=hosts, **arguments) for host in range(hosts)]
+    assert [list(itertools.chain(*blocks)) for blocks in zip(*parts, strict=True)] == whole
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 30), st.sampled_from([(0, 1), (1, 2), (3, 4)]))
+def test_resuming_is_starting_there(dataset, start_step, place):
+  host, hosts = place
+  unbroken = read(dataset, start_step + 3, host=host, hosts=hosts)
+  assert read(dataset, 3, host=host, hosts=hosts, start_step=start_step) == unbroken[start_step:]
+
+
+def test_epochs_are_complete_reshuffled_and_never_cut(dataset):
+  days = 2 * PRETRAIN
+  stream = list(itertools.chain(*read(dataset, 3 * days)))  # batches of 4 cross the boundaries of epochs of 10
+  epochs = [stream[start : start + days] for start in range(0, len(stream), days)]
+  assert len(epochs) == 12
+  assert all(sorted(epoch) == list(range(days)) for epoch in epochs)
+  assert len({tuple(epoch) for epoch in epochs}) > 6
+  assert read(dataset, 2, seed=4) != read(dataset, 2, seed=3)
+  assert read(dataset, 2) == read(dataset, 2)
+
+
+def test_batch_larger_than_the_split(dataset):
+  [batch] = read(dataset, 1, batch_size=24)
+  assert len(batch) == 24
+  assert {batch.count(day) for day in range(2 * PRETRAIN)} == {2, 3}
+
+
+def test_workers_change_nothing(dataset):
+  assert read(dataset, 7, start_step=2, workers=2) == read(dataset, 7, start_step=2, workers=0)
+
+
+def test_batches_of_workers_are_plain_arrays(dataset):
+  with train_loader(dataset, batch_size=4, seed=0, workers=1) as loader:
+    assert type(next(loader)["values"]) is np.ndarray
+    assert loader.step == 1
+
+
+@pytest.mark.parametrize("batch_size", [2, 4, 8])
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_evaluation_sees_every_day_once_in_order(dataset, batch_size, hosts):
+  parts = [list(eval_loader(dataset, split="eval", batch_size=batch_size, host=h, hosts=hosts)) for h in range(hosts)]
+  assert {len(part) for part in parts} == {-(-2 * EVAL // batch_size)}
+  batches = [batch for step in zip(*parts, strict=True) for batch in step]
+  assert {len(batch["values"]) for batch in batches} == {batch_size // hosts}
+  rows = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+  real = rows["weight"] == 1
+  assert rows["weight"].dtype == np.float32
+  assert real.tolist() == [True] * (2 * EVAL) + [False] * (len(real) - 2 * EVAL)
+  assert rows["values"][real, 0, 0].tolist() == list(range(2 * PRETRAIN, 2 * (PRETRAIN + EVAL)))
+  assert np.isnan(rows["values"][~real]).all()
+  assert rows["participant"][real].tolist() == [f"p{PRETRAIN + d // 2}" for d in range(2 * EVAL)]
+  assert rows["date"][real].tolist() == ["2024-05-01", "2024-05-02"] * EVAL
+  assert rows["day"][real].tolist() == [0, 1] * EVAL
+  assert set(rows["participant"][~real]) <= {""}
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"batch_size": 6, "hosts": 4}, r"batch_size is 6, expected a positive multiple of the number of hosts \(4\)"),
+    ({"batch_size": 0}, "batch_size is 0"),
+    ({"batch_size": 4, "host": 2, "hosts": 2}, "host is 2, expected 0 to 1"),
+    ({"batch_size": 4, "split": "tune"}, "dataset 'numbered' has no days in split 'tune'"),
+    ({"batch_size": 4, "split": "test"}, "unknown split 'test'"),
+  ],
+)
+def test_wrong_arguments_are_one_line(dataset, arguments, message):
+  arguments = {"split": "eval"} | arguments
+  for make in (lambda: train_loader(dataset, seed=0, **arguments), lambda: eval_loader(dataset, **arguments)):
+    with pytest.raises(DatasetError, match=message) as caught:
+      make()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("arguments", [{"start_step": -1}, {"seed": -1}, {"seed": 2**32}])
+def test_wrong_start_or_seed(dataset, arguments):
+  with pytest.raises(DatasetError, match="expected 0"):
+    train_loader(dataset, **{"batch_size": 4, "seed": 0} | arguments)
+
+
+class Counting:
+  """0, 1, 2, ... and whether it was closed."""
+
+  def __init__(self, stop=None):
+    self.taken = 0
+    self.closed = False
+    self._stop = stop
+
+  def __iter__(self):
+    return self
+
+  def __next__(self):
+    if self.taken == self._stop:
+      raise StopIteration
+    self.taken += 1
+    return self.taken - 1
+
+  def close(self):
+    self.closed = True
+
+
+def test_prefetch_keeps_order_and_ends():
+  source = Counting(stop=20)
+  assert list(device_prefetch(source, lambda batch: batch * 10)) == [10 * i for i in range(20)]
+  assert source.closed
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_prefetch_runs_ahead_but_not_far(size):
+  source = Counting()
+  stream = device_prefetch(source, lambda batch: batch, size=size)
+  assert next(stream) == 0
+  deadline = time.monotonic() + 10
+  while source.taken < 1 + size and time.monotonic() < deadline:
+    time.sleep(0.01)
+  time.sleep(0.1)
+  assert source.taken == 1 + size
+  stream.close()
+  assert source.closed
+  assert not [thread for thread in threading.enumerate() if thread.name == "device_prefetch"]
+
+
+@pytest.mark.parametrize("where", ["iterator", "put"])
+def test_prefetch_raises_in_place(where):
+  def broken():
+    yield from (0, 1)
+    raise RuntimeError("disk on fire")
+
+  def put(batch):
+    if where == "put" and batch == 2:
+      raise RuntimeError("device on fire")
+    return batch
+
+  stream = device_prefetch(broken() if where == "iterator" else Counting(), put)
+  assert [next(stream), next(stream)] == [0, 1]
+  with pytest.raises(RuntimeError, match="on fire"):
+    next(stream)
+  assert not [thread for thread in threading.enumerate() if thread.name == "device_prefetch"]
+
+
+def test_prefetch_closes_a_real_loader(dataset):
+  stream = device_prefetch(train_loader(dataset, batch_size=4, seed=0, workers=1), lambda batch: batch)
+  assert numbers(next(stream))
+  stream.close()

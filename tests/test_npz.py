@@ -1,0 +1,221 @@
+"""The npz layout: what is read, what is written back, and one clear line for everything that is wrong."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_pipelines.npz import NpzSource, read_days, write_days
+from data_pipelines.schema import Channel, Schema, SchemaError
+
+
+def layout(**changes):
+  """Arrays of four days of two people, 288 steps, three channels; a change of None leaves the key out."""
+  values = np.random.default_rng(0).normal(size=(4, 288, 3)).astype(np.float32)
+  values[:, :40] = np.nan
+  values[..., 2] = np.where(np.isnan(values[..., 2]), np.nan, values[..., 2] > 0)
+  arrays = {
+    "values": values,
+    "channels": np.array(["heart_rate", "steps", "sleep"]),
+    "participant": np.array(["a", "b", "a", "b"]),
+    "day": np.array([1, 0, 0, 1], np.int32),
+    "date": np.array(["2024-03-02", "", "2024-03-01", ""]),
+    "minutes_per_step": np.array(5, np.int32),
+    "labels": np.array(json.dumps({"a": {"age": 31, "sex": "F", "bmi": float("nan")}, "b": {}})),
+  }
+  return {key: value for key, value in (arrays | changes).items() if value is not None}
+
+
+def save(path, **changes):
+  np.savez(path, **layout(**changes))
+  return path
+
+
+def changed(array, place, value):
+  array = array.astype(object) if isinstance(value, str) else array.copy()
+  array[place] = value
+  return array.astype(str) if isinstance(value, str) else array
+
+
+VALUES = layout()["values"]
+WRONG = {
+  "missing_key": (dict(date=None), "key 'date' is missing; the file has channels, day"),
+  "objects": (dict(participant=np.array(["a", "b", "a", None], object)), "key 'participant' is a pickled object array"),
+  "float64": (dict(values=VALUES.astype(np.float64)), "key 'values' is float64, expected float32"),
+  "number_ids": (dict(participant=np.arange(4)), "key 'participant' is int64, expected strings"),
+  "float_day": (dict(day=np.arange(4.0)), "key 'day' is float64, expected integers"),
+  "flat": (dict(values=VALUES[0]), r"key 'values' has shape \[288, 3\], expected \[days, steps, channels\]"),
+  "short": (dict(day=np.arange(3)), r"key 'day' has shape \[3\], expected \[4\]"),
+  "channels": (dict(channels=np.array(["x", "y"])), r"key 'channels' has shape \[2\], expected \[3\]"),
+  "steps": (dict(minutes_per_step=np.array(1)), "key 'values' has 288 steps a day, expected 1440"),
+  "clock": (dict(minutes_per_step=np.array(7)), "minutes_per_step is 7, expected a divisor of 1440"),
+  "no_days": ({k: v[:0] for k, v in layout().items() if v.ndim and k != "channels"}, "holds no days"),
+  "inf": (dict(values=changed(VALUES, (2, 50, 1), np.inf)), "row 2 step 50 channel 'steps' is infinite"),
+  "same_date": (dict(date=np.array(["2024-03-02", "", "2024-03-02", ""])), "row 2: .*'a' already has date .* in row 0"),
+  "same_day": (dict(day=np.array([1, 0, 0, 0])), "row 3: participant 'b' already has day 0 in row 1"),
+  "empty_day": (dict(values=changed(VALUES, 3, np.nan)), r"row 3 \(participant 'b', day 1\): every value is NaN"),
+  "bad_date": (dict(date=np.array(["", "2024-02-30", "", ""])), "row 1: date is '2024-02-30'"),
+  "short_date": (dict(date=np.array(["", "20240228", "", ""])), "row 1: date is '20240228'"),
+  "nobody": (dict(participant=np.array(["a", "b", "", "b"])), "row 2: key 'participant' is empty"),
+  "not_json": (dict(labels=np.array("{a")), "key 'labels': not JSON"),
+  "json_list": (dict(labels=np.array("[]")), "key 'labels': holds a JSON list"),
+  "stranger": (dict(labels=np.array('{"z": {}}')), "participant 'z' has no days in this file"),
+  "nested": (dict(labels=np.array('{"a": {"age": [1]}}')), "'a', 'age': found"),
+  "repeated": (dict(channels=np.array(["x", "y", "x"])), "channel 'x' appears more than once"),
+  "unnamed": (dict(channels=np.array(["x", "", "z"])), "a channel has an empty name"),
+  "kind": (dict(kind=np.array(["binary", "ordinal", "binary"])), "kind is 'ordinal'"),
+  "not_binary": (dict(kind=np.array(["binary"] * 3)), "binary channel 'heart_rate' holds"),
+  "minute_labels": (
+    dict(minute_labels=np.full((4, 288, 1), 2, np.int8), minute_label_names=np.array(["walk"])),
+    "row 0 step 0 'walk' is 2, expected -1, 0, 1",
+  ),
+  "label_names": (dict(minute_labels=np.zeros((4, 288, 1), np.int8)), "key 'minute_label_names' is missing"),
+  "label_shape": (
+    dict(minute_labels=np.zeros((4, 100, 1), np.int8), minute_label_names=np.array(["walk"])),
+    r"has shape \[4, 100, 1\], expected \[4, 288, 1\]",
+  ),
+  "cause_mode": (dict(cause=np.full(VALUES.shape, 7, np.uint8)), "row 0 holds 7, expected at most 6"),
+  "cause_seen": (dict(cause=np.full(VALUES.shape, 1, np.uint8)), "row 0 gives a cause where a value is observed"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_input_is_one_line_naming_the_file(tmp_path, case):
+  changes, message = WRONG[case]
+  path = save(tmp_path / "days.npz", **changes)
+  with pytest.raises(SchemaError, match=message) as caught:
+    NpzSource(path)
+  assert str(caught.value).startswith(f"{path}: ")
+  assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5, 0.98])
+def test_truncated_or_foreign_files(tmp_path, kept):
+  path = save(tmp_path / "days.npz")
+  raw = path.read_bytes()
+  path.write_bytes(raw[: int(kept * len(raw)) if kept < 1 else kept])
+  with pytest.raises(SchemaError, match="not an npz archive, or a truncated one"):
+    NpzSource(path)
+  np.save(tmp_path / "days.npy", VALUES)
+  with pytest.raises(SchemaError, match="holds a single array"):
+    NpzSource(tmp_path / "days.npy")
+  with pytest.raises(SchemaError, match="no such file"):
+    NpzSource(tmp_path / "nothing.npz")
+
+
+@given(st.integers(100, 4000))
+def test_a_damaged_byte_never_escapes_as_another_error(tmp_path_factory, place):
+  folder = tmp_path_factory.mktemp("damaged")
+  path = folder / "days.npz"
+  np.savez_compressed(path, **layout())
+  raw = bytearray(path.read_bytes())
+  raw[place] ^= 0xFF
+  path.write_bytes(raw)
+  with pytest.raises(SchemaError):
+    NpzSource(path)
+
+
+def test_people_days_and_labels(tmp_path):
+  source = NpzSource(save(tmp_path / "days.npz"))
+  assert source.participants == ("a", "b")
+  assert source.n_days == 4
+  person = source.person("a")
+  assert [(day.day, day.date) for day in person.days] == [(0, "2024-03-01"), (1, "2024-03-02")]
+  assert np.array_equal(person.days[0].values, VALUES[2], equal_nan=True)
+  assert person.labels == {"age": 31, "sex": "F", "bmi": None}
+  assert source.person("b").labels == {}
+
+
+def test_binary_is_inferred_and_said_unless_told(tmp_path):
+  source = NpzSource(save(tmp_path / "days.npz"))
+  assert source.schema.binary.tolist() == [False, False, True]
+  assert len(source.notes) == 1
+  assert "'sleep'" in source.notes[0]
+  told = NpzSource(
+    save(
+      tmp_path / "told.npz",
+      kind=np.array(["continuous"] * 3),
+      unit=np.array(["bpm", "1/min", ""]),
+      sensor=np.array(["PPG", "ACC", "ACC"]),
+    )
+  )
+  assert told.notes == ()
+  assert told.schema.channels[0] == Channel("heart_rate", "bpm", "PPG")
+  assert not told.schema.binary.any()
+  constant = changed(VALUES, np.s_[..., 2], 0)
+  assert not NpzSource(save(tmp_path / "constant.npz", values=constant)).schema.binary.any()
+
+
+@given(st.lists(st.sampled_from([-1, 0, 1]), min_size=288, max_size=288))
+def test_minute_labels_become_runs(tmp_path_factory, minutes):
+  labels = np.full((4, 288, 2), -1, np.int8)
+  labels[1, :, 1] = minutes
+  path = tmp_path_factory.mktemp("labels") / "days.npz"
+  save(path, minute_labels=labels, minute_label_names=np.array(["sit", "walk"]))
+  source = NpzSource(path)
+  assert source.person("a").events == []
+  rebuilt = np.full(288, -1)
+  events = source.person("b").events
+  for event in events:
+    assert (event.participant, event.day, event.name) == ("b", 0, "walk")
+    assert (rebuilt[event.start : event.end] == -1).all()
+    rebuilt[event.start : event.end] = event.value
+  assert rebuilt.tolist() == minutes
+  touching = [one.value != two.value or one.end < two.start for one, two in itertools.pairwise(events)]
+  assert all(touching), "a run was cut in two"
+
+
+def test_causes(tmp_path):
+  cause = np.where(np.isnan(VALUES), 3, 0).astype(np.uint8)
+  person = NpzSource(save(tmp_path / "days.npz", cause=cause)).person("b")
+  assert np.array_equal(person.days[1].cause, cause[3])
+
+
+def test_read_as_the_schema_of_a_checkpoint(tmp_path):
+  path = save(tmp_path / "days.npz", values=changed(VALUES, np.s_[..., 2], 0))
+  schema = Schema(5, (Channel("heart_rate", "bpm"), Channel("steps"), Channel("sleep", kind="binary")))
+  assert read_days(path, schema=schema).schema is schema
+  with pytest.raises(SchemaError, match=r"unknown channels \['sleep'\]"):
+    read_days(path, schema=Schema(5, schema.channels[:2]))
+  with pytest.raises(SchemaError, match="minutes_per_step is 5, expected 1"):
+    read_days(path, schema=Schema(1, schema.channels))
+  odd = save(tmp_path / "odd.npz", values=changed(VALUES, np.s_[..., 2], 2))
+  with pytest.raises(SchemaError, match="binary channel 'sleep' holds 2"):
+    read_days(odd, schema=schema)
+
+
+def test_empty_days_where_allowed(tmp_path):
+  path = save(tmp_path / "days.npz", values=changed(VALUES, 3, np.nan))
+  assert np.isnan(read_days(path, allow_empty_days=True).values[3]).all()
+
+
+def test_written_back_bit_for_bit(tmp_path):
+  values = VALUES.copy()
+  values.view(np.uint32)[0, 0, 0] = 0x7FC01234  # a NaN with a payload
+  path = save(tmp_path / "days.npz", values=values, weekday=np.arange(4))
+  days = read_days(path)
+  filled = np.where(np.isnan(days.values), np.float32(1), days.values)
+  write_days(tmp_path / "out" / "filled", days.original, filled, {"filled": np.isnan(days.values)})
+  write_days(tmp_path / "same.npz", days.original, days.values)
+  assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["days.npz", "filled", "same.npz"]
+  with np.load(path) as before, np.load(tmp_path / "same.npz") as after:
+    assert sorted(before.files) == sorted(after.files)
+    for key in before.files:
+      assert before[key].dtype == after[key].dtype
+      assert before[key].tobytes() == after[key].tobytes(), key
+  with np.load(tmp_path / "out" / "filled") as after:
+    assert np.array_equal(after["values"][after["filled"]], np.ones(after["filled"].sum()))
+    observed = ~after["filled"]
+    assert np.array_equal(after["values"].view(np.uint32)[observed], values.view(np.uint32)[observed])
+
+
+def test_write_refuses_other_shapes_and_taken_keys(tmp_path):
+  days = read_days(save(tmp_path / "days.npz"))
+  with pytest.raises(SchemaError, match=r"float64 .*expected float32"):
+    write_days(tmp_path / "out.npz", days.original, days.values.astype(np.float64))
+  with pytest.raises(SchemaError, match="key 'day' to add"):
+    write_days(tmp_path / "out.npz", days.original, days.values, {"day": days.day})
+  assert not (tmp_path / "out.npz").exists()
