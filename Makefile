@@ -9,10 +9,11 @@ INSTALLED := $(VENV)/.installed
 DEMO_CONFIG ?= experiments/lsm2_tiny.py
 DEMO_DIR ?= runs/demo
 
-# Workers of the test run and further arguments of pytest, as in `make test ARGS="-k masking"`.
+# Worker processes of the test run (0: none) and further arguments of pytest, as in `make test ARGS="-k masking"`.
 WORKERS ?= 2
 ARGS ?=
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --durations=10
+# A file stays with one worker: what its tests share is made once.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=10
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

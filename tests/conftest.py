@@ -33,6 +33,17 @@ hypothesis.settings.register_profile("ci", hypothesis.settings.get_profile("loca
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+  """Keeps compiled programs between runs: compiling is most of the suite's time, and a hit is the same to the bit.
+
+  Shared by pytest's workers; an entry read while another writes it fails its checksum and is compiled again.
+  """
+  if not config.pluginmanager.hasplugin("cacheprovider"):
+    return
+  jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
   """Folder of the sample npz files: $LSM2_SHARED_DATA or ../shared/data; the test is skipped where it is absent."""

@@ -92,7 +92,9 @@ def test_every_import_is_declared():
       continue
     owners = {canonicalize_name(owner) for owner in installed.get(name, [DISTRIBUTIONS.get(name, name)])}
     if not owners & (required if eager else required | optional):
-      undeclared.append(f"{place}: {name} is not in install_requires" + ", an extra is imported lazily" * eager)
+      undeclared.append(
+        f"{place}: {name} is not in install_requires" + " (extras are imported inside functions)" * eager
+      )
   assert not undeclared
 
 
