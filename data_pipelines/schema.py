@@ -17,8 +17,12 @@ import numpy as np
 MINUTES_PER_DAY = 1440
 
 
-class SchemaError(ValueError):
-  """Data or a file does not fit the schema; the message is one line that names where."""
+class UserError(ValueError):
+  """Something the user can mend; the message is one line that names the file, key or row. Programs print it alone."""
+
+
+class SchemaError(UserError):
+  """Data or a file does not fit the schema."""
 
 
 @dataclasses.dataclass(frozen=True)

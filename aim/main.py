@@ -1,0 +1,91 @@
+"""The command line: python -m aim.main --config=experiments/X.py --workdir=DIR --mode=MODE [--config.key=value ...]."""
+
+from __future__ import annotations
+
+import pathlib
+import runpy
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from aim import settings
+from aim.settings import ConfigError
+from data_pipelines.schema import UserError
+
+MODES = ("pretrain", "evaluate", "embed", "impute")
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment config, such as experiments/lsm2_base.py.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, config.json, metrics, results.")
+MODE = flags.DEFINE_enum("mode", "pretrain", MODES, "What to do.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Trained model (a workdir or a checkpoint); default: --workdir.")
+DATA = flags.DEFINE_string("data", None, "embed: a dataset's name, or an npz file of days.")
+DATA_DIR = flags.DEFINE_string("data_dir", "data", "embed: the folder of datasets that --data names one of.")
+SPLIT = flags.DEFINE_string("split", "all", "embed: pretrain, tune, eval or all days of the dataset.")
+INPUT = flags.DEFINE_string("input", None, "impute: npz file of days with holes.")
+OUTPUT = flags.DEFINE_string("output", None, "embed: .parquet or .npz to write; impute: .npz to write.")
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) > 1:
+    raise ConfigError(f"unexpected argument {argv[1]!r}; flags start with --")
+  # Importing jax takes seconds: only once the flags are known to be right.
+  from aim import modes
+
+  if not flags.FLAGS["verbosity"].present:
+    logging.set_verbosity(logging.WARNING)  # libraries turn it up when they are imported
+  if MODE.value in ("pretrain", "evaluate"):
+    config, workdir = _required("config", CONFIG.value), pathlib.Path(_required("workdir", WORKDIR.value))
+    modes.open_workdir(workdir, config)
+    if MODE.value == "pretrain":
+      modes.pretrain(config, workdir)
+    else:
+      modes.evaluate(config, workdir, CHECKPOINT.value or workdir)
+    return
+  trained = CHECKPOINT.value or WORKDIR.value
+  output = _required("output", OUTPUT.value)
+  if MODE.value == "embed":
+    modes.embed(_required("checkpoint", trained), _required("data", DATA.value), DATA_DIR.value, SPLIT.value, output)
+  else:
+    modes.impute(_required("checkpoint", trained), _required("input", INPUT.value), output)
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+  """Runs the program; whatever the user can mend ends as one line on stderr and exit code 2."""
+  try:
+    app.run(main, argv=argv, flags_parser=_parse)
+  except (UserError, flags.Error) as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _required(flag: str, value: Any) -> Any:
+  if value is None:
+    raise ConfigError(f"--mode={MODE.value} needs --{flag}=...")
+  return value
+
+
+def _parse(args: list[str]) -> list[str]:
+  """absl's parsing, after naming the nearest key of a mistyped --config.key."""
+  overrides = [arg.lstrip("-") for arg in args[1:] if arg.startswith("-")]
+  path = next((arg.split("=", 1)[1] for arg in overrides if arg.startswith("config=")), None)
+  keys = [arg.split("=", 1)[0].removeprefix("config.") for arg in overrides if arg.startswith("config.")]
+  if path is not None and not pathlib.Path(path).is_file():
+    raise ConfigError(f"--config={path}: no such file")
+  if path is not None and keys:
+    settings.check_keys(_config_of(path), keys)
+  try:
+    return flags.FLAGS(args)
+  except (TypeError, ValueError) as error:
+    raise ConfigError(f"command line: {str(error).splitlines()[0]}") from None
+
+
+def _config_of(path: str) -> ml_collections.ConfigDict:
+  return runpy.run_path(path)["get_config"]()
+
+
+if __name__ == "__main__":
+  run()

@@ -1,0 +1,56 @@
+"""What a run tells: metrics.jsonl always, a progress bar, TensorBoard and Weights & Biases where asked."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+from typing import Any
+
+import ml_collections
+from tqdm import tqdm
+
+from aim.settings import ConfigError
+
+
+class MetricsWriter:
+  """Appends {"step": ..., name: value} lines to <workdir>/metrics.jsonl, and to the sinks config.log names."""
+
+  def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None):
+    self.file = (workdir / "metrics.jsonl").open("a", buffering=1)
+    self.tensorboard = self.wandb = None
+    if config is not None and config.tensorboard:
+      self.tensorboard = _optional("tensorboardX", "tensorboard").SummaryWriter(str(workdir / "tensorboard"))
+    if config is not None and config.wandb:
+      self.wandb = _optional("wandb", "wandb").init(project=config.wandb, dir=str(workdir), resume="allow")
+
+  def write(self, step: int, metrics: dict[str, Any]) -> None:
+    self.file.write(json.dumps({"step": step, **metrics}) + "\n")
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    if self.tensorboard is not None:
+      for name, value in numbers.items():
+        self.tensorboard.add_scalar(name, value, step)
+    if self.wandb is not None:
+      self.wandb.log(numbers, step=step)
+
+  def close(self) -> None:
+    self.file.close()
+    if self.tensorboard is not None:
+      self.tensorboard.close()
+    if self.wandb is not None:
+      self.wandb.finish()
+
+
+def progress(total: int, description: str, unit: str, initial: int = 0) -> tqdm:
+  """A progress bar with ETA; off a terminal it prints a line every ten seconds instead of redrawing."""
+  interval = 0.2 if sys.stderr.isatty() else 10.0
+  return tqdm(
+    total=total, initial=initial, desc=description, unit=unit, mininterval=interval, dynamic_ncols=True, smoothing=0.1
+  )
+
+
+def _optional(module: str, extra: str) -> Any:
+  try:
+    return __import__(module)
+  except ImportError:
+    raise ConfigError(f"config.log.{extra} needs the package {module}: pip install 'lsm2-aim[{extra}]'") from None

@@ -1,0 +1,198 @@
+"""LSM-2: a masked autoencoder over sets of (patch, position) tokens, one patch of one channel each.
+
+Both halves take a *set* of tokens with the valid ones in front and a length, never a grid: dropping, trimming and
+reordering tokens are the caller's choice and change nothing for the tokens that stay.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from aim.attention import attention
+from aim.positions import positions
+
+initial = nnx.initializers.truncated_normal(0.02)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tower:
+  """Sizes of an encoder or a decoder."""
+
+  width: int
+  mlp: int
+  heads: int
+  layers: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+  """All that fixes the model's function and parameters.
+
+  Attributes:
+    channels, length, patch: the token grid: channels x patches a day, and steps a patch.
+    observed_flags: give the patch embedding the per-step observed flags beside the values, so that a missing minute
+      of a visible token is not read as an average one. The published layout has none.
+    dtype: compute type; parameters and softmax statistics are float32.
+    remat: recompute each block's activations in the backward pass.
+  """
+
+  channels: int
+  length: int
+  patch: int
+  encoder: Tower
+  decoder: Tower
+  observed_flags: bool = True
+  dtype: str = "float32"
+  remat: bool = False
+
+  @property
+  def tokens(self) -> int:
+    return self.channels * self.length
+
+
+class Attention(nnx.Module):
+  """Multi-head self-attention with one fused projection in the order q, k, v."""
+
+  def __init__(self, width: int, heads: int, dtype: Any, rngs: nnx.Rngs):
+    make = dict(kernel_init=initial, dtype=dtype, rngs=rngs)
+    self.qkv = nnx.LinearGeneral(width, (3, heads, width // heads), **make)
+    self.out = nnx.LinearGeneral((heads, width // heads), width, axis=(-2, -1), **make)
+
+  def __call__(self, x: Float[Array, "b n d"], lengths: Int[Array, " b"]) -> Float[Array, "b n d"]:
+    qkv = self.qkv(x)
+    return self.out(attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], lengths))
+
+
+class Mlp(nnx.Module):
+  """Two layers with an exact (erf) GELU between."""
+
+  def __init__(self, width: int, hidden: int, dtype: Any, rngs: nnx.Rngs):
+    self.up = nnx.Linear(width, hidden, kernel_init=initial, dtype=dtype, rngs=rngs)
+    self.down = nnx.Linear(hidden, width, kernel_init=initial, dtype=dtype, rngs=rngs)
+
+  def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+    return self.down(jax.nn.gelu(self.up(x), approximate=False))
+
+
+class Block(nnx.Module):
+  """A pre-LN transformer block."""
+
+  def __init__(self, tower: Tower, dtype: Any, rngs: nnx.Rngs):
+    self.norm1 = _norm(tower.width, rngs)
+    self.attention = Attention(tower.width, tower.heads, dtype, rngs)
+    self.norm2 = _norm(tower.width, rngs)
+    self.mlp = Mlp(tower.width, tower.mlp, dtype, rngs)
+
+  def __call__(self, x: Float[Array, "b n d"], lengths: Int[Array, " b"]) -> Float[Array, "b n d"]:
+    x = x + self.attention(self.norm1(x), lengths)
+    return x + self.mlp(self.norm2(x))
+
+
+class Transformer(nnx.Module):
+  """Blocks and a final LayerNorm."""
+
+  def __init__(self, tower: Tower, dtype: Any, remat: bool, rngs: nnx.Rngs):
+    self.blocks = nnx.List([Block(tower, dtype, rngs) for _ in range(tower.layers)])
+    self.norm = _norm(tower.width, rngs)
+    self.remat = remat
+
+  def __call__(self, x: Float[Array, "b n d"], lengths: Int[Array, " b"]) -> Float[Array, "b n d"]:
+    run: Callable = nnx.remat(Block.__call__) if self.remat else Block.__call__
+    for block in self.blocks:
+      x = run(block, x, lengths)
+    return self.norm(x)
+
+
+class Lsm2(nnx.Module):
+  """The masked autoencoder of LSM-2 (ViT-1D, patch x 1 channel)."""
+
+  def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
+    a = self.architecture = architecture
+    dtype = jnp.dtype(a.dtype)
+    inputs = a.patch * (2 if a.observed_flags else 1)
+    make = dict(kernel_init=initial, dtype=dtype, rngs=rngs)
+    self.patch_embedding = nnx.Linear(inputs, a.encoder.width, **make)
+    self.encoder = Transformer(a.encoder, dtype, a.remat, rngs)
+    self.bridge = nnx.Linear(a.encoder.width, a.decoder.width, **make)
+    self.mask_token = nnx.Param(initial(rngs.params(), (a.decoder.width,)))
+    self.decoder = Transformer(a.decoder, dtype, a.remat, rngs)
+    self.head = nnx.Linear(a.decoder.width, a.patch, kernel_init=initial, rngs=rngs)
+
+  def encode(
+    self,
+    values: Float[Array, "b k p"],
+    shown: Bool[Array, "b k p"],
+    token: Int[Array, "b k"],
+    lengths: Int[Array, " b"],
+  ) -> Float[Array, "b k d"]:
+    """Encodes sets of tokens.
+
+    Args:
+      values: z-scores; read only where `shown`.
+      shown: the steps that may be read.
+      token: each token's grid position, channel * length + time.
+      lengths: the first lengths[i] >= 1 tokens of window i are real; outputs past them mean nothing.
+    """
+    a = self.architecture
+    x = jnp.where(shown, values, 0.0)
+    if a.observed_flags:
+      x = jnp.concatenate([x, shown.astype(x.dtype)], axis=-1)
+    x = self.patch_embedding(x)
+    x = x + positions(token, a.length, a.encoder.width).astype(x.dtype)
+    return self.encoder(x, lengths)
+
+  def decode(
+    self,
+    encoded: Float[Array, "b k d"],
+    encoded_lengths: Int[Array, " b"],
+    token: Int[Array, "b m"],
+    lengths: Int[Array, " b"],
+  ) -> Float[Array, "b m p"]:
+    """Predicts the tokens `token`, of which the first encoded_lengths[i] are the encoded ones, in their order.
+
+    The learned mask token stands at every other position; the decoder attends to the first lengths[i] tokens.
+    Returns float32 z-scores (logits for binary channels) [b, m, p].
+    """
+    a = self.architecture
+    m, k = token.shape[1], min(encoded.shape[1], token.shape[1])
+    x = self.bridge(encoded[:, :k])
+    x = jnp.pad(x, ((0, 0), (0, m - k), (0, 0)))
+    is_encoded = jnp.arange(m) < encoded_lengths[:, None]
+    x = jnp.where(is_encoded[:, :, None], x, self.mask_token.get_value().astype(x.dtype))
+    x = x + positions(token, a.length, a.decoder.width).astype(x.dtype)
+    return self.head(self.decoder(x, lengths).astype(jnp.float32))
+
+
+def _norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
+  # Statistics in float32 whatever the compute type; eps as in the public weights of this layout.
+  return nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+
+
+def count_parameters(params: Any) -> int:
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def split(model: Lsm2) -> tuple[nnx.GraphDef, dict[str, Array]]:
+  """The model as a static graph and a flat {"encoder/blocks/0/mlp/up/kernel": array} of its parameters."""
+  graph, state = nnx.split(model, nnx.Param)
+  return graph, {"/".join(map(str, path)): leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
+
+
+def merge(graph: nnx.GraphDef, params: dict[str, Array]) -> Lsm2:
+  """The inverse of split."""
+  part = lambda name: int(name) if name.isdigit() else name
+  flat = [(tuple(part(p) for p in name.split("/")), nnx.Param(leaf)) for name, leaf in params.items()]
+  return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def abstract(architecture: Architecture) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtypeStruct]]:
+  """split() of a model whose parameters are shapes only."""
+  model = nnx.eval_shape(lambda: Lsm2(architecture, nnx.Rngs(0)))
+  return split(model)

@@ -1,0 +1,98 @@
+"""What each --mode does, from flags to files."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import ml_collections
+import numpy as np
+
+from aim import pretrained, settings
+from aim.evaluate import evaluate as run_evaluate
+from aim.pretrain import pretrain as run_pretrain
+from aim.settings import ConfigError
+from data_pipelines import npz
+from data_pipelines.build import build, simulate_request
+from data_pipelines.dataset import Dataset
+from data_pipelines.loader import eval_loader
+from data_pipelines.schema import SchemaError
+
+
+def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+  """Makes the run's folder and writes the resolved config.json into it."""
+  workdir.mkdir(parents=True, exist_ok=True)
+  (workdir / "config.json").write_text(json.dumps(settings.to_dict(config), indent=2) + "\n")
+
+
+def open_dataset(config: ml_collections.ConfigDict) -> Dataset:
+  """The dataset config.data names; where it names none, the simulated cohort, built on first use."""
+  data = config.data
+  if data.name:
+    return Dataset.open(data.dir, data.name)
+  from data_pipelines.simulator import Simulation
+
+  name = f"simulated_{data.participants}x{data.days}_seed{data.seed}"
+  source = lambda: Simulation(participants=data.participants, days=data.days, seed=data.seed)
+  return build(source, data.dir, name, request=simulate_request(data.participants, data.days, data.seed))
+
+
+def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  run_pretrain(config, workdir, open_dataset(config))
+
+
+def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
+  model = pretrained.load(trained, config.evaluate.batch_size)
+  run_evaluate(config.evaluate, model, open_dataset(config), workdir / "evaluate")
+
+
+def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> None:
+  """Writes one row a day: participant, date, e000, e001, ... as .parquet, or arrays as .npz."""
+  suffix = pathlib.Path(output).suffix
+  if suffix not in (".parquet", ".npz"):
+    raise ConfigError(f"--output={output}: ends in {suffix!r}, expected .parquet or .npz")
+  model = pretrained.load(trained)
+  values, participant, date = _days(model, data, data_dir, split)
+  embedding = model.embed(values, progress=True)
+  pathlib.Path(output).parent.mkdir(parents=True, exist_ok=True)
+  if suffix == ".npz":
+    np.savez_compressed(output, embedding=embedding, participant=participant, date=date)
+  else:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {f"e{i:03d}": embedding[:, i] for i in range(embedding.shape[1])}
+    pq.write_table(pa.table({"participant": participant, "date": date, **columns}), output)
+  print(f"{output}: {len(embedding)} days of {len(set(participant.tolist()))} people, {embedding.shape[1]} numbers each")
+
+
+def impute(trained: str, source: str, output: str) -> None:
+  """Writes the days of `source` with their holes filled, and `filled` bool [days, steps, channels] telling which."""
+  if pathlib.Path(output).suffix != ".npz":
+    raise ConfigError(f"--output={output}: expected a name ending in .npz")
+  model = pretrained.load(trained)
+  days = npz.read_days(source, schema=model.schema, allow_empty_days=True)
+  filled = np.isnan(days.values)
+  npz.write_days(output, days.original, model.impute(days.values, progress=True), {"filled": filled})
+  print(f"{output}: filled {filled.sum():,} of {filled.size:,} values ({100 * filled.mean():.1f} %) in {len(filled)} days")
+
+
+def _days(
+  model: pretrained.Pretrained, data: str, data_dir: str, split: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """values, participant, date of an npz file's days or of a dataset's."""
+  if data.endswith(".npz"):
+    days = npz.read_days(data, schema=model.schema)
+    return days.values, days.participant, days.date
+  dataset = Dataset.open(data_dir, data)
+  difference = model.schema.difference(dataset.schema)
+  if difference:
+    raise SchemaError(f"dataset {data!r} does not fit the checkpoint: {difference}")
+  splits = [name for name in ("pretrain", "tune", "eval") if dataset.num_days(name)] if split == "all" else [split]
+  batches = [
+    {name: array[batch["weight"] > 0] for name, array in batch.items()}
+    for name in splits
+    for batch in eval_loader(dataset, split=name, batch_size=model.batch_size)
+  ]
+  joined = {name: np.concatenate([batch[name] for batch in batches]) for name in ("values", "participant", "date")}
+  return joined["values"], joined["participant"], joined["date"]

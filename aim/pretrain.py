@@ -1,0 +1,218 @@
+"""--mode=pretrain: AIM pretraining with exact resume."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import pathlib
+import signal
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from aim import checkpoint, flops, mesh, metrics, settings
+from aim.checkpoint import Checkpoints
+from aim.journal import Journal
+from aim.model import count_parameters
+from aim.optimizer import make_optimizer, schedule
+from aim.patches import Scale
+from aim.step import Step, encoder_buckets
+from data_pipelines.dataset import Dataset
+from data_pipelines.loader import device_prefetch, train_loader
+
+
+def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> dict[str, float]:
+  """Trains to config.total_steps, going on from the newest checkpoint of `workdir` where there is one.
+
+  Returns the last logged metrics; {} on a workdir that is already finished.
+  """
+  with jax.set_mesh(mesh.make_mesh(**config.mesh)):
+    return Training(config, workdir, dataset).run()
+
+
+class Training:
+  """One pretraining run: what is fixed, then run() in the order things happen."""
+
+  def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset: Dataset):
+    self.config, self.workdir, self.dataset = config, workdir, dataset
+    self.mesh = jax.sharding.get_mesh()
+    _check(config, self.mesh)
+    schema, self.metadata = dataset.schema, checkpoint.metadata(config, dataset)
+    self.step = Step(
+      architecture=settings.architecture(config, schema),
+      masking=settings.masking(config, schema),
+      scale=Scale.of(schema, self.metadata["statistics"]),
+      optimizer=make_optimizer(config.optimizer, config.total_steps),
+      accumulate=config.optimizer.accumulate,
+      ema=config.optimizer.ema,
+    )
+    a = self.step.architecture
+    self.buckets = encoder_buckets(a.tokens, self.step.masking.dropped(a.channels, a.length), config.encoder_form)
+    self.key = jax.random.key(config.seed)
+    self.abstract = jax.eval_shape(self.step.init, self.key)
+    self.shardings = mesh.state_shardings(self.abstract, self.abstract["params"], self.mesh)
+    self.draw = jax.jit(self.step.draw)
+    self.train = jax.jit(self.step.train, static_argnums=0, donate_argnums=1, out_shardings=(self.shardings, None))
+
+  def run(self) -> dict[str, float]:
+    checkpoints = Checkpoints(self.workdir, self.config.checkpoint.every_steps, self.config.checkpoint.keep)
+    writer = metrics.MetricsWriter(self.workdir, self.config.log)
+    try:
+      state = self.initial_state(checkpoints)
+      start = int(state["step"])
+      if start >= self.config.total_steps:
+        print(f"{self.workdir}: already trained for {start} steps; raise --config.total_steps to go on")
+        return {}
+      self.announce(start)
+      last = self.loop(state, start, checkpoints, writer)
+      print(f"{self.workdir}: trained for {self.config.total_steps} steps; loss {last['loss']:.4f}")
+      return last
+    finally:
+      faulthandler.cancel_dump_traceback_later()
+      checkpoints.close()
+      writer.close()
+
+  def initial_state(self, checkpoints: Checkpoints) -> dict[str, Any]:
+    """Fresh parameters, or the newest checkpoint's, after checking that it is of this model and data."""
+    if checkpoints.latest is None:
+      return jax.jit(self.step.init, out_shardings=self.shardings)(jax.random.fold_in(self.key, 2**31 - 1))
+    where = f"{self.workdir}: checkpoint at step {checkpoints.latest}"
+    checkpoint.check_resumable(checkpoints.metadata(), self.metadata, where)
+    shapes = jax.tree.map(
+      lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+      self.abstract,
+      self.shardings,
+    )
+    print(f"{where}: going on from there")
+    return checkpoints.restore(shapes)
+
+  def announce(self, start: int) -> None:
+    """What is about to run and, without an accelerator, how long a step will take."""
+    a, config = self.step.architecture, self.config
+    print(
+      f"pretraining {count_parameters(self.abstract['params']) / 1e6:.2f}M parameters on "
+      f"{self.dataset.num_days('pretrain')} days of {self.dataset.name}: {a.channels} channels x {a.length} patches = "
+      f"{a.tokens} tokens a day, {config.batch_size} days a step, steps {start} to {config.total_steps}, "
+      f"{jax.device_count()} device(s) of kind {jax.devices()[0].device_kind}",
+      flush=True,
+    )
+    if flops.peak_flops() is None:
+      # Attention and other memory-bound parts keep a CPU at about a third of a plain matrix product's speed.
+      seconds = 3 * flops.step_flops(a, config.batch_size, self.buckets[-1], a.tokens) / flops.measured_flops()
+      hours = seconds * (config.total_steps - start) / 3600
+      print(f"no accelerator: expect about {_duration(seconds)} a step, {_duration(hours * 3600)} in all", flush=True)
+      if hours > 6:
+        print("  what suits a CPU: --config=experiments/lsm2_tiny.py (minutes) or experiments/lsm2_xs.py", flush=True)
+
+  def loop(
+    self, state: dict[str, Any], start: int, checkpoints: Checkpoints, writer: metrics.MetricsWriter
+  ) -> dict[str, float]:
+    config, total = self.config, self.config.total_steps
+    journal = Journal(
+      config, writer, self.step.architecture, list(state["params"]), _learning_rates(config), start
+    )
+    sizes: set[int] = set()
+    with _StopSignal() as stop, contextlib.closing(self.batches(start)) as batches:
+      try:
+        # Each batch is masked one step ahead: its size is known when its turn comes, and no device waits.
+        ahead = self.masked(batches, start, journal)
+        for step in range(start, total):
+          if config.log.watchdog_minutes:
+            faulthandler.dump_traceback_later(60 * config.log.watchdog_minutes, exit=True)
+          tokens, largest = ahead
+          if step + 1 < total:
+            ahead = self.masked(batches, step + 1, journal)
+          size = self.encoder_size(largest)
+          if size not in sizes:
+            journal.compiling(size)
+            sizes.add(size)
+          state, fresh = self.train(size, state, tokens)
+          journal.record(step, size, fresh)
+          last = step + 1 == total or stop.received is not None
+          if last:
+            journal.flush()
+          checkpoints.save(step + 1, state, self.metadata, force=last)
+          if stop.received is not None and step + 1 < total:
+            checkpoints.close()
+            journal.close()
+            print(f"{self.workdir}: {stop.received.name}: saved step {step + 1}; repeat the command to go on")
+            raise SystemExit(128 + stop.received)
+      finally:
+        journal.close()
+    return journal.last
+
+  def batches(self, start: int) -> Generator[jax.Array]:
+    """The device batches of steps start, start + 1, ..., read ahead in a thread until closed."""
+    loader = train_loader(
+      self.dataset,
+      split="pretrain",
+      batch_size=self.config.batch_size,
+      seed=self.config.seed,
+      start_step=start,
+      host=jax.process_index(),
+      hosts=jax.process_count(),
+      workers=self.config.data.workers,
+    )
+    return device_prefetch(loader, lambda batch: mesh.put_batch(batch["values"], self.mesh))
+
+  def masked(self, batches: Iterator[jax.Array], step: int, journal: Journal) -> tuple[Any, jax.Array]:
+    """The token sets of a step's batch and their largest visible count."""
+    began = time.perf_counter()
+    values = next(batches)
+    journal.waited += time.perf_counter() - began
+    return self.draw(self.key, step, values)
+
+  def encoder_size(self, largest: jax.Array) -> int:
+    """The smallest bucket that holds every visible token of the batch."""
+    if len(self.buckets) == 1:
+      return self.buckets[0]
+    count = int(largest)
+    return next(size for size in self.buckets if size >= count)
+
+
+class _StopSignal:
+  """Notes SIGINT and SIGTERM so that the loop can save before it ends; a second one acts at once."""
+
+  def __init__(self) -> None:
+    self.received: signal.Signals | None = None
+
+  def __enter__(self) -> _StopSignal:
+    self._old = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+    return self
+
+  def _note(self, number: int, frame: Any) -> None:
+    self.received = signal.Signals(number)
+    signal.signal(number, self._old[number])
+
+  def __exit__(self, *error: Any) -> None:
+    for number, handler in self._old.items():
+      signal.signal(number, handler)
+
+
+def _learning_rates(config: ml_collections.ConfigDict) -> np.ndarray:
+  """float32 [total_steps + 1], computed once: jnp maths between steps would stall them."""
+  rate = schedule(config.optimizer, config.total_steps)
+  return np.asarray(jax.jit(jax.vmap(rate))(np.arange(config.total_steps + 1)))
+
+
+def _check(config: ml_collections.ConfigDict, device_mesh: jax.sharding.Mesh) -> None:
+  multiple = device_mesh.shape["data"] * device_mesh.shape["fsdp"] * config.optimizer.accumulate
+  if config.batch_size < 1 or config.batch_size % multiple:
+    raise settings.ConfigError(
+      f"config.batch_size is {config.batch_size}, expected a multiple of {multiple} (data x fsdp x accumulate)"
+    )
+  if config.total_steps < 1:
+    raise settings.ConfigError(f"config.total_steps is {config.total_steps}, expected at least 1")
+  if config.optimizer.on_nan not in ("stop", "skip"):
+    raise settings.ConfigError(f"config.optimizer.on_nan is {config.optimizer.on_nan!r}, expected 'stop' or 'skip'")
+
+
+def _duration(seconds: float) -> str:
+  for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+    if seconds >= 2 * size:
+      return f"{seconds / size:.0f} {unit}"
+  return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"

@@ -1,0 +1,113 @@
+"""From config values to the objects they set: the first of the two hops a reader makes."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+
+from aim.masking import STRATEGIES, Masking
+from aim.model import Architecture, Tower
+from data_pipelines.schema import Schema, UserError
+
+
+class ConfigError(UserError):
+  """A config value that cannot be used."""
+
+
+def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architecture:
+  """config.model on a schema."""
+  raw = config.model
+  patch = steps(raw.patch_minutes, schema, "config.model.patch_minutes")
+  if schema.steps % patch:
+    raise ConfigError(f"config.model.patch_minutes is {raw.patch_minutes}: a day is not a whole number of such patches")
+  for name in ("encoder", "decoder"):
+    width, heads = raw[name].width, raw[name].heads
+    if width % heads or width % 4:
+      raise ConfigError(f"config.model.{name}.width is {width}, expected a multiple of 4 and of its {heads} heads")
+  return Architecture(
+    channels=len(schema.channels),
+    length=schema.steps // patch,
+    patch=patch,
+    encoder=Tower(**raw.encoder),
+    decoder=Tower(**raw.decoder),
+    observed_flags=raw.observed_flags,
+    dtype=raw.dtype,
+    remat=raw.remat,
+  )
+
+
+def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:
+  """config.masking on a schema."""
+  raw = config.masking
+  for name, ratio in (("random", raw.random.ratio), ("temporal", raw.temporal.ratio), ("sensor", raw.sensor.ratio)):
+    if not 0 < ratio < 1:
+      raise ConfigError(f"config.masking.{name}.ratio is {ratio}, expected a share between 0 and 1")
+  if not 0 <= raw.min_observed_share <= 1:
+    raise ConfigError(f"config.masking.min_observed_share is {raw.min_observed_share}, expected 0 to 1")
+  patch = steps(config.model.patch_minutes, schema, "config.model.patch_minutes")
+  unit = patch
+  if raw.random.unit_minutes:
+    unit = steps(raw.random.unit_minutes, schema, "config.masking.random.unit_minutes")
+    if patch % unit:
+      raise ConfigError(f"config.masking.random.unit_minutes is {raw.random.unit_minutes}: does not divide the patch")
+  block = max(1, round(raw.temporal.block_minutes / schema.minutes_per_step / patch))
+  shortest = max(1, round(raw.gaps.shortest_minutes / schema.minutes_per_step))
+  longest = max(shortest, round(raw.gaps.longest_minutes / schema.minutes_per_step))
+  return Masking(
+    weights=tuple(float(raw[name].weight) for name in STRATEGIES),
+    random_ratio=raw.random.ratio,
+    random_unit=unit if unit != patch else 0,
+    temporal_ratio=raw.temporal.ratio,
+    temporal_block=block,
+    sensor_ratio=raw.sensor.ratio,
+    gap_steps=(shortest, longest),
+    gap_count=raw.gaps.count,
+    min_observed_share=raw.min_observed_share,
+  )
+
+
+def steps(minutes: float, schema: Schema, key: str) -> int:
+  """Minutes as a whole number of the schema's steps; ConfigError naming `key` otherwise."""
+  count = minutes / schema.minutes_per_step
+  if count < 1 or count != int(count):
+    raise ConfigError(f"{key} is {minutes}, expected a multiple of the data's {schema.minutes_per_step} minutes a step")
+  return int(count)
+
+
+def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The config as plain JSON values."""
+  return json.loads(config.to_json_best_effort())
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+  """("model.encoder.width", 64), ... for every value of a nested config."""
+  for key, value in config.items():
+    if isinstance(value, dict | ml_collections.ConfigDict):
+      yield from leaves(value, f"{prefix}{key}.")
+    else:
+      yield f"{prefix}{key}", value
+
+
+def check_keys(config: ml_collections.ConfigDict, overrides: list[str]) -> None:
+  """ConfigError for an override ("model.widht") that is no key of the config, naming the nearest one."""
+  known = [key for key, _ in leaves(config)]
+  groups = {key.rsplit(".", i)[0] for key in known for i in range(1, key.count(".") + 1)}
+  for key in overrides:
+    if key in known:
+      continue
+    if key in groups:
+      raise ConfigError(
+        f"--config.{key}: is a group of keys, such as --config.{next(k for k in known if k.startswith(key + '.'))}"
+      )
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    raise ConfigError(f"--config.{key}: no such config key; the nearest is --config.{near[0]}")
+
+
+def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+  """(key, ours, theirs) for every value in which two configs differ."""
+  a, b = dict(leaves(ours)), dict(leaves(theirs))
+  return [(key, a.get(key), b.get(key)) for key in sorted(a | b) if a.get(key) != b.get(key)]

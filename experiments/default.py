@@ -1,0 +1,75 @@
+"""The one shared default: every config key, with the published LSM-2 / AIM value or the reason for another.
+
+Sizes are LSM-2's (24.6M parameters). All other configs change values of this one.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  config.total_steps = 50_000
+  config.batch_size = 4096  # windows a step, over all hosts
+  config.encoder_form = "trimmed"  # or "textbook": same loss, computes masked tokens that nobody attends to
+
+  config.data = ml_collections.ConfigDict()
+  config.data.dir = "data"  # where datasets live
+  config.data.name = ""  # dataset in data.dir; empty: the simulated cohort below, built on first use
+  config.data.participants = 200  # of the simulated cohort
+  config.data.days = 5  # a participant
+  config.data.seed = 0
+  config.data.workers = 0  # loader processes; 0 reads in a thread
+
+  config.model = ml_collections.ConfigDict()
+  config.model.patch_minutes = 10
+  config.model.encoder = ml_collections.ConfigDict({"width": 384, "mlp": 1536, "heads": 6, "layers": 12})
+  config.model.decoder = ml_collections.ConfigDict({"width": 256, "mlp": 1024, "heads": 4, "layers": 4})
+  config.model.observed_flags = True  # per-minute observed flags into the patch embedding
+  config.model.dtype = "float32"  # compute type; "bfloat16" on accelerators
+  config.model.remat = False  # recompute activations in the backward pass
+
+  config.masking = ml_collections.ConfigDict()
+  # A token is inherited-missing when less than this share of its minutes is observed; 1: one missing minute is enough.
+  config.masking.min_observed_share = 0.0
+  config.masking.random = ml_collections.ConfigDict({"weight": 1 / 3, "ratio": 0.8, "unit_minutes": 0})
+  config.masking.temporal = ml_collections.ConfigDict({"weight": 1 / 3, "ratio": 0.5, "block_minutes": 0})
+  config.masking.sensor = ml_collections.ConfigDict({"weight": 1 / 3, "ratio": 0.5})
+  # Minute-level gaps inside visible tokens, not in the paper: what teaches holes shorter than a patch.
+  config.masking.gaps = ml_collections.ConfigDict(
+    {"weight": 0.0, "shortest_minutes": 10, "longest_minutes": 240, "count": 6}
+  )
+
+  config.optimizer = ml_collections.ConfigDict()
+  config.optimizer.learning_rate = 5e-4
+  config.optimizer.warmup_share = 0.05  # of total_steps, linear; cosine to 0 after
+  config.optimizer.b1 = 0.9
+  config.optimizer.b2 = 0.95
+  config.optimizer.weight_decay = 1e-4
+  config.optimizer.clip_norm = 1.0
+  config.optimizer.accumulate = 1  # microbatches a step
+  config.optimizer.ema = 0.0  # decay of a moving average of the parameters, used for inference; 0: none
+  config.optimizer.on_nan = "stop"  # or "skip": leave the update out and go on
+
+  config.mesh = ml_collections.ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # -1: all devices left
+
+  config.checkpoint = ml_collections.ConfigDict({"every_steps": 1000, "keep": 3})
+
+  config.log = ml_collections.ConfigDict()
+  config.log.every_steps = 50
+  config.log.tensorboard = False
+  config.log.wandb = ""  # project name
+  config.log.watchdog_minutes = 30.0  # no step for so long: print all stacks and exit; 0: never
+
+  config.evaluate = ml_collections.ConfigDict()
+  config.evaluate.split = "eval"
+  config.evaluate.batch_size = 32
+  config.evaluate.seed = 0
+  config.evaluate.days = 0  # at most this many days, evenly over people; 0: all
+  config.evaluate.random_percent = (30, 50, 80)
+  config.evaluate.interpolation_minutes = (10, 30, 60, 180)
+  config.evaluate.extrapolation_minutes = (10, 30, 60, 180)
+  config.evaluate.sensor_channels = (2, 6, 12)
+  config.evaluate.random_patch_minutes = 10  # the cells of the random task, the same whatever the model's patch
+  config.evaluate.bootstrap = 1000
+  return config
