@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import ml_collections
 
 from aim.masking import STRATEGIES, Masking
@@ -35,9 +36,17 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     encoder=Tower(**raw.encoder),
     decoder=Tower(**raw.decoder),
     observed_flags=raw.observed_flags,
-    dtype=raw.dtype,
+    dtype=_dtype(raw.dtype),
     remat=raw.remat,
   )
+
+
+def _dtype(name: str) -> str:
+  if name == "auto":
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+  if name not in ("float32", "bfloat16"):
+    raise ConfigError(f"config.model.dtype is {name!r}, expected 'auto', 'float32' or 'bfloat16'")
+  return name
 
 
 def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:

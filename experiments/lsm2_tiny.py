@@ -1,0 +1,24 @@
+"""The demo: minutes on a laptop, on the simulated cohort (`make demo`).
+
+  python -m aim.main --config=experiments/lsm2_tiny.py --workdir=runs/demo
+  python -m aim.main --config=experiments/lsm2_tiny.py --workdir=runs/demo --mode=evaluate
+"""
+
+from experiments import default
+
+
+def get_config():
+  config = default.get_config()
+  config.data.participants = 120
+  config.total_steps = 400
+  config.batch_size = 16
+  config.model.patch_minutes = 60
+  config.model.encoder = {"width": 96, "mlp": 384, "heads": 2, "layers": 3}
+  config.model.decoder = {"width": 64, "mlp": 256, "heads": 2, "layers": 1}
+  config.optimizer.learning_rate = 3e-3
+  config.optimizer.ema = 0.99
+  config.optimizer.accumulate = 4
+  config.checkpoint.every_steps = 100
+  config.log.every_steps = 20
+  config.evaluate.days = 60
+  return config

@@ -1,0 +1,15 @@
+"""XS, about a million parameters: what a laptop trains overnight.
+
+  python -m aim.main --config=experiments/lsm2_xs.py --workdir=runs/xs
+"""
+
+from experiments import default
+
+
+def get_config():
+  config = default.get_config()
+  config.model.encoder = {"width": 128, "mlp": 512, "heads": 2, "layers": 4}
+  config.model.decoder = {"width": 96, "mlp": 384, "heads": 2, "layers": 1}
+  config.batch_size = 64
+  config.total_steps = 10_000
+  return config
