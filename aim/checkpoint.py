@@ -84,7 +84,7 @@ def metadata(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, A
 
 
 def check_resumable(saved: dict[str, Any], wanted: dict[str, Any], where: str) -> None:
-  """CheckpointError if a run with `wanted` metadata cannot go on from `saved`; prints the config changes it can take."""
+  """CheckpointError if a run with `wanted` metadata cannot go on from `saved`; prints the changes it can take."""
   unequal = Schema.from_dict(wanted["schema"]).difference(Schema.from_dict(saved["schema"]))
   if unequal:
     raise CheckpointError(f"{where} is of another schema: {unequal}")

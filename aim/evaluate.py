@@ -124,4 +124,6 @@ def draw_day(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
     shown[:, fullest[0]] = np.nan
   reconstruction = model.physical(model.reconstruct(shown[None]))[0]
   who = f"participant {batch['participant'][row]}, day {batch['day'][row]}"
-  figures.day_chart(dataset.schema, values, shown, reconstruction, path, f"{dataset.name}: {who}, never seen in training")
+  figures.day_chart(
+    dataset.schema, values, shown, reconstruction, path, f"{dataset.name}: {who}, never seen in training"
+  )

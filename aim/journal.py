@@ -36,7 +36,7 @@ class Journal:
     self.bar = metrics.progress(config.total_steps, "pretrain", "step", initial=start)
     self.peak = flops.peak_flops()
     self.skipped = 0
-    self.last: dict[str, float] = {}
+    self.last: dict[str, float | None] = {}
     self._pending: tuple[int, int, dict[str, jax.Array]] | None = None
     self._start_interval()
 

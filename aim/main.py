@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
 def run(argv: Sequence[str] | None = None) -> None:
   """Runs the program; whatever the user can mend ends as one line on stderr and exit code 2."""
   try:
-    app.run(main, argv=argv, flags_parser=_parse)
+    app.run(main, argv=list(argv) if argv is not None else None, flags_parser=_parse)
   except (UserError, flags.Error) as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)

@@ -153,11 +153,13 @@ def artificial_mask(
   whole = lambda tokens: jnp.broadcast_to(tokens[:, None], (channels * length, patch))
   unit = masking.random_unit or patch
   draws = {
-    "random": lambda: random_tokens(
-      token_key, channels, length * patch // unit, _share(masking.random_ratio, channels * length * patch // unit)
-    )
-    .repeat(unit)
-    .reshape(-1, patch),
+    "random": lambda: (
+      random_tokens(
+        token_key, channels, length * patch // unit, _share(masking.random_ratio, channels * length * patch // unit)
+      )
+      .repeat(unit)
+      .reshape(-1, patch)
+    ),
     "temporal": lambda: whole(
       temporal_tokens(token_key, channels, length, _share(masking.temporal_ratio, length), masking.temporal_block)
     ),
@@ -165,7 +167,7 @@ def artificial_mask(
     "gaps": lambda: patches.patchify(gap_steps(gap_key, masking, channels, length * patch)[None], patch)[0],
   }
   hidden = jnp.zeros((channels * length, patch), bool)
-  for i, (name, draw) in enumerate(draws.items()):
+  for i, draw in enumerate(draws.values()):
     if weights[i] > 0:
       hidden |= draw() & (strategy == i)
   return hidden
@@ -182,9 +184,7 @@ def training_tokens(
   return sorted_tokens(masking, z, observed, patch, hidden, jax.random.uniform(order_key, (b, c * length)))
 
 
-def observed_tokens(
-  masking: Masking, z: Float[Array, "b s c"], observed: Bool[Array, "b s c"], patch: int
-) -> TokenSet:
+def observed_tokens(masking: Masking, z: Float[Array, "b s c"], observed: Bool[Array, "b s c"], patch: int) -> TokenSet:
   """Evaluation: the inherited mask alone, nothing hidden, observed tokens first in grid order."""
   b, s, c = z.shape
   n = c * (s // patch)

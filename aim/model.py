@@ -61,7 +61,7 @@ class Attention(nnx.Module):
   """Multi-head self-attention with one fused projection in the order q, k, v."""
 
   def __init__(self, width: int, heads: int, dtype: Any, rngs: nnx.Rngs):
-    make = dict(kernel_init=initial, dtype=dtype, rngs=rngs)
+    make: dict[str, Any] = dict(kernel_init=initial, dtype=dtype, rngs=rngs)
     self.qkv = nnx.LinearGeneral(width, (3, heads, width // heads), **make)
     self.out = nnx.LinearGeneral((heads, width // heads), width, axis=(-2, -1), **make)
 
@@ -117,7 +117,7 @@ class Lsm2(nnx.Module):
     a = self.architecture = architecture
     dtype = jnp.dtype(a.dtype)
     inputs = a.patch * (2 if a.observed_flags else 1)
-    make = dict(kernel_init=initial, dtype=dtype, rngs=rngs)
+    make: dict[str, Any] = dict(kernel_init=initial, dtype=dtype, rngs=rngs)
     self.patch_embedding = nnx.Linear(inputs, a.encoder.width, **make)
     self.encoder = Transformer(a.encoder, dtype, a.remat, rngs)
     self.bridge = nnx.Linear(a.encoder.width, a.decoder.width, **make)
@@ -179,20 +179,20 @@ def count_parameters(params: Any) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def split(model: Lsm2) -> tuple[nnx.GraphDef, dict[str, Array]]:
+def split(model: Lsm2) -> tuple[nnx.GraphDef, dict[str, Any]]:
   """The model as a static graph and a flat {"encoder/blocks/0/mlp/up/kernel": array} of its parameters."""
   graph, state = nnx.split(model, nnx.Param)
   return graph, {"/".join(map(str, path)): leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
 
 
-def merge(graph: nnx.GraphDef, params: dict[str, Array]) -> Lsm2:
+def merge(graph: nnx.GraphDef, params: dict[str, Any]) -> Lsm2:
   """The inverse of split."""
   part = lambda name: int(name) if name.isdigit() else name
   flat = [(tuple(part(p) for p in name.split("/")), nnx.Param(leaf)) for name, leaf in params.items()]
   return nnx.merge(graph, nnx.from_flat_state(flat))
 
 
-def abstract(architecture: Architecture) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtypeStruct]]:
+def abstract(architecture: Architecture) -> tuple[nnx.GraphDef, dict[str, Any]]:
   """split() of a model whose parameters are shapes only."""
   model = nnx.eval_shape(lambda: Lsm2(architecture, nnx.Rngs(0)))
   return split(model)

@@ -42,7 +42,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
-  model = pretrained.load(trained, config.evaluate.batch_size)
+  model = pretrained.load(trained, config.evaluate.batch_size, config.impute.short_holes)
   run_evaluate(config.evaluate, model, open_dataset(config), workdir / "evaluate")
 
 
@@ -63,7 +63,8 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
 
     columns = {f"e{i:03d}": embedding[:, i] for i in range(embedding.shape[1])}
     pq.write_table(pa.table({"participant": participant, "date": date, **columns}), output)
-  print(f"{output}: {len(embedding)} days of {len(set(participant.tolist()))} people, {embedding.shape[1]} numbers each")
+  people = len(set(participant.tolist()))
+  print(f"{output}: {len(embedding)} days of {people} people, {embedding.shape[1]} numbers each")
 
 
 def impute(trained: str, source: str, output: str) -> None:
@@ -74,7 +75,8 @@ def impute(trained: str, source: str, output: str) -> None:
   days = npz.read_days(source, schema=model.schema, allow_empty_days=True)
   filled = np.isnan(days.values)
   npz.write_days(output, days.original, model.impute(days.values, progress=True), {"filled": filled})
-  print(f"{output}: filled {filled.sum():,} of {filled.size:,} values ({100 * filled.mean():.1f} %) in {len(filled)} days")
+  share = 100 * filled.mean()
+  print(f"{output}: filled {filled.sum():,} of {filled.size:,} values ({share:.1f} %) in {len(filled)} days")
 
 
 def _days(

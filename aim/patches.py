@@ -52,7 +52,9 @@ class Scale:
       high,
     )
 
-  def normalise(self, values: Float[Array, "... s c"]) -> tuple[Float[Array, "... s c"], Bool[Array, "... s c"]]:
+  def normalise(
+    self, values: Float[Array | np.ndarray, "... s c"]
+  ) -> tuple[Float[Array, "... s c"], Bool[Array, "... s c"]]:
     """Returns z-scores with 0 at missing minutes, and where a number was observed."""
     observed = ~jnp.isnan(values)
     z = jnp.clip((values - self.mean) / self.std, -self.clip, self.clip)

@@ -25,7 +25,7 @@ from data_pipelines.dataset import Dataset
 from data_pipelines.loader import device_prefetch, train_loader
 
 
-def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> dict[str, float]:
+def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> dict[str, float | None]:
   """Trains to config.total_steps, going on from the newest checkpoint of `workdir` where there is one.
 
   Returns the last logged metrics; {} on a workdir that is already finished.
@@ -58,7 +58,7 @@ class Training:
     self.draw = jax.jit(self.step.draw)
     self.train = jax.jit(self.step.train, static_argnums=0, donate_argnums=1, out_shardings=(self.shardings, None))
 
-  def run(self) -> dict[str, float]:
+  def run(self) -> dict[str, float | None]:
     checkpoints = Checkpoints(self.workdir, self.config.checkpoint.every_steps, self.config.checkpoint.keep)
     writer = metrics.MetricsWriter(self.workdir, self.config.log)
     try:
@@ -110,11 +110,9 @@ class Training:
 
   def loop(
     self, state: dict[str, Any], start: int, checkpoints: Checkpoints, writer: metrics.MetricsWriter
-  ) -> dict[str, float]:
+  ) -> dict[str, float | None]:
     config, total = self.config, self.config.total_steps
-    journal = Journal(
-      config, writer, self.step.architecture, list(state["params"]), _learning_rates(config), start
-    )
+    journal = Journal(config, writer, self.step.architecture, list(state["params"]), _learning_rates(config), start)
     sizes: set[int] = set()
     with _StopSignal() as stop, contextlib.closing(self.batches(start)) as batches:
       try:
@@ -186,7 +184,7 @@ class _StopSignal:
 
   def _note(self, number: int, frame: Any) -> None:
     self.received = signal.Signals(number)
-    signal.signal(number, self._old[number])
+    signal.signal(number, self._old[self.received])
 
   def __exit__(self, *error: Any) -> None:
     for number, handler in self._old.items():

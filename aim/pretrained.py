@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
-from aim import checkpoint, loss, model, patches, settings
+from aim import checkpoint, imputers, loss, model, patches, settings
 from aim.masking import observed_tokens
 from aim.step import encoder_buckets
 from data_pipelines.schema import Schema, SchemaError
@@ -21,9 +21,16 @@ from data_pipelines.schema import Schema, SchemaError
 POOLS = ("mean", "mean_std")
 
 
-def load(path: str | pathlib.Path, batch_size: int = 32) -> Pretrained:
-  """The trained model of a workdir or of one checkpoint; CheckpointError (one line) if there is none."""
-  return Pretrained(checkpoint.read(path), batch_size)
+SHORT_HOLES = ("decode", "interpolate")
+
+
+def load(path: str | pathlib.Path, batch_size: int = 32, short_holes: str | None = None) -> Pretrained:
+  """The trained model of a workdir or of one checkpoint; CheckpointError (one line) if there is none.
+
+  short_holes tells what fills a hole inside a patch that is partly observed: "decode" (the model) or "interpolate"
+  (a straight line in time); by default what the model was trained for, config.impute.short_holes.
+  """
+  return Pretrained(checkpoint.read(path), batch_size, short_holes)
 
 
 class Pretrained:
@@ -32,11 +39,14 @@ class Pretrained:
   Days are float [days, steps, channels] in physical units, NaN where missing. Only observed steps are read.
   """
 
-  def __init__(self, restored: checkpoint.Restored, batch_size: int = 32):
+  def __init__(self, restored: checkpoint.Restored, batch_size: int = 32, short_holes: str | None = None):
     self.schema: Schema = restored.schema
     self.scale, self.config, self.trained_steps = restored.scale, restored.config, restored.step
     self.architecture, self.params, self.batch_size = restored.architecture, restored.params, batch_size
     self.masking = settings.masking(restored.config, restored.schema)
+    self.short_holes = short_holes or restored.config.impute.short_holes
+    if self.short_holes not in SHORT_HOLES:
+      raise settings.ConfigError(f"config.impute.short_holes is {self.short_holes!r}, expected one of {SHORT_HOLES}")
     self._graph = model.abstract(self.architecture)[0]
     self._sizes = encoder_buckets(self.architecture.tokens, 0, "trimmed")
 
@@ -60,7 +70,7 @@ class Pretrained:
     self.check(values, "impute")
     filled = np.array(values, np.float32)
     start = 0
-    for z in self._batches(self._reconstruct, values, "impute" if progress else None):
+    for z in self._reconstructions(values, "impute" if progress else None):
       part = filled[start : start + len(z)]
       holes = np.isnan(part)
       part[holes] = self.physical(z)[holes]
@@ -70,7 +80,22 @@ class Pretrained:
   def reconstruct(self, values: np.ndarray, progress: bool = False) -> np.ndarray:
     """What the model expects at every step, z-scored [days, steps, channels]; probabilities on binary channels."""
     self.check(values, "reconstruct")
-    return np.concatenate(list(self._batches(self._reconstruct, values, "reconstruct" if progress else None)))
+    return np.concatenate(list(self._reconstructions(values, "reconstruct" if progress else None)))
+
+  def _reconstructions(self, values: np.ndarray, description: str | None) -> Iterator[np.ndarray]:
+    start = 0
+    for z in self._batches(self._reconstruct, values, description):
+      yield z if self.short_holes == "decode" else self._interpolated(z, values[start : start + len(z)])
+      start += len(z)
+
+  def _interpolated(self, z: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """z with a straight line at the missing steps of partly observed patches."""
+    known, observed = (np.asarray(array) for array in self.scale.normalise(values))
+    patch = self.architecture.patch
+    blocks = observed.reshape(len(z), -1, patch, observed.shape[2])
+    partly = np.repeat(blocks.any(2) & ~blocks.all(2), patch, axis=1)
+    line = imputers.linear(np.where(observed, known, np.nan).astype(np.float32))
+    return np.where(partly & ~observed, line, z)
 
   def physical(self, z: np.ndarray) -> np.ndarray:
     """reconstruct()'s output in the schema's units."""
@@ -126,7 +151,7 @@ class Pretrained:
 
     return jax.jit(reconstruct, static_argnums=2)
 
-  @functools.lru_cache(maxsize=None)  # noqa: B019 a handful of models live as long as the program
+  @functools.cache  # noqa: B019 a handful of models live as long as the program
   def _embed(self, pool: str) -> Callable[[Any, Any, int], Any]:
     def embed(params: dict[str, Array], values: Float[Array, "b s c"], encoder_tokens: int) -> Array:
       tokens = self._tokens(values)

@@ -67,7 +67,7 @@ def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:
   shortest = max(1, round(raw.gaps.shortest_minutes / schema.minutes_per_step))
   longest = max(shortest, round(raw.gaps.longest_minutes / schema.minutes_per_step))
   return Masking(
-    weights=tuple(float(raw[name].weight) for name in STRATEGIES),
+    weights=tuple(float(raw[name].weight) for name in STRATEGIES),  # type: ignore[arg-type]
     random_ratio=raw.random.ratio,
     random_unit=unit if unit != patch else 0,
     temporal_ratio=raw.temporal.ratio,

@@ -246,11 +246,11 @@ def _build_from_flags() -> None:
       raise flags.Error("--input is missing")
     path = FLAGS.input
     request = npz_request(path)
-    source: Callable[[], Source] = lambda: NpzSource(path)  # noqa: E731
+    source: Callable[[], Source] = lambda: NpzSource(path)
   else:
     size = {"participants": FLAGS.participants, "days": FLAGS.days, "seed": FLAGS.seed}
     request = simulate_request(**size)
-    source = lambda: _simulation(**size)  # noqa: E731
+    source = lambda: _simulation(**size)
   build(source, FLAGS.data_dir, FLAGS.name, split=split, request=request, overwrite=FLAGS.overwrite)
 
 

@@ -177,7 +177,7 @@ def _iterate(stream: grain.IterDataset) -> Iterator[Batch]:
 _END = object()
 
 
-def device_prefetch(iterator: Iterator[Batch], put: Callable[[Batch], OnDevice], size: int = 2) -> Iterator[OnDevice]:
+def device_prefetch(iterator: Iterator[Batch], put: Callable[[Batch], OnDevice], size: int = 2) -> Generator[OnDevice]:
   """Runs `put` on coming batches in a thread, so that copies to the device overlap with computation.
 
   Args:
@@ -193,7 +193,7 @@ def device_prefetch(iterator: Iterator[Batch], put: Callable[[Batch], OnDevice],
   return _prefetch(iterator, put, size)
 
 
-def _prefetch(iterator: Iterator[Batch], put: Callable[[Batch], OnDevice], size: int) -> Iterator[OnDevice]:
+def _prefetch(iterator: Iterator[Batch], put: Callable[[Batch], OnDevice], size: int) -> Generator[OnDevice]:
   ready: queue.SimpleQueue = queue.SimpleQueue()
   slots = threading.Semaphore(size)
   stop = threading.Event()

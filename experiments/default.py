@@ -61,6 +61,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.log.wandb = ""  # project name
   config.log.watchdog_minutes = 30.0  # no step for so long: print all stacks and exit; 0: never
 
+  # What fills a hole inside a partly observed patch: "decode" (the model) or "interpolate" (a line in time).
+  config.impute = ml_collections.ConfigDict({"short_holes": "decode"})
+
   config.evaluate = ml_collections.ConfigDict()
   config.evaluate.split = "eval"
   config.evaluate.batch_size = 32

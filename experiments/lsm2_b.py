@@ -1,6 +1,6 @@
 """B, 110M parameters: a TPU slice.
 
-  python -m aim.main --config=experiments/lsm2_b.py --workdir=runs/b
+python -m aim.main --config=experiments/lsm2_b.py --workdir=runs/b
 """
 
 from experiments import default

@@ -2,8 +2,8 @@
 
   python -m aim.main --config=experiments/lsm2_base.py --workdir=runs/base
 
-Hardware: a TPU slice or a GPU box; on a CPU it tells how long a step would take. Without --config.data.name it trains on
-the simulated cohort. Not yet run to its end by us: no expected loss to state.
+Hardware: a TPU slice or a GPU box; on a CPU it tells how long a step would take. Without --config.data.name it trains
+on the simulated cohort. Not yet run to its end by us: no expected loss to state.
 """
 
 from experiments import default

@@ -1,6 +1,6 @@
 """L, 330M parameters: a TPU slice.
 
-  python -m aim.main --config=experiments/lsm2_l.py --workdir=runs/l
+python -m aim.main --config=experiments/lsm2_l.py --workdir=runs/l
 """
 
 from experiments import default

@@ -1,6 +1,6 @@
 """S, seven million parameters: one GPU, hours.
 
-  python -m aim.main --config=experiments/lsm2_s.py --workdir=runs/s
+python -m aim.main --config=experiments/lsm2_s.py --workdir=runs/s
 """
 
 from experiments import default

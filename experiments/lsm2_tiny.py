@@ -1,7 +1,7 @@
 """The demo: minutes on a laptop, on the simulated cohort (`make demo`).
 
-  python -m aim.main --config=experiments/lsm2_tiny.py --workdir=runs/demo
-  python -m aim.main --config=experiments/lsm2_tiny.py --workdir=runs/demo --mode=evaluate
+python -m aim.main --config=experiments/lsm2_tiny.py --workdir=runs/demo
+python -m aim.main --config=experiments/lsm2_tiny.py --workdir=runs/demo --mode=evaluate
 """
 
 from experiments import default

@@ -1,6 +1,6 @@
 """XS, about a million parameters: what a laptop trains overnight.
 
-  python -m aim.main --config=experiments/lsm2_xs.py --workdir=runs/xs
+python -m aim.main --config=experiments/lsm2_xs.py --workdir=runs/xs
 """
 
 from experiments import default

@@ -1,6 +1,6 @@
 """The smallest rung of the size ladder.
 
-  python -m aim.main --config=experiments/lsm2_xxs.py --workdir=runs/xxs
+python -m aim.main --config=experiments/lsm2_xxs.py --workdir=runs/xxs
 """
 
 from experiments import default

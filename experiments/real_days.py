@@ -1,7 +1,7 @@
 """Real days of one small study (t1d_uom, mss, nhanes): one config for all of them.
 
-  python -m data_pipelines.build --source=npz --input=t1d_uom.npz --data_dir=data --name=t1d --folds=4 --fold=0
-  python -m aim.main --config=experiments/real_days.py --config.data.name=t1d --workdir=runs/t1d
+python -m data_pipelines.build --source=npz --input=t1d_uom.npz --data_dir=data --name=t1d --folds=4 --fold=0
+python -m aim.main --config=experiments/real_days.py --config.data.name=t1d --workdir=runs/t1d
 """
 
 from experiments import default
