@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
+import shutil
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
+from jax.experimental import multihost_utils
 from jaxtyping import Array
 
 from aim import model, settings
@@ -25,6 +28,10 @@ class CheckpointError(UserError):
   """No usable checkpoint."""
 
 
+class DamagedError(CheckpointError):
+  """A checkpoint that was not written to its end, or lost some of its files."""
+
+
 def folder(workdir: str | pathlib.Path) -> pathlib.Path:
   return pathlib.Path(workdir).absolute() / "checkpoints"
 
@@ -33,8 +40,11 @@ class Checkpoints:
   """The checkpoints of one workdir, saved asynchronously every `every` steps and on demand; the newest `keep` stay."""
 
   def __init__(self, workdir: str | pathlib.Path, every: int, keep: int):
+    self.folder = folder(workdir)
+    for left in sorted(self.folder.glob("*orbax-checkpoint-tmp*")):
+      print(f"{left}: removed, its save was interrupted")
     self.checkpointer = ocp.training.Checkpointer(
-      folder(workdir),
+      self.folder,
       save_decision_policy=policies.AnySavePolicy(
         [policies.FixedIntervalPolicy(every), policies.PreemptionCheckpointingPolicy()]
       ),
@@ -44,7 +54,7 @@ class Checkpoints:
 
   @property
   def latest(self) -> int | None:
-    """Step of the newest complete checkpoint."""
+    """Step of the newest checkpoint."""
     newest = self.checkpointer.latest
     return None if newest is None else newest.step
 
@@ -60,16 +70,30 @@ class Checkpoints:
     self.checkpointer.save_checkpointables_async(step, items, force=force, custom_metadata=metadata)
 
   def restore(self, state: dict[str, Any]) -> dict[str, Any]:
-    """The newest checkpoint, in the shapes and shardings of the abstract `state`."""
+    """The newest checkpoint, in the shapes and shardings of the abstract `state`; DamagedError if it cannot be read."""
     wanted = {"params": state["params"], "training": {key: state[key] for key in ("optimizer", "step")}}
     if state["ema"]:
       wanted["ema"] = state["ema"]
-    items = self.checkpointer.load_checkpointables(None, wanted)
+    try:
+      items = self.checkpointer.load_checkpointables(None, wanted)
+    except (KeyError, OSError, ValueError) as error:  # what Orbax and TensorStore raise for files cut short or missing
+      raise DamagedError(f"cannot be read: {_line(error)}") from None
     return {"params": items["params"], "ema": items.get("ema", {}), **items["training"]}
 
   def metadata(self) -> dict[str, Any]:
-    """What save() was given beside the newest checkpoint's state."""
-    return self.checkpointer.checkpointables_metadata(None).custom_metadata
+    """What save() was given beside the newest checkpoint's state; DamagedError if that is not complete."""
+    return _metadata(self.folder / str(self.latest))
+
+  def set_aside(self) -> pathlib.Path:
+    """Renames the newest checkpoint, so that the one before it becomes the newest; returns where it is now."""
+    path = self.folder / str(self.latest)
+    aside = path.with_name(f"{path.name}.damaged")
+    if jax.process_index() == 0:
+      shutil.rmtree(aside, ignore_errors=True)
+      path.rename(aside)
+    multihost_utils.sync_global_devices(str(aside))
+    self.checkpointer.reload()
+    return aside
 
   def close(self) -> None:
     """Waits for saves under way."""
@@ -114,15 +138,14 @@ def read(path: str | pathlib.Path) -> Restored:
   """Reads the newest complete checkpoint of a workdir, or one checkpoint's own folder. CheckpointError if none."""
   step_path = _newest(pathlib.Path(path).absolute())
   try:
-    found = ocp.checkpointables_metadata(step_path)
-    extra, items = found.custom_metadata, found.metadata
+    extra = _metadata(step_path)
     schema = Schema.from_dict(extra["schema"])
     config = ml_collections.ConfigDict(extra["config"])
     scale = Scale.of(schema, extra["statistics"])
-  except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
+  except (TypeError, ValueError) as error:
     raise CheckpointError(f"{step_path}: not a checkpoint of this program: {_line(error)}") from None
   architecture = settings.architecture(config, schema)
-  item = "ema" if "ema" in items else "params"
+  item = "ema" if (step_path / "ema").is_dir() else "params"
   one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   shapes = model.abstract(architecture)[1]
   wanted = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one) for name, leaf in shapes.items()}
@@ -135,14 +158,36 @@ def read(path: str | pathlib.Path) -> Restored:
 
 def _newest(path: pathlib.Path) -> pathlib.Path:
   root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-  if root.name.isdigit() and ocp.is_orbax_checkpoint(root):
+  if root.name.isdigit() and root.is_dir():
     return root
   if not root.is_dir():
     raise CheckpointError(f"{path}: no such folder; expected a workdir or a checkpoint")
-  steps = [child for child in root.iterdir() if child.name.isdigit() and ocp.is_orbax_checkpoint(child)]
-  if not steps:
-    raise CheckpointError(f"{path}: holds no complete checkpoint; train first with --mode=pretrain")
-  return max(steps, key=lambda child: int(child.name))
+  steps = [child for child in root.iterdir() if child.name.isdigit() and child.is_dir()]
+  for step in sorted(steps, key=lambda child: int(child.name), reverse=True):
+    try:
+      _metadata(step)
+      return step
+    except DamagedError as error:
+      print(f"{step}: {error}; left out")
+  raise CheckpointError(f"{path}: holds no complete checkpoint; train first with --mode=pretrain")
+
+
+def _metadata(step: pathlib.Path) -> dict[str, Any]:
+  """What Checkpoints.save() was given beside the state; DamagedError unless the save came to its end.
+
+  Orbax writes the commit file of every item after its arrays, and that of the whole last.
+  """
+  try:
+    extra = json.loads((step / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
+  except (OSError, KeyError, TypeError, ValueError):
+    raise DamagedError("is not complete: it has no readable _CHECKPOINT_METADATA") from None
+  for item in (".", "params", "training"):
+    if not (step / item / "commit_success.txt").is_file():
+      raise DamagedError(f"is not complete: {step / item} has no commit_success.txt")
+  missing = [key for key in ("config", "schema", "statistics") if key not in (extra or {})]
+  if missing:
+    raise DamagedError(f"is not a checkpoint of this program: its metadata have no {missing[0]!r}")
+  return extra
 
 
 def _line(error: Exception) -> str:

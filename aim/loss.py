@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from aim.masking import Masking, TokenSet, training_tokens
-from aim.model import Lsm2
+from aim import patches
+from aim.evidence import FEATURES, evidence
+from aim.masking import TokenSet
+from aim.model import Architecture, Lsm2
 
 
 def reconstruction_error(
@@ -38,21 +39,21 @@ def forward(
   encoded = model.encode(cut(tokens.values, k), cut(tokens.shown, k), cut(tokens.order, k), lengths)
   order = cut(tokens.order, decoder_tokens)
   decoder_lengths = jnp.full_like(lengths, decoder_tokens) if all_positions else tokens.scored_lengths
-  return model.decode(encoded, lengths, order, decoder_lengths)
+  found = None
+  if model.architecture.interpolation_skip:
+    found = cut(token_evidence(tokens, model.architecture), decoder_tokens)
+  return model.decode(encoded, lengths, order, decoder_lengths, found)
 
 
-def pretraining_error(
-  model: Lsm2,
-  masking: Masking,
-  key: jax.Array,
-  z: Float[Array, "b s c"],
-  observed: Bool[Array, "b s c"],
-  binary: Bool[Array, " c"],
-  encoder_tokens: int,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-  """One AIM pretraining forward pass: sum of errors and number of scored steps of a batch."""
-  tokens = training_tokens(key, masking, z, observed, model.architecture.patch)
-  return token_error(model, tokens, binary, encoder_tokens)
+def token_evidence(tokens: TokenSet, a: Architecture) -> Float[Array, "b n p features"]:
+  """aim/evidence.py on the shown steps of token sets, in the order of the tokens."""
+  grid = jnp.argsort(tokens.order, axis=1)
+  on_grid = lambda x: patches.unpatchify(jnp.take_along_axis(x, grid[:, :, None], axis=1), a.channels)
+  shown = on_grid(tokens.shown)
+  binary = jnp.asarray(a.binary or (False,) * a.channels)
+  found = evidence(jnp.where(shown, on_grid(tokens.values), 0.0), shown, binary)
+  in_order = lambda x: jnp.take_along_axis(patches.patchify(x, a.patch), tokens.order[:, :, None], axis=1)
+  return jnp.stack([in_order(found[..., i]) for i in range(FEATURES)], axis=-1)
 
 
 def token_error(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pathlib
 import runpy
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import ml_collections
 from absl import app, flags, logging
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
 
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # libraries turn it up when they are imported
+  modes.use_compile_cache()
   if MODE.value in ("pretrain", "evaluate"):
     config, workdir = _required("config", CONFIG.value), pathlib.Path(_required("workdir", WORKDIR.value))
     modes.open_workdir(workdir, config)
@@ -58,8 +60,17 @@ def run(argv: Sequence[str] | None = None) -> None:
   try:
     app.run(main, argv=list(argv) if argv is not None else None, flags_parser=_parse)
   except (UserError, flags.Error) as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+    _fail(str(error))
+  except OSError as error:  # a folder that cannot be written, a full disk
+    _fail(": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error))
+  except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
+
+
+def _fail(message: str) -> NoReturn:
+  print(f"error: {' '.join(message.split())}", file=sys.stderr)
+  sys.exit(2)
 
 
 def _required(flag: str, value: Any) -> Any:
@@ -70,12 +81,12 @@ def _required(flag: str, value: Any) -> Any:
 
 def _parse(args: list[str]) -> list[str]:
   """absl's parsing, after naming the nearest key of a mistyped --config.key."""
-  overrides = [arg.lstrip("-") for arg in args[1:] if arg.startswith("-")]
-  path = next((arg.split("=", 1)[1] for arg in overrides if arg.startswith("config=")), None)
-  keys = [arg.split("=", 1)[0].removeprefix("config.") for arg in overrides if arg.startswith("config.")]
-  if path is not None and not pathlib.Path(path).is_file():
-    raise ConfigError(f"--config={path}: no such file")
-  if path is not None and keys:
+  names = [arg.lstrip("-") if arg.startswith("-") else "" for arg in args]
+  # Both spellings: --config=FILE and --config FILE.
+  paths = [name.removeprefix("config=") for name in names if name.startswith("config=")]
+  paths += [args[i + 1] for i, name in enumerate(names[:-1]) if name == "config"]
+  keys = [name.split("=", 1)[0].removeprefix("config.") for name in names if name.startswith("config.")]
+  for path in paths:
     settings.check_keys(_config_of(path), keys)
   try:
     return flags.FLAGS(args)
@@ -84,7 +95,16 @@ def _parse(args: list[str]) -> list[str]:
 
 
 def _config_of(path: str) -> ml_collections.ConfigDict:
-  return runpy.run_path(path)["get_config"]()
+  if not pathlib.Path(path).is_file():
+    raise ConfigError(f"--config={path}: no such file")
+  try:
+    found = runpy.run_path(path)
+    config = found["get_config"]() if "get_config" in found else None
+  except Exception as error:  # whatever a file of Python can do wrong
+    raise ConfigError(f"--config={path}: {type(error).__name__}: {error}") from None
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ConfigError(f"--config={path}: has no get_config() that returns an ml_collections.ConfigDict")
+  return config
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
   (r"attention/out/kernel$", PartitionSpec("tensor", None, "fsdp")),  # [heads, head_dim, width]
   (r"mlp/up/kernel$", PartitionSpec("fsdp", "tensor")),
   (r"mlp/down/kernel$", PartitionSpec("tensor", "fsdp")),
-  (r"(patch_embedding|bridge)/kernel$", PartitionSpec(None, "fsdp")),
+  (r"(patch_embedding|evidence_embedding|bridge)/kernel$", PartitionSpec(None, "fsdp")),
   (r"head/kernel$", PartitionSpec("fsdp", None)),
   (r"(bias|scale|mask_token)$", PartitionSpec()),
 )

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from aim.attention import attention
+from aim.evidence import FEATURES
 from aim.positions import positions
 
 initial = nnx.initializers.truncated_normal(0.02)
@@ -39,6 +40,9 @@ class Architecture:
     channels, length, patch: the token grid: channels x patches a day, and steps a patch.
     observed_flags: give the patch embedding the per-step observed flags beside the values, so that a missing minute
       of a visible token is not read as an average one. The published layout has none.
+    interpolation_skip: the decoder also sees, and adds to its output a learned mixture of, the line between the shown
+      steps around each step and the level of the channel's shown steps (aim/evidence.py). Not in the published layout.
+    binary: which channels are binary, bool [channels].
     dtype: compute type; parameters and softmax statistics are float32.
     remat: recompute each block's activations in the backward pass.
   """
@@ -49,6 +53,8 @@ class Architecture:
   encoder: Tower
   decoder: Tower
   observed_flags: bool = True
+  interpolation_skip: bool = False
+  binary: tuple[bool, ...] = ()
   dtype: str = "float32"
   remat: bool = False
 
@@ -123,7 +129,11 @@ class Lsm2(nnx.Module):
     self.bridge = nnx.Linear(a.encoder.width, a.decoder.width, **make)
     self.mask_token = nnx.Param(initial(rngs.params(), (a.decoder.width,)))
     self.decoder = Transformer(a.decoder, dtype, a.remat, rngs)
-    self.head = nnx.Linear(a.decoder.width, a.patch, kernel_init=initial, rngs=rngs)
+    outputs = a.patch
+    if a.interpolation_skip:
+      self.evidence_embedding = nnx.Linear(FEATURES * a.patch, a.decoder.width, **make)
+      outputs = 2 * a.patch  # what is added to the mixture, and its weights
+    self.head = nnx.Linear(a.decoder.width, outputs, kernel_init=initial, rngs=rngs)
 
   def encode(
     self,
@@ -154,10 +164,12 @@ class Lsm2(nnx.Module):
     encoded_lengths: Int[Array, " b"],
     token: Int[Array, "b m"],
     lengths: Int[Array, " b"],
+    evidence: Float[Array, "b m p features"] | None = None,
   ) -> Float[Array, "b m p"]:
     """Predicts the tokens `token`, of which the first encoded_lengths[i] are the encoded ones, in their order.
 
     The learned mask token stands at every other position; the decoder attends to the first lengths[i] tokens.
+    `evidence` (aim/evidence.py) is needed by an architecture with interpolation_skip, and only by it.
     Returns float32 z-scores (logits for binary channels) [b, m, p].
     """
     a = self.architecture
@@ -167,7 +179,12 @@ class Lsm2(nnx.Module):
     is_encoded = jnp.arange(m) < encoded_lengths[:, None]
     x = jnp.where(is_encoded[:, :, None], x, self.mask_token.get_value().astype(x.dtype))
     x = x + positions(token, a.length, a.decoder.width).astype(x.dtype)
-    return self.head(self.decoder(x, lengths).astype(jnp.float32))
+    if evidence is None:
+      return self.head(self.decoder(x, lengths).astype(jnp.float32))
+    x = x + self.evidence_embedding(evidence.reshape(*evidence.shape[:2], -1))
+    out = self.head(self.decoder(x, lengths).astype(jnp.float32))
+    line, level = evidence[..., 0], evidence[..., 1]
+    return out[..., : a.patch] + level + jax.nn.sigmoid(out[..., a.patch :]) * (line - level)
 
 
 def _norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:

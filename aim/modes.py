@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -17,6 +19,13 @@ from data_pipelines.build import build, simulate_request
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import eval_loader
 from data_pipelines.schema import SchemaError
+
+
+def use_compile_cache() -> None:
+  """Keeps compiled programs between runs, in the user's cache folder or where JAX_COMPILATION_CACHE_DIR says."""
+  if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    jax.config.update("jax_compilation_cache_dir", str(cache / "lsm2-aim" / "xla"))
 
 
 def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:

@@ -6,9 +6,11 @@ Token n = c * T + t stands for channel c in the t-th patch of the day (channel-m
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jaxtyping import Array, Bool, Float
 
 from data_pipelines.schema import Schema
@@ -36,7 +38,7 @@ class Scale:
   high: np.ndarray
 
   @classmethod
-  def of(cls, schema: Schema, statistics: dict[str, np.ndarray]) -> Scale:
+  def of(cls, schema: Schema, statistics: Mapping[str, npt.ArrayLike]) -> Scale:
     """From a schema and the statistics `mean`, `std`, `min`, `max` [channels]."""
     binary = schema.binary
     mean, std, low, high = (np.asarray(statistics[key], np.float32) for key in ("mean", "std", "min", "max"))

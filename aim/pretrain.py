@@ -77,18 +77,28 @@ class Training:
       writer.close()
 
   def initial_state(self, checkpoints: Checkpoints) -> dict[str, Any]:
-    """Fresh parameters, or the newest checkpoint's, after checking that it is of this model and data."""
-    if checkpoints.latest is None:
-      return jax.jit(self.step.init, out_shardings=self.shardings)(jax.random.fold_in(self.key, 2**31 - 1))
-    where = f"{self.workdir}: checkpoint at step {checkpoints.latest}"
-    checkpoint.check_resumable(checkpoints.metadata(), self.metadata, where)
+    """Fresh parameters, or those of the newest checkpoint that can be read, if it is of this model and data."""
     shapes = jax.tree.map(
       lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
       self.abstract,
       self.shardings,
     )
-    print(f"{where}: going on from there")
-    return checkpoints.restore(shapes)
+    damaged: list[str] = []
+    while checkpoints.latest is not None:
+      where = f"{self.workdir}: checkpoint at step {checkpoints.latest}"
+      try:
+        checkpoint.check_resumable(checkpoints.metadata(), self.metadata, where)
+        state = checkpoints.restore(shapes)
+        print(f"{where}: going on from there")
+        return state
+      except checkpoint.DamagedError as error:
+        damaged.append(checkpoints.set_aside().name)
+        print(f"{where} {error}; renamed to {damaged[-1]}")
+    if damaged:
+      raise checkpoint.CheckpointError(
+        f"{self.workdir}: no checkpoint can be read ({', '.join(damaged)}); repeat the command to start anew"
+      )
+    return jax.jit(self.step.init, out_shardings=self.shardings)(jax.random.fold_in(self.key, 2**31 - 1))
 
   def announce(self, start: int) -> None:
     """What is about to run and, without an accelerator, how long a step will take."""

@@ -36,6 +36,8 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     encoder=Tower(**raw.encoder),
     decoder=Tower(**raw.decoder),
     observed_flags=raw.observed_flags,
+    interpolation_skip=raw.interpolation_skip,
+    binary=tuple(schema.binary.tolist()),
     dtype=_dtype(raw.dtype),
     remat=raw.remat,
   )

@@ -26,6 +26,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.encoder = ml_collections.ConfigDict({"width": 384, "mlp": 1536, "heads": 6, "layers": 12})
   config.model.decoder = ml_collections.ConfigDict({"width": 256, "mlp": 1024, "heads": 4, "layers": 4})
   config.model.observed_flags = True  # per-minute observed flags into the patch embedding
+  config.model.interpolation_skip = (
+    False  # the decoder corrects a learned mixture of line and level; see BUILD_NOTES.md
+  )
   config.model.dtype = "auto"  # compute type: bfloat16 on accelerators, float32 on CPUs; or one of the two
   config.model.remat = False  # recompute activations in the backward pass
 

@@ -12,6 +12,7 @@ def get_config():
   config.total_steps = 1500
   config.batch_size = 32
   config.model.patch_minutes = 60
+  config.model.interpolation_skip = True
   config.model.encoder = {"width": 128, "mlp": 512, "heads": 4, "layers": 4}
   config.model.decoder = {"width": 96, "mlp": 384, "heads": 4, "layers": 2}
   config.optimizer.learning_rate = 2e-3
