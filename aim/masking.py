@@ -67,8 +67,9 @@ class Masking:
 
   def dropped(self, channels: int, length: int) -> int:
     """D, the fixed number of masked tokens dropped: what every strategy in use is sure to hide (AIM, "dropout")."""
-    weights = self.available(channels)
-    return min(self.count(s, channels, length) for s, w in zip(STRATEGIES, weights, strict=True) if w > 0)
+    used = [name for name, weight in zip(STRATEGIES, self.available(channels), strict=True) if weight > 0]
+    # A window always shows one token, even a day of one patch that is hidden whole.
+    return min(channels * length - 1, *(self.count(name, channels, length) for name in used))
 
 
 def _share(ratio: float, n: int) -> int:
