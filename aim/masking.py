@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from aim import patches
+from data_pipelines.schema import UserError
 
 STRATEGIES = ("random", "temporal", "sensor", "gaps")
 
@@ -52,7 +53,7 @@ class Masking:
     if channels == 1:
       weights[STRATEGIES.index("sensor")] = 0
     if (weights < 0).any() or not weights.sum() > 0:
-      raise ValueError(f"config.masking: strategy weights are {self.weights}; one usable weight must be above 0")
+      raise UserError(f"config.masking: strategy weights are {self.weights}; one usable weight must be above 0")
     return weights
 
   def count(self, strategy: str, channels: int, length: int) -> int:

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from data_pipelines.schema import UserError
+
 AXES = ("data", "fsdp", "tensor")
 
 # First match wins; every parameter must match. Specs name the axis of each array dimension.
@@ -24,12 +26,12 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-  """A mesh over all devices; data = -1 takes what the other axes leave. ValueError if the product does not fit."""
+  """A mesh over all devices; data = -1 takes what the other axes leave. UserError if the product does not fit."""
   devices = jax.device_count()
-  if data == -1 and devices % (fsdp * tensor) == 0:
+  if data == -1 and fsdp > 0 and tensor > 0 and devices % (fsdp * tensor) == 0:
     data = devices // (fsdp * tensor)
-  if data * fsdp * tensor != devices:
-    raise ValueError(f"config.mesh: data {data} x fsdp {fsdp} x tensor {tensor} does not equal {devices} devices")
+  if min(data, fsdp, tensor) < 1 or data * fsdp * tensor != devices:
+    raise UserError(f"config.mesh: data {data} x fsdp {fsdp} x tensor {tensor} does not equal {devices} devices")
   return jax.make_mesh((data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * 3)
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from aim import loss, model
 from aim.masking import Masking, TokenSet, training_tokens
 from aim.patches import Scale
+from data_pipelines.schema import UserError
 
 State = dict[str, Any]
 """{"params": {name: array}, "optimizer": optax state, "ema": {name: array} or {}, "step": int32}"""
@@ -107,7 +108,7 @@ def encoder_buckets(tokens: int, dropped: int, form: str, count: int = 6) -> tup
   if form == "textbook":
     return (largest,)
   if form != "trimmed":
-    raise ValueError(f"config.encoder_form is {form!r}, expected 'textbook' or 'trimmed'")
+    raise UserError(f"config.encoder_form is {form!r}, expected 'textbook' or 'trimmed'")
   unit = 128 if largest >= 1024 else 8
   sizes = {min(largest, int(np.ceil(largest * i / count / unit)) * unit) for i in range(1, count + 1)}
   return tuple(sorted(sizes))

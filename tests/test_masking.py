@@ -19,6 +19,7 @@ from aim.masking import (
   sorted_tokens,
   training_tokens,
 )
+from data_pipelines.schema import UserError
 
 GRIDS = ((1, 6, 2), (3, 8, 4), (4, 5, 1))  # channels, length, patch
 SHARES = (0.0, 0.5, 1.0)
@@ -164,7 +165,7 @@ def test_single_channel_days_have_no_sensor_strategy():
 
 @pytest.mark.parametrize(("weights", "channels"), [((0, 0, 0, 0), 3), ((0, 0, 1, 0), 1), ((2, -1, 0, 0), 3)])
 def test_unusable_weights_are_one_line(weights, channels):
-  with pytest.raises(ValueError, match=r"config\.masking: strategy weights are") as error:
+  with pytest.raises(UserError, match=r"config\.masking: strategy weights are") as error:
     Masking(weights=weights).dropped(channels, 4)
   assert "\n" not in str(error.value)
 
