@@ -48,12 +48,16 @@ class TrainLoader(Iterator[Batch]):
     step: step of the batch that comes next.
   """
 
-  def __init__(self, batches: grain.DatasetIterator, start_step: int):
+  def __init__(self, batches: grain.DatasetIterator, start_step: int, where: str):
     self._batches = batches
+    self._where = where
     self.step = start_step
 
   def __next__(self) -> Batch:
-    batch = next(self._batches)
+    try:
+      batch = next(self._batches)
+    except Exception as error:
+      raise _unreadable(self._where, error) from error
     self.step += 1
     # A worker's batch lies in shared memory, which is scarce and must not be held: make it plain.
     return {key: array if type(array) is np.ndarray else np.array(array) for key, array in batch.items()}
@@ -114,7 +118,17 @@ def train_loader(
       flags.FLAGS.mark_as_parsed()  # grain's workers read absl flags, which nobody parses in a notebook
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_READ_AHEAD)
     stream = stream.mp_prefetch(options)
-  return TrainLoader(iter(stream), start_step)
+  return TrainLoader(iter(stream), start_step, _where(dataset, split))
+
+
+def _where(dataset: Dataset, split: str) -> str:
+  return f"{dataset.path}: split {split!r} of dataset {dataset.name!r}"
+
+
+def _unreadable(where: str, error: Exception) -> DatasetError:
+  """One line for what array_record, tfds and grain raise for a file that is damaged, cut short or gone."""
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  return DatasetError(f"{where} cannot be read, build it anew: {lines[0]}")
 
 
 class _PaddedDays:
@@ -162,14 +176,17 @@ def eval_loader(dataset: Dataset, *, split: str, batch_size: int, host: int = 0,
   schema = dataset.schema
   days = _PaddedDays(dataset.source(split), batch_size, (schema.steps, len(schema.channels)))
   batches = grain.MapDataset.source(days).batch(local, batch_fn=_stack)[host::hosts]
-  return _iterate(batches.to_iter_dataset(grain.ReadOptions(_READ_THREADS, _READ_AHEAD)))
+  stream = batches.to_iter_dataset(grain.ReadOptions(_READ_THREADS, _READ_AHEAD))
+  return _iterate(stream, _where(dataset, split))
 
 
-def _iterate(stream: grain.IterDataset) -> Iterator[Batch]:
+def _iterate(stream: grain.IterDataset, where: str) -> Iterator[Batch]:
   # Errors of the arguments are raised where the loader is made; only reading waits for the first batch.
   batches = iter(stream)
   try:
     yield from batches
+  except Exception as error:
+    raise _unreadable(where, error) from error
   finally:
     batches.close()
 
