@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import warnings
 from typing import Any
 
 import jax
@@ -41,8 +42,8 @@ class Checkpoints:
 
   def __init__(self, workdir: str | pathlib.Path, every: int, keep: int):
     self.folder = folder(workdir)
-    for left in sorted(self.folder.glob("*orbax-checkpoint-tmp*")):
-      print(f"{left}: removed, its save was interrupted")
+    self.damaged: list[pathlib.Path] = []  # what was renamed, so that an older one is the newest
+    self._set_aside_incomplete()
     self.checkpointer = ocp.training.Checkpointer(
       self.folder,
       save_decision_policy=policies.AnySavePolicy(
@@ -76,24 +77,40 @@ class Checkpoints:
       wanted["ema"] = state["ema"]
     try:
       items = self.checkpointer.load_checkpointables(None, wanted)
-    except (KeyError, OSError, ValueError) as error:  # what Orbax and TensorStore raise for files cut short or missing
-      raise DamagedError(f"cannot be read: {_line(error)}") from None
+    except Exception as error:
+      raise _damaged(error) from None
     return {"params": items["params"], "ema": items.get("ema", {}), **items["training"]}
 
   def metadata(self) -> dict[str, Any]:
-    """What save() was given beside the newest checkpoint's state; DamagedError if that is not complete."""
+    """What save() was given beside the newest checkpoint's state."""
     return _metadata(self.folder / str(self.latest))
 
-  def set_aside(self) -> pathlib.Path:
-    """Renames the newest checkpoint, so that the one before it becomes the newest; returns where it is now."""
-    path = self.folder / str(self.latest)
-    aside = path.with_name(f"{path.name}.damaged")
-    if jax.process_index() == 0:
-      shutil.rmtree(aside, ignore_errors=True)
-      path.rename(aside)
-    multihost_utils.sync_global_devices(str(aside))
+  def set_aside(self, step: int, reason: Exception) -> None:
+    """Renames a damaged checkpoint, and says so: the one before it becomes the newest."""
+    self._rename([(self.folder / str(step), reason)])
     self.checkpointer.reload()
-    return aside
+
+  def _set_aside_incomplete(self) -> None:
+    for left in sorted(self.folder.glob("*orbax-checkpoint-tmp*")):
+      print(f"{left}: its save was interrupted; removed")  # by Orbax
+    incomplete: list[tuple[pathlib.Path, Exception]] = []
+    for step in _steps(self.folder):
+      try:
+        _metadata(step)
+      except DamagedError as error:
+        incomplete.append((step, error))
+    self._rename(incomplete)
+
+  def _rename(self, damaged: list[tuple[pathlib.Path, Exception]]) -> None:
+    multihost_utils.sync_global_devices("damaged checkpoints are known")
+    for path, reason in damaged:
+      aside = path.with_name(f"{path.name}.damaged")
+      if jax.process_index() == 0:
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+      print(f"{path}: {reason}; renamed to {aside.name}")
+      self.damaged.append(aside)
+    multihost_utils.sync_global_devices("damaged checkpoints are renamed")
 
   def close(self) -> None:
     """Waits for saves under way."""
@@ -142,6 +159,8 @@ def read(path: str | pathlib.Path) -> Restored:
     schema = Schema.from_dict(extra["schema"])
     config = ml_collections.ConfigDict(extra["config"])
     scale = Scale.of(schema, extra["statistics"])
+  except DamagedError as error:
+    raise CheckpointError(f"{step_path}: {error}") from None
   except (TypeError, ValueError) as error:
     raise CheckpointError(f"{step_path}: not a checkpoint of this program: {_line(error)}") from None
   architecture = settings.architecture(config, schema)
@@ -151,8 +170,8 @@ def read(path: str | pathlib.Path) -> Restored:
   wanted = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one) for name, leaf in shapes.items()}
   try:
     params = ocp.load_checkpointables(step_path, {item: wanted})[item]
-  except Exception as error:  # Orbax raises many kinds for a truncated or foreign array
-    raise CheckpointError(f"{step_path}: cannot read parameters: {_line(error)}") from None
+  except Exception as error:
+    raise CheckpointError(f"{step_path}: {_damaged(error)}") from None
   return Restored(config, schema, scale, architecture, params, int(step_path.name))
 
 
@@ -162,14 +181,19 @@ def _newest(path: pathlib.Path) -> pathlib.Path:
     return root
   if not root.is_dir():
     raise CheckpointError(f"{path}: no such folder; expected a workdir or a checkpoint")
-  steps = [child for child in root.iterdir() if child.name.isdigit() and child.is_dir()]
-  for step in sorted(steps, key=lambda child: int(child.name), reverse=True):
+  for step in reversed(_steps(root)):
     try:
       _metadata(step)
       return step
     except DamagedError as error:
       print(f"{step}: {error}; left out")
   raise CheckpointError(f"{path}: holds no complete checkpoint; train first with --mode=pretrain")
+
+
+def _steps(root: pathlib.Path) -> list[pathlib.Path]:
+  """Folders of the checkpoints under `root`, complete or not, in order of their steps."""
+  found = [child for child in root.iterdir() if child.name.isdigit()] if root.is_dir() else []
+  return sorted(found, key=lambda child: int(child.name))
 
 
 def _metadata(step: pathlib.Path) -> dict[str, Any]:
@@ -188,6 +212,18 @@ def _metadata(step: pathlib.Path) -> dict[str, Any]:
   if missing:
     raise DamagedError(f"is not a checkpoint of this program: its metadata have no {missing[0]!r}")
   return extra
+
+
+def _damaged(error: BaseException) -> DamagedError:
+  """What loading raised, as a DamagedError if files are cut short or gone; anything else, no memory say, is raised."""
+  # Orbax wraps every error of a handler in one that says nothing of the cause.
+  while error.__cause__ or error.__context__:
+    error = error.__cause__ or error.__context__  # type: ignore[assignment]
+  if not isinstance(error, KeyError | OSError | ValueError):
+    raise error
+  # Nor is the loading that Orbax gave up the user's concern.
+  warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+  return DamagedError(f"its arrays cannot be read: {_line(error)}")
 
 
 def _line(error: Exception) -> str:

@@ -12,10 +12,11 @@ import numpy as np
 from aim import figures, imputers, metrics
 from aim.pretrained import Pretrained
 from aim.scores import Scores, format_table, write_csv
-from aim.tasks import Task, generative_tasks, hidden_days, target_cells
+from aim.settings import ConfigError
+from aim.tasks import Task, generative_tasks, hidden_cells, hidden_days, target_cells
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import eval_loader
-from data_pipelines.schema import SchemaError
+from data_pipelines.schema import Schema, SchemaError
 
 MODEL = "AIM"
 
@@ -46,14 +47,10 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   difference = model.schema.difference(dataset.schema)
   if difference:
     raise SchemaError(f"dataset {dataset.name!r} does not fit the checkpoint: {difference}")
+  if not dataset.num_days(config.split):
+    raise SchemaError(f"dataset {dataset.name!r} has no days in split {config.split!r} (config.evaluate.split)")
   output.mkdir(parents=True, exist_ok=True)
-  tasks, left_out = generative_tasks(
-    dataset.schema,
-    random=config.random_percent,
-    interpolation=config.interpolation_minutes,
-    extrapolation=config.extrapolation_minutes,
-    sensor=config.sensor_channels,
-  )
+  tasks, left_out = _tasks(config, dataset.schema)
   for line in left_out:
     print(f"left out: {line}")
   scores = score(config, model, dataset, tasks)
@@ -69,6 +66,27 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   print(format_table(rows))
   print(f"\n{output / 'generative.csv'}\n{output / 'generative.png'}\n{output / 'day.png'}")
   return scores
+
+
+def _tasks(config: ml_collections.ConfigDict, schema: Schema) -> tuple[tuple[Task, ...], tuple[str, ...]]:
+  """What the config asks for; ConfigError before anything is computed."""
+  if config.days < 0:
+    raise ConfigError(f"config.evaluate.days is {config.days}, expected a number of days, or 0 for all")
+  try:
+    tasks, left_out = generative_tasks(
+      schema,
+      random=config.random_percent,
+      interpolation=config.interpolation_minutes,
+      extrapolation=config.extrapolation_minutes,
+      sensor=config.sensor_channels,
+    )
+    for task in tasks:
+      hidden_cells(task, schema, "", 0, config.seed, config.random_patch_minutes)
+  except ValueError as error:
+    raise ConfigError(f"config.evaluate: {error}") from None
+  if not tasks:
+    raise ConfigError("config.evaluate: no task is left to score")
+  return tasks, left_out
 
 
 def score(config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, tasks: tuple[Task, ...]) -> Scores:

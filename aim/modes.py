@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import tempfile
 
 import jax
 import ml_collections
@@ -60,10 +61,10 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
   suffix = pathlib.Path(output).suffix
   if suffix not in (".parquet", ".npz"):
     raise ConfigError(f"--output={output}: ends in {suffix!r}, expected .parquet or .npz")
+  _check_writable(output)
   model = pretrained.load(trained)
   values, participant, date = _days(model, data, data_dir, split)
   embedding = model.embed(values, progress=True)
-  pathlib.Path(output).parent.mkdir(parents=True, exist_ok=True)
   if suffix == ".npz":
     np.savez_compressed(output, embedding=embedding, participant=participant, date=date)
   else:
@@ -80,12 +81,26 @@ def impute(trained: str, source: str, output: str) -> None:
   """Writes the days of `source` with their holes filled, and `filled` bool [days, steps, channels] telling which."""
   if pathlib.Path(output).suffix != ".npz":
     raise ConfigError(f"--output={output}: expected a name ending in .npz")
+  _check_writable(output)
   model = pretrained.load(trained)
   days = npz.read_days(source, schema=model.schema, allow_empty_days=True)
+  if "filled" in days.original:
+    raise SchemaError(f"{source}: key 'filled' is there, so its holes are filled already")
   filled = np.isnan(days.values)
   npz.write_days(output, days.original, model.impute(days.values, progress=True), {"filled": filled})
   share = 100 * filled.mean()
   print(f"{output}: filled {filled.sum():,} of {filled.size:,} values ({share:.1f} %) in {len(filled)} days")
+
+
+def _check_writable(output: str) -> None:
+  """Makes the folder of the output; ConfigError now, not after hours of computing, if nothing can be written there."""
+  folder = pathlib.Path(output).parent
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise ConfigError(f"--output={output}: cannot write to {folder}: {error.strerror}") from None
 
 
 def _days(

@@ -67,6 +67,8 @@ class Training:
       if start >= self.config.total_steps:
         print(f"{self.workdir}: already trained for {start} steps; raise --config.total_steps to go on")
         return {}
+      if start:
+        print(f"{self.workdir}: checkpoint at step {start}: going on from there")
       self.announce(start)
       last = self.loop(state, start, checkpoints, writer)
       print(f"{self.workdir}: trained for {self.config.total_steps} steps; loss {last['loss']:.4f}")
@@ -83,21 +85,15 @@ class Training:
       self.abstract,
       self.shardings,
     )
-    damaged: list[str] = []
-    while checkpoints.latest is not None:
-      where = f"{self.workdir}: checkpoint at step {checkpoints.latest}"
+    while (newest := checkpoints.latest) is not None:
+      where = f"{self.workdir}: checkpoint at step {newest}"
+      checkpoint.check_resumable(checkpoints.metadata(), self.metadata, where)
       try:
-        checkpoint.check_resumable(checkpoints.metadata(), self.metadata, where)
-        state = checkpoints.restore(shapes)
-        print(f"{where}: going on from there")
-        return state
+        return checkpoints.restore(shapes)
       except checkpoint.DamagedError as error:
-        damaged.append(checkpoints.set_aside().name)
-        print(f"{where} {error}; renamed to {damaged[-1]}")
-    if damaged:
-      raise checkpoint.CheckpointError(
-        f"{self.workdir}: no checkpoint can be read ({', '.join(damaged)}); repeat the command to start anew"
-      )
+        checkpoints.set_aside(newest, error)
+    if checkpoints.damaged:
+      raise checkpoint.CheckpointError(f"{self.workdir}: no checkpoint is left to go on from; repeat to start anew")
     return jax.jit(self.step.init, out_shardings=self.shardings)(jax.random.fold_in(self.key, 2**31 - 1))
 
   def announce(self, start: int) -> None:
@@ -122,9 +118,9 @@ class Training:
     self, state: dict[str, Any], start: int, checkpoints: Checkpoints, writer: metrics.MetricsWriter
   ) -> dict[str, float | None]:
     config, total = self.config, self.config.total_steps
-    journal = Journal(config, writer, self.step.architecture, list(state["params"]), _learning_rates(config), start)
     sizes: set[int] = set()
     with _StopSignal() as stop, contextlib.closing(self.batches(start)) as batches:
+      journal = Journal(config, writer, self.step.architecture, list(state["params"]), _learning_rates(config), start)
       try:
         # Each batch is masked one step ahead: its size is known when its turn comes, and no device waits.
         ahead = self.masked(batches, start, journal)
@@ -208,13 +204,17 @@ def _learning_rates(config: ml_collections.ConfigDict) -> np.ndarray:
 
 
 def _check(config: ml_collections.ConfigDict, device_mesh: jax.sharding.Mesh) -> None:
+  counts = ("optimizer.accumulate", "checkpoint.every_steps", "checkpoint.keep", "log.every_steps", "total_steps")
+  for key, value in settings.leaves(config):
+    if key in counts and value < 1:
+      raise settings.ConfigError(f"config.{key} is {value}, expected at least 1")
   multiple = device_mesh.shape["data"] * device_mesh.shape["fsdp"] * config.optimizer.accumulate
   if config.batch_size < 1 or config.batch_size % multiple:
     raise settings.ConfigError(
       f"config.batch_size is {config.batch_size}, expected a multiple of {multiple} (data x fsdp x accumulate)"
     )
-  if config.total_steps < 1:
-    raise settings.ConfigError(f"config.total_steps is {config.total_steps}, expected at least 1")
+  if not 0 <= config.optimizer.ema < 1:
+    raise settings.ConfigError(f"config.optimizer.ema is {config.optimizer.ema}, expected 0 to less than 1")
   if config.optimizer.on_nan not in ("stop", "skip"):
     raise settings.ConfigError(f"config.optimizer.on_nan is {config.optimizer.on_nan!r}, expected 'stop' or 'skip'")
 
