@@ -136,15 +136,16 @@ class Training:
             sizes.add(size)
           state, fresh = self.train(size, state, tokens)
           journal.record(step, size, fresh)
-          last = step + 1 == total or stop.received is not None
+          received = stop.received  # looked at once: a signal after this line is the next step's
+          last = step + 1 == total or received is not None
           if last:
             journal.flush()
           checkpoints.save(step + 1, state, self.metadata, force=last)
-          if stop.received is not None and step + 1 < total:
+          if received is not None and step + 1 < total:
             checkpoints.close()
             journal.close()
-            print(f"{self.workdir}: {stop.received.name}: saved step {step + 1}; repeat the command to go on")
-            raise SystemExit(128 + stop.received)
+            print(f"{self.workdir}: {received.name}: saved step {step + 1}; repeat the command to go on")
+            raise SystemExit(128 + received)
       finally:
         journal.close()
     return journal.last
