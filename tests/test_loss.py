@@ -45,7 +45,7 @@ def predicted_error():
     total, count = loss.token_error(lsm2, tokens, jnp.asarray(BINARY), 18)
     return total, (prediction, count)
 
-  @jax.jit
+  @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiling takes all the time
   def outputs(params, tokens):
     (total, (prediction, count)), grads = jax.value_and_grad(error, has_aux=True)(params, tokens)
     return prediction, total, count, grads

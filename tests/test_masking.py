@@ -238,7 +238,7 @@ def test_token_sets_by_definition(grid, share, observed_rate, hidden_rate, whole
 TRACES = []
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiling takes all the time
 def draw_mix(key, z, observed):
   TRACES.append(None)
   masking = Masking(weights=(1.0, 1.0, 1.0, 1.0), random_ratio=0.8, gap_steps=(1, 9), min_observed_share=0.5)

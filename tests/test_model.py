@@ -21,6 +21,8 @@ PLAIN = Architecture(3, 8, 4, Tower(16, 24, 2, 2), Tower(8, 12, 2, 1), observed_
 FLAGS = dataclasses.replace(PLAIN, observed_flags=True)
 SKIP = dataclasses.replace(FLAGS, interpolation_skip=True, binary=(False, True, False))
 
+FAST = {"xla_backend_optimization_level": 0}  # compiling is what takes the time here
+
 
 def random_parameters(architecture: Architecture, seed: int = 0) -> dict[str, jax.Array]:
   """Every parameter away from its initial value, biases and norms too, and small enough for eps to matter."""
@@ -284,8 +286,8 @@ def test_parameter_counts(name, expected):
 
 def test_initial_parameters():
   _, params = model.split(model.Lsm2(SKIP, nnx.Rngs(0)))
-  for name, leaf in params.items():
-    assert leaf.dtype == jnp.float32
+  for name, leaf in jax.tree.map(np.asarray, params).items():
+    assert leaf.dtype == np.float32
     if name.endswith("scale"):
       assert (leaf == 1).all()
     elif name.endswith("bias"):
@@ -308,7 +310,7 @@ def test_split_and_merge_are_inverse():
 # Other ways to compute the same.
 
 
-def prediction_and_gradient(a: Architecture) -> tuple[jax.Array, dict[str, jax.Array]]:
+def prediction_and_gradient(a: Architecture) -> tuple[np.ndarray, dict[str, np.ndarray]]:
   """The prediction, and the gradient through the encoder of the mean square of what it gives."""
   values, shown, token, lengths, decoder_lengths = (jnp.asarray(array) for array in sets(a))
   graph = model.abstract(a)[0]
@@ -318,9 +320,10 @@ def prediction_and_gradient(a: Architecture) -> tuple[jax.Array, dict[str, jax.A
     return jnp.square(encoded.astype(jnp.float32)).mean(), encoded
 
   params = random_parameters(a)
-  (_, encoded), gradient = jax.jit(jax.value_and_grad(squares, has_aux=True))(params)
+  (_, encoded), gradient = jax.jit(jax.value_and_grad(squares, has_aux=True), compiler_options=FAST)(params)
   gradient = {name: leaf for name, leaf in gradient.items() if name.startswith(("encoder", "patch_embedding"))}
-  return _decode(build(a), encoded, lengths, token, decoder_lengths), gradient
+  prediction = _decode(build(a), encoded, lengths, token, decoder_lengths)
+  return jax.tree.map(np.asarray, (prediction, gradient))
 
 
 def test_remat_and_bfloat16_are_the_same_function():
