@@ -1,0 +1,163 @@
+"""One train step on eight devices is the step on one, and every array lives where its rule says."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from aim import mesh, model
+from aim.masking import Masking, TokenSet
+from aim.model import Architecture, Tower
+from aim.optimizer import decay_mask
+from aim.patches import Scale
+from aim.step import Step
+from data_pipelines.schema import Channel, Schema, UserError
+
+SCHEMA = Schema(180, (Channel("rate"), Channel("sleep", kind="binary")))
+STATISTICS = {"mean": [0.0, 0.5], "std": [1.0, 0.5], "min": [-5.0, 0.0], "max": [5.0, 1.0]}
+# Eight heads and widths of 32, so that every axis of eight divides; the decoder's two heads do not divide by eight.
+ARCHITECTURE = Architecture(2, 4, 2, Tower(32, 64, 8, 1), Tower(16, 32, 2, 1))
+STEP = Step(
+  architecture=ARCHITECTURE,
+  masking=Masking(weights=(1.0, 1.0, 1.0, 1.0)),
+  scale=Scale.of(SCHEMA, STATISTICS),
+  # Not AdamW: its first update is the sign of each gradient, and rounding decides near 0.
+  optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.5, momentum=0.9)),
+)
+
+FAST = {"xla_backend_optimization_level": 0}  # compiling is what takes the time here
+
+
+@functools.cache
+def state() -> dict:
+  rng = np.random.default_rng(0)
+  shapes = model.abstract(ARCHITECTURE)[1]
+  params = {name: jnp.asarray(rng.normal(0, 0.2, leaf.shape), jnp.float32) for name, leaf in sorted(shapes.items())}
+  return {"params": params, "optimizer": STEP.optimizer.init(params), "ema": {}, "step": jnp.int32(3)}
+
+
+@functools.cache
+def tokens() -> TokenSet:
+  """Sixteen windows of eight tokens: 2 to 5 visible, two more scored."""
+  rng = np.random.default_rng(1)
+  visible = rng.integers(2, 6, 16).astype(np.int32)
+  place = np.arange(8)
+  shown = np.repeat((place < visible[:, None])[:, :, None], 2, axis=2)
+  target = np.repeat((place < visible[:, None] + 2)[:, :, None], 2, axis=2) & ~shown
+  order = np.stack([rng.permutation(8) for _ in range(16)]).astype(np.int32)
+  values = rng.integers(0, 2, (16, 8, 2)).astype(np.float32)
+  return TokenSet(*map(jnp.asarray, (order, values, shown, target, visible, visible + 2)))
+
+
+@functools.cache
+def one_device():
+  return jax.jit(STEP.train, static_argnums=0, compiler_options=FAST)(6, state(), tokens())
+
+
+@pytest.mark.parametrize(
+  ("shape", "accumulate"),
+  [((8, 1, 1), 1), ((1, 8, 1), 1), ((1, 1, 8), 1), ((2, 2, 2), 2)],
+  ids=["data8", "fsdp8", "tensor8", "2x2x2"],
+)
+def test_a_step_on_a_mesh_is_the_step_on_one_device(shape, accumulate):
+  """Loss, parameters and momentum to 1e-5 of each array's largest entry."""
+  expected, expected_metrics = one_device()
+  step = dataclasses.replace(STEP, accumulate=accumulate)
+  with jax.set_mesh(mesh.make_mesh(*shape)):
+    device_mesh = jax.sharding.get_mesh()
+    shardings = mesh.state_shardings(state(), state()["params"], device_mesh)
+    train = jax.jit(step.train, static_argnums=0, out_shardings=(shardings, None), compiler_options=FAST)
+    batch = jax.device_put(tokens(), mesh.batch_sharding(device_mesh))
+    after, metrics = train(6, jax.device_put(state(), shardings), batch)
+  assert float(metrics["loss"]) == pytest.approx(float(expected_metrics["loss"]), rel=1e-5)
+  assert float(metrics["gradient_norm"]) == pytest.approx(float(expected_metrics["gradient_norm"]), rel=1e-5)
+  assert bool(metrics["ok"]) and int(after["step"]) == 4
+  for (path, ours), theirs in zip(jax.tree.leaves_with_path(after), jax.tree.leaves(expected), strict=True):
+    scale = max(float(np.abs(theirs).max()), 1e-3)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * scale, err_msg=jax.tree_util.keystr(path))
+  moved = after["params"]["head/kernel"] - state()["params"]["head/kernel"]
+  assert np.abs(moved).max() > 1e-3, "the step changed nothing"
+  kernel = "encoder/blocks/0/mlp/up/kernel"
+  assert after["params"][kernel].addressable_shards[0].data.shape == (32 // shape[1], 64 // shape[2])
+
+
+def test_moments_and_averages_live_where_their_parameter_does():
+  step = dataclasses.replace(STEP, optimizer=optax.adamw(1e-3, mask=decay_mask), ema=0.9)
+  device_mesh = mesh.make_mesh(2, 2, 2)
+  shapes = jax.eval_shape(step.init, jax.random.key(0))
+  shardings = mesh.state_shardings(shapes, shapes["params"], device_mesh)
+  assert jax.tree.structure(shardings) == jax.tree.structure(shapes)
+  adam = shardings["optimizer"][0]
+  for name, leaf in shapes["params"].items():
+    spec = mesh.parameter_spec(name, leaf.shape, device_mesh)
+    for where in (shardings["params"], shardings["ema"], adam.mu, adam.nu):
+      assert where[name] == NamedSharding(device_mesh, spec)
+  assert shardings["step"] == adam.count == NamedSharding(device_mesh, PartitionSpec())
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2), (1, 4, 2), (2, 1, 4)])
+@pytest.mark.parametrize(
+  "architecture",
+  [
+    ARCHITECTURE,
+    Architecture(1, 3, 5, Tower(12, 20, 3, 1), Tower(20, 12, 5, 1), observed_flags=False),
+    Architecture(2, 4, 2, Tower(64, 256, 1, 1), Tower(48, 192, 1, 1), interpolation_skip=True, binary=(False, True)),
+  ],
+  ids=["even", "odd", "skip"],
+)
+def test_specs_never_split_what_does_not_divide(architecture, shape):
+  device_mesh = mesh.make_mesh(*shape)
+  split = 0
+  for name, leaf in model.abstract(architecture)[1].items():
+    spec = mesh.parameter_spec(name, leaf.shape, device_mesh)
+    assert len(spec) <= leaf.ndim
+    for size, axis in zip(leaf.shape, spec, strict=False):
+      assert axis is None or size % device_mesh.shape[axis] == 0, (name, leaf.shape, spec)
+    NamedSharding(device_mesh, spec).shard_shape(leaf.shape)  # raises where a dimension does not divide
+    split += any(axis is not None and device_mesh.shape[axis] > 1 for axis in spec)
+    if name.endswith(("bias", "scale", "mask_token")):
+      assert spec == PartitionSpec()
+  assert split or shape == (8, 1, 1) or architecture.encoder.width == 12
+
+
+def test_specs_by_name():
+  device_mesh = mesh.make_mesh(2, 2, 2)
+  spec = lambda name, *shape: tuple(mesh.parameter_spec(name, shape, device_mesh))
+  assert spec("encoder/blocks/0/attention/qkv/kernel", 8, 3, 2, 4) == ("fsdp", None, "tensor", None)
+  assert spec("encoder/blocks/0/attention/qkv/kernel", 8, 3, 1, 8) == ("fsdp", None, None, None)
+  assert spec("encoder/blocks/0/attention/out/kernel", 2, 4, 8) == ("tensor", None, "fsdp")
+  assert spec("decoder/blocks/11/mlp/up/kernel", 8, 32) == ("fsdp", "tensor")
+  assert spec("decoder/blocks/11/mlp/down/kernel", 32, 8) == ("tensor", "fsdp")
+  assert spec("patch_embedding/kernel", 7, 8) == (None, "fsdp")
+  assert spec("head/kernel", 8, 7) == ("fsdp", None)
+  with pytest.raises(ValueError, match="no sharding rule matches parameter 'encoder/gate'"):
+    spec("encoder/gate", 4)
+
+
+def test_data_takes_the_devices_left():
+  for fsdp, tensor in ((1, 1), (2, 1), (2, 4), (1, 8)):
+    shape = mesh.make_mesh(fsdp=fsdp, tensor=tensor).shape
+    assert dict(shape) == {"data": 8 // (fsdp * tensor), "fsdp": fsdp, "tensor": tensor}
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 1), (2, 2, 4), (-1, 3, 1), (16, 1, 1), (-1, 0, 1), (-1, -1, 1), (0, 1, 1)])
+def test_a_wrong_product_is_one_line(shape):
+  data, fsdp, tensor = shape
+  words = rf"config\.mesh: data {data} x fsdp {fsdp} x tensor {tensor} does not equal 8 devices"
+  with pytest.raises(UserError, match=words) as error:
+    mesh.make_mesh(data, fsdp, tensor)
+  assert "\n" not in str(error.value)
+
+
+def test_windows_are_spread_over_data_and_fsdp():
+  device_mesh = mesh.make_mesh(2, 2, 2)
+  values = np.arange(8 * 3, dtype=np.float32).reshape(8, 3, 1)
+  batch = mesh.put_batch(values, device_mesh)
+  np.testing.assert_array_equal(batch, values)
+  assert {shard.data.shape for shard in batch.addressable_shards} == {(2, 3, 1)}
+  assert len({tuple(shard.data.ravel().tolist()) for shard in batch.addressable_shards}) == 4
