@@ -46,7 +46,9 @@ class Pretrained:
     self.masking = settings.masking(restored.config, restored.schema)
     self.short_holes = short_holes or restored.config.impute.short_holes
     if self.short_holes not in SHORT_HOLES:
-      raise settings.ConfigError(f"config.impute.short_holes is {self.short_holes!r}, expected one of {SHORT_HOLES}")
+      raise settings.ConfigError(
+        f"config.impute.short_holes is {self.short_holes!r}, expected one of {', '.join(SHORT_HOLES)}"
+      )
     self._graph = model.abstract(self.architecture)[0]
     self._sizes = encoder_buckets(self.architecture.tokens, 0, "trimmed")
 
@@ -108,7 +110,9 @@ class Pretrained:
       expected = (self.schema.steps, len(self.schema.channels))
       raise SchemaError(f"{where}: values have shape {values.shape}, expected [days, {expected[0]}, {expected[1]}]")
     self.schema.check(values, where)
-    if not empty_days and len(values):
+    if not len(values):
+      raise SchemaError(f"{where}: there are no days")
+    if not empty_days:
       empty = np.flatnonzero(np.isnan(values).all(axis=(1, 2)))
       if len(empty):
         raise SchemaError(f"{where}: row {empty[0]} has no observed value; a day needs at least one")
@@ -117,7 +121,7 @@ class Pretrained:
     self, function: Callable[[Any, Any, int], Any], values: np.ndarray, description: str | None
   ) -> Iterator[np.ndarray]:
     """function of every batch of days, the last one padded to the static shape."""
-    size = min(self.batch_size, max(len(values), 1))
+    size = min(self.batch_size, len(values))
     bar = tqdm(total=len(values), desc=description, unit="day", disable=description is None)
     with bar:
       for start in range(0, len(values), size):

@@ -27,7 +27,7 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     raise ConfigError(f"config.model.patch_minutes is {raw.patch_minutes}: a day is not a whole number of such patches")
   for name in ("encoder", "decoder"):
     width, heads = raw[name].width, raw[name].heads
-    if width % heads or width % 4:
+    if min(width, heads) < 1 or width % heads or width % 4:
       raise ConfigError(f"config.model.{name}.width is {width}, expected a multiple of 4 and of its {heads} heads")
   return Architecture(
     channels=len(schema.channels),
