@@ -1,0 +1,75 @@
+"""Golden files: every experiment's resolved config, and where each parameter lives on three meshes.
+
+A change of a config or a sharding rule shows as a diff of these files, to be read in review. To accept it:
+
+  python -m tests.golden
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import pathlib
+import re
+from collections import Counter
+
+from aim import mesh, model, settings
+from data_pipelines.lsm2_schema import LSM2_SCHEMA
+
+FOLDER = pathlib.Path(__file__).resolve().parent
+EXPERIMENTS = sorted(path.stem for path in (FOLDER.parent.parent / "experiments").glob("[a-z]*.py"))
+MESHES = {"data 8": (8, 1, 1), "fsdp 8": (1, 8, 1), "2 x 2 x 2": (2, 2, 2)}
+
+
+def config(name: str) -> str:
+  """The resolved config of experiments/NAME.py as JSON."""
+  return json.dumps(settings.to_dict(_experiment(name)), indent=2) + "\n"
+
+
+def shardings(name: str) -> str:
+  """A table of the mesh axes over which every parameter of experiments/NAME.py is split; needs eight devices.
+
+  Layers that are alike share a row, which tells how many they are.
+  """
+  shapes = model.abstract(settings.architecture(_experiment(name), LSM2_SCHEMA))[1]
+  meshes = [mesh.make_mesh(*shape) for shape in MESHES.values()]
+  rows: Counter[tuple[str, ...]] = Counter()
+  for parameter, leaf in shapes.items():
+    shape = " x ".join(map(str, leaf.shape))
+    specs = (_spec(mesh.parameter_spec(parameter, leaf.shape, device_mesh), device_mesh) for device_mesh in meshes)
+    rows[re.sub(r"/\d+/", "/*/", parameter), shape, *specs] += 1
+  table = [("parameter", "count", "shape", *MESHES)]
+  table += sorted((parameter, str(count), *cells) for (parameter, *cells), count in rows.items())
+  widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+  lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table)
+  return "\n".join(lines) + "\n"
+
+
+def _experiment(name: str):
+  return importlib.import_module(f"experiments.{name}").get_config()
+
+
+def _spec(spec, device_mesh) -> str:
+  """Axes of each dimension; an axis of one device is left out, for it splits nothing."""
+  axes = [axis if axis and device_mesh.shape[axis] > 1 else "-" for axis in spec]
+  return " x ".join(axes) if set(axes) - {"-"} else "whole"
+
+
+FILES = {f"{name}.json": (config, name) for name in EXPERIMENTS} | {
+  f"{name}_shardings.txt": (shardings, name) for name in ("lsm2_xs", "lsm2_base")
+}
+
+
+def current(file: str) -> str:
+  """What the golden file would be, made anew."""
+  make, name = FILES[file]
+  return make(name)
+
+
+def difference(file: str) -> str:
+  """A unified diff from the golden file to what it would be; empty where they agree."""
+  path = FOLDER / file
+  golden = path.read_text() if path.exists() else ""
+  names = (f"tests/golden/{file}", "now")
+  return "".join(difflib.unified_diff(golden.splitlines(True), current(file).splitlines(True), *names))
