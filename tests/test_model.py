@@ -163,6 +163,50 @@ def test_decoder_is_the_reference(a, all_positions):
     np.testing.assert_allclose(ours[i, :m], theirs[:m], rtol=0, atol=2e-5 * np.abs(theirs).max())
 
 
+def ref_evidence(a: Architecture, z: np.ndarray, shown: np.ndarray) -> np.ndarray:
+  """One window, z and shown [steps, channels]: line, level and nearness of aim/evidence.py, [steps, channels, 4]."""
+  steps = len(z)
+  out = np.zeros((*z.shape, 4))
+  logit = lambda p: math.log(min(max(p, 0.02), 0.98) / (1 - min(max(p, 0.02), 0.98)))
+  for c in range(a.channels):
+    times = np.flatnonzero(shown[:, c])
+    for s in range(steps):
+      if len(times):
+        found = np.interp(s, times, z[times, c]), z[times, c].mean()
+        out[s, c, :2] = [logit(x) for x in found] if a.binary[c] else found
+      before, after = times[times <= s], times[times >= s]
+      out[s, c, 2] = 1 / (1 + (s - before[-1]) / (steps / 24)) if len(before) else 0
+      out[s, c, 3] = 1 / (1 + (after[0] - s) / (steps / 24)) if len(after) else 0
+  return out
+
+
+@pytest.mark.parametrize("a", [PLAIN, SKIP], ids=["plain", "skip"])
+def test_whole_forward_pass_is_the_reference(a):
+  """From masked days to predictions at every position, the mask token at inherited-missing ones too."""
+  params = {name: np.asarray(leaf, np.float64) for name, leaf in random_parameters(a).items()}
+  rng = np.random.default_rng(8)
+  z = rng.normal(size=(3, 32, 3)).astype(np.float32)
+  z[:, :, 1] = z[:, :, 1] > 0
+  observed = rng.random(z.shape) < 0.7
+  observed[1, :, 2] = False
+  hidden = np.repeat(rng.random((3, 24, 1)) < 0.5, 4, axis=2) | (rng.random((3, 24, 4)) < 0.1)
+  shuffle = rng.random((3, 24)).astype(np.float32)
+  arrays = (jnp.asarray(z), jnp.asarray(observed), 4, jnp.asarray(hidden), jnp.asarray(shuffle))
+  tokens = sorted_tokens(Masking(weights=(1.0,) * 4, min_observed_share=0.0), *arrays)
+  prediction = jax.jit(lambda tokens: loss.forward(build(a), tokens, 20, 24, all_positions=True))(tokens)
+  tokens = jax.tree.map(np.asarray, tokens)
+  assert tokens.visible_lengths.max() <= 20 and (tokens.scored_lengths < 24).any()
+  hidden = hidden.reshape(3, 3, 32).transpose(0, 2, 1)
+  for i, k in enumerate(tokens.visible_lengths):
+    found = None
+    if a.interpolation_skip:
+      grid = ref_evidence(a, z[i].astype(np.float64), observed[i] & ~hidden[i])
+      found = np.array([[grid[n % 8 * 4 + p, n // 8] for p in range(4)] for n in tokens.order[i]])
+    one = (tokens.values[i].astype(np.float64), tokens.shown[i], tokens.order[i])
+    theirs = ref_decode(a, params, ref_encode(a, params, *one, k), k, tokens.order[i], 24, found)
+    np.testing.assert_allclose(prediction[i], theirs, rtol=0, atol=5e-5 * np.abs(theirs).max())
+
+
 def test_sincos_by_hand():
   # Width 4: w = 1, 10000^-0.5 = 0.01.
   by_hand = [math.sin(3), math.sin(0.03), math.cos(3), math.cos(0.03)]
