@@ -3,8 +3,8 @@
 python -m data_pipelines.build --source=npz --input=mine.npz --data_dir=data --name=mine
 python -m aim.main --config=experiments/real_days.py --config.data.name=mine --workdir=runs/mine
 
-A dozen people and some hundred days, on two CPU cores: about ten minutes for 8 channels of five-minute steps. The tables
-in BUILD_NOTES.md come from `python -m benchmarks.real_days`.
+A dozen people and some hundred days of 8 channels in five-minute steps: about a quarter of an hour on one CPU core. The
+tables in BUILD_NOTES.md come from `python -m benchmarks.real_days`.
 """
 
 from experiments import default
@@ -12,20 +12,20 @@ from experiments import default
 
 def get_config():
   config = default.get_config()
-  config.total_steps = 1200
+  config.total_steps = 2000
   config.batch_size = 16  # small batches: more updates for the same work, and these studies have few days
   config.model.patch_minutes = 60
-  config.model.encoder = {"width": 128, "mlp": 512, "heads": 4, "layers": 4}
-  config.model.decoder = {"width": 96, "mlp": 384, "heads": 4, "layers": 2}
+  config.model.encoder = {"width": 96, "mlp": 384, "heads": 3, "layers": 3}
+  config.model.decoder = {"width": 64, "mlp": 256, "heads": 2, "layers": 1}
   config.model.interpolation_skip = True
   config.masking.random.weight = 0.2
   config.masking.random.unit_minutes = 10
   config.masking.temporal.weight = 0.2
   config.masking.sensor.weight = 0.4  # what is learned slowest: channels from one another
   config.masking.gaps.weight = 0.2
-  config.optimizer.learning_rate = 1.5e-3
+  config.optimizer.learning_rate = 2e-3
   config.optimizer.accumulate = 4
   config.optimizer.ema = 0.995
-  config.checkpoint.every_steps = 200
+  config.checkpoint.every_steps = 250
   config.evaluate.batch_size = 64
   return config
