@@ -6,12 +6,13 @@ import json
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 import jax
 import ml_collections
 import numpy as np
 
-from aim import pretrained, settings
+from aim import metrics, pretrained, settings
 from aim.evaluate import evaluate as run_evaluate
 from aim.pretrain import pretrain as run_pretrain
 from aim.settings import ConfigError
@@ -63,8 +64,15 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
     raise ConfigError(f"--output={output}: ends in {suffix!r}, expected .parquet or .npz")
   _check_writable(output)
   model = pretrained.load(trained)
-  values, participant, date = _days(model, data, data_dir, split)
-  embedding = model.embed(values, progress=True)
+  days, total = _days(model, data, data_dir, split)
+  parts, participants, dates = [], [], []
+  with metrics.progress(total, "embed", "day") as bar:
+    for batch in days:
+      parts.append(model.embed(batch["values"]))
+      participants.extend(batch["participant"].tolist())
+      dates.extend(batch["date"].tolist())
+      bar.update(len(parts[-1]))
+  embedding, participant, date = np.concatenate(parts), np.array(participants), np.array(dates)
   if suffix == ".npz":
     np.savez_compressed(output, embedding=embedding, participant=participant, date=date)
   else:
@@ -105,20 +113,23 @@ def _check_writable(output: str) -> None:
 
 def _days(
   model: pretrained.Pretrained, data: str, data_dir: str, split: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """values, participant, date of an npz file's days or of a dataset's."""
+) -> tuple[Iterator[dict[str, np.ndarray]], int]:
+  """Batches of values, participant and date of an npz file's days or of a dataset's, and the number of days."""
   if data.endswith(".npz"):
     days = npz.read_days(data, schema=model.schema)
-    return days.values, days.participant, days.date
+    model.check(days.values, data, empty_days=False)
+    columns = {"values": days.values, "participant": days.participant, "date": days.date}
+    starts = range(0, len(days.values), model.batch_size)
+    cut = lambda start: slice(start, start + model.batch_size)
+    return ({name: array[cut(start)] for name, array in columns.items()} for start in starts), len(days.values)
   dataset = Dataset.open(data_dir, data)
   difference = model.schema.difference(dataset.schema)
   if difference:
     raise SchemaError(f"dataset {data!r} does not fit the checkpoint: {difference}")
   splits = [name for name in ("pretrain", "tune", "eval") if dataset.num_days(name)] if split == "all" else [split]
-  batches = [
+  batches = (
     {name: array[batch["weight"] > 0] for name, array in batch.items()}
     for name in splits
     for batch in eval_loader(dataset, split=name, batch_size=model.batch_size)
-  ]
-  joined = {name: np.concatenate([batch[name] for batch in batches]) for name in ("values", "participant", "date")}
-  return joined["values"], joined["participant"], joined["date"]
+  )
+  return batches, sum(dataset.num_days(name) for name in splits)
