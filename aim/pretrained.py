@@ -121,7 +121,8 @@ class Pretrained:
     self, function: Callable[[Any, Any, int], Any], values: np.ndarray, description: str | None
   ) -> Iterator[np.ndarray]:
     """function of every batch of days, the last one padded to the static shape."""
-    size = min(self.batch_size, len(values))
+    # Powers of two: few shapes to compile, whatever numbers of days are asked for.
+    size = min(self.batch_size, 1 << max(len(values) - 1, 0).bit_length())
     bar = tqdm(total=len(values), desc=description, unit="day", disable=description is None)
     with bar:
       for start in range(0, len(values), size):

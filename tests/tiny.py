@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from data_pipelines.build import build, npz_request
@@ -19,21 +25,26 @@ from data_pipelines.splits import ListSplit
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = "experiments/lsm2_tiny.py"
 
-# Two layers, sixteen wide, on days of 24 steps: seconds, whatever the shipped config.
+# One layer, sixteen wide, on days of 24 steps: seconds, whatever the shipped config.
 MODEL = {
   "model.patch_minutes": 120,
   "model.encoder.width": 16,
   "model.encoder.mlp": 32,
   "model.encoder.heads": 2,
-  "model.encoder.layers": 2,
+  "model.encoder.layers": 1,
   "model.decoder.width": 16,
   "model.decoder.mlp": 32,
   "model.decoder.heads": 2,
   "model.decoder.layers": 1,
 }
 RUN = MODEL | {
+  "total_steps": 6,
   "batch_size": 4,
   "optimizer.accumulate": 1,
+  "optimizer.ema": 0.9,
+  "encoder_form": "textbook",
+  "masking.random.unit_minutes": 0,
+  "masking.gaps.weight": 0,
   "log.every_steps": 1,
   "evaluate.random_patch_minutes": 60,
   "evaluate.batch_size": 8,
@@ -85,29 +96,101 @@ def dataset(folder: pathlib.Path, name: str = "tiny", evaluated: int = 3, **argu
 
 
 def overrides(**changes) -> list[str]:
-  """RUN as flags, after `changes`, whose __ stands for a dot."""
+  """RUN with `changes` as flags; __ stands for a dot."""
   settings = RUN | {key.replace("__", "."): value for key, value in changes.items()}
   return [f"--config.{key}={value}" for key, value in settings.items()]
 
 
+def on(dataset: Dataset) -> list[str]:
+  """The flags that name a dataset."""
+  return [f"--config.data.dir={dataset.path.parents[2]}", f"--config.data.name={dataset.name}"]
+
+
 def environment() -> dict[str, str]:
-  """One device, one thread, and compiled programs shared by all runs."""
-  cache = pathlib.Path(tempfile.gettempdir()) / f"lsm2_aim_tests_{os.getuid()}"
-  return {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {
+  """One device, and compiled programs where this process keeps them: shared by all runs, and between test runs."""
+  cache = jax.config.jax_compilation_cache_dir or f"{tempfile.gettempdir()}/lsm2_aim_tests_{os.getuid()}"
+  return os.environ | {
     "JAX_PLATFORMS": "cpu",
-    "JAX_COMPILATION_CACHE_DIR": str(cache),
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles in half the time
+    "JAX_COMPILATION_CACHE_DIR": cache,
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "PYTHONPATH": str(ROOT),
     "PYTHONUNBUFFERED": "1",
   }
 
 
-def command(*arguments: str | pathlib.Path) -> list[str]:
-  return [sys.executable, "-m", "aim.main", *map(str, arguments)]
+def start(*arguments: str | pathlib.Path, cwd: pathlib.Path = ROOT) -> subprocess.Popen[str]:
+  """The command line in a process of its own, running."""
+  command = [sys.executable, "-m", "aim.main", *map(str, arguments)]
+  pipe = subprocess.PIPE
+  return subprocess.Popen(command, cwd=cwd, env=environment(), stdout=pipe, stderr=pipe, text=True)
 
 
-def run(*arguments: str | pathlib.Path, cwd: pathlib.Path = ROOT) -> subprocess.CompletedProcess[str]:
-  """The command line in a process of its own."""
-  return subprocess.run(
-    command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120, check=False
-  )
+class Ended(NamedTuple):
+  """What a process left behind."""
+
+  code: int
+  out: str
+  err: str
+
+
+def wait(process: subprocess.Popen[str]) -> Ended:
+  out, err = process.communicate(timeout=240)
+  return Ended(process.returncode, out, err)
+
+
+def run(*arguments: str | pathlib.Path, cwd: pathlib.Path = ROOT, devices: int = 1) -> Ended:
+  """The command line in a fork of a process that has done its imports: as start(), without the seconds they take."""
+  with tempfile.TemporaryDirectory() as folder:
+    paths = [pathlib.Path(folder) / name for name in ("out", "err")]
+    task = {"arguments": arguments, "cwd": cwd, "paths": paths, "devices": devices}
+    server = _server()
+    server.stdin.write(json.dumps(task, default=str) + "\n")
+    server.stdin.flush()
+    code = int(server.stdout.readline())
+    return Ended(code, *(path.read_text() for path in paths))
+
+
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+  command = [sys.executable, "-c", "from tests import tiny; tiny.serve()"]
+  pipe = subprocess.PIPE
+  server = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=pipe, stdout=pipe, text=True)
+  atexit.register(server.stdin.close)
+  return server
+
+
+def serve() -> None:
+  """Runs the command lines that come in, each in a fork of this process; answers with exit codes."""
+  import orbax.checkpoint.experimental.v1  # noqa: F401
+  import pyarrow.parquet  # noqa: F401
+
+  import aim.main
+  import aim.modes
+  import data_pipelines.simulator  # noqa: F401
+
+  for line in sys.stdin:
+    task = json.loads(line)
+    child = os.fork()
+    if child == 0:
+      os._exit(_serve(aim.main.run, task))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def _serve(program, task) -> int:
+  os.chdir(task["cwd"])
+  for stream, path in zip((1, 2), task["paths"], strict=True):
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+  sys.argv = ["aim.main", *task["arguments"]]
+  jax.config.update("jax_num_cpu_devices", task["devices"])
+  code = 0
+  try:
+    program()
+  except SystemExit as end:
+    code = end.code or 0
+  except BaseException:
+    traceback.print_exc()
+    code = 1
+  sys.stdout.flush()
+  sys.stderr.flush()
+  return code
