@@ -43,6 +43,9 @@ class Architecture:
     interpolation_skip: the decoder also sees, and adds to its output a learned mixture of, the line between the shown
       steps around each step and the level of the channel's shown steps (aim/evidence.py). Not in the published layout.
     binary: which channels are binary, bool [channels].
+    qk_init: above 0, queries and keys of a layer start as the same random projection of this SD, so that tokens attend to
+      tokens at like positions from the first step (after Trockman and Kolter 2023, "Mimetic initialization"). 0 is the
+      published start: independent, SD 0.02.
     dtype: compute type; parameters and softmax statistics are float32.
     remat: recompute each block's activations in the backward pass.
   """
@@ -55,6 +58,7 @@ class Architecture:
   observed_flags: bool = True
   interpolation_skip: bool = False
   binary: tuple[bool, ...] = ()
+  qk_init: float = 0.0
   dtype: str = "float32"
   remat: bool = False
 
@@ -66,9 +70,12 @@ class Architecture:
 class Attention(nnx.Module):
   """Multi-head self-attention with one fused projection in the order q, k, v."""
 
-  def __init__(self, width: int, heads: int, dtype: Any, rngs: nnx.Rngs):
+  def __init__(self, width: int, heads: int, qk_init: float, dtype: Any, rngs: nnx.Rngs):
     make: dict[str, Any] = dict(kernel_init=initial, dtype=dtype, rngs=rngs)
     self.qkv = nnx.LinearGeneral(width, (3, heads, width // heads), **make)
+    if qk_init:
+      both = qk_init * jax.random.normal(rngs.params(), (width, 1, heads, width // heads))
+      self.qkv.kernel.set_value(self.qkv.kernel.get_value().at[:, :2].set(both))
     self.out = nnx.LinearGeneral((heads, width // heads), width, axis=(-2, -1), **make)
 
   def __call__(self, x: Float[Array, "b n d"], lengths: Int[Array, " b"]) -> Float[Array, "b n d"]:
@@ -90,9 +97,9 @@ class Mlp(nnx.Module):
 class Block(nnx.Module):
   """A pre-LN transformer block."""
 
-  def __init__(self, tower: Tower, dtype: Any, rngs: nnx.Rngs):
+  def __init__(self, tower: Tower, qk_init: float, dtype: Any, rngs: nnx.Rngs):
     self.norm1 = _norm(tower.width, rngs)
-    self.attention = Attention(tower.width, tower.heads, dtype, rngs)
+    self.attention = Attention(tower.width, tower.heads, qk_init, dtype, rngs)
     self.norm2 = _norm(tower.width, rngs)
     self.mlp = Mlp(tower.width, tower.mlp, dtype, rngs)
 
@@ -104,8 +111,8 @@ class Block(nnx.Module):
 class Transformer(nnx.Module):
   """Blocks and a final LayerNorm."""
 
-  def __init__(self, tower: Tower, dtype: Any, remat: bool, rngs: nnx.Rngs):
-    self.blocks = nnx.List([Block(tower, dtype, rngs) for _ in range(tower.layers)])
+  def __init__(self, tower: Tower, qk_init: float, dtype: Any, remat: bool, rngs: nnx.Rngs):
+    self.blocks = nnx.List([Block(tower, qk_init, dtype, rngs) for _ in range(tower.layers)])
     self.norm = _norm(tower.width, rngs)
     self.remat = remat
 
@@ -125,10 +132,10 @@ class Lsm2(nnx.Module):
     inputs = a.patch * (2 if a.observed_flags else 1)
     make: dict[str, Any] = dict(kernel_init=initial, dtype=dtype, rngs=rngs)
     self.patch_embedding = nnx.Linear(inputs, a.encoder.width, **make)
-    self.encoder = Transformer(a.encoder, dtype, a.remat, rngs)
+    self.encoder = Transformer(a.encoder, a.qk_init, dtype, a.remat, rngs)
     self.bridge = nnx.Linear(a.encoder.width, a.decoder.width, **make)
     self.mask_token = nnx.Param(initial(rngs.params(), (a.decoder.width,)))
-    self.decoder = Transformer(a.decoder, dtype, a.remat, rngs)
+    self.decoder = Transformer(a.decoder, a.qk_init, dtype, a.remat, rngs)
     outputs = a.patch
     if a.interpolation_skip:
       self.evidence_embedding = nnx.Linear(FEATURES * a.patch, a.decoder.width, **make)

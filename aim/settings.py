@@ -37,6 +37,7 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     decoder=Tower(**raw.decoder),
     observed_flags=raw.observed_flags,
     interpolation_skip=raw.interpolation_skip,
+    qk_init=float(raw.qk_init),
     binary=tuple(schema.binary.tolist()),
     dtype=_dtype(raw.dtype),
     remat=raw.remat,

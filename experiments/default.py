@@ -29,6 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.interpolation_skip = (
     False  # the decoder corrects a learned mixture of line and level; see BUILD_NOTES.md
   )
+  config.model.qk_init = 0.0  # above 0: queries and keys start alike, with this SD; see BUILD_NOTES.md
   config.model.dtype = "auto"  # compute type: bfloat16 on accelerators, float32 on CPUs; or one of the two
   config.model.remat = False  # recompute activations in the backward pass
 

@@ -16,8 +16,9 @@ def get_config():
   config.model.encoder = {"width": 96, "mlp": 384, "heads": 2, "layers": 3}
   config.model.decoder = {"width": 64, "mlp": 256, "heads": 2, "layers": 1}
   config.model.interpolation_skip = True
+  config.model.qk_init = 0.25
   config.impute.short_holes = "interpolate"  # whole patches are hidden in training, to keep the encoder's share small
-  config.optimizer.learning_rate = 3e-3
+  config.optimizer.learning_rate = 2e-3
   config.optimizer.ema = 0.99
   config.optimizer.accumulate = 4
   config.checkpoint.every_steps = 100

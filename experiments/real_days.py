@@ -12,18 +12,19 @@ from experiments import default
 
 def get_config():
   config = default.get_config()
-  config.total_steps = 2000
+  config.total_steps = 1400
   config.batch_size = 16  # small batches: more updates for the same work, and these studies have few days
   config.model.patch_minutes = 60
   config.model.encoder = {"width": 96, "mlp": 384, "heads": 3, "layers": 3}
   config.model.decoder = {"width": 64, "mlp": 256, "heads": 2, "layers": 1}
   config.model.interpolation_skip = True
+  config.model.qk_init = 0.25
   config.masking.random.weight = 0.2
   config.masking.random.unit_minutes = 10
   config.masking.temporal.weight = 0.2
   config.masking.sensor.weight = 0.4  # what is learned slowest: channels from one another
   config.masking.gaps.weight = 0.2
-  config.optimizer.learning_rate = 2e-3
+  config.optimizer.learning_rate = 1.5e-3
   config.optimizer.accumulate = 4
   config.optimizer.ema = 0.995
   config.checkpoint.every_steps = 250
