@@ -43,9 +43,9 @@ class Architecture:
     interpolation_skip: the decoder also sees, and adds to its output a learned mixture of, the line between the shown
       steps around each step and the level of the channel's shown steps (aim/evidence.py). Not in the published layout.
     binary: which channels are binary, bool [channels].
-    qk_init: above 0, queries and keys of a layer start as the same random projection of this SD, so that tokens attend to
-      tokens at like positions from the first step (after Trockman and Kolter 2023, "Mimetic initialization"). 0 is the
-      published start: independent, SD 0.02.
+    qk_init: above 0, queries and keys of a layer start as the same random projection of this SD, so that tokens attend
+      to tokens at like positions from the first step (after Trockman and Kolter 2023, "Mimetic initialization"). 0 is
+      the published start: independent, SD 0.02.
     dtype: compute type; parameters and softmax statistics are float32.
     remat: recompute each block's activations in the backward pass.
   """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Real
 
-
 TEN_MINUTES_A_DAY = 144
 
 

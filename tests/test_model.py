@@ -40,14 +40,14 @@ def build(architecture: Architecture, seed: int = 0) -> model.Lsm2:
 # The whole forward pass again, in float64 NumPy, from the named parameters.
 
 
-def ref_sincos(p: int, width: int) -> list[float]:
+def ref_sincos(p: float, width: int) -> list[float]:
   frequencies = [10000 ** (-k / (width / 2)) for k in range(width // 2)]
   return [math.sin(p * w) for w in frequencies] + [math.cos(p * w) for w in frequencies]
 
 
 def ref_position(token: int, length: int, width: int) -> list[float]:
   channel, time = divmod(token, length)
-  return ref_sincos(channel, width // 2) + ref_sincos(time, width // 2)
+  return ref_sincos(channel, width // 2) + ref_sincos(time * 144 / length, width // 2)  # ten minutes are 1
 
 
 def ref_norm(x: np.ndarray, params: dict, name: str) -> np.ndarray:
@@ -211,10 +211,22 @@ def test_sincos_by_hand():
   # Width 4: w = 1, 10000^-0.5 = 0.01.
   by_hand = [math.sin(3), math.sin(0.03), math.cos(3), math.cos(0.03)]
   np.testing.assert_allclose(sincos(jnp.int32(3), 4), by_hand, atol=1e-6)
-  # Token 143 of days of 12 patches: channel 11, time 11; token 25: channel 2, time 1. The channel's half comes first.
+  # Token 143 of days of 12 patches: channel 11, time 11; token 25: channel 2, time 1. The channel's half comes first,
+  # and a patch of two hours is twelve of ten minutes.
   ours = positions(jnp.array([[143, 25]], jnp.int32), 12, 8)[0]
   half = lambda p: [math.sin(p), math.sin(p / 100), math.cos(p), math.cos(p / 100)]
-  np.testing.assert_allclose(ours, [half(11) + half(11), half(2) + half(1)], atol=1e-5)
+  np.testing.assert_allclose(ours, [half(11) + half(132), half(2) + half(12)], atol=2e-5)
+  # Patches of ten minutes, the published layout, count one by one.
+  published = positions(jnp.array([[144 * 3 + 100]], jnp.int32), 144, 8)[0]
+  np.testing.assert_allclose(published, [half(3) + half(100)], atol=2e-5)
+
+
+def test_queries_and_keys_start_alike_only_where_asked():
+  kernel = lambda qk_init: model.Lsm2(dataclasses.replace(FLAGS, qk_init=qk_init), nnx.Rngs(0)).encoder.blocks[0]
+  alike, apart = (kernel(qk).attention.qkv.kernel.get_value() for qk in (0.25, 0.0))
+  np.testing.assert_array_equal(alike[:, 0], alike[:, 1])
+  assert abs(float(alike[:, 0].std()) - 0.25) < 0.05 and abs(float(alike[:, 2].std()) - 0.02) < 0.01
+  assert not np.array_equal(apart[:, 0], apart[:, 1]) and abs(float(apart[:, 0].std()) - 0.02) < 0.01
 
 
 # What must not matter.
