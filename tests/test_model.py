@@ -351,7 +351,7 @@ def test_initial_parameters():
     else:
       assert 0 < np.abs(leaf).max() <= 2 * 0.02
   kernel = params["encoder/blocks/0/attention/qkv/kernel"]
-  assert kernel.shape == (16, 3, 2, 8)
+  assert kernel.shape == (16, 3, 2, 8) and not np.array_equal(kernel[:, 0], kernel[:, 1])
   assert np.std(kernel) == pytest.approx(0.88 * 0.02, rel=0.1)  # a normal of 0.02, cut at twice that
 
 

@@ -61,8 +61,8 @@ def days(rows: int = 6, schema: Schema = SCHEMA, missing: float = 0.4, seed: int
   return values[:rows].astype(np.float32)
 
 
-def encoded_by_hand(trained: Pretrained, day: np.ndarray) -> np.ndarray:
-  """float64 [k, width]: the encoder's output of the k tokens that have an observed step, and of nothing else."""
+def encoded_by_hand(trained: Pretrained, day: np.ndarray) -> tuple[list[int], np.ndarray]:
+  """The k tokens that have an observed step, and what the encoder makes of them alone, float64 [k, width]."""
   a, scale = trained.architecture, trained.scale
   tokens, values, shown = [], [], []
   for c in range(a.channels):
@@ -76,13 +76,34 @@ def encoded_by_hand(trained: Pretrained, day: np.ndarray) -> np.ndarray:
       shown.append(~np.isnan(steps))
   pad = a.tokens - len(tokens)  # one shape for all days
   pads = lambda x, dtype: jnp.asarray(np.concatenate([x, np.zeros((pad, *np.shape(x)[1:]))])[None], dtype)
-  out = _encode(trained, pads(values, jnp.float32), pads(shown, bool), pads(tokens, jnp.int32), len(tokens))
-  return np.asarray(out[0, : len(tokens)], np.float64)
+  out = _jitted(trained, "encode")(
+    pads(values, jnp.float32), pads(shown, bool), pads(tokens, jnp.int32), jnp.array([len(tokens)], jnp.int32)
+  )
+  return tokens, np.asarray(out[0, : len(tokens)], np.float64)
 
 
-def _encode(trained, values, shown, token, length):
+@functools.cache
+def _jitted(trained: Pretrained, method: str):
   lsm2 = model.merge(model.abstract(trained.architecture)[0], trained.params)
-  return jax.jit(lambda *arrays: lsm2.encode(*arrays))(values, shown, token, jnp.array([length], jnp.int32))
+  return jax.jit(lambda *arrays: getattr(lsm2, method)(*arrays))
+
+
+def reconstructed_by_hand(trained: Pretrained, day: np.ndarray) -> np.ndarray:
+  """float64 [steps, channels]: each token's prediction written where the token lies."""
+  a, scale = trained.architecture, trained.scale
+  tokens, encoded = encoded_by_hand(trained, day)
+  order = tokens + [n for n in range(a.tokens) if n not in tokens]
+  padded = np.zeros((1, a.tokens, encoded.shape[1]), np.float32)
+  padded[0, : len(tokens)] = encoded
+  counts = jnp.array([[len(tokens)], [a.tokens]], jnp.int32)
+  prediction = _jitted(trained, "decode")(jnp.asarray(padded), counts[0], jnp.array([order], jnp.int32), counts[1])
+  z = np.zeros(day.shape)
+  for place, n in enumerate(order):
+    c, t = divmod(n, a.length)
+    x = np.asarray(prediction[0, place], np.float64)
+    x = 1 / (1 + np.exp(-x)) if scale.binary[c] else np.clip(x, -scale.clip[c], scale.clip[c])
+    z[t * a.patch : (t + 1) * a.patch, c] = x
+  return z
 
 
 # Embeddings.
@@ -93,7 +114,7 @@ def test_an_embedding_is_the_mean_over_observed_tokens():
   embedding, both = trained.embed(values), trained.embed(values, pool="mean_std")
   assert embedding.shape == (3, 16) and embedding.dtype == np.float32 and both.shape == (3, 32)
   for i in range(3):
-    encoded = encoded_by_hand(trained, values[i])
+    _, encoded = encoded_by_hand(trained, values[i])
     np.testing.assert_allclose(embedding[i], encoded.mean(0), atol=2e-5)
     np.testing.assert_allclose(both[i], np.concatenate([encoded.mean(0), encoded.std(0)]), atol=2e-5)
 
@@ -128,6 +149,12 @@ def test_steps_of_tokens_taken_as_missing_are_not_read():
 
 
 # Imputation.
+
+
+def test_a_reconstruction_is_the_decoder_on_the_grid():
+  trained, values = pretrained(), days(3)
+  for z, day in zip(trained.reconstruct(values), values, strict=True):
+    np.testing.assert_allclose(z, reconstructed_by_hand(trained, day), atol=1e-4)
 
 
 def check_imputed(trained: Pretrained, values: np.ndarray, filled: np.ndarray) -> None:
@@ -192,7 +219,7 @@ def test_other_schemas(channels, skip):
   values[1, 100:] = np.nan
   embedding = trained.embed(values)
   assert embedding.shape == (3, 16) and np.isfinite(embedding).all()
-  encoded = encoded_by_hand(trained, values[1])
+  _, encoded = encoded_by_hand(trained, values[1])
   np.testing.assert_allclose(embedding[1], encoded.mean(0), atol=2e-5)
   check_imputed(trained, values, trained.impute(values))
 
