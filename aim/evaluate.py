@@ -63,7 +63,9 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   people = len(dataset.people(config.split))
   print(f"\n{dataset.name}: {people} people never seen in training, {days} days; mean squared error, z-scored units,")
   print("mean over channels [95 % interval over people]; * marks the lowest\n")
-  print(format_table(rows))
+  print(format_table(rows) + "\n")
+  for other in scores.methods[1:]:
+    print(_verdict(scores, other, config))
   print(f"\n{output / 'generative.csv'}\n{output / 'generative.png'}\n{output / 'day.png'}")
   return scores
 
@@ -87,6 +89,16 @@ def _tasks(config: ml_collections.ConfigDict, schema: Schema) -> tuple[tuple[Tas
   if not tasks:
     raise ConfigError("config.evaluate: no task is left to score")
   return tasks, left_out
+
+
+def _verdict(scores: Scores, other: str, config: ml_collections.ConfigDict) -> str:
+  """One line on the model against an imputer, paired over people."""
+  differences = scores.difference(MODEL, other, config.bootstrap, config.seed)
+  lower = [d for d in differences if d.percent < 0]
+  surely = [d for d in lower if d.ci_high < 0]
+  higher = ", ".join(Task(d.task, d.level).label for d in differences if d.percent >= 0)
+  line = f"{MODEL} below {other}: {len(lower)} of {len(differences)} rows, {len(surely)} beyond chance (95 %)"
+  return f"{line}; not in {higher}" if higher else line
 
 
 def score(config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, tasks: tuple[Task, ...]) -> Scores:
