@@ -13,6 +13,8 @@ from absl import flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
+# Compiles in half the time; read when the first computation runs. Tests compare results, none measures speed.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}".strip()
 # With an accelerator the tests still run on the CPU, subprocesses too, unless JAX_PLATFORMS says otherwise.
 jax.config.update("jax_platforms", os.environ.setdefault("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_num_cpu_devices", 8)
