@@ -31,7 +31,8 @@ def get_config() -> ml_collections.ConfigDict:
   )
   config.model.qk_init = 0.0  # above 0: queries and keys start alike, with this SD; see BUILD_NOTES.md
   config.model.dtype = "auto"  # compute type: bfloat16 on accelerators, float32 on CPUs; or one of the two
-  config.model.remat = False  # recompute activations in the backward pass
+  # Recompute activations in the backward pass: attention over 3,744 tokens needs gigabytes a window without.
+  config.model.remat = True
 
   config.masking = ml_collections.ConfigDict()
   # A token is inherited-missing when less than this share of its minutes is observed; 1: one missing minute is enough.

@@ -12,4 +12,5 @@ def get_config():
   config.model.decoder = {"width": 192, "mlp": 768, "heads": 4, "layers": 2}
   config.batch_size = 256
   config.total_steps = 50_000
+  config.optimizer.accumulate = 16  # windows are long: a few at a time fit one device
   return config

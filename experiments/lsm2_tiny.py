@@ -15,6 +15,7 @@ def get_config():
   config.model.patch_minutes = 60
   config.model.encoder = {"width": 96, "mlp": 384, "heads": 2, "layers": 3}
   config.model.decoder = {"width": 64, "mlp": 256, "heads": 2, "layers": 1}
+  config.model.remat = False  # few tokens a day
   config.model.interpolation_skip = True
   config.model.qk_init = 0.25
   config.impute.short_holes = "interpolate"  # whole patches are hidden in training, to keep the encoder's share small

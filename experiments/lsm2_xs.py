@@ -12,4 +12,5 @@ def get_config():
   config.model.decoder = {"width": 96, "mlp": 384, "heads": 2, "layers": 1}
   config.batch_size = 64
   config.total_steps = 10_000
+  config.optimizer.accumulate = 16  # windows are long: a few at a time fit one device
   return config

@@ -12,4 +12,5 @@ def get_config():
   config.model.decoder = {"width": 48, "mlp": 192, "heads": 1, "layers": 1}
   config.batch_size = 64
   config.total_steps = 2_000
+  config.optimizer.accumulate = 16  # windows are long: a few at a time fit one device
   return config

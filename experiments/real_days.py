@@ -17,6 +17,7 @@ def get_config():
   config.model.patch_minutes = 60
   config.model.encoder = {"width": 96, "mlp": 384, "heads": 3, "layers": 3}
   config.model.decoder = {"width": 64, "mlp": 256, "heads": 2, "layers": 1}
+  config.model.remat = False  # few tokens a day
   config.model.interpolation_skip = True
   config.model.qk_init = 0.25
   config.masking.random.weight = 0.2
