@@ -7,7 +7,6 @@ reordering tokens are the caller's choice and change nothing for the tokens that
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -117,10 +116,15 @@ class Transformer(nnx.Module):
     self.remat = remat
 
   def __call__(self, x: Float[Array, "b n d"], lengths: Int[Array, " b"]) -> Float[Array, "b n d"]:
-    run: Callable = nnx.remat(Block.__call__) if self.remat else Block.__call__
     for block in self.blocks:
-      x = run(block, x, lengths)
+      x = _recomputed(block, x, lengths) if self.remat else block(x, lengths)
     return self.norm(x)
+
+
+def _recomputed(block: Block, x: Float[Array, "b n d"], lengths: Int[Array, " b"]) -> Float[Array, "b n d"]:
+  """The block without keeping its activations for the backward pass."""
+  graph, state = nnx.split(block)
+  return jax.checkpoint(lambda state, x: nnx.merge(graph, state)(x, lengths))(state, x)
 
 
 class Lsm2(nnx.Module):

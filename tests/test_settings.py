@@ -33,6 +33,7 @@ def test_the_default_is_lsm2():
     encoder=Tower(384, 1536, 6, 12),
     decoder=Tower(256, 1024, 4, 4),
     binary=(False,) * 26,
+    remat=True,
   )
   assert settings.masking(config(), LSM2_SCHEMA) == Masking(
     weights=(1 / 3, 1 / 3, 1 / 3, 0.0),
