@@ -10,7 +10,7 @@ from experiments import default
 def get_config():
   config = default.get_config()
   config.data.participants = 120
-  config.total_steps = 400
+  config.total_steps = 500
   config.batch_size = 16
   config.model.patch_minutes = 60
   config.model.encoder = {"width": 96, "mlp": 384, "heads": 2, "layers": 3}
@@ -18,7 +18,9 @@ def get_config():
   config.model.remat = False  # few tokens a day
   config.model.interpolation_skip = True
   config.model.qk_init = 0.25
-  config.impute.short_holes = "interpolate"  # whole patches are hidden in training, to keep the encoder's share small
+  config.masking.random.weight = 0.25
+  config.masking.temporal.weight = 0.25
+  config.masking.sensor.weight = 0.5  # what is learned slowest: channels from one another
   config.optimizer.learning_rate = 2e-3
   config.optimizer.ema = 0.99
   config.optimizer.accumulate = 4
