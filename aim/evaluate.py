@@ -44,9 +44,7 @@ class Units:
 
 def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, output: pathlib.Path) -> Scores:
   """Scores every task on config.split, writes generative.csv, people.csv and figures to `output`, prints the table."""
-  difference = model.schema.difference(dataset.schema)
-  if difference:
-    raise SchemaError(f"dataset {dataset.name!r} does not fit the checkpoint: {difference}")
+  model.check_dataset(dataset)
   if not dataset.num_days(config.split):
     raise SchemaError(f"dataset {dataset.name!r} has no days in split {config.split!r} (config.evaluate.split)")
   output.mkdir(parents=True, exist_ok=True)
@@ -113,15 +111,16 @@ def score(config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset
     for batch in batches:
       values, people = batch["values"], batch["participant"]
       truth = units.of_values(values)
+      known = np.nan_to_num(truth)
       for task in tasks:
         hidden = hidden_days(task, dataset.schema, people, batch["day"], config.seed, config.random_patch_minutes)
         target = target_cells(hidden, values)
         shown = np.where(hidden, np.nan, values)
         predicted = units.of_prediction(model.reconstruct(shown))
-        scores.add(task, MODEL, people, predicted, np.nan_to_num(truth), target)
+        scores.add(task, MODEL, people, predicted, known, target)
         holed = np.where(hidden, np.nan, truth)
         for name, impute in methods.items():
-          scores.add(task, name, people, impute(holed), np.nan_to_num(truth), target)
+          scores.add(task, name, people, impute(holed), known, target)
         bar.update()
   return scores
 

@@ -123,9 +123,7 @@ def _days(
     cut = lambda start: slice(start, start + model.batch_size)
     return ({name: array[cut(start)] for name, array in columns.items()} for start in starts), len(days.values)
   dataset = Dataset.open(data_dir, data)
-  difference = model.schema.difference(dataset.schema)
-  if difference:
-    raise SchemaError(f"dataset {data!r} does not fit the checkpoint: {difference}")
+  model.check_dataset(dataset)
   splits = [name for name in ("pretrain", "tune", "eval") if dataset.num_days(name)] if split == "all" else [split]
   batches = (
     {name: array[batch["weight"] > 0] for name, array in batch.items()}

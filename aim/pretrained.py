@@ -11,16 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from tqdm import tqdm
 
-from aim import checkpoint, imputers, loss, model, patches, settings
+from aim import checkpoint, imputers, loss, metrics, model, patches, settings
 from aim.masking import observed_tokens
 from aim.step import encoder_buckets
+from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, SchemaError
 
 POOLS = ("mean", "mean_std")
-
-
 SHORT_HOLES = ("decode", "interpolate")
 
 
@@ -117,14 +115,19 @@ class Pretrained:
       if len(empty):
         raise SchemaError(f"{where}: row {empty[0]} has no observed value; a day needs at least one")
 
+  def check_dataset(self, dataset: Dataset) -> None:
+    """SchemaError unless the dataset is of this model's schema."""
+    difference = self.schema.difference(dataset.schema)
+    if difference:
+      raise SchemaError(f"dataset {dataset.name!r} does not fit the checkpoint: {difference}")
+
   def _batches(
     self, function: Callable[[Any, Any, int], Any], values: np.ndarray, description: str | None
   ) -> Iterator[np.ndarray]:
     """function of every batch of days, the last one padded to the static shape."""
     # Powers of two: few shapes to compile, whatever numbers of days are asked for.
     size = min(self.batch_size, 1 << max(len(values) - 1, 0).bit_length())
-    bar = tqdm(total=len(values), desc=description, unit="day", disable=description is None)
-    with bar:
+    with metrics.progress(len(values), description or "", "day", disable=description is None) as bar:
       for start in range(0, len(values), size):
         batch = np.asarray(values[start : start + size], np.float32)
         real = len(batch)
