@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from aim.model import Architecture, Tower
+from aim.sizes import Sizes
+
+Number = TypeVar("Number", float, jax.Array)
 
 # Dense bf16 peak of one device in FLOP/s, by the vendors' data sheets.
 PEAK = {
@@ -25,19 +31,75 @@ PEAK = {
 }
 
 
-def tower_flops(tower: Tower, tokens: float, keys: float) -> float:
-  """Multiply-adds counted as 2: projections and MLP per token, and scores and sums over `keys` per token."""
-  per_token = 2 * (4 * tower.width**2 + 2 * tower.width * tower.mlp) + 4 * keys * tower.width
-  return tower.layers * tokens * per_token
+def tower_flops(tower: Tower, tokens: Number, pairs: Number, layers: int | None = None) -> Number:
+  """Forward FLOPs of a tower, multiply-adds counted as 2.
+
+  Args:
+    tokens: tokens through its projections and MLPs.
+    pairs: pairs of query and key in its attention.
+    layers: of that tower, all by default.
+  """
+  a_token = 2 * (4 * tower.width**2 + 2 * tower.width * tower.mlp)
+  return (tower.layers if layers is None else layers) * (tokens * a_token + 4 * pairs * tower.width)
 
 
-def step_flops(a: Architecture, windows: float, encoded: float, decoded: float) -> float:
-  """Forward and backward (3 x forward) of `windows` windows with that many encoder and decoder tokens each."""
+def useful_flops(a: Architecture, counts: Int[Array, "b 3"]) -> Float[Array, ""]:
+  """Forward and backward FLOPs (3 x forward) that the tokens with something to say need.
+
+  Args:
+    counts: token_counts (aim/sizes.py) of the windows: visible, scored, targets.
+
+  Visible tokens attend to visible ones in the encoder; in the decoder visible and target tokens attend to one another
+  (the visible ones are all that a cross-attention decoder sees), in its last layer for the targets alone. Masked
+  tokens in the encoder, inherited-missing positions in the decoder and padding are not useful.
+  """
+  visible, scored, targets = (counts[:, i].astype(jnp.float32) for i in range(3))
+  d = a.decoder
+  forward = tower_flops(a.encoder, visible, visible**2) + _ends(a, visible, targets)
+  if a.decoder_tokens == "visible":
+    forward += _cross_flops(d, targets, visible, targets * visible)
+  else:
+    forward += tower_flops(d, scored, scored**2, d.layers - 1) + _last_flops(d, scored, targets, targets * scored)
+  return 3 * forward.sum()
+
+
+def executed_flops(a: Architecture, sizes: Sizes, windows: int) -> float:
+  """Forward and backward FLOPs (3 x forward) of the buffers a compiled step works on, `windows` windows a microbatch.
+
+  Attention counts whole buffers a window, though the native kernel skips their padding; recomputation does not count.
+  """
+  groups = sizes.groups or windows
+  encoder, wanted = groups * sizes.encoder, groups * sizes.wanted
+  longest = sizes.largest if sizes.groups else sizes.encoder
+  targets = sizes.tokens if sizes.groups else sizes.wanted
+  forward = tower_flops(a.encoder, encoder, windows * longest**2) + _ends(a, encoder, wanted)
+  if a.decoder_tokens == "visible":
+    return 3 * (forward + _cross_flops(a.decoder, wanted, encoder, windows * targets * longest))
+  everyone = a.decoder_tokens == "all"
+  decoder = windows * sizes.tokens if everyone else groups * sizes.decoder
+  keys = sizes.tokens if everyone or sizes.groups else sizes.decoder
+  if sizes.predict_all:
+    return 3 * (forward + tower_flops(a.decoder, decoder, windows * keys**2))
+  forward += tower_flops(a.decoder, decoder, windows * keys**2, a.decoder.layers - 1)
+  return 3 * (forward + _last_flops(a.decoder, decoder, wanted, windows * targets * keys))
+
+
+def _ends(a: Architecture, visible: Number, targets: Number) -> Number:
+  """Patch embedding, bridge and head."""
   inputs = a.patch * (2 if a.observed_flags else 1)
-  forward = tower_flops(a.encoder, encoded, encoded) + tower_flops(a.decoder, decoded, decoded)
-  forward += 2 * encoded * (inputs * a.encoder.width + a.encoder.width * a.decoder.width)
-  forward += 2 * decoded * a.decoder.width * a.patch
-  return 3 * windows * forward
+  return 2 * visible * a.encoder.width * (inputs + a.decoder.width) + 2 * targets * a.decoder.width * a.patch
+
+
+def _last_flops(tower: Tower, tokens: Number, targets: Number, pairs: Number) -> Number:
+  """A layer in which `tokens` give keys and values, and only the targets go further."""
+  one = dataclasses.replace(tower, layers=1)
+  return tower_flops(one, targets, pairs) + 2 * 2 * (tokens - targets) * tower.width**2
+
+
+def _cross_flops(tower: Tower, queries: Number, keys: Number, pairs: Number) -> Number:
+  """Layers in which queries attend to keys that no layer changes."""
+  a_query, a_key = 2 * (2 * tower.width**2 + 2 * tower.width * tower.mlp), 2 * 2 * tower.width**2
+  return tower.layers * (queries * a_query + keys * a_key + 4 * pairs * tower.width)
 
 
 def peak_flops() -> float | None:

@@ -10,7 +10,9 @@ import ml_collections
 import numpy as np
 
 from aim import flops, metrics
+from aim.compiled import compilations
 from aim.model import Architecture
+from aim.sizes import Sizes
 from data_pipelines.schema import UserError
 
 
@@ -37,29 +39,26 @@ class Journal:
     self.peak = flops.peak_flops()
     self.skipped = 0
     self.last: dict[str, float | None] = {}
-    self._pending: tuple[int, int, dict[str, jax.Array]] | None = None
+    self._pending: tuple[int, Sizes, dict[str, jax.Array]] | None = None
     self._start_interval()
 
   def _start_interval(self) -> None:
     self.clock, self.waited = time.perf_counter(), 0.0
     self.steps: list[dict[str, Any]] = []
 
-  def compiling(self, size: int) -> None:
-    self.bar.set_postfix_str(f"compiling the step for {size} visible tokens a day", refresh=True)
-
-  def record(self, step: int, size: int, fresh: dict[str, jax.Array]) -> None:
-    """Takes the metrics of `step` (encoder length `size`), still being computed, and reads those of the one before."""
+  def record(self, step: int, sizes: Sizes, fresh: dict[str, jax.Array]) -> None:
+    """Takes the metrics of `step`, still being computed, and reads those of the one before."""
     self.flush()
-    self._pending = (step, size, fresh)
+    self._pending = (step, sizes, fresh)
 
   def flush(self) -> None:
     """Reads the step still pending: checks it, and writes a line when an interval is full."""
     if self._pending is None:
       return
-    (step, size, fresh), self._pending = self._pending, None
+    (step, sizes, fresh), self._pending = self._pending, None
     values = {name: np.asarray(value) for name, value in fresh.items()}
     self._guard(step, values)
-    self.steps.append(values | {"size": size})
+    self.steps.append(values | {"sizes": sizes})
     self.bar.update()
     if (step + 1) % self.config.log.every_steps == 0 or step + 1 == self.config.total_steps:
       self._write(step)
@@ -79,30 +78,36 @@ class Journal:
   def _write(self, step: int) -> None:
     seconds, steps = time.perf_counter() - self.clock, self.steps
     good = [values for values in steps if values["ok"]] or steps
-    windows, a = self.config.batch_size, self.architecture
-    visible = np.mean([values["visible_tokens"] for values in steps]) / windows
-    scored = np.mean([values["scored_tokens"] for values in steps]) / windows
-    size = float(np.mean([values["size"] for values in steps]))
-    useful = flops.step_flops(a, windows, visible, scored) * len(steps) / seconds
-    executed = flops.step_flops(a, windows, size, a.tokens) * len(steps) / seconds
+    config, a = self.config, self.architecture
+    windows, accumulate = config.batch_size, config.optimizer.accumulate
+    visible = float(np.sum([values["visible_tokens"] for values in steps]))
+    executed = accumulate * np.sum([flops.executed_flops(a, v["sizes"], windows // accumulate) for v in steps])
+    useful = float(np.sum([values["useful_flops"] for values in steps]))
+    rows = accumulate * np.sum([v["sizes"].encoder * (v["sizes"].groups or windows // accumulate) for v in steps])
     self.last = {
       "loss": float(np.mean([values["loss"] for values in good])),
       "learning_rate": float(self.learning_rates[step]),
       "gradient_norm": float(np.mean([values["gradient_norm"] for values in good])),
       "windows_per_second": windows * len(steps) / seconds,
+      "tokens_per_second": visible / seconds,
       "seconds_per_step": seconds / len(steps),
       "data_wait_share": self.waited / seconds,
-      "visible_tokens": float(visible),
-      "encoder_tokens": size,
-      "useful_gflops_per_second": useful / 1e9,
-      "executed_gflops_per_second": executed / 1e9,
-      "mfu_useful": useful / self.peak if self.peak else None,
-      "mfu_hardware": executed / self.peak if self.peak else None,
+      "visible_tokens": visible / (windows * len(steps)),
+      "padding_share": 1 - visible / rows,
+      "useful_flops_share": useful / executed,
+      "useful_gflops_per_second": useful / seconds / 1e9,
+      "executed_gflops_per_second": executed / seconds / 1e9,
+      "mfu_useful": useful / seconds / self.peak if self.peak else None,
+      "mfu_executed": executed / seconds / self.peak if self.peak else None,
+      "compilations": compilations(),
       "skipped_steps": self.skipped,
       "eta_seconds": seconds / len(steps) * (self.config.total_steps - step - 1),
     }
     self.writer.write(step + 1, self.last)
-    self.bar.set_postfix_str(f"loss {self.last['loss']:.3f}, {self.last['windows_per_second']:.1f} days/s")
+    speed = (
+      f"{100 * useful / seconds / self.peak:.0f} % MFU" if self.peak else f"{useful / seconds / 1e9:.0f} useful GFLOP/s"
+    )
+    self.bar.set_postfix_str(f"loss {self.last['loss']:.3f}, {self.last['windows_per_second']:.1f} days/s, {speed}")
     self._start_interval()
 
   def close(self) -> None:

@@ -10,13 +10,15 @@ from aim import patches
 from aim.evidence import FEATURES, evidence
 from aim.masking import TokenSet
 from aim.model import Architecture, Lsm2
+from aim.rows import Rows
+from aim.sizes import Sizes
 
 
 def reconstruction_error(
-  prediction: Float[Array, "b m p"],
-  values: Float[Array, "b m p"],
-  target: Bool[Array, "b m p"],
-  binary: Bool[Array, "b m"],
+  prediction: Float[Array, "g r p"],
+  values: Float[Array, "g r p"],
+  target: Bool[Array, "g r p"],
+  binary: Bool[Array, "g r"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
   """Sum of errors and number of scored steps: squared error, or cross-entropy on binary channels (AIM, "loss")."""
   squared = jnp.square(prediction - values)
@@ -25,24 +27,26 @@ def reconstruction_error(
   return jnp.where(target, error, 0.0).sum(), target.sum().astype(jnp.float32)
 
 
-def forward(
-  model: Lsm2, tokens: TokenSet, encoder_tokens: int, decoder_tokens: int, all_positions: bool
-) -> Float[Array, "b m p"]:
-  """Encodes the first encoder_tokens of each window and predicts its first decoder_tokens.
+def token_error(
+  model: Lsm2, tokens: TokenSet, binary: Bool[Array, " c"], sizes: Sizes
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+  """reconstruction_error of a batch of token sets, computed in buffers of `sizes`, which must be enough for it."""
+  a = model.architecture
+  wanted = sizes.wanted_rows(tokens)
+  prediction = forward(model, tokens, sizes, wanted)
+  channel = wanted.take(tokens.order) // a.length
+  return reconstruction_error(
+    prediction, wanted.take(tokens.values), wanted.take(tokens.target), jnp.asarray(binary)[channel]
+  )
 
-  encoder_tokens may be any static number at or above the largest visible length: what is cut off is never attended to.
-  With all_positions the decoder sees the mask token at inherited-missing positions too (the published decoder).
-  """
-  cut = lambda x, k: x[:, :k]
-  k = encoder_tokens
-  lengths = jnp.minimum(tokens.visible_lengths, k)
-  encoded = model.encode(cut(tokens.values, k), cut(tokens.shown, k), cut(tokens.order, k), lengths)
-  order = cut(tokens.order, decoder_tokens)
-  decoder_lengths = jnp.full_like(lengths, decoder_tokens) if all_positions else tokens.scored_lengths
-  found = None
-  if model.architecture.interpolation_skip:
-    found = cut(token_evidence(tokens, model.architecture), decoder_tokens)
-  return model.decode(encoded, lengths, order, decoder_lengths, found)
+
+def forward(model: Lsm2, tokens: TokenSet, sizes: Sizes, wanted: Rows) -> Float[Array, "g r p"]:
+  """Encodes the visible tokens and predicts the `wanted` ones."""
+  encoded = sizes.visible_rows(tokens)
+  x = model.encode(encoded.take(tokens.values), encoded.take(tokens.shown), encoded.take(tokens.order), encoded)
+  found = token_evidence(tokens, model.architecture) if model.architecture.interpolation_skip else None
+  decoded = sizes.decoded_rows(tokens)
+  return model.decode(x, encoded, tokens.order, decoded, None if sizes.predict_all else wanted, found)
 
 
 def token_evidence(tokens: TokenSet, a: Architecture) -> Float[Array, "b n p features"]:
@@ -54,12 +58,3 @@ def token_evidence(tokens: TokenSet, a: Architecture) -> Float[Array, "b n p fea
   found = evidence(jnp.where(shown, on_grid(tokens.values), 0.0), shown, binary)
   in_order = lambda x: jnp.take_along_axis(patches.patchify(x, a.patch), tokens.order[:, :, None], axis=1)
   return jnp.stack([in_order(found[..., i]) for i in range(FEATURES)], axis=-1)
-
-
-def token_error(
-  model: Lsm2, tokens: TokenSet, binary: Bool[Array, " c"], encoder_tokens: int
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-  """reconstruction_error of a batch of token sets."""
-  a = model.architecture
-  prediction = forward(model, tokens, encoder_tokens, a.tokens, all_positions=True)
-  return reconstruction_error(prediction, tokens.values, tokens.target, jnp.asarray(binary)[tokens.order // a.length])

@@ -85,8 +85,9 @@ class TokenSet(NamedTuple):
     order: int32 [b, n], the grid position (channel * t + time) of each sorted token.
     values: float32 [b, n, p] z-scores to predict, 0 where unobserved.
     shown: bool [b, n, p], steps the encoder may read; none outside visible tokens.
-    target: bool [b, n, p], observed steps that are hidden and scored.
+    target: bool [b, n, p], the steps to predict: in training those that are observed and hidden.
     visible_lengths: int32 [b], number of visible tokens, at least 1.
+    unscored_lengths: int32 [b], number of tokens from the front that hold no target.
     scored_lengths: int32 [b], number of tokens from the front that hold every visible and every target token.
   """
 
@@ -95,6 +96,7 @@ class TokenSet(NamedTuple):
   shown: Bool[Array, "b n p"]
   target: Bool[Array, "b n p"]
   visible_lengths: Int[Array, " b"]
+  unscored_lengths: Int[Array, " b"]
   scored_lengths: Int[Array, " b"]
 
 
@@ -187,11 +189,11 @@ def training_tokens(
 
 
 def observed_tokens(masking: Masking, z: Float[Array, "b s c"], observed: Bool[Array, "b s c"], patch: int) -> TokenSet:
-  """Evaluation: the inherited mask alone, nothing hidden, observed tokens first in grid order."""
+  """Evaluation: the inherited mask alone, nothing hidden, in grid order; the targets are the steps to fill."""
   b, s, c = z.shape
   n = c * (s // patch)
   grid = jnp.broadcast_to(jnp.arange(n) / n, (b, n))
-  return sorted_tokens(masking, z, observed, patch, jnp.zeros((b, n, patch), bool), grid)
+  return sorted_tokens(masking, z, observed, patch, jnp.zeros((b, n, patch), bool), grid, fill=True)
 
 
 def sorted_tokens(
@@ -201,19 +203,25 @@ def sorted_tokens(
   patch: int,
   hidden: Bool[Array, "b n p"],
   shuffle: Float[Array, "b n"],
+  fill: bool = False,
 ) -> TokenSet:
-  """Joins the inherited mask with the hidden steps and sorts the tokens; `shuffle` in [0, 1) orders each group."""
+  """Joins the inherited mask with the hidden steps and sorts the tokens; `shuffle` in [0, 1) orders each group.
+
+  Targets are the observed steps that are not shown; with `fill` all steps that are not, known or not.
+  """
   z, observed = patches.patchify(z, patch), patches.patchify(observed, patch)
   inherited = inherited_missing(observed, masking.min_observed_share)
   # What hiding leaves too few steps of to be read is hidden whole.
   artificial = inherited_missing(observed & ~hidden, masking.min_observed_share) & ~inherited
   visible = _keep_one(~(inherited | artificial), inherited)
   shown = observed & ~hidden & visible[:, :, None]
-  target = observed & ~shown & ~inherited[:, :, None]
+  target = ~shown if fill else observed & ~shown & ~inherited[:, :, None]
   scored = target.any(-1)
-  # Visible first, then targets, then the rest, each group shuffled: valid keys are a prefix, lengths say it all.
-  group = jnp.where(visible, 0.0, jnp.where(scored, 1.0, 2.0))
-  order = jnp.argsort(group + 0.5 * shuffle, axis=1)  # half, because 1 + 0.99999997 rounds up to 2 in float32
+  # Visible first, then targets, then the rest, each group shuffled: valid keys are a prefix, lengths say it all. A
+  # token of which some steps are shown and some hidden is both: such ones stand between the two, so that targets are a
+  # stretch.
+  group = jnp.where(visible, jnp.where(scored, 1.0, 0.0), jnp.where(scored, 2.0, 3.0))
+  order = jnp.argsort(group + 0.5 * shuffle, axis=1)  # half, because 2 + 0.9999999 rounds up to 3 in float32
   take = lambda x: jnp.take_along_axis(x, order[:, :, None], axis=1)
   return TokenSet(
     order=order.astype(jnp.int32),
@@ -221,6 +229,7 @@ def sorted_tokens(
     shown=take(shown),
     target=take(target),
     visible_lengths=visible.sum(1).astype(jnp.int32),
+    unscored_lengths=(visible & ~scored).sum(1).astype(jnp.int32),
     scored_lengths=(visible | scored).sum(1).astype(jnp.int32),
   )
 

@@ -1,6 +1,6 @@
 """LSM-2: a masked autoencoder over sets of (patch, position) tokens, one patch of one channel each.
 
-Both halves take a *set* of tokens with the valid ones in front and a length, never a grid: dropping, trimming and
+Both halves take *sets* of tokens in buffers of rows (aim/rows.py), never a grid: dropping, trimming, packing and
 reordering tokens are the caller's choice and change nothing for the tokens that stay.
 """
 
@@ -14,11 +14,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from aim.attention import attention
+from aim.dense import Dense, LayerNorm, gelu, initial
 from aim.evidence import FEATURES
 from aim.positions import positions
+from aim.rows import Rows, move, rows_attention
 
-initial = nnx.initializers.truncated_normal(0.02)
+DECODER_TOKENS = ("all", "observed", "visible")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Architecture:
     qk_init: above 0, queries and keys of a layer start as the same random projection of this SD, so that tokens attend
       to tokens at like positions from the first step (after Trockman and Kolter 2023, "Mimetic initialization"). 0 is
       the published start: independent, SD 0.02.
+    decoder_tokens: what a token attends to in the decoder, one of DECODER_TOKENS. "all": every position of the day,
+    the mask
+      token at those not seen (published). "observed": all but what the sensor lost. "visible": the visible ones alone,
+      by cross-attention (after Fu et al. 2024, "Rethinking patch dependence for masked autoencoders").
+    attention: backend of aim/attention.
     dtype: compute type; parameters and softmax statistics are float32.
     remat: recompute each block's activations in the backward pass.
   """
@@ -58,6 +64,8 @@ class Architecture:
   interpolation_skip: bool = False
   binary: tuple[bool, ...] = ()
   qk_init: float = 0.0
+  decoder_tokens: str = "all"
+  attention: str = "xla"
   dtype: str = "float32"
   remat: bool = False
 
@@ -67,64 +75,102 @@ class Architecture:
 
 
 class Attention(nnx.Module):
-  """Multi-head self-attention with one fused projection in the order q, k, v."""
+  """Multi-head attention with one fused projection in the order q, k, v."""
 
-  def __init__(self, width: int, heads: int, qk_init: float, dtype: Any, rngs: nnx.Rngs):
-    make: dict[str, Any] = dict(kernel_init=initial, dtype=dtype, rngs=rngs)
-    self.qkv = nnx.LinearGeneral(width, (3, heads, width // heads), **make)
+  def __init__(self, width: int, heads: int, qk_init: float, dtype: Any, backend: str, rngs: nnx.Rngs):
+    self.backend = backend
+    self.qkv = Dense(width, (3, heads, width // heads), dtype, rngs)
     if qk_init:
       both = qk_init * jax.random.normal(rngs.params(), (width, 1, heads, width // heads))
       self.qkv.kernel.set_value(self.qkv.kernel.get_value().at[:, :2].set(both))
-    self.out = nnx.LinearGeneral((heads, width // heads), width, axis=(-2, -1), **make)
+    self.out = Dense((heads, width // heads), width, dtype, rngs)
 
-  def __call__(self, x: Float[Array, "b n d"], lengths: Int[Array, " b"]) -> Float[Array, "b n d"]:
-    qkv = self.qkv(x)
-    return self.out(attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], lengths))
+  def __call__(
+    self, x: Float[Array, "g r d"], rows: Rows, memory: Float[Array, "g s d"] | None, memory_rows: Rows
+  ) -> Float[Array, "g r d"]:
+    """Each token of x attends to its window's tokens in `memory`, or in x itself where that is None."""
+    if memory is None:
+      qkv = self.qkv(x)
+      q, k, v = (qkv[:, :, i] for i in range(3))
+    else:
+      q, kv = self.qkv(x, slice(0, 1))[:, :, 0], self.qkv(memory, slice(1, 3))
+      k, v = (kv[:, :, i] for i in range(2))
+    return self.out(rows_attention(q, k, v, rows, memory_rows, self.backend))
 
 
 class Mlp(nnx.Module):
   """Two layers with an exact (erf) GELU between."""
 
   def __init__(self, width: int, hidden: int, dtype: Any, rngs: nnx.Rngs):
-    self.up = nnx.Linear(width, hidden, kernel_init=initial, dtype=dtype, rngs=rngs)
-    self.down = nnx.Linear(hidden, width, kernel_init=initial, dtype=dtype, rngs=rngs)
+    self.up = Dense(width, hidden, dtype, rngs)
+    self.down = Dense(hidden, width, dtype, rngs)
 
-  def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-    return self.down(jax.nn.gelu(self.up(x), approximate=False))
+  def __call__(self, x: Float[Array, "g r d"]) -> Float[Array, "g r d"]:
+    return self.down(gelu(self.up(x)))
 
 
 class Block(nnx.Module):
   """A pre-LN transformer block."""
 
-  def __init__(self, tower: Tower, qk_init: float, dtype: Any, rngs: nnx.Rngs):
-    self.norm1 = _norm(tower.width, rngs)
-    self.attention = Attention(tower.width, tower.heads, qk_init, dtype, rngs)
-    self.norm2 = _norm(tower.width, rngs)
+  def __init__(self, tower: Tower, a: Architecture, rngs: nnx.Rngs):
+    dtype = jnp.dtype(a.dtype)
+    self.norm1 = LayerNorm(tower.width)
+    self.attention = Attention(tower.width, tower.heads, a.qk_init, dtype, a.attention, rngs)
+    self.norm2 = LayerNorm(tower.width)
     self.mlp = Mlp(tower.width, tower.mlp, dtype, rngs)
 
-  def __call__(self, x: Float[Array, "b n d"], lengths: Int[Array, " b"]) -> Float[Array, "b n d"]:
-    x = x + self.attention(self.norm1(x), lengths)
+  def __call__(
+    self,
+    x: Float[Array, "g r d"],
+    rows: Rows,
+    memory: Float[Array, "g s d"] | None = None,
+    memory_rows: Rows | None = None,
+  ) -> Float[Array, "g r d"]:
+    """x after attending to `memory`, or to itself where that is None."""
+    if memory is not None:
+      memory = self.norm1(memory)
+    x = x + self.attention(self.norm1(x), rows, memory, memory_rows or rows)
     return x + self.mlp(self.norm2(x))
 
 
 class Transformer(nnx.Module):
   """Blocks and a final LayerNorm."""
 
-  def __init__(self, tower: Tower, qk_init: float, dtype: Any, remat: bool, rngs: nnx.Rngs):
-    self.blocks = nnx.List([Block(tower, qk_init, dtype, rngs) for _ in range(tower.layers)])
-    self.norm = _norm(tower.width, rngs)
-    self.remat = remat
+  def __init__(self, tower: Tower, a: Architecture, rngs: nnx.Rngs):
+    self.blocks = nnx.List([Block(tower, a, rngs) for _ in range(tower.layers)])
+    self.norm = LayerNorm(tower.width)
+    self.remat = a.remat
 
-  def __call__(self, x: Float[Array, "b n d"], lengths: Int[Array, " b"]) -> Float[Array, "b n d"]:
+  def __call__(self, x: Float[Array, "g r d"], rows: Rows, wanted: Rows | None = None) -> Float[Array, "g s d"]:
+    """Self-attention of x; with `wanted` only the outputs of those tokens, and only their last block, are computed."""
+    for block in self.blocks[:-1]:
+      x = self._run(block, x, rows)
+    if wanted is None:
+      return self.norm(self._run(self.blocks[-1], x, rows))
+    return self.norm(self._run(self.blocks[-1], move(x, rows, wanted), wanted, x, rows))
+
+  def attend(
+    self, x: Float[Array, "g r d"], rows: Rows, memory: Float[Array, "g s d"], memory_rows: Rows
+  ) -> Float[Array, "g r d"]:
+    """Cross-attention: x attends to `memory` in every block and never to itself."""
     for block in self.blocks:
-      x = _recomputed(block, x, lengths) if self.remat else block(x, lengths)
+      x = self._run(block, x, rows, memory, memory_rows)
     return self.norm(x)
 
-
-def _recomputed(block: Block, x: Float[Array, "b n d"], lengths: Int[Array, " b"]) -> Float[Array, "b n d"]:
-  """The block without keeping its activations for the backward pass."""
-  graph, state = nnx.split(block)
-  return jax.checkpoint(lambda state, x: nnx.merge(graph, state)(x, lengths))(state, x)
+  def _run(
+    self,
+    block: Block,
+    x: Float[Array, "g r d"],
+    rows: Rows,
+    memory: Float[Array, "g s d"] | None = None,
+    memory_rows: Rows | None = None,
+  ) -> Float[Array, "g r d"]:
+    if not self.remat:
+      return block(x, rows, memory, memory_rows)
+    # Activations are computed again in the backward pass instead of kept.
+    graph, state = nnx.split(block)
+    again = jax.checkpoint(lambda state, x, memory: nnx.merge(graph, state)(x, rows, memory, memory_rows))
+    return again(state, x, memory)
 
 
 class Lsm2(nnx.Module):
@@ -133,74 +179,86 @@ class Lsm2(nnx.Module):
   def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
     a = self.architecture = architecture
     dtype = jnp.dtype(a.dtype)
-    inputs = a.patch * (2 if a.observed_flags else 1)
-    make: dict[str, Any] = dict(kernel_init=initial, dtype=dtype, rngs=rngs)
-    self.patch_embedding = nnx.Linear(inputs, a.encoder.width, **make)
-    self.encoder = Transformer(a.encoder, a.qk_init, dtype, a.remat, rngs)
-    self.bridge = nnx.Linear(a.encoder.width, a.decoder.width, **make)
+    self.patch_embedding = Dense(a.patch * (2 if a.observed_flags else 1), a.encoder.width, dtype, rngs)
+    self.encoder = Transformer(a.encoder, a, rngs)
+    self.bridge = Dense(a.encoder.width, a.decoder.width, dtype, rngs)
     self.mask_token = nnx.Param(initial(rngs.params(), (a.decoder.width,)))
-    self.decoder = Transformer(a.decoder, a.qk_init, dtype, a.remat, rngs)
+    self.decoder = Transformer(a.decoder, a, rngs)
     outputs = a.patch
     if a.interpolation_skip:
-      self.evidence_embedding = nnx.Linear(FEATURES * a.patch, a.decoder.width, **make)
+      self.evidence_embedding = Dense(FEATURES * a.patch, a.decoder.width, dtype, rngs)
       outputs = 2 * a.patch  # what is added to the mixture, and its weights
-    self.head = nnx.Linear(a.decoder.width, outputs, kernel_init=initial, rngs=rngs)
+    self.head = Dense(a.decoder.width, outputs, jnp.float32, rngs)
 
   def encode(
-    self,
-    values: Float[Array, "b k p"],
-    shown: Bool[Array, "b k p"],
-    token: Int[Array, "b k"],
-    lengths: Int[Array, " b"],
-  ) -> Float[Array, "b k d"]:
+    self, values: Float[Array, "g r p"], shown: Bool[Array, "g r p"], token: Int[Array, "g r"], rows: Rows
+  ) -> Float[Array, "g r d"]:
     """Encodes sets of tokens.
 
     Args:
       values: z-scores; read only where `shown`.
       shown: the steps that may be read.
       token: each token's grid position, channel * length + time.
-      lengths: the first lengths[i] >= 1 tokens of window i are real; outputs past them mean nothing.
+      rows: whose tokens these are, at least one a window; outputs on rows without a token mean nothing.
     """
     a = self.architecture
     x = jnp.where(shown, values, 0.0)
     if a.observed_flags:
       x = jnp.concatenate([x, shown.astype(x.dtype)], axis=-1)
     x = self.patch_embedding(x)
-    x = x + positions(token, a.length, a.encoder.width).astype(x.dtype)
-    return self.encoder(x, lengths)
+    x = x + _place(token, a, a.encoder.width).astype(x.dtype)
+    return self.encoder(x, rows)
 
   def decode(
     self,
-    encoded: Float[Array, "b k d"],
-    encoded_lengths: Int[Array, " b"],
-    token: Int[Array, "b m"],
-    lengths: Int[Array, " b"],
-    evidence: Float[Array, "b m p features"] | None = None,
-  ) -> Float[Array, "b m p"]:
-    """Predicts the tokens `token`, of which the first encoded_lengths[i] are the encoded ones, in their order.
+    encoded: Float[Array, "g r d"],
+    encoded_rows: Rows,
+    order: Int[Array, "b n"],
+    decoded_rows: Rows,
+    wanted: Rows | None = None,
+    evidence: Float[Array, "b n p features"] | None = None,
+  ) -> Float[Array, "g s p"]:
+    """Predicts tokens from the encoded ones.
 
-    The learned mask token stands at every other position; the decoder attends to the first lengths[i] tokens.
-    `evidence` (aim/evidence.py) is needed by an architecture with interpolation_skip, and only by it.
-    Returns float32 z-scores (logits for binary channels) [b, m, p].
+    Args:
+      encoded, encoded_rows: encode()'s output.
+      order: the grid positions of each window's tokens, in the token order that all Rows count in.
+      decoded_rows: the tokens in the decoder: those that take part or, with decoder_tokens "visible", those to predict.
+        The learned mask token stands for what is not encoded.
+      wanted: which of them to predict; None: all.
+      evidence: aim/evidence.py, needed by an architecture with interpolation_skip, and only by it.
+
+    Returns float32 z-scores (logits for binary channels) in the rows of `wanted`, or of decoded_rows.
     """
     a = self.architecture
-    m, k = token.shape[1], min(encoded.shape[1], token.shape[1])
-    x = self.bridge(encoded[:, :k])
-    x = jnp.pad(x, ((0, 0), (0, m - k), (0, 0)))
-    is_encoded = jnp.arange(m) < encoded_lengths[:, None]
-    x = jnp.where(is_encoded[:, :, None], x, self.mask_token.get_value().astype(x.dtype))
-    x = x + positions(token, a.length, a.decoder.width).astype(x.dtype)
+    place = lambda rows: _place(rows.take(order), a, a.decoder.width)
+    encoded = self.bridge(encoded)
+    mask_token = self.mask_token.get_value().astype(encoded.dtype)
+    cross = a.decoder_tokens == "visible"
+    if cross:
+      decoded_rows, wanted = wanted or decoded_rows, None
+    x = move(encoded, encoded_rows, decoded_rows)
+    x = jnp.where(encoded_rows.covers(decoded_rows)[:, :, None], x, mask_token)
+    x = x + place(decoded_rows).astype(x.dtype)
+    if evidence is not None:
+      seen = decoded_rows.take(evidence)
+      x = x + self.evidence_embedding(seen.reshape(*seen.shape[:2], -1))
+    if cross:
+      memory = encoded + place(encoded_rows).astype(encoded.dtype)
+      x = self.decoder.attend(x, decoded_rows, memory, encoded_rows)
+    else:
+      x = self.decoder(x, decoded_rows, wanted)
+    out = self.head(x.astype(jnp.float32))
     if evidence is None:
-      return self.head(self.decoder(x, lengths).astype(jnp.float32))
-    x = x + self.evidence_embedding(evidence.reshape(*evidence.shape[:2], -1))
-    out = self.head(self.decoder(x, lengths).astype(jnp.float32))
-    line, level = evidence[..., 0], evidence[..., 1]
+      return out
+    seen = (wanted or decoded_rows).take(evidence)
+    line, level = seen[..., 0], seen[..., 1]
     return out[..., : a.patch] + level + jax.nn.sigmoid(out[..., a.patch :]) * (line - level)
 
 
-def _norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
-  # Statistics in float32 whatever the compute type; eps as in the public weights of this layout.
-  return nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+def _place(token: Int[Array, "g r"], a: Architecture, width: int) -> Float[Array, "g r d"]:
+  # Looked up: there are far more rows than positions, and sines are slow.
+  return positions(jnp.arange(a.tokens), a.length, width)[token]
 
 
 def count_parameters(params: Any) -> int:

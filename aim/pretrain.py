@@ -14,15 +14,19 @@ import jax
 import ml_collections
 import numpy as np
 
-from aim import checkpoint, flops, mesh, metrics, settings
+from aim import checkpoint, flops, mesh, metrics, settings, sizes
 from aim.checkpoint import Checkpoints
+from aim.compiled import CompiledStep
 from aim.journal import Journal
 from aim.model import count_parameters
 from aim.optimizer import make_optimizer, schedule
 from aim.patches import Scale
-from aim.step import Step, encoder_buckets
+from aim.sizes import Sizes
+from aim.step import Step
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import device_prefetch, train_loader
+
+SAMPLE = 256  # windows that the buffer sizes are chosen from
 
 
 def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> dict[str, float | None]:
@@ -42,21 +46,21 @@ class Training:
     self.mesh = jax.sharding.get_mesh()
     _check(config, self.mesh)
     schema, self.metadata = dataset.schema, checkpoint.metadata(config, dataset)
+    architecture = settings.architecture(config, schema)
+    self.form = settings.form(config, architecture)
     self.step = Step(
-      architecture=settings.architecture(config, schema),
+      architecture=architecture,
       masking=settings.masking(config, schema),
       scale=Scale.of(schema, self.metadata["statistics"]),
       optimizer=make_optimizer(config.optimizer, config.total_steps),
       accumulate=config.optimizer.accumulate,
+      groups=self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.form == "packed" else 0,
       ema=config.optimizer.ema,
     )
-    a = self.step.architecture
-    self.buckets = encoder_buckets(a.tokens, self.step.masking.dropped(a.channels, a.length), config.encoder_form)
     self.key = jax.random.key(config.seed)
     self.abstract = jax.eval_shape(self.step.init, self.key)
     self.shardings = mesh.state_shardings(self.abstract, self.abstract["params"], self.mesh)
-    self.draw = jax.jit(self.step.draw)
-    self.train = jax.jit(self.step.train, static_argnums=0, donate_argnums=1, out_shardings=(self.shardings, None))
+    self.compiled = CompiledStep(self.step, self.shardings)
 
   def run(self) -> dict[str, float | None]:
     checkpoints = Checkpoints(self.workdir, self.config.checkpoint.every_steps, self.config.checkpoint.keep)
@@ -69,6 +73,7 @@ class Training:
         return {}
       if start:
         print(f"{self.workdir}: checkpoint at step {start}: going on from there")
+      self.compile()
       self.announce(start)
       last = self.loop(state, start, checkpoints, writer)
       print(f"{self.workdir}: trained for {self.config.total_steps} steps; loss {last['loss']:.4f}")
@@ -96,6 +101,25 @@ class Training:
       raise checkpoint.CheckpointError(f"{self.workdir}: no checkpoint is left to go on from; repeat to start anew")
     return jax.jit(self.step.init, out_shardings=self.shardings)(jax.random.fold_in(self.key, 2**31 - 1))
 
+  def compile(self) -> None:
+    """Compiles the step for every size it may need, before the first of them."""
+    a, config = self.step.architecture, self.config
+    dropped = self.step.masking.dropped(a.channels, a.length)
+    windows = config.batch_size // config.optimizer.accumulate
+    if self.form == "textbook":
+      ladder: tuple[Sizes, ...] = (sizes.textbook(a.tokens, dropped, a.decoder_tokens),)
+    else:
+      # The same windows whatever step a run goes on from, and on every host, so that all choose alike.
+      with contextlib.closing(self.batches(0)) as batches:
+        sample = range(-(-SAMPLE // config.batch_size))
+        counts = np.concatenate([self.compiled.draw(self.key, step, next(batches))[2] for step in sample])
+      groups, accumulate = self.step.groups, config.optimizer.accumulate
+      ladder = sizes.ladder(counts, a.tokens, dropped, a.decoder_tokens, windows, groups, accumulate, config.sizes)
+    shape = jax.ShapeDtypeStruct(
+      (config.batch_size, self.dataset.schema.steps, a.channels), np.float32, sharding=mesh.batch_sharding(self.mesh)
+    )
+    self.compiled.compile(ladder, self.key, self.abstract, shape)
+
   def announce(self, start: int) -> None:
     """What is about to run and, without an accelerator, how long a step will take."""
     a, config = self.step.architecture, self.config
@@ -103,12 +127,15 @@ class Training:
       f"pretraining {count_parameters(self.abstract['params']) / 1e6:.2f}M parameters on "
       f"{self.dataset.num_days('pretrain')} days of {self.dataset.name}: {a.channels} channels x {a.length} patches = "
       f"{a.tokens} tokens a day, {config.batch_size} days a step, steps {start} to {config.total_steps}, "
-      f"{jax.device_count()} device(s) of kind {jax.devices()[0].device_kind}",
+      f"{jax.device_count()} device(s) of kind {jax.devices()[0].device_kind}; "
+      f"{self.form} form, {a.attention} attention, {a.dtype}",
       flush=True,
     )
     if flops.peak_flops() is None:
       # Attention and other memory-bound parts keep a CPU at about a third of a plain matrix product's speed.
-      seconds = 3 * flops.step_flops(a, config.batch_size, self.buckets[-1], a.tokens) / flops.measured_flops()
+      windows = config.batch_size // config.optimizer.accumulate
+      work = flops.executed_flops(a, self.compiled.sizes[0], windows) * config.optimizer.accumulate
+      seconds = 3 * work / flops.measured_flops()
       hours = seconds * (config.total_steps - start) / 3600
       print(f"no accelerator: expect about {_duration(seconds)} a step, {_duration(hours * 3600)} in all", flush=True)
       if hours > 6:
@@ -118,7 +145,6 @@ class Training:
     self, state: dict[str, Any], start: int, checkpoints: Checkpoints, writer: metrics.MetricsWriter
   ) -> dict[str, float | None]:
     config, total = self.config, self.config.total_steps
-    sizes: set[int] = set()
     with _StopSignal() as stop, contextlib.closing(self.batches(start)) as batches:
       journal = Journal(config, writer, self.step.architecture, list(state["params"]), _learning_rates(config), start)
       try:
@@ -127,15 +153,14 @@ class Training:
         for step in range(start, total):
           if config.log.watchdog_minutes:
             faulthandler.dump_traceback_later(60 * config.log.watchdog_minutes, exit=True)
-          tokens, largest = ahead
+          tokens, rows = ahead
           if step + 1 < total:
             ahead = self.masked(batches, step + 1, journal)
-          size = self.encoder_size(largest)
-          if size not in sizes:
-            journal.compiling(size)
-            sizes.add(size)
-          state, fresh = self.train(size, state, tokens)
-          journal.record(step, size, fresh)
+          # Reading the rows waits for the mask of this step, drawn while the step before was computed.
+          state, fresh = self.compiled.train(
+            buffers := sizes.smallest(self.compiled.sizes, np.asarray(rows)), state, tokens
+          )
+          journal.record(step, buffers, fresh)
           received = stop.received  # looked at once: a signal after this line is the next step's
           last = step + 1 == total or received is not None
           if last:
@@ -165,18 +190,11 @@ class Training:
     return device_prefetch(loader, lambda batch: mesh.put_batch(batch["values"], self.mesh))
 
   def masked(self, batches: Iterator[jax.Array], step: int, journal: Journal) -> tuple[Any, jax.Array]:
-    """The token sets of a step's batch and their largest visible count."""
+    """The token sets of a step's batch and the rows they need."""
     began = time.perf_counter()
     values = next(batches)
     journal.waited += time.perf_counter() - began
-    return self.draw(self.key, step, values)
-
-  def encoder_size(self, largest: jax.Array) -> int:
-    """The smallest bucket that holds every visible token of the batch."""
-    if len(self.buckets) == 1:
-      return self.buckets[0]
-    count = int(largest)
-    return next(size for size in self.buckets if size >= count)
+    return self.compiled.draw(self.key, step, values)[:2]
 
 
 class _StopSignal:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from aim import checkpoint, imputers, loss, metrics, model, patches, settings
-from aim.masking import observed_tokens
-from aim.step import encoder_buckets
+from aim import checkpoint, compiler, imputers, loss, metrics, model, patches, settings
+from aim.masking import TokenSet, inherited_missing, observed_tokens
+from aim.rows import Rows, move
+from aim.sizes import Sizes
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, SchemaError
 
@@ -48,7 +51,6 @@ class Pretrained:
         f"config.impute.short_holes is {self.short_holes!r}, expected one of {', '.join(SHORT_HOLES)}"
       )
     self._graph = model.abstract(self.architecture)[0]
-    self._sizes = encoder_buckets(self.architecture.tokens, 0, "trimmed")
 
   def embed(self, values: np.ndarray, pool: str = "mean", progress: bool = False) -> np.ndarray:
     """Embeddings float32 [days, width]: the mean over a day's observed tokens (AIM, "evaluation").
@@ -59,7 +61,7 @@ class Pretrained:
     if pool not in POOLS:
       raise settings.ConfigError(f"pool is {pool!r}, expected one of {', '.join(POOLS)}")
     self.check(values, "embed", empty_days=False)
-    return np.concatenate(list(self._batches(self._embed(pool), values, "embed" if progress else None)))
+    return self._run(self._embed(pool), values, "embed" if progress else None)
 
   def impute(self, values: np.ndarray, progress: bool = False) -> np.ndarray:
     """The days with their holes filled, float32 [days, steps, channels]; observed values are returned bit for bit.
@@ -69,24 +71,20 @@ class Pretrained:
     """
     self.check(values, "impute")
     filled = np.array(values, np.float32)
-    start = 0
-    for z in self._reconstructions(values, "impute" if progress else None):
-      part = filled[start : start + len(z)]
-      holes = np.isnan(part)
-      part[holes] = self.physical(z)[holes]
-      start += len(z)
+    holes = np.isnan(filled)
+    # Tokens without a hole are not predicted: their places in the reconstruction are 0, and not looked at.
+    z = self._run(functools.partial(self._reconstruct, False), values, "impute" if progress else None)
+    filled[holes] = self.physical(self._short_holes(z, values))[holes]
     return filled
 
   def reconstruct(self, values: np.ndarray, progress: bool = False) -> np.ndarray:
     """What the model expects at every step, z-scored [days, steps, channels]; probabilities on binary channels."""
     self.check(values, "reconstruct")
-    return np.concatenate(list(self._reconstructions(values, "reconstruct" if progress else None)))
+    z = self._run(functools.partial(self._reconstruct, True), values, "reconstruct" if progress else None)
+    return self._short_holes(z, values)
 
-  def _reconstructions(self, values: np.ndarray, description: str | None) -> Iterator[np.ndarray]:
-    start = 0
-    for z in self._batches(self._reconstruct, values, description):
-      yield z if self.short_holes == "decode" else self._interpolated(z, values[start : start + len(z)])
-      start += len(z)
+  def _short_holes(self, z: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return z if self.short_holes == "decode" else self._interpolated(z, values)
 
   def _interpolated(self, z: np.ndarray, values: np.ndarray) -> np.ndarray:
     """z with a straight line at the missing steps of partly observed patches."""
@@ -121,54 +119,78 @@ class Pretrained:
     if difference:
       raise SchemaError(f"dataset {dataset.name!r} does not fit the checkpoint: {difference}")
 
-  def _batches(
-    self, function: Callable[[Any, Any, int], Any], values: np.ndarray, description: str | None
-  ) -> Iterator[np.ndarray]:
-    """function of every batch of days, the last one padded to the static shape."""
+  def _run(self, function: Callable[[Any, Any, Sizes], Any], values: np.ndarray, description: str | None) -> np.ndarray:
+    """function of every day. Days are taken in the order of their observed tokens, so that a batch pads little."""
+    visible, holes = self._counts(values)
+    order = np.argsort(visible, kind="stable")
     # Powers of two: few shapes to compile, whatever numbers of days are asked for.
     size = min(self.batch_size, 1 << max(len(values) - 1, 0).bit_length())
+    out: np.ndarray | None = None
     with metrics.progress(len(values), description or "", "day", disable=description is None) as bar:
       for start in range(0, len(values), size):
-        batch = np.asarray(values[start : start + size], np.float32)
-        real = len(batch)
-        batch = np.pad(batch, ((0, size - real), (0, 0), (0, 0)), constant_values=np.nan)
-        largest = int(self._visible(batch))
-        encoder_tokens = next(k for k in self._sizes if k >= largest)
-        yield np.asarray(function(self.params, batch, encoder_tokens))[:real]
-        bar.update(real)
+        days = order[start : start + size]
+        batch = np.asarray(values[days], np.float32)
+        batch = np.pad(batch, ((0, size - len(days)), (0, 0), (0, 0)), constant_values=np.nan)
+        # The days that pad the batch have no token and one hole each.
+        found = np.asarray(function(self.params, batch, self._sizes(int(visible[days].max()), int(holes[days].max()))))
+        out = np.empty((len(values), *found.shape[1:]), found.dtype) if out is None else out
+        out[days] = found[: len(days)]
+        bar.update(len(days))
+    assert out is not None  # there is at least one day
+    return out
 
-  def _tokens(self, values: Float[Array, "b s c"]) -> Any:
+  def _counts(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Observed tokens of each day, and tokens with a hole."""
+    a = self.architecture
+    observed = patches.patchify(jnp.asarray(~np.isnan(values)), a.patch)
+    visible = ~inherited_missing(observed, self.masking.min_observed_share)
+    return np.asarray(visible.sum(1)), np.asarray((~observed.all(-1)).sum(1))
+
+  def _sizes(self, visible: int, holes: int) -> Sizes:
+    """Padded buffers for batches of at most so many observed tokens and tokens with a hole, in eighths of the grid."""
+    n = self.architecture.tokens
+    unit = 128 if n >= 1024 else 8
+    up = lambda count: min(n, math.ceil(max(math.ceil(8 * count / n), 1) * n / 8 / unit) * unit)
+    return Sizes(0, up(visible), n, up(holes), n, n, self.architecture.decoder_tokens)
+
+  def _tokens(self, values: Float[Array, "b s c"]) -> TokenSet:
     z, observed = self.scale.normalise(values)
     return observed_tokens(self.masking, z, observed, self.architecture.patch)
 
   @functools.cached_property
-  def _visible(self) -> Callable[[Any], Any]:
-    return jax.jit(lambda values: self._tokens(values).visible_lengths.max())
-
-  @functools.cached_property
-  def _reconstruct(self) -> Callable[[Any, Any, int], Any]:
+  def _reconstruct(self) -> Callable[[bool, Any, Any, Sizes], Any]:
     a = self.architecture
 
-    def reconstruct(params: dict[str, Array], values: Float[Array, "b s c"], encoder_tokens: int) -> Array:
+    def reconstruct(everything: bool, params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> Array:
       tokens = self._tokens(values)
+      if everything:
+        tokens = tokens._replace(unscored_lengths=jnp.zeros_like(tokens.unscored_lengths))
+        sizes = dataclasses.replace(sizes, wanted=a.tokens)
+      else:
+        # A day that is not there but for the shape has more holes than there is room for.
+        real = tokens.unscored_lengths + sizes.wanted
+        tokens = tokens._replace(scored_lengths=jnp.minimum(tokens.scored_lengths, real))
       lsm2 = model.merge(self._graph, params)
-      sorted_prediction = loss.forward(lsm2, tokens, encoder_tokens, a.tokens, all_positions=True)
+      wanted = sizes.wanted_rows(tokens)
+      prediction = loss.forward(lsm2, tokens, sizes, wanted)
+      in_order = Rows.padded(jnp.zeros_like(tokens.scored_lengths), tokens.scored_lengths, a.tokens)
       grid = jnp.argsort(tokens.order, axis=1)
-      z = patches.unpatchify(jnp.take_along_axis(sorted_prediction, grid[:, :, None], axis=1), a.channels)
+      z = jnp.take_along_axis(move(prediction, wanted, in_order), grid[:, :, None], axis=1)
+      z = patches.unpatchify(z, a.channels)
       return jnp.where(self.scale.binary, jax.nn.sigmoid(z), jnp.clip(z, -self.scale.clip, self.scale.clip))
 
-    return jax.jit(reconstruct, static_argnums=2)
+    return jax.jit(reconstruct, static_argnums=(0, 3), compiler_options=compiler.options())
 
   @functools.cache  # noqa: B019 a handful of models live as long as the program
-  def _embed(self, pool: str) -> Callable[[Any, Any, int], Any]:
-    def embed(params: dict[str, Array], values: Float[Array, "b s c"], encoder_tokens: int) -> Array:
+  def _embed(self, pool: str) -> Callable[[Any, Any, Sizes], Any]:
+    def embed(params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> Array:
       tokens = self._tokens(values)
       lsm2 = model.merge(self._graph, params)
-      k = encoder_tokens
-      encoded = lsm2.encode(tokens.values[:, :k], tokens.shown[:, :k], tokens.order[:, :k], tokens.visible_lengths)
+      rows = sizes.visible_rows(tokens)
+      encoded = lsm2.encode(rows.take(tokens.values), rows.take(tokens.shown), rows.take(tokens.order), rows)
       return pooled(encoded.astype(jnp.float32), tokens.visible_lengths, pool)
 
-    return jax.jit(embed, static_argnums=2)
+    return jax.jit(embed, static_argnums=2, compiler_options=compiler.options())
 
 
 def pooled(encoded: Float[Array, "b k d"], lengths: Array, pool: str) -> Float[Array, "b e"]:

@@ -10,8 +10,10 @@ from typing import Any
 import jax
 import ml_collections
 
+from aim.attention import choose
 from aim.masking import STRATEGIES, Masking
-from aim.model import Architecture, Tower
+from aim.model import DECODER_TOKENS, Architecture, Tower
+from aim.sizes import FORMS
 from data_pipelines.schema import Schema, UserError
 
 
@@ -29,17 +31,26 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     width, heads = raw[name].width, raw[name].heads
     if min(width, heads) < 1 or width % heads or width % 4:
       raise ConfigError(f"config.model.{name}.width is {width}, expected a multiple of 4 and of its {heads} heads")
+  kinds = ", ".join(DECODER_TOKENS)
+  if raw.decoder.tokens not in DECODER_TOKENS:
+    raise ConfigError(f"config.model.decoder.tokens is {raw.decoder.tokens!r}, expected one of {kinds}")
+  dtype = _dtype(raw.dtype)
+  tower = lambda raw: Tower(width=raw.width, mlp=raw.mlp, heads=raw.heads, layers=raw.layers)
   return Architecture(
     channels=len(schema.channels),
     length=schema.steps // patch,
     patch=patch,
-    encoder=Tower(**raw.encoder),
-    decoder=Tower(**raw.decoder),
+    encoder=tower(raw.encoder),
+    decoder=tower(raw.decoder),
     observed_flags=raw.observed_flags,
     interpolation_skip=raw.interpolation_skip,
     qk_init=float(raw.qk_init),
     binary=tuple(schema.binary.tolist()),
-    dtype=_dtype(raw.dtype),
+    decoder_tokens=raw.decoder.tokens,
+    attention=choose(
+      raw.attention, (raw.encoder.width // raw.encoder.heads, raw.decoder.width // raw.decoder.heads), dtype
+    ),
+    dtype=dtype,
     remat=raw.remat,
   )
 
@@ -50,6 +61,17 @@ def _dtype(name: str) -> str:
   if name not in ("float32", "bfloat16"):
     raise ConfigError(f"config.model.dtype is {name!r}, expected 'auto', 'float32' or 'bfloat16'")
   return name
+
+
+def form(config: ml_collections.ConfigDict, a: Architecture) -> str:
+  """config.form; for "auto" the one that measured fastest with the attention in use (BUILD_NOTES.md)."""
+  if config.form not in FORMS:
+    raise ConfigError(f"config.form is {config.form!r}, expected one of {', '.join(FORMS)}")
+  if not 1 <= config.sizes <= 6:
+    raise ConfigError(f"config.sizes is {config.sizes}, expected 1 to 6")
+  if config.form != "auto":
+    return str(config.form)
+  return "packed" if a.attention == "native" else "trimmed"
 
 
 def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:

@@ -8,8 +8,8 @@ from experiments import default
 
 def get_config():
   config = default.get_config()
-  config.model.encoder = {"width": 128, "mlp": 512, "heads": 2, "layers": 4}
-  config.model.decoder = {"width": 96, "mlp": 384, "heads": 2, "layers": 1}
+  config.model.encoder.update({"width": 128, "mlp": 512, "heads": 2, "layers": 4})
+  config.model.decoder.update({"width": 96, "mlp": 384, "heads": 2, "layers": 1})
   config.batch_size = 64
   config.total_steps = 10_000
   config.optimizer.accumulate = 16  # windows are long: a few at a time fit one device

@@ -15,8 +15,8 @@ def get_config():
   config.total_steps = 1400
   config.batch_size = 16  # small batches: more updates for the same work, and these studies have few days
   config.model.patch_minutes = 60
-  config.model.encoder = {"width": 96, "mlp": 384, "heads": 3, "layers": 3}
-  config.model.decoder = {"width": 64, "mlp": 256, "heads": 2, "layers": 1}
+  config.model.encoder.update({"width": 96, "mlp": 384, "heads": 3, "layers": 3})
+  config.model.decoder.update({"width": 64, "mlp": 256, "heads": 2, "layers": 1})
   config.model.remat = False  # few tokens a day
   config.model.interpolation_skip = True
   config.model.qk_init = 0.25

@@ -117,7 +117,7 @@ def test_config_files(text, message, override, tmp_path):
     ({"model__patch_minutes": 420}, "config.model.patch_minutes is 420: a day is not a whole number of such patches"),
     ({"model__encoder__width": 18}, "config.model.encoder.width is 18, expected a multiple of 4"),
     ({"model__dtype": "int8"}, "config.model.dtype is 'int8'"),
-    ({"encoder_form": "short"}, "config.encoder_form is 'short'"),
+    ({"form": "short"}, "config.form is 'short'"),
     ({"batch_size": 0}, "config.batch_size is 0, expected a multiple of 1"),
     ({"batch_size": 3, "optimizer__accumulate": 2}, "config.batch_size is 3, expected a multiple of 2"),
     ({"optimizer__accumulate": 0}, "config.optimizer.accumulate is 0, expected at least 1"),

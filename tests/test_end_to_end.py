@@ -36,7 +36,7 @@ METRICS = {
   "windows_per_second",
   "data_wait_share",
   "mfu_useful",
-  "mfu_hardware",
+  "mfu_executed",
   "eta_seconds",
 }
 

@@ -39,13 +39,13 @@ print(json.dumps(last))
 CHANGES = {"checkpoint.every_steps": 3}
 
 
-def train(dataset, workdir, hosts):
+def train(dataset, workdir, hosts, form="textbook"):
   """Runs `hosts` processes to their end; returns the last metrics of each."""
   workdir.mkdir(exist_ok=True)
   with socket.socket() as free:
     free.bind(("localhost", 0))
     port = free.getsockname()[1]
-  rest = [str(port), str(workdir), str(dataset.path.parents[2]), json.dumps(tiny.RUN | CHANGES)]
+  rest = [str(port), str(workdir), str(dataset.path.parents[2]), json.dumps(tiny.RUN | CHANGES | {"form": form})]
   processes = [
     subprocess.Popen(
       [sys.executable, "-c", HOST, str(host), str(hosts), *rest],
@@ -93,8 +93,10 @@ def same_parameters(workdir, one):
     np.testing.assert_allclose(np.asarray(array), np.asarray(theirs.params[name]), rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_two_hosts_are_one(dataset, one, tmp_path):
-  last = train(dataset, tmp_path, 2)
+@pytest.mark.parametrize("form", ["textbook", "packed"])
+def test_two_hosts_are_one(dataset, one, tmp_path, form):
+  """Buffers of another form, whose size both must choose alike, included."""
+  last = train(dataset, tmp_path, 2, form)
   assert last[0]["loss"] == last[1]["loss"]
   np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-5)
   same_parameters(tmp_path, one)

@@ -11,12 +11,13 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aim import loss, model
+from aim import loss, model, sizes
 from aim.masking import Masking, TokenSet, sorted_tokens
 from aim.model import Architecture, Tower
 
 BINARY = np.array([False, True, False])
 ARCHITECTURE = Architecture(3, 6, 4, Tower(8, 16, 2, 1), Tower(8, 16, 2, 1))
+TEXTBOOK = sizes.textbook(18, 0, "all")
 
 
 def days(seed: int, observed_rate: float, windows: int = 3):
@@ -41,8 +42,8 @@ def predicted_error():
 
   def error(params, tokens):
     lsm2 = model.merge(graph, params)
-    prediction = loss.forward(lsm2, tokens, 18, 18, all_positions=True)
-    total, count = loss.token_error(lsm2, tokens, jnp.asarray(BINARY), 18)
+    prediction = loss.forward(lsm2, tokens, TEXTBOOK, TEXTBOOK.wanted_rows(tokens))
+    total, count = loss.token_error(lsm2, tokens, jnp.asarray(BINARY), TEXTBOOK)
     return total, (prediction, count)
 
   @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiling takes all the time

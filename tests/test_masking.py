@@ -227,11 +227,11 @@ def test_token_sets_by_definition(grid, share, observed_rate, hidden_rate, whole
         assert tokens.target[i, place, p] == target
         assert tokens.values[i, place, p] == (value if seen else 0)
         scored |= {n} if target else set()
-    k, m = tokens.visible_lengths[i], tokens.scored_lengths[i]
+    j, k, m = tokens.unscored_lengths[i], tokens.visible_lengths[i], tokens.scored_lengths[i]
     order = tokens.order[i].tolist()
     assert set(order[:k]) == set(visible) and k == len(visible)
-    assert set(order[k:m]) == scored - set(visible)
-    for group in (order[:k], order[k:m], order[m:]):
+    assert set(order[j:m]) == scored and m - j == len(scored)
+    for group in (order[:j], order[j:k], order[k:m], order[m:]):
       assert group == sorted(group, key=lambda n: shuffle[i, n])
 
 
@@ -258,7 +258,9 @@ def test_drawn_token_sets():
   assert not (tokens.shown & tokens.target).any()
   places = np.arange(24)
   assert not tokens.shown[places >= tokens.visible_lengths[:, None]].any()
-  assert not tokens.target[places >= tokens.scored_lengths[:, None]].any()
+  holds = (places >= tokens.unscored_lengths[:, None]) & (places < tokens.scored_lengths[:, None])
+  np.testing.assert_array_equal(tokens.target.any(-1), holds)
+  assert (tokens.unscored_lengths < tokens.visible_lengths).any(), "no token is shown in part"
   empty = slice(48, 64)
   assert (tokens.visible_lengths[empty] == 1).all() and (tokens.scored_lengths[empty] == 1).all()
   assert not tokens.shown[empty].any() and not tokens.target[empty].any()
@@ -299,17 +301,17 @@ def test_one_compilation_serves_every_mask():
     shapes.add(tuple((leaf.shape, str(leaf.dtype)) for leaf in tokens))
   assert len(TRACES) == 1
   wide = ((64, 24, 4), "float32"), ((64, 24, 4), "bool"), ((64, 24, 4), "bool")
-  assert shapes == {(((64, 24), "int32"), *wide, ((64,), "int32"), ((64,), "int32"))}
+  assert shapes == {(((64, 24), "int32"), *wide, *3 * (((64,), "int32"),))}
 
 
 @pytest.mark.parametrize("share", SHARES)
-def test_evaluation_hides_nothing_and_keeps_grid_order(share):
+def test_inference_hides_nothing_and_keeps_grid_order(share):
   rng = np.random.default_rng(2)
   z = rng.normal(size=(4, 32, 3)).astype(np.float32)
   observed = rng.random(z.shape) < np.array([1.0, 0.7, 0.3, 0.0])[:, None, None]
   masking = Masking(weights=(1, 1, 1, 1), min_observed_share=share)
   tokens = jax.jit(lambda z, o: observed_tokens(masking, z, o, 4))(jnp.asarray(z), jnp.asarray(observed))
-  assert not tokens.target.any()
+  np.testing.assert_array_equal(tokens.target, ~tokens.shown)  # what is to be filled, known or not
   least = max(1, math.ceil(share * 4))
   for i in range(4):
     counts = observed[i].reshape(8, 4, 3).sum(1).T.reshape(-1)  # token c * 8 + t
@@ -317,5 +319,8 @@ def test_evaluation_hides_nothing_and_keeps_grid_order(share):
     k = int(tokens.visible_lengths[i])
     assert k == max(len(expected), 1)
     if len(expected):
-      np.testing.assert_array_equal(tokens.order[i, :k], expected)
+      whole = counts[expected] == 4  # tokens without a hole, then those with one
+      assert int(tokens.unscored_lengths[i]) == whole.sum() and int(tokens.scored_lengths[i]) == 24
+      np.testing.assert_array_equal(tokens.order[i, :k], [*expected[whole], *expected[~whole]])
+      np.testing.assert_array_equal(tokens.order[i, k:], np.flatnonzero(counts < least))
       assert int(tokens.shown[i].sum()) == counts[expected].sum()

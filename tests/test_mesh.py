@@ -10,11 +10,13 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from aim import mesh, model
+from aim import mesh, model, sizes
+from aim.attention import BACKENDS
 from aim.masking import Masking, TokenSet
 from aim.model import Architecture, Tower
 from aim.optimizer import decay_mask
 from aim.patches import Scale
+from aim.sizes import Sizes
 from aim.step import Step
 from data_pipelines.schema import Channel, Schema, UserError
 
@@ -43,20 +45,52 @@ def state() -> dict:
 
 @functools.cache
 def tokens() -> TokenSet:
-  """Sixteen windows of eight tokens: 2 to 5 visible, two more scored."""
+  """Sixteen windows of eight tokens: 2 to 5 visible, one of them a target in part, two more targets."""
   rng = np.random.default_rng(1)
   visible = rng.integers(2, 6, 16).astype(np.int32)
   place = np.arange(8)
   shown = np.repeat((place < visible[:, None])[:, :, None], 2, axis=2)
+  shown[np.arange(16), visible - 1, 1] = False
   target = np.repeat((place < visible[:, None] + 2)[:, :, None], 2, axis=2) & ~shown
   order = np.stack([rng.permutation(8) for _ in range(16)]).astype(np.int32)
   values = rng.integers(0, 2, (16, 8, 2)).astype(np.float32)
-  return TokenSet(*map(jnp.asarray, (order, values, shown, target, visible, visible + 2)))
+  return TokenSet(*map(jnp.asarray, (order, values, shown, target, visible, visible - 1, visible + 2)))
+
+
+TEXTBOOK = sizes.textbook(8, 2, "all")
 
 
 @functools.cache
-def one_device():
-  return jax.jit(STEP.train, static_argnums=0, compiler_options=FAST)(6, state(), tokens())
+def one_device(decoder_tokens: str = "all"):
+  """A textbook step."""
+  buffers = dataclasses.replace(TEXTBOOK, decoder_tokens=decoder_tokens)
+  return jax.jit(step_of(decoder_tokens).train, static_argnums=0, compiler_options=FAST)(buffers, state(), tokens())
+
+
+def step_of(decoder_tokens: str, attention: str = "xla", accumulate: int = 1) -> Step:
+  architecture = dataclasses.replace(ARCHITECTURE, decoder_tokens=decoder_tokens, attention=attention)
+  return dataclasses.replace(STEP, architecture=architecture, accumulate=accumulate)
+
+
+def on_a_mesh(shape: tuple[int, int, int], step: Step, buffers: Sizes) -> tuple[dict, dict]:
+  """State and metrics after the step."""
+  with jax.set_mesh(mesh.make_mesh(*shape)):
+    device_mesh = jax.sharding.get_mesh()
+    shardings = mesh.state_shardings(state(), state()["params"], device_mesh)
+    train = jax.jit(step.train, static_argnums=0, out_shardings=(shardings, None), compiler_options=FAST)
+    batch = jax.device_put(tokens(), mesh.batch_sharding(device_mesh))
+    return train(buffers, jax.device_put(state(), shardings), batch)
+
+
+def assert_same_step(ours: tuple[dict, dict], theirs: tuple[dict, dict]) -> None:
+  """Loss, gradient norm, parameters and momentum to 1e-5 of each array's largest entry."""
+  (after, metrics), (expected, expected_metrics) = ours, theirs
+  assert float(metrics["loss"]) == pytest.approx(float(expected_metrics["loss"]), rel=1e-5)
+  assert float(metrics["gradient_norm"]) == pytest.approx(float(expected_metrics["gradient_norm"]), rel=1e-5)
+  assert bool(metrics["ok"]) and int(after["step"]) == 4
+  for (path, leaf), other in zip(jax.tree.leaves_with_path(after), jax.tree.leaves(expected), strict=True):
+    scale = max(float(np.abs(other).max()), 1e-3)
+    np.testing.assert_allclose(leaf, other, rtol=0, atol=1e-5 * scale, err_msg=jax.tree_util.keystr(path))
 
 
 @pytest.mark.parametrize(
@@ -65,25 +99,34 @@ def one_device():
   ids=["data8", "fsdp8", "tensor8", "2x2x2"],
 )
 def test_a_step_on_a_mesh_is_the_step_on_one_device(shape, accumulate):
-  """Loss, parameters and momentum to 1e-5 of each array's largest entry."""
-  expected, expected_metrics = one_device()
-  step = dataclasses.replace(STEP, accumulate=accumulate)
-  with jax.set_mesh(mesh.make_mesh(*shape)):
-    device_mesh = jax.sharding.get_mesh()
-    shardings = mesh.state_shardings(state(), state()["params"], device_mesh)
-    train = jax.jit(step.train, static_argnums=0, out_shardings=(shardings, None), compiler_options=FAST)
-    batch = jax.device_put(tokens(), mesh.batch_sharding(device_mesh))
-    after, metrics = train(6, jax.device_put(state(), shardings), batch)
-  assert float(metrics["loss"]) == pytest.approx(float(expected_metrics["loss"]), rel=1e-5)
-  assert float(metrics["gradient_norm"]) == pytest.approx(float(expected_metrics["gradient_norm"]), rel=1e-5)
-  assert bool(metrics["ok"]) and int(after["step"]) == 4
-  for (path, ours), theirs in zip(jax.tree.leaves_with_path(after), jax.tree.leaves(expected), strict=True):
-    scale = max(float(np.abs(theirs).max()), 1e-3)
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * scale, err_msg=jax.tree_util.keystr(path))
+  after, metrics = on_a_mesh(shape, step_of("all", accumulate=accumulate), TEXTBOOK)
+  assert_same_step((after, metrics), one_device())
   moved = after["params"]["head/kernel"] - state()["params"]["head/kernel"]
   assert np.abs(moved).max() > 1e-3, "the step changed nothing"
   kernel = "encoder/blocks/0/mlp/up/kernel"
   assert after["params"][kernel].addressable_shards[0].data.shape == (32 // shape[1], 64 // shape[2])
+
+
+@pytest.mark.parametrize(
+  ("form", "decoder_tokens", "accumulate", "attention"),
+  [
+    ("trimmed", "all", 1, "xla"),
+    ("packed", "all", 2, "xla"),
+    ("packed", "observed", 1, "xla"),
+    ("packed", "visible", 2, "xla"),
+    ("packed", "all", 1, "native"),
+    ("trimmed", "visible", 2, "native"),
+  ],
+)
+def test_every_form_on_a_mesh_is_the_textbook_on_one_device(form, decoder_tokens, accumulate, attention):
+  """Buffers that just hold the step: one a window, or one for each of the four devices that share the windows."""
+  if why := BACKENDS[attention].unavailable(4, "float32"):
+    pytest.skip(why)
+  groups = 4 if form == "packed" else 0
+  rows = [int(count) for count in sizes.needed(np.asarray(sizes.token_counts(tokens())), groups, accumulate)]
+  buffers = Sizes(groups, *rows, 8, 6, decoder_tokens)
+  step = dataclasses.replace(step_of(decoder_tokens, attention, accumulate), groups=groups)
+  assert_same_step(on_a_mesh((2, 2, 2), step, buffers), one_device(decoder_tokens))
 
 
 def test_moments_and_averages_live_where_their_parameter_does():

@@ -9,8 +9,10 @@ import pytest
 
 from aim import model, settings
 from aim.checkpoint import Restored
+from aim.evidence import evidence
 from aim.patches import Scale
 from aim.pretrained import Pretrained
+from aim.rows import Rows
 from aim.settings import ConfigError
 from data_pipelines.schema import Channel, Schema, SchemaError
 from experiments import default
@@ -19,7 +21,7 @@ SCHEMA = Schema(60, (Channel("pulse", "bpm"), Channel("asleep", kind="binary"), 
 TINY = {
   "model.patch_minutes": 180,
   "model.encoder": {"width": 16, "mlp": 32, "heads": 2, "layers": 1},
-  "model.decoder": {"width": 8, "mlp": 16, "heads": 2, "layers": 1},
+  "model.decoder": {"width": 8, "mlp": 16, "heads": 2, "layers": 1, "tokens": "all"},
 }
 MEAN, STD = np.array([70.0, 0.3, 33.0]), np.array([10.0, 0.46, 1.0])
 
@@ -61,8 +63,8 @@ def days(rows: int = 6, schema: Schema = SCHEMA, missing: float = 0.4, seed: int
   return values[:rows].astype(np.float32)
 
 
-def encoded_by_hand(trained: Pretrained, day: np.ndarray) -> tuple[list[int], np.ndarray]:
-  """The k tokens that have an observed step, and what the encoder makes of them alone, float64 [k, width]."""
+def tokens_by_hand(trained: Pretrained, day: np.ndarray) -> tuple[list[int], list[int], list, list]:
+  """The tokens that have an observed step, those that have none, and z-scores and observed flags of the former."""
   a, scale = trained.architecture, trained.scale
   tokens, values, shown = [], [], []
   for c in range(a.channels):
@@ -74,33 +76,59 @@ def encoded_by_hand(trained: Pretrained, day: np.ndarray) -> tuple[list[int], np
       tokens.append(c * a.length + t)
       values.append(np.nan_to_num(z))
       shown.append(~np.isnan(steps))
-  pad = a.tokens - len(tokens)  # one shape for all days
+  return tokens, [n for n in range(a.tokens) if n not in tokens], values, shown
+
+
+def encoded_by_hand(trained: Pretrained, day: np.ndarray) -> tuple[list[int], np.ndarray]:
+  """The k tokens that have an observed step, and what the encoder makes of them alone, float64 [k, width]."""
+  tokens, encoded, _ = _dense(trained, day)
+  return tokens[: len(encoded)], encoded.astype(np.float64)
+
+
+def _dense(trained: Pretrained, day: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
+  """Order of the tokens, what is encoded of those observed, and predictions at all: one day in buffers of the grid."""
+  tokens, others, values, shown = tokens_by_hand(trained, day)
+  pad = trained.architecture.tokens - len(tokens)  # one shape for all days
   pads = lambda x, dtype: jnp.asarray(np.concatenate([x, np.zeros((pad, *np.shape(x)[1:]))])[None], dtype)
-  out = _jitted(trained, "encode")(
-    pads(values, jnp.float32), pads(shown, bool), pads(tokens, jnp.int32), jnp.array([len(tokens)], jnp.int32)
-  )
-  return tokens, np.asarray(out[0, : len(tokens)], np.float64)
+  order = tokens + others
+  arrays = pads(values, jnp.float32), pads(shown, bool), jnp.array([order], jnp.int32), jnp.array([len(tokens)])
+  encoded, prediction = map(np.asarray, _dense_program(trained)(*arrays, *_evidence_by_hand(trained, day, order)))
+  return order, encoded[0, : len(tokens)], prediction[0]
+
+
+def _evidence_by_hand(trained: Pretrained, day: np.ndarray, order: list[int]) -> tuple[jax.Array, ...]:
+  """The evidence at each token in that order, float32 [1, n, p, features], for an architecture that takes it."""
+  a = trained.architecture
+  if not a.interpolation_skip:
+    return ()
+  z, observed = (np.asarray(x) for x in trained.scale.normalise(day[None]))
+  found = np.asarray(evidence(jnp.asarray(z), jnp.asarray(observed), jnp.asarray(a.binary)))[0]
+  return (jnp.array([[found[n % a.length * a.patch :][: a.patch, n // a.length] for n in order]]),)
 
 
 @functools.cache
-def _jitted(trained: Pretrained, method: str):
+def _dense_program(trained: Pretrained):
+  """Encodes and decodes windows in one buffer of the whole grid each: nothing is sorted, cut or left out."""
   lsm2 = model.merge(model.abstract(trained.architecture)[0], trained.params)
-  return jax.jit(lambda *arrays: getattr(lsm2, method)(*arrays))
+  n = trained.architecture.tokens
+
+  def program(values, shown, order, lengths, found=None):
+    zeros = jnp.zeros_like(lengths)
+    rows, everything = Rows.padded(zeros, lengths, n), Rows.padded(zeros, zeros + n, n)
+    encoded = lsm2.encode(values, shown, order, rows)
+    return encoded, lsm2.decode(encoded, rows, order, everything, None, found)
+
+  return jax.jit(program, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def reconstructed_by_hand(trained: Pretrained, day: np.ndarray) -> np.ndarray:
   """float64 [steps, channels]: each token's prediction written where the token lies."""
   a, scale = trained.architecture, trained.scale
-  tokens, encoded = encoded_by_hand(trained, day)
-  order = tokens + [n for n in range(a.tokens) if n not in tokens]
-  padded = np.zeros((1, a.tokens, encoded.shape[1]), np.float32)
-  padded[0, : len(tokens)] = encoded
-  counts = jnp.array([[len(tokens)], [a.tokens]], jnp.int32)
-  prediction = _jitted(trained, "decode")(jnp.asarray(padded), counts[0], jnp.array([order], jnp.int32), counts[1])
+  order, _, prediction = _dense(trained, day)
   z = np.zeros(day.shape)
   for place, n in enumerate(order):
     c, t = divmod(n, a.length)
-    x = np.asarray(prediction[0, place], np.float64)
+    x = prediction[place].astype(np.float64)
     x = 1 / (1 + np.exp(-x)) if scale.binary[c] else np.clip(x, -scale.clip[c], scale.clip[c])
     z[t * a.patch : (t + 1) * a.patch, c] = x
   return z
@@ -129,6 +157,40 @@ def test_batches_do_not_matter(batch_size):
   np.testing.assert_allclose(apart.embed(values), together.embed(values), rtol=0, atol=1e-5)
   np.testing.assert_allclose(backwards, together.embed(values), rtol=0, atol=1e-5)
   np.testing.assert_allclose(apart.reconstruct(values), together.reconstruct(values), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("tokens", "batch_size", "skip"), [("all", 4, False), ("observed", 4, True), ("visible", 4, False), ("all", 32, True)]
+)
+def test_days_of_any_coverage_are_what_they_are_alone(tokens, batch_size, skip, monkeypatch):
+  """In random order, in buffers cut to each batch: to 1e-5 the dense model's, day by day, in the order they came."""
+  trained = pretrained(
+    batch_size=batch_size, model__patch_minutes=60, model__decoder__tokens=tokens, model__interpolation_skip=skip
+  )
+  rng = np.random.default_rng(7)
+  values = days(24, missing=0.0, seed=1)
+  values[rng.random(values.shape) < np.linspace(0, 0.98, 24)[:, None, None]] = np.nan
+  values[5, 2:], values[6] = np.nan, np.nan_to_num(values[6], nan=1.0)  # next to nothing, and a day without a hole
+  values[:, 0, 0] = 70.0  # and none without anything
+  values = values[rng.permutation(24)]
+  used = set()
+  sizes = trained._sizes
+  monkeypatch.setattr(trained, "_sizes", lambda *counts: used.add(found := sizes(*counts)) or found, raising=True)
+  embedding, z, filled = trained.embed(values), trained.reconstruct(values), trained.impute(values)
+  if batch_size == 4:
+    assert len({size.encoder for size in used}) > 2 and len({size.wanted for size in used}) > 2, "one size did for all"
+  for i, day in enumerate(values):
+    _, encoded = encoded_by_hand(trained, day)
+    np.testing.assert_allclose(embedding[i], encoded.mean(0), rtol=1e-5, atol=1e-5)
+    expected = reconstructed_by_hand(trained, day)
+    np.testing.assert_allclose(z[i], expected, rtol=1e-5, atol=1e-5)
+    physical = trained.physical(expected.astype(np.float32))
+    sure = ~SCHEMA.binary | (np.abs(expected - 0.5) > 1e-5)
+    wanted = np.where(np.isnan(day), physical, day)
+    np.testing.assert_allclose(np.where(sure, filled[i], 0), np.where(sure, wanted, 0), rtol=1e-5, atol=2e-4)
+  # Another order of the days is another sorting, and the same days.
+  again = rng.permutation(24)
+  np.testing.assert_allclose(trained.impute(values[again]), filled[again], rtol=1e-5, atol=2e-4)
 
 
 def test_days_differ():

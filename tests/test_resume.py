@@ -26,7 +26,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def command(dataset):
-  changes = {"encoder_form": "trimmed", "total_steps": STEPS, "log__every_steps": 1}
+  changes = {"form": "trimmed", "total_steps": STEPS, "log__every_steps": 1}
   flags = tiny.overrides(**changes, checkpoint__every_steps=EVERY, checkpoint__keep=100)
   return [f"--config={tiny.CONFIG}", *tiny.on(dataset), *flags]
 

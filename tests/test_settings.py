@@ -7,6 +7,7 @@ import ml_collections
 import pytest
 
 from aim import settings
+from aim.attention import choose
 from aim.masking import STRATEGIES, Masking
 from aim.model import Architecture, Tower
 from aim.settings import ConfigError
@@ -26,6 +27,7 @@ def config(**changes) -> ml_collections.ConfigDict:
 
 
 def test_the_default_is_lsm2():
+  """But for the decoder's tokens, and on any machine's attention backend."""
   assert settings.architecture(config(), LSM2_SCHEMA) == Architecture(
     channels=26,
     length=144,
@@ -33,6 +35,8 @@ def test_the_default_is_lsm2():
     encoder=Tower(384, 1536, 6, 12),
     decoder=Tower(256, 1024, 4, 4),
     binary=(False,) * 26,
+    decoder_tokens="observed",
+    attention=choose("auto", (64, 64), "float32"),
     remat=True,
   )
   assert settings.masking(config(), LSM2_SCHEMA) == Masking(

@@ -42,7 +42,7 @@ RUN = MODEL | {
   "batch_size": 4,
   "optimizer.accumulate": 1,
   "optimizer.ema": 0.9,
-  "encoder_form": "textbook",
+  "form": "textbook",
   "masking.random.unit_minutes": 0,
   "masking.gaps.weight": 0,
   "log.every_steps": 1,

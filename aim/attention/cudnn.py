@@ -1,0 +1,51 @@
+"""Attention on NVIDIA GPUs: cuDNN's fused attention, which works on each window's true lengths."""
+
+from __future__ import annotations
+
+import jax
+import jax.extend.backend
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+LARGEST_HEAD = 128  # of the backward pass on every generation
+OLDEST = 8  # major compute capability: Ampere
+
+
+def unavailable(head_dim: int, dtype: str) -> str | None:
+  """Why cuDNN cannot attend here with this head size and compute type; None if it can."""
+  device = jax.local_devices()[0]
+  if jax.default_backend() != "gpu" or "cuda" not in jax.extend.backend.get_backend().platform_version:
+    return f"it needs an NVIDIA GPU, this is {device.device_kind}"
+  capability = device.compute_capability
+  if int(capability.split(".")[0]) < OLDEST:
+    return f"it needs compute capability {OLDEST}.0 or higher, this GPU has {capability}"
+  if dtype != "bfloat16":
+    return f"it computes in bfloat16 only, config.model.dtype is {dtype}"
+  if head_dim % 8 or head_dim > LARGEST_HEAD:
+    return f"it takes head sizes up to {LARGEST_HEAD} that are multiples of 8, not {head_dim}"
+  return None
+
+
+def cudnn_attention(
+  q: Float[Array, "b n h d"],
+  k: Float[Array, "b m h d"],
+  v: Float[Array, "b m h d"],
+  q_lengths: Int[Array, " b"],
+  kv_lengths: Int[Array, " b"],
+) -> Float[Array, "b n h d"]:
+  """Attention of each window's first q_lengths[i] queries to its first kv_lengths[i] keys (at least 1), in bfloat16.
+
+  Lengths rather than a mask: a mask becomes a bias of [n, m] numbers a head, and the kernel then works on padding too.
+  """
+  # JAX differentiates even numbers of rows only, although cuDNN takes any.
+  even = lambda x: jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0)))
+  out = jax.nn.dot_product_attention(
+    even(q),
+    even(k),
+    even(v),
+    # A window without queries gets one, whose result nobody reads, rather than a length of 0.
+    query_seq_lengths=jnp.maximum(q_lengths, 1),
+    key_value_seq_lengths=kv_lengths,
+    implementation="cudnn",
+  )
+  return out[:, : q.shape[1]]

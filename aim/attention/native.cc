@@ -1,0 +1,858 @@
+// Attention of windows of unequal length laid end to end, forward and backward, as XLA FFI handlers for the CPU.
+//
+// Both passes go over blocks of scores that stay in cache, so no [queries, keys] array exists. Scores are held
+// transposed, keys down and queries across the vector lanes: row maxima and sums are then plain vector operations, and
+// one product kernel serves every matrix product. The backward pass recomputes the probabilities from the saved
+// log-sum-exp and forms them, and the score gradients, in the registers that hold the product.
+//
+// Arithmetic is float32. bfloat16 inputs multiply in bfloat16 with float32 sums where the CPU has AVX512_BF16 and are
+// converted to float32 elsewhere. A "word" below is one operand of a product: a float, or two bfloat16 that are
+// neighbours along the summed dimension.
+//
+// Results do not depend on the threads: every sum has one order, and only whole tasks are shared out.
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "xla/ffi/api/ffi.h"
+
+namespace {
+
+namespace ffi = xla::ffi;
+
+#define INLINE inline __attribute__((always_inline))
+
+// -------------------------------------------------------------------------------------------------- vectors
+
+// kWide vectors side by side and tile_rows of them stacked fill the registers of the machine.
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__)
+#define LANES_512 1
+constexpr int kLanes = 16, kWide = 4;
+constexpr int tile_rows(int wide) { return wide == 4 ? 6 : wide == 2 ? 12 : 8; }
+#elif defined(__AVX__)
+constexpr int kLanes = 8, kWide = 2;
+constexpr int tile_rows(int wide) { return wide == 2 ? 6 : 8; }
+#elif defined(__aarch64__)
+constexpr int kLanes = 4, kWide = 4;
+constexpr int tile_rows(int wide) { return wide == 4 ? 6 : wide == 2 ? 12 : 8; }
+#else
+constexpr int kLanes = 4, kWide = 2;
+constexpr int tile_rows(int wide) { return wide == 2 ? 6 : 8; }
+#endif
+
+typedef float Vec __attribute__((vector_size(4 * kLanes), may_alias));
+typedef int32_t IntVec __attribute__((vector_size(4 * kLanes), may_alias));
+
+INLINE Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+INLINE void store(float* p, Vec x) { *reinterpret_cast<Vec*>(p) = x; }
+INLINE Vec load_unaligned(const float* p) {
+  Vec x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+INLINE Vec splat(float x) { return x - Vec{}; }
+
+// b where either is NaN.
+INLINE Vec maximum(Vec a, Vec b) {
+#if LANES_512
+  return _mm512_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+// 2^x for x <= 0 within 1.5e-7 of its value, or 3e-6 where bfloat16 rounds it anyway. NaN stays NaN.
+template <bool kExact>
+INLINE Vec exp2(Vec x) {
+#if LANES_512
+  const Vec f = _mm512_reduce_ps(x, 0x09);  // x - floor(x); 0 of an infinity
+#else
+  x = x < -125.f ? splat(-125.f) : x;
+  const Vec magic = splat(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer
+  const Vec t = (x - 0.5f) + magic;
+  const Vec f = x - (t - magic);
+#endif
+  // Least relative error on [0, 1].
+  Vec p;
+  if constexpr (kExact) {
+    p = f * 0.00187757669f + 0.00898934063f;
+    p = p * f + 0.0558263175f;
+    p = p * f + 0.240153611f;
+    p = p * f + 0.693153083f;
+    p = p * f + 0.99999994f;
+  } else {
+    p = f * 0.0135341678f + 0.0520114601f;
+    p = p * f + 0.241442755f;
+    p = p * f + 0.693003833f;
+    p = p * f + 1.00000262f;
+  }
+#if LANES_512
+  return _mm512_scalef_ps(p, x);
+#else
+  return p * (Vec)(((IntVec)t << 23) + 0x3f800000);
+#endif
+}
+
+// a0 b0 a1 b1 ... of the lower halves, or of the upper ones.
+template <bool kUpper, int... i>
+INLINE Vec interleave(Vec a, Vec b, std::integer_sequence<int, i...>) {
+  constexpr int from = kUpper ? kLanes / 2 : 0;
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, ((i % 2) * kLanes + from + i / 2)...);
+#else
+  return __builtin_shuffle(a, b, IntVec{((i % 2) * kLanes + from + i / 2)...});
+#endif
+}
+
+// to[column][row] = from[row][column] of kLanes rows and columns: log2(kLanes) perfect shuffles.
+INLINE void transpose_tile(float* to, long to_stride, const float* from, long from_stride) {
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes>{};
+  Vec x[kLanes], y[kLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) x[i] = load(from + i * from_stride);
+#pragma GCC unroll 4
+  for (int step = 1; step < kLanes; step *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes / 2; ++i) {
+      y[2 * i] = interleave<false>(x[i], x[i + kLanes / 2], lanes);
+      y[2 * i + 1] = interleave<true>(x[i], x[i + kLanes / 2], lanes);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) x[i] = y[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) store(to + i * to_stride, x[i]);
+}
+
+// -------------------------------------------------------------------------------------------------- operands
+
+constexpr long round_up(long n, long m) { return (n + m - 1) / m * m; }
+
+struct Bfloat16 {
+  uint16_t bits;
+};
+
+INLINE float to_float(float x) { return x; }
+INLINE float to_float(Bfloat16 x) {
+  const uint32_t bits = uint32_t{x.bits} << 16;
+  float y;
+  std::memcpy(&y, &bits, 4);
+  return y;
+}
+INLINE void assign(float& to, float x) { to = x; }
+INLINE void assign(Bfloat16& to, float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
+  to.bits = x == x ? rounded : (bits >> 16) | 0x40;
+}
+
+template <class In>
+void write_row(In* to, const float* from, float scale, long d) {
+  for (long j = 0; j < d; ++j) assign(to[j], from[j] * scale);
+}
+
+template <class In>
+float dot(const In* a, const In* b, long d) {
+  float sums[kLanes] = {}, sum = 0;
+  long j = 0;
+  for (; j + kLanes <= d; j += kLanes)
+    for (int i = 0; i < kLanes; ++i) sums[i] += to_float(a[j + i]) * to_float(b[j + i]);
+  for (; j < d; ++j) sum += to_float(a[j]) * to_float(b[j]);
+  for (float s : sums) sum += s;
+  return sum;
+}
+
+// How the two kinds of word are laid out. `lines` is [row][word along d]; `stacked` is [row / kPair][column] words of
+// rows, the right-hand operand of a product that sums over rows. Both are zero-padded to whole vectors and words.
+struct Float32 {
+  static constexpr int kPair = 1;
+  static constexpr bool kExact = true;
+
+  INLINE static Vec multiply_add(Vec sum, float a, Vec b) { return sum + splat(a) * b; }
+
+  template <class In>
+  static void lines(float* to, long width, const In* from, long stride, long rows, long padded_rows, long d) {
+    for (long r = 0; r < rows; ++r, to += width, from += stride) {
+      for (long j = 0; j < d; ++j) to[j] = to_float(from[j]);
+      std::fill(to + d, to + width, 0.f);
+    }
+    std::fill(to, to + (padded_rows - rows) * width, 0.f);
+  }
+
+  template <class In>
+  static void stacked(float* to, long width, const In* from, long stride, long rows, long d) {
+    lines(to, width, from, stride, rows, rows, d);
+  }
+
+  // Rows of register tile [kRows, kCols] to rows of scores.
+  template <int kRows, int kCols>
+  INLINE static void store_lines(float* to, long width, const Vec (&x)[kRows][kCols]) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int c = 0; c < kCols; ++c) store(to + r * width + c * kLanes, x[r][c]);
+  }
+
+  // The same array serves as the stacked operand.
+  template <int kRows, int kCols>
+  INLINE static void store_stacked(float*, long, const Vec (&)[kRows][kCols]) {}
+  static const float* stacked_of(const float* lines, const float*) { return lines; }
+
+  INLINE static void store_pair(float* to, long width, Vec a, Vec b) {
+    store(to, a);
+    store(to + width, b);
+  }
+  INLINE static void store_last(float* to, Vec a) { store(to, a); }
+};
+
+#if LANES_512 && defined(__AVX512BF16__)
+#define PAIRS 1
+struct Pairs {
+  static constexpr int kPair = 2;
+  static constexpr bool kExact = false;
+
+  INLINE static Vec multiply_add(Vec sum, float a, Vec b) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_ps(a), (__m512bh)b);
+  }
+
+  static void lines(float* to, long width, const Bfloat16* from, long stride, long rows, long padded_rows, long d) {
+    char* bytes = reinterpret_cast<char*>(to);
+    for (long r = 0; r < rows; ++r, bytes += 4 * width, from += stride) {
+      std::memcpy(bytes, from, 2 * d);
+      std::memset(bytes + 2 * d, 0, 4 * width - 2 * d);
+    }
+    std::memset(bytes, 0, (padded_rows - rows) * 4 * width);
+  }
+
+  static void stacked(float* to, long width, const Bfloat16* from, long stride, long rows, long d) {
+    for (long r = 0; r < rows; r += 2, to += width, from += 2 * stride) {
+      const bool both = r + 1 < rows;
+      for (long j = 0; j < width; j += kLanes) {
+        const long left = d - j;
+        const __mmask16 mask = left >= kLanes ? 0xffff : (1 << left) - 1;
+        const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from + j));
+        const __m512i high =
+            _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(both ? mask : 0, both ? from + stride + j : from));
+        store(to + j, (Vec)_mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+      }
+    }
+  }
+
+  template <int kRows, int kCols>
+  INLINE static void store_lines(float* to, long width, const Vec (&x)[kRows][kCols]) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int c = 0; c + 1 < kCols; c += 2)
+        _mm512_storeu_si512(to + r * width + c * kLanes / 2, (__m512i)_mm512_cvtne2ps_pbh(x[r][c + 1], x[r][c]));
+      if constexpr (kCols % 2)
+        _mm256_store_si256(reinterpret_cast<__m256i*>(to + r * width + (kCols - 1) * kLanes / 2),
+                           (__m256i)_mm512_cvtneps_pbh(x[r][kCols - 1]));
+    }
+  }
+
+  template <int kRows, int kCols>
+  INLINE static void store_stacked(float* to, long width, const Vec (&x)[kRows][kCols]) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; r += 2)
+#pragma GCC unroll 4
+      for (int c = 0; c < kCols; ++c)
+        store_pair(to + r / 2 * width + c * kLanes, width, x[r][c], r + 1 < kRows ? x[r + 1][c] : Vec{});
+  }
+  static const float* stacked_of(const float*, const float* stacked) { return stacked; }
+
+  INLINE static void store_pair(float* to, long, Vec a, Vec b) {
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    store(to, (Vec)_mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(b, a)));
+  }
+  INLINE static void store_last(float* to, Vec a) { store_pair(to, 0, a, Vec{}); }
+};
+template <class In>
+using Words = std::conditional_t<std::is_same_v<In, Bfloat16>, Pairs, Float32>;
+#else
+template <class In>
+using Words = Float32;
+#endif
+
+// to [word along d][row] from lines [row][word]: whole vectors both ways.
+void transpose(float* to, long to_stride, const float* from, long width, long rows) {
+  for (long r = 0; r < rows; r += kLanes)
+    for (long j = 0; j < width; j += kLanes)
+      transpose_tile(to + j * to_stride + r, to_stride, from + r * width + j, width);
+}
+
+// -------------------------------------------------------------------------------------------------- products
+
+// sum[r][c] = sum over i < count of a[r * row_step + i * step] * b[i * b_width + c].
+template <class W, int kRows, int kCols>
+INLINE void product(Vec (&sum)[kRows][kCols], const float* a, long row_step, long step, const float* b, long b_width,
+                    long count) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int c = 0; c < kCols; ++c) sum[r][c] = Vec{};
+  for (long i = 0; i < count; ++i, a += step, b += b_width) {
+    Vec x[kCols];
+#pragma GCC unroll 4
+    for (int c = 0; c < kCols; ++c) x[c] = load(b + c * kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int c = 0; c < kCols; ++c) sum[r][c] = W::multiply_add(sum[r][c], a[r * row_step], x[c]);
+  }
+}
+
+template <int n>
+using Const = std::integral_constant<int, n>;
+
+// Calls f(rows, cols, first row, first column) for the register tiles of [rows, vectors]. Only the last row may be odd.
+template <int kCols, class F>
+INLINE void strip(long rows, long column, F f) {
+  constexpr int kRows = tile_rows(kCols);
+  long r = 0;
+  for (; r + kRows <= rows; r += kRows) f(Const<kRows>{}, Const<kCols>{}, r, column);
+  for (; r + 4 <= rows; r += 4) f(Const<4>{}, Const<kCols>{}, r, column);
+  if (r + 2 <= rows) {
+    f(Const<2>{}, Const<kCols>{}, r, column);
+    r += 2;
+  }
+  if (r < rows) f(Const<1>{}, Const<kCols>{}, r, column);
+}
+
+template <class F>
+INLINE void tiles(long rows, long vectors, F f) {
+  const long strips = (vectors + kWide - 1) / kWide;
+  for (long s = 0; s < strips; ++s) {
+    const long first = vectors * s / strips, column = first * kLanes;
+    switch (vectors * (s + 1) / strips - first) {
+      case 1: strip<1>(rows, column, f); break;
+      case 2: strip<2>(rows, column, f); break;
+#if defined(LANES_512) || defined(__aarch64__)
+      case 3: strip<3>(rows, column, f); break;
+      case 4: strip<4>(rows, column, f); break;
+#endif
+    }
+  }
+}
+
+// to[r] = keep[r] * to[r] + (a b)[r]; to is not read where `first`, and a null keep is 1.
+template <class W>
+void add_product(float* to, const float* a, long row_step, long step, const float* b, long width, long rows, long count,
+                 bool first, const float* keep = nullptr) {
+  tiles(rows, width / kLanes, [&](auto n, auto m, long r, long c) {
+    Vec sum[n()][m()];
+    product<W>(sum, a + r * row_step, row_step, step, b + c, width, count);
+    float* out = to + r * width + c;
+#pragma GCC unroll 16
+    for (int i = 0; i < n(); ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < m(); ++j) {
+        float* p = out + i * width + j * kLanes;
+        if (first) store(p, sum[i][j]);
+        else if (keep) store(p, load(p) * splat(keep[r + i]) + sum[i][j]);
+        else store(p, load(p) + sum[i][j]);
+      }
+  });
+}
+
+// -------------------------------------------------------------------------------------------------- tasks
+
+constexpr long kQueries = 64;  // of a block of scores; the probabilities and gradients of a block stay in L1 and L2
+constexpr long kKeys = 128;
+constexpr long kQueryChunk = 512;  // of a forward task
+constexpr long kKeyChunk = 1024;   // of a backward task
+
+// Size of the parts of at most `most` that `count` falls into, about equal and multiples of `unit`.
+long part_size(long count, long most, long unit) {
+  const long parts = (count + most - 1) / most;
+  return round_up((count + parts - 1) / parts, unit);
+}
+
+struct Rows {
+  long heads, d, stride;  // stride: elements between rows of one head
+  float scale() const { return 1 / std::sqrt(static_cast<float>(d)); }
+  float scale2() const { return scale() * 1.44269504f; }  // of powers of 2
+};
+
+struct Window {
+  long q, queries, k, keys;
+};
+
+// A part [from, to) of one window and head: queries forward, keys backward.
+struct Task {
+  Window window;
+  long head, from, to, chunk, chunks;
+  long group;  // the (window, head), counted over those of several chunks; -1 for one chunk
+  double cost;
+};
+
+struct Free {
+  void operator()(float* p) const { std::free(p); }
+};
+using Floats = std::unique_ptr<float[], Free>;
+
+Floats allocate(long floats) {
+  float* p = static_cast<float*>(std::aligned_alloc(64, round_up(4 * floats, 64)));
+  if (!p) throw std::bad_alloc();
+  return Floats(p);
+}
+
+// Memory of this thread, kept between calls: fresh pages would cost as much as a small window.
+class Scratch {
+ public:
+  // Arrays of these many floats, valid until the next call.
+  template <class... Size>
+  std::array<float*, sizeof...(Size)> split(Size... sizes) {
+    const long total = (round_up(sizes, 16) + ...);
+    if (total > size_) {
+      data_ = allocate(total);
+      size_ = total;
+    }
+    float* p = data_.get();
+    return {std::exchange(p, p + round_up(sizes, 16))...};
+  }
+
+ private:
+  Floats data_;
+  long size_ = 0;
+};
+thread_local Scratch scratch;
+
+template <class In>
+struct Forward {
+  using W = Words<In>;
+
+  Rows rows;
+  const In *q, *k, *v;
+  In* out;
+  float* lse;  // [heads, rows of q], of powers of 2
+  long lse_stride;
+
+  void operator()(const Task& task) const {
+    const long d = rows.d, width = round_up(d, kLanes), depth = (d + W::kPair - 1) / W::kPair;
+    const long lines = round_up(depth, kLanes), queries = task.to - task.from, padded = round_up(queries, kQueries);
+    auto [q_columns, sums, best, total, keep, q_lines, k_lines, v_stacked, scores, probs] =
+        scratch.split(padded * lines, padded * width, padded, padded, kQueries, kQueries * lines, kKeys * lines,
+                      kKeys / W::kPair * width, kKeys * kQueries, kKeys * kQueries / W::kPair);
+    if (W::kPair == 1) probs = scores;  // in place
+
+    const In* q_rows = q + (task.window.q + task.from) * rows.stride + task.head * d;
+    for (long i = 0; i < queries; i += kQueries) {
+      W::lines(q_lines, lines, q_rows + i * rows.stride, rows.stride, std::min(kQueries, queries - i), kQueries, d);
+      transpose(q_columns + i * lines, kQueries, q_lines, lines, kQueries);
+    }
+    std::fill(best, best + padded, std::numeric_limits<float>::lowest());
+    std::fill(total, total + padded, 0.f);
+
+    const long step = part_size(task.window.keys, kKeys, 2);
+    for (long first = 0; first < task.window.keys; first += step) {
+      const long keys = std::min(step, task.window.keys - first);
+      const long offset = (task.window.k + first) * rows.stride + task.head * d;
+      W::lines(k_lines, lines, k + offset, rows.stride, keys, keys, d);
+      W::stacked(v_stacked, width, v + offset, rows.stride, keys, d);
+      for (long i = 0; i < queries; i += kQueries) {
+        const long here = std::min(kQueries, queries - i), vectors = (here + kLanes - 1) / kLanes;
+        alignas(64) float before[kQueries];
+        std::copy(best + i, best + i + kQueries, before);
+        score(scores, best + i, k_lines, q_columns + i * lines, lines, depth, keys, vectors);
+        weigh(probs, keep, total + i, scores, best + i, before, keys, vectors);
+        add_product<W>(sums + i * width, probs, 1, kQueries, v_stacked, width, here, (keys + W::kPair - 1) / W::kPair,
+                       first == 0, keep);
+      }
+    }
+
+    In* out_rows = out + (task.window.q + task.from) * rows.stride + task.head * d;
+    float* lse_row = lse + task.head * lse_stride + task.window.q + task.from;
+    for (long i = 0; i < queries; ++i) {
+      write_row(out_rows + i * rows.stride, sums + i * width, 1 / total[i], d);
+      lse_row[i] = best[i] * rows.scale2() + std::log2(total[i]);
+    }
+  }
+
+  // Scores [keys][queries] of one block, and the maximum of each query with those before.
+  static void score(float* scores, float* best, const float* k_lines, const float* q_columns, long lines, long depth,
+                    long keys, long vectors) {
+    tiles(keys, vectors, [&](auto n, auto m, long r, long c) {
+      Vec s[n()][m()];
+      product<W>(s, k_lines + r * lines, lines, 1, q_columns + c, kQueries, depth);
+#pragma GCC unroll 4
+      for (int j = 0; j < m(); ++j) {
+        Vec most = load(best + c + j * kLanes);
+#pragma GCC unroll 16
+        for (int i = 0; i < n(); ++i) {
+          store(scores + (r + i) * kQueries + c + j * kLanes, s[i][j]);
+          most = maximum(s[i][j], most);
+        }
+        store(best + c + j * kLanes, most);
+      }
+    });
+  }
+
+  // The probabilities up to the total, which is brought up to date; what came before counts `keep` times.
+  void weigh(float* probs, float* keep, float* total, const float* scores, const float* best, const float* before,
+             long keys, long vectors) const {
+    const Vec scale = splat(rows.scale2());
+    for (long c = 0; c < vectors * kLanes; c += kLanes) {
+      const Vec shift = load(best + c) * scale;
+      const Vec kept = exp2<true>((load(before + c) - load(best + c)) * scale);
+      Vec sum = load(total + c) * kept, sum2 = Vec{};
+      const float* from = scores + c;
+      float* to = probs + c;
+      long r = 0;
+      for (; r + 2 <= keys; r += 2, from += 2 * kQueries, to += 2 / W::kPair * kQueries) {
+        const Vec a = exp2<W::kExact>(load(from) * scale - shift);
+        const Vec b = exp2<W::kExact>(load(from + kQueries) * scale - shift);
+        sum += a;
+        sum2 += b;
+        W::store_pair(to, kQueries, a, b);
+      }
+      if (r < keys) {
+        const Vec a = exp2<W::kExact>(load(from) * scale - shift);
+        sum += a;
+        W::store_last(to, a);
+      }
+      store(total + c, sum + sum2);
+      store(keep + c, kept);
+    }
+  }
+};
+
+// What the chunks of a group share.
+struct Part {
+  Floats dq;  // [chunk][query][width]
+  std::atomic<long> left{0};
+};
+
+template <class In>
+struct Backward {
+  using W = Words<In>;
+
+  Rows rows;
+  const In *q, *k, *v, *out, *g;  // g: the cotangent of out
+  const float* lse;
+  long lse_stride;
+  In *dq, *dk, *dv;
+  std::vector<Part>* parts;  // of each group
+
+  void operator()(const Task& task) const {
+    const Window& w = task.window;
+    const long d = rows.d, width = round_up(d, kLanes), depth = (d + W::kPair - 1) / W::kPair;
+    const long lines = round_up(depth, kLanes), padded = round_up(w.queries, kQueries), line = kQueries / W::kPair;
+    auto [q_columns, g_columns, q_stacked, g_stacked, lse2, delta, dq_sums, temporary, k_lines, v_lines, k_stacked,
+          dk_sums, dv_sums, probs, grads, grads_stacked] =
+        scratch.split(padded * lines, padded * lines, padded / W::kPair * width, padded / W::kPair * width, padded,
+                      padded, task.chunks > 1 ? 0 : padded * width, kQueries * lines, kKeys * lines, kKeys * lines,
+                      kKeys / W::kPair * width, kKeys * width, kKeys * width, kKeys * line, kKeys * line,
+                      kKeys * kQueries / W::kPair);
+    if (task.chunks > 1) dq_sums = (*parts)[task.group].dq.get() + task.chunk * w.queries * width;
+
+    const long q_offset = w.q * rows.stride + task.head * d;
+    for (long i = 0; i < w.queries; i += kQueries) {
+      const long here = std::min(kQueries, w.queries - i), offset = q_offset + i * rows.stride;
+      W::lines(temporary, lines, q + offset, rows.stride, here, kQueries, d);
+      transpose(q_columns + i * lines, kQueries, temporary, lines, kQueries);
+      W::lines(temporary, lines, g + offset, rows.stride, here, kQueries, d);
+      transpose(g_columns + i * lines, kQueries, temporary, lines, kQueries);
+      W::stacked(q_stacked + i / W::kPair * width, width, q + offset, rows.stride, here, d);
+      W::stacked(g_stacked + i / W::kPair * width, width, g + offset, rows.stride, here, d);
+    }
+    for (long i = 0; i < w.queries; ++i)
+      delta[i] = dot(g + q_offset + i * rows.stride, out + q_offset + i * rows.stride, d);
+    std::copy_n(lse + task.head * lse_stride + w.q, w.queries, lse2);
+    std::fill(delta + w.queries, delta + padded, 0.f);
+    std::fill(lse2 + w.queries, lse2 + padded, 0.f);
+
+    const long step = part_size(task.to - task.from, kKeys, 2);
+    for (long first = task.from; first < task.to; first += step) {
+      const long keys = std::min(step, task.to - first), offset = (w.k + first) * rows.stride + task.head * d;
+      W::lines(k_lines, lines, k + offset, rows.stride, keys, keys, d);
+      W::lines(v_lines, lines, v + offset, rows.stride, keys, keys, d);
+      W::stacked(k_stacked, width, k + offset, rows.stride, keys, d);
+      for (long i = 0; i < w.queries; i += kQueries) {
+        const long here = std::min(kQueries, w.queries - i), words = (here + W::kPair - 1) / W::kPair;
+        differentiate(probs, grads, grads_stacked, k_lines, v_lines, q_columns + i * lines, g_columns + i * lines,
+                      lse2 + i, delta + i, lines, depth, keys, (here + kLanes - 1) / kLanes);
+        add_product<W>(dv_sums, probs, line, 1, g_stacked + i / W::kPair * width, width, keys, words, i == 0);
+        add_product<W>(dk_sums, grads, line, 1, q_stacked + i / W::kPair * width, width, keys, words, i == 0);
+        add_product<W>(dq_sums + i * width, W::stacked_of(grads, grads_stacked), 1, kQueries, k_stacked, width, here,
+                       (keys + W::kPair - 1) / W::kPair, first == task.from);
+      }
+      for (long i = 0; i < keys; ++i) {
+        write_row(dk + offset + i * rows.stride, dk_sums + i * width, rows.scale(), d);
+        write_row(dv + offset + i * rows.stride, dv_sums + i * width, 1.f, d);
+      }
+    }
+
+    if (task.chunks > 1) {
+      if (--(*parts)[task.group].left > 0) return;
+      dq_sums = (*parts)[task.group].dq.get();  // all chunks are there: their sum, always in this order
+      const long size = w.queries * width;
+      for (long chunk = 1; chunk < task.chunks; ++chunk)
+        for (long i = 0; i < size; i += kLanes)
+          store(dq_sums + i, load(dq_sums + i) + load(dq_sums + chunk * size + i));
+    }
+    for (long i = 0; i < w.queries; ++i)
+      write_row(dq + q_offset + i * rows.stride, dq_sums + i * width, rows.scale(), d);
+  }
+
+  // Probabilities and score gradients [keys][queries] of one block.
+  void differentiate(float* probs, float* grads, float* grads_stacked, const float* k_lines, const float* v_lines,
+                     const float* q_columns, const float* g_columns, const float* lse2, const float* delta, long lines,
+                     long depth, long keys, long vectors) const {
+    constexpr long line = kQueries / W::kPair;
+    const Vec scale = splat(rows.scale2());
+    tiles(keys, vectors, [&](auto n, auto m, long r, long c) {
+      Vec p[n()][m()], s[n()][m()];
+      product<W>(p, k_lines + r * lines, lines, 1, q_columns + c, kQueries, depth);
+#pragma GCC unroll 4
+      for (int j = 0; j < m(); ++j) {
+        const Vec shift = load(lse2 + c + j * kLanes);
+#pragma GCC unroll 16
+        for (int i = 0; i < n(); ++i) p[i][j] = exp2<W::kExact>(p[i][j] * scale - shift);
+      }
+      W::store_lines(probs + r * line + c / W::kPair, line, p);
+      product<W>(s, v_lines + r * lines, lines, 1, g_columns + c, kQueries, depth);
+#pragma GCC unroll 4
+      for (int j = 0; j < m(); ++j) {
+        const Vec shift = load(delta + c + j * kLanes);
+#pragma GCC unroll 16
+        for (int i = 0; i < n(); ++i) s[i][j] = p[i][j] * (s[i][j] - shift);
+      }
+      W::store_lines(grads + r * line + c / W::kPair, line, s);
+      W::store_stacked(grads_stacked + r / W::kPair * kQueries + c, kQueries, s);
+    });
+  }
+};
+
+// -------------------------------------------------------------------------------------------------- threads
+
+// Subnormal numbers count as 0 on every thread: XLA's pool already works so, and the results may not depend on who ran.
+class FlushSubnormals {
+#if defined(__x86_64__)
+ public:
+  FlushSubnormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040); }
+  ~FlushSubnormals() { _mm_setcsr(saved_); }
+
+ private:
+  unsigned saved_;
+#elif defined(__aarch64__)
+ public:
+  FlushSubnormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(saved_));
+    asm volatile("msr fpcr, %0" : : "r"(saved_ | (1u << 24)));
+  }
+  ~FlushSubnormals() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
+
+ private:
+  uint64_t saved_;
+#endif
+};
+
+// Tasks taken in order by whoever is free. The caller works too, so all of them get done even if no other thread ever
+// comes; it then waits only for tasks that run. Helpers that come late find none left, and touch nothing else.
+template <class Work>
+struct Shared {
+  explicit Shared(Work work) : work(work) {}
+
+  const Work work;
+  std::vector<Task> tasks;
+  std::atomic<size_t> next{0}, done{0};
+  std::mutex mutex;
+  std::condition_variable all_done;
+
+  void help() {
+    FlushSubnormals flush;
+    for (size_t i; (i = next++) < tasks.size();) {
+      work(tasks[i]);
+      if (++done == tasks.size()) {
+        std::lock_guard<std::mutex> lock(mutex);
+        all_done.notify_all();
+      }
+    }
+  }
+};
+
+template <class Work>
+void run(ffi::ThreadPool& pool, Work work, std::vector<Task> tasks) {
+  double flops = 0;
+  for (const Task& task : tasks) flops += 4 * work.rows.d * task.cost;
+  auto shared = std::make_shared<Shared<Work>>(work);
+  shared->tasks = std::move(tasks);
+  const long most = flops < 2e6 ? 1 : pool.num_threads();  // waking a thread costs as much as 2e6 operations
+  for (long i = 1; i < std::min<long>(most, shared->tasks.size()); ++i) pool.Schedule([shared] { shared->help(); });
+  shared->help();
+  std::unique_lock<std::mutex> lock(shared->mutex);
+  shared->all_done.wait(lock, [&] { return shared->done == shared->tasks.size(); });
+}
+
+// -------------------------------------------------------------------------------------------------- handlers
+
+using Ints = ffi::Buffer<ffi::S32>;
+
+// Sets the rows of no window to 0 and checks that windows lie in the array, apart. `start` and `size` pick a side.
+template <class T>
+ffi::Error clear_rest(std::vector<Window> windows, long Window::*start, long Window::*size, long rows, long stride,
+                      std::vector<T*> arrays) {
+  std::sort(windows.begin(), windows.end(), [&](const Window& a, const Window& b) { return a.*start < b.*start; });
+  windows.push_back({rows, 0, rows, 0});
+  long end = 0;
+  for (const Window& w : windows) {
+    if (w.*start < end || w.*start + w.*size > rows)
+      return ffi::Error::InvalidArgument("varlen_attention: windows overlap or leave the " + std::to_string(rows) +
+                                         " rows");
+    for (T* array : arrays) std::memset(array + end * stride, 0, (w.*start - end) * stride * sizeof(T));
+    end = w.*start + w.*size;
+  }
+  return ffi::Error::Success();
+}
+
+// The windows with something to compute; the rows of the others count as no window's.
+std::vector<Window> windows_of(Ints q_starts, Ints q_lengths, Ints kv_starts, Ints kv_lengths) {
+  std::vector<Window> windows;
+  for (size_t i = 0; i < q_starts.element_count(); ++i) {
+    const Window w{q_starts.typed_data()[i], q_lengths.typed_data()[i], kv_starts.typed_data()[i],
+                   kv_lengths.typed_data()[i]};
+    if (w.queries > 0 && w.keys > 0) windows.push_back(w);
+  }
+  return windows;
+}
+
+// The work, largest first. Its parts depend on the lengths alone, not on the threads, so that sums do not either.
+std::vector<Task> tasks_of(const std::vector<Window>& windows, long heads, long Window::*size, long most) {
+  std::vector<Task> tasks;
+  long groups = 0;
+  for (const Window& w : windows) {
+    const long step = part_size(w.*size, most, 2), chunks = (w.*size + step - 1) / step;
+    for (long head = 0; head < heads; ++head) {
+      const long group = chunks > 1 ? groups++ : -1;
+      for (long i = 0; i < chunks; ++i) {
+        const long from = i * step, to = std::min(w.*size, from + step);
+        tasks.push_back({w, head, from, to, i, chunks, group, double(w.queries) * w.keys * (to - from) / (w.*size)});
+      }
+    }
+  }
+  std::stable_sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) { return a.cost > b.cost; });
+  return tasks;
+}
+
+struct Sizes {
+  long q_rows, kv_rows;
+  Rows rows;
+};
+
+Sizes sizes_of(const ffi::AnyBuffer& q, const ffi::AnyBuffer& k) {
+  const auto n = q.dimensions();
+  return {n[0], k.dimensions()[0], {n[1], n[2], n[1] * n[2]}};
+}
+
+template <class In>
+ffi::Error forward(ffi::ThreadPool& pool, const ffi::AnyBuffer& q, const ffi::AnyBuffer& k, const ffi::AnyBuffer& v,
+                   const std::vector<Window>& windows, ffi::AnyBuffer& out, float* lse) {
+  const auto [q_rows, kv_rows, rows] = sizes_of(q, k);
+  const auto data = [](const ffi::AnyBuffer& x) { return static_cast<In*>(x.untyped_data()); };
+  auto error = clear_rest<In>(windows, &Window::q, &Window::queries, q_rows, rows.stride, {data(out)});
+  if (error.success()) error = clear_rest<In>(windows, &Window::k, &Window::keys, kv_rows, rows.stride, {});
+  std::vector<float*> heads;
+  for (long head = 0; head < rows.heads; ++head) heads.push_back(lse + head * q_rows);
+  if (error.success()) error = clear_rest(windows, &Window::q, &Window::queries, q_rows, 1, heads);
+  if (error.failure()) return error;
+  run(pool, Forward<In>{rows, data(q), data(k), data(v), data(out), lse, q_rows},
+      tasks_of(windows, rows.heads, &Window::queries, kQueryChunk));
+  return ffi::Error::Success();
+}
+
+template <class In>
+ffi::Error backward(ffi::ThreadPool& pool, const ffi::AnyBuffer& q, const ffi::AnyBuffer& k, const ffi::AnyBuffer& v,
+                    const ffi::AnyBuffer& out, const float* lse, const ffi::AnyBuffer& g,
+                    const std::vector<Window>& windows, ffi::AnyBuffer& dq, ffi::AnyBuffer& dk, ffi::AnyBuffer& dv) {
+  const auto [q_rows, kv_rows, rows] = sizes_of(q, k);
+  const auto data = [](const ffi::AnyBuffer& x) { return static_cast<In*>(x.untyped_data()); };
+  auto error = clear_rest<In>(windows, &Window::q, &Window::queries, q_rows, rows.stride, {data(dq)});
+  if (error.success())
+    error = clear_rest<In>(windows, &Window::k, &Window::keys, kv_rows, rows.stride, {data(dk), data(dv)});
+  if (error.failure()) return error;
+
+  auto tasks = tasks_of(windows, rows.heads, &Window::keys, kKeyChunk);
+  long groups = 0;
+  for (const Task& task : tasks) groups = std::max(groups, task.group + 1);
+  std::vector<Part> parts(groups);
+  for (const Task& task : tasks)
+    if (task.group >= 0 && task.chunk == 0) {
+      parts[task.group].dq = allocate(task.chunks * task.window.queries * round_up(rows.d, kLanes));
+      parts[task.group].left = task.chunks;
+    }
+  run(pool,
+      Backward<In>{rows, data(q), data(k), data(v), data(out), data(g), lse, q_rows, data(dq), data(dk), data(dv),
+                   &parts},
+      std::move(tasks));
+  return ffi::Error::Success();
+}
+
+ffi::Error forward_handler(ffi::ThreadPool pool, ffi::AnyBuffer q, ffi::AnyBuffer k, ffi::AnyBuffer v, Ints q_starts,
+                           Ints q_lengths, Ints kv_starts, Ints kv_lengths, ffi::Result<ffi::AnyBuffer> out,
+                           ffi::Result<ffi::Buffer<ffi::F32>> lse) {
+  const auto windows = windows_of(q_starts, q_lengths, kv_starts, kv_lengths);
+  const auto pass = q.element_type() == ffi::BF16 ? forward<Bfloat16> : forward<float>;
+  return pass(pool, q, k, v, windows, *out, lse->typed_data());
+}
+
+ffi::Error backward_handler(ffi::ThreadPool pool, ffi::AnyBuffer q, ffi::AnyBuffer k, ffi::AnyBuffer v,
+                            ffi::AnyBuffer out, ffi::Buffer<ffi::F32> lse, ffi::AnyBuffer g, Ints q_starts,
+                            Ints q_lengths, Ints kv_starts, Ints kv_lengths, ffi::Result<ffi::AnyBuffer> dq,
+                            ffi::Result<ffi::AnyBuffer> dk, ffi::Result<ffi::AnyBuffer> dv) {
+  const auto windows = windows_of(q_starts, q_lengths, kv_starts, kv_lengths);
+  const auto pass = q.element_type() == ffi::BF16 ? backward<Bfloat16> : backward<float>;
+  return pass(pool, q, k, v, out, lse.typed_data(), g, windows, *dq, *dk, *dv);
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(varlen_attention_forward, forward_handler,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<Ints>()
+                                  .Arg<Ints>()
+                                  .Arg<Ints>()
+                                  .Arg<Ints>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::Buffer<ffi::F32>>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(varlen_attention_backward, backward_handler,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<Ints>()
+                                  .Arg<Ints>()
+                                  .Arg<Ints>()
+                                  .Arg<Ints>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>());

@@ -1,0 +1,69 @@
+"""The step's compiled programs: all of them made before the first step, none during the run."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+from typing import Any
+
+import jax
+
+from aim import compiler, metrics
+from aim.sizes import Sizes
+from aim.step import Step
+
+_count = 0
+
+
+def _listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+  global _count
+  _count += event == "/jax/core/compile/backend_compile_duration"
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+def compilations() -> int:
+  """Programs compiled since this one started: constant once training is under way."""
+  return _count
+
+
+class CompiledStep:
+  """Step.draw, and Step.train for each of some sizes."""
+
+  def __init__(self, step: Step, shardings: Any):
+    """shardings: of the train state."""
+    everywhere = shardings["step"]  # every host reads the counts of all windows
+    self.draw = jax.jit(step.draw, out_shardings=(None, everywhere, everywhere), compiler_options=compiler.options())
+    self.sizes: tuple[Sizes, ...] = ()
+    self._train = jax.jit(
+      step.train,
+      static_argnums=0,
+      donate_argnums=1,
+      out_shardings=(shardings, None),
+      compiler_options=compiler.options(),
+    )
+    self._shardings = shardings
+    self._programs: dict[Sizes, Any] = {}
+
+  def compile(self, sizes: tuple[Sizes, ...], key: jax.Array, state: Any, values: jax.ShapeDtypeStruct) -> None:
+    """Compiles the step for batches of the shape and sharding of `values`, several sizes at a time, with a bar."""
+    self.sizes = sizes
+    drawn = self.draw.lower(key, 0, values).compile()
+    shapes = jax.eval_shape(self.draw, key, 0, values)[0]
+    shape = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    tokens = jax.tree.map(shape, shapes, drawn.output_shardings[0])
+    state = jax.tree.map(shape, state, self._shardings)
+    lowered = {size: self._train.lower(size, state, tokens) for size in sizes}
+    with (
+      metrics.progress(len(sizes), "compiling the step", "size") as bar,
+      concurrent.futures.ThreadPoolExecutor(min(len(sizes), os.cpu_count() or 1)) as pool,
+    ):
+      waiting = {pool.submit(low.compile): size for size, low in lowered.items()}
+      for done in concurrent.futures.as_completed(waiting):
+        self._programs[waiting[done]] = done.result()
+        bar.update()
+
+  def train(self, size: Sizes, state: Any, tokens: Any) -> tuple[Any, dict[str, jax.Array]]:
+    """One update by the program of that size. The state given is used up."""
+    return self._programs[size](state, tokens)

@@ -1,0 +1,104 @@
+"""Which decoder: quality of config.model.decoder.tokens on real days of people never seen, at equal steps or equal
+time.
+
+  python -m benchmarks.decoders --input=../shared/data/t1d_uom.npz,../shared/data/mss.npz,../shared/data/nhanes.npz \
+      --seeds=3 --steps=400 --output=runs/decoders [--equal_time] [--config.optimizer.learning_rate=0.001 ...]
+
+Seed s trains on all people but fold s of 4 and is scored on that fold, so that every seed is scored on other people.
+--equal_time gives each decoder the steps that it manages in the time that "all" takes for --steps, by the speed in the
+metrics.jsonl of the runs at equal steps, which must be there. Resumable. Writes <output>/<data>/decoders.csv, and
+prints each decoder against "all", paired over people.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from absl import app, flags
+
+from aim import scores
+from aim.model import DECODER_TOKENS
+
+INPUT = flags.DEFINE_list("input", None, "npz files of days.", required=True)
+OUTPUT = flags.DEFINE_string("output", "runs/decoders", "Folder of runs and results.")
+SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds, each with people of its own.", lower_bound=1, upper_bound=4)
+STEPS = flags.DEFINE_integer("steps", 400, "Training steps.", lower_bound=1)
+EQUAL_TIME = flags.DEFINE_boolean("equal_time", False, "Give all decoders the time that 'all' takes.")
+
+
+def main(argv: Sequence[str]) -> None:
+  """argv[1:] are overrides such as --config.optimizer.learning_rate=0.001."""
+  for source in INPUT.value:
+    folder = pathlib.Path(OUTPUT.value) / pathlib.Path(source).stem
+    for seed in range(SEEDS.value):
+      for tokens in DECODER_TOKENS:
+        train(source, folder, tokens, seed, argv[1:])
+    report(folder)
+
+
+def run_folder(folder: pathlib.Path, tokens: str, seed: int, equal_time: bool) -> pathlib.Path:
+  return folder / (f"{tokens}_equal_time" if equal_time else tokens) / f"seed{seed}"
+
+
+def train(source: str, folder: pathlib.Path, tokens: str, seed: int, overrides: Sequence[str]) -> None:
+  """Trains and scores one decoder, unless that is done."""
+  output = run_folder(folder, tokens, seed, EQUAL_TIME.value and tokens != "all")
+  if (output / "generative.csv").exists():
+    return
+  steps = STEPS.value
+  if EQUAL_TIME.value:
+    ours, reference = (step_seconds(run_folder(folder, name, seed, False), seed) for name in (tokens, "all"))
+    steps = round(steps * reference / ours)
+  command = ["benchmarks.real_days", f"--input={source}", "--folds=4", f"--run={seed}", f"--output={output}"]
+  options = {"total_steps": steps, "seed": seed, "model.decoder.tokens": tokens, "sizes": 2}
+  options |= {"evaluate.bootstrap": 100, "evaluate.days": 150}
+  settings = [f"--config.{name}={value}" for name, value in options.items()]
+  done = subprocess.run([sys.executable, "-m", *command, *settings, *overrides], check=False)
+  if done.returncode:
+    sys.exit(done.returncode)
+
+
+def step_seconds(output: pathlib.Path, seed: int) -> float:
+  lines = (output / f"fold{seed}" / "metrics.jsonl").read_text().splitlines()
+  return statistics.median(json.loads(line)["seconds_per_step"] for line in lines)
+
+
+def report(folder: pathlib.Path) -> None:
+  """The table of a data set, all seeds pooled."""
+  parts = []
+  for tokens in DECODER_TOKENS:
+    for seed in range(SEEDS.value):
+      output = run_folder(folder, tokens, seed, EQUAL_TIME.value and tokens != "all")
+      parts.append(renamed(output / f"fold{seed}" / "evaluate" / "people.csv", tokens))
+  pooled = scores.merge(parts)
+  rows = pooled.table()
+  scores.write_csv(folder / ("decoders_equal_time.csv" if EQUAL_TIME.value else "decoders.csv"), rows)
+  print(f"{folder.name}\n{scores.format_table(rows)}")
+  for tokens in DECODER_TOKENS[1:]:
+    found = pooled.difference(tokens, "all")
+    told = ", ".join(f"{d.task} {d.level}: {d.percent:+.0f} [{d.ci_low:+.0f}, {d.ci_high:+.0f}]" for d in found)
+    print(f"{tokens} against all, %: mean {statistics.mean(d.percent for d in found):+.1f}; {told}")
+
+
+def renamed(people: pathlib.Path, method: str) -> scores.Scores:
+  """The scores of the model alone, under another name."""
+  with people.open(newline="") as file, tempfile.NamedTemporaryFile("w", suffix=".csv", newline="") as copy:
+    lines = csv.DictReader(file)
+    writer = csv.DictWriter(copy, lines.fieldnames or ())
+    writer.writeheader()
+    writer.writerows(line | {"method": method} for line in lines if line["method"] == "AIM")
+    copy.flush()
+    return scores.load_people(copy.name)
+
+
+if __name__ == "__main__":
+  # Overrides of the experiment's config are passed on, not parsed here.
+  passed = [arg for arg in sys.argv[1:] if arg.startswith("--config.")]
+  app.run(main, [sys.argv[0], *(arg for arg in sys.argv[1:] if arg not in passed), "--", *passed])

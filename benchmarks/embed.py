@@ -1,0 +1,103 @@
+"""Days embedded and imputed per second: observed tokens in static buckets, against the dense path that computes all.
+
+  python -m benchmarks.embed [--layouts=xs:64,lsm2:16] [--output=benchmarks/results/embed.csv]
+
+The weights are fresh: speed does not depend on them. Both paths run in this process, in turns, on the same simulated
+days, and their embeddings are compared.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from aim import checkpoint, compiler, model
+from aim.masking import observed_tokens
+from aim.pretrained import Pretrained, pooled
+from aim.rows import Rows
+from benchmarks import workers
+from data_pipelines.schema import Schema
+from data_pipelines.simulator import Simulation
+
+LAYOUTS = flags.DEFINE_list("layouts", ["xs:64", "lsm2:16"], "Layout and days to embed, as layout:days.")
+REPEATS = flags.DEFINE_integer("repeats", 5, "Rounds.", lower_bound=3)
+DTYPE = flags.DEFINE_string("dtype", "auto", "Compute type.")
+OUTPUT = flags.DEFINE_string("output", "benchmarks/results/embed.csv", "Where to write the table.")
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  rows: list[dict[str, Any]] = []
+  for place in LAYOUTS.value:
+    layout, count = place.split(":")
+    rows += measure(layout, int(count))
+  workers.write_csv(OUTPUT.value, rows)
+  print(f"wrote {OUTPUT.value}")
+
+
+def measure(layout: str, count: int) -> list[dict[str, Any]]:
+  step, days, config = workers.make_step(layout, {"model.dtype": DTYPE.value})
+  days = days[:count]
+  source = Simulation(participants=1, days=1, seed=0)
+  schema = Schema(source.schema.minutes_per_step, source.schema.channels[: days.shape[2]])
+  params = jax.jit(step.init)(jax.random.key(0))["params"]
+  trained = Pretrained(checkpoint.Restored(config, schema, step.scale, step.architecture, params, 0), batch_size=16)
+  dense = dense_embedder(trained)
+  paths: dict[str, Callable[[], np.ndarray]] = {
+    "embed, dense": lambda: np.concatenate([dense(params, days[i : i + 16]) for i in range(0, count, 16)]),
+    "embed, compact": lambda: trained.embed(days),
+    "impute, compact": lambda: trained.impute(days),
+  }
+  results = {name: path() for name, path in paths.items()}  # compiles
+  seconds: dict[str, list[float]] = {name: [] for name in paths}
+  for _ in range(REPEATS.value):
+    for name, path in paths.items():
+      began = time.perf_counter()
+      path()
+      seconds[name].append(time.perf_counter() - began)
+  exact, compact = results["embed, dense"], results["embed, compact"]
+  difference = np.abs(exact - compact).max() / np.abs(exact).max()
+  tokens = step.architecture.tokens
+  a = step.architecture
+  print(
+    f"{layout}: {count} days of {tokens} tokens, {a.attention} attention, {a.dtype}; "
+    f"largest difference {difference:.1e}"
+  )
+  rows = []
+  for name, times in seconds.items():
+    median = statistics.median(times)
+    row = {"name": name, "framework": "jax", "dtype": a.dtype, "layout": layout, "tokens": tokens, "batch": count}
+    row |= {"median_s": median, "min_s": min(times), "max_s": max(times), "repeats": len(times)}
+    rows.append(row | {"windows_per_second": count / median})
+    print(f"  {name}: {count / median:.1f} days/s")
+  ratio = statistics.median(seconds["embed, dense"]) / statistics.median(seconds["embed, compact"])
+  print(f"  compact embeds {ratio:.2f}x as fast")
+  return rows
+
+
+def dense_embedder(trained: Pretrained) -> Callable[[dict[str, jax.Array], np.ndarray], np.ndarray]:
+  """Embeds as the paper does: all N tokens go through the encoder, missing ones masked as keys."""
+  a, graph = trained.architecture, model.abstract(trained.architecture)[0]
+
+  @functools.partial(jax.jit, compiler_options=compiler.options())
+  def embed(params: dict[str, jax.Array], values: jax.Array) -> jax.Array:
+    tokens = observed_tokens(trained.masking, *trained.scale.normalise(values), a.patch)
+    lengths = tokens.visible_lengths
+    rows = Rows.padded(jnp.zeros_like(lengths), lengths, a.tokens)
+    encoded = model.merge(graph, params).encode(tokens.values, tokens.shown, tokens.order, rows)
+    return pooled(encoded.astype(jnp.float32), lengths, "mean")
+
+  return lambda params, values: np.asarray(embed(params, values))
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,119 @@
+"""Our training step against PyTorch's, side by side in one run: the same function, batches and first weights.
+
+  python -m benchmarks.peers [--quick] [--output=benchmarks/results/peers.csv]
+
+Ours is the textbook form, the compact form with the published ("exact") decoder, and the compact form with the other
+decoders; PyTorch's are AIM in textbook form, eager and compiled, and the strongest form we could write
+(benchmarks/torch_aim.py). All take turns, one step each a round. --quick measures fewer batches, rounds and
+competitors: under five minutes on 2 cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app, flags
+
+from benchmarks import workers
+
+QUICK = flags.DEFINE_boolean("quick", False, "Fewer batches, rounds and competitors.")
+OUTPUT = flags.DEFINE_string("output", "benchmarks/results/peers.csv", "Where to write the table.")
+REPEATS = flags.DEFINE_integer("repeats", 7, "Rounds.", lower_bound=3)
+LAYOUTS = flags.DEFINE_list("layouts", ["xs:16", "lsm2:4"], "Layout and windows a step, as layout:batch.")
+
+Row = dict[str, Any]
+
+
+def competitors(quick: bool, dtype: str = "bfloat16") -> list[Row]:
+  """Ours first, then PyTorch's."""
+  ours = lambda name, form, tokens, dtype: {
+    "name": name,
+    "framework": "jax",
+    "form": form,
+    "dtype": dtype,
+    "options": {"model.decoder.tokens": tokens, "sizes": 6},
+  }
+  torch = lambda name, form, precision, **other: {
+    "name": name,
+    "framework": "torch",
+    "form": form,
+    "dtype": "float32" if precision == "float32" else "bfloat16",
+    "precision": precision,
+    **other,
+  }
+  found = [
+    ours("textbook", "textbook", "all", dtype),
+    ours("compact", "auto", "all", dtype),
+    ours("compact, visible", "auto", "visible", dtype),
+    torch("torch textbook bf16", "textbook", "bfloat16"),
+    torch("torch strongest", "strongest", "bfloat16"),
+  ]
+  if not quick:
+    found += [
+      ours("textbook fp32", "textbook", "all", "float32"),
+      ours("compact fp32", "auto", "all", "float32"),
+      ours("compact, observed", "auto", "observed", dtype),
+      torch("torch textbook fp32", "textbook", "float32"),
+      torch("torch textbook bf16 compiled", "textbook", "bfloat16", compiled=True),
+      torch("torch textbook fp32 compiled", "textbook", "float32", compiled=True),
+      torch("torch strongest fp32", "strongest", "float32"),
+      torch("torch strongest, observed", "strongest", "bfloat16", options={"decoder_tokens": "observed"}),
+    ]
+  return found
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  rows: list[Row] = []
+  for place in ["xs:16", "lsm2:1"] if QUICK.value else LAYOUTS.value:
+    layout, batch = place.split(":")
+    specs = competitors(QUICK.value)
+    if QUICK.value:
+      specs = [spec | {"batches": 2} for spec in specs]
+    found = workers.measure(specs, layout, int(batch), 3 if QUICK.value and layout != "xs" else REPEATS.value)
+    rows += found
+    print_table(found)
+    print_ratios(found)
+  workers.write_csv(OUTPUT.value, rows)
+  print(f"wrote {OUTPUT.value}")
+
+
+def print_table(rows: Sequence[Row]) -> None:
+  print(f"\n{rows[0]['layout']}: {rows[0]['tokens']} tokens a day, {rows[0]['batch']} windows a step")
+  print(
+    "| step | windows/s | s a step (least to most) | peak MB | of them buffers | compile s |\n|---|---|---|---|---|---|"
+  )
+  number = lambda row, key, digits=0: f"{row[key]:.{digits}f}" if row.get(key) not in (None, "") else ""
+  for row in rows:
+    if row["error"]:
+      print(f"| {row['name']} | failed: {row['error']} | | | | |")
+      continue
+    spread = f"{row['median_s']:.2f} ({row['min_s']:.2f} to {row['max_s']:.2f})"
+    memory = f"{number(row, 'peak_mb')} | {number(row, 'step_mb')} | {number(row, 'compile_s', 1)}"
+    print(f"| {row['name']} | {row['windows_per_second']:.2f} | {spread} | {memory} |")
+
+
+def print_ratios(rows: Sequence[Row]) -> None:
+  """Of medians, in windows per second."""
+  speed = {row["name"]: row["windows_per_second"] for row in rows if not row["error"]}
+  eager = [speed[name] for name in ("torch textbook bf16", "torch textbook fp32") if name in speed]
+  strongest = [value for name, value in speed.items() if name.startswith("torch") and "observed" not in name]
+  for name in ("compact", "compact, observed", "compact, visible"):
+    if name not in speed:
+      continue
+    against = [
+      ("our textbook step", speed.get("textbook")),
+      ("textbook PyTorch eager, its best type", max(eager, default=None)),
+    ]
+    against += [("the strongest PyTorch", max(strongest, default=None))]
+    told = [f"{speed[name] / other:.2f}x {what}" for what, other in against if other]
+    print(f"{name}: {', '.join(told)}")
+  buffers = {row["name"]: row.get("step_mb") for row in rows}
+  if buffers.get("textbook") and buffers.get("compact"):
+    print(f"compact: {buffers['compact'] / buffers['textbook']:.2f}x the step memory of our textbook step")
+
+
+if __name__ == "__main__":
+  app.run(main)
