@@ -18,7 +18,7 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=10
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format hooks constraints clean
+.PHONY: help demo test test-all bench-gpu lint format hooks constraints clean
 
 define check_python
 	@command -v $(PYTHON) > /dev/null \
@@ -41,6 +41,11 @@ test: $(INSTALLED) ## the fast tests, some minutes
 
 test-all: $(INSTALLED) ## every test
 	$(PYTEST) $(ARGS)
+
+bench-gpu: ## on a machine with one NVIDIA GPU, jax[cuda13] and torch: every GPU figure, about 8 minutes
+	$(PYTHON) -m benchmarks.peers --layouts=lsm2:256 --repeats=5 --batches=2 --output=benchmarks/results/gpu_peers.csv \
+	  "--only=textbook,compact,compact observed,compact visible,torch textbook bf16,torch strongest,torch strongest observed"
+	$(PYTHON) -m benchmarks.step --layouts=lsm2:256 --repeats=5 --backends=cudnn,xla --output=benchmarks/results/gpu_step.csv
 
 lint: $(INSTALLED) ## style, formatting and types
 	$(BIN)/ruff check .

@@ -132,9 +132,9 @@ def check_resumable(saved: dict[str, Any], wanted: dict[str, Any], where: str) -
   if saved["statistics"] != wanted["statistics"]:
     raise CheckpointError(f"{where} was trained on other data: its normalisation statistics differ")
   for key, ours, theirs in settings.difference(wanted["config"], saved["config"]):
-    if (key.startswith("model.") and key not in ("model.dtype", "model.remat")) or (
-      key == "optimizer.ema" and bool(ours) != bool(theirs)
-    ):
+    # How a step is computed may change, by a move to another machine say; initial values are past.
+    how = ("model.dtype", "model.remat", "model.attention", "model.qk_init")
+    if (key.startswith("model.") and key not in how) or (key == "optimizer.ema" and bool(ours) != bool(theirs)):
       raise CheckpointError(f"{where} is of another architecture: {key} is {theirs} there, {ours} in this config")
     print(f"{where}: {key} is now {ours} (was {theirs})")
 
@@ -163,7 +163,10 @@ def read(path: str | pathlib.Path) -> Restored:
     raise CheckpointError(f"{step_path}: {error}") from None
   except (TypeError, ValueError) as error:
     raise CheckpointError(f"{step_path}: not a checkpoint of this program: {_line(error)}") from None
-  architecture = settings.architecture(config, schema)
+  try:
+    architecture = settings.architecture(config, schema)
+  except AttributeError as error:
+    raise CheckpointError(f"{step_path}: of an older version of this program: its config has {_line(error)}") from None
   item = "ema" if (step_path / "ema").is_dir() else "params"
   one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   shapes = model.abstract(architecture)[1]

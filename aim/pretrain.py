@@ -73,8 +73,9 @@ class Training:
         return {}
       if start:
         print(f"{self.workdir}: checkpoint at step {start}: going on from there")
-      self.compile()
-      self.announce(start)
+      ladder = self.ladder()
+      self.announce(start, ladder[0])
+      self.compiled.compile(ladder, self.key, self.abstract, self.batch_shape())
       last = self.loop(state, start, checkpoints, writer)
       print(f"{self.workdir}: trained for {self.config.total_steps} steps; loss {last['loss']:.4f}")
       return last
@@ -101,26 +102,26 @@ class Training:
       raise checkpoint.CheckpointError(f"{self.workdir}: no checkpoint is left to go on from; repeat to start anew")
     return jax.jit(self.step.init, out_shardings=self.shardings)(jax.random.fold_in(self.key, 2**31 - 1))
 
-  def compile(self) -> None:
-    """Compiles the step for every size it may need, before the first of them."""
+  def ladder(self) -> tuple[Sizes, ...]:
+    """The sizes that the step may need."""
     a, config = self.step.architecture, self.config
     dropped = self.step.masking.dropped(a.channels, a.length)
-    windows = config.batch_size // config.optimizer.accumulate
     if self.form == "textbook":
-      ladder: tuple[Sizes, ...] = (sizes.textbook(a.tokens, dropped, a.decoder_tokens),)
-    else:
-      # The same windows whatever step a run goes on from, and on every host, so that all choose alike.
-      with contextlib.closing(self.batches(0)) as batches:
-        sample = range(-(-SAMPLE // config.batch_size))
-        counts = np.concatenate([self.compiled.draw(self.key, step, next(batches))[2] for step in sample])
-      groups, accumulate = self.step.groups, config.optimizer.accumulate
-      ladder = sizes.ladder(counts, a.tokens, dropped, a.decoder_tokens, windows, groups, accumulate, config.sizes)
-    shape = jax.ShapeDtypeStruct(
-      (config.batch_size, self.dataset.schema.steps, a.channels), np.float32, sharding=mesh.batch_sharding(self.mesh)
-    )
-    self.compiled.compile(ladder, self.key, self.abstract, shape)
+      return (sizes.textbook(a.tokens, dropped, a.decoder_tokens),)
+    # The same windows whatever step a run goes on from, and on every host, so that all choose alike.
+    with contextlib.closing(self.batches(0)) as batches:
+      sample = range(-(-SAMPLE // config.batch_size))
+      counts = np.concatenate([self.compiled.draw(self.key, step, next(batches))[2] for step in sample])
+    groups, accumulate = self.step.groups, config.optimizer.accumulate
+    windows = config.batch_size // accumulate
+    return sizes.ladder(counts, a.tokens, dropped, a.decoder_tokens, windows, groups, accumulate, config.sizes)
 
-  def announce(self, start: int) -> None:
+  def batch_shape(self) -> jax.ShapeDtypeStruct:
+    """Of the values of a whole step."""
+    shape = (self.config.batch_size, self.dataset.schema.steps, self.step.architecture.channels)
+    return jax.ShapeDtypeStruct(shape, np.float32, sharding=mesh.batch_sharding(self.mesh))
+
+  def announce(self, start: int, size: Sizes) -> None:
     """What is about to run and, without an accelerator, how long a step will take."""
     a, config = self.step.architecture, self.config
     print(
@@ -134,7 +135,7 @@ class Training:
     if flops.peak_flops() is None:
       # Attention and other memory-bound parts keep a CPU at about a third of a plain matrix product's speed.
       windows = config.batch_size // config.optimizer.accumulate
-      work = flops.executed_flops(a, self.compiled.sizes[0], windows) * config.optimizer.accumulate
+      work = flops.executed_flops(a, size, windows) * config.optimizer.accumulate
       seconds = 3 * work / flops.measured_flops()
       hours = seconds * (config.total_steps - start) / 3600
       print(f"no accelerator: expect about {_duration(seconds)} a step, {_duration(hours * 3600)} in all", flush=True)

@@ -16,11 +16,17 @@ from typing import Any
 from absl import app, flags
 
 from benchmarks import workers
+from benchmarks.tables import print_table
 
 QUICK = flags.DEFINE_boolean("quick", False, "Fewer batches, rounds and competitors.")
 OUTPUT = flags.DEFINE_string("output", "benchmarks/results/peers.csv", "Where to write the table.")
+BATCHES = flags.DEFINE_integer(
+  "batches", workers.BATCHES, "Different batches, each seen once before the first round.", 1
+)
 REPEATS = flags.DEFINE_integer("repeats", 7, "Rounds.", lower_bound=3)
-LAYOUTS = flags.DEFINE_list("layouts", ["xs:16", "lsm2:4"], "Layout and windows a step, as layout:batch.")
+LAYOUTS = flags.DEFINE_list("layouts", ["xs:16", "lsm2:2"], "Layout and windows a step, as layout:batch.")
+
+ONLY = flags.DEFINE_list("only", None, "Names of competitors; all of them at LSM-2's size want 40 GB together.")
 
 Row = dict[str, Any]
 
@@ -45,7 +51,7 @@ def competitors(quick: bool, dtype: str = "bfloat16") -> list[Row]:
   found = [
     ours("textbook", "textbook", "all", dtype),
     ours("compact", "auto", "all", dtype),
-    ours("compact, visible", "auto", "visible", dtype),
+    ours("compact visible", "auto", "visible", dtype),
     torch("torch textbook bf16", "textbook", "bfloat16"),
     torch("torch strongest", "strongest", "bfloat16"),
   ]
@@ -53,12 +59,12 @@ def competitors(quick: bool, dtype: str = "bfloat16") -> list[Row]:
     found += [
       ours("textbook fp32", "textbook", "all", "float32"),
       ours("compact fp32", "auto", "all", "float32"),
-      ours("compact, observed", "auto", "observed", dtype),
+      ours("compact observed", "auto", "observed", dtype),
       torch("torch textbook fp32", "textbook", "float32"),
       torch("torch textbook bf16 compiled", "textbook", "bfloat16", compiled=True),
       torch("torch textbook fp32 compiled", "textbook", "float32", compiled=True),
       torch("torch strongest fp32", "strongest", "float32"),
-      torch("torch strongest, observed", "strongest", "bfloat16", options={"decoder_tokens": "observed"}),
+      torch("torch strongest observed", "strongest", "bfloat16", options={"decoder_tokens": "observed"}),
     ]
   return found
 
@@ -70,8 +76,8 @@ def main(argv: Sequence[str]) -> None:
   for place in ["xs:16", "lsm2:1"] if QUICK.value else LAYOUTS.value:
     layout, batch = place.split(":")
     specs = competitors(QUICK.value)
-    if QUICK.value:
-      specs = [spec | {"batches": 2} for spec in specs]
+    specs = [spec | {"batches": 1 if QUICK.value else BATCHES.value} for spec in specs]
+    specs = [spec for spec in specs if ONLY.value is None or spec["name"] in ONLY.value]
     found = workers.measure(specs, layout, int(batch), 3 if QUICK.value and layout != "xs" else REPEATS.value)
     rows += found
     print_table(found)
@@ -80,39 +86,27 @@ def main(argv: Sequence[str]) -> None:
   print(f"wrote {OUTPUT.value}")
 
 
-def print_table(rows: Sequence[Row]) -> None:
-  print(f"\n{rows[0]['layout']}: {rows[0]['tokens']} tokens a day, {rows[0]['batch']} windows a step")
-  print(
-    "| step | windows/s | s a step (least to most) | peak MB | of them buffers | compile s |\n|---|---|---|---|---|---|"
-  )
-  number = lambda row, key, digits=0: f"{row[key]:.{digits}f}" if row.get(key) not in (None, "") else ""
-  for row in rows:
-    if row["error"]:
-      print(f"| {row['name']} | failed: {row['error']} | | | | |")
-      continue
-    spread = f"{row['median_s']:.2f} ({row['min_s']:.2f} to {row['max_s']:.2f})"
-    memory = f"{number(row, 'peak_mb')} | {number(row, 'step_mb')} | {number(row, 'compile_s', 1)}"
-    print(f"| {row['name']} | {row['windows_per_second']:.2f} | {spread} | {memory} |")
-
-
 def print_ratios(rows: Sequence[Row]) -> None:
   """Of medians, in windows per second."""
   speed = {row["name"]: row["windows_per_second"] for row in rows if not row["error"]}
-  eager = [speed[name] for name in ("torch textbook bf16", "torch textbook fp32") if name in speed]
-  strongest = [value for name, value in speed.items() if name.startswith("torch") and "observed" not in name]
-  for name in ("compact", "compact, observed", "compact, visible"):
-    if name not in speed:
-      continue
-    against = [
-      ("our textbook step", speed.get("textbook")),
-      ("textbook PyTorch eager, its best type", max(eager, default=None)),
-    ]
-    against += [("the strongest PyTorch", max(strongest, default=None))]
-    told = [f"{speed[name] / other:.2f}x {what}" for what, other in against if other]
-    print(f"{name}: {', '.join(told)}")
+  fastest = lambda chosen: max((value for name, value in speed.items() if chosen(name)), default=None)
+  eager = fastest(lambda name: name in ("torch textbook bf16", "torch textbook fp32"))
+  strongest = fastest(lambda name: name.startswith("torch") and "observed" not in name)
+  for name in ("compact", "compact observed", "compact visible"):
+    against = {
+      "our textbook step": speed.get("textbook"),
+      "textbook PyTorch eager, its best type": eager,
+      "the strongest PyTorch with the published decoder": strongest,
+    }
+    if name == "compact observed":
+      against["the strongest PyTorch with this decoder"] = speed.get("torch strongest observed")
+    told = [f"{speed[name] / other:.2f}x {what}" for what, other in against.items() if other and name in speed]
+    if told:
+      print(f"{name}: {', '.join(told)}")
   buffers = {row["name"]: row.get("step_mb") for row in rows}
-  if buffers.get("textbook") and buffers.get("compact"):
-    print(f"compact: {buffers['compact'] / buffers['textbook']:.2f}x the step memory of our textbook step")
+  for name in ("compact", "compact observed", "compact visible"):
+    if buffers.get("textbook") and buffers.get(name):
+      print(f"{name}: {buffers[name] / buffers['textbook']:.2f}x the step memory of our textbook step")
 
 
 if __name__ == "__main__":

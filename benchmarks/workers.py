@@ -134,18 +134,8 @@ def _ask(worker: Worker, row: dict[str, Any], *words: object) -> dict[str, Any]:
 
 COLUMNS = (
   *("name", "framework", "form", "dtype", "precision", "compiled", "options", "layout", "tokens", "batch", "repeats"),
-  *(
-    "median_s",
-    "min_s",
-    "max_s",
-    "windows_per_second",
-    "peak_mb",
-    "device_peak_mb",
-    "step_mb",
-    "executed_gflops",
-    "compile_s",
-  ),
-  *("warmup_s", "loss", "error"),
+  *("median_s", "min_s", "max_s", "windows_per_second", "peak_mb", "device_peak_mb", "step_mb"),
+  *("executed_gflops", "useful_gflops", "peak_gflops", "compile_s", "warmup_s", "loss", "error"),
   *("device", "cpu", "cores", "versions", "date"),
 )
 
@@ -369,6 +359,7 @@ def jax_competitor(spec: Spec, arrays: Mapping[str, np.ndarray]) -> tuple[Step, 
   began = time.perf_counter()
   programs = {size: train.lower(size, state, sets[0]).compile() for size in set(chosen)}
   compile_s = (time.perf_counter() - began) / len(programs)
+  useful = np.mean([flops.useful_flops(a, sizes.token_counts(tokens)) for tokens in sets])
   work = np.mean([flops.executed_flops(a, size, windows) for size in chosen]) * step.accumulate
   memory = max(program.memory_analysis().temp_size_in_bytes for program in programs.values())
 
@@ -387,6 +378,8 @@ def jax_competitor(spec: Spec, arrays: Mapping[str, np.ndarray]) -> tuple[Step, 
       "compile_s": compile_s,
       "step_mb": memory / (1 << 20),
       "executed_gflops": work / 1e9,
+      "useful_gflops": float(useful) / 1e9,
+      "peak_gflops": (flops.peak_flops() or 0) / 1e9 or "",
     }
     return told | ({"device_peak_mb": peak / (1 << 20)} if peak else {})
 

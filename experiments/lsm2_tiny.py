@@ -14,6 +14,7 @@ def get_config():
   config.data.participants = 120
   config.total_steps = 500
   config.batch_size = 16
+  config.sizes = 2  # compiling is a good part of so short a run
   config.model.patch_minutes = 60
   config.model.encoder.update({"width": 96, "mlp": 384, "heads": 2, "layers": 3})
   config.model.decoder.update({"width": 64, "mlp": 256, "heads": 2, "layers": 1})
