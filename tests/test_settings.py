@@ -27,7 +27,7 @@ def config(**changes) -> ml_collections.ConfigDict:
 
 
 def test_the_default_is_lsm2():
-  """But for the decoder's tokens, and on any machine's attention backend."""
+  """On any machine's attention backend."""
   assert settings.architecture(config(), LSM2_SCHEMA) == Architecture(
     channels=26,
     length=144,
@@ -35,7 +35,6 @@ def test_the_default_is_lsm2():
     encoder=Tower(384, 1536, 6, 12),
     decoder=Tower(256, 1024, 4, 4),
     binary=(False,) * 26,
-    decoder_tokens="observed",
     attention=choose("auto", (64, 64), "float32"),
     remat=True,
   )
