@@ -28,7 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.encoder = ml_collections.ConfigDict({"width": 384, "mlp": 1536, "heads": 6, "layers": 12})
   config.model.decoder = ml_collections.ConfigDict({"width": 256, "mlp": 1024, "heads": 4, "layers": 4})
   # What a token attends to in the decoder: "all" positions (published), "observed" ones, which cost a third at this
-  # size, or the "visible" tokens alone. Both are level on some real days and worse where much is missing; BUILD_NOTES.md.
+  # size, or the "visible" tokens alone. Both are level on some real days, worse where much is missing (BUILD_NOTES.md).
   config.model.decoder.tokens = "all"
   config.model.attention = "auto"  # or a backend of aim/attention
   config.model.observed_flags = True  # per-minute observed flags into the patch embedding
