@@ -18,8 +18,6 @@ from data_pipelines.dataset import Dataset
 from data_pipelines.loader import eval_loader
 from data_pipelines.schema import Schema, SchemaError
 
-MODEL = "AIM"
-
 
 class Units:
   """z-scores of every channel, binary ones too: what errors are reported in.
@@ -63,7 +61,7 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   print("mean over channels [95 % interval over people]; * marks the lowest\n")
   print(format_table(rows) + "\n")
   for other in scores.methods[1:]:
-    print(_verdict(scores, other, config))
+    print(_verdict(scores, model.name, other, config))
   print(f"\n{output / 'generative.csv'}\n{output / 'generative.png'}\n{output / 'day.png'}")
   return scores
 
@@ -89,13 +87,13 @@ def _tasks(config: ml_collections.ConfigDict, schema: Schema) -> tuple[tuple[Tas
   return tasks, left_out
 
 
-def _verdict(scores: Scores, other: str, config: ml_collections.ConfigDict) -> str:
+def _verdict(scores: Scores, ours: str, other: str, config: ml_collections.ConfigDict) -> str:
   """One line on the model against an imputer, paired over people."""
-  differences = scores.difference(MODEL, other, config.bootstrap, config.seed)
+  differences = scores.difference(ours, other, config.bootstrap, config.seed)
   lower = [d for d in differences if d.percent < 0]
   surely = [d for d in lower if d.ci_high < 0]
   higher = ", ".join(Task(d.task, d.level).label for d in differences if d.percent >= 0)
-  line = f"{MODEL} below {other}: {len(lower)} of {len(differences)} rows, {len(surely)} beyond chance (95 %)"
+  line = f"{ours} below {other}: {len(lower)} of {len(differences)} rows, {len(surely)} beyond chance (95 %)"
   return f"{line}; not in {higher}" if higher else line
 
 
@@ -117,7 +115,7 @@ def score(config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset
         target = target_cells(hidden, values)
         shown = np.where(hidden, np.nan, values)
         predicted = units.of_prediction(model.reconstruct(shown))
-        scores.add(task, MODEL, people, predicted, known, target)
+        scores.add(task, model.name, people, predicted, known, target)
         holed = np.where(hidden, np.nan, truth)
         for name, impute in methods.items():
           scores.add(task, name, people, impute(holed), known, target)

@@ -17,7 +17,8 @@ from aim import settings
 from aim.settings import ConfigError
 from data_pipelines.schema import UserError
 
-MODES = ("pretrain", "evaluate", "embed", "impute")
+CONFIG_MODES = ("pretrain", "evaluate")  # need --config and --workdir; those of the same name in aim/modes.py
+MODES = (*CONFIG_MODES, "embed", "impute")
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment config, such as experiments/lsm2_base.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, config.json, metrics, results.")
@@ -39,13 +40,10 @@ def main(argv: Sequence[str]) -> None:
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # libraries turn it up when they are imported
   modes.use_compile_cache()
-  if MODE.value in ("pretrain", "evaluate"):
+  if MODE.value in CONFIG_MODES:
     config, workdir = _required("config", CONFIG.value), pathlib.Path(_required("workdir", WORKDIR.value))
     modes.open_workdir(workdir, config)
-    if MODE.value == "pretrain":
-      modes.pretrain(config, workdir)
-    else:
-      modes.evaluate(config, workdir, CHECKPOINT.value or workdir)
+    getattr(modes, MODE.value)(config, workdir, CHECKPOINT.value or workdir)
     return
   trained = CHECKPOINT.value or WORKDIR.value
   output = _required("output", OUTPUT.value)

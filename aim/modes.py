@@ -48,7 +48,8 @@ def open_dataset(config: ml_collections.ConfigDict) -> Dataset:
   return build(source, data.dir, name, request=simulate_request(data.participants, data.days, data.seed))
 
 
-def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
+  """Trains in `workdir`, whatever `trained` says."""
   run_pretrain(config, workdir, open_dataset(config))
 
 

@@ -44,6 +44,7 @@ class Pretrained:
     self.schema: Schema = restored.schema
     self.scale, self.config, self.trained_steps = restored.scale, restored.config, restored.step
     self.architecture, self.params, self.batch_size = restored.architecture, restored.params, batch_size
+    self.name = str(restored.config.get("name", "LSM-2"))  # in tables and figures
     self.masking = settings.masking(restored.config, restored.schema)
     self.short_holes = short_holes or restored.config.impute.short_holes
     if self.short_holes not in SHORT_HOLES:

@@ -93,7 +93,7 @@ def renamed(people: pathlib.Path, method: str) -> scores.Scores:
     lines = csv.DictReader(file)
     writer = csv.DictWriter(copy, lines.fieldnames or ())
     writer.writeheader()
-    writer.writerows(line | {"method": method} for line in lines if line["method"] == "AIM")
+    writer.writerows(line | {"method": method} for line in lines if line["method"] == "LSM-2")
     copy.flush()
     return scores.load_people(copy.name)
 

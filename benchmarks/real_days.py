@@ -24,7 +24,6 @@ OUTPUT = flags.DEFINE_string("output", None, "Folder of datasets, runs and resul
 FOLDS = flags.DEFINE_integer("folds", 4, "People are cut into this many folds.")
 RUN = flags.DEFINE_list("run", None, "Folds to run; default all.")
 CONFIG = flags.DEFINE_string("config", "experiments/real_days.py", "Experiment config.")
-MODEL = "AIM"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -53,10 +52,11 @@ def _differences(pooled: scores.Scores, path: pathlib.Path) -> None:
   with path.open("w", newline="") as file:
     writer = csv.writer(file)
     writer.writerow(["task", "level", "other", "percent", "ci_low", "ci_high"])
+    model = pooled.methods[0]
     for other in pooled.methods:
-      if other == MODEL:
+      if other == model:
         continue
-      for d in pooled.difference(MODEL, other):
+      for d in pooled.difference(model, other):
         writer.writerow([d.task, d.level, other, f"{d.percent:.1f}", f"{d.ci_low:.1f}", f"{d.ci_high:.1f}"])
         if other in ("linear", "time_of_day_mean"):
           word = "yes" if d.ci_high < 0 else "no" if d.percent >= 0 else "not surely"

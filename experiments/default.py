@@ -8,6 +8,7 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
+  config.name = "LSM-2"  # of the model, in tables and figures
   config.seed = 0
   config.total_steps = 50_000
   config.batch_size = 4096  # windows a step, over all hosts
