@@ -12,7 +12,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from aim import metrics, pretrained, settings
+from aim import cache, metrics, pretrained, settings
 from aim.evaluate import evaluate as run_evaluate
 from aim.pretrain import pretrain as run_pretrain
 from aim.settings import ConfigError
@@ -26,8 +26,7 @@ from data_pipelines.schema import SchemaError
 def use_compile_cache() -> None:
   """Keeps compiled programs between runs, in the user's cache folder or where JAX_COMPILATION_CACHE_DIR says."""
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    jax.config.update("jax_compilation_cache_dir", str(cache / "lsm2-aim" / "xla"))
+    jax.config.update("jax_compilation_cache_dir", str(cache.folder("xla")))
 
 
 def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
