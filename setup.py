@@ -31,6 +31,7 @@ EXTRAS_REQUIRE = {
   "baselines": ["scikit-learn"],
   "tensorboard": ["tensorboardX"],
   "wandb": ["wandb"],
+  "pypots": ["pypots"],  # SAITS and BRITS on our cells (benchmarks/pypots_imputers.py)
   "bench": ["torch==2.13.0"],  # PyTorch is only ever timed against
   "dev": [
     "beartype",

@@ -54,7 +54,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: 
 
 def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
   model = pretrained.load(trained, config.evaluate.batch_size, config.impute.short_holes)
-  run_evaluate(config.evaluate, model, open_dataset(config), workdir / "evaluate")
+  run_evaluate(config.evaluate, model, open_dataset(config), workdir)
 
 
 def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> None:

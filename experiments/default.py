@@ -87,4 +87,16 @@ def get_config() -> ml_collections.ConfigDict:
   config.evaluate.sensor_channels = (2, 6, 12)
   config.evaluate.random_patch_minutes = 10  # the cells of the random task, the same whatever the model's patch
   config.evaluate.bootstrap = 1000
+  config.evaluate.gap_minutes = (120, 360)  # more interpolation levels, for the curve of errors against gap lengths
+  # A number of lost channels that the schema does not have is replaced by its share of so many; 0: left out.
+  config.evaluate.sensor_of = 26
+  # The public scenarios and their levels: %, %, %, minutes, minutes, beats a minute (aim/scenarios.py).
+  config.evaluate.scenarios = ml_collections.ConfigDict(
+    {"patches": 50, "slices": 25, "channels": 50, "sleep": 360, "workout": 60, "high_heart_rate": 160}
+  )
+  # Whom the model is held against; also "knn" and "mice" (scikit-learn), which take minutes.
+  config.evaluate.imputers = ("mean", "nearest", "linear", "locf", "time_of_day_mean", "person_time_of_day_mean")
+  config.evaluate.imputer_rows = 1000  # of training people that knn and mice are fitted on
+  config.evaluate.export = ""  # folder for the cells of every task, as PyPOTS has them (aim/export.py)
+  config.evaluate.external = ""  # NAME=FILE.npz or NAME=FOLDER, several with commas: imputations of exported cells
   return config
