@@ -18,7 +18,7 @@ import numpy as np
 from aim import metrics
 from aim.generative import Days
 from aim.settings import ConfigError
-from aim.tasks import Task, target_cells
+from aim.tasks import Task
 from data_pipelines.schema import UserError
 
 TRAINING_DAYS = 1000  # of train.npz, at most
@@ -60,7 +60,7 @@ def _of_block(days: Days, task: Task, block: Mapping[str, Any]) -> dict[str, np.
   return {
     "X": np.where(hidden, np.nan, truth),
     "X_ori": truth,
-    "indicating_mask": target_cells(hidden, block["values"]),
+    "indicating_mask": days.target(task, block, hidden),
     "participant": block["participant"],
     "day": block["day"],
   }
@@ -99,9 +99,10 @@ class External:
       if len(arrays["imputation"]) != days:
         raise ExternalError(f"{file}: {len(arrays['imputation'])} days, expected {days}")
 
-  def take(self, task: Task, first: int, block: Mapping[str, Any], target: np.ndarray) -> np.ndarray:
-    """z [D, S, C] of the days of a block, the first of which is the evaluation's `first`; the same cells."""
+  def take(self, task: Task, block: Mapping[str, Any], target: np.ndarray) -> np.ndarray:
+    """z [D, S, C] of the days of a block; ExternalError unless it is of the same cells and finite on them."""
     file, arrays = self.tasks[task]
+    first = int(block["place"][0])
     part = {name: arrays[name][first : first + len(target)] for name in KEYS[:4]}
     for name in ("participant", "day"):
       if not np.array_equal(part[name].astype(str), block[name].astype(str)):

@@ -13,11 +13,12 @@ from aim import fitted_imputers, imputers, metrics
 from aim.pretrained import Pretrained
 from aim.scores import Scores
 from aim.settings import ConfigError
-from aim.tasks import Task, hidden_days, target_cells
+from aim.tasks import Task, asked_days, hidden_days, target_cells
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import eval_loader
 
-IMPUTERS = ("mean", "nearest", "linear", "locf", "time_of_day_mean", "person_time_of_day_mean", *fitted_imputers.FITTED)
+PERSON = "person_time_of_day_mean"
+IMPUTERS = ("mean", "nearest", "linear", "locf", "time_of_day_mean", PERSON, *fitted_imputers.FITTED)
 BLOCK = 4  # batches of days that are held at once: the model sorts them by what they show, and pads less
 
 # Fills z [D, S, C]; wanted bool [D, S, C] are the cells that are looked at.
@@ -60,15 +61,19 @@ class Days:
     self.wanted = min(config.days, self.total) if config.days else self.total
 
   def blocks(self) -> Iterator[dict[str, Any]]:
-    """Some hundred days at a time without padding; with config.days, that many spread evenly over the split."""
+    """Some hundred days at a time without padding; with config.days, that many spread evenly over the split.
+
+    As eval_loader's, and `place`, the number of each day among those scored.
+    """
     chosen = set(np.linspace(0, self.total - 1, self.wanted).round().astype(int).tolist()) if self.total else set()
-    position = 0
+    position = done = 0
     for batch in eval_loader(self.dataset, split=self.config.split, batch_size=BLOCK * self.config.batch_size):
       real = int(batch["weight"].sum())
       keep = [i for i in range(real) if position + i in chosen]
       position += real
       if keep:
-        yield {name: np.asarray(array)[keep] for name, array in batch.items()}
+        yield {name: np.asarray(array)[keep] for name, array in batch.items()} | {"place": done + np.arange(len(keep))}
+      done += len(keep)
 
   def hidden(self, task: Task, block: Mapping[str, Any]) -> np.ndarray:
     """bool [D, S, C]: the cells of a block that a task hides."""
@@ -77,6 +82,11 @@ class Days:
     return hidden_days(
       task, self.dataset.schema, people, days, config.seed, config.random_patch_minutes, block["values"], asleep
     )
+
+  def target(self, task: Task, block: Mapping[str, Any], hidden: np.ndarray) -> np.ndarray:
+    """bool [D, S, C]: hidden, really observed, and of a day that the task is asked of."""
+    asked = asked_days(task, self.wanted, self.config.days_a_task, self.config.seed)[block["place"]]
+    return target_cells(hidden, block["values"]) & asked[:, None, None]
 
   def asleep(self, people: np.ndarray, days: np.ndarray) -> np.ndarray:
     """bool [D, S]: steps inside events whose name holds "sleep"."""
@@ -126,12 +136,11 @@ class Days:
     chosen = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int))
     return self.units.of_values(np.stack([source[int(i)]["values"] for i in chosen]))
 
-  def methods(self, block: Mapping[str, Any]) -> dict[str, Method]:
-    """The imputers of the config, for the days of a block."""
+  def methods(self, person_means: np.ndarray | None) -> dict[str, Method]:
+    """The imputers of the config, for days with these means of their people [D, S, C] (None: not asked for)."""
     found: dict[str, imputers.Imputer] = imputers.imputers(self.means)
-    if "person_time_of_day_mean" in self.config.imputers:
-      means = self.person_means(block)
-      found["person_time_of_day_mean"] = functools.partial(imputers.time_of_day_mean, means=means)
+    if person_means is not None:
+      found[PERSON] = functools.partial(imputers.time_of_day_mean, means=person_means)
     methods = {name: _of_day_alone(impute) for name, impute in found.items()}
     if set(self.config.imputers) & set(fitted_imputers.FITTED):
       methods |= self.fitted
@@ -151,14 +160,12 @@ def check_imputers(config: ml_collections.ConfigDict) -> None:
 def contest(model: Pretrained, days: Days, tasks: tuple[Task, ...], external: Mapping[str, Any]) -> Scores:
   """Accumulates the errors of all methods on all tasks; external: {name: aim.export.External}."""
   scores = Scores(days.dataset.schema.names)
-  done = 0
   with metrics.progress(days.wanted * len(tasks), "evaluate", "day") as bar:
     for block in days.blocks():
-      methods = days.methods(block)
+      person = days.person_means(block) if PERSON in days.config.imputers else None
       for task in tasks:
-        _score_block(scores, model, days, task, block, methods, external, done)
+        _score_block(scores, model, days, task, block, person, external)
         bar.update(len(block["values"]))
-      done += len(block["values"])
   return scores
 
 
@@ -168,27 +175,26 @@ def _score_block(
   days: Days,
   task: Task,
   block: Mapping[str, Any],
-  methods: Mapping[str, Method],
+  person_means: np.ndarray | None,
   external: Mapping[str, Any],
-  first: int,
 ) -> None:
-  """All methods on one task of one block, whose first day is the split's `first` chosen one."""
-  values, people, units = block["values"], block["participant"], days.units
+  """All methods on one task of one block."""
   hidden = days.hidden(task, block)
-  target = target_cells(hidden, values)
-  truth = units.of_values(values)
+  target = days.target(task, block, hidden)
+  rows = np.flatnonzero(target.any(axis=(1, 2)))  # nothing is asked of the other days
+  if not rows.size:
+    return
+  values, truth = block["values"][rows], days.units.of_values(block["values"][rows])
+  known, known_in_units = np.nan_to_num(truth), np.nan_to_num(values)
+  shown = ~hidden[rows]
 
-  def add(name: str, rows: np.ndarray, z: np.ndarray) -> None:
-    in_units = units.physical(z), np.nan_to_num(values[rows])
-    scores.add(task, name, people[rows], z, np.nan_to_num(truth[rows]), target[rows], in_units)
+  def add(name: str, z: np.ndarray) -> None:
+    in_units = days.units.physical(z), known_in_units
+    scores.add(task, name, block["participant"][rows], z, known, target[rows], in_units)
 
-  some = np.flatnonzero(target.any(axis=(1, 2)))  # nothing is asked of the other days
-  if some.size:
-    add(model.name, some, units.of_prediction(model.reconstruct(np.where(hidden, np.nan, values)[some])))
-  everything = np.arange(len(values))
-  holed = np.where(hidden, np.nan, truth)
-  for name, impute in methods.items() if some.size else ():
-    add(name, everything, impute(holed, target))
+  add(model.name, days.units.of_prediction(model.reconstruct(np.where(shown, values, np.nan))))
+  for name, impute in days.methods(None if person_means is None else person_means[rows]).items():
+    add(name, impute(np.where(shown, truth, np.nan), target[rows]))
   for name, imputation in external.items():
     if imputation.has(task):
-      add(name, everything, imputation.take(task, first, block, target))
+      add(name, imputation.take(task, block, target)[rows])

@@ -179,6 +179,19 @@ def hidden_days(
   return np.stack(rows) if rows else np.zeros((0, schema.steps, len(schema.channels)), bool)
 
 
+def asked_days(task: Task, days: int, most: int, seed: Integer) -> np.ndarray:
+  """bool [days]: which of them a task is asked of, evenly, at most `most`; all where that is 0.
+
+  Each task begins elsewhere, so that together they see more days.
+  """
+  if not most or most >= days:
+    return np.ones(days, bool)
+  first = _generator(task, "asked days", 0, seed).random()
+  asked = np.zeros(days, bool)
+  asked[((np.arange(most) + first) * days / most).astype(int)] = True
+  return asked
+
+
 def target_cells(hidden: np.ndarray, values: np.ndarray) -> np.ndarray:
   """bool [..., S, C]: the cells that are scored, hidden by the task and really observed (`values` not NaN)."""
   return hidden & ~np.isnan(values)

@@ -81,6 +81,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.evaluate.batch_size = 32
   config.evaluate.seed = 0
   config.evaluate.days = 0  # at most this many days, evenly over people; 0: all
+  # A task is asked of at most this many of them, evenly, each of others; 0: of all.
+  config.evaluate.days_a_task = 0
   config.evaluate.random_percent = (30, 50, 80)
   config.evaluate.interpolation_minutes = (10, 30, 60, 180)
   config.evaluate.extrapolation_minutes = (10, 30, 60, 180)
