@@ -134,7 +134,8 @@ def check_resumable(saved: dict[str, Any], wanted: dict[str, Any], where: str) -
   for key, ours, theirs in settings.difference(wanted["config"], saved["config"]):
     # How a step is computed may change, by a move to another machine say; initial values are past.
     how = ("model.dtype", "model.remat", "model.attention", "model.qk_init")
-    if (key.startswith("model.") and key not in how) or (key == "optimizer.ema" and bool(ours) != bool(theirs)):
+    what = (key.startswith("model.") and key not in how) or key == "data.impute"
+    if what or (key == "optimizer.ema" and bool(ours) != bool(theirs)):
       raise CheckpointError(f"{where} is of another architecture: {key} is {theirs} there, {ours} in this config")
     print(f"{where}: {key} is now {ours} (was {theirs})")
 
