@@ -136,7 +136,8 @@ def check_resumable(saved: dict[str, Any], wanted: dict[str, Any], where: str) -
   if saved["statistics"] != wanted["statistics"]:
     raise CheckpointError(f"{where} was trained on other data: its normalisation statistics differ")
   for key, ours, theirs in settings.difference(wanted["config"], saved["config"]):
-    if (key.startswith("model.") and key not in CHANGEABLE) or (key == "optimizer.ema" and bool(ours) != bool(theirs)):
+    what = (key.startswith("model.") and key not in CHANGEABLE) or key == "data.impute"
+    if what or (key == "optimizer.ema" and bool(ours) != bool(theirs)):
       raise CheckpointError(f"{where} is of another architecture: {key} is {theirs} there, {ours} in this config")
     print(f"{where}: {key} is now {ours} (was {theirs})")
 

@@ -86,8 +86,8 @@ def executed_flops(a: Architecture, sizes: Sizes, windows: int) -> float:
 
 def _ends(a: Architecture, visible: Number, targets: Number) -> Number:
   """Patch embedding, bridge and head."""
-  inputs = a.patch * (2 if a.observed_flags else 1)
-  return 2 * visible * a.encoder.width * (inputs + a.decoder.width) + 2 * targets * a.decoder.width * a.patch
+  inputs = a.cells * (2 if a.observed_flags else 1)
+  return 2 * visible * a.encoder.width * (inputs + a.decoder.width) + 2 * targets * a.decoder.width * a.cells
 
 
 def _last_flops(tower: Tower, tokens: Number, targets: Number, pairs: Number) -> Number:

@@ -37,7 +37,7 @@ class Architecture:
   """All that fixes the model's function and parameters.
 
   Attributes:
-    channels, length, patch: the token grid: channels x patches a day, and steps a patch.
+    channels, length, patch: channels, patches a day, and steps a patch.
     observed_flags: give the patch embedding the per-step observed flags beside the values, so that a missing minute
       of a visible token is not read as an average one. The published layout has none.
     interpolation_skip: the decoder also sees, and adds to its output a learned mixture of, the line between the shown
@@ -53,6 +53,8 @@ class Architecture:
     attention: backend of aim/attention.
     dtype: compute type; parameters and softmax statistics are float32.
     remat: recompute each block's activations in the backward pass.
+    patch_channels: channels of a patch, 1 in LSM-2 and 5 in LSM-1. The last group of channels is filled up with some
+      that are never observed and never scored.
   """
 
   channels: int
@@ -68,10 +70,21 @@ class Architecture:
   attention: str = "xla"
   dtype: str = "float32"
   remat: bool = False
+  patch_channels: int = 1
+
+  @property
+  def groups(self) -> int:
+    """Rows of the token grid: groups of patch_channels channels."""
+    return -(-self.channels // self.patch_channels)
+
+  @property
+  def cells(self) -> int:
+    """Numbers in a patch: steps x channels."""
+    return self.patch * self.patch_channels
 
   @property
   def tokens(self) -> int:
-    return self.channels * self.length
+    return self.groups * self.length
 
 
 class Attention(nnx.Module):
@@ -174,20 +187,20 @@ class Transformer(nnx.Module):
 
 
 class Lsm2(nnx.Module):
-  """The masked autoencoder of LSM-2 (ViT-1D, patch x 1 channel)."""
+  """The masked autoencoder of LSM-2 (ViT-1D, patch x 1 channel) and of LSM-1 (patch x 5 channels)."""
 
   def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
     a = self.architecture = architecture
     dtype = jnp.dtype(a.dtype)
-    self.patch_embedding = Dense(a.patch * (2 if a.observed_flags else 1), a.encoder.width, dtype, rngs)
+    self.patch_embedding = Dense(a.cells * (2 if a.observed_flags else 1), a.encoder.width, dtype, rngs)
     self.encoder = Transformer(a.encoder, a, rngs)
     self.bridge = Dense(a.encoder.width, a.decoder.width, dtype, rngs)
     self.mask_token = nnx.Param(initial(rngs.params(), (a.decoder.width,)))
     self.decoder = Transformer(a.decoder, a, rngs)
-    outputs = a.patch
+    outputs = a.cells
     if a.interpolation_skip:
-      self.evidence_embedding = Dense(FEATURES * a.patch, a.decoder.width, dtype, rngs)
-      outputs = 2 * a.patch  # what is added to the mixture, and its weights
+      self.evidence_embedding = Dense(FEATURES * a.cells, a.decoder.width, dtype, rngs)
+      outputs = 2 * a.cells  # what is added to the mixture, and its weights
     self.head = Dense(a.decoder.width, outputs, jnp.float32, rngs)
 
   def encode(
@@ -198,7 +211,7 @@ class Lsm2(nnx.Module):
     Args:
       values: z-scores; read only where `shown`.
       shown: the steps that may be read.
-      token: each token's grid position, channel * length + time.
+      token: each token's grid position, channel (or group of channels) * length + time.
       rows: whose tokens these are, at least one a window; outputs on rows without a token mean nothing.
     """
     a = self.architecture
@@ -253,7 +266,7 @@ class Lsm2(nnx.Module):
       return out
     seen = (wanted or decoded_rows).take(evidence)
     line, level = seen[..., 0], seen[..., 1]
-    return out[..., : a.patch] + level + jax.nn.sigmoid(out[..., a.patch :]) * (line - level)
+    return out[..., : a.cells] + level + jax.nn.sigmoid(out[..., a.cells :]) * (line - level)
 
 
 def _place(token: Int[Array, "g r"], a: Architecture, width: int) -> Float[Array, "g r d"]:

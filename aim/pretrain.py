@@ -18,7 +18,7 @@ from aim import checkpoint, flops, mesh, metrics, settings, sizes
 from aim.checkpoint import Checkpoints
 from aim.compiled import CompiledStep
 from aim.journal import Journal
-from aim.model import count_parameters
+from aim.model import Architecture, count_parameters
 from aim.optimizer import make_optimizer, schedule
 from aim.patches import Scale
 from aim.sizes import Sizes
@@ -56,6 +56,7 @@ class Training:
       accumulate=config.optimizer.accumulate,
       groups=self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.form == "packed" else 0,
       ema=config.optimizer.ema,
+      impute=settings.imputation(config),
     )
     self.key = jax.random.key(config.seed)
     self.abstract = jax.eval_shape(self.step.init, self.key)
@@ -105,7 +106,7 @@ class Training:
   def ladder(self) -> tuple[Sizes, ...]:
     """The sizes that the step may need."""
     a, config = self.step.architecture, self.config
-    dropped = self.step.masking.dropped(a.channels, a.length)
+    dropped = self.step.masking.dropped(a.groups, a.length)
     if self.form == "textbook":
       return (sizes.textbook(a.tokens, dropped, a.decoder_tokens),)
     # The same windows whatever step a run goes on from, and on every host, so that all choose alike.
@@ -114,6 +115,8 @@ class Training:
       counts = np.concatenate([self.compiled.draw(self.key, step, next(batches))[2] for step in sample])
     groups, accumulate = self.step.groups, config.optimizer.accumulate
     windows = config.batch_size // accumulate
+    if self.step.impute != "none" and self.step.masking.fixed(a.groups):
+      return (sizes.exact(counts[0], a.tokens, dropped, a.decoder_tokens, windows, groups),)
     return sizes.ladder(counts, a.tokens, dropped, a.decoder_tokens, windows, groups, accumulate, config.sizes)
 
   def batch_shape(self) -> jax.ShapeDtypeStruct:
@@ -126,7 +129,7 @@ class Training:
     a, config = self.step.architecture, self.config
     print(
       f"pretraining {count_parameters(self.abstract['params']) / 1e6:.2f}M parameters on "
-      f"{self.dataset.num_days('pretrain')} days of {self.dataset.name}: {a.channels} channels x {a.length} patches = "
+      f"{self.dataset.num_days('pretrain')} days of {self.dataset.name}: {_grid(a)} = "
       f"{a.tokens} tokens a day, {config.batch_size} days a step, steps {start} to {config.total_steps}, "
       f"{jax.device_count()} device(s) of kind {jax.devices()[0].device_kind}; "
       f"{self.form} form, {a.attention} attention, {a.dtype}",
@@ -237,6 +240,11 @@ def _check(config: ml_collections.ConfigDict, device_mesh: jax.sharding.Mesh) ->
     raise settings.ConfigError(f"config.optimizer.ema is {config.optimizer.ema}, expected 0 to less than 1")
   if config.optimizer.on_nan not in ("stop", "skip"):
     raise settings.ConfigError(f"config.optimizer.on_nan is {config.optimizer.on_nan!r}, expected 'stop' or 'skip'")
+
+
+def _grid(a: Architecture) -> str:
+  grouped = f" in {a.groups} groups" if a.patch_channels > 1 else ""
+  return f"{a.channels} channels{grouped} x {a.length} patches"
 
 
 def _duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ import jax
 import ml_collections
 
 from aim.attention import choose
+from aim.interpolation import IMPUTATIONS
 from aim.masking import STRATEGIES, Masking
 from aim.model import DECODER_TOKENS, Architecture, Tower
 from aim.sizes import FORMS
@@ -27,6 +28,9 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
   patch = steps(raw.patch_minutes, schema, "config.model.patch_minutes")
   if schema.steps % patch:
     raise ConfigError(f"config.model.patch_minutes is {raw.patch_minutes}: a day is not a whole number of such patches")
+  group = int(raw.get("patch_channels", 1))
+  if group < 1:
+    raise ConfigError(f"config.model.patch_channels is {group}, expected at least 1")
   for name in ("encoder", "decoder"):
     width, heads = raw[name].width, raw[name].heads
     if min(width, heads) < 1 or width % heads or width % 4:
@@ -40,6 +44,7 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     channels=len(schema.channels),
     length=schema.steps // patch,
     patch=patch,
+    patch_channels=group,
     encoder=tower(raw.encoder),
     decoder=tower(raw.decoder),
     observed_flags=raw.observed_flags,
@@ -83,6 +88,14 @@ def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:
   if not 0 <= raw.min_observed_share <= 1:
     raise ConfigError(f"config.masking.min_observed_share is {raw.min_observed_share}, expected 0 to 1")
   patch = steps(config.model.patch_minutes, schema, "config.model.patch_minutes")
+  # Masks are drawn on folded channels (aim/patches.py), in which a step is as many as a patch has channels.
+  group = int(config.model.get("patch_channels", 1))
+  rest = len(schema.channels) % group / group
+  if rest and raw.min_observed_share > rest:
+    raise ConfigError(
+      f"config.masking.min_observed_share is {raw.min_observed_share}: the last of the groups of {group} channels has "
+      f"{len(schema.channels) % group}, so its patches would never be observed; expected at most {rest:.2g}"
+    )
   unit = patch
   if raw.random.unit_minutes:
     unit = steps(raw.random.unit_minutes, schema, "config.masking.random.unit_minutes")
@@ -94,14 +107,22 @@ def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:
   return Masking(
     weights=tuple(float(raw[name].weight) for name in STRATEGIES),  # type: ignore[arg-type]
     random_ratio=raw.random.ratio,
-    random_unit=unit if unit != patch else 0,
+    random_unit=unit * group if unit != patch else 0,
     temporal_ratio=raw.temporal.ratio,
     temporal_block=block,
     sensor_ratio=raw.sensor.ratio,
-    gap_steps=(shortest, longest),
+    gap_steps=(shortest * group, longest * group),
     gap_count=raw.gaps.count,
     min_observed_share=raw.min_observed_share,
   )
+
+
+def imputation(config: ml_collections.ConfigDict) -> str:
+  """config.data.impute."""
+  impute = config.data.get("impute", "none")
+  if impute not in IMPUTATIONS:
+    raise ConfigError(f"config.data.impute is {impute!r}, expected one of {', '.join(IMPUTATIONS)}")
+  return str(impute)
 
 
 def steps(minutes: float, schema: Schema, key: str) -> int:

@@ -96,6 +96,14 @@ def textbook(tokens: int, dropped: int, decoder_tokens: str) -> Sizes:
   return Sizes(0, tokens - dropped, tokens, tokens, tokens, tokens - dropped, decoder_tokens, True)
 
 
+def exact(
+  counts: Int[np.ndarray, " 3"], tokens: int, dropped: int, decoder_tokens: str, windows: int, groups: int
+) -> Sizes:
+  """For steps of windows that all have the same token_counts."""
+  visible, decoded, wanted = (int(count) * (windows // groups if groups else 1) for count in counts)
+  return Sizes(groups, visible, decoded, wanted, tokens, tokens - dropped, decoder_tokens)
+
+
 def ladder(
   counts: Int[np.ndarray, "windows 3"],
   tokens: int,

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from aim import flops, loss, model, sizes
+from aim import flops, loss, model, patches, sizes
 from aim.masking import Masking, TokenSet, training_tokens
 from aim.patches import Scale
 from aim.sizes import Sizes
@@ -27,6 +27,7 @@ class Step:
 
   Attributes:
     accumulate: microbatches a step.
+    impute: what fills holes before the step, config.data.impute (aim/patches.py, read).
     groups: packed buffers a microbatch (aim/sizes.py), 0 for padded ones.
   """
 
@@ -37,6 +38,7 @@ class Step:
   accumulate: int = 1
   groups: int = 0
   ema: float = 0.0
+  impute: str = "none"
 
   @functools.cached_property
   def graph(self) -> nnx.GraphDef:
@@ -52,8 +54,9 @@ class Step:
     self, key: jax.Array, step: jax.Array, values: Float[Array, "b s c"]
   ) -> tuple[TokenSet, Int[Array, " 3"], Int[Array, "b 3"]]:
     """Hides part of each window; also returns the rows its buffers need, and each window's token counts."""
-    z, observed = self.scale.normalise(values)
-    tokens = training_tokens(jax.random.fold_in(key, step), self.masking, z, observed, self.architecture.patch)
+    a = self.architecture
+    z, observed = (patches.fold(x, a.patch_channels) for x in patches.read(self.scale, values, self.impute))
+    tokens = training_tokens(jax.random.fold_in(key, step), self.masking, z, observed, a.cells)
     counts = sizes.token_counts(tokens)
     return tokens, sizes.needed(counts, self.groups, self.accumulate), counts
 

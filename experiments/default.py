@@ -22,10 +22,14 @@ def get_config() -> ml_collections.ConfigDict:
   config.data.participants = 200  # of the simulated cohort
   config.data.days = 5  # a participant
   config.data.seed = 0
+  # What fills holes before masking: "none" (AIM: they stay holes) or "linear", a line in time, as LSM-1 is trained:
+  # what was filled then counts as observed, is seen and is learned from.
+  config.data.impute = "none"
   config.data.workers = 0  # loader processes; 0 reads in a thread
 
   config.model = ml_collections.ConfigDict()
   config.model.patch_minutes = 10
+  config.model.patch_channels = 1  # channels of a patch; 5 in LSM-1
   config.model.encoder = ml_collections.ConfigDict({"width": 384, "mlp": 1536, "heads": 6, "layers": 12})
   config.model.decoder = ml_collections.ConfigDict({"width": 256, "mlp": 1024, "heads": 4, "layers": 4})
   # What a token attends to in the decoder: "all" positions (published), "observed" ones, which cost a third at this
