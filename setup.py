@@ -32,6 +32,7 @@ EXTRAS_REQUIRE = {
   "beam": ["apache-beam"],
   "tensorboard": ["tensorboardX"],
   "wandb": ["wandb"],
+  "pypots": ["pypots"],  # SAITS and BRITS on our cells (benchmarks/pypots_imputers.py)
   "bench": ["torch==2.13.0"],  # PyTorch is only ever timed against
   "dev": [
     "beartype",

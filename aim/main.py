@@ -17,7 +17,8 @@ from aim import settings
 from aim.settings import ConfigError
 from data_pipelines.schema import UserError
 
-CONFIG_MODES = ("pretrain", "evaluate", "probe")  # need --config and --workdir; those of the same name in aim/modes.py
+# Need --config and --workdir; those of the same name in aim/modes.py.
+CONFIG_MODES = ("pretrain", "evaluate", "probe", "robustness")
 MODES = (*CONFIG_MODES, "embed", "impute")
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment config, such as experiments/lsm2_base.py.")

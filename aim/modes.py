@@ -16,6 +16,7 @@ from aim import cache, metrics, pretrained, settings
 from aim.evaluate import evaluate as run_evaluate
 from aim.pretrain import pretrain as run_pretrain
 from aim.probe import probe as run_probe
+from aim.robustness import robustness as run_robustness
 from aim.settings import ConfigError
 from data_pipelines import npz
 from data_pipelines.build import build, simulate_request
@@ -55,12 +56,17 @@ def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: 
 
 def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
   model = pretrained.load(trained, config.evaluate.batch_size, config.impute.short_holes)
-  run_evaluate(config.evaluate, model, open_dataset(config), workdir / "evaluate")
+  run_evaluate(config.evaluate, model, open_dataset(config), workdir)
 
 
 def probe(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
   model = pretrained.load(trained, config.probe.batch_size)
   run_probe(config.probe, model, open_dataset(config), workdir / "probe")
+
+
+def robustness(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
+  model = pretrained.load(trained, config.probe.batch_size)
+  run_robustness(config, model, open_dataset(config), workdir / "robustness")
 
 
 def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> None:

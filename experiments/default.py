@@ -85,12 +85,26 @@ def get_config() -> ml_collections.ConfigDict:
   config.evaluate.batch_size = 32
   config.evaluate.seed = 0
   config.evaluate.days = 0  # at most this many days, evenly over people; 0: all
+  # A task is asked of at most this many of them, evenly, each of others; 0: of all.
+  config.evaluate.days_a_task = 0
   config.evaluate.random_percent = (30, 50, 80)
   config.evaluate.interpolation_minutes = (10, 30, 60, 180)
   config.evaluate.extrapolation_minutes = (10, 30, 60, 180)
   config.evaluate.sensor_channels = (2, 6, 12)
   config.evaluate.random_patch_minutes = 10  # the cells of the random task, the same whatever the model's patch
   config.evaluate.bootstrap = 1000
+  config.evaluate.gap_minutes = (120, 360)  # more interpolation levels, for the curve of errors against gap lengths
+  # A number of lost channels that the schema does not have is replaced by its share of so many; 0: left out.
+  config.evaluate.sensor_of = 26
+  # The public scenarios and their levels: %, %, %, minutes, minutes, beats a minute (aim/scenarios.py).
+  config.evaluate.scenarios = ml_collections.ConfigDict(
+    {"patches": 50, "slices": 25, "channels": 50, "sleep": 360, "workout": 60, "high_heart_rate": 160}
+  )
+  # Whom the model is held against; also "knn" and "mice" (scikit-learn), which take minutes.
+  config.evaluate.imputers = ("mean", "nearest", "linear", "locf", "time_of_day_mean", "person_time_of_day_mean")
+  config.evaluate.imputer_rows = 1000  # of training people that knn and mice are fitted on
+  config.evaluate.export = ""  # folder for the cells of every task, as PyPOTS has them (aim/export.py)
+  config.evaluate.external = ""  # NAME=FILE.npz or NAME=FOLDER, several with commas: imputations of exported cells
 
   config.probe = ml_collections.ConfigDict()
   config.probe.tasks = ()  # labels of the dataset; empty: every usable one
@@ -107,4 +121,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.probe.batch_size = 64
   config.probe.bootstrap = 1000
   config.probe.seed = 0  # of the bootstrap
+
+  # --mode=robustness: probes of config.probe, fitted on whole days, on days that lost something (aim/robustness.py).
+  config.robustness = ml_collections.ConfigDict()
+  config.robustness.sensors = 8  # settings that lose sensors; four more lose a quarter of the day
+  config.robustness.bootstrap = 200
+  config.robustness.seed = 0  # of the bootstrap
   return config

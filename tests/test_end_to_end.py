@@ -28,7 +28,7 @@ SHRUNK = tiny.MODEL | {
   "log.every_steps": 1,
   "evaluate.bootstrap": 20,
 }
-METHODS = ["LSM-2", "mean", "nearest", "linear", "time_of_day_mean"]
+METHODS = ["LSM-2", "mean", "nearest", "linear", "locf", "time_of_day_mean", "person_time_of_day_mean"]
 METRICS = {
   "step",
   "loss",
