@@ -87,4 +87,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.evaluate.sensor_channels = (2, 6, 12)
   config.evaluate.random_patch_minutes = 10  # the cells of the random task, the same whatever the model's patch
   config.evaluate.bootstrap = 1000
+
+  config.report = ml_collections.ConfigDict()
+  config.report.days = 3  # held-out days drawn, from the fullest to one with many holes
+  config.report.embedding_days = 300  # at most, in the embedding map
+  config.report.atlas_days = 500  # at most, that gaps are counted in
   return config
