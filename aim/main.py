@@ -19,7 +19,7 @@ from data_pipelines.schema import UserError
 
 # Need --config and --workdir; those of the same name in aim/modes.py.
 CONFIG_MODES = ("pretrain", "evaluate", "probe", "robustness")
-MODES = (*CONFIG_MODES, "embed", "impute")
+MODES = (*CONFIG_MODES, "embed", "impute", "report")
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment config, such as experiments/lsm2_base.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, config.json, metrics, results.")
@@ -29,6 +29,7 @@ DATA = flags.DEFINE_string("data", None, "embed: a dataset's name, or an npz fil
 DATA_DIR = flags.DEFINE_string("data_dir", "data", "embed: the folder of datasets that --data names one of.")
 SPLIT = flags.DEFINE_string("split", "all", "embed: pretrain, tune, eval or all days of the dataset.")
 INPUT = flags.DEFINE_string("input", None, "impute: npz file of days with holes.")
+WORKDIRS = flags.DEFINE_list("workdirs", [], "report: other workdirs, comma-separated, to put beside --workdir.")
 OUTPUT = flags.DEFINE_string("output", None, "embed: .parquet or .npz to write; impute: .npz to write.")
 
 
@@ -45,6 +46,10 @@ def main(argv: Sequence[str]) -> None:
     config, workdir = _required("config", CONFIG.value), pathlib.Path(_required("workdir", WORKDIR.value))
     modes.open_workdir(workdir, config)
     getattr(modes, MODE.value)(config, workdir, CHECKPOINT.value or workdir)
+    return
+  if MODE.value == "report":  # without --config the workdir's own config.json is read
+    workdir = pathlib.Path(_required("workdir", WORKDIR.value))
+    modes.report(CONFIG.value, workdir, CHECKPOINT.value or workdir, WORKDIRS.value)
     return
   trained = CHECKPOINT.value or WORKDIR.value
   output = _required("output", OUTPUT.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -136,6 +137,16 @@ def steps(minutes: float, schema: Schema, key: str) -> int:
 def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """The config as plain JSON values."""
   return json.loads(config.to_json_best_effort())
+
+
+def read(path: pathlib.Path) -> ml_collections.ConfigDict:
+  """The config that a run left as config.json."""
+  try:
+    return ml_collections.ConfigDict(json.loads(path.read_text()))
+  except FileNotFoundError:
+    raise ConfigError(f"{path}: no such file; expected the workdir of a run, or --config=...") from None
+  except (ValueError, TypeError) as error:
+    raise ConfigError(f"{path}: not the JSON of a config: {error}") from None
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -127,4 +127,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.robustness.sensors = 8  # settings that lose sensors; four more lose a quarter of the day
   config.robustness.bootstrap = 200
   config.robustness.seed = 0  # of the bootstrap
+
+  config.report = ml_collections.ConfigDict()
+  config.report.days = 3  # held-out days drawn, from the fullest to one with many holes
+  config.report.embedding_days = 300  # at most, in the embedding map
+  config.report.atlas_days = 500  # at most, that gaps are counted in
   return config
