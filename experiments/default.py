@@ -132,4 +132,28 @@ def get_config() -> ml_collections.ConfigDict:
   config.report.days = 3  # held-out days drawn, from the fullest to one with many holes
   config.report.embedding_days = 300  # at most, in the embedding map
   config.report.atlas_days = 500  # at most, that gaps are counted in
+
+
+  # Supervised training on the tasks of config.probe.tasks, and the same from scratch (aim/finetune.py).
+  config.finetune = ml_collections.ConfigDict()
+  config.finetune.init = "pretrained"  # or "scratch"
+  config.finetune.network = "encoder"  # or "resnet", from scratch
+  config.finetune.compare = ("scratch", "resnet")  # trained on the same labels beside it; () for none
+  config.finetune.label_percent = (1, 5, 10, 50, 100)  # of the people with labels
+  config.finetune.seeds = (0,)  # of whose labels, the head and the order of days
+  config.finetune.layers = -1  # last blocks of the pretrained encoder to train; 0: the head alone; -1: everything
+  config.finetune.layer_decay = 0.75  # of the learning rate, a block down from the head
+  config.finetune.learning_rate = 1e-3  # of the head
+  config.finetune.scratch_learning_rate = 1e-3  # of networks from scratch, which have no layer decay
+  config.finetune.warmup_share = 0.1  # of the steps, linear; cosine to 0 after
+  config.finetune.b1 = 0.9
+  config.finetune.b2 = 0.999
+  config.finetune.weight_decay = 0.05
+  config.finetune.clip_norm = 1.0
+  config.finetune.class_balanced = True  # every class counts alike in the loss, however rare
+  config.finetune.batch_size = 32  # days, or stretches of days
+  config.finetune.steps = 300  # at most
+  config.finetune.tune_every = 20  # steps between looks at the people of the tune split
+  config.finetune.patience = 4  # looks without a lower loss, then training stops; the best weights are kept
+  config.finetune.bootstrap = 1000
   return config
