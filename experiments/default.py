@@ -133,7 +133,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.report.embedding_days = 300  # at most, in the embedding map
   config.report.atlas_days = 500  # at most, that gaps are counted in
 
-
   # Supervised training on the tasks of config.probe.tasks, and the same from scratch (aim/finetune.py).
   config.finetune = ml_collections.ConfigDict()
   config.finetune.init = "pretrained"  # or "scratch"
