@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 
 from aim import cache, metrics, pretrained, settings
+from aim.compare import compare as run_compare
 from aim.evaluate import evaluate as run_evaluate
 from aim.pretrain import pretrain as run_pretrain
 from aim.probe import probe as run_probe
@@ -67,6 +68,11 @@ def probe(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str
 def robustness(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
   model = pretrained.load(trained, config.probe.batch_size)
   run_robustness(config, model, open_dataset(config), workdir / "robustness")
+
+
+def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
+  """Trains models of its own, whatever `trained` says."""
+  run_compare(config, workdir)
 
 
 def report(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import pathlib
+import runpy
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,20 @@ from data_pipelines.schema import Schema, UserError
 
 class ConfigError(UserError):
   """A config value that cannot be used."""
+
+
+def load(path: str) -> ml_collections.ConfigDict:
+  """What get_config() of a Python file returns."""
+  if not pathlib.Path(path).is_file():
+    raise ConfigError(f"--config={path}: no such file")
+  try:
+    found = runpy.run_path(path)
+    config = found["get_config"]() if "get_config" in found else None
+  except Exception as error:  # whatever a file of Python can do wrong
+    raise ConfigError(f"--config={path}: {type(error).__name__}: {error}") from None
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ConfigError(f"--config={path}: has no get_config() that returns an ml_collections.ConfigDict")
+  return config
 
 
 def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architecture:

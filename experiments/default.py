@@ -128,6 +128,18 @@ def get_config() -> ml_collections.ConfigDict:
   config.robustness.bootstrap = 200
   config.robustness.seed = 0  # of the bootstrap
 
+  # --mode=compare: every model on the same days with the same common settings (aim/compare.py).
+  config.compare = ml_collections.ConfigDict()
+  config.compare.models = ()  # "FILE.py --config.key=value ...", the first is held against the others
+  config.compare.common = ()  # "--config.key=value" for all of them: sizes and budget
+  config.compare.modes = ("evaluate", "probe", "finetune", "robustness")
+  config.compare.seeds = (0,)
+  config.compare.inputs = ()  # "days.npz" or "days.npz:FOLDS"; empty: the simulated cohort of config.data
+  config.compare.folds = 4  # people are cut into, each held out once; of an npz that names no number
+  config.compare.run_folds = ()  # those to run; empty: all
+  config.compare.jobs = 1  # commands at once
+  config.compare.bootstrap = 1000
+
   config.report = ml_collections.ConfigDict()
   config.report.days = 3  # held-out days drawn, from the fullest to one with many holes
   config.report.embedding_days = 300  # at most, in the embedding map
