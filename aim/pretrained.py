@@ -56,6 +56,16 @@ class Pretrained:
     self._graph = model.abstract(self.architecture)[0]
 
   @property
+  def generates(self) -> bool:
+    """Whether there is a decoder: SimCLR, DINO and MSN reconstruct nothing."""
+    return self.architecture.projection is None
+
+  def check_generates(self, where: str) -> None:
+    """UserError unless the model reconstructs days."""
+    if not self.generates:
+      raise SchemaError(f"{where}: {self.name} has no decoder, it makes embeddings alone; use a masked autoencoder")
+
+  @property
   def imputes(self) -> bool:
     """Whether days are imputed before the model sees them (LSM-1)."""
     return self.imputation != "none"
@@ -79,6 +89,7 @@ class Pretrained:
     Binary channels are filled with 0 or 1; others with the expected value, within the range seen in training.
     A day with nothing observed is filled with the model's day without evidence.
     """
+    self.check_generates("impute")
     self.check(values, "impute")
     filled = np.array(values, np.float32)
     holes = np.isnan(filled)
@@ -93,6 +104,7 @@ class Pretrained:
     A model of imputed days (LSM-1): a token without any observed cell is masked and decoded; every other is visible,
     its holes on a straight line in time as in training, and there the line is the answer: it is what the model has.
     """
+    self.check_generates("reconstruct")
     self.check(values, "reconstruct")
     z = self._run(functools.partial(self._reconstruct, True), values, "reconstruct" if progress else None)
     return self._short_holes(z, values)
@@ -224,16 +236,6 @@ class Pretrained:
       lsm2 = model.merge(self._graph, params)
       rows = sizes.visible_rows(tokens)
       encoded = lsm2.encode(rows.take(tokens.values), rows.take(tokens.shown), rows.take(tokens.order), rows)
-      return pooled(encoded.astype(jnp.float32), tokens.visible_lengths, pool)
+      return model.pooled(encoded.astype(jnp.float32), tokens.visible_lengths, pool)
 
     return jax.jit(embed, static_argnums=2, compiler_options=compiler.options())
-
-
-def pooled(encoded: Float[Array, "b k d"], lengths: Array, pool: str) -> Float[Array, "b e"]:
-  """Mean over the first lengths[i] tokens, with their standard deviation appended for "mean_std"."""
-  valid = (jnp.arange(encoded.shape[1]) < lengths[:, None])[:, :, None]
-  mean = jnp.where(valid, encoded, 0.0).sum(1) / lengths[:, None]
-  if pool == "mean":
-    return mean
-  variance = jnp.where(valid, jnp.square(encoded - mean[:, None]), 0.0).sum(1) / lengths[:, None]
-  return jnp.concatenate([mean, jnp.sqrt(variance)], axis=-1)

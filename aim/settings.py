@@ -13,11 +13,17 @@ import jax
 import ml_collections
 
 from aim.attention import choose
+from aim.dino import Dino
 from aim.interpolation import IMPUTATIONS
 from aim.masking import STRATEGIES, Masking
-from aim.model import DECODER_TOKENS, Architecture, Tower
+from aim.model import DECODER_TOKENS, Architecture, Projection, Tower
+from aim.msn import Msn
+from aim.simclr import Simclr
 from aim.sizes import FORMS
+from aim.views import Changes, Crop
 from data_pipelines.schema import Schema, UserError
+
+METHODS = ("mae", "simclr", "dino", "msn")
 
 
 class ConfigError(UserError):
@@ -61,6 +67,7 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     length=schema.steps // patch,
     patch=patch,
     patch_channels=group,
+    projection=_projection(config),
     encoder=tower(raw.encoder),
     decoder=tower(raw.decoder),
     observed_flags=raw.observed_flags,
@@ -131,6 +138,71 @@ def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:
     gap_count=raw.gaps.count,
     min_observed_share=raw.min_observed_share,
   )
+
+
+def method(config: ml_collections.ConfigDict) -> str:
+  """config.method."""
+  name = config.get("method", "mae")
+  if name not in METHODS:
+    raise ConfigError(f"config.method is {name!r}, expected one of {', '.join(METHODS)}")
+  return str(name)
+
+
+def _projection(config: ml_collections.ConfigDict) -> Projection | None:
+  name = method(config)
+  if name == "mae":
+    return None
+  raw = config.views
+  for key, least in (("hidden", 1), ("width", 1), ("layers", 1)):
+    if raw.projection[key] < least:
+      raise ConfigError(f"config.views.projection.{key} is {raw.projection[key]}, expected at least {least}")
+  if name != "simclr" and raw.prototypes < 2:
+    raise ConfigError(f"config.views.prototypes is {raw.prototypes}, expected at least 2 for {name}")
+  return Projection(**raw.projection, prototypes=0 if name == "simclr" else raw.prototypes)
+
+
+def view_method(config: ml_collections.ConfigDict, a: Architecture) -> Simclr | Dino | Msn:
+  """config.views as crops and loss of config.method."""
+  raw = config.views
+  for key in ("global_share", "local_share"):
+    if not 0 < raw[key] <= 1:
+      raise ConfigError(f"config.views.{key} is {raw[key]}, expected a share above 0, at most 1")
+  for key in ("temperature", "teacher_temperature"):
+    if not raw[key] > 0:
+      raise ConfigError(f"config.views.{key} is {raw[key]}, expected above 0")
+  for key in ("mask_ratio", "momentum"):
+    if not 0 <= raw[key] < 1:
+      raise ConfigError(f"config.views.{key} is {raw[key]}, expected 0 to less than 1")
+  name = method(config)
+  if name != "simclr" and config.optimizer.ema:
+    raise ConfigError(
+      f"config.optimizer.ema is {config.optimizer.ema}, expected 0 for {name}: its teacher is an average of the "
+      "parameters already, see config.views.momentum"
+    )
+  long, short = (max(1, round(raw[key] * a.length)) for key in ("global_share", "local_share"))
+  small = (Crop(raw.local, short),) if raw.local else ()
+  if name == "simclr":
+    if config.batch_size < 2:
+      raise ConfigError(f"config.batch_size is {config.batch_size}, expected at least 2 for simclr: days to tell apart")
+    return Simclr((Crop(2, long),), raw.temperature)
+  if name == "dino":
+    return Dino((Crop(2, long), *small), raw.temperature, raw.teacher_temperature)
+  masked = Crop(1, long, 1 - raw.mask_ratio)
+  return Msn((Crop(1, long), masked, *small), raw.temperature, raw.teacher_temperature, raw.mean_entropy)
+
+
+def view_changes(config: ml_collections.ConfigDict, schema: Schema) -> Changes:
+  """config.views as what views differ in."""
+  raw = config.views
+  for key in ("channel_dropout", "scale"):
+    if not 0 <= raw[key] < 1:
+      raise ConfigError(f"config.views.{key} is {raw[key]}, expected 0 to less than 1")
+  for key in ("shift_minutes", "jitter", "cutouts", "cutout_minutes", "local"):
+    if raw[key] < 0:
+      raise ConfigError(f"config.views.{key} is {raw[key]}, expected 0 or more")
+  count = lambda minutes: round(minutes / schema.minutes_per_step)
+  shift, cutout = count(raw.shift_minutes), count(raw.cutout_minutes)
+  return Changes(shift, raw.jitter, raw.scale, raw.channel_dropout, raw.cutouts, cutout)
 
 
 def imputation(config: ml_collections.ConfigDict) -> str:

@@ -76,6 +76,17 @@ class Sizes:
     return Rows.padded(first, lengths, min(count, longest))
 
 
+@dataclasses.dataclass(frozen=True)
+class ViewSizes(Sizes):
+  """Of a step that encodes views and decodes nothing; `encoder` counts the rows of all views of a window.
+
+  Attributes:
+    crops: (views a window, rows a view, encoder passes each row goes through; forward counts 1, backward 2).
+  """
+
+  crops: tuple[tuple[int, int, int], ...] = ()
+
+
 def needed(lengths: Counts, groups: int, accumulate: int) -> Counts:
   """Rows [3] that a step needs for visible, decoded and wanted tokens [b, 3], the most of its microbatches and
   groups."""

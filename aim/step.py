@@ -21,6 +21,31 @@ State = dict[str, Any]
 """{"params": {name: array}, "optimizer": optax state, "ema": {name: array} or {}, "step": int32}"""
 
 
+def following(step: jax.Array, ema: float) -> jax.Array:
+  """How much of the way to the parameters a moving average of them goes in a step."""
+  # Early on the average follows closely, or it would remember the initial weights for 1 / (1 - ema) steps.
+  return jnp.maximum(1.0 - ema, 1.0 / (10.0 + step))
+
+
+def update(
+  optimizer: optax.GradientTransformation, state: State, grads: dict, loss: jax.Array, ema_rate: jax.Array
+) -> tuple[State, dict[str, jax.Array]]:
+  """The state after a step by the gradient, and what to tell of it.
+
+  A NaN or Inf in loss or gradient changes nothing but the step number; "bad" tells which gradients, sorted by name. A
+  moving average, where the state has one, goes ema_rate of its way to the parameters.
+  """
+  bad = jnp.stack([~jnp.isfinite(grads[name]).all() for name in sorted(grads)])
+  ok = ~bad.any() & jnp.isfinite(loss)
+  updates, optimizer_state = optimizer.update(grads, state["optimizer"], state["params"])
+  params = optax.apply_updates(state["params"], updates)
+  ema = jax.tree.map(lambda e, p: ema_rate * (p - e) + e, state["ema"], params if state["ema"] else {})
+  fresh = {"params": params, "optimizer": optimizer_state, "ema": ema}
+  kept = {name: state[name] for name in fresh}
+  state = jax.tree.map(lambda new, old: jnp.where(ok, new, old), fresh, kept) | {"step": state["step"] + 1}
+  return state, {"gradient_norm": optax.global_norm(grads), "bad": bad, "ok": ok}
+
+
 @dataclasses.dataclass(frozen=True)
 class Step:
   """What is fixed during a run: everything the jitted functions close over.
@@ -65,31 +90,15 @@ class Step:
     total, count, grads = self._gradient(buffers, state["params"], tokens)
     scored = jnp.maximum(count, 1.0)
     grads = jax.tree.map(lambda g: g / scored, grads)
-    bad = jnp.stack([~jnp.isfinite(grads[name]).all() for name in sorted(grads)])
-    ok = ~bad.any() & jnp.isfinite(total)
-    updates, optimizer_state = self.optimizer.update(grads, state["optimizer"], state["params"])
-    params = optax.apply_updates(state["params"], updates)
-    ema = jax.tree.map(
-      lambda e, p: self._ema_rate(state["step"]) * (p - e) + e, state["ema"], params if self.ema else {}
-    )
-    fresh = {"params": params, "optimizer": optimizer_state, "ema": ema}
-    kept = {name: state[name] for name in fresh}
-    state = jax.tree.map(lambda new, old: jnp.where(ok, new, old), fresh, kept) | {"step": state["step"] + 1}
-    metrics = {
+    state, told = update(self.optimizer, state, grads, total, following(state["step"], self.ema))
+    metrics = told | {
       "loss": total / scored,
       "scored_steps": count,
-      "gradient_norm": optax.global_norm(grads),
       "visible_tokens": tokens.visible_lengths.sum(),
       "scored_tokens": tokens.scored_lengths.sum(),
       "useful_flops": flops.useful_flops(self.architecture, sizes.token_counts(tokens)),
-      "bad": bad,
-      "ok": ok,
     }
     return state, metrics
-
-  def _ema_rate(self, step: jax.Array) -> jax.Array:
-    # Early on the average follows closely, or it would remember the initial weights for 1 / (1 - ema) steps.
-    return jnp.maximum(1.0 - self.ema, 1.0 / (10.0 + step))
 
   def _gradient(self, buffers: Sizes, params: dict, tokens: TokenSet) -> tuple[jax.Array, jax.Array, dict]:
     """Sum of errors, number of scored steps, gradient of the sum, over `accumulate` microbatches."""

@@ -9,6 +9,8 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.name = "LSM-2"  # of the model, in tables and figures
+  # What is trained: "mae", a masked autoencoder (LSM-2 and LSM-1), or "simclr", "dino", "msn" on views of days.
+  config.method = "mae"
   config.seed = 0
   config.total_steps = 50_000
   config.batch_size = 4096  # windows a step, over all hosts
@@ -25,6 +27,9 @@ def get_config() -> ml_collections.ConfigDict:
   # What fills holes before masking: "none" (AIM: they stay holes) or "linear", a line in time, as LSM-1 is trained:
   # what was filled then counts as observed, is seen and is learned from.
   config.data.impute = "none"
+  # Train on days alone that miss at most this share of their values; below 1: what a pipeline does that leaves out
+  # incomplete days. Normalisation stays that of all training days.
+  config.data.max_missing = 1.0
   config.data.workers = 0  # loader processes; 0 reads in a thread
 
   config.model = ml_collections.ConfigDict()
@@ -55,6 +60,26 @@ def get_config() -> ml_collections.ConfigDict:
   config.masking.gaps = ml_collections.ConfigDict(
     {"weight": 0.0, "shortest_minutes": 10, "longest_minutes": 240, "count": 6}
   )
+
+  # For simclr, dino and msn alone (aim/views.py); what the papers set is for images.
+  config.views = ml_collections.ConfigDict()
+  config.views.shift_minutes = 30  # a view is shifted by up to so much
+  config.views.jitter = 0.1  # SD of the noise, z-scores
+  config.views.scale = 0.2  # channels are rescaled by 1 - this to 1 + this
+  config.views.channel_dropout = 0.2  # chance of a channel to be removed
+  config.views.cutouts = 2  # stretches of time removed
+  config.views.cutout_minutes = 120  # of at most so long each
+  config.views.global_share = 0.6  # of the day that a large view is a stretch of; DINO: 0.4 to 1 of an image
+  config.views.local_share = 0.2  # and a small one; DINO: 0.05 to 0.4
+  config.views.local = 4  # small views a day; DINO 8, MSN 10; simclr has none
+  config.views.mask_ratio = 0.5  # of the tokens of msn's masked view; MSN: 0.15 to 0.7, more for larger models
+  config.views.temperature = 0.1  # SimCLR, DINO and MSN
+  config.views.teacher_temperature = 0.04  # DINO: 0.04, warmed up to 0.07; MSN: 0.025
+  config.views.momentum = 0.996  # of the teacher, rising to 1 by a cosine; DINO and MSN
+  config.views.prototypes = 1024  # MSN; DINO 65,536
+  config.views.mean_entropy = 1.0  # weight of what keeps msn's prototypes in use
+  # The head that is thrown away after training. SimCLR: 2 layers to 128; DINO and MSN: 3 layers of 2,048 to 256.
+  config.views.projection = ml_collections.ConfigDict({"hidden": 512, "width": 128, "layers": 2})
 
   config.optimizer = ml_collections.ConfigDict()
   config.optimizer.learning_rate = 5e-4
