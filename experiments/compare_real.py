@@ -8,6 +8,7 @@ Wants ../shared/data (or --config.compare.inputs="('mine.npz:5',)"). Two CPU cor
 from experiments import real_days
 
 LSM2 = "experiments/real_days.py"
+PUBLISHED = "--config.model.interpolation_skip=False --config.model.qk_init=0.0"
 DATA = "../shared/data"
 
 
@@ -16,7 +17,7 @@ def get_config():
   config.compare.models = (
     LSM2,
     # The published layout: without the interpolation skip and with the published start.
-    f"{LSM2} --config.name='LSM-2, published layout' --config.model.interpolation_skip=False --config.model.qk_init=0.0",
+    f"{LSM2} {PUBLISHED} --config.name='LSM-2, published layout'",
     "experiments/lsm1_real.py",
   )
   config.compare.inputs = (f"{DATA}/t1d_uom.npz:4", f"{DATA}/mss.npz:4", f"{DATA}/nhanes.npz:5")

@@ -27,6 +27,7 @@ def config(tmp_path):
   return config
 
 
+@pytest.mark.slow
 def test_every_model_is_scored_on_every_fold_once(config, tmp_path, monkeypatch, capsys):
   for key, value in tiny.environment().items():
     monkeypatch.setenv(key, value)
