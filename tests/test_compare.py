@@ -82,7 +82,7 @@ def test_values_that_cannot_be_used(config, tmp_path):
   with pytest.raises(settings.ConfigError, match=r"config\.compare\.models is empty"):
     cells()
   config.compare.inputs = ("study.npz:many",)
-  with pytest.raises(settings.ConfigError, match="expected FILE.npz or FILE.npz:FOLDS"):
+  with pytest.raises(settings.ConfigError, match=r"expected FILE\.npz or FILE\.npz:FOLDS"):
     compare.data_commands(config.compare, config.data)
 
 
