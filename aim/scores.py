@@ -228,6 +228,13 @@ def merge(parts: Iterable[Scores]) -> Scores:
   return merged
 
 
+def only(scores: Scores, method: str) -> Scores:
+  """One method's part."""
+  part = Scores(scores.channels)
+  part.sums.update({key: people for key, people in scores.sums.items() if key[1] == method})
+  return part
+
+
 def metric(sums: Float[np.ndarray, "*draws k c"], name: str, in_units: bool = False) -> Float[np.ndarray, "*draws c"]:
   """One of METRICS of every channel out of its SUMS; NaN without cells, and for mre where all truths are 0."""
   n, squares, errors, truths = (sums[..., i, :] for i in ((0, 4, 5, 6) if in_units else range(4)))

@@ -1,0 +1,187 @@
+"""What is fine-tuned: the encoder or a ResNet-1D under a linear head, as pure functions of flat parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from aim import model, resnet
+from aim.dense import Dense, LayerNorm
+from aim.pretrained import Pretrained
+from aim.sizes import Sizes
+
+NETWORKS = ("encoder", "resnet")
+HEAD = "classifier/"
+Params = dict[str, Array]
+Module = TypeVar("Module", bound=nnx.Module)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """A function of days, and which of its parameters are trained how fast.
+
+  Attributes:
+    init: all parameters from a key.
+    forward: (all parameters, values [b, s, c] in physical units with NaN holes, span [b, 2]) -> [b, outputs]: what is
+      said of the steps [start, end) of each day, of which the whole is read.
+    rates: learning-rate factor of each trained parameter; those not named stay as they are.
+  """
+
+  init: Callable[[jax.Array], Params]
+  forward: Callable[[Params, Float[Array, "b s c"], Int[Array, "b 2"]], Float[Array, "b outputs"]]
+  rates: dict[str, float]
+
+  def split(self, params: Params) -> tuple[Params, Params]:
+    """The trained parameters, and the frozen ones."""
+    trained = {name: leaf for name, leaf in params.items() if name in self.rates}
+    return trained, {name: leaf for name, leaf in params.items() if name not in self.rates}
+
+
+class Head(nnx.Module):
+  """LayerNorm and a linear layer, in float32."""
+
+  def __init__(self, width: int, outputs: int, rngs: nnx.Rngs):
+    self.norm = LayerNorm(width)
+    self.linear = Dense(width, outputs, jnp.float32, rngs)
+
+  def __call__(self, x: Float[Array, "b d"]) -> Float[Array, "b outputs"]:
+    return self.linear(self.norm(x))
+
+
+def encoder_network(
+  trained: Pretrained, outputs: int, sizes: Sizes, pretrained: bool = True, layers: int = -1, layer_decay: float = 1.0
+) -> Network:
+  """The encoder on a day's observed tokens, their mean, and the head (AIM, "evaluation"): the inherited mask alone.
+
+  Args:
+    trained: gives architecture and scale, and with `pretrained` the parameters to start from.
+    sizes: buffers that hold the observed tokens of every day that will be asked for.
+    layers: how many of the last blocks are trained with the head; -1: all of them and the patch embedding.
+    layer_decay: see `rates`.
+  """
+  architecture = trained.architecture
+  width = architecture.encoder.width
+  graph, shapes = model.abstract(architecture)
+
+  def init(key: jax.Array) -> Params:
+    body_key, head_key = jax.random.split(key)
+    body = trained.params if pretrained else model.split(model.Lsm2(architecture, nnx.Rngs(body_key)))[1]
+    return dict(body) | _prefixed(flatten(Head(width, outputs, nnx.Rngs(head_key))))
+
+  def forward(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b 2"]) -> Float[Array, "b outputs"]:
+    tokens = trained._tokens(values)
+    rows = sizes.visible_rows(tokens)
+    lsm2 = model.merge(graph, {name: params[name] for name in shapes})
+    encoded = lsm2.encode(rows.take(tokens.values), rows.take(tokens.shown), rows.take(tokens.order), rows)
+    time = rows.take(tokens.order) % architecture.length
+    seen = jnp.arange(encoded.shape[1]) < tokens.visible_lengths[:, None]
+    mean = mean_within(encoded.astype(jnp.float32), time, architecture.patch, seen, span)
+    return _head(params, width, outputs)(mean)
+
+  names = [*shapes, *_prefixed(flatten(_head_shapes(width, outputs)))]
+  return Network(init, forward, rates(names, architecture.encoder.layers, layers, layer_decay))
+
+
+def resnet_network(trained: Pretrained, outputs: int) -> Network:
+  """A ResNet-1D with about as many parameters as the encoder of `trained`, from scratch; every parameter is trained."""
+  channels = len(trained.schema.channels)
+  width = resnet.width_of(channels, encoder_size(trained.architecture))
+  make = lambda rngs: resnet.ResNet(channels, width, rngs)
+  body = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+  features = resnet.features(width)
+
+  def init(key: jax.Array) -> Params:
+    body_key, head_key = jax.random.split(key)
+    head = _prefixed(flatten(Head(features, outputs, nnx.Rngs(head_key))))
+    return flatten(make(nnx.Rngs(body_key))) | head
+
+  def forward(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b 2"]) -> Float[Array, "b outputs"]:
+    z, observed = trained.scale.normalise(values)
+    x = restore(body, {name: leaf for name, leaf in params.items() if not name.startswith(HEAD)})(z, observed)
+    time = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
+    mean = mean_within(x, time, values.shape[1] / x.shape[1], jnp.ones(x.shape[:2], bool), span)
+    return _head(params, features, outputs)(mean)
+
+  names = [*flatten(body), *_prefixed(flatten(_head_shapes(features, outputs)))]
+  return Network(init, forward, dict.fromkeys(names, 1.0))
+
+
+def mean_within(
+  x: Float[Array, "b n d"], time: Int[Array, "b n"], length: float, seen: Bool[Array, "b n"], span: Int[Array, "b 2"]
+) -> Float[Array, "b d"]:
+  """The mean of the x that are `seen` and lie in the span, or, where none does, of all that are seen.
+
+  Args:
+    time: of each x: it covers the steps [time * length, (time + 1) * length).
+    span: steps [start, end) of each day.
+  """
+  inside = seen & (time * length < span[:, 1:]) & ((time + 1) * length > span[:, :1])
+  taken = jnp.where(inside.any(1, keepdims=True), inside, seen)[:, :, None]
+  return jnp.where(taken, x, 0.0).sum(1) / taken.sum(1)
+
+
+def rates(names: list[str], blocks: int, layers: int, decay: float) -> dict[str, float]:
+  """Learning-rate factors decay^(depth below the head) of the parameters that are trained.
+
+  The head and the encoder's last norm have 1, the last block `decay`, the one below it decay^2, ..., the patch
+  embedding decay^(blocks + 1) (after Clark et al. 2020, ELECTRA, and BEiT, Bao et al. 2022, section 3.1).
+
+  Args:
+    names: of all parameters; those of the decoder are never trained.
+    blocks: of the encoder.
+    layers: last blocks to train; -1: everything. With 0 the encoder's norm stays too: the head alone.
+  """
+  found = {}
+  for name in names:
+    depth = _depth(name, blocks)
+    if depth is not None and (name.startswith(HEAD) or layers == -1 or 0 <= depth <= layers > 0):
+      found[name] = decay**depth
+  return found
+
+
+def _depth(name: str, blocks: int) -> int | None:
+  """0 for the head and the last norm, 1 for the last block, ...; None for what the encoder does not read."""
+  if name.startswith((HEAD, "encoder/norm/")):
+    return 0
+  if block := re.match(r"encoder/blocks/(\d+)/", name):
+    return blocks - int(block[1])
+  return blocks + 1 if name.startswith("patch_embedding/") else None
+
+
+def encoder_size(architecture: model.Architecture) -> int:
+  """Parameters that the encoder reads."""
+  shapes = model.abstract(architecture)[1]
+  return sum(leaf.size for name, leaf in shapes.items() if _depth(name, architecture.encoder.layers) is not None)
+
+
+def flatten(module: nnx.Module) -> dict[str, Any]:
+  """{"blocks/0/conv1/kernel": array} of a module's parameters."""
+  state = nnx.to_flat_state(nnx.state(module, nnx.Param))
+  return {"/".join(map(str, path)): leaf.get_value() for path, leaf in state}
+
+
+def restore(module: Module, params: Params) -> Module:
+  """A module of this structure with these parameters: the inverse of flatten."""
+  part = lambda name: int(name) if name.isdigit() else name
+  flat = [(tuple(part(p) for p in name.split("/")), nnx.Param(leaf)) for name, leaf in params.items()]
+  return nnx.merge(nnx.graphdef(module), nnx.from_flat_state(flat))
+
+
+def _head_shapes(width: int, outputs: int) -> Head:
+  return nnx.eval_shape(lambda: Head(width, outputs, nnx.Rngs(0)))
+
+
+def _head(params: Params, width: int, outputs: int) -> Head:
+  mine = {name.removeprefix(HEAD): leaf for name, leaf in params.items() if name.startswith(HEAD)}
+  return restore(_head_shapes(width, outputs), mine)
+
+
+def _prefixed(params: dict[str, Any]) -> dict[str, Any]:
+  return {HEAD + name: leaf for name, leaf in params.items()}
