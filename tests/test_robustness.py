@@ -54,15 +54,7 @@ def test_every_sensor_of_the_watch_goes_once():
   assert [LSM2_SCHEMA.channels[c].sensor for c in ppg.channels] == ["PPG"] * 10
 
 
-class Model:
-  name = "M"
-
-  class config:
-    seed = 7
-
-
-class Bootstrap:
-  bootstrap, seed = 50, 0
+ABOUT = ("d", "M", 7, 50, 0)  # dataset, model, its seed, draws and their seed
 
 
 def test_drops_are_paired_and_know_what_is_worse():
@@ -72,7 +64,7 @@ def test_drops_are_paired_and_know_what_is_worse():
   kept = np.array([True, True, True, True, True, False])
   hurt[5] = np.nan
   answers = robustness.Answers(people, truth, intact, {"PPG": hurt}, {"PPG": kept})
-  found = robustness.score(Task("age", "regression", "day", ()), answers, "d", Model, Bootstrap)
+  found = robustness.score(Task("age", "regression", "day", ()), answers, *ABOUT)
   of = {(result.task, result.metric): result for result in found}
   assert of["age", "mae"].value == 1 and of["age without PPG", "mae"].value == 3
   drop = of["age without PPG", "mae drop"]
@@ -85,8 +77,7 @@ def test_drops_are_paired_and_know_what_is_worse():
   truth = np.array([0.0, 0, 1, 1, 0, 1])
   answers = robustness.Answers(people, truth, scores, {"x": scores[:, ::-1]}, {"x": np.ones(6, bool)})
   of = {
-    (r.task, r.metric): r.value
-    for r in robustness.score(Task("ill", "binary", "day", ("0", "1")), answers, "d", Model, Bootstrap)
+    (r.task, r.metric): r.value for r in robustness.score(Task("ill", "binary", "day", ("0", "1")), answers, *ABOUT)
   }
   assert of["ill", "auroc"] == 1 and of["ill without x", "auroc"] == 0 and of["ill without x", "auroc drop"] == 1
   assert len(of) == len(METRICS["binary"]) * (1 + 3 + 2)
