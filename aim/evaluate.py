@@ -10,7 +10,7 @@ import numpy as np
 from aim import export, figures, generative_figures, results, score_files, verdicts
 from aim.generative import Days, check_imputers, contest
 from aim.pretrained import Pretrained
-from aim.scores import Scores
+from aim.scores import Row, Scores
 from aim.settings import ConfigError
 from aim.tasks import Task, generative_tasks, hidden_cells
 from data_pipelines.dataset import Dataset
@@ -44,9 +44,10 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
       print(f"left out: {task.label}: none of the {days.wanted} days has such cells")
   if not scores.tasks:
     raise ConfigError("config.evaluate: no task hides an observed cell of these days")
-  _write(config, model, dataset, scores, workdir)
+  rows = scores.table(config.bootstrap, config.seed)
+  _write(config, model, dataset, scores, rows, workdir)
   draw_day(days, model, workdir / "evaluate" / "day.png")
-  _tell(config, model, days, scores, workdir)
+  _tell(config, days, scores, rows, workdir)
   return scores
 
 
@@ -75,13 +76,17 @@ def _tasks(config: ml_collections.ConfigDict, schema: Schema) -> tuple[tuple[Tas
 
 
 def _write(
-  config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, scores: Scores, workdir: pathlib.Path
+  config: ml_collections.ConfigDict,
+  model: Pretrained,
+  dataset: Dataset,
+  scores: Scores,
+  rows: list[Row],
+  workdir: pathlib.Path,
 ) -> None:
   output = workdir / "evaluate"
   output.mkdir(parents=True, exist_ok=True)
   found = verdicts.results(scores, dataset.name, model.config.seed, config.bootstrap, config.seed)
   results.write_csv(workdir / "generative.csv", found)
-  rows = scores.table(config.bootstrap, config.seed)
   score_files.write_channels(output / "channels.csv", rows)
   results.write_csv(output / "gap_length.csv", [line for line in found if line.task == "interpolation"])
   score_files.save_people(scores, output / "people.csv")
@@ -92,18 +97,15 @@ def _write(
 
 
 def _tell(
-  config: ml_collections.ConfigDict, model: Pretrained, days: Days, scores: Scores, workdir: pathlib.Path
+  config: ml_collections.ConfigDict, days: Days, scores: Scores, rows: list[Row], workdir: pathlib.Path
 ) -> None:
   dataset = days.dataset
   people = len({person for of_people in scores.sums.values() for person in of_people})
   print(f"\n{dataset.name}: {people} people never seen in training, {days.wanted} days; mean squared error, z-scored")
   print("units, mean over channels [95 % interval over people]; * marks the lowest\n")
-  print(score_files.format_table(scores.table(config.bootstrap, config.seed)) + "\n")
-  for line in verdicts.of_rows(scores, config.bootstrap, config.seed):
-    print(line)
-  print()
-  for line in verdicts.summary(scores, config.bootstrap, config.seed):
-    print(line)
+  print(score_files.format_table(rows) + "\n")
+  ours, against = scores.methods[0], verdicts.against(scores, config.bootstrap, config.seed)
+  print("\n".join([*verdicts.of_rows(ours, against), "", *verdicts.summary(ours, against)]))
   output = workdir / "evaluate"
   print(f"\n{workdir / 'generative.csv'}")
   for path in sorted([*output.glob("*.csv"), *output.glob("*.png")]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -48,12 +48,16 @@ def _finite(number: float | np.ndarray) -> float:
   return float(number) if np.isfinite(number) else math.nan
 
 
-def of_rows(scores: Scores, n_bootstrap: int, seed: int) -> list[str]:
-  """A line for each task: whether the first method beats the best of the others, by how much, and how sure."""
+def against(scores: Scores, n_bootstrap: int, seed: int) -> dict[str, dict[Task, Difference]]:
+  """The first method against each other one, by task."""
   ours, *others = scores.methods
-  against = {other: {_task(d): d for d in scores.difference(ours, other, n_bootstrap, seed)} for other in others}
+  return {other: {_task(d): d for d in scores.difference(ours, other, n_bootstrap, seed)} for other in others}
+
+
+def of_rows(ours: str, against: Mapping[str, Mapping[Task, Difference]]) -> list[str]:
+  """A line for each task: whether `ours` beats the best of the others, by how much, and how sure."""
   lines = []
-  for task in scores.tasks:
+  for task in dict.fromkeys(task for of_task in against.values() for task in of_task):
     known = [(of_task[task].percent, other) for other, of_task in against.items() if task in of_task]
     known = [each for each in known if math.isfinite(each[0])]
     if known:
@@ -69,10 +73,9 @@ def verdict(d: Difference) -> str:
   return f"{word}, {d.percent:+.0f} %{bounds}"
 
 
-def summary(scores: Scores, n_bootstrap: int, seed: int) -> list[str]:
-  """A line for each other method: in how many tasks the first one is below it."""
-  ours, *others = scores.methods
-  return [_below(ours, other, scores.difference(ours, other, n_bootstrap, seed)) for other in others]
+def summary(ours: str, against: Mapping[str, Mapping[Task, Difference]]) -> list[str]:
+  """A line for each other method: in how many tasks `ours` is below it."""
+  return [_below(ours, other, list(of_task.values())) for other, of_task in against.items()]
 
 
 def _below(ours: str, other: str, differences: Sequence[Difference]) -> str:

@@ -117,7 +117,7 @@ def test_common_columns_follow_from_the_sums(exported):
       assert line.n_people == len(people) and line.seed == 0 and line.dataset == "tiny"
     against = found[task.name, task.amount, "LSM-2", "mse vs locf %"]
     assert against.value == pytest.approx(-expected["skill vs LOCF %"], rel=1e-3, abs=1e-3)
-  lines = verdicts.of_rows(scores, 20, 0)
+  lines = verdicts.of_rows("LSM-2", verdicts.against(scores, 20, 0))
   assert len(lines) == len(scores.tasks) and all(": LSM-2 beats " in line for line in lines)
 
 
