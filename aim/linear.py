@@ -116,7 +116,7 @@ def fit_linear(config: ml_collections.ConfigDict, task: Task, rows: Training) ->
 def _linear(config: ml_collections.ConfigDict, task: Task) -> BaseEstimator:
   if task.kind == "regression":
     return Ridge()
-  return LogisticRegression(max_iter=500, class_weight="balanced" if config.balanced else None)
+  return LogisticRegression(max_iter=200, tol=1e-3, class_weight="balanced" if config.balanced else None)
 
 
 def _grid(config: ml_collections.ConfigDict, task: Task) -> tuple[str, list[float]]:
