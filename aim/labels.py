@@ -164,7 +164,7 @@ def _of_events(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str,
     found[ACTIVITY] = _bouts(activities, stretches)
   # Never shorter than the data's own step, so that the default fits whatever data.
   minutes = max(config.window_minutes, dataset.schema.minutes_per_step)
-  length = steps(minutes, dataset.schema, "config.probe.window_minutes")
+  length = steps(minutes, dataset.schema, "config.probe.window_minutes") if stretches else 0
   for name, days in stretches.items():
     absent = any(value == 0 for windows in days.values() for _, _, value in windows)
     if absent:
