@@ -74,7 +74,7 @@ def model(workdir: Workdir) -> list[Block]:
   """Architecture, training, intended use and limits."""
   config = workdir.config
   if workdir.model is None:
-    return [Line(f"No model card: {workdir.missing['model']}", "hint"), Line(f"Made by: {workdir.command('pretrain')}")]
+    return [Line(f"No model card: {workdir.missing['model']}", "hint"), workdir.hint("checkpoint", "pretrain")]
   config, a = workdir.model.config, workdir.model.architecture
   tower = lambda t: f"{t.layers} layers, width {t.width}, {t.heads} heads, MLP {t.mlp}"
   last = workdir.journal[-1] if workdir.journal else {}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from aim.report.blocks import Block, Line, Section
+from aim.report.blocks import Block, Section
 from aim.report.chart import MARKERS, SERIES, Chart, panels, slug
 from aim.report.verdicts import is_paired
 from aim.report.workdir import Workdir
@@ -34,24 +34,21 @@ def charts(results: Sequence[Result], kind: str) -> list[Chart]:
   for result in results:
     groups.setdefault((result.dataset, result.metric, result.task), []).append(result)
   found, rest = [], dict[tuple[str, str], list[Result]]()
+  on = _named([result.dataset for result in results])
   for (dataset, metric, task), each in groups.items():
     levels = {result.level for result in each}
     if len(levels) > 1 and all(_NUMBER.search(level) for level in levels):
-      found.append(_curve(dataset, metric, task, each, colours, slug(kind, dataset, metric, task)))
+      found.append(_curve(on[dataset], metric, task, each, colours, slug(kind, dataset, metric, task)))
     else:
       rest.setdefault((dataset, metric), []).extend(each)
   for (dataset, metric), each in rest.items():
-    found += _dots(dataset, metric, each, colours, slug(kind, dataset, metric))
+    found += _dots(on[dataset], metric, each, colours, slug(kind, dataset, metric))
   return found
 
 
 def training(workdirs: Sequence[Workdir]) -> Section:
   """Loss, speed and MFU against steps."""
-  blocks: list[Block] = [
-    Line(f"{workdir.label}: no metrics.jsonl yet. It is made by: {workdir.command('pretrain')}", "hint")
-    for workdir in workdirs
-    if not workdir.journal
-  ]
+  blocks: list[Block] = [workdir.hint("metrics.jsonl", "pretrain") for workdir in workdirs if not workdir.journal]
   for key, title in TRAINING.items():
     series = {
       workdir.label: [(float(line["step"]), float(line[key])) for line in workdir.journal if line.get(key) is not None]
@@ -76,6 +73,12 @@ def _training_chart(key: str, title: str, series: Mapping[str, Sequence[tuple[fl
   rows = [[label, int(step), f"{value:.6g}"] for label, points in series.items() for step, value in points]
   ends = "; ".join(f"{label} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for label, points in series.items())
   return Chart(f"training-{slug(key)}", title, f"Line over steps: {ends}.", figure, ["model", "step", key], rows)
+
+
+def _named(datasets: Sequence[str]) -> dict[str, str]:
+  """How a title names each dataset: not at all where there is but one."""
+  several = len(set(datasets)) > 1
+  return {dataset: f" ({dataset})" if several else "" for dataset in datasets}
 
 
 def _colours(models: Sequence[str]) -> dict[str, int]:
@@ -104,7 +107,7 @@ def _curve(
   panel.set_xlabel(units.pop() if len(units) == 1 else "level")
   panel.set_xlim(-0.5, len(levels) - 0.5)
   _legend(figure, len(models))
-  title = f"{task}: {metric} ({dataset})"
+  title = f"{task}: {metric}{dataset}"
   alt = f"Line with intervals for each of {len(models)} models: {metric} of {task} against {', '.join(levels)}."
   return Chart(name, title, alt, figure, *_numbers(results))
 
@@ -113,11 +116,13 @@ def _dots(dataset: str, metric: str, results: Sequence[Result], colours: Mapping
   """Dots with intervals, a row for each task and level; several charts where there are many."""
   rows = list(dict.fromkeys((result.task, result.level) for result in results))
   parts = [rows[i : i + MOST_DOTS] for i in range(0, len(rows), MOST_DOTS)]
+  tasks = {task for task, _ in rows}
+  about = f"{tasks.pop()}: " if len(tasks) == 1 else ""
   made = []
   for i, part in enumerate(parts):
     mine = [result for result in results if (result.task, result.level) in part]
     of = f", part {i + 1} of {len(parts)}" if len(parts) > 1 else ""
-    made.append(_dot_chart(f"{metric} ({dataset}){of}", metric, part, mine, colours, f"{name}-{i + 1}"))
+    made.append(_dot_chart(f"{about}{metric}{dataset}{of}", metric, part, mine, colours, f"{name}-{i + 1}"))
   return made
 
 

@@ -10,7 +10,7 @@ import ml_collections
 
 from aim.report import atlas, cards, chart, curves, days, embedding, tables
 from aim.report.blocks import Block, Line, Section, Table
-from aim.report.verdicts import differences, summary
+from aim.report.verdicts import differences
 from aim.report.workdir import RESULTS, Workdir, tell_apart, together
 from aim.settings import ConfigError
 
@@ -49,7 +49,8 @@ def render(sections: Sequence[Section], title: str) -> str:
 def _sections(workdirs: Sequence[Workdir], config: ml_collections.ConfigDict, split: str) -> list[Section]:
   datasets = {workdir.dataset.path if workdir.dataset else workdir.path: workdir for workdir in reversed(workdirs)}
   sections = [_summary(workdirs, split), days.section(workdirs, split, config.days)]
-  sections += [tables.section(workdirs, kind) for kind in RESULTS]
+  kinds = [kind for kind in RESULTS if kind != "gap_length" or together(workdirs, kind)]
+  sections += [tables.section(workdirs, kind) for kind in kinds]
   sections.append(curves.training(workdirs))
   sections += [
     embedding.section(workdir, split, config.embedding_days, f"map-{i + 1}") for i, workdir in enumerate(workdirs)
@@ -76,7 +77,7 @@ def _summary(workdirs: Sequence[Workdir], split: str) -> Section:
     for workdir in workdirs
   ]
   columns = ["model", "trained on", "steps", "parameters", "people held out", "workdir"]
-  verdicts = [line for kind in RESULTS for line in summary(differences(together(workdirs, kind)))]
+  verdicts = tables.told([d for kind in RESULTS for d in differences(together(workdirs, kind))])
   none = Line("No comparison yet: the sections below name the commands that make them.", "hint")
   blocks: list[Block] = [Table("", columns, rows), *(verdicts or [none])]
   return Section("summary", "In short", blocks)

@@ -11,6 +11,7 @@ from aim.report.verdicts import Difference, differences, interval, is_paired, mo
 from aim.report.workdir import RESULTS, Workdir, together
 from aim.results import Result
 
+MOST = 10  # verdicts at once
 LONG = 30  # rows of a table that is folded away
 
 _ABOUT = {
@@ -27,20 +28,23 @@ def section(workdirs: Sequence[Workdir], kind: str) -> Section:
   title, lead = _ABOUT[kind]
   blocks: list[Block] = [Line(lead)] if lead else []
   file, mode = RESULTS[kind]
-  blocks += [
-    Line(f"{workdir.label}: no {file} yet. It is made by: {workdir.command(mode)}", "hint")
-    for workdir in workdirs
-    if not workdir.results(kind)
-  ]
+  blocks += [workdir.hint(file, mode) for workdir in workdirs if not workdir.results(kind)]
   results = together(workdirs, kind)
   if results:
     found = differences(results)
-    blocks += summary(found)
+    blocks += told(found)
     blocks += curves.charts(results, kind)
     blocks += _pivots([result for result in results if not is_paired(result)])
     blocks += _paired(found)
     blocks.append(Line(_basis(results)))
   return Section(kind, title, blocks)
+
+
+def told(found: Sequence[Difference]) -> list[Block]:
+  """The verdicts, those after the first MOST folded away."""
+  lines = summary(found)
+  more = [Table("More verdicts", ["verdict"], [[line] for line in lines[MOST:]], folded=True)]
+  return [*lines[:MOST], *(more if lines[MOST:] else [])]
 
 
 def _basis(results: Sequence[Result]) -> str:
@@ -105,10 +109,10 @@ def _paired(found: Sequence[Difference]) -> list[Table]:
   if not found:
     return []
   rows = [
-    [d.result.dataset, d.result.task, d.result.level, d.result.model, d.other, d.measure, d.amount, d.answer]
+    [d.result.task, d.result.level, d.result.model, d.other, d.measure, d.answer, d.amount, d.result.dataset]
     for d in found
   ]
-  columns = ["dataset", "task", "level", "model", "against", "measure", "difference", "beats it?"]
+  columns = ["task", "level", "model", "against", "measure", "beats it?", "difference", "dataset"]
   return [
     Table("Paired differences: the same people, one model against another", columns, rows, folded=len(rows) > LONG)
   ]

@@ -12,6 +12,7 @@ from typing import Any
 import ml_collections
 
 from aim import pretrained, results
+from aim.report.blocks import Line
 from aim.results import Result, ResultsError
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import UserError
@@ -77,9 +78,10 @@ class Workdir:
     path = self.path / RESULTS[kind][0]
     return results.read_csv(path) if path.is_file() else []
 
-  def command(self, mode: str) -> str:
-    """What to type."""
-    return f"python -m aim.main --config=... --workdir={self.path} --mode={mode}"
+  def hint(self, file: str, mode: str) -> Line:
+    """That a file is not there, and the command that makes it."""
+    command = f"python -m aim.main --config=... --workdir={self.path} --mode={mode}"
+    return Line(f"{self.label}: no {file} yet. It is made by", "hint", command)
 
 
 def tell_apart(workdirs: Sequence[Workdir]) -> None:
@@ -98,4 +100,5 @@ def together(workdirs: Sequence[Workdir], kind: str) -> list[Result]:
       model = workdir.label if result.model == workdir.model_name else result.model
       key = (result.dataset, result.task, result.level, model, result.metric)
       found.setdefault(key, dataclasses.replace(result, model=model))
-  return list(found.values())
+  labels = [workdir.label for workdir in workdirs]
+  return sorted(found.values(), key=lambda result: result.model not in labels)  # our own first
