@@ -417,6 +417,38 @@ def test_who_is_best_is_told_with_its_doubts():
   assert tables.in_words([row("a", 0.1), row("c", 0.9)]) == "best: a, beyond all others' intervals"
 
 
+def test_one_metric_of_each_row_is_drawn_and_judged(tmp_path):
+  row = lambda task, model, metric, value: Result("d", task, "day", model, metric, value, value - 1, value + 1, 9, 0)
+  rows = [row("age", model, metric, 9.0) for model in ("LSM-2", "sex") for metric in ("rmse", "mae", "mae vs sex")]
+  rows += [
+    row("sick", model, metric, 3.0)
+    for model in ("LSM-2", "sex")
+    for metric in ("f1", "auroc", "auroc vs sex", "f1 vs sex")
+  ]
+  rows += [row("age without PPG", "LSM-2", metric, 2.0) for metric in ("mae", "mae drop", "mae drop %")]
+  heads = tables.headline(rows)
+  assert [heads["d", task, "day"] for task in ("age", "sick", "age without PPG")] == ["mae", "auroc", "mae drop %"]
+  write_csv(tmp_path / "probe" / "results.csv", rows)
+  section = tables.section([workdir_of(tmp_path)], "probe")
+  assert [drawn.title for drawn in section.charts] == ["age: mae", "sick: auroc", "age without PPG: mae drop %"]
+  told = [block.text for block in section.blocks if isinstance(block, Line) and block.tone]
+  assert told == [
+    "LSM-2 beats sex (age, day, mae): no, worse, +9 [8, 10]",
+    "LSM-2 beats sex (sick, day, auroc): yes, +3 [2, 4]",
+  ]
+  assert {block.title for block in section.blocks if isinstance(block, Table) and not block.folded} >= {
+    "mae on d (lower is better)",
+    "auroc on d (higher is better)",
+  }
+
+
+def test_seeds_of_one_file_are_told_apart(tmp_path):
+  rows = [Result("d", "age", "1 % of labels", "LSM-2", "mae", 9.0 + s, 8.0, 10.0, 9, s) for s in (0, 1)]
+  write_csv(tmp_path / "finetune" / "results.csv", rows)
+  found = together([workdir_of(tmp_path)], "finetune")
+  assert [(result.task, result.value) for result in found] == [("age (seed 0)", 9.0), ("age (seed 1)", 10.0)]
+
+
 def test_many_rows_and_models_are_drawn_whole():
   """Robustness of 20 settings takes two charts; a learning curve one, its levels in order."""
   row = lambda level, model: Result("d", "age", level, model, "mae", 9.0, math.nan, math.nan, 9, 0)

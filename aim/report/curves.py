@@ -30,15 +30,15 @@ def charts(results: Sequence[Result], kind: str) -> list[Chart]:
   """A curve for each dataset, task and metric whose levels are numbers; dots of everything else by metric."""
   results = [result for result in results if not is_paired(result) and not math.isnan(result.value)]
   colours = _colours([result.model for result in results])
-  groups: dict[tuple[str, str, str], list[Result]] = {}
+  groups: dict[tuple[str, str, str, str], list[Result]] = {}
   for result in results:
-    groups.setdefault((result.dataset, result.metric, result.task), []).append(result)
+    groups.setdefault((result.dataset, result.metric, result.task, _unit(result.level).rstrip("s")), []).append(result)
   found, rest = [], dict[tuple[str, str], list[Result]]()
   on = _named([result.dataset for result in results])
-  for (dataset, metric, task), each in groups.items():
+  for (dataset, metric, task, unit), each in groups.items():
     levels = {result.level for result in each}
     if len(levels) > 1 and all(_NUMBER.search(level) for level in levels):
-      found.append(_curve(on[dataset], metric, task, each, colours, slug(kind, dataset, metric, task)))
+      found.append(_curve(on[dataset], metric, task, each, colours, slug(kind, dataset, metric, task, unit)))
     else:
       rest.setdefault((dataset, metric), []).extend(each)
   for (dataset, metric), each in rest.items():
@@ -81,6 +81,11 @@ def _named(datasets: Sequence[str]) -> dict[str, str]:
   return {dataset: f" ({dataset})" if several else "" for dataset in datasets}
 
 
+def _unit(level: str) -> str:
+  """What is left of a level without its number: "min", "% of labels, person"."""
+  return _NUMBER.sub("", level, count=1).strip()
+
+
 def _colours(models: Sequence[str]) -> dict[str, int]:
   return {model: i for i, model in enumerate(dict.fromkeys(models))}
 
@@ -102,9 +107,8 @@ def _curve(
       places, [r.value for r in mine], marker=MARKERS[c % len(MARKERS)], color=colour, ms=4, lw=1.5, label=model
     )
     panel.vlines(places, [r.ci_low for r in mine], [r.ci_high for r in mine], color=colour, lw=1.2, alpha=0.6)
-  units = {re.sub(_NUMBER, "", level, count=1).strip() for level in levels}
   panel.set_xticks(range(len(levels)), [f"{value_of(level):g}" for level in levels])
-  panel.set_xlabel(units.pop() if len(units) == 1 else "level")
+  panel.set_xlabel(_unit(levels[-1]))
   panel.set_xlim(-0.5, len(levels) - 0.5)
   _legend(figure, len(models))
   title = f"{task}: {metric}{dataset}"

@@ -16,9 +16,11 @@ _MORE_IS_BETTER = ("auroc", "auprc", "f1", "accuracy", "pearson", "r2", "skill",
 _SPOKEN = {
   "linear": "linear interpolation",
   "mean": "the channel's mean",
-  "time_of_day": "the time-of-day mean",
-  "time of day": "the time-of-day mean",
   "nearest": "the nearest value",
+  "time_of_day_mean": "the time-of-day mean",
+  "person_time_of_day_mean": "the person's time-of-day mean",
+  "knn": "nearest neighbours (KNN)",
+  "mice": "MICE",
   "locf": "last observation carried forward",
   "constant": "a constant",
 }
