@@ -20,6 +20,8 @@ INSTALL_REQUIRES = [
   "optax>=0.2.8",
   "orbax-checkpoint>=0.12.8",
   "pyarrow",
+  "scikit-learn>=1.6",  # probes and baselines
+  "scipy",
   "tensorflow-datasets>=4.9.10",
   "tqdm",
 ]
@@ -28,7 +30,6 @@ EXTRAS_REQUIRE = {
   "tpu": ["jax[tpu]"],
   "cuda": ["jax[cuda13]"],
   "beam": ["apache-beam"],
-  "baselines": ["scikit-learn"],
   "tensorboard": ["tensorboardX"],
   "wandb": ["wandb"],
   "bench": ["torch==2.13.0"],  # PyTorch is only ever timed against

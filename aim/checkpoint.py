@@ -25,6 +25,10 @@ policies = ocp.training.save_decision_policies
 preservation = ocp.training.preservation_policies
 
 
+# How a step is computed may change, by a move to another machine say; initial values are past.
+CHANGEABLE = ("model.dtype", "model.remat", "model.attention", "model.qk_init")
+
+
 class CheckpointError(UserError):
   """No usable checkpoint."""
 
@@ -132,9 +136,7 @@ def check_resumable(saved: dict[str, Any], wanted: dict[str, Any], where: str) -
   if saved["statistics"] != wanted["statistics"]:
     raise CheckpointError(f"{where} was trained on other data: its normalisation statistics differ")
   for key, ours, theirs in settings.difference(wanted["config"], saved["config"]):
-    # How a step is computed may change, by a move to another machine say; initial values are past.
-    how = ("model.dtype", "model.remat", "model.attention", "model.qk_init")
-    if (key.startswith("model.") and key not in how) or (key == "optimizer.ema" and bool(ours) != bool(theirs)):
+    if (key.startswith("model.") and key not in CHANGEABLE) or (key == "optimizer.ema" and bool(ours) != bool(theirs)):
       raise CheckpointError(f"{where} is of another architecture: {key} is {theirs} there, {ours} in this config")
     print(f"{where}: {key} is now {ours} (was {theirs})")
 

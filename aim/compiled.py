@@ -34,8 +34,8 @@ class CompiledStep:
   def __init__(self, step: Step, shardings: Any):
     """shardings: of the train state."""
     everywhere = shardings["step"]  # every host reads the counts of all windows
-    self.draw = jax.jit(step.draw, out_shardings=(None, everywhere, everywhere), compiler_options=compiler.options())
-    self.sizes: tuple[Sizes, ...] = ()
+    self._draw = jax.jit(step.draw, out_shardings=(None, everywhere, everywhere), compiler_options=compiler.options())
+    self._drawing: Any = None  # its program, compiled by the first call: all batches of a run are alike
     self._train = jax.jit(
       step.train,
       static_argnums=0,
@@ -46,23 +46,36 @@ class CompiledStep:
     self._shardings = shardings
     self._programs: dict[Sizes, Any] = {}
 
+  @property
+  def sizes(self) -> tuple[Sizes, ...]:
+    """That train() is compiled for, in the order they were given."""
+    return tuple(self._programs)
+
+  def draw(self, key: jax.Array, step: int, values: jax.Array) -> Any:
+    """Step.draw of a whole batch."""
+    return self._drawing_of(key, values)(key, step, values)
+
+  def _drawing_of(self, key: jax.Array, values: jax.Array | jax.ShapeDtypeStruct) -> Any:
+    if self._drawing is None:
+      self._drawing = self._draw.lower(key, 0, values).compile()
+    return self._drawing
+
   def compile(self, sizes: tuple[Sizes, ...], key: jax.Array, state: Any, values: jax.ShapeDtypeStruct) -> None:
     """Compiles the step for batches of the shape and sharding of `values`, several sizes at a time, with a bar."""
-    self.sizes = sizes
-    drawn = self.draw.lower(key, 0, values).compile()
-    shapes = jax.eval_shape(self.draw, key, 0, values)[0]
+    shapes = jax.eval_shape(self._draw, key, 0, values)[0]
     shape = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-    tokens = jax.tree.map(shape, shapes, drawn.output_shardings[0])
+    tokens = jax.tree.map(shape, shapes, self._drawing_of(key, values).output_shardings[0])
     state = jax.tree.map(shape, state, self._shardings)
     lowered = {size: self._train.lower(size, state, tokens) for size in sizes}
     with (
       metrics.progress(len(sizes), "compiling the step", "size") as bar,
       concurrent.futures.ThreadPoolExecutor(min(len(sizes), os.cpu_count() or 1)) as pool,
     ):
-      waiting = {pool.submit(low.compile): size for size, low in lowered.items()}
-      for done in concurrent.futures.as_completed(waiting):
-        self._programs[waiting[done]] = done.result()
+      waiting = {size: pool.submit(low.compile) for size, low in lowered.items()}
+      for done in concurrent.futures.as_completed(waiting.values()):
+        done.result()  # an error ends the waiting
         bar.update()
+    self._programs = {size: done.result() for size, done in waiting.items()}
 
   def train(self, size: Sizes, state: Any, tokens: Any) -> tuple[Any, dict[str, jax.Array]]:
     """One update by the program of that size. The state given is used up."""

@@ -29,13 +29,13 @@ class Network:
 
   Attributes:
     init: all parameters from a key.
-    forward: (all parameters, values [b, s, c] in physical units with NaN holes, span [b, 2]) -> [b, outputs]: what is
-      said of the steps [start, end) of each day, of which the whole is read.
+    forward: (all parameters, values [b, s, c] in physical units with NaN holes, span [b, w, 2]) -> [b, w, outputs]:
+      what is said of the steps [start, end) of each day, of which the whole is read.
     rates: learning-rate factor of each trained parameter; those not named stay as they are.
   """
 
   init: Callable[[jax.Array], Params]
-  forward: Callable[[Params, Float[Array, "b s c"], Int[Array, "b 2"]], Float[Array, "b outputs"]]
+  forward: Callable[[Params, Float[Array, "b s c"], Int[Array, "b w 2"]], Float[Array, "b w outputs"]]
   rates: dict[str, float]
 
   def split(self, params: Params) -> tuple[Params, Params]:
@@ -51,7 +51,7 @@ class Head(nnx.Module):
     self.norm = LayerNorm(width)
     self.linear = Dense(width, outputs, jnp.float32, rngs)
 
-  def __call__(self, x: Float[Array, "b d"]) -> Float[Array, "b outputs"]:
+  def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... outputs"]:
     return self.linear(self.norm(x))
 
 
@@ -75,7 +75,7 @@ def encoder_network(
     body = trained.params if pretrained else model.split(model.Lsm2(architecture, nnx.Rngs(body_key)))[1]
     return dict(body) | _prefixed(flatten(Head(width, outputs, nnx.Rngs(head_key))))
 
-  def forward(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b 2"]) -> Float[Array, "b outputs"]:
+  def forward(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b w 2"]) -> Float[Array, "b w outputs"]:
     tokens = trained._tokens(values)
     rows = sizes.visible_rows(tokens)
     lsm2 = model.merge(graph, {name: params[name] for name in shapes})
@@ -102,7 +102,7 @@ def resnet_network(trained: Pretrained, outputs: int) -> Network:
     head = _prefixed(flatten(Head(features, outputs, nnx.Rngs(head_key))))
     return flatten(make(nnx.Rngs(body_key))) | head
 
-  def forward(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b 2"]) -> Float[Array, "b outputs"]:
+  def forward(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b w 2"]) -> Float[Array, "b w outputs"]:
     z, observed = trained.scale.normalise(values)
     x = restore(body, {name: leaf for name, leaf in params.items() if not name.startswith(HEAD)})(z, observed)
     time = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
@@ -114,17 +114,20 @@ def resnet_network(trained: Pretrained, outputs: int) -> Network:
 
 
 def mean_within(
-  x: Float[Array, "b n d"], time: Int[Array, "b n"], length: float, seen: Bool[Array, "b n"], span: Int[Array, "b 2"]
-) -> Float[Array, "b d"]:
-  """The mean of the x that are `seen` and lie in the span, or, where none does, of all that are seen.
+  x: Float[Array, "b n d"], time: Int[Array, "b n"], length: float, seen: Bool[Array, "b n"], span: Int[Array, "b w 2"]
+) -> Float[Array, "b w d"]:
+  """The mean of the x that are `seen` and lie in each span, or, where none does, of all that are seen.
 
   Args:
     time: of each x: it covers the steps [time * length, (time + 1) * length).
-    span: steps [start, end) of each day.
+    span: steps [start, end), w of each day.
   """
-  inside = seen & (time * length < span[:, 1:]) & ((time + 1) * length > span[:, :1])
-  taken = jnp.where(inside.any(1, keepdims=True), inside, seen)[:, :, None]
-  return jnp.where(taken, x, 0.0).sum(1) / taken.sum(1)
+  start, end = span[:, :, :1], span[:, :, 1:]
+  inside = seen[:, None] & (time[:, None] * length < end) & ((time[:, None] + 1) * length > start)
+  taken = jnp.where(inside.any(2, keepdims=True), inside, seen[:, None]).astype(x.dtype)
+  # Rows without a token hold anything, NaN too.
+  known = jnp.where(seen[:, :, None], x, 0.0)
+  return jnp.einsum("bwn,bnd->bwd", taken, known) / taken.sum(2, keepdims=True)
 
 
 def rates(names: list[str], blocks: int, layers: int, decay: float) -> dict[str, float]:

@@ -17,7 +17,7 @@ from aim import settings
 from aim.settings import ConfigError
 from data_pipelines.schema import UserError
 
-CONFIG_MODES = ("pretrain", "evaluate")  # need --config and --workdir; those of the same name in aim/modes.py
+CONFIG_MODES = ("pretrain", "evaluate", "probe", "finetune")  # need --config and --workdir, are in modes.py
 MODES = (*CONFIG_MODES, "embed", "impute")
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment config, such as experiments/lsm2_base.py.")

@@ -12,9 +12,11 @@ import jax
 import ml_collections
 import numpy as np
 
-from aim import metrics, pretrained, settings
+from aim import cache, metrics, pretrained, settings
 from aim.evaluate import evaluate as run_evaluate
+from aim.finetune import finetune as run_finetune
 from aim.pretrain import pretrain as run_pretrain
+from aim.probe import probe as run_probe
 from aim.settings import ConfigError
 from data_pipelines import npz
 from data_pipelines.build import build, simulate_request
@@ -26,8 +28,7 @@ from data_pipelines.schema import SchemaError
 def use_compile_cache() -> None:
   """Keeps compiled programs between runs, in the user's cache folder or where JAX_COMPILATION_CACHE_DIR says."""
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    jax.config.update("jax_compilation_cache_dir", str(cache / "lsm2-aim" / "xla"))
+    jax.config.update("jax_compilation_cache_dir", str(cache.folder("xla")))
 
 
 def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
@@ -56,6 +57,16 @@ def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: 
 def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
   model = pretrained.load(trained, config.evaluate.batch_size, config.impute.short_holes)
   run_evaluate(config.evaluate, model, open_dataset(config), workdir / "evaluate")
+
+
+def probe(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
+  model = pretrained.load(trained, config.probe.batch_size)
+  run_probe(config.probe, model, open_dataset(config), workdir / "probe")
+
+
+def finetune(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
+  model = pretrained.load(trained, config.finetune.batch_size)
+  run_finetune(config, model, open_dataset(config), workdir / "finetune")
 
 
 def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> None:

@@ -79,9 +79,9 @@ def read_csv(path: str | pathlib.Path) -> list[Result]:
   results = []
   for number, line in enumerate(lines[1:], start=2):
     try:
-      *text, value, low, high, people, seed = line
-      numbers = [float(cell) if cell else math.nan for cell in (value, low, high)]
-      results.append(Result(*text, *numbers, int(people), int(seed)))  # type: ignore[call-arg]
+      dataset, task, level, model, metric, *numbers, people, seed = line
+      value, low, high = (float(cell) if cell else math.nan for cell in numbers)
+      results.append(Result(dataset, task, level, model, metric, value, low, high, int(people), int(seed)))
     except (TypeError, ValueError):
       raise ResultsError(f"{path} line {number}: {','.join(line)!r}, expected {','.join(COLUMNS)}") from None
   return results

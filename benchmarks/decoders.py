@@ -16,15 +16,14 @@ import csv
 import json
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
 
 from aim import scores
 from aim.model import DECODER_TOKENS
+from benchmarks import experiments
 
 INPUT = flags.DEFINE_list("input", None, "npz files of days.", required=True)
 OUTPUT = flags.DEFINE_string("output", "runs/decoders", "Folder of runs and results.")
@@ -60,9 +59,7 @@ def train(source: str, folder: pathlib.Path, tokens: str, seed: int, overrides: 
   options = {"total_steps": steps, "seed": seed, "model.decoder.tokens": tokens, "sizes": 2}
   options |= {"evaluate.bootstrap": 100, "evaluate.days": 150}
   settings = [f"--config.{name}={value}" for name, value in options.items()]
-  done = subprocess.run([sys.executable, "-m", *command, *settings, *overrides], check=False)
-  if done.returncode:
-    sys.exit(done.returncode)
+  experiments.run(*command, *settings, *overrides)
 
 
 def step_seconds(output: pathlib.Path, seed: int) -> float:
@@ -99,6 +96,4 @@ def renamed(people: pathlib.Path, method: str) -> scores.Scores:
 
 
 if __name__ == "__main__":
-  # Overrides of the experiment's config are passed on, not parsed here.
-  passed = [arg for arg in sys.argv[1:] if arg.startswith("--config.")]
-  app.run(main, [sys.argv[0], *(arg for arg in sys.argv[1:] if arg not in passed), "--", *passed])
+  experiments.main(main)

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import csv
 import pathlib
-import subprocess
-import sys
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
 
 from aim import figures, scores
+from benchmarks import experiments
 
 INPUT = flags.DEFINE_string("input", None, "npz of days.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "Folder of datasets, runs and results.", required=True)
@@ -32,13 +31,13 @@ def main(argv: Sequence[str]) -> None:
   parts = []
   for fold in RUN.value or [str(i) for i in range(FOLDS.value)]:
     name, workdir = f"fold{fold}", output / f"fold{fold}"
-    _python("data_pipelines.build", "--source=npz", f"--input={INPUT.value}", f"--data_dir={output / 'data'}",
-            f"--name={name}", f"--folds={FOLDS.value}", f"--fold={fold}")  # fmt: skip
+    fold_of = ["--source=npz", f"--input={INPUT.value}", f"--folds={FOLDS.value}", f"--fold={fold}"]
+    experiments.run("data_pipelines.build", *fold_of, f"--data_dir={output / 'data'}", f"--name={name}")
     common = [f"--config={CONFIG.value}", f"--config.data.dir={output / 'data'}", f"--config.data.name={name}",
               f"--workdir={workdir}", *overrides]  # fmt: skip
-    _python("aim.main", *common)
+    experiments.run("aim.main", *common)
     if not (workdir / "evaluate" / "people.csv").exists():
-      _python("aim.main", *common, "--mode=evaluate")
+      experiments.run("aim.main", *common, "--mode=evaluate")
     parts.append(scores.load_people(workdir / "evaluate" / "people.csv"))
   pooled = scores.merge(parts)
   rows = pooled.table()
@@ -64,14 +63,5 @@ def _differences(pooled: scores.Scores, path: pathlib.Path) -> None:
           print(f"{d.task} {d.level}: below {other}? {word}, {d.percent:+.0f} % {interval}")
 
 
-def _python(*arguments: str) -> None:
-  """Runs a module of this project; its failure is ours."""
-  done = subprocess.run([sys.executable, "-m", *arguments], check=False)
-  if done.returncode:
-    sys.exit(done.returncode)
-
-
 if __name__ == "__main__":
-  # Overrides of the experiment's config are passed on, not parsed here.
-  passed = [arg for arg in sys.argv[1:] if arg.startswith("--config.")]
-  app.run(main, [sys.argv[0], *(arg for arg in sys.argv[1:] if arg not in passed), "--", *passed])
+  experiments.main(main)

@@ -22,6 +22,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from aim import cache
+
 SOURCE = pathlib.Path(__file__).with_name("native.cc")
 COMPILERS = ("c++", "g++", "clang++")
 # Not -ffast-math: NaN must reach the outputs, where bad gradients are found.
@@ -42,18 +44,13 @@ class Unavailable(Exception):
   """The kernel cannot be used; the one line says why."""
 
 
-def available() -> str | None:
-  """None if the kernel can be used, which compiles it if need be; otherwise one line that says why not."""
+def unavailable(head_dim: int, dtype: str) -> str | None:
+  """None if the kernel can be used here, which compiles it if need be; otherwise one line that says why not."""
+  if dtype not in ("float32", "bfloat16"):
+    return f"the native attention kernel computes in float32 or bfloat16, not {dtype}"
   if jax.default_backend() != "cpu":
     return f"the native attention kernel is for the CPU, the default device is a {jax.default_backend()}"
   return _load()
-
-
-def unavailable(head_dim: int, dtype: str) -> str | None:
-  """None if it can run heads of this size and compute type here, otherwise one line that says why not."""
-  if dtype not in ("float32", "bfloat16"):
-    return f"the native attention kernel computes in float32 or bfloat16, not {dtype}"
-  return available()
 
 
 @functools.cache
@@ -72,7 +69,7 @@ def _build() -> pathlib.Path:
   """The compiled kernel, from the cache folder if it is there. Unavailable if there is no compiler or it fails."""
   command = _compiler()
   built = "\n".join([SOURCE.read_text(), *command, *FLAGS, importlib.metadata.version("jaxlib"), _cpu()])
-  folder = _cache() / "lsm2-aim" / "native" / hashlib.sha256(built.encode()).hexdigest()[:16]
+  folder = cache.folder("native") / hashlib.sha256(built.encode()).hexdigest()[:16]
   library = folder / "native.so"
   if library.is_file():
     return library
@@ -102,10 +99,6 @@ def _compiler() -> list[str]:
   raise Unavailable(f"no C++ compiler ({names}) on the path")
 
 
-def _cache() -> pathlib.Path:
-  return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-
-
 def _cpu() -> str:
   """What -march=native depends on: a home folder may be shared by unequal machines."""
   try:
@@ -132,14 +125,14 @@ def varlen_attention(
   they hold; the time is that of the rows of windows. float32 or bfloat16, all three alike; sums are float32.
 
   Results repeat to the bit. Works under jit, grad, scan, checkpoint and shard_map; not under vmap, which rows that
-  start anywhere make needless. RuntimeError where available() gives a reason, TypeError for other types; windows that
+  start anywhere make needless. RuntimeError where unavailable() gives a reason, TypeError for other types; windows that
   overlap or leave the rows are an error when the program runs.
   """
-  reason = available()
-  if reason is not None:
-    raise RuntimeError(reason)
   if q.dtype not in (jnp.float32, jnp.bfloat16) or not q.dtype == k.dtype == v.dtype:
     raise TypeError(f"varlen_attention: q {q.dtype}, k {k.dtype}, v {v.dtype}; expected all float32 or all bfloat16")
+  reason = unavailable(q.shape[-1], q.dtype.name)
+  if reason is not None:
+    raise RuntimeError(reason)
   spans = (x.astype(jnp.int32) for x in (q_starts, q_lengths, kv_starts, kv_lengths))
   return _attention(q, k, v, *spans)
 

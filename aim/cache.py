@@ -1,0 +1,12 @@
+"""Where compiled programs are kept between runs: $XDG_CACHE_HOME/lsm2-aim, by default in ~/.cache."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+
+def folder(name: str) -> pathlib.Path:
+  """This program's cache folder `name`; not made yet."""
+  root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+  return root / "lsm2-aim" / name
