@@ -14,6 +14,7 @@ INSTALL_REQUIRES = [
   "importlib_resources",  # tensorflow-datasets imports it but declares it for old Pythons only
   "jax>=0.10.2",
   "jaxtyping",
+  "jinja2",  # the report's page: escapes whatever comes from data
   "matplotlib",
   "ml-collections>=1.1.0",
   "numpy>=2.0",
@@ -32,6 +33,7 @@ EXTRAS_REQUIRE = {
   "beam": ["apache-beam"],
   "tensorboard": ["tensorboardX"],
   "wandb": ["wandb"],
+  "pypots": ["pypots"],  # SAITS and BRITS on our cells (benchmarks/pypots_imputers.py)
   "bench": ["torch==2.13.0"],  # PyTorch is only ever timed against
   "dev": [
     "beartype",

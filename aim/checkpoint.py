@@ -27,6 +27,8 @@ preservation = ocp.training.preservation_policies
 
 # How a step is computed may change, by a move to another machine say; initial values are past.
 CHANGEABLE = ("model.dtype", "model.remat", "model.attention", "model.qk_init")
+# Of the config, beside model, what a model's function or the shapes of its parameters depend on.
+FUNCTION = ("method", "data.impute", "views.prototypes")
 
 
 class CheckpointError(UserError):
@@ -136,7 +138,8 @@ def check_resumable(saved: dict[str, Any], wanted: dict[str, Any], where: str) -
   if saved["statistics"] != wanted["statistics"]:
     raise CheckpointError(f"{where} was trained on other data: its normalisation statistics differ")
   for key, ours, theirs in settings.difference(wanted["config"], saved["config"]):
-    if (key.startswith("model.") and key not in CHANGEABLE) or (key == "optimizer.ema" and bool(ours) != bool(theirs)):
+    what = (key.startswith("model.") and key not in CHANGEABLE) or key in FUNCTION or key.startswith("views.projection")
+    if what or (key == "optimizer.ema" and bool(ours) != bool(theirs)):
       raise CheckpointError(f"{where} is of another architecture: {key} is {theirs} there, {ours} in this config")
     print(f"{where}: {key} is now {ours} (was {theirs})")
 

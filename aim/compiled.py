@@ -11,6 +11,7 @@ import jax
 from aim import compiler, metrics
 from aim.sizes import Sizes
 from aim.step import Step
+from aim.view_step import ViewStep
 
 _count = 0
 
@@ -31,7 +32,7 @@ def compilations() -> int:
 class CompiledStep:
   """Step.draw, and Step.train for each of some sizes."""
 
-  def __init__(self, step: Step, shardings: Any):
+  def __init__(self, step: Step | ViewStep, shardings: Any):
     """shardings: of the train state."""
     everywhere = shardings["step"]  # every host reads the counts of all windows
     self._draw = jax.jit(step.draw, out_shardings=(None, everywhere, everywhere), compiler_options=compiler.options())

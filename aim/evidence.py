@@ -6,9 +6,10 @@ differs from a mixture of the two. Nothing imputed enters the encoder, and nothi
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from aim import interpolation
 
 FEATURES = 4
 
@@ -24,14 +25,7 @@ def evidence(
   """
   steps = z.shape[1]
   clock = jnp.arange(steps, dtype=jnp.float32)[None, :, None]
-  before = jax.lax.cummax(jnp.where(shown, clock, -jnp.inf), axis=1)
-  after = jax.lax.cummin(jnp.where(shown, clock, jnp.inf), axis=1, reverse=True)
-  value_before, value_after = (_value_at(z, time) for time in (before, after))
-  has_before, has_after = jnp.isfinite(before), jnp.isfinite(after)
-  span = jnp.where(has_before & has_after & (after > before), after - before, 1.0)
-  weight = jnp.where(has_before & has_after, jnp.where(has_before, clock - before, 0.0) / span, 0.0)
-  line = jnp.where(has_before & has_after, value_before + weight * (value_after - value_before), 0.0)
-  line = jnp.where(has_before & ~has_after, value_before, jnp.where(has_after & ~has_before, value_after, line))
+  line, before, after = interpolation.line(z, shown)
   count = shown.sum(axis=1, keepdims=True)
   level = jnp.where(shown, z, 0.0).sum(axis=1, keepdims=True) / jnp.maximum(count, 1)
   level = jnp.broadcast_to(level, z.shape)
@@ -39,10 +33,6 @@ def evidence(
   hour = steps / 24
   near = lambda distance: 1.0 / (1.0 + distance / hour)
   return jnp.stack([line, level, near(clock - before), near(after - clock)], axis=-1)
-
-
-def _value_at(z: Float[Array, "b s c"], time: Float[Array, "b s c"]) -> Float[Array, "b s c"]:
-  return jnp.take_along_axis(z, jnp.clip(jnp.nan_to_num(time), 0, z.shape[1] - 1).astype(jnp.int32), axis=1)
 
 
 def _logit(p: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -19,7 +19,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from aim.scores import ALL, Row
-from aim.tasks import UNITS
 from data_pipelines.schema import Schema
 
 # Okabe and Ito (2008), told apart by colour-blind readers: blue, vermilion, green, purple, light blue, orange, black.
@@ -40,29 +39,30 @@ def generative_chart(rows: Sequence[Row], path: str | pathlib.Path) -> None:
   """PNG with a panel per task: mse (mean over channels) against level, a line and 95 % interval per method.
 
   Args:
-    rows: of `Scores.table`; only the rows of channel "all" with an mse are drawn, the first method boldest.
+    rows: of `Scores.table`; only the rows of channel "all" with an mse are drawn, the first method boldest. The public
+      scenarios are another chart's (aim/generative_figures.py).
     path: of the PNG.
 
   Raises:
     ValueError: there is nothing to draw.
   """
-  rows = [row for row in rows if row.channel == ALL and np.isfinite(row.mse)]
+  rows = [row for row in rows if row.channel == ALL and np.isfinite(row.mse) and row.task in AXES_TITLES]
   if not rows:
     raise ValueError("generative chart: no scores to draw")
-  tasks = [task for task in UNITS if any(row.task == task for row in rows)]
+  tasks = [task for task in AXES_TITLES if any(row.task == task for row in rows)]
   methods = list(dict.fromkeys(row.method for row in rows))
-  figure = _figure(max(5.0, 1.2 + 2.9 * len(tasks)), 3.9)
+  figure = new_figure(max(5.0, 1.2 + 2.9 * len(tasks)), 3.9)
   panels = figure.subplots(1, len(tasks), squeeze=False)[0]
   for panel, task in zip(panels, tasks, strict=True):
     _task_panel(panel, [row for row in rows if row.task == task], methods)
     panel.set_title(AXES_TITLES[task], fontsize=10, color=INK)
     panel.set_xlabel(LEVEL_TITLES[task], fontsize=9, color=INK)
   panels[0].set_ylabel("mean squared error, z-scored\n(95 % interval over people)", fontsize=9, color=INK)
-  handles = [Line2D([], [], label=_spoken(method), **_style(methods, method)) for method in methods]
+  handles = [Line2D([], [], label=spoken(method), **method_style(methods, method)) for method in methods]
   figure.legend(
     handles=handles, loc="outside upper center", ncols=min(len(methods), 1 + 2 * len(tasks)), frameon=False, fontsize=9
   )
-  _save(figure, path)
+  save(figure, path)
 
 
 def day_chart(
@@ -93,14 +93,14 @@ def day_chart(
   picked = _pick(schema, truth, shown) if channels is None else [schema.index(name) for name in channels]
   if not picked:
     raise ValueError("day chart: no channels to draw")
-  figure = _figure(11, 1.0 + 1.35 * len(picked))
+  figure = new_figure(11, 1.0 + 1.35 * len(picked))
   panels = figure.subplots(len(picked), 1, sharex=True, squeeze=False)[:, 0]
   for panel, c in zip(panels, picked, strict=True):
     _channel_panel(panel, schema, c, truth[:, c], shown[:, c], reconstruction[:, c])
   _hours(panels[-1], "hour of the day")
   figure.suptitle(title, fontsize=12, color=INK)
   figure.legend(handles=_day_handles(truth, shown), loc="outside lower center", ncols=5, frameon=False, fontsize=9)
-  _save(figure, path)
+  save(figure, path)
 
 
 def day_heatmap(
@@ -117,7 +117,7 @@ def day_heatmap(
   """
   _check_shapes(schema, truth=truth, shown=shown, reconstruction=reconstruction)
   scaled = [_scaled(values, truth) for values in (truth, shown, reconstruction)]
-  figure = _figure(13, 1.6 + max(1.2, 0.2 * len(schema.channels)))
+  figure = new_figure(13, 1.6 + max(1.2, 0.2 * len(schema.channels)))
   panels = figure.subplots(1, 3, sharey=True)
   hidden = np.isnan(shown) & ~np.isnan(truth)
   for panel, values, name in zip(
@@ -129,7 +129,7 @@ def day_heatmap(
       _image(panel, schema, over, ListedColormap([HIDDEN]))
     panel.set_title(name, fontsize=10, color=INK)
     _hours(panel, "hour of the day", every=6)
-  panels[0].set_yticks(range(len(schema.channels)), [_spoken(name) for name in schema.names], fontsize=8)
+  panels[0].set_yticks(range(len(schema.channels)), [spoken(name) for name in schema.names], fontsize=8)
   for panel in panels[1:]:
     panel.tick_params(left=False)
   height = figure.get_figheight()
@@ -142,7 +142,7 @@ def day_heatmap(
     Patch(color=HIDDEN, label="hidden by us"),
   ]
   figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-  _save(figure, path)
+  save(figure, path)
 
 
 def _task_panel(panel: Axes, rows: Sequence[Row], methods: Sequence[str]) -> None:
@@ -155,17 +155,17 @@ def _task_panel(panel: Axes, rows: Sequence[Row], methods: Sequence[str]) -> Non
     places = np.array([levels.index(row.level) for row in mine]) + 0.4 * ((i + 0.5) / len(methods) - 0.5)
     mse = np.array([row.mse for row in mine])
     bounds = np.array([[row.ci_low, row.ci_high] for row in mine]).T
-    style = _style(methods, method)
+    style = method_style(methods, method)
     panel.plot(places, mse, zorder=3 if i == 0 else 2, **style)
     panel.vlines(places, *bounds, color=style["color"], lw=1.2 if i else 1.8, alpha=0.6, zorder=1)
   panel.set_xticks(range(len(levels)), [str(level) for level in levels])
   panel.set_xlim(-0.5, len(levels) - 0.5)
   panel.set_ylim(bottom=0)
   panel.grid(axis="y", color="#e6e6e6", lw=0.7)
-  _bare(panel)
+  bare(panel)
 
 
-def _style(methods: Sequence[str], method: str) -> dict[str, Any]:
+def method_style(methods: Sequence[str], method: str) -> dict[str, Any]:
   """How a method's line is drawn, in panels and legend alike; the first method stands out."""
   i = list(methods).index(method)
   width, size = (2.4, 6.0) if i == 0 else (1.4, 4.5)
@@ -190,14 +190,14 @@ def _channel_panel(
   filled = np.where(hole, reconstruction, shown)
   panel.plot(hours, np.where(_widened(hole), filled, np.nan), color=RECONSTRUCTED, lw=1.9, zorder=4, **step)
   unit = schema.channels[c].unit
-  panel.set_title(_spoken(schema.names[c]) + (f" ({unit})" if unit else ""), loc="left", fontsize=9, color=INK, pad=3)
+  panel.set_title(spoken(schema.names[c]) + (f" ({unit})" if unit else ""), loc="left", fontsize=9, color=INK, pad=3)
   panel.set_xlim(0, 24)
   panel.margins(y=0.08)
   panel.locator_params(axis="y", nbins=3)
   if schema.binary[c]:
     panel.set_yticks([0, 1])
     panel.set_ylim(-0.12, 1.12)
-  _bare(panel)
+  bare(panel)
 
 
 def _observed_line(
@@ -282,7 +282,7 @@ def _check_shapes(schema: Schema, **arrays: np.ndarray) -> None:
       raise ValueError(f"day chart: {name} has shape {array.shape}, expected {expected}")
 
 
-def _spoken(name: str) -> str:
+def spoken(name: str) -> str:
   return name.replace("_", " ")
 
 
@@ -291,19 +291,19 @@ def _hours(panel: Axes, label: str, every: int = 3) -> None:
   panel.set_xlabel(label, fontsize=9, color=INK)
 
 
-def _bare(panel: Axes) -> None:
+def bare(panel: Axes) -> None:
   panel.spines[["top", "right"]].set_visible(False)
   panel.spines[["left", "bottom"]].set_color("#999999")
   panel.tick_params(colors=INK, labelsize=8, length=3)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
   figure = Figure(figsize=(width, height), layout="constrained")
   FigureCanvasAgg(figure)
   return figure
 
 
-def _save(figure: Figure, path: str | pathlib.Path) -> None:
+def save(figure: Figure, path: str | pathlib.Path) -> None:
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, dpi=130, format="png", facecolor="white")

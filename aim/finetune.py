@@ -23,6 +23,7 @@ from aim.finetune_curve import learning_curves, verdicts
 from aim.finetune_data import Days, Scaling
 from aim.finetune_network import NETWORKS, Network, encoder_network, resnet_network
 from aim.finetune_training import Trainer
+from aim.interpolation import IMPUTATIONS
 from aim.labels import Rows, Task
 from aim.predictions import Predictions
 from aim.pretrained import Pretrained
@@ -37,7 +38,7 @@ NAMES = {"scratch": "ViT supervised", "resnet": "ResNet supervised"}
 def finetune(
   config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, output: pathlib.Path
 ) -> list[results.Result]:
-  """Trains and scores every cell; writes cells/, results.csv and learning_curve.png to `output`.
+  """Trains and scores every cell; writes results.csv, predictions.csv, learning_curve.png and cells/ to `output`.
 
   Args:
     config: the whole of it: config.finetune, and config.probe for the tasks.
@@ -60,12 +61,13 @@ def finetune(
     raise ConfigError("config.finetune.label_percent: no share is large enough for any task")
   ours, *others = study.rivals
   lines = predictions.score(found, raw.bootstrap, config.probe.seed, [study.name(rival) for rival in others])
+  predictions.write_csv(output / "predictions.csv", found)
   results.write_csv(output / "results.csv", lines)
   learning_curves(lines, output / "learning_curve.png")
   print(f"\n{dataset.name}: {len(dataset.people('eval'))} people never seen in training; [95 % over people]\n")
   print(predictions.format_tables(lines) + "\n")
   print("\n".join(verdicts(lines, study.name(ours))))
-  print(f"\n{output / 'results.csv'}\n{output / 'learning_curve.png'}\n{study.cells}")
+  print(f"\n{output / 'results.csv'}\n{output / 'predictions.csv'}\n{output / 'learning_curve.png'}\n{study.cells}")
   return lines
 
 
@@ -74,6 +76,7 @@ def check(config: ml_collections.ConfigDict, model: Pretrained) -> None:
   blocks = model.architecture.encoder.layers
   rules: dict[str, tuple[Callable[[Any], bool], str]] = {
     "init": (lambda x: x in INITS, f"one of {', '.join(INITS)}"),
+    "resnet_impute": (lambda x: x in IMPUTATIONS, f"one of {', '.join(IMPUTATIONS)}"),
     "network": (lambda x: x in NETWORKS, f"one of {', '.join(NETWORKS)}"),
     "compare": (lambda x: set(_listed(x)) <= set(COMPARE), f"some of {', '.join(COMPARE)}"),
     "label_percent": (lambda x: all(0 < p <= 100 for p in _some(x)), "shares above 0 and up to 100"),
@@ -128,7 +131,7 @@ class Study:
     self.tune_people = set(dataset.people("tune"))
     self.training = days["pretrain"].join(days["tune"]) if "tune" in days else days["pretrain"]
     self.held_out = days["eval"]
-    visible = max(int(model._counts(part.values)[0].max()) for part in days.values())
+    visible = max(int(model._counts(part.values, whole=True)[0].max()) for part in days.values())
     self.sizes = model._sizes(visible, 1)
     self._trainers: dict[tuple[str, int], Trainer] = {}
 
@@ -163,7 +166,7 @@ class Study:
 
   def network(self, rival: str, outputs: int) -> Network:
     if rival == "resnet":
-      return resnet_network(self.model, outputs)
+      return resnet_network(self.model, outputs, self.config.resnet_impute)
     if rival == "scratch":
       return encoder_network(self.model, outputs, self.sizes, pretrained=False)
     return encoder_network(

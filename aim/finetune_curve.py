@@ -77,18 +77,18 @@ def learning_curves(lines: Sequence[Result], path: str | pathlib.Path) -> None:
   models = list(dict.fromkeys(r.model for _, _, rows in first.values() for r in rows))
   columns = min(len(first), 4)
   rows_of_panels = -(-len(first) // columns)
-  figure = figures._figure(max(5.0, 1.2 + 2.9 * columns), 0.7 + 3.2 * rows_of_panels)
+  figure = figures.new_figure(max(5.0, 1.2 + 2.9 * columns), 0.7 + 3.2 * rows_of_panels)
   panels = figure.subplots(rows_of_panels, columns, squeeze=False).ravel()
   for panel, (task, (metric, level, rows)) in zip(panels, first.items(), strict=False):
     _panel(panel, [r for r in rows if r.metric == metric], models)
-    panel.set_title(figures._spoken(task), fontsize=10, color=figures.INK)
-    panel.set_ylabel(f"{figures._spoken(metric)}, {level}", fontsize=9, color=figures.INK)
+    panel.set_title(figures.spoken(task), fontsize=10, color=figures.INK)
+    panel.set_ylabel(f"{figures.spoken(metric)}, {level}", fontsize=9, color=figures.INK)
     panel.set_xlabel("people with labels, %", fontsize=9, color=figures.INK)
   for panel in panels[len(first) :]:
     panel.set_visible(False)
-  handles = [Line2D([], [], label=name, **figures._style(models, name)) for name in models]
+  handles = [Line2D([], [], label=name, **figures.method_style(models, name)) for name in models]
   figure.legend(handles=handles, loc="outside upper center", ncols=len(models), frameon=False, fontsize=9)
-  figures._save(figure, path)
+  figures.save(figure, path)
 
 
 def _panel(panel: Axes, rows: Sequence[Result], models: Sequence[str]) -> None:
@@ -99,7 +99,7 @@ def _panel(panel: Axes, rows: Sequence[Result], models: Sequence[str]) -> None:
     if not mine:
       continue
     places = np.array([shares.index(share(r)) for r in mine]) + 0.25 * ((i + 0.5) / len(models) - 0.5)
-    style = figures._style(models, model)
+    style = figures.method_style(models, model)
     panel.plot(places, [r.value for r in mine], zorder=3 if i == 0 else 2, **style)
     panel.vlines(
       places, [r.ci_low for r in mine], [r.ci_high for r in mine], color=style["color"], lw=1.4, alpha=0.6, zorder=1
@@ -107,4 +107,4 @@ def _panel(panel: Axes, rows: Sequence[Result], models: Sequence[str]) -> None:
   panel.set_xticks(range(len(shares)), [f"{number:g}" for number in shares])
   panel.set_xlim(-0.5, len(shares) - 0.5)
   panel.grid(axis="y", color="#e6e6e6", lw=0.7)
-  figures._bare(panel)
+  figures.bare(panel)

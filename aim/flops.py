@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aim.model import Architecture, Tower
-from aim.sizes import Sizes
+from aim.sizes import Sizes, ViewSizes
 
 Number = TypeVar("Number", float, jax.Array)
 
@@ -68,6 +69,9 @@ def executed_flops(a: Architecture, sizes: Sizes, windows: int) -> float:
 
   Attention counts whole buffers a window, though the native kernel skips their padding; recomputation does not count.
   """
+  if isinstance(sizes, ViewSizes):
+    a_view = lambda rows: tower_flops(a.encoder, rows, rows**2) + _embedding_flops(a, rows) + _head_flops(a)
+    return windows * sum(passes * views * a_view(rows) for views, rows, passes in sizes.crops)
   groups = sizes.groups or windows
   encoder, wanted = groups * sizes.encoder, groups * sizes.wanted
   longest = sizes.largest if sizes.groups else sizes.encoder
@@ -84,10 +88,35 @@ def executed_flops(a: Architecture, sizes: Sizes, windows: int) -> float:
   return 3 * (forward + _last_flops(a.decoder, decoder, wanted, windows * targets * keys))
 
 
+def view_flops(
+  a: Architecture, lengths: list[Int[Array, "b _"]], student: tuple[int, ...], teacher: tuple[int, ...]
+) -> Float[Array, ""]:
+  """Useful FLOPs of a step on views (aim/views.py) of so many tokens: the student's crops forward and backward (3 x
+  forward), the teacher's forward."""
+  total = jnp.float32(0)
+  for i, length in enumerate(lengths):
+    tokens = length.astype(jnp.float32)
+    forward = tower_flops(a.encoder, tokens, tokens**2) + _embedding_flops(a, tokens) + _head_flops(a)
+    total += (3 * (i in student) + (i in teacher)) * forward.sum()
+  return total
+
+
+def _embedding_flops(a: Architecture, tokens: Number) -> Number:
+  return 2 * tokens * a.encoder.width * a.cells * (2 if a.observed_flags else 1)
+
+
+def _head_flops(a: Architecture) -> int:
+  """Projection of a view; comparing it with others is little beside it."""
+  head = a.projection
+  assert head is not None
+  widths = [a.encoder.width, *[head.hidden] * (head.layers - 1), head.width]
+  return 2 * sum(x * y for x, y in itertools.pairwise(widths)) + 2 * head.width * head.prototypes
+
+
 def _ends(a: Architecture, visible: Number, targets: Number) -> Number:
   """Patch embedding, bridge and head."""
-  inputs = a.patch * (2 if a.observed_flags else 1)
-  return 2 * visible * a.encoder.width * (inputs + a.decoder.width) + 2 * targets * a.decoder.width * a.patch
+  inputs = a.cells * (2 if a.observed_flags else 1)
+  return 2 * visible * a.encoder.width * (inputs + a.decoder.width) + 2 * targets * a.decoder.width * a.cells
 
 
 def _last_flops(tower: Tower, tokens: Number, targets: Number, pairs: Number) -> Number:

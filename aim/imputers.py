@@ -1,4 +1,4 @@
-"""The trivial imputers every model is held against.
+"""The trivial imputers every model is held against; those that learn are in aim/fitted_imputers.py.
 
 Each maps z float [D, S, C], NaN where missing, to a dense array of the same shape and dtype in which the observed cells
 are unchanged. Units are the model's: z-scores for continuous channels, 0/1 for binary ones. A channel without a single
@@ -31,26 +31,54 @@ def nearest(z: np.ndarray, fill: Fill = 0.0) -> np.ndarray:
   return _from_neighbours(z, fill, _take_nearest)
 
 
+def locf(z: np.ndarray, fill: Fill = 0.0) -> np.ndarray:
+  """The last observation carried forward; before the first one, that one."""
+  return _from_neighbours(z, fill, _take_last)
+
+
 def linear(z: np.ndarray, fill: Fill = 0.0) -> np.ndarray:
   """The straight line between the observed cells before and after; before the first and after the last, that cell."""
   return _from_neighbours(z, fill, _take_line)
 
 
 def time_of_day_mean(z: np.ndarray, means: np.ndarray) -> np.ndarray:
-  """The training mean of the same step of the day.
+  """The mean of the same step of other days.
 
   Args:
     z: [D, S, C].
-    means: [S, C] over the training days, finite.
+    means: [S, C] over the training days, or [D, S, C] (`person_means`), finite.
   """
   observed = _observed(z)
-  if means.shape != z.shape[1:] or not np.isfinite(means).all():
+  if means.shape not in (z.shape, z.shape[1:]) or not np.isfinite(means).all():
     raise ValueError(f"time-of-day means have shape {means.shape}, expected {z.shape[1:]}, all finite")
   return np.where(observed, z, means).astype(z.dtype)
 
 
+def person_means(days: np.ndarray, means: np.ndarray) -> np.ndarray:
+  """For each day of one person the mean of the same step of the person's other days.
+
+  The day itself takes no part, so nothing that is hidden of it is seen.
+
+  Args:
+    days: [D, S, C], all of the person's, NaN where missing.
+    means: [S, C], taken where none of the other days has an observation.
+
+  Returns:
+    float32 [D, S, C], finite.
+  """
+  observed = ~np.isnan(days)
+  filled = np.where(observed, days, 0).astype(np.float64)
+  out = np.empty(days.shape, np.float32)
+  for d in range(len(days)):
+    # Summed anew, not subtracted from the sum of all days: that would leave the day's rounding errors.
+    others = np.arange(len(days)) != d
+    count = observed[others].sum(axis=0)
+    out[d] = np.where(count > 0, filled[others].sum(axis=0) / np.maximum(count, 1), means)
+  return out
+
+
 def imputers(time_of_day: np.ndarray, fill: Fill = 0.0) -> dict[str, Imputer]:
-  """All four by name, ready to be called with z alone.
+  """All that need nothing but the day and training means, by name, ready to be called with z alone.
 
   Args:
     time_of_day: [S, C] training mean of each step, finite.
@@ -60,6 +88,7 @@ def imputers(time_of_day: np.ndarray, fill: Fill = 0.0) -> dict[str, Imputer]:
     "mean": functools.partial(mean, fill=fill),
     "nearest": functools.partial(nearest, fill=fill),
     "linear": functools.partial(linear, fill=fill),
+    "locf": functools.partial(locf, fill=fill),
     "time_of_day_mean": functools.partial(time_of_day_mean, means=time_of_day),
   }
 
@@ -95,6 +124,12 @@ def _take_nearest(
   at: np.ndarray, before: np.ndarray, after: np.ndarray, value_before: np.ndarray, value_after: np.ndarray
 ) -> np.ndarray:
   return np.where(np.abs(at - before) <= np.abs(after - at), value_before, value_after)
+
+
+def _take_last(
+  at: np.ndarray, before: np.ndarray, after: np.ndarray, value_before: np.ndarray, value_after: np.ndarray
+) -> np.ndarray:
+  return value_before
 
 
 def _take_line(

@@ -103,6 +103,8 @@ class Journal:
       "skipped_steps": self.skipped,
       "eta_seconds": seconds / len(steps) * (self.config.total_steps - step - 1),
     }
+    if "embedding_spread" in steps[0]:
+      self.last["embedding_spread"] = float(np.mean([values["embedding_spread"] for values in good]))
     self.writer.write(step + 1, self.last)
     speed = (
       f"{100 * useful / seconds / self.peak:.0f} % MFU" if self.peak else f"{useful / seconds / 1e9:.0f} useful GFLOP/s"

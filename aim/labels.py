@@ -108,7 +108,7 @@ def tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> tuple[list[Tas
       left_out[name] = reason
     elif isinstance(task, Task):
       found[name] = _common_classes(task, config, dataset)
-  wanted = [config.tasks] if isinstance(config.tasks, str) else list(config.tasks)
+  wanted = list(config.tasks)
   for name in wanted:
     if name in left_out:
       raise ConfigError(f"config.probe.tasks: {name!r} of dataset {dataset.name!r} cannot be used: {left_out[name]}")

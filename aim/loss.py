@@ -18,12 +18,12 @@ def reconstruction_error(
   prediction: Float[Array, "g r p"],
   values: Float[Array, "g r p"],
   target: Bool[Array, "g r p"],
-  binary: Bool[Array, "g r"],
+  binary: Bool[Array, "g r #p"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
   """Sum of errors and number of scored steps: squared error, or cross-entropy on binary channels (AIM, "loss")."""
   squared = jnp.square(prediction - values)
   entropy = optax.sigmoid_binary_cross_entropy(prediction, jnp.clip(values, 0, 1))
-  error = jnp.where(binary[:, :, None], entropy, squared)
+  error = jnp.where(binary, entropy, squared)
   return jnp.where(target, error, 0.0).sum(), target.sum().astype(jnp.float32)
 
 
@@ -36,8 +36,15 @@ def token_error(
   prediction = forward(model, tokens, sizes, wanted)
   channel = wanted.take(tokens.order) // a.length
   return reconstruction_error(
-    prediction, wanted.take(tokens.values), wanted.take(tokens.target), jnp.asarray(binary)[channel]
+    prediction, wanted.take(tokens.values), wanted.take(tokens.target), _binary_cells(binary, a)[channel]
   )
+
+
+def _binary_cells(binary: Bool[Array, " c"], a: Architecture) -> Bool[Array, "groups cells"]:
+  """Which cells of a group's patches are of a binary channel; one cell for all where patches have one channel."""
+  if a.patch_channels == 1:
+    return jnp.asarray(binary)[:, None]
+  return patches.patchify(jnp.broadcast_to(binary, (1, a.patch, a.channels)), a.patch, a.patch_channels)[0]
 
 
 def forward(model: Lsm2, tokens: TokenSet, sizes: Sizes, wanted: Rows) -> Float[Array, "g r p"]:
@@ -52,9 +59,11 @@ def forward(model: Lsm2, tokens: TokenSet, sizes: Sizes, wanted: Rows) -> Float[
 def token_evidence(tokens: TokenSet, a: Architecture) -> Float[Array, "b n p features"]:
   """aim/evidence.py on the shown steps of token sets, in the order of the tokens."""
   grid = jnp.argsort(tokens.order, axis=1)
-  on_grid = lambda x: patches.unpatchify(jnp.take_along_axis(x, grid[:, :, None], axis=1), a.channels)
+  on_grid = lambda x: patches.unpatchify(jnp.take_along_axis(x, grid[:, :, None], axis=1), a.channels, a.patch_channels)
   shown = on_grid(tokens.shown)
   binary = jnp.asarray(a.binary or (False,) * a.channels)
   found = evidence(jnp.where(shown, on_grid(tokens.values), 0.0), shown, binary)
-  in_order = lambda x: jnp.take_along_axis(patches.patchify(x, a.patch), tokens.order[:, :, None], axis=1)
+  in_order = lambda x: jnp.take_along_axis(
+    patches.patchify(x, a.patch, a.patch_channels), tokens.order[:, :, None], axis=1
+  )
   return jnp.stack([in_order(found[..., i]) for i in range(FEATURES)], axis=-1)

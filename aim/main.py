@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import pathlib
-import runpy
 import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -17,8 +15,9 @@ from aim import settings
 from aim.settings import ConfigError
 from data_pipelines.schema import UserError
 
-CONFIG_MODES = ("pretrain", "evaluate", "probe", "finetune")  # need --config and --workdir, are in modes.py
-MODES = (*CONFIG_MODES, "embed", "impute")
+# Need --config and --workdir; those of the same name in aim/modes.py.
+CONFIG_MODES = ("pretrain", "evaluate", "probe", "finetune", "robustness", "compare")
+MODES = (*CONFIG_MODES, "embed", "impute", "report")
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment config, such as experiments/lsm2_base.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, config.json, metrics, results.")
@@ -28,6 +27,7 @@ DATA = flags.DEFINE_string("data", None, "embed: a dataset's name, or an npz fil
 DATA_DIR = flags.DEFINE_string("data_dir", "data", "embed: the folder of datasets that --data names one of.")
 SPLIT = flags.DEFINE_string("split", "all", "embed: pretrain, tune, eval or all days of the dataset.")
 INPUT = flags.DEFINE_string("input", None, "impute: npz file of days with holes.")
+WORKDIRS = flags.DEFINE_list("workdirs", [], "report: other workdirs, comma-separated, to put beside --workdir.")
 OUTPUT = flags.DEFINE_string("output", None, "embed: .parquet or .npz to write; impute: .npz to write.")
 
 
@@ -44,6 +44,10 @@ def main(argv: Sequence[str]) -> None:
     config, workdir = _required("config", CONFIG.value), pathlib.Path(_required("workdir", WORKDIR.value))
     modes.open_workdir(workdir, config)
     getattr(modes, MODE.value)(config, workdir, CHECKPOINT.value or workdir)
+    return
+  if MODE.value == "report":  # without --config the workdir's own config.json is read
+    workdir = pathlib.Path(_required("workdir", WORKDIR.value))
+    modes.report(CONFIG.value, workdir, CHECKPOINT.value or workdir, WORKDIRS.value)
     return
   trained = CHECKPOINT.value or WORKDIR.value
   output = _required("output", OUTPUT.value)
@@ -85,24 +89,11 @@ def _parse(args: list[str]) -> list[str]:
   paths += [args[i + 1] for i, name in enumerate(names[:-1]) if name == "config"]
   keys = [name.split("=", 1)[0].removeprefix("config.") for name in names if name.startswith("config.")]
   for path in paths:
-    settings.check_keys(_config_of(path), keys)
+    settings.check_keys(settings.load(path), keys)
   try:
     return flags.FLAGS(args)
   except (TypeError, ValueError) as error:
     raise ConfigError(f"command line: {str(error).splitlines()[0]}") from None
-
-
-def _config_of(path: str) -> ml_collections.ConfigDict:
-  if not pathlib.Path(path).is_file():
-    raise ConfigError(f"--config={path}: no such file")
-  try:
-    found = runpy.run_path(path)
-    config = found["get_config"]() if "get_config" in found else None
-  except Exception as error:  # whatever a file of Python can do wrong
-    raise ConfigError(f"--config={path}: {type(error).__name__}: {error}") from None
-  if not isinstance(config, ml_collections.ConfigDict):
-    raise ConfigError(f"--config={path}: has no get_config() that returns an ml_collections.ConfigDict")
-  return config
 
 
 if __name__ == "__main__":

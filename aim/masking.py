@@ -72,6 +72,11 @@ class Masking:
     # A window always shows one token, even a day of one patch that is hidden whole.
     return min(channels * length - 1, *(self.count(name, channels, length) for name in used))
 
+  def fixed(self, channels: int) -> bool:
+    """Whether one strategy of whole tokens does all, so that the same number is hidden in every window."""
+    used = [name for name, weight in zip(STRATEGIES, self.available(channels), strict=True) if weight > 0]
+    return used in (["temporal"], ["sensor"]) or (used == ["random"] and not self.random_unit)
+
 
 def _share(ratio: float, n: int) -> int:
   """The exact count for a ratio of n things: nearest, at least 1, and at least one left over where there are two."""

@@ -20,6 +20,8 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
   (r"mlp/up/kernel$", PartitionSpec("fsdp", "tensor")),
   (r"mlp/down/kernel$", PartitionSpec("tensor", "fsdp")),
   (r"(patch_embedding|evidence_embedding|bridge)/kernel$", PartitionSpec(None, "fsdp")),
+  (r"projection/\d+/kernel$", PartitionSpec("fsdp", "tensor")),
+  (r"prototypes$", PartitionSpec("fsdp", None)),
   (r"head/kernel$", PartitionSpec("fsdp", None)),
   (r"(bias|scale|mask_token)$", PartitionSpec()),
 )

@@ -7,6 +7,7 @@ reordering tokens are the caller's choice and change nothing for the tokens that
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -33,11 +34,21 @@ class Tower:
 
 
 @dataclasses.dataclass(frozen=True)
+class Projection:
+  """The head of a model that compares views: sizes of its MLP, and how many prototypes there are, 0 for none."""
+
+  hidden: int
+  width: int
+  layers: int
+  prototypes: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Architecture:
   """All that fixes the model's function and parameters.
 
   Attributes:
-    channels, length, patch: the token grid: channels x patches a day, and steps a patch.
+    channels, length, patch: channels, patches a day, and steps a patch.
     observed_flags: give the patch embedding the per-step observed flags beside the values, so that a missing minute
       of a visible token is not read as an average one. The published layout has none.
     interpolation_skip: the decoder also sees, and adds to its output a learned mixture of, the line between the shown
@@ -53,6 +64,9 @@ class Architecture:
     attention: backend of aim/attention.
     dtype: compute type; parameters and softmax statistics are float32.
     remat: recompute each block's activations in the backward pass.
+    patch_channels: channels of a patch, 1 in LSM-2 and 5 in LSM-1. The last group of channels is filled up with some
+      that are never observed and never scored.
+    projection: None for a masked autoencoder; otherwise there is no decoder but this head.
   """
 
   channels: int
@@ -68,10 +82,22 @@ class Architecture:
   attention: str = "xla"
   dtype: str = "float32"
   remat: bool = False
+  patch_channels: int = 1
+  projection: Projection | None = None
+
+  @property
+  def groups(self) -> int:
+    """Rows of the token grid: groups of patch_channels channels."""
+    return -(-self.channels // self.patch_channels)
+
+  @property
+  def cells(self) -> int:
+    """Numbers in a patch: steps x channels."""
+    return self.patch * self.patch_channels
 
   @property
   def tokens(self) -> int:
-    return self.channels * self.length
+    return self.groups * self.length
 
 
 class Attention(nnx.Module):
@@ -173,22 +199,13 @@ class Transformer(nnx.Module):
     return again(state, x, memory)
 
 
-class Lsm2(nnx.Module):
-  """The masked autoencoder of LSM-2 (ViT-1D, patch x 1 channel)."""
+class Encoder(nnx.Module):
+  """What all models share: the patch embedding and the encoder."""
 
   def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
     a = self.architecture = architecture
-    dtype = jnp.dtype(a.dtype)
-    self.patch_embedding = Dense(a.patch * (2 if a.observed_flags else 1), a.encoder.width, dtype, rngs)
+    self.patch_embedding = Dense(a.cells * (2 if a.observed_flags else 1), a.encoder.width, jnp.dtype(a.dtype), rngs)
     self.encoder = Transformer(a.encoder, a, rngs)
-    self.bridge = Dense(a.encoder.width, a.decoder.width, dtype, rngs)
-    self.mask_token = nnx.Param(initial(rngs.params(), (a.decoder.width,)))
-    self.decoder = Transformer(a.decoder, a, rngs)
-    outputs = a.patch
-    if a.interpolation_skip:
-      self.evidence_embedding = Dense(FEATURES * a.patch, a.decoder.width, dtype, rngs)
-      outputs = 2 * a.patch  # what is added to the mixture, and its weights
-    self.head = Dense(a.decoder.width, outputs, jnp.float32, rngs)
 
   def encode(
     self, values: Float[Array, "g r p"], shown: Bool[Array, "g r p"], token: Int[Array, "g r"], rows: Rows
@@ -198,7 +215,7 @@ class Lsm2(nnx.Module):
     Args:
       values: z-scores; read only where `shown`.
       shown: the steps that may be read.
-      token: each token's grid position, channel * length + time.
+      token: each token's grid position, channel (or group of channels) * length + time.
       rows: whose tokens these are, at least one a window; outputs on rows without a token mean nothing.
     """
     a = self.architecture
@@ -208,6 +225,22 @@ class Lsm2(nnx.Module):
     x = self.patch_embedding(x)
     x = x + _place(token, a, a.encoder.width).astype(x.dtype)
     return self.encoder(x, rows)
+
+
+class Lsm2(Encoder):
+  """The masked autoencoder of LSM-2 (ViT-1D, patch x 1 channel) and of LSM-1 (patch x 5 channels)."""
+
+  def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
+    super().__init__(architecture, rngs)
+    a, dtype = architecture, jnp.dtype(architecture.dtype)
+    self.bridge = Dense(a.encoder.width, a.decoder.width, dtype, rngs)
+    self.mask_token = nnx.Param(initial(rngs.params(), (a.decoder.width,)))
+    self.decoder = Transformer(a.decoder, a, rngs)
+    outputs = a.cells
+    if a.interpolation_skip:
+      self.evidence_embedding = Dense(FEATURES * a.cells, a.decoder.width, dtype, rngs)
+      outputs = 2 * a.cells  # what is added to the mixture, and its weights
+    self.head = Dense(a.decoder.width, outputs, jnp.float32, rngs)
 
   def decode(
     self,
@@ -253,7 +286,41 @@ class Lsm2(nnx.Module):
       return out
     seen = (wanted or decoded_rows).take(evidence)
     line, level = seen[..., 0], seen[..., 1]
-    return out[..., : a.patch] + level + jax.nn.sigmoid(out[..., a.patch :]) * (line - level)
+    return out[..., : a.cells] + level + jax.nn.sigmoid(out[..., a.cells :]) * (line - level)
+
+
+class Projector(Encoder):
+  """The encoder with the head of SimCLR, DINO or MSN: an MLP on the mean token, and prototypes to compare with.
+
+  GELU and no batch normalisation, as DINO's head for a ViT (Caron 2021, section 3.1), so that windows stay independent.
+  """
+
+  def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
+    super().__init__(architecture, rngs)
+    head = architecture.projection
+    assert head is not None  # build()
+    widths = [architecture.encoder.width, *[head.hidden] * (head.layers - 1), head.width]
+    self.projection = nnx.List([Dense(*pair, jnp.float32, rngs) for pair in itertools.pairwise(widths)])
+    if head.prototypes:
+      self.prototypes = nnx.Param(jax.random.normal(rngs.params(), (head.prototypes, head.width)))
+
+  def project(self, embedding: Float[Array, "... d"]) -> Float[Array, "... e"]:
+    """Unit vectors of mean tokens."""
+    x = embedding
+    for i, layer in enumerate(self.projection):
+      x = layer(gelu(x) if i else x)
+    return unit(x)
+
+  def unit_prototypes(self) -> Float[Array, "k e"]:
+    """The prototypes, of length 1: [0, e] where the method has none."""
+    head = self.architecture.projection
+    assert head is not None
+    return unit(self.prototypes.get_value()) if head.prototypes else jnp.zeros((0, head.width))
+
+
+def unit(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+  """Vectors of length 1; the square root's gradient is finite at 0."""
+  return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
 
 
 def _place(token: Int[Array, "g r"], a: Architecture, width: int) -> Float[Array, "g r d"]:
@@ -265,14 +332,29 @@ def count_parameters(params: Any) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def split(model: Lsm2) -> tuple[nnx.GraphDef, dict[str, Any]]:
+def pooled(encoded: Float[Array, "b k d"], lengths: Int[Array, " b"], pool: str = "mean") -> Float[Array, "b e"]:
+  """Mean over the first lengths[i] tokens, with their standard deviation appended for "mean_std"."""
+  valid = (jnp.arange(encoded.shape[1]) < lengths[:, None])[:, :, None]
+  mean = jnp.where(valid, encoded, 0.0).sum(1) / lengths[:, None]
+  if pool == "mean":
+    return mean
+  variance = jnp.where(valid, jnp.square(encoded - mean[:, None]), 0.0).sum(1) / lengths[:, None]
+  return jnp.concatenate([mean, jnp.sqrt(variance)], axis=-1)
+
+
+def build(architecture: Architecture, rngs: nnx.Rngs) -> Encoder:
+  """The model of an architecture, with fresh parameters."""
+  return Lsm2(architecture, rngs) if architecture.projection is None else Projector(architecture, rngs)
+
+
+def split(model: Encoder) -> tuple[nnx.GraphDef, dict[str, Any]]:
   """The model as a static graph and a flat {"encoder/blocks/0/mlp/up/kernel": array} of its parameters."""
   graph, state = nnx.split(model, nnx.Param)
   return graph, {"/".join(map(str, path)): leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
 
 
-def merge(graph: nnx.GraphDef, params: dict[str, Any]) -> Lsm2:
-  """The inverse of split."""
+def merge(graph: nnx.GraphDef, params: dict[str, Any]) -> Any:
+  """The inverse of split: a model of the class that was split."""
   part = lambda name: int(name) if name.isdigit() else name
   flat = [(tuple(part(p) for p in name.split("/")), nnx.Param(leaf)) for name, leaf in params.items()]
   return nnx.merge(graph, nnx.from_flat_state(flat))
@@ -280,5 +362,5 @@ def merge(graph: nnx.GraphDef, params: dict[str, Any]) -> Lsm2:
 
 def abstract(architecture: Architecture) -> tuple[nnx.GraphDef, dict[str, Any]]:
   """split() of a model whose parameters are shapes only."""
-  model = nnx.eval_shape(lambda: Lsm2(architecture, nnx.Rngs(0)))
+  model = nnx.eval_shape(lambda: build(architecture, nnx.Rngs(0)))
   return split(model)

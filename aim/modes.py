@@ -6,17 +6,19 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import ml_collections
 import numpy as np
 
 from aim import cache, metrics, pretrained, settings
+from aim.compare import compare as run_compare
 from aim.evaluate import evaluate as run_evaluate
 from aim.finetune import finetune as run_finetune
 from aim.pretrain import pretrain as run_pretrain
 from aim.probe import probe as run_probe
+from aim.robustness import robustness as run_robustness
 from aim.settings import ConfigError
 from data_pipelines import npz
 from data_pipelines.build import build, simulate_request
@@ -56,7 +58,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: 
 
 def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
   model = pretrained.load(trained, config.evaluate.batch_size, config.impute.short_holes)
-  run_evaluate(config.evaluate, model, open_dataset(config), workdir / "evaluate")
+  run_evaluate(config.evaluate, model, open_dataset(config), workdir)
 
 
 def probe(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
@@ -67,6 +69,32 @@ def probe(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str
 def finetune(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
   model = pretrained.load(trained, config.finetune.batch_size)
   run_finetune(config, model, open_dataset(config), workdir / "finetune")
+
+
+def robustness(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
+  model = pretrained.load(trained, config.probe.batch_size)
+  run_robustness(config, model, open_dataset(config), workdir / "robustness")
+
+
+def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
+  """Trains models of its own, whatever `trained` says."""
+  run_compare(config, workdir)
+
+
+def report(
+  config: ml_collections.ConfigDict | None,
+  workdir: pathlib.Path,
+  trained: str | pathlib.Path,
+  beside: Sequence[str] = (),
+) -> None:
+  """The page of `workdir`, with those of `beside` next to it; their config.json tells what `config` does not."""
+  from aim.report import page
+  from aim.report.workdir import Workdir
+
+  first = Workdir(workdir, config or settings.read(workdir / "config.json"), open_dataset, trained)
+  folders = [pathlib.Path(folder) for folder in beside]
+  others = [Workdir(folder, settings.read(folder / "config.json"), open_dataset) for folder in folders]
+  print(page.write([first, *others], first.config, workdir / "report"))
 
 
 def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> None:

@@ -1,4 +1,4 @@
-"""AdamW as masked autoencoders are trained: warm-up, cosine, no decay on biases, norms and the mask token."""
+"""AdamW as masked autoencoders are trained: warm-up, cosine, no decay on biases, norms, mask token and prototypes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ml_collections
 import optax
 
 # First match wins; every parameter must match.
-DECAYED: tuple[tuple[str, bool], ...] = ((r"kernel$", True), (r"(bias|scale|mask_token)$", False))
+DECAYED: tuple[tuple[str, bool], ...] = ((r"kernel$", True), (r"(bias|scale|mask_token|prototypes)$", False))
 
 
 def schedule(config: ml_collections.ConfigDict, total_steps: int) -> Callable[[int], float]:

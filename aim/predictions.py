@@ -62,7 +62,8 @@ class Predictions:
     """One row a person: the mean of what is said of their days."""
     people, row = np.unique(self.participant, return_inverse=True)
     first = np.array([np.flatnonzero(row == i)[0] for i in range(len(people))])
-    mean = np.array([self.predicted[row == i].mean(axis=0) for i in range(len(people))])
+    # Rounded: the mean of equal numbers depends on how many they are in its last digits, and ties would be broken.
+    mean = np.array([self.predicted[row == i].mean(axis=0) for i in range(len(people))]).round(12)
     whole: dict[str, Any] = {"day": np.full(len(people), -1), "date": np.full(len(people), ""), "participant": people}
     part: dict[str, Any] = {name: getattr(self, name)[first] for name in ("start", "end", "truth")}
     return dataclasses.replace(self, level="person, mean of days", predicted=mean, **whole, **part)

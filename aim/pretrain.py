@@ -18,11 +18,12 @@ from aim import checkpoint, flops, mesh, metrics, settings, sizes
 from aim.checkpoint import Checkpoints
 from aim.compiled import CompiledStep
 from aim.journal import Journal
-from aim.model import count_parameters
+from aim.model import Architecture, count_parameters
 from aim.optimizer import make_optimizer, schedule
 from aim.patches import Scale
 from aim.sizes import Sizes
 from aim.step import Step
+from aim.view_step import ViewStep
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import device_prefetch, train_loader
 
@@ -47,20 +48,34 @@ class Training:
     _check(config, self.mesh)
     schema, self.metadata = dataset.schema, checkpoint.metadata(config, dataset)
     architecture = settings.architecture(config, schema)
-    self.form = settings.form(config, architecture)
-    self.step = Step(
-      architecture=architecture,
-      masking=settings.masking(config, schema),
-      scale=Scale.of(schema, self.metadata["statistics"]),
-      optimizer=make_optimizer(config.optimizer, config.total_steps),
-      accumulate=config.optimizer.accumulate,
-      groups=self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.form == "packed" else 0,
-      ema=config.optimizer.ema,
-    )
+    self.form = settings.form(config, architecture) if architecture.projection is None else config.method
+    self.step = self.make_step(architecture)
     self.key = jax.random.key(config.seed)
     self.abstract = jax.eval_shape(self.step.init, self.key)
     self.shardings = mesh.state_shardings(self.abstract, self.abstract["params"], self.mesh)
     self.compiled = CompiledStep(self.step, self.shardings)
+
+  def make_step(self, architecture: Architecture) -> Step | ViewStep:
+    """The step of config.method."""
+    config, schema = self.config, self.dataset.schema
+    common: dict[str, Any] = {
+      "architecture": architecture,
+      "scale": Scale.of(schema, self.metadata["statistics"]),
+      "optimizer": make_optimizer(config.optimizer, config.total_steps),
+      "accumulate": config.optimizer.accumulate,
+      "ema": config.optimizer.ema,
+      "impute": settings.imputation(config),
+    }
+    if architecture.projection is None:
+      groups = self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.form == "packed" else 0
+      return Step(masking=settings.masking(config, schema), groups=groups, **common)
+    return ViewStep(
+      method=settings.view_method(config, architecture),
+      changes=settings.view_changes(config, schema),
+      total_steps=config.total_steps,
+      momentum=config.views.momentum,
+      **common,
+    )
 
   def run(self) -> dict[str, float | None]:
     checkpoints = Checkpoints(self.workdir, self.config.checkpoint.every_steps, self.config.checkpoint.keep)
@@ -104,8 +119,10 @@ class Training:
 
   def ladder(self) -> tuple[Sizes, ...]:
     """The sizes that the step may need."""
+    if isinstance(self.step, ViewStep):
+      return (self.step.size,)
     a, config = self.step.architecture, self.config
-    dropped = self.step.masking.dropped(a.channels, a.length)
+    dropped = self.step.masking.dropped(a.groups, a.length)
     if self.form == "textbook":
       return (sizes.textbook(a.tokens, dropped, a.decoder_tokens),)
     # The same windows whatever step a run goes on from, and on every host, so that all choose alike.
@@ -114,6 +131,8 @@ class Training:
       counts = np.concatenate([self.compiled.draw(self.key, step, next(batches))[2] for step in sample])
     groups, accumulate = self.step.groups, config.optimizer.accumulate
     windows = config.batch_size // accumulate
+    if self.step.impute != "none" and self.step.masking.fixed(a.groups):
+      return (sizes.exact(counts[0], a.tokens, dropped, a.decoder_tokens, windows, groups),)
     return sizes.ladder(counts, a.tokens, dropped, a.decoder_tokens, windows, groups, accumulate, config.sizes)
 
   def batch_shape(self) -> jax.ShapeDtypeStruct:
@@ -124,9 +143,12 @@ class Training:
   def announce(self, start: int, size: Sizes) -> None:
     """What is about to run and, without an accelerator, how long a step will take."""
     a, config = self.step.architecture, self.config
+    if config.data.max_missing < 1:
+      kept, days = len(self.dataset.days_within("pretrain", config.data.max_missing)), self.dataset.num_days("pretrain")
+      print(f"kept {kept:,} of {days:,} days: those that miss at most {100 * config.data.max_missing:g} %")
     print(
       f"pretraining {count_parameters(self.abstract['params']) / 1e6:.2f}M parameters on "
-      f"{self.dataset.num_days('pretrain')} days of {self.dataset.name}: {a.channels} channels x {a.length} patches = "
+      f"{self.dataset.num_days('pretrain')} days of {self.dataset.name}: {_grid(a)} = "
       f"{a.tokens} tokens a day, {config.batch_size} days a step, steps {start} to {config.total_steps}, "
       f"{jax.device_count()} device(s) of kind {jax.devices()[0].device_kind}; "
       f"{self.form} form, {a.attention} attention, {a.dtype}",
@@ -187,6 +209,7 @@ class Training:
       host=jax.process_index(),
       hosts=jax.process_count(),
       workers=self.config.data.workers,
+      max_missing=self.config.data.max_missing,
     )
     return device_prefetch(loader, lambda batch: mesh.put_batch(batch["values"], self.mesh))
 
@@ -237,6 +260,11 @@ def _check(config: ml_collections.ConfigDict, device_mesh: jax.sharding.Mesh) ->
     raise settings.ConfigError(f"config.optimizer.ema is {config.optimizer.ema}, expected 0 to less than 1")
   if config.optimizer.on_nan not in ("stop", "skip"):
     raise settings.ConfigError(f"config.optimizer.on_nan is {config.optimizer.on_nan!r}, expected 'stop' or 'skip'")
+
+
+def _grid(a: Architecture) -> str:
+  grouped = f" in {a.groups} groups" if a.patch_channels > 1 else ""
+  return f"{a.channels} channels{grouped} x {a.length} patches"
 
 
 def _duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from aim import checkpoint, compiler, imputers, loss, metrics, model, patches, settings
 from aim.masking import TokenSet, inherited_missing, observed_tokens
@@ -46,15 +46,34 @@ class Pretrained:
     self.architecture, self.params, self.batch_size = restored.architecture, restored.params, batch_size
     self.name = str(restored.config.get("name", "LSM-2"))  # in tables and figures
     self.masking = settings.masking(restored.config, restored.schema)
-    self.short_holes = short_holes or restored.config.impute.short_holes
+    self.imputation = settings.imputation(restored.config)
+    # A hole in a visible token of an imputed day is no hole to the model: it has the imputed value.
+    self.short_holes = "interpolate" if self.imputes else short_holes or restored.config.impute.short_holes
     if self.short_holes not in SHORT_HOLES:
       raise settings.ConfigError(
         f"config.impute.short_holes is {self.short_holes!r}, expected one of {', '.join(SHORT_HOLES)}"
       )
     self._graph = model.abstract(self.architecture)[0]
 
+  @property
+  def generates(self) -> bool:
+    """Whether there is a decoder: SimCLR, DINO and MSN reconstruct nothing."""
+    return self.architecture.projection is None
+
+  def check_generates(self, where: str) -> None:
+    """UserError unless the model reconstructs days."""
+    if not self.generates:
+      raise SchemaError(f"{where}: {self.name} has no decoder, it makes embeddings alone; use a masked autoencoder")
+
+  @property
+  def imputes(self) -> bool:
+    """Whether days are imputed before the model sees them (LSM-1)."""
+    return self.imputation != "none"
+
   def embed(self, values: np.ndarray, pool: str = "mean", progress: bool = False) -> np.ndarray:
     """Embeddings float32 [days, width]: the mean over a day's observed tokens (AIM, "evaluation").
+
+    A model of imputed days (LSM-1) sees every token, observed or imputed.
 
     pool="mean_std" appends their standard deviation: [days, 2 * width]. SchemaError for days of another shape, infinite
     values, or a day with nothing observed.
@@ -62,7 +81,7 @@ class Pretrained:
     if pool not in POOLS:
       raise settings.ConfigError(f"pool is {pool!r}, expected one of {', '.join(POOLS)}")
     self.check(values, "embed", empty_days=False)
-    return self._run(self._embed(pool), values, "embed" if progress else None)
+    return self._run(self._embed(pool), values, "embed" if progress else None, whole=True)
 
   def impute(self, values: np.ndarray, progress: bool = False) -> np.ndarray:
     """The days with their holes filled, float32 [days, steps, channels]; observed values are returned bit for bit.
@@ -70,6 +89,7 @@ class Pretrained:
     Binary channels are filled with 0 or 1; others with the expected value, within the range seen in training.
     A day with nothing observed is filled with the model's day without evidence.
     """
+    self.check_generates("impute")
     self.check(values, "impute")
     filled = np.array(values, np.float32)
     holes = np.isnan(filled)
@@ -79,7 +99,12 @@ class Pretrained:
     return filled
 
   def reconstruct(self, values: np.ndarray, progress: bool = False) -> np.ndarray:
-    """What the model expects at every step, z-scored [days, steps, channels]; probabilities on binary channels."""
+    """What the model expects at every step, z-scored [days, steps, channels]; probabilities on binary channels.
+
+    A model of imputed days (LSM-1): a token without any observed cell is masked and decoded; every other is visible,
+    its holes on a straight line in time as in training, and there the line is the answer: it is what the model has.
+    """
+    self.check_generates("reconstruct")
     self.check(values, "reconstruct")
     z = self._run(functools.partial(self._reconstruct, True), values, "reconstruct" if progress else None)
     return self._short_holes(z, values)
@@ -90,10 +115,11 @@ class Pretrained:
   def _interpolated(self, z: np.ndarray, values: np.ndarray) -> np.ndarray:
     """z with a straight line at the missing steps of partly observed patches."""
     known, observed = (np.asarray(array) for array in self.scale.normalise(values))
-    patch = self.architecture.patch
-    blocks = observed.reshape(len(z), -1, patch, observed.shape[2])
-    partly = np.repeat(blocks.any(2) & ~blocks.all(2), patch, axis=1)
-    line = imputers.linear(np.where(observed, known, np.nan).astype(np.float32))
+    a = self.architecture
+    tokens = np.asarray(patches.patchify(jnp.asarray(observed), a.patch, a.patch_channels))
+    partly = np.broadcast_to(tokens.any(2, keepdims=True), tokens.shape)
+    partly = np.asarray(patches.unpatchify(jnp.asarray(partly), a.channels, a.patch_channels))
+    line = imputers.linear(np.where(observed, known, np.nan).astype(np.float32), self.scale.middle)
     return np.where(partly & ~observed, line, z)
 
   def physical(self, z: np.ndarray) -> np.ndarray:
@@ -120,9 +146,14 @@ class Pretrained:
     if difference:
       raise SchemaError(f"dataset {dataset.name!r} does not fit the checkpoint: {difference}")
 
-  def _run(self, function: Callable[[Any, Any, Sizes], Any], values: np.ndarray, description: str | None) -> np.ndarray:
-    """function of every day. Days are taken in the order of their observed tokens, so that a batch pads little."""
-    visible, holes = self._counts(values)
+  def _run(
+    self, function: Callable[[Any, Any, Sizes], Any], values: np.ndarray, description: str | None, whole: bool = False
+  ) -> np.ndarray:
+    """function of every day; `whole` as in _readable.
+
+    Days are taken in the order of their observed tokens, so that a batch pads little.
+    """
+    visible, holes = self._counts(values, whole)
     order = np.argsort(visible, kind="stable")
     # Powers of two: few shapes to compile, whatever numbers of days are asked for.
     size = min(self.batch_size, 1 << max(len(values) - 1, 0).bit_length())
@@ -140,10 +171,10 @@ class Pretrained:
     assert out is not None  # there is at least one day
     return out
 
-  def _counts(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  def _counts(self, values: np.ndarray, whole: bool) -> tuple[np.ndarray, np.ndarray]:
     """Observed tokens of each day, and tokens with a hole."""
     a = self.architecture
-    observed = patches.patchify(jnp.asarray(~np.isnan(values)), a.patch)
+    observed = patches.patchify(self._readable(jnp.asarray(~np.isnan(values)), whole), a.patch, a.patch_channels)
     visible = ~inherited_missing(observed, self.masking.min_observed_share)
     return np.asarray(visible.sum(1)), np.asarray((~observed.all(-1)).sum(1))
 
@@ -154,9 +185,25 @@ class Pretrained:
     up = lambda count: min(n, math.ceil(max(math.ceil(8 * count / n), 1) * n / 8 / unit) * unit)
     return Sizes(0, up(visible), n, up(holes), n, n, self.architecture.decoder_tokens)
 
-  def _tokens(self, values: Float[Array, "b s c"]) -> TokenSet:
-    z, observed = self.scale.normalise(values)
-    return observed_tokens(self.masking, z, observed, self.architecture.patch)
+  def _tokens(self, values: Float[Array, "b s c"], whole: bool = False) -> TokenSet:
+    a = self.architecture
+    z = patches.read(self.scale, values, self.imputation)[0]
+    readable = self._readable(~jnp.isnan(values), whole)
+    return observed_tokens(
+      self.masking, patches.fold(z, a.patch_channels), patches.fold(readable, a.patch_channels), a.cells
+    )
+
+  def _readable(self, observed: Bool[Array, "b s c"], whole: bool) -> Bool[Array, "b s c"]:
+    """The cells that tokens may be made of: the observed ones. Of an imputed day those of tokens with an observed cell;
+    all of them where the `whole` day is meant."""
+    if not self.imputes:
+      return observed
+    if whole:
+      return jnp.ones_like(observed)
+    a = self.architecture
+    tokens = patches.patchify(observed, a.patch, a.patch_channels)
+    seen = ~inherited_missing(tokens, self.masking.min_observed_share)
+    return patches.unpatchify(jnp.broadcast_to(seen[:, :, None], tokens.shape), a.channels, a.patch_channels)
 
   @functools.cached_property
   def _reconstruct(self) -> Callable[[bool, Any, Any, Sizes], Any]:
@@ -177,7 +224,7 @@ class Pretrained:
       in_order = Rows.padded(jnp.zeros_like(tokens.scored_lengths), tokens.scored_lengths, a.tokens)
       grid = jnp.argsort(tokens.order, axis=1)
       z = jnp.take_along_axis(move(prediction, wanted, in_order), grid[:, :, None], axis=1)
-      z = patches.unpatchify(z, a.channels)
+      z = patches.unpatchify(z, a.channels, a.patch_channels)
       return jnp.where(self.scale.binary, jax.nn.sigmoid(z), jnp.clip(z, -self.scale.clip, self.scale.clip))
 
     return jax.jit(reconstruct, static_argnums=(0, 3), compiler_options=compiler.options())
@@ -185,20 +232,10 @@ class Pretrained:
   @functools.cache  # noqa: B019 a handful of models live as long as the program
   def _embed(self, pool: str) -> Callable[[Any, Any, Sizes], Any]:
     def embed(params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> Array:
-      tokens = self._tokens(values)
+      tokens = self._tokens(values, whole=True)
       lsm2 = model.merge(self._graph, params)
       rows = sizes.visible_rows(tokens)
       encoded = lsm2.encode(rows.take(tokens.values), rows.take(tokens.shown), rows.take(tokens.order), rows)
-      return pooled(encoded.astype(jnp.float32), tokens.visible_lengths, pool)
+      return model.pooled(encoded.astype(jnp.float32), tokens.visible_lengths, pool)
 
     return jax.jit(embed, static_argnums=2, compiler_options=compiler.options())
-
-
-def pooled(encoded: Float[Array, "b k d"], lengths: Array, pool: str) -> Float[Array, "b e"]:
-  """Mean over the first lengths[i] tokens, with their standard deviation appended for "mean_std"."""
-  valid = (jnp.arange(encoded.shape[1]) < lengths[:, None])[:, :, None]
-  mean = jnp.where(valid, encoded, 0.0).sum(1) / lengths[:, None]
-  if pool == "mean":
-    return mean
-  variance = jnp.where(valid, jnp.square(encoded - mean[:, None]), 0.0).sum(1) / lengths[:, None]
-  return jnp.concatenate([mean, jnp.sqrt(variance)], axis=-1)

@@ -92,6 +92,8 @@ def probe(
   check(model, dataset)
   asked = _tasks(config, dataset)
   train, held_out = _training(config, model, dataset, asked), examples(config, model, dataset, "eval", asked)
+  for task in asked:
+    _check_apart(task, train[task.name][0], held_out[task.name])
   found: list[Predictions] = []
   with metrics.progress(len(asked), "fit", "task") as bar:
     for task in asked:
@@ -153,11 +155,12 @@ def examples(
   oracle = Oracle.of(dataset) if baselines and config.oracle else None
   people = _demographics(dataset)
   parts: dict[str, list[Examples]] = {task.name: [] for task in asked}
+  if not dataset.num_days(split):
+    return {}
   with metrics.progress(dataset.num_days(split), f"embed {split}", "day") as bar:
-    for batch in eval_loader(dataset, split=split, batch_size=config.batch_size) if dataset.num_days(split) else ():
+    for batch in eval_loader(dataset, split=split, batch_size=config.batch_size):
       days = {name: array[batch["weight"] > 0] for name, array in batch.items()}
-      reader = _Reader(config, model, days, change, oracle if baselines else None, baselines, people)
-      for name, part in reader.examples(asked).items():
+      for name, part in _Reader(config, model, days, change, oracle, baselines, people).examples(asked).items():
         parts[name].append(part)
       bar.update(len(days["day"]))
   return {name: Examples.join(found) for name, found in parts.items() if found}
@@ -256,6 +259,13 @@ def check(model: Pretrained, dataset: Dataset) -> None:
   trained = _trained_on(model, dataset)
   if trained is not None:
     check_apart(trained, dataset)
+
+
+def _check_apart(task: Task, train: Examples, held_out: Examples) -> None:
+  """The same of the rows that are really used."""
+  twice = set(train.participant.tolist()) & set(held_out.participant.tolist())
+  if twice:
+    raise SplitError(f"task {task.name!r}: participant {min(twice)!r} is among those to train on and those to score on")
 
 
 def _stored(dataset: Dataset, split: str) -> set[str]:

@@ -76,6 +76,17 @@ class Sizes:
     return Rows.padded(first, lengths, min(count, longest))
 
 
+@dataclasses.dataclass(frozen=True)
+class ViewSizes(Sizes):
+  """Of a step that encodes views and decodes nothing; `encoder` counts the rows of all views of a window.
+
+  Attributes:
+    crops: (views a window, rows a view, encoder passes each row goes through; forward counts 1, backward 2).
+  """
+
+  crops: tuple[tuple[int, int, int], ...] = ()
+
+
 def needed(lengths: Counts, groups: int, accumulate: int) -> Counts:
   """Rows [3] that a step needs for visible, decoded and wanted tokens [b, 3], the most of its microbatches and
   groups."""
@@ -94,6 +105,14 @@ def token_counts(tokens: TokenSet) -> Int[Array, "b 3"]:
 def textbook(tokens: int, dropped: int, decoder_tokens: str) -> Sizes:
   """AIM as published: N - D tokens in the encoder, all N through the decoder."""
   return Sizes(0, tokens - dropped, tokens, tokens, tokens, tokens - dropped, decoder_tokens, True)
+
+
+def exact(
+  counts: Int[np.ndarray, " 3"], tokens: int, dropped: int, decoder_tokens: str, windows: int, groups: int
+) -> Sizes:
+  """For steps of windows that all have the same token_counts."""
+  visible, decoded, wanted = (int(count) * (windows // groups if groups else 1) for count in counts)
+  return Sizes(groups, visible, decoded, wanted, tokens, tokens - dropped, decoder_tokens)
 
 
 def ladder(

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from aim import flops, loss, model, sizes
+from aim import flops, loss, model, patches, sizes
 from aim.masking import Masking, TokenSet, training_tokens
 from aim.patches import Scale
 from aim.sizes import Sizes
@@ -21,12 +21,38 @@ State = dict[str, Any]
 """{"params": {name: array}, "optimizer": optax state, "ema": {name: array} or {}, "step": int32}"""
 
 
+def following(step: jax.Array, ema: float) -> jax.Array:
+  """How much of the way to the parameters a moving average of them goes in a step."""
+  # Early on the average follows closely, or it would remember the initial weights for 1 / (1 - ema) steps.
+  return jnp.maximum(1.0 - ema, 1.0 / (10.0 + step))
+
+
+def update(
+  optimizer: optax.GradientTransformation, state: State, grads: dict, loss: jax.Array, ema_rate: jax.Array
+) -> tuple[State, dict[str, jax.Array]]:
+  """The state after a step by the gradient, and what to tell of it.
+
+  A NaN or Inf in loss or gradient changes nothing but the step number; "bad" tells which gradients, sorted by name. A
+  moving average, where the state has one, goes ema_rate of its way to the parameters.
+  """
+  bad = jnp.stack([~jnp.isfinite(grads[name]).all() for name in sorted(grads)])
+  ok = ~bad.any() & jnp.isfinite(loss)
+  updates, optimizer_state = optimizer.update(grads, state["optimizer"], state["params"])
+  params = optax.apply_updates(state["params"], updates)
+  ema = jax.tree.map(lambda e, p: ema_rate * (p - e) + e, state["ema"], params if state["ema"] else {})
+  fresh = {"params": params, "optimizer": optimizer_state, "ema": ema}
+  kept = {name: state[name] for name in fresh}
+  state = jax.tree.map(lambda new, old: jnp.where(ok, new, old), fresh, kept) | {"step": state["step"] + 1}
+  return state, {"gradient_norm": optax.global_norm(grads), "bad": bad, "ok": ok}
+
+
 @dataclasses.dataclass(frozen=True)
 class Step:
   """What is fixed during a run: everything the jitted functions close over.
 
   Attributes:
     accumulate: microbatches a step.
+    impute: what fills holes before the step, config.data.impute (aim/patches.py, read).
     groups: packed buffers a microbatch (aim/sizes.py), 0 for padded ones.
   """
 
@@ -37,6 +63,7 @@ class Step:
   accumulate: int = 1
   groups: int = 0
   ema: float = 0.0
+  impute: str = "none"
 
   @functools.cached_property
   def graph(self) -> nnx.GraphDef:
@@ -52,8 +79,9 @@ class Step:
     self, key: jax.Array, step: jax.Array, values: Float[Array, "b s c"]
   ) -> tuple[TokenSet, Int[Array, " 3"], Int[Array, "b 3"]]:
     """Hides part of each window; also returns the rows its buffers need, and each window's token counts."""
-    z, observed = self.scale.normalise(values)
-    tokens = training_tokens(jax.random.fold_in(key, step), self.masking, z, observed, self.architecture.patch)
+    a = self.architecture
+    z, observed = (patches.fold(x, a.patch_channels) for x in patches.read(self.scale, values, self.impute))
+    tokens = training_tokens(jax.random.fold_in(key, step), self.masking, z, observed, a.cells)
     counts = sizes.token_counts(tokens)
     return tokens, sizes.needed(counts, self.groups, self.accumulate), counts
 
@@ -62,31 +90,15 @@ class Step:
     total, count, grads = self._gradient(buffers, state["params"], tokens)
     scored = jnp.maximum(count, 1.0)
     grads = jax.tree.map(lambda g: g / scored, grads)
-    bad = jnp.stack([~jnp.isfinite(grads[name]).all() for name in sorted(grads)])
-    ok = ~bad.any() & jnp.isfinite(total)
-    updates, optimizer_state = self.optimizer.update(grads, state["optimizer"], state["params"])
-    params = optax.apply_updates(state["params"], updates)
-    ema = jax.tree.map(
-      lambda e, p: self._ema_rate(state["step"]) * (p - e) + e, state["ema"], params if self.ema else {}
-    )
-    fresh = {"params": params, "optimizer": optimizer_state, "ema": ema}
-    kept = {name: state[name] for name in fresh}
-    state = jax.tree.map(lambda new, old: jnp.where(ok, new, old), fresh, kept) | {"step": state["step"] + 1}
-    metrics = {
+    state, told = update(self.optimizer, state, grads, total, following(state["step"], self.ema))
+    metrics = told | {
       "loss": total / scored,
       "scored_steps": count,
-      "gradient_norm": optax.global_norm(grads),
       "visible_tokens": tokens.visible_lengths.sum(),
       "scored_tokens": tokens.scored_lengths.sum(),
       "useful_flops": flops.useful_flops(self.architecture, sizes.token_counts(tokens)),
-      "bad": bad,
-      "ok": ok,
     }
     return state, metrics
-
-  def _ema_rate(self, step: jax.Array) -> jax.Array:
-    # Early on the average follows closely, or it would remember the initial weights for 1 / (1 - ema) steps.
-    return jnp.maximum(1.0 - self.ema, 1.0 / (10.0 + step))
 
   def _gradient(self, buffers: Sizes, params: dict, tokens: TokenSet) -> tuple[jax.Array, jax.Array, dict]:
     """Sum of errors, number of scored steps, gradient of the sum, over `accumulate` microbatches."""

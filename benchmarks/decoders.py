@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from aim import scores
+from aim import score_files, scores
 from aim.model import DECODER_TOKENS
 from benchmarks import experiments
 
@@ -76,8 +76,8 @@ def report(folder: pathlib.Path) -> None:
       parts.append(renamed(output / f"fold{seed}" / "evaluate" / "people.csv", tokens))
   pooled = scores.merge(parts)
   rows = pooled.table()
-  scores.write_csv(folder / ("decoders_equal_time.csv" if EQUAL_TIME.value else "decoders.csv"), rows)
-  print(f"{folder.name}\n{scores.format_table(rows)}")
+  score_files.write_channels(folder / ("decoders_equal_time.csv" if EQUAL_TIME.value else "decoders.csv"), rows)
+  print(f"{folder.name}\n{score_files.format_table(rows)}")
   for tokens in DECODER_TOKENS[1:]:
     found = pooled.difference(tokens, "all")
     told = ", ".join(f"{d.task} {d.level}: {d.percent:+.0f} [{d.ci_low:+.0f}, {d.ci_high:+.0f}]" for d in found)
@@ -92,7 +92,7 @@ def renamed(people: pathlib.Path, method: str) -> scores.Scores:
     writer.writeheader()
     writer.writerows(line | {"method": method} for line in lines if line["method"] == "LSM-2")
     copy.flush()
-    return scores.load_people(copy.name)
+    return score_files.load_people(copy.name)
 
 
 if __name__ == "__main__":

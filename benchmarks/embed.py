@@ -22,7 +22,8 @@ from absl import app, flags
 
 from aim import checkpoint, compiler, model
 from aim.masking import observed_tokens
-from aim.pretrained import Pretrained, pooled
+from aim.model import pooled
+from aim.pretrained import Pretrained
 from aim.rows import Rows
 from benchmarks import workers
 from data_pipelines.schema import Schema

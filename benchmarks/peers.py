@@ -78,7 +78,8 @@ def main(argv: Sequence[str]) -> None:
     specs = competitors(QUICK.value)
     specs = [spec | {"batches": 1 if QUICK.value else BATCHES.value} for spec in specs]
     specs = [spec for spec in specs if ONLY.value is None or spec["name"] in ONLY.value]
-    found = workers.measure(specs, layout, int(batch), 3 if QUICK.value and layout != "xs" else REPEATS.value)
+    repeats = (5 if layout == "xs" else 3) if QUICK.value else REPEATS.value
+    found = workers.measure(specs, layout, int(batch), repeats, together=QUICK.value)
     rows += found
     print_table(found)
     print_ratios(found)

@@ -4,18 +4,20 @@
       [--config=experiments/real_days.py] [--config.total_steps=1000 ...]
 
 Each fold trains on all other people and is scored on its own. Resumable: a repeated command goes on where it stopped.
-Writes <output>/generative.csv, generative.png and differences.csv (AIM against each imputer, paired over people).
+Writes <output>/generative.csv (the common columns, paired differences among them), channels.csv (errors of every
+channel), generative.png and differences.csv (the model against each imputer, paired over people).
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import pathlib
 from collections.abc import Sequence
 
 from absl import flags
 
-from aim import figures, scores
+from aim import figures, results, score_files, scores, verdicts
 from benchmarks import experiments
 
 INPUT = flags.DEFINE_string("input", None, "npz of days.", required=True)
@@ -28,7 +30,7 @@ CONFIG = flags.DEFINE_string("config", "experiments/real_days.py", "Experiment c
 def main(argv: Sequence[str]) -> None:
   """argv[1:] are overrides such as --config.total_steps=1000."""
   overrides, output = list(argv[1:]), pathlib.Path(OUTPUT.value)
-  parts = []
+  parts, seed = [], 0
   for fold in RUN.value or [str(i) for i in range(FOLDS.value)]:
     name, workdir = f"fold{fold}", output / f"fold{fold}"
     fold_of = ["--source=npz", f"--input={INPUT.value}", f"--folds={FOLDS.value}", f"--fold={fold}"]
@@ -38,12 +40,15 @@ def main(argv: Sequence[str]) -> None:
     experiments.run("aim.main", *common)
     if not (workdir / "evaluate" / "people.csv").exists():
       experiments.run("aim.main", *common, "--mode=evaluate")
-    parts.append(scores.load_people(workdir / "evaluate" / "people.csv"))
+    seed = json.loads((workdir / "config.json").read_text())["seed"]
+    parts.append(score_files.load_people(workdir / "evaluate" / "people.csv"))
   pooled = scores.merge(parts)
   rows = pooled.table()
-  scores.write_csv(output / "generative.csv", rows)
+  score_files.write_channels(output / "channels.csv", rows)
+  found = verdicts.results(pooled, pathlib.Path(INPUT.value).stem, seed, n_bootstrap=1000, seed=0)
+  results.write_csv(output / "generative.csv", found)
   figures.generative_chart(rows, output / "generative.png")
-  print(scores.format_table(rows))
+  print(score_files.format_table(rows))
   _differences(pooled, output / "differences.csv")
 
 
@@ -58,9 +63,7 @@ def _differences(pooled: scores.Scores, path: pathlib.Path) -> None:
       for d in pooled.difference(model, other):
         writer.writerow([d.task, d.level, other, f"{d.percent:.1f}", f"{d.ci_low:.1f}", f"{d.ci_high:.1f}"])
         if other in ("linear", "time_of_day_mean"):
-          word = "yes" if d.ci_high < 0 else "no" if d.percent >= 0 else "not surely"
-          interval = f"[{d.ci_low:+.0f}, {d.ci_high:+.0f}]"
-          print(f"{d.task} {d.level}: below {other}? {word}, {d.percent:+.0f} % {interval}")
+          print(f"{d.task} {d.level}: below {other}? {verdicts.verdict(d)}")
 
 
 if __name__ == "__main__":

@@ -65,8 +65,9 @@ def forms() -> list[Row]:
     layout, batch = place.split(":")
     specs = variants(QUICK.value)
     if QUICK.value:
-      specs = [spec | {"batches": 2} for spec in specs]
-    found = workers.measure(specs, layout, int(batch), 3 if QUICK.value and layout != "xs" else REPEATS.value)
+      specs = [spec | {"batches": 1} for spec in (specs if layout == "xs" else specs[::2])]
+    repeats = (5 if layout == "xs" else 3) if QUICK.value else REPEATS.value
+    found = workers.measure(specs, layout, int(batch), repeats, together=QUICK.value)
     print_table(found)
     speed = {row["name"]: row["windows_per_second"] for row in found if not row["error"]}
     reference = next(iter(speed))

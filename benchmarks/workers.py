@@ -67,6 +67,7 @@ def measure(
   repeats: int = 8,
   timeout: float = 1800.0,
   environment: Mapping[str, str] | None = None,
+  together: bool = False,
 ) -> list[dict[str, Any]]:
   """One row a competitor; those that fail have an `error` and the rest goes on.
 
@@ -77,6 +78,7 @@ def measure(
     repeats: rounds, at least 5; every competitor has seen all batches before the first.
     timeout: seconds that a competitor may take to get ready, or for a step.
     environment: variables of all competitors; by default KEEP_MEMORY.
+    together: all get ready at once, which is sooner; their compile and warm-up times then mean nothing.
   """
   environment = KEEP_MEMORY if environment is None else environment
   with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -84,12 +86,15 @@ def measure(
     make = {"inputs": str(path), "layout": layout, "batch": batch}
     with Worker(make, {"JAX_PLATFORMS": "cpu"}, timeout) as maker:
       maker.ask("go")
-    workers, rows = [], []
+    start = lambda spec: stack.enter_context(
+      Worker({**spec, "layout": layout, "batch": batch, "path": str(path)}, environment, timeout)
+    )
+    rows = [_described(i, spec, layout, batch) for i, spec in enumerate(specs)]
+    workers = [start(spec) for spec in specs] if together else []
     for i, spec in enumerate(specs):
-      rows.append(_described(i, spec, layout, batch))
-      full = {**spec, "layout": layout, "batch": batch, "path": str(path)}
-      workers.append(stack.enter_context(Worker(full, environment, timeout)))
-      rows[-1] |= _ask(workers[-1], rows[-1], "ready")
+      if not together:
+        workers.append(start(spec))
+      rows[i] |= _ask(workers[i], rows[i], "ready")
     seconds: list[list[float]] = [[] for _ in specs]
     for turn in range(repeats):
       for worker, row, times in zip(workers, rows, seconds, strict=True):

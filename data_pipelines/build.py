@@ -48,6 +48,7 @@ flags.DEFINE_string(
 flags.DEFINE_integer("folds", None, "Leave one of this many folds of people out as eval.", flag_values=FLAGS)
 flags.DEFINE_integer("fold", None, "Which fold to leave out, from 0.", flag_values=FLAGS)
 flags.DEFINE_string("split_key", splits.DEFAULT_KEY, "Another key gives another split.", flag_values=FLAGS)
+flags.DEFINE_bool("allow_duplicates", False, "Build even if two people have the very same day.", flag_values=FLAGS)
 flags.DEFINE_bool("overwrite", False, "Replace an existing dataset of this name.", flag_values=FLAGS)
 
 
@@ -59,6 +60,7 @@ def build(
   split: Split | None = None,
   request: Mapping[str, Any] | None = None,
   overwrite: bool = False,
+  allow_duplicates: bool = False,
 ) -> Dataset:
   """Builds dataset `name` from the days of a source, or finds it already built; prints what was done.
 
@@ -72,9 +74,11 @@ def build(
     request: what identifies the days, JSON-able. With the split it decides whether an existing dataset is the one
       asked for; without it an existing dataset never is.
     overwrite: replace an existing dataset of another request.
+    allow_duplicates: build even if two people have a day of the very same values.
 
   Raises:
-    SchemaError (SplitError, DatasetError): bad days, an impossible split, or another dataset of this name.
+    SchemaError (SplitError, DatasetError, DuplicateError): bad days, an impossible split, a day of two people, or
+      another dataset of this name.
   """
   split = split or HashSplit()
   full_request = {"request": dict(request) if request else None, "split": split.to_dict()}
@@ -87,7 +91,7 @@ def build(
       print(f"dataset {name!r} is already built: {existing.path}")
       return existing
     made = source() if callable(source) else source
-    _write(made, staging, name, split, full_request)
+    _write(made, staging, name, split, full_request, allow_duplicates)
     _publish(staging / day_windows.Builder.name / name / VERSION, dataset_path(data_dir, name))
   dataset = Dataset.open(data_dir, name)
   print(_closing_line(dataset, time.monotonic() - started))
@@ -137,11 +141,18 @@ def _staging(data_dir: str | os.PathLike, name: str) -> Iterator[pathlib.Path]:
       shutil.rmtree(staging, ignore_errors=True)
 
 
-def _write(source: Source, staging: pathlib.Path, name: str, split: Split, full_request: Mapping[str, Any]) -> None:
+def _write(
+  source: Source,
+  staging: pathlib.Path,
+  name: str,
+  split: Split,
+  full_request: Mapping[str, Any],
+  allow_duplicates: bool,
+) -> None:
   people = splits.assign(split, source.participants)
   notes = list(getattr(source, "notes", ()))
   notes += [f"split {empty!r} is empty" for empty in splits.SPLITS if not people[empty]]
-  tables = Tables(source.schema)
+  tables = Tables(source.schema, allow_duplicates)
   with quiet_tfds():
     config = day_windows.DayWindowsConfig(name=name, source=source, people=people, tables=tables)
     builder = day_windows.Builder(data_dir=staging, config=config, file_format="array_record")
@@ -251,7 +262,15 @@ def _build_from_flags() -> None:
     size = {"participants": FLAGS.participants, "days": FLAGS.days, "seed": FLAGS.seed}
     request = simulate_request(**size)
     source = lambda: _simulation(**size)
-  build(source, FLAGS.data_dir, FLAGS.name, split=split, request=request, overwrite=FLAGS.overwrite)
+  build(
+    source,
+    FLAGS.data_dir,
+    FLAGS.name,
+    split=split,
+    request=request,
+    overwrite=FLAGS.overwrite,
+    allow_duplicates=FLAGS.allow_duplicates,
+  )
 
 
 def main(argv: Sequence[str]) -> int:

@@ -14,9 +14,11 @@ import io
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow_datasets as tfds
@@ -99,6 +101,36 @@ class Dataset:
     if self.num_days(split) == 0:
       raise DatasetError(f"dataset {self.name!r} has no days in split {split!r} ({self.path})")
     return self._builder.as_data_source(split=split)
+
+  def missing_shares(self, split: str) -> np.ndarray:
+    """float32 [days], the share of missing values of each day of a split, in the order of source().
+
+    Reads all days once and keeps the answer beside them, where that folder can be written.
+    """
+    path = self.path / f"missing_{split}.npy"
+    try:
+      return np.load(path)
+    except (OSError, ValueError, EOFError):  # not there, or written by half
+      pass
+    source = self.source(split)
+    shares = np.array([np.isnan(source[i]["values"]).mean() for i in range(len(source))], np.float32)
+    with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=self.path, delete=False) as file:
+      np.save(file, shares)
+      os.replace(file.name, path)
+    return shares
+
+  def days_within(self, split: str, max_missing: float) -> np.ndarray:
+    """int64 [kept], the days of source() that miss at most this share of their values; DatasetError if none does."""
+    if not 0 <= max_missing <= 1:
+      raise DatasetError(f"max_missing is {max_missing}, expected 0 to 1")
+    shares = self.missing_shares(split)
+    kept = np.flatnonzero(shares <= max_missing)
+    if not len(kept):
+      raise DatasetError(
+        f"max_missing is {max_missing}: none of the {len(shares):,} days in split {split!r} of dataset {self.name!r} "
+        f"misses so little; the most complete misses {100 * shares.min():.2g} %"
+      )
+    return kept
 
   def people(self, split: str) -> list[str]:
     """Participants of a split."""

@@ -41,6 +41,19 @@ def _values(day: Mapping[str, Any]) -> dict[str, np.ndarray]:
   return {"values": day["values"]}
 
 
+class _Chosen:
+  """Some days of a source, in its order."""
+
+  def __init__(self, source: Sequence[dict[str, Any]], days: np.ndarray):
+    self._source, self._days = source, days
+
+  def __len__(self) -> int:
+    return len(self._days)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return self._source[int(self._days[index])]
+
+
 class TrainLoader(Iterator[Batch]):
   """Endless batches; see `train_loader`.
 
@@ -83,6 +96,7 @@ def train_loader(
   host: int = 0,
   hosts: int = 1,
   workers: int = 0,
+  max_missing: float = 1.0,
 ) -> TrainLoader:
   """This host's part of every global batch from `start_step` on, without end.
 
@@ -96,6 +110,7 @@ def train_loader(
     hosts: processes that share a global batch.
     workers: processes that read and decompress; 0 reads in threads of this one. They are spawned, so a script that
       asks for them needs `if __name__ == "__main__"`.
+    max_missing: take only days that miss at most this share of their values.
 
   Returns:
     Iterator of {"values": float32 [batch_size // hosts, steps, channels]}, NaN where missing. Close it, or use `with`.
@@ -108,7 +123,10 @@ def train_loader(
     raise DatasetError(f"start_step is {start_step}, expected 0 or more")
   if not 0 <= seed < 2**32:
     raise DatasetError(f"seed is {seed}, expected 0 to {2**32 - 1}")
-  days = grain.MapDataset.source(dataset.source(split)).map(_values).shuffle(seed).repeat(_EPOCHS)
+  source = dataset.source(split)
+  if max_missing < 1:
+    source = _Chosen(source, dataset.days_within(split, max_missing))
+  days = grain.MapDataset.source(source).map(_values).shuffle(seed).repeat(_EPOCHS)
   # Batches are cut before hosts and workers take turns, so neither changes what is in one.
   batches = days.batch(local)[start_step * hosts + host :: hosts]
   threads = grain.ReadOptions(num_threads=_READ_THREADS, prefetch_buffer_size=_READ_AHEAD)

@@ -9,6 +9,8 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.name = "LSM-2"  # of the model, in tables and figures
+  # What is trained: "mae", a masked autoencoder (LSM-2 and LSM-1), or "simclr", "dino", "msn" on views of days.
+  config.method = "mae"
   config.seed = 0
   config.total_steps = 50_000
   config.batch_size = 4096  # windows a step, over all hosts
@@ -22,10 +24,17 @@ def get_config() -> ml_collections.ConfigDict:
   config.data.participants = 200  # of the simulated cohort
   config.data.days = 5  # a participant
   config.data.seed = 0
+  # What fills holes before masking: "none" (AIM: they stay holes) or "linear", a line in time, as LSM-1 is trained:
+  # what was filled then counts as observed, is seen and is learned from.
+  config.data.impute = "none"
+  # Train on days alone that miss at most this share of their values; below 1: what a pipeline does that leaves out
+  # incomplete days. Normalisation stays that of all training days.
+  config.data.max_missing = 1.0
   config.data.workers = 0  # loader processes; 0 reads in a thread
 
   config.model = ml_collections.ConfigDict()
   config.model.patch_minutes = 10
+  config.model.patch_channels = 1  # channels of a patch; 5 in LSM-1
   config.model.encoder = ml_collections.ConfigDict({"width": 384, "mlp": 1536, "heads": 6, "layers": 12})
   config.model.decoder = ml_collections.ConfigDict({"width": 256, "mlp": 1024, "heads": 4, "layers": 4})
   # What a token attends to in the decoder: "all" positions (published), "observed" ones, which cost a third at this
@@ -51,6 +60,26 @@ def get_config() -> ml_collections.ConfigDict:
   config.masking.gaps = ml_collections.ConfigDict(
     {"weight": 0.0, "shortest_minutes": 10, "longest_minutes": 240, "count": 6}
   )
+
+  # For simclr, dino and msn alone (aim/views.py); what the papers set is for images.
+  config.views = ml_collections.ConfigDict()
+  config.views.shift_minutes = 30  # a view is shifted by up to so much
+  config.views.jitter = 0.1  # SD of the noise, z-scores
+  config.views.scale = 0.2  # channels are rescaled by 1 - this to 1 + this
+  config.views.channel_dropout = 0.2  # chance of a channel to be removed
+  config.views.cutouts = 2  # stretches of time removed
+  config.views.cutout_minutes = 120  # of at most so long each
+  config.views.global_share = 0.6  # of the day that a large view is a stretch of; DINO: 0.4 to 1 of an image
+  config.views.local_share = 0.2  # and a small one; DINO: 0.05 to 0.4
+  config.views.local = 4  # small views a day; DINO 8, MSN 10; simclr has none
+  config.views.mask_ratio = 0.5  # of the tokens of msn's masked view; MSN: 0.15 to 0.7, more for larger models
+  config.views.temperature = 0.1  # SimCLR, DINO and MSN
+  config.views.teacher_temperature = 0.04  # DINO: 0.04, warmed up to 0.07; MSN: 0.025
+  config.views.momentum = 0.996  # of the teacher, rising to 1 by a cosine; DINO and MSN
+  config.views.prototypes = 1024  # MSN; DINO 65,536
+  config.views.mean_entropy = 1.0  # weight of what keeps msn's prototypes in use
+  # The head that is thrown away after training. SimCLR: 2 layers to 128; DINO and MSN: 3 layers of 2,048 to 256.
+  config.views.projection = ml_collections.ConfigDict({"hidden": 512, "width": 128, "layers": 2})
 
   config.optimizer = ml_collections.ConfigDict()
   config.optimizer.learning_rate = 5e-4
@@ -81,12 +110,26 @@ def get_config() -> ml_collections.ConfigDict:
   config.evaluate.batch_size = 32
   config.evaluate.seed = 0
   config.evaluate.days = 0  # at most this many days, evenly over people; 0: all
+  # A task is asked of at most this many of them, evenly, each of others; 0: of all.
+  config.evaluate.days_a_task = 0
   config.evaluate.random_percent = (30, 50, 80)
   config.evaluate.interpolation_minutes = (10, 30, 60, 180)
   config.evaluate.extrapolation_minutes = (10, 30, 60, 180)
   config.evaluate.sensor_channels = (2, 6, 12)
   config.evaluate.random_patch_minutes = 10  # the cells of the random task, the same whatever the model's patch
   config.evaluate.bootstrap = 1000
+  config.evaluate.gap_minutes = (120, 360)  # more interpolation levels, for the curve of errors against gap lengths
+  # A number of lost channels that the schema does not have is replaced by its share of so many; 0: left out.
+  config.evaluate.sensor_of = 26
+  # The public scenarios and their levels: %, %, %, minutes, minutes, beats a minute (aim/scenarios.py).
+  config.evaluate.scenarios = ml_collections.ConfigDict(
+    {"patches": 50, "slices": 25, "channels": 50, "sleep": 360, "workout": 60, "high_heart_rate": 160}
+  )
+  # Whom the model is held against; also "knn" and "mice" (scikit-learn), which take minutes.
+  config.evaluate.imputers = ("mean", "nearest", "linear", "locf", "time_of_day_mean", "person_time_of_day_mean")
+  config.evaluate.imputer_rows = 1000  # of training people that knn and mice are fitted on
+  config.evaluate.export = ""  # folder for the cells of every task, as PyPOTS has them (aim/export.py)
+  config.evaluate.external = ""  # NAME=FILE.npz or NAME=FOLDER, several with commas: imputations of exported cells
 
   config.probe = ml_collections.ConfigDict()
   config.probe.tasks = ()  # labels of the dataset; empty: every usable one
@@ -104,10 +147,34 @@ def get_config() -> ml_collections.ConfigDict:
   config.probe.bootstrap = 1000
   config.probe.seed = 0  # of the bootstrap
 
+  # --mode=robustness: probes of config.probe, fitted on whole days, on days that lost something (aim/robustness.py).
+  config.robustness = ml_collections.ConfigDict()
+  config.robustness.sensors = 8  # settings that lose sensors; four more lose a quarter of the day
+  config.robustness.bootstrap = 200
+  config.robustness.seed = 0  # of the bootstrap
+
+  # --mode=compare: every model on the same days with the same common settings (aim/compare.py).
+  config.compare = ml_collections.ConfigDict()
+  config.compare.models = ()  # "FILE.py --config.key=value ...", the first is held against the others
+  config.compare.common = ()  # "--config.key=value" for all of them: sizes and budget
+  config.compare.modes = ("evaluate", "probe", "finetune", "robustness")
+  config.compare.seeds = (0,)
+  config.compare.inputs = ()  # "days.npz" or "days.npz:FOLDS"; empty: the simulated cohort of config.data
+  config.compare.folds = 4  # people are cut into, each held out once; of an npz that names no number
+  config.compare.run_folds = ()  # those to run; empty: all
+  config.compare.jobs = 1  # commands at once
+  config.compare.bootstrap = 1000
+
+  config.report = ml_collections.ConfigDict()
+  config.report.days = 3  # held-out days drawn, from the fullest to one with many holes
+  config.report.embedding_days = 300  # at most, in the embedding map
+  config.report.atlas_days = 500  # at most, that gaps are counted in
+
   # Supervised training on the tasks of config.probe.tasks, and the same from scratch (aim/finetune.py).
   config.finetune = ml_collections.ConfigDict()
   config.finetune.init = "pretrained"  # or "scratch"
   config.finetune.network = "encoder"  # or "resnet", from scratch
+  config.finetune.resnet_impute = "none"  # holes are 0 beside observed flags; "linear": imputed first, as the paper's
   config.finetune.compare = ("scratch", "resnet")  # trained on the same labels beside it; () for none
   config.finetune.label_percent = (1, 5, 10, 50, 100)  # of the people with labels
   config.finetune.seeds = (0,)  # of whose labels, the head and the order of days

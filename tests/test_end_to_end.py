@@ -18,6 +18,7 @@ from data_pipelines.dataset import Dataset
 from tests import tiny
 
 CONFIGS = ("tiny", "xxs", "xs", "s", "base", "b", "l")
+BASELINES = ("lsm1_xs", "lsm1_s", "lsm1_base")
 # Sizes alone: masking, optimiser and all else are those of the shipped config.
 SHRUNK = tiny.MODEL | {
   "model.patch_minutes": 240,
@@ -27,7 +28,7 @@ SHRUNK = tiny.MODEL | {
   "log.every_steps": 1,
   "evaluate.bootstrap": 20,
 }
-METHODS = ["LSM-2", "mean", "nearest", "linear", "time_of_day_mean"]
+METHODS = ["LSM-2", "mean", "nearest", "linear", "locf", "time_of_day_mean", "person_time_of_day_mean"]
 METRICS = {
   "step",
   "loss",
@@ -163,7 +164,7 @@ def test_tiny_on_the_simulated_cohort(tmp_path):
   assert len(np.load(tmp_path / "eval.npz")["embedding"]) == dataset.num_days("eval")
 
 
-@pytest.mark.parametrize("config", [f"lsm2_{name}" for name in CONFIGS])
+@pytest.mark.parametrize("config", [*(f"lsm2_{name}" for name in CONFIGS), *BASELINES])
 def test_shipped_config(config, five_minutes, tmp_path):
   changes = SHRUNK | {"data.dir": str(five_minutes.path.parents[2]), "data.name": "five"}
   fine(tiny.run(*flags(config, tmp_path, changes)))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from aim import finetune_network, model, resnet
 from aim.finetune_network import encoder_network, resnet_network
@@ -201,10 +202,8 @@ def test_resnet_has_about_the_encoder_s_parameters():
 
 @pytest.mark.parametrize(("channels", "steps", "width"), [(1, 24, 1), (3, 24, 4), (14, 288, 2), (26, 1440, 2)])
 def test_resnet_takes_any_schema(channels, steps, width):
-  from flax import nnx
-
   network = resnet.ResNet(channels, width, nnx.Rngs(0))
   z = jnp.ones((2, steps, channels))
   out = network(z, z > 0)
   assert out.shape == (2, -(-steps // 16), resnet.features(width))
-  assert finetune_network.restore(network, finetune_network.flatten(network))(z, z > 0).shape == out.shape
+  assert model.merge(nnx.graphdef(network), finetune_network.flatten(network))(z, z > 0).shape == out.shape

@@ -91,7 +91,7 @@ def test_errors_by_hand():
   prediction = jnp.array([[[1.0, 5.0], [0.0, 300.0]]])
   values = jnp.array([[[3.0, 0.0], [1.0, 0.0]]])
   target = jnp.array([[[True, False], [True, True]]])
-  total, count = loss.reconstruction_error(prediction, values, target, jnp.array([[False, True]]))
+  total, count = loss.reconstruction_error(prediction, values, target, jnp.array([[[False], [True]]]))
   # (1 - 3)^2; not a target; -log(1/2); a logit of 300 against 0.
   assert float(total) == pytest.approx(4 + math.log(2) + 300)
   assert int(count) == 3

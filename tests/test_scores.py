@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aim import scores
+from aim import score_files, scores
 from aim.scores import Row, Scores
 from aim.tasks import Task
 
@@ -137,8 +137,8 @@ def test_one_person_has_no_interval(tmp_path):
   rows = table.table()
   assert all(math.isnan(row.ci_low) and math.isnan(row.ci_high) for row in rows)
   assert math.isnan(table.difference("AIM", "linear")[0].ci_low)
-  scores.write_csv(tmp_path / "generative.csv", rows)
-  with (tmp_path / "generative.csv").open(newline="") as file:
+  score_files.write_channels(tmp_path / "channels.csv", rows)
+  with (tmp_path / "channels.csv").open(newline="") as file:
     first = next(csv.DictReader(file))
   assert first["ci_low"] == first["ci_high"] == "" and float(first["mse"]) > 0
 
@@ -156,25 +156,29 @@ def test_no_targets_at_all_is_empty_not_an_error():
   zeros = np.zeros((1, 4, 3), np.float32)
   table.add(GAP, "AIM", ["p"], zeros, zeros, zeros > 0)
   assert all(row.n == 0 and math.isnan(row.mse) for row in table.table(10))
-  assert "-" in scores.format_table(table.table(10))
+  assert "-" in score_files.format_table(table.table(10))
 
 
 def test_csv_has_exactly_the_columns(tmp_path):
   rows = scored(4).table(20)
-  scores.write_csv(tmp_path / "generative.csv", rows)
-  lines = (tmp_path / "generative.csv").read_text().splitlines()
-  assert lines[0] == "task,level,method,channel,n,mse,mae,ci_low,ci_high"
+  score_files.write_channels(tmp_path / "channels.csv", rows)
+  lines = (tmp_path / "channels.csv").read_text().splitlines()
+  assert lines[0] == (
+    "task,level,method,channel,n,mse,mae,ci_low,ci_high,rmse,mre,unit_mse,unit_mae,unit_rmse,unit_mre"
+  )
   assert lines[1].startswith("interpolation,60,AIM,all,") and len(lines) == 1 + 2 * 4
-  assert lines[4] == "interpolation,60,AIM,never,0,,,,"
+  assert lines[4] == "interpolation,60,AIM,never,0" + 10 * ","
 
 
 def test_people_round_trip_exactly_and_pool(tmp_path):
   tasks = (GAP, Task("sensor", 2))
   table = scored(6, tasks=tasks)
   path = tmp_path / "people.csv"
-  table.save_people(path)
-  assert path.read_text().splitlines()[0] == "task,level,method,channel,participant,n,sse,sae"
-  loaded = scores.load_people(path)
+  score_files.save_people(table, path)
+  assert (
+    path.read_text().splitlines()[0] == "task,level,method,channel,participant,n,sse,sae,sat,unit_sse,unit_sae,unit_sat"
+  )
+  loaded = score_files.load_people(path)
   assert repr(loaded.table(30)) == repr(table.table(30))  # repr: NaN equals NaN
   with pytest.raises(ValueError, match="participant 'p0' appears twice for AIM, interpolation 60 min"):
     scores.merge([table, loaded])
@@ -196,8 +200,8 @@ def test_people_round_trip_exactly_and_pool(tmp_path):
     scores.merge([])
 
 
-LINE = "interpolation,60,AIM,heart,p0,5,1.5,2.5\n"
-HEADER = ",".join(scores.PEOPLE_COLUMNS) + "\n"
+LINE = "interpolation,60,AIM,heart,p0,5,1.5,2.5,3,4,5,6\n"
+HEADER = ",".join(score_files.PEOPLE_COLUMNS) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -207,9 +211,9 @@ HEADER = ",".join(scores.PEOPLE_COLUMNS) + "\n"
     ("\udcff", "not UTF-8 text"),
     ("a,b\n", r"columns are \['a', 'b'\]"),
     (HEADER, "no rows"),
-    (HEADER + "interpolation,60\n", "line 2: 2 cells, expected 8"),
+    (HEADER + "interpolation,60\n", "line 2: 2 cells, expected 12"),
     (HEADER + LINE.replace("1.5", "x"), "line 2: could not convert"),
-    (HEADER + LINE.replace("1.5", "nan"), "line 2: n, sse, sae are"),
+    (HEADER + LINE.replace("1.5", "nan"), "line 2: n, sse, sae, sat, unit_sse, unit_sae, unit_sat are"),
     (HEADER + LINE.replace("interpolation", "interpol"), "line 2: task: name is 'interpol'"),
     (HEADER + LINE + LINE, "line 3: channel 'heart' of participant 'p0' appears twice"),
     (HEADER + LINE + LINE.replace("heart", "steps") + LINE.replace("p0", "p1"), "'p1' has no channel 'steps'"),
@@ -219,13 +223,13 @@ def test_bad_people_file_is_one_line(tmp_path, text, expected):
   path = tmp_path / "people.csv"
   path.write_text(text, errors="surrogateescape")
   with pytest.raises(ValueError, match=expected) as error:
-    scores.load_people(path)
+    score_files.load_people(path)
   assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_missing_people_file(tmp_path):
   with pytest.raises(ValueError, match="no such file"):
-    scores.load_people(tmp_path / "none.csv")
+    score_files.load_people(tmp_path / "none.csv")
 
 
 def test_bad_input_names_the_place():
@@ -272,10 +276,10 @@ def test_table_for_a_terminal():
     Row("interpolation", 180, "linear", "all", 9, 0.66, 0.4, math.nan, math.nan),
     Row("sensor", 2, "linear", "all", 0, math.nan, math.nan, math.nan, math.nan),
   ]
-  assert scores.format_table(rows) == "\n".join([
+  assert score_files.format_table(rows) == "\n".join([
     "| mse                   | AIM                  | linear |",
     "| --------------------- | -------------------- | ------ |",
     "| interpolation 180 min | 0.524 [0.48, 0.57] * | 0.660  |",
     "| sensor 2 channels     |                      | -      |",
   ])  # fmt: skip
-  assert "[" not in scores.format_table(rows, intervals=False)
+  assert "[" not in score_files.format_table(rows, intervals=False)

@@ -56,7 +56,7 @@ def test_every_experiment_fits_every_schema(name, schema):
   assert a.channels == len(schema.channels) and a.length * a.patch == schema.steps
   assert a.patch * schema.minutes_per_step == made.model.patch_minutes
   assert a.binary == tuple(schema.binary)
-  assert 0 <= masking.dropped(a.channels, a.length) < a.tokens
+  assert 0 <= masking.dropped(a.groups, a.length) < a.tokens
   assert made.batch_size % made.optimizer.accumulate == 0
   assert set(dict(settings.leaves(made))) == set(dict(settings.leaves(config()))), "keys of its own"
 

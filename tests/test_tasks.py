@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aim import tasks
+from aim import scenarios, tasks
 from aim.tasks import Task
+from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.schema import Channel, Schema
 
 
@@ -15,20 +16,34 @@ def schema_of(channels: int, minutes_per_step: int = 1) -> Schema:
 
 
 def test_full_schema_keeps_every_task():
-  kept, left_out = tasks.generative_tasks(schema_of(26))
-  assert len(kept) == 14 and left_out == ()
-  assert kept[0] == Task("random", 30) and kept[-1] == Task("sensor", 12)
+  kept, left_out = tasks.generative_tasks(LSM2_SCHEMA)
+  assert len(kept) == 14 + 6 and left_out == ()
+  assert kept[0] == Task("random", 30) and kept[13] == Task("sensor", 12)
+  assert kept[14:] == tuple(Task(name, level) for name, level in scenarios.LEVELS.items())
 
 
 def test_left_out_tasks_say_why():
-  kept, left_out = tasks.generative_tasks(schema_of(6, 15))
+  kept, left_out = tasks.generative_tasks(schema_of(6, 15), sensor_of=0)
   assert Task("sensor", 2) in kept and Task("interpolation", 30) in kept
   assert left_out == (
     "interpolation 10 min: shorter than a step of 15 min",
     "extrapolation 10 min: shorter than a step of 15 min",
     "sensor 6 channels: the schema has 6 channels, at least one must remain",
     "sensor 12 channels: the schema has 6 channels, at least one must remain",
+    "workout 60 min: no channel shows motion (named step, activity, intensity, motion, acc, act_ ...)",
+    "high_heart_rate 160 bpm: no channel is a heart rate (named heart_rate, pulse ...)",
   )
+
+
+def test_too_many_channels_become_their_share():
+  kept, told = tasks.generative_tasks(schema_of(8), sensor=(2, 6, 12), sensor_of=26)
+  assert [task.level for task in kept if task.name == "sensor"] == [2, 4, 6]  # 12 of 26 is 4 of 8
+  assert (
+    "sensor 12 channels: the schema has 8 channels, at least one must remain; its share of 26 is taken: 4 channels"
+    in told
+  )
+  kept, _ = tasks.generative_tasks(schema_of(2), sensor=(2, 6, 12), sensor_of=26)
+  assert [task.level for task in kept if task.name == "sensor"] == [1]
 
 
 def test_one_channel_has_no_sensor_task():

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from data_pipelines import statistics
 from data_pipelines.day import Event, Label, Person
+from data_pipelines.duplicates import Seen
 from data_pipelines.schema import Schema, SchemaError
 
 _EVENT_SCHEMA = pa.schema(
@@ -28,13 +29,17 @@ _EVENT_SCHEMA = pa.schema(
 class Tables:
   """Gathers the tables of a dataset as its people go by."""
 
-  def __init__(self, schema: Schema):
+  def __init__(self, schema: Schema, allow_duplicates: bool = False):
+    self._seen = None if allow_duplicates else Seen()
     self._accumulator = statistics.Accumulator(schema)
     self._people: list[tuple[str, str, int, dict[str, Label]]] = []
     self._events: list[Event] = []
 
   def add(self, person: Person, split: str) -> None:
-    """Only people of the pretrain split enter the statistics."""
+    """Only people of the pretrain split enter the statistics; DuplicateError for a day that another person has had."""
+    if self._seen is not None:
+      for day in person.days:
+        self._seen.add(day.participant, day.day, day.values)
     if split == "pretrain":
       self._accumulator.add(np.stack([day.values for day in person.days]))
     self._people.append((person.participant, split, len(person.days), person.labels))

@@ -1,0 +1,114 @@
+"""What the data are, what the model is, and how it was made."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from aim import settings
+from aim.report.blocks import Block, Code, Line, Section, Table, number, percent
+from aim.report.workdir import Workdir
+from data_pipelines.dataset import Dataset
+from data_pipelines.splits import SPLITS
+
+LICENSE = "Apache-2.0"
+USE = (
+  "Intended for research on days of wearable sensors: embeddings, filling of holes, probes. Not a medical device: "
+  "nothing here diagnoses anybody, and a filled value is an expectation, not a measurement."
+)
+LIMITS = (
+  "It knows the channels, the clock and the kind of people of its training data only. Figures hold for held-out people "
+  "of the same data; other devices or cohorts need an evaluation of their own. What is hidden on purpose here need not "
+  "be like what a device loses."
+)
+
+
+def data(workdir: Workdir) -> list[Block]:
+  """People, days, splits, channels, labels and where they come from."""
+  if workdir.dataset is None:
+    return [Line(f"No data card: {workdir.missing['dataset']}", "hint")]
+  dataset = workdir.dataset
+  table = dataset.participants()
+  of_split = {split: (len(dataset.people(split)), dataset.num_days(split)) for split in SPLITS}
+  splits = [[split, *counts] for split, counts in of_split.items()]
+  splits.append(["all", *np.sum(list(of_split.values()), axis=0).tolist()])
+  return [
+    Line(f"{dataset.name}: days of {dataset.schema.steps} steps of {dataset.schema.minutes_per_step} min."),
+    Table("People and days; nobody is in two splits", ["split", "people", "days"], splits),
+    _channels(dataset),
+    _labels(table),
+    Code("What it was built from", json.dumps(dataset.request, indent=2)),
+  ]
+
+
+def _channels(dataset: Dataset) -> Table:
+  s, days = dataset.statistics, max(dataset.num_days("pretrain"), 1)
+  missing = 1 - s.count / (days * dataset.schema.steps)
+  rows = [
+    [c.name, c.unit, c.sensor, c.kind, percent(float(missing[i])), number(float(s.mean[i])), number(float(s.std[i]))]
+    for i, c in enumerate(dataset.schema.channels)
+  ]
+  columns = ["channel", "unit", "sensor", "kind", "missing", "mean", "SD"]
+  return Table("Channels, over the training people", columns, rows, folded=len(rows) > 12)
+
+
+def _labels(table) -> Table:
+  rows = []
+  for name in table.column_names:
+    if name in ("participant", "split", "days"):
+      continue
+    known = [value for value in table[name].to_pylist() if value is not None]
+    numeric = known and all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
+    if numeric and len(set(known)) > 4:
+      spread = f"{number(float(min(known)))} to {number(float(max(known)))}, mean {number(float(np.mean(known)))}"
+    else:
+      spread = ", ".join(f"{value}: {known.count(value)}" for value in sorted(set(known), key=str)[:12])
+    rows.append([name, len(known), spread])
+  return Table("Labels of people", ["label", "people", "values"], rows)
+
+
+def model(workdir: Workdir) -> list[Block]:
+  """Architecture, training, intended use and limits."""
+  config = workdir.config
+  if workdir.model is None:
+    return [Line(f"No model card: {workdir.missing['model']}", "hint"), Line(f"Made by: {workdir.command('pretrain')}")]
+  config, a = workdir.model.config, workdir.model.architecture
+  tower = lambda t: f"{t.layers} layers, width {t.width}, {t.heads} heads, MLP {t.mlp}"
+  last = workdir.journal[-1] if workdir.journal else {}
+  facts = [
+    ["name", workdir.label],
+    ["kind", "masked autoencoder over sets of (patch, position) tokens; missing tokens are left out (AIM, LSM-2)"],
+    ["input", f"{a.channels} channels x {a.length} patches of {config.model.patch_minutes} min = {a.tokens} tokens"],
+    ["encoder", tower(a.encoder)],
+    ["decoder", tower(a.decoder)],
+    ["parameters", f"{parameters(workdir):,}"],
+    ["trained on", f"{workdir.dataset.name if workdir.dataset else config.data.name}, held-out people apart"],
+    ["steps", f"{workdir.model.trained_steps:,} of {config.batch_size} days"],
+    ["optimiser", f"AdamW, learning rate {config.optimizer.learning_rate:g}, EMA {config.optimizer.ema:g}"],
+    ["last training loss", number(float(last.get("loss", math.nan)))],
+    ["seed", config.seed],
+    ["license", f"{LICENSE} (the program; the data may have terms of their own)"],
+  ]
+  return [Table(workdir.label, ["", ""], facts), Line(f"Use. {USE}"), Line(f"Limits. {LIMITS}")]
+
+
+def parameters(workdir: Workdir) -> int:
+  assert workdir.model is not None
+  return sum(int(np.prod(array.shape)) for array in workdir.model.params.values())
+
+
+def configs(workdirs: Sequence[Workdir]) -> Section:
+  """Every value, resolved; of several workdirs first what differs."""
+  resolved = {w.label: settings.to_dict(w.model.config if w.model else w.config) for w in workdirs}
+  blocks: list[Block] = []
+  if len(resolved) > 1:
+    flat = {label: dict(settings.leaves(config)) for label, config in resolved.items()}
+    keys = sorted(set().union(*flat.values()))
+    rows = [[key, *(str(values.get(key, "–")) for values in flat.values())] for key in keys]
+    rows = [row for row in rows if len(set(row[1:])) > 1]
+    blocks.append(Table("What differs", ["key", *flat], rows, folded=len(rows) > 30))
+  blocks += [Code(f"Resolved config of {label}", json.dumps(config, indent=2)) for label, config in resolved.items()]
+  return Section("config", "Config", blocks)

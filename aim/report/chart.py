@@ -1,0 +1,154 @@
+"""A chart of the page: drawn once by matplotlib, written as inline SVG whose colours are CSS variables, PNG and CSV.
+
+Drawings use the light colours of PALETTE only; in the SVG each becomes the variable that the page sets for light and
+dark. Text stays text, in the page's font.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import io
+import math
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# name: (light, dark). s0 to s7 are series, told apart by colour-blind readers with their MARKERS; q0 to q3 are ordered.
+PALETTE = {
+  "ink": ("#1f2328", "#e6edf3"),
+  "line": ("#8c959f", "#7d8590"),
+  "grid": ("#e4e7eb", "#30363d"),
+  "s0": ("#0072b2", "#58a6ff"),
+  "s1": ("#d55e00", "#ff8c42"),
+  "s2": ("#00845f", "#3fc79a"),
+  "s3": ("#a8457f", "#e08bc0"),
+  "s4": ("#1b8fbd", "#7cd0f5"),
+  "s5": ("#946400", "#e6b34a"),
+  "s6": ("#5c6570", "#b1bac4"),
+  "s7": ("#6a4fb3", "#b9a3f5"),
+  "q0": ("#440154", "#b07ae0"),
+  "q1": ("#31688e", "#5aa9d6"),
+  "q2": ("#249d68", "#4fd08f"),
+  "q3": ("#b38a00", "#fde725"),
+  "hidden": ("#ffe3ba", "#574117"),
+  "truth": ("#b86200", "#ffb057"),
+  "cause0": ("#d3d7dc", "#484f58"),  # missing, cause not known; then data_pipelines.day.MISSINGNESS_MODES
+  "cause1": ("#b3c3dd", "#37517c"),
+  "cause2": ("#dcd784", "#615f1a"),
+  "cause3": ("#bfe0b6", "#2c5f38"),
+  "cause4": ("#f1b8ab", "#7a3d31"),
+  "cause5": ("#d4c0e9", "#574377"),
+  "cause6": ("#a9dde1", "#1c6067"),
+}
+COLOURS = {name: light for name, (light, _) in PALETTE.items()}
+SERIES = tuple(COLOURS[f"s{i}"] for i in range(8))
+MARKERS = "osD^vPX<"
+WIDTH = 4.2  # inches: text of 9 points reads well where a phone shows all of it
+MOST_ROWS = 200  # of a chart's numbers on the page; its CSV has them all
+
+_STYLE = {
+  "axes.edgecolor": COLOURS["line"],
+  "axes.grid": True,
+  "axes.grid.axis": "y",
+  "axes.axisbelow": True,
+  "axes.labelcolor": COLOURS["ink"],
+  "axes.labelsize": 9,
+  "axes.spines.right": False,
+  "axes.spines.top": False,
+  "axes.titlecolor": COLOURS["ink"],
+  "axes.titlelocation": "left",
+  "axes.titlesize": 9,
+  "font.size": 9,
+  "grid.color": COLOURS["grid"],
+  "grid.linewidth": 0.8,
+  "legend.fontsize": 8.5,
+  "legend.frameon": False,
+  "legend.labelcolor": COLOURS["ink"],
+  "svg.fonttype": "none",
+  "svg.hashsalt": "report",
+  "text.color": COLOURS["ink"],
+  "text.parse_math": False,  # a dollar sign in a channel's name is a dollar sign
+  "xtick.color": COLOURS["line"],
+  "xtick.labelcolor": COLOURS["ink"],
+  "xtick.labelsize": 8.5,
+  "ytick.color": COLOURS["line"],
+  "ytick.labelcolor": COLOURS["ink"],
+  "ytick.labelsize": 8.5,
+}
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+  """What every chart is drawn and saved under."""
+  with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+    yield
+
+
+def panels(height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+  """A figure of the page's width with panels one below the other."""
+  figure = Figure(figsize=(WIDTH, height), layout="constrained")
+  FigureCanvasAgg(figure)
+  return figure, list(figure.subplots(rows, 1, squeeze=False)[:, 0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+  """One chart, and all that it shows as numbers.
+
+  Attributes:
+    name: of NAME.png and NAME.csv, and of its place in the page; letters, digits, - and _.
+    title: above it.
+    alt: what is to be seen, in a sentence.
+    figure: drawn within style().
+    columns, rows: its numbers.
+  """
+
+  name: str
+  title: str
+  alt: str
+  figure: Figure
+  columns: Sequence[str]
+  rows: Sequence[Sequence[Any]]
+  kind = "chart"
+
+  def save(self, folder: pathlib.Path) -> None:
+    """NAME.png in the light colours, and NAME.csv."""
+    self.figure.savefig(folder / f"{self.name}.png", dpi=160, facecolor="white")
+    with (folder / f"{self.name}.csv").open("w", newline="", encoding="utf-8") as file:
+      csv.writer(file, lineterminator="\n").writerows([self.columns, *self.rows])
+
+  @property
+  def shown_rows(self) -> Sequence[Sequence[Any]]:
+    """At most MOST_ROWS of the rows, evenly."""
+    return self.rows[:: math.ceil(len(self.rows) / MOST_ROWS) or 1]
+
+  @property
+  def svg(self) -> str:
+    """The drawing for the page; matplotlib has escaped its text."""
+    file = io.StringIO()
+    self.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\b(width|height)="[\d.]+pt" ?', "", svg, count=2)
+    svg = svg.replace("<svg", f'<svg role="img" aria-labelledby="{self.name}-alt"', 1)
+    # Many drawings share one page: what one defines is its own.
+    svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
+    svg = re.sub(r'(url\(|href=")#', rf"\1#{self.name}-", svg)
+    svg = re.sub(r"(\bfont: [\d.]+px) '[^\"]*?(?=;|\")", r"\1 system-ui, sans-serif", svg)
+    for name, light in COLOURS.items():
+      svg = svg.replace(f": {light}", f": var(--{name})")
+    return svg
+
+
+def slug(*words: object) -> str:
+  """A file's name of any words."""
+  return re.sub(r"[^a-z0-9]+", "-", " ".join(str(word) for word in words).lower()).strip("-") or "x"

@@ -1,0 +1,165 @@
+"""Curves and dot charts of results, and the curves of a training run."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from aim.report.blocks import Block, Line, Section
+from aim.report.chart import MARKERS, SERIES, Chart, panels, slug
+from aim.report.verdicts import is_paired
+from aim.report.workdir import Workdir
+from aim.results import Result
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+MOST_DOTS = 14  # rows of a dot chart
+
+# Of metrics.jsonl: what it is called, and whether a log scale suits it.
+TRAINING = {
+  "loss": "Training loss",
+  "windows_per_second": "Windows (days) a second",
+  "mfu_useful": "MFU, of useful FLOPs",
+}
+
+
+def charts(results: Sequence[Result], kind: str) -> list[Chart]:
+  """A curve for each dataset, task and metric whose levels are numbers; dots of everything else by metric."""
+  results = [result for result in results if not is_paired(result) and not math.isnan(result.value)]
+  colours = _colours([result.model for result in results])
+  groups: dict[tuple[str, str, str], list[Result]] = {}
+  for result in results:
+    groups.setdefault((result.dataset, result.metric, result.task), []).append(result)
+  found, rest = [], dict[tuple[str, str], list[Result]]()
+  for (dataset, metric, task), each in groups.items():
+    levels = {result.level for result in each}
+    if len(levels) > 1 and all(_NUMBER.search(level) for level in levels):
+      found.append(_curve(dataset, metric, task, each, colours, slug(kind, dataset, metric, task)))
+    else:
+      rest.setdefault((dataset, metric), []).extend(each)
+  for (dataset, metric), each in rest.items():
+    found += _dots(dataset, metric, each, colours, slug(kind, dataset, metric))
+  return found
+
+
+def training(workdirs: Sequence[Workdir]) -> Section:
+  """Loss, speed and MFU against steps."""
+  blocks: list[Block] = [
+    Line(f"{workdir.label}: no metrics.jsonl yet. It is made by: {workdir.command('pretrain')}", "hint")
+    for workdir in workdirs
+    if not workdir.journal
+  ]
+  for key, title in TRAINING.items():
+    series = {
+      workdir.label: [(float(line["step"]), float(line[key])) for line in workdir.journal if line.get(key) is not None]
+      for workdir in workdirs
+    }
+    series = {label: points for label, points in series.items() if points}
+    if series:
+      blocks.append(_training_chart(key, title, series))
+  return Section("training", "Training", blocks)
+
+
+def _training_chart(key: str, title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> Chart:
+  figure, [panel] = panels(2.5)
+  for i, (label, points) in enumerate(series.items()):
+    marker = MARKERS[i % len(MARKERS)] if len(points) < 30 else ""
+    panel.plot(*zip(*points, strict=True), color=SERIES[i % len(SERIES)], marker=marker, ms=3.5, lw=1.6, label=label)
+  panel.set_xlabel("step")
+  panel.margins(x=0.02)
+  if key != "loss":
+    panel.set_ylim(bottom=0)
+  _legend(figure, len(series))
+  rows = [[label, int(step), f"{value:.6g}"] for label, points in series.items() for step, value in points]
+  ends = "; ".join(f"{label} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for label, points in series.items())
+  return Chart(f"training-{slug(key)}", title, f"Line over steps: {ends}.", figure, ["model", "step", key], rows)
+
+
+def _colours(models: Sequence[str]) -> dict[str, int]:
+  return {model: i for i, model in enumerate(dict.fromkeys(models))}
+
+
+def _curve(
+  dataset: str, metric: str, task: str, results: Sequence[Result], colours: Mapping[str, int], name: str
+) -> Chart:
+  """Levels stand evenly spaced: 1, 5, 10, 50, 100 % are read one by one."""
+  value_of = lambda level: float(_NUMBER.search(level)[0])  # type: ignore[index]
+  levels = sorted({result.level for result in results}, key=value_of)
+  models = list(dict.fromkeys(result.model for result in results))
+  figure, [panel] = panels(2.9 + 0.17 * (len(models) // 2))
+  for i, model in enumerate(models):
+    mine = sorted((r for r in results if r.model == model), key=lambda r: levels.index(r.level))
+    places = np.array([levels.index(r.level) for r in mine]) + 0.5 * ((i + 0.5) / len(models) - 0.5)
+    c = colours[model]
+    colour = SERIES[c % len(SERIES)]
+    panel.plot(
+      places, [r.value for r in mine], marker=MARKERS[c % len(MARKERS)], color=colour, ms=4, lw=1.5, label=model
+    )
+    panel.vlines(places, [r.ci_low for r in mine], [r.ci_high for r in mine], color=colour, lw=1.2, alpha=0.6)
+  units = {re.sub(_NUMBER, "", level, count=1).strip() for level in levels}
+  panel.set_xticks(range(len(levels)), [f"{value_of(level):g}" for level in levels])
+  panel.set_xlabel(units.pop() if len(units) == 1 else "level")
+  panel.set_xlim(-0.5, len(levels) - 0.5)
+  _legend(figure, len(models))
+  title = f"{task}: {metric} ({dataset})"
+  alt = f"Line with intervals for each of {len(models)} models: {metric} of {task} against {', '.join(levels)}."
+  return Chart(name, title, alt, figure, *_numbers(results))
+
+
+def _dots(dataset: str, metric: str, results: Sequence[Result], colours: Mapping[str, int], name: str) -> list[Chart]:
+  """Dots with intervals, a row for each task and level; several charts where there are many."""
+  rows = list(dict.fromkeys((result.task, result.level) for result in results))
+  parts = [rows[i : i + MOST_DOTS] for i in range(0, len(rows), MOST_DOTS)]
+  made = []
+  for i, part in enumerate(parts):
+    mine = [result for result in results if (result.task, result.level) in part]
+    of = f", part {i + 1} of {len(parts)}" if len(parts) > 1 else ""
+    made.append(_dot_chart(f"{metric} ({dataset}){of}", metric, part, mine, colours, f"{name}-{i + 1}"))
+  return made
+
+
+def _dot_chart(
+  title: str,
+  metric: str,
+  rows: Sequence[tuple[str, str]],
+  results: Sequence[Result],
+  colours: Mapping[str, int],
+  name: str,
+) -> Chart:
+  models = list(dict.fromkeys(result.model for result in results))
+  spread = 0.8 if len(models) > 1 else 0.0
+  figure, [panel] = panels(1.1 + len(rows) * (0.24 + 0.05 * len(models)) + 0.17 * (len(models) // 2))
+  for i, model in enumerate(models):
+    mine = [result for result in results if result.model == model]
+    y = np.array([rows.index((r.task, r.level)) for r in mine]) + spread * ((i + 0.5) / len(models) - 0.5)
+    c = colours[model]
+    colour = SERIES[c % len(SERIES)]
+    panel.plot([r.value for r in mine], y, MARKERS[c % len(MARKERS)], color=colour, ms=4, label=model)
+    panel.hlines(y, [r.ci_low for r in mine], [r.ci_high for r in mine], color=colour, lw=1.3, alpha=0.7)
+  tasks = {task for task, _ in rows}
+  one_level = len({level for _, level in rows}) == 1
+  label = lambda task, level: task if one_level else level if len(tasks) == 1 else f"{task}, {level}"
+  panel.set_yticks(range(len(rows)), [label(*row) for row in rows])
+  panel.set_ylim(len(rows) - 0.4, -0.6)
+  panel.set_xlabel(metric)
+  panel.grid(visible=True, axis="x")
+  panel.grid(visible=False, axis="y")
+  _legend(figure, len(models))
+  alt = f"Dots with intervals: {metric} of {len(models)} models in {len(rows)} rows."
+  return Chart(name, title, alt, figure, *_numbers(results))
+
+
+def _legend(figure: Figure, count: int) -> None:
+  if count > 0:
+    figure.legend(loc="outside upper center", ncols=2)
+
+
+def _numbers(results: Sequence[Result]) -> tuple[list[str], list[list[object]]]:
+  cell = lambda value: "" if math.isnan(value) else f"{value:.4g}"
+  columns = ["task", "level", "model", "value", "95 % low", "95 % high", "people", "seed"]
+  return columns, [
+    [r.task, r.level, r.model, cell(r.value), cell(r.ci_low), cell(r.ci_high), r.n_people, r.seed] for r in results
+  ]

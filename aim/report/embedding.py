@@ -1,0 +1,119 @@
+"""The embedding map: held-out days in the first two principal components, coloured by what is known of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aim.report.blocks import Block, Choice, Line, Section
+from aim.report.chart import COLOURS, MARKERS, SERIES, Chart, panels, slug
+from aim.report.workdir import Workdir
+from data_pipelines.dataset import Dataset
+
+GROUPS = 8  # categories that have colours of their own
+UNKNOWN = "unknown"
+
+
+def section(workdir: Workdir, split: str, most: int, name: str) -> Section:
+  """The map of up to `most` days of the split. `name` begins the names of its charts."""
+  title = f"Embedding map: {workdir.label}"
+  model, dataset = workdir.model, workdir.dataset
+  if model is None or dataset is None or dataset.num_days(split) < 3:
+    why = workdir.missing.get("model") or workdir.missing.get("dataset") or "fewer than three held-out days"
+    return Section(name, title, [Line(f"No map: {why}", "hint")])
+  model.check_dataset(dataset)
+  days = _days(dataset, split, most)
+  embedded = model.embed(np.stack([day["values"] for day in days]), progress=True)
+  places, explained = project(embedded)
+  labels = _labels(dataset, days)
+  columns = ["participant", "day", "x", "y", *labels]
+  rows = [
+    [day["participant"].decode(), int(day["day"]), f"{x:.4g}", f"{y:.4g}", *(values[i] for values in labels.values())]
+    for i, (day, (x, y)) in enumerate(zip(days, places, strict=True))
+  ]
+  options = []
+  for i, (label, values) in enumerate(labels.items()):
+    groups, ordered = grouped(values)
+    chart = _chart(f"{name}-{i + 1}-{slug(label)}", label, places, groups, ordered, columns, rows)
+    options.append((label.replace("_", " "), chart))
+  people = len({day["participant"] for day in days})
+  lead: Block = Line(
+    f"{len(days)} days of {people} people the model never saw, by the first two principal components of their "
+    f"embeddings ({100 * explained[0]:.0f} and {100 * explained[1]:.0f} % of the variance). Days near each other look "
+    "alike to the model; a label whose colours separate can be read from the embedding."
+  )
+  return Section(name, title, [lead, Choice("Coloured by", options)])
+
+
+def project(embedded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """First two principal components [days, 2] of embeddings [days, width], and their shares of the variance [2]."""
+  from sklearn.decomposition import PCA
+
+  pca = PCA(n_components=2, svd_solver="full")
+  return pca.fit_transform(embedded), pca.explained_variance_ratio_
+
+
+def _days(dataset: Dataset, split: str, most: int) -> list[dict[str, Any]]:
+  source = dataset.source(split)
+  chosen = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int))
+  return [source[int(i)] for i in chosen]
+
+
+def _labels(dataset: Dataset, days: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+  """What is known of each day: its share missing, and its person's labels (None where unknown)."""
+  found: dict[str, list[Any]] = {"% missing": [round(100 * float(np.isnan(day["values"]).mean()), 1) for day in days]}
+  table = dataset.participants().to_pydict()
+  row = {participant: i for i, participant in enumerate(table["participant"])}
+  for label, values in table.items():
+    if label in ("participant", "split", "days"):
+      continue
+    mine = [values[row[day["participant"].decode()]] for day in days]
+    if len({value for value in mine if value is not None}) > 1:
+      found[label] = mine
+  return found
+
+
+def grouped(values: Sequence[Any]) -> tuple[list[str], list[str]]:
+  """Each value's group, and the groups in order: quarters of many numbers, else the values themselves."""
+  known = [value for value in values if value is not None]
+  numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
+  if numeric and len(set(known)) > 4:
+    edges = np.unique(np.quantile(known, [0, 0.25, 0.5, 0.75, 1]))
+    names = [f"{a:.3g} to {b:.3g}" for a, b in itertools.pairwise(edges)]
+    place = lambda value: names[min(max(int(np.searchsorted(edges, value)) - 1, 0), len(names) - 1)]
+    groups = [UNKNOWN if value is None else place(value) for value in values]
+  else:
+    distinct = sorted(set(known), key=lambda value: (-known.count(value), str(value)))
+    kept = distinct if len(distinct) <= GROUPS else distinct[: GROUPS - 1]
+    names = [str(value) for value in (sorted(kept) if numeric else kept)] + ["others"] * (len(kept) < len(distinct))
+    groups = [UNKNOWN if value is None else str(value) if value in kept else "others" for value in values]
+  return groups, names + [UNKNOWN] * (UNKNOWN in groups)
+
+
+def _chart(
+  name: str,
+  label: str,
+  places: np.ndarray,
+  groups: Sequence[str],
+  ordered: Sequence[str],
+  columns: Sequence[str],
+  rows: Sequence[Sequence[Any]],
+) -> Chart:
+  figure, [panel] = panels(3.9)
+  ranked = all(" to " in group for group in ordered if group != UNKNOWN)
+  for i, group in enumerate(ordered):
+    mine = np.array([g == group for g in groups])
+    colour = COLOURS[f"q{i}"] if ranked and i < 4 else SERIES[i % len(SERIES)]
+    colour = COLOURS["line"] if group == UNKNOWN else colour
+    panel.plot(*places[mine].T, MARKERS[i % len(MARKERS)], color=colour, ms=4, mew=0, alpha=0.85, label=group)
+  panel.set_xlabel("first component")
+  panel.set_ylabel("second component")
+  panel.set_xticks([])
+  panel.set_yticks([])
+  figure.legend(loc="outside upper center", ncols=3 if max(map(len, ordered)) < 14 else 2)
+  spoken = label.replace("_", " ")
+  alt = f"Scatter of {len(places)} days in two dimensions, coloured by {spoken}: {', '.join(ordered)}."
+  return Chart(name, f"Coloured by {spoken}", alt, figure, columns, rows)

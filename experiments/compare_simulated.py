@@ -1,0 +1,40 @@
+"""The paper's comparison on simulated people: LSM-2 beside LSM-1, other self-supervision, supervised training, statistics.
+
+python -m aim.main --mode=compare --config=experiments/compare_simulated.py --workdir=runs/compare_simulated
+
+1,000 people x 5 days, a tenth of the people held out; encoders of the demo's size, all trained for as many steps on as
+many days of the same people. Two CPU cores: about an hour. A repeated command goes on where it was.
+"""
+
+from experiments import lsm2_tiny
+
+SIZES = (
+  *("--config.model.encoder.width=96", "--config.model.encoder.mlp=384"),
+  *("--config.model.encoder.heads=2", "--config.model.encoder.layers=3"),
+  *("--config.model.decoder.width=64", "--config.model.decoder.mlp=256"),
+  *("--config.model.decoder.heads=2", "--config.model.decoder.layers=1", "--config.model.remat=False"),
+)
+BUDGET = ("--config.total_steps=1000", "--config.batch_size=32", "--config.checkpoint.every_steps=500")
+LSM2 = "experiments/lsm2_tiny.py"
+# Whole days of several views a step: patches of half an hour keep their cost near that of the others.
+VIEWS = "--config.model.patch_minutes=30 --config.optimizer.learning_rate=1e-3"
+
+
+def get_config():
+  config = lsm2_tiny.get_config()
+  config.data.participants = 1000
+  config.compare.models = (
+    LSM2,
+    "experiments/lsm1_xs.py --config.optimizer.ema=0.99 --config.optimizer.learning_rate=2e-3",
+    f"experiments/simclr_xs.py {VIEWS}",
+    f"experiments/dino_xs.py {VIEWS}",
+    f"experiments/msn_xs.py {VIEWS}",
+    f"{LSM2} --config.name='LSM-2, fuller days' --config.data.max_missing=0.4",
+  )
+  config.compare.common = (
+    *SIZES,
+    *BUDGET,
+    "--config.evaluate.days=200",
+    "--config.finetune.label_percent=(10, 100)",
+  )
+  return config

@@ -1,0 +1,10 @@
+"""LSM-1 of size S, beside lsm2_s: same sizes, data and budget; see lsm1_xs.py.
+
+python -m aim.main --config=experiments/lsm1_s.py --workdir=runs/lsm1_s
+"""
+
+from experiments import lsm1_xs, lsm2_s
+
+
+def get_config():
+  return lsm1_xs.as_lsm1(lsm2_s.get_config())

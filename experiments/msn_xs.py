@@ -1,0 +1,18 @@
+"""MSN (Assran et al. 2022) on the encoder of size XS, beside lsm2_xs and lsm1_xs: same data and budget.
+
+python -m aim.main --config=experiments/msn_xs.py --workdir=runs/msn_xs
+
+Days and patches are LSM-1's: imputed by a line, 10 minutes x 5 channels; --config.data.impute=none leaves holes holes.
+It embeds days and reconstructs nothing.
+"""
+
+from experiments import lsm1_xs
+
+
+def get_config():
+  config = lsm1_xs.get_config()
+  config.name = "MSN"
+  config.method = "msn"
+  config.views.teacher_temperature = 0.025
+  config.views.projection.update({"hidden": 512, "width": 128, "layers": 3})
+  return config
