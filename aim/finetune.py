@@ -40,6 +40,9 @@ def finetune(
 ) -> list[results.Result]:
   """Trains and scores every cell; writes results.csv, predictions.csv, learning_curve.png and cells/ to `output`.
 
+  In the files the level is "10 % of labels, day" (or "person", the mean over a person's days, or "window"), the model
+  `model.name`, "ViT supervised" or "ResNet supervised", and the seed that of the training on labels.
+
   Args:
     config: the whole of it: config.finetune, and config.probe for the tasks.
     model: gives architecture, scale and, where asked for, the parameters to start from.
@@ -148,7 +151,7 @@ class Study:
     known = {person: classes for person, classes in strata.items() if person not in tune}
     for seed, percent in itertools.product(_listed(self.config.seeds), sorted(set(_listed(self.config.label_percent)))):
       people = subsets.subset(known, percent, seed)
-      reason = subsets.too_few(known, people)
+      reason = subsets.too_few(known, people) if tune else "nobody is left to stop early on"
       if reason:
         print(f"left out: {task.name} at {percent:g} % of the labels (seed {seed}): {reason}")
         continue

@@ -18,6 +18,7 @@ from aim.pretrained import Pretrained
 from aim.results import ResultsError
 
 UNSEEN = ("compare", "label_percent", "seeds", "bootstrap")  # config.finetune's values that no one cell depends on
+LABELS = ("min_people_a_class", "window_minutes")  # config.probe's values that a task's classes and rows depend on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Cell:
 def fingerprint(config: Any, model: Pretrained, request: Any) -> str:
   """Of the config, the checkpoint's parameters and what the dataset was built from."""
   settings = {key: value for key, value in config.finetune.to_dict().items() if key not in UNSEEN}
-  told = {"finetune": settings, "probe": config.probe.to_dict(), "data": request, "model": model.config.to_dict()}
+  labels = {key: config.probe[key] for key in LABELS}
+  told = {"finetune": settings, "labels": labels, "data": request, "model": model.config.to_dict()}
   digest = hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=8)
   for name in sorted(model.params):
     digest.update(np.asarray(model.params[name]).tobytes())

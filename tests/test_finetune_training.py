@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 
 import jax
@@ -72,8 +74,21 @@ def test_exactly_the_layers_asked_for_are_trained(layers):
   assert moved == wanted
 
 
-def test_the_encoder_reads_no_parameter_that_is_never_trained():
-  network = encoder()
+def contrastive():
+  """A model without a decoder, of the same encoder."""
+  other = copy.copy(trained())
+  other.architecture = dataclasses.replace(other.architecture, projection=model.Projection(8, 4, 2, 5))
+  other.params = finetune_network.flatten(model.build(other.architecture, nnx.Rngs(0)))
+  return other
+
+
+@pytest.mark.parametrize("kind", ["LSM-2", "LSM-1", "DINO"])
+def test_the_encoder_reads_no_parameter_that_is_never_trained(kind):
+  lsm1 = {"model__patch_channels": 2, "data__impute": "linear"}
+  other = (
+    contrastive() if kind == "DINO" else pretrained(model__encoder__layers=LAYERS, **lsm1 if kind == "LSM-1" else {})
+  )
+  network = encoder_network(other, 2, textbook(other.architecture.tokens, 0, "all"))
   params = network.init(jax.random.key(0))
   batch = examples()
   total = lambda params: network.forward(params, jnp.asarray(batch.values), jnp.asarray(batch.span)).sum()
