@@ -73,9 +73,7 @@ def cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Iterator[
       raise ConfigError(f"config.compare.modes: {mode!r} is none of {', '.join(MODES[1:])}")
   common = tuple(config.compare.common)
   if not config.compare.models:
-    raise ConfigError(
-      "config.compare.models is empty: it names the configs to compare; see experiments/compare_real.py"
-    )
+    raise ConfigError("config.compare.models is empty: it names the configs to compare, as experiments/compare_real.py")
   models = [_model(entry) for entry in config.compare.models]
   taken = [model for _, _, model, _ in models]
   if len(set(taken)) < len(taken):

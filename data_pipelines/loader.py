@@ -123,7 +123,7 @@ def train_loader(
     raise DatasetError(f"start_step is {start_step}, expected 0 or more")
   if not 0 <= seed < 2**32:
     raise DatasetError(f"seed is {seed}, expected 0 to {2**32 - 1}")
-  source = dataset.source(split)
+  source: Any = dataset.source(split)
   if max_missing < 1:
     source = _Chosen(source, dataset.days_within(split, max_missing))
   days = grain.MapDataset.source(source).map(_values).shuffle(seed).repeat(_EPOCHS)

@@ -1,4 +1,4 @@
-"""The paper's comparison on simulated people: LSM-2 beside LSM-1, other self-supervision, supervised training, statistics.
+"""The paper's comparison on simulated people: LSM-2 beside LSM-1, other self-supervision, supervised training and more.
 
 python -m aim.main --mode=compare --config=experiments/compare_simulated.py --workdir=runs/compare_simulated
 

@@ -27,6 +27,7 @@ def config(tmp_path):
   return config
 
 
+@pytest.mark.slow
 def test_every_model_is_scored_on_every_fold_once(config, tmp_path, monkeypatch, capsys):
   for key, value in tiny.environment().items():
     monkeypatch.setenv(key, value)
@@ -81,7 +82,7 @@ def test_values_that_cannot_be_used(config, tmp_path):
   with pytest.raises(settings.ConfigError, match=r"config\.compare\.models is empty"):
     cells()
   config.compare.inputs = ("study.npz:many",)
-  with pytest.raises(settings.ConfigError, match="expected FILE.npz or FILE.npz:FOLDS"):
+  with pytest.raises(settings.ConfigError, match=r"expected FILE\.npz or FILE\.npz:FOLDS"):
     compare.data_commands(config.compare, config.data)
 
 
