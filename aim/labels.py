@@ -162,7 +162,9 @@ def _of_events(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str,
   activities = [activity.name for activity in ACTIVITIES if activity.name in stretches]
   if len(activities) > 1:
     found[ACTIVITY] = _bouts(activities, stretches)
-  length = steps(config.window_minutes, dataset.schema, "config.probe.window_minutes") if stretches else 0
+  # Never shorter than the data's own step, so that the default fits whatever data.
+  minutes = max(config.window_minutes, dataset.schema.minutes_per_step)
+  length = steps(minutes, dataset.schema, "config.probe.window_minutes") if stretches else 0
   for name, days in stretches.items():
     absent = any(value == 0 for windows in days.values() for _, _, value in windows)
     if absent:

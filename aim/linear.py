@@ -116,7 +116,7 @@ def fit_linear(config: ml_collections.ConfigDict, task: Task, rows: Training) ->
 def _linear(config: ml_collections.ConfigDict, task: Task) -> BaseEstimator:
   if task.kind == "regression":
     return Ridge()
-  return LogisticRegression(max_iter=500, class_weight="balanced" if config.balanced else None)
+  return LogisticRegression(max_iter=200, tol=1e-3, class_weight="balanced" if config.balanced else None)
 
 
 def _grid(config: ml_collections.ConfigDict, task: Task) -> tuple[str, list[float]]:
@@ -200,8 +200,7 @@ def fit_forest(config: ml_collections.ConfigDict, task: Task, rows: Training) ->
   """A random forest on all training rows, unknown inputs filled with the training mean."""
   kind: Callable[..., Any] = RandomForestRegressor if task.kind == "regression" else RandomForestClassifier
   weight = {} if task.kind == "regression" else {"class_weight": "balanced" if config.balanced else None}
-  share = config.forest_features
-  model = kind(config.forest_trees, min_samples_leaf=3, max_features=share, random_state=0, **weight)
+  model = kind(config.forest_trees, min_samples_leaf=3, max_features="sqrt", random_state=0, **weight)
   pipeline = Pipeline([("fill", SimpleImputer(keep_empty_features=True)), ("model", model)])
   return Learner(task, pipeline.fit(rows.inputs, rows.truth if task.kind == "regression" else rows.truth.astype(int)))
 

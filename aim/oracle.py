@@ -7,9 +7,13 @@ import functools
 
 import numpy as np
 
+from aim.labels import Task
+from aim.linear import Training
 from data_pipelines.dataset import Dataset
 from data_pipelines.simulator import Simulation
-from data_pipelines.simulator.people import Traits
+from data_pipelines.simulator.people import Traits, draw_traits
+
+_STRANGERS, _STRANGERS_SEED = 10_000, 2**31 + 1
 
 
 class Oracle:
@@ -32,31 +36,35 @@ class Oracle:
     return np.stack([self._days(p)[n] for p, n in zip(participant.tolist(), day.tolist(), strict=True)])
 
   def traits(self, participant: np.ndarray, target: str) -> np.ndarray:
-    """float32 [d, traits]: every trait of each person but `target`, also those that no label tells.
-
-    Days are a function of traits and of noise. The marks that a label leaves on them are mostly by way of the
-    other traits, so what these tell of it is close to the most that any number of days could.
-    """
-    return np.array([self._traits(person, target) for person in participant.tolist()], np.float32)
+    """float32 [d, traits]: every lasting trait of each person but `target`, also those that no label tells."""
+    return np.array([_numbers(self._traits(person), target) for person in participant.tolist()], np.float32)
 
   @functools.cache  # noqa: B019 lives as long as one evaluation
-  def _traits(self, person: str, target: str) -> list[float]:
-    traits = self.simulation.traits(person)
-    values = {field.name: getattr(traits, field.name) for field in dataclasses.fields(Traits)}
-    values["sex"] = values["sex"] == "F"
-    values["log_rmssd"] = np.log(traits.rmssd)
-    values["log_conductance"] = np.log(traits.conductance)
-    return [float(value) for name, value in values.items() if name != target]
+  def _traits(self, person: str) -> Traits:
+    return self.simulation.traits(person)
 
 
-def best_auroc(probability: np.ndarray) -> float:
-  """AUROC of a binary label drawn with known probabilities [n], scored by them: no predictor has a higher expected one.
+def strangers(task: Task) -> Training:
+  """Traits and labels of many simulated people beside the cohort's, to learn the simulator's own rule from.
 
-  The expectation over labels: pairs in the order of their probabilities, each weighted with the chance that its
-  members differ (Neyman and Pearson 1933: ranking by the posterior is optimal).
+  The simulator draws illness by a logistic rule of some traits and shifts others by it, normal with the same SD in the
+  ill and the healthy; so the posterior given all other traits is a logistic function of them, which as many people
+  as these tell to about a hundredth in AUROC. Days are made of traits and noise: beyond this a day tells of a label
+  only what it marks by itself: stress and awakenings of the anxious, awakenings and the highest heart rate of an age.
   """
-  p = np.sort(np.asarray(probability, np.float64))
-  below, ties = np.cumsum(1 - p) - (1 - p), p * (1 - p)
-  # A row against itself is no pair.
-  pairs = p.sum() * (1 - p).sum() - ties.sum()
-  return float((p * below).sum() / pairs)
+  rng = np.random.default_rng(_STRANGERS_SEED)
+  people = [draw_traits(rng) for _ in range(_STRANGERS)]
+  known = [person.labels[task.name] for person in people]
+  truth = [float(v) if task.kind == "regression" else float(task.classes.index(str(v))) for v in known]  # type: ignore[arg-type]
+  inputs = np.array([_numbers(person, task.name) for person in people], np.float32)
+  names = np.array([f"stranger{i}" for i in range(len(people))])
+  return Training(inputs, np.array(truth), names, np.zeros(len(people), bool))
+
+
+def _numbers(traits: Traits, target: str) -> list[float]:
+  """What is normally distributed in the simulator is given on that scale."""
+  values = {field.name: getattr(traits, field.name) for field in dataclasses.fields(Traits)}
+  values["sex"] = values["sex"] == "F"
+  for name in ("rmssd", "conductance", "bouts_per_day"):
+    values[f"log_{name}"] = np.log(values[name])
+  return [float(value) for name, value in values.items() if name != target]

@@ -18,7 +18,7 @@ import numpy as np
 from aim import features, linear, metrics, predictions, results
 from aim.labels import Rows, Task, tasks
 from aim.linear import FittedProbe, Predictor, Training
-from aim.oracle import Oracle
+from aim.oracle import Oracle, strangers
 from aim.predictions import Predictions, pool
 from aim.pretrained import Pretrained
 from aim.settings import ConfigError
@@ -336,7 +336,7 @@ def _of_task(config, model, dataset, task, train, held_out, where: Callable[[str
     head = (dataset.name, task.name, level, task.kind, task.classes)
     place = (scored.participant, scored.day, scored.date, scored.start, scored.end, scored.truth)
     for name, key, fit in _competitors(model.name, rows[0]):
-      predictor: Predictor = fit(config, task, _rows(rows, key))
+      predictor: Predictor = fit(config, task, strangers(task) if key == ORACLE_TRAITS else _rows(rows, key))
       if isinstance(predictor, FittedProbe) and key == EMBEDDING:
         predictor.save(where(level))
       said = predictor.predict(scored.inputs[key])

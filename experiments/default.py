@@ -135,13 +135,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.probe.tasks = ()  # labels of the dataset; empty: every usable one
   config.probe.pool = "mean"  # of a day's tokens, or "mean_std"; windows of a day always have the mean
   config.probe.pca = 0  # principal components of the standardised embedding; 0: no PCA
-  config.probe.strengths = (0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)  # ridge penalties; logistic C is 1 / strength
+  config.probe.strengths = (1.0, 10.0, 100.0, 1000.0, 10_000.0)  # ridge penalties; logistic C is 1 / strength
   config.probe.balanced = True  # classes weigh the same, however rare
   config.probe.window_minutes = 10  # windows in which events are asked for, where their absence is labelled too
   config.probe.min_people = 20  # labels of fewer people are left out
   config.probe.min_people_a_class = 4  # to train on; rarer classes are left out
-  config.probe.forest_trees = 200  # of the baselines on hourly features and on the mask
-  config.probe.forest_features = "sqrt"  # inputs tried at a split; or a share of them
+  config.probe.forest_trees = 100  # of the baselines on hourly features and on the mask
   config.probe.oracle = True  # simulated cohorts: what the days without holes and the traits would tell
   config.probe.batch_size = 64
   config.probe.bootstrap = 1000
