@@ -173,6 +173,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.finetune = ml_collections.ConfigDict()
   config.finetune.init = "pretrained"  # or "scratch"
   config.finetune.network = "encoder"  # or "resnet", from scratch
+  config.finetune.resnet_impute = "none"  # holes are 0 beside observed flags; "linear": imputed first, as the paper's
   config.finetune.compare = ("scratch", "resnet")  # trained on the same labels beside it; () for none
   config.finetune.label_percent = (1, 5, 10, 50, 100)  # of the people with labels
   config.finetune.seeds = (0,)  # of whose labels, the head and the order of days
