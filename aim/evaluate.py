@@ -20,12 +20,11 @@ from data_pipelines.schema import Schema, SchemaError
 def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, workdir: pathlib.Path) -> Scores:
   """Scores every task on config.split; writes workdir/generative.csv and workdir/evaluate/, prints the table.
 
-  In evaluate/: channels.csv (errors of every channel), gap_length.csv (those of interpolation), people.csv (sums per
-  person, which scores.merge pools), and pictures.
+  In evaluate/: channels.csv (errors of every channel), gap_length.csv (generative.csv's lines of interpolation),
+  people.csv (sums per person, which scores.merge pools), and pictures.
   """
   model.check_dataset(dataset)
-  if not getattr(model, "generates", True):
-    raise ConfigError(f"{model.name} embeds days and reconstructs none: --mode=evaluate scores reconstructions")
+  model.check_generates("--mode=evaluate")
   if not dataset.num_days(config.split):
     raise SchemaError(f"dataset {dataset.name!r} has no days in split {config.split!r} (config.evaluate.split)")
   check_imputers(config)
@@ -84,7 +83,7 @@ def _write(
   results.write_csv(workdir / "generative.csv", found)
   rows = scores.table(config.bootstrap, config.seed)
   score_files.write_channels(output / "channels.csv", rows)
-  score_files.write_channels(output / "gap_length.csv", [row for row in rows if row.task == "interpolation"])
+  results.write_csv(output / "gap_length.csv", [line for line in found if line.task == "interpolation"])
   score_files.save_people(scores, output / "people.csv")
   figures.generative_chart(rows, output / "generative.png")
   generative_figures.scenario_chart(rows, output / "scenarios.png")

@@ -34,7 +34,7 @@ def file_name(task: Task) -> str:
 
 
 def export(days: Days, tasks: tuple[Task, ...], folder: str | pathlib.Path) -> None:
-  """Writes train.npz and a file for each task."""
+  """Writes train.npz and a file for each task that hides observed cells of these days."""
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   schema, scale = days.dataset.schema, days.units.scale
@@ -50,7 +50,8 @@ def export(days: Days, tasks: tuple[Task, ...], folder: str | pathlib.Path) -> N
     for task in tasks:
       parts = [_of_block(days, task, block) for block in days.blocks()]
       arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-      _save(folder / file_name(task), task=np.array(task.name), level=np.int64(task.level), **arrays, **about)
+      if arrays["indicating_mask"].any():
+        _save(folder / file_name(task), task=np.array(task.name), level=np.int64(task.level), **arrays, **about)
       bar.update()
 
 

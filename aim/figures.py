@@ -21,9 +21,10 @@ from matplotlib.patches import Patch
 from aim.scores import ALL, Row
 from data_pipelines.schema import Schema
 
-# Okabe and Ito (2008), told apart by colour-blind readers: blue, vermilion, green, purple, light blue, orange, black.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-MARKERS = "osD^vPX"
+# Okabe and Ito (2008), told apart by colour-blind readers: blue, vermilion, green, purple, light blue, orange, black;
+# then grey and wine.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999", "#882255")
+MARKERS = "osD^vPX<>"
 INK, OBSERVED, RECONSTRUCTED = "#333333", "#4d4d4d", "#0072B2"
 INHERITED, HIDDEN, HIDDEN_TRUTH = "#dedede", "#ffe8c7", "#c26a00"
 AXES_TITLES = {

@@ -48,8 +48,10 @@ def removals(schema: Schema, sensors: int = 8) -> list[Removal]:
     groups.setdefault(channel.sensor or channel.name, []).append(c)
   found: dict[tuple[int, ...], Removal] = {}
   for size in range(1, len(groups)):
+    if len(found) >= sensors:
+      break  # of many sensors there are very many combinations
     some = list(itertools.combinations(groups, size))
-    for names in some[:sensors] if size == 1 else _evenly(some, sensors - len(found)):
+    for names in some if size == 1 else _evenly(some, sensors - len(found)):
       _add(found, " + ".join(names), [c for name in names for c in groups[name]])
   if len(schema.channels) > 1:
     for channels in groups.values():

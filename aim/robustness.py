@@ -61,7 +61,8 @@ def robustness(
   found: list[Result] = []
   for task in asked:
     if task.name in answers:
-      found += score(task, answers[task.name], dataset.name, model, config.robustness)
+      about = (dataset.name, model.name, int(model.config.seed))
+      found += score(task, answers[task.name], *about, config.robustness.bootstrap, config.robustness.seed)
   results.write_csv(output / "results.csv", found)
   robustness_figure.chart(found, output / "robustness.png")
   _tell(found, answers, dataset)
@@ -94,7 +95,7 @@ def ask(
 
 
 def score(
-  task: Task, answers: Answers, dataset: str, model: Pretrained, config: ml_collections.ConfigDict
+  task: Task, answers: Answers, dataset: str, model: str, model_seed: int, n_bootstrap: int, seed: int
 ) -> list[Result]:
   """Each of the task's metrics whole, in each setting and its drop there, absolute and in % of the whole days' score.
 
@@ -122,7 +123,7 @@ def score(
     means = [np.mean(drops, axis=0), np.mean(percents, axis=0)]
     return np.concatenate([of(answers.intact, rows), *hurt, *drops, *percents, *means])
 
-  value, low, high = results.bootstrap(statistic, answers.participant, config.bootstrap, config.seed)
+  value, low, high = results.bootstrap(statistic, answers.participant, n_bootstrap, seed)
   of_setting = [f"{task.name} without {name}" for name in settings]
   labelled = [(task.name, name) for name in names]
   for suffix in ("", " drop", " drop %"):
@@ -130,7 +131,7 @@ def score(
   labelled += [(f"{task.name} without {MEAN}", f"{name}{suffix}") for suffix in (" drop", " drop %") for name in names]
   people = len(set(answers.participant.tolist()))
   return [
-    Result(dataset, label, task.level, model.name, metric, *map(float, numbers), people, int(model.config.seed))  # type: ignore[arg-type, call-arg]
+    Result(dataset, label, task.level, model, metric, *map(float, numbers), people, model_seed)  # type: ignore[arg-type, call-arg]
     for (label, metric), *numbers in zip(labelled, value, low, high, strict=True)
   ]
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from aim.agreement import HEADLINE, METRICS
-from aim.figures import COLOURS, INK, bare, new_figure, save, spoken
+from aim.figures import COLOURS, INK, MARKERS, bare, new_figure, save, spoken
 from aim.results import Result
 
 WITHOUT = " without "
@@ -45,7 +45,8 @@ def chart(found: Sequence[Result], path: str | pathlib.Path) -> None:
   for panel in panels[len(tasks) :]:
     panel.set_axis_off()
   handles = [
-    Line2D([], [], color=COLOURS[i], marker="o", ls="", label=f"{model}, without") for i, model in enumerate(models)
+    Line2D([], [], color=COLOURS[i], marker=MARKERS[i], ls="", label=f"{model}, without")
+    for i, model in enumerate(models)
   ]
   handles += [Line2D([], [], color=COLOURS[i], ls="--", label=f"{model}, whole days") for i, model in enumerate(models)]
   figure.legend(handles=handles, loc="outside upper center", ncols=2 * len(models), frameon=False, fontsize=9)
@@ -68,7 +69,7 @@ def _panel(panel: Axes, results: Sequence[Result], settings: Sequence[str], mode
         continue
       y = settings.index(result.task.split(WITHOUT, 1)[1]) + apart
       panel.hlines(y, result.ci_low, result.ci_high, color=COLOURS[i], lw=1.4, alpha=0.6, zorder=2)
-      panel.plot(result.value, y, "o", color=COLOURS[i], ms=5, zorder=3)
+      panel.plot(result.value, y, MARKERS[i], color=COLOURS[i], ms=5, zorder=3)
   panel.set_yticks(range(len(settings)), [spoken(name) for name in settings])
   panel.set_ylim(len(settings) - 0.5, -0.5)
   panel.grid(axis="y", color="#e6e6e6", lw=0.7)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from aim import settings
+from aim import results, scenarios, settings
 from data_pipelines.dataset import Dataset
 from tests import tiny
 
@@ -70,9 +70,12 @@ def check_pretrained(config, workdir, changes):
 
 
 def check_evaluated(workdir, dataset, tasks):
-  with (workdir / "evaluate" / "generative.csv").open() as file:
+  """`tasks`: how many but for the public scenarios, some of which may find no such cells in these days."""
+  with (workdir / "evaluate" / "channels.csv").open() as file:
     header, *lines = csv.reader(file)
-  assert header == ["task", "level", "method", "channel", "n", "mse", "mae", "ci_low", "ci_high"]
+  more = ["rmse", "mre", "unit_mse", "unit_mae", "unit_rmse", "unit_mre"]
+  assert header == ["task", "level", "method", "channel", "n", "mse", "mae", "ci_low", "ci_high", *more]
+  lines = [line for line in lines if line[0] not in scenarios.UNITS]
   rows = {(task, level, method, channel): numbers for task, level, method, channel, *numbers in lines}
   assert len(rows) == len(lines)
   of_task = {(task, level) for task, level, *_ in rows}
@@ -82,7 +85,7 @@ def check_evaluated(workdir, dataset, tasks):
   for (task, level), channel in itertools.product(of_task, ["all", *dataset.schema.names]):
     scores = [rows.pop((task, level, method, channel)) for method in METHODS]
     assert len({n for n, *_ in scores}) == 1, "not the same cells"
-    for n, mse, mae, low, high in scores:
+    for n, mse, mae, low, high, *_ in scores:
       if int(n):
         assert (0 <= float(low) <= float(high)) if several else (low, high) == ("", "")
         assert float(mse) >= 0
@@ -92,7 +95,11 @@ def check_evaluated(workdir, dataset, tasks):
         assert channel != "all" or task in ("interpolation", "extrapolation")
         assert (mse, mae) == ("", "")
   assert rows == {}
-  for picture in ("generative.png", "day.png"):
+  found = results.read_csv(workdir / "generative.csv")
+  assert {result.task for result in found} & set(scenarios.UNITS)
+  assert {result.model for result in found} == set(METHODS)
+  assert {"mse", "mae", "rmse", "mre", "skill vs LOCF %", "mse vs linear %"} <= {result.metric for result in found}
+  for picture in ("generative.png", "scenarios.png", "gap_length.png", "channels.png", "day.png"):
     assert (workdir / "evaluate" / picture).read_bytes().startswith(b"\x89PNG")
 
 
@@ -154,7 +161,7 @@ def test_tiny_on_the_simulated_cohort(tmp_path):
   assert "| mse " in out
   assert str(workdir / "evaluate" / "day.png") in out
   dataset = Dataset.open(data, "simulated_8x2_seed0")
-  check_evaluated(workdir, dataset, tasks=1 + 4 + 4 + 1)
+  check_evaluated(workdir, dataset, tasks=1 + 6 + 4 + 1)
 
   common = ["--mode=embed", f"--checkpoint={workdir}", f"--data={dataset.name}", f"--data_dir={data}"]
   for output in ("days.parquet", "days.npz"):
@@ -179,8 +186,8 @@ def test_real_days_with_other_channels(tmp_path):
   fine(tiny.run(*flags("real_days", workdir, changes)))
   check_pretrained("real_days", workdir, changes)
   fine(tiny.run(*flags("real_days", workdir, changes), "--mode=evaluate"))
-  # Of sensor imputation, three channels leave the level of two alone.
-  check_evaluated(workdir, dataset, tasks=3 + 4 + 4 + 1)
+  # Of sensor imputation, three channels leave the level of two, and the share of six and twelve, which is one.
+  check_evaluated(workdir, dataset, tasks=3 + 6 + 4 + 2)
 
   days = days_of(dataset)
   shutil.rmtree(tmp_path / "data")  # from here on the checkpoint is all there is

@@ -38,7 +38,12 @@ def slow_nearest(holes, seen, values):
   return [values[min(range(seen.size), key=lambda i: (abs(int(seen[i]) - hole), seen[i]))] for hole in holes]
 
 
+def slow_locf(holes, seen, values):
+  return [values[max(int(np.searchsorted(seen, hole)) - 1, 0)] for hole in holes]
+
+
 REFERENCES = {
+  "locf": slow_locf,
   "mean": lambda holes, seen, values: values.mean(dtype=np.float64),
   "nearest": slow_nearest,
   "linear": np.interp,
@@ -96,6 +101,30 @@ def test_other_arrays_are_refused_in_one_line(z):
 def test_bad_time_of_day_means_are_refused(means):
   with pytest.raises(ValueError, match="time-of-day means"):
     imputers.time_of_day_mean(np.zeros((1, 4, 2), np.float32), means)
+
+
+@settings(max_examples=40, deadline=None)
+@given(z=holed_days(), seed=st.integers(0, 2**32))
+def test_person_means_are_those_of_the_other_days(z, seed):
+  means = np.random.default_rng(seed).normal(size=z.shape[1:])
+  found = imputers.person_means(z, means)
+  assert found.shape == z.shape
+  for d, s, c in np.ndindex(*z.shape):
+    others = [float(z[e, s, c]) for e in range(len(z)) if e != d and not np.isnan(z[e, s, c])]
+    assert found[d, s, c] == pytest.approx(np.mean(others) if others else means[s, c], rel=1e-5, abs=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(z=holed_days(), seed=st.integers(0, 2**32))
+def test_person_means_never_see_the_day_itself(z, seed):
+  """Whatever a day held, its own means stay the same to the bit: its hidden cells cannot leak."""
+  rng = np.random.default_rng(seed)
+  means = rng.normal(size=z.shape[1:])
+  before = imputers.person_means(z, means)
+  for d in range(len(z)):
+    changed = z.copy()
+    changed[d] = 1e6 * rng.normal(size=z.shape[1:])
+    assert imputers.person_means(changed, means)[d].tobytes() == before[d].tobytes()
 
 
 def test_linear_is_fast():

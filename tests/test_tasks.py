@@ -128,6 +128,95 @@ def test_sensor_hides_whole_channels(data, channels, seed):
   assert hidden[0].sum() == lost and (hidden == hidden[0]).all()
 
 
+SCENES = st.sampled_from(["patches", "slices", "channels", "sleep", "workout", "high_heart_rate"])
+
+
+def lived_day(minutes_per_step: int, seed: int, channels=("heart_rate", "step_count", "rmssd", "temperature")):
+  """A day whose heart races for an hour or so, with holes."""
+  sensors = {"heart_rate": "PPG", "rmssd": "PPG"}
+  schema = Schema(minutes_per_step, tuple(Channel(name, sensor=sensors.get(name, "")) for name in channels))
+  rng = np.random.default_rng(seed)
+  values = rng.uniform(0, 100, (schema.steps, len(channels))).astype(np.float32)
+  start = int(rng.integers(0, schema.steps))
+  values[start : start + max(1, 60 // minutes_per_step), 0] = 170
+  values[rng.random(values.shape) < 0.2] = np.nan
+  return schema, values
+
+
+@settings(max_examples=60, deadline=None)
+@given(name=SCENES, minutes_per_step=st.sampled_from([1, 5, 15]), seed=st.integers(0, 2**32), day=st.integers(0, 99))
+def test_scenarios_are_the_same_for_everybody(name, minutes_per_step, seed, day):
+  schema, values = lived_day(minutes_per_step, seed)
+  task = Task(name, scenarios.LEVELS[name])
+  before = values.copy()
+  hidden = tasks.hidden_cells(task, schema, "p", day, seed, 30, values)
+  assert hidden.shape == values.shape and hidden.dtype == bool
+  np.testing.assert_array_equal(values, before)
+  assert (tasks.hidden_cells(task, schema, np.str_("p"), np.int64(day), seed, 30, values.copy()) == hidden).all()
+  assert (tasks.hidden_days(task, schema, ["p"], [day], seed, 30, values[None])[0] == hidden).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(minutes_per_step=st.sampled_from([1, 5, 15, 30]), percent=st.integers(10, 50), seed=st.integers(0, 2**32))
+def test_slices_have_their_length_and_share(minutes_per_step, percent, seed):
+  schema = schema_of(3, minutes_per_step)
+  hidden = tasks.hidden_cells(Task("slices", percent), schema, "p", 0, seed, 30)
+  assert (hidden == hidden[:, :1]).all()
+  assert hidden[:, 0].sum() == (percent * schema.steps + 50) // 100
+  edges = np.flatnonzero(np.diff(np.concatenate([[0], hidden[:, 0].astype(int), [0]]))).reshape(-1, 2)
+  lengths = np.diff(edges, axis=1) * minutes_per_step
+  assert lengths.min() >= 30 and lengths.max() <= 60
+
+
+@settings(max_examples=30, deadline=None)
+@given(channels=st.integers(2, 34), seed=st.integers(0, 2**32))
+def test_half_of_the_patches_and_of_the_channels(channels, seed):
+  schema = schema_of(channels, 5)
+  patches = tasks.hidden_cells(Task("patches", 50), schema, "p", 0, seed, 10).reshape(48, 6, channels)
+  assert np.isin(patches.mean(axis=1), (0, 1)).all() and patches[:, 0].sum() == 24 * channels
+  lost = tasks.hidden_cells(Task("channels", 50), schema, "p", 0, seed, 10)
+  assert (lost == lost[0]).all() and lost[0].sum() == (channels + 1) // 2 - (channels == 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(minutes_per_step=st.sampled_from([1, 5, 15]), seed=st.integers(0, 2**32))
+def test_high_heart_rate_loses_the_sensor_around_it(minutes_per_step, seed):
+  schema, values = lived_day(minutes_per_step, seed)
+  hidden = tasks.hidden_cells(Task("high_heart_rate", 160), schema, "p", 0, 0, 30, values)
+  high = np.flatnonzero(np.nan_to_num(values[:, 0]) > 160)
+  reach = 30 // minutes_per_step
+  expected = np.array([bool(len(high)) and np.abs(high - s).min() <= reach for s in range(schema.steps)])
+  assert (hidden[:, [0, 2]] == expected[:, None]).all() and not hidden[:, [1, 3]].any()
+
+
+def test_nights_and_workouts_follow_the_day():
+  schema = Schema(60, (Channel("steps"), Channel("asleep", kind="binary")))
+  values = np.zeros((24, 2), np.float32)
+  values[17, 0], values[3:9, 1] = 900, 1
+  night, workout = Task("sleep", 360), Task("workout", 60)
+  of = lambda task, **more: np.flatnonzero(
+    tasks.hidden_cells(task, schema, "p", 0, 0, 60, values, **more)[:, 0]
+  ).tolist()
+  assert of(workout) == [17]
+  assert of(night) == [3, 4, 5, 6, 7, 8]
+  asleep = np.zeros(24, bool)
+  asleep[10:16] = True
+  assert of(night, asleep=asleep) == [10, 11, 12, 13, 14, 15]  # events are believed before a channel
+  values[:] = 0
+  assert of(workout) == [] and of(night) == [0, 1, 2, 3, 4, 5]
+  with pytest.raises(ValueError, match="follows the day's values, and there are none"):
+    tasks.hidden_cells(workout, schema, "p", 0, 0, 60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(days=st.integers(0, 400), most=st.integers(0, 100), seed=st.integers(0, 2**32))
+def test_a_task_is_asked_of_so_many_days_evenly(days, most, seed):
+  asked = tasks.asked_days(Task("random", 50), days, most, seed)
+  assert asked.shape == (days,) and asked.sum() == (min(most, days) if most else days)
+  if most and days > most:
+    assert np.diff(np.flatnonzero(asked)).max(initial=0) <= np.ceil(days / most)
+
+
 def test_gap_reaches_every_allowed_start_and_ignores_patches():
   schema = schema_of(1, 60)  # 24 steps, gap of 20: it may start at 1, 2 or 3
   task = Task("interpolation", 20 * 60)
