@@ -140,6 +140,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.probe.window_minutes = 10  # windows in which events are asked for, where their absence is labelled too
   config.probe.min_people = 20  # labels of fewer people are left out
   config.probe.min_people_a_class = 4  # to train on; rarer classes are left out
+  config.probe.baselines = True  # the mask alone, hourly features, age and sex beside the model
   config.probe.forest_trees = 100  # of the baselines on hourly features and on the mask
   config.probe.oracle = True  # simulated cohorts: what the days without holes and the traits would tell
   config.probe.batch_size = 64
