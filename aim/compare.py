@@ -45,15 +45,13 @@ def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   found = [_answerable(cell, config) for cell in cells(config, workdir)]
   total = sum(len(cell.commands) for cell in found)
   print(f"{workdir}: {len(found)} cells, {total} commands; their output is in {workdir}/cells/*/log.txt", flush=True)
+  pool = concurrent.futures.ThreadPoolExecutor(config.compare.jobs)
   with metrics.progress(total, "compare", "command") as bar:
-    with concurrent.futures.ThreadPoolExecutor(config.compare.jobs) as pool:
-      waiting = [pool.submit(run, cell, bar) for cell in found]
-      try:
-        for done in concurrent.futures.as_completed(waiting):
-          done.result()
-      except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
+    try:
+      for done in concurrent.futures.as_completed([pool.submit(run, cell, bar) for cell in found]):
+        done.result()
+    finally:
+      pool.shutdown(cancel_futures=True)
   gather(config.compare, found, workdir)
 
 

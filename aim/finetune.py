@@ -53,7 +53,7 @@ def finetune(
   raw = config.finetune
   check(raw, model)
   probe.check(model, dataset)
-  asked, left_out = labels.tasks(config.probe, dataset)
+  asked, left_out = labels.tasks(_wanted(config), dataset)
   print("".join(f"left out: {line}\n" for line in left_out), end="")
   if not asked:
     raise ConfigError(f"dataset {dataset.name!r} has no label that can be learnt")
@@ -72,6 +72,13 @@ def finetune(
   print("\n".join(verdicts(lines, study.name(ours))))
   print(f"\n{output / 'results.csv'}\n{output / 'predictions.csv'}\n{output / 'learning_curve.png'}\n{study.cells}")
   return lines
+
+
+def _wanted(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """config.probe with the tasks of config.finetune, where it names some."""
+  wanted = config.probe.copy_and_resolve_references()
+  wanted.tasks = config.finetune.tasks or config.probe.tasks
+  return wanted
 
 
 def check(config: ml_collections.ConfigDict, model: Pretrained) -> None:

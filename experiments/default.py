@@ -170,8 +170,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.report.embedding_days = 300  # at most, in the embedding map
   config.report.atlas_days = 500  # at most, that gaps are counted in
 
-  # Supervised training on the tasks of config.probe.tasks, and the same from scratch (aim/finetune.py).
+  # Supervised training on labels, and the same from scratch (aim/finetune.py).
   config.finetune = ml_collections.ConfigDict()
+  config.finetune.tasks = ()  # labels of the dataset; empty: config.probe.tasks
   config.finetune.init = "pretrained"  # or "scratch"
   config.finetune.network = "encoder"  # or "resnet", from scratch
   config.finetune.resnet_impute = "none"  # holes are 0 beside observed flags; "linear": imputed first, as the paper's
