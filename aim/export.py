@@ -137,11 +137,14 @@ def externals(text: str) -> dict[str, External]:
 def _load(file: pathlib.Path) -> dict[str, np.ndarray]:
   try:
     with np.load(file, allow_pickle=False) as arrays:
+      missing = [name for name in KEYS if name not in arrays]
+      if missing:
+        raise ExternalError(f"{file}: key {missing[0]!r} is missing, expected {', '.join(KEYS)}")
       return {name: arrays[name] for name in KEYS}
   except FileNotFoundError:
     raise ExternalError(f"{file}: no such file (config.evaluate.external)") from None
-  except KeyError as error:
-    raise ExternalError(f"{file}: key {error.args[0]!r} is missing, expected {', '.join(KEYS)}") from None
+  except ExternalError:
+    raise
   except (ValueError, OSError, EOFError, zipfile.BadZipFile):
     raise ExternalError(f"{file}: not an npz file of arrays") from None
 
