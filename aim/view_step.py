@@ -143,7 +143,7 @@ class ViewStep:
     value, (head, slopes) = jax.value_and_grad(loss, (0, 1))(params, embeddings)
     return value, head, slopes
 
-  def _encode(self, params: dict, views: tuple[ViewSet, ...]) -> tuple[Float[Array, "b v d"], ...]:
+  def _encode(self, params: dict, views: tuple[ViewSet, ...]) -> tuple[Float[Array, "b _ d"], ...]:
     """The mean token of every view."""
     encoder = model.merge(self.graph, params)
 
