@@ -32,7 +32,7 @@ endef
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## train LSM-2 on simulated days score it on people it never saw, and write the report
+demo: $(INSTALLED) ## train LSM-2 on simulated days, score it on people it never saw, write the report
 	$(BIN)/python -m aim.main --config=$(DEMO_CONFIG) --workdir=$(DEMO_DIR)
 	$(BIN)/python -m aim.main --config=$(DEMO_CONFIG) --workdir=$(DEMO_DIR) --mode=evaluate
 	$(BIN)/python -m aim.main --config=$(DEMO_CONFIG) --workdir=$(DEMO_DIR) --mode=report

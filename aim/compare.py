@@ -8,6 +8,7 @@ was.
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import json
 import pathlib
 import shlex
@@ -19,10 +20,14 @@ from collections.abc import Iterator, Sequence
 import ml_collections
 from tqdm import tqdm
 
-from aim import metrics, settings
+from aim import labels, metrics, settings
 from aim.comparison import Cell, gather
 from aim.settings import ConfigError
+from data_pipelines.dataset import Dataset
 
+# The imputers, and what else stands beside a model, are the same beside all: they are run beside the first.
+ALONE = ("--config.evaluate.imputers=()", "--config.probe.baselines=False", "--config.finetune.compare=()")
+OF_LABELS = ("probe", "finetune", "robustness")
 MODES = ("pretrain", "evaluate", "probe", "finetune", "robustness")
 
 
@@ -32,20 +37,21 @@ class CellError(ConfigError):
 
 def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Runs every cell that config.compare asks for, then writes comparison.csv, comparison.md and commands.csv."""
-  builds, found = data_commands(config.compare, config.data), list(cells(config, workdir))
-  total = len(builds) + sum(len(cell.commands) for cell in found)
-  print(f"{workdir}: {len(found)} cells, {total} commands; their output is in {workdir}/cells/*/log.txt", flush=True)
-  with metrics.progress(total, "compare", "command") as bar:
+  list(cells(config, workdir))  # what cannot be used is told before anything is built
+  builds = data_commands(config.compare, config.data)
+  with metrics.progress(len(builds), "build", "dataset") as bar:
     for command in builds:
       _run(command, workdir, bar)
-    with concurrent.futures.ThreadPoolExecutor(config.compare.jobs) as pool:
-      waiting = [pool.submit(run, cell, bar) for cell in found]
-      try:
-        for done in concurrent.futures.as_completed(waiting):
-          done.result()
-      except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
+  found = [_answerable(cell, config) for cell in cells(config, workdir)]
+  total = sum(len(cell.commands) for cell in found)
+  print(f"{workdir}: {len(found)} cells, {total} commands; their output is in {workdir}/cells/*/log.txt", flush=True)
+  pool = concurrent.futures.ThreadPoolExecutor(config.compare.jobs)
+  with metrics.progress(total, "compare", "command") as bar:
+    try:
+      for done in concurrent.futures.as_completed([pool.submit(run, cell, bar) for cell in found]):
+        done.result()
+    finally:
+      pool.shutdown(cancel_futures=True)
   gather(config.compare, found, workdir)
 
 
@@ -74,7 +80,7 @@ def cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Iterator[
   common = tuple(config.compare.common)
   if not config.compare.models:
     raise ConfigError("config.compare.models is empty: it names the configs to compare, as experiments/compare_real.py")
-  models = [_model(entry) for entry in config.compare.models]
+  models = [_model(entry, alone=i > 0) for i, entry in enumerate(config.compare.models)]
   taken = [model for _, _, model, _ in models]
   if len(set(taken)) < len(taken):
     twice = next(model for model in taken if taken.count(model) > 1)
@@ -91,12 +97,22 @@ def cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Iterator[
         yield Cell(dataset, fold, seed, model, folder, commands)
 
 
-def _model(entry: str) -> tuple[str, list[str], str, str]:
-  """(config file, overrides, name, method) of an entry of config.compare.models."""
+def _model(entry: str, alone: bool) -> tuple[str, list[str], str, str]:
+  """(config file, overrides, name, method) of an entry of config.compare.models; `alone`: without what is no model."""
   path, *changes = shlex.split(entry)
+  changes = [*ALONE, *changes] if alone else changes
   config = settings.load(path)
   given = dict(change.removeprefix("--config.").split("=", 1) for change in changes if "=" in change)
   return path, changes, given.get("name", config.name), given.get("method", config.method)
+
+
+def _answerable(cell: Cell, config: ml_collections.ConfigDict) -> Cell:
+  """The cell without the modes that ask for labels, where its dataset has none."""
+  asked, _ = labels.tasks(config.probe, Dataset.open(config.data.dir, cell.fold))
+  if asked:
+    return cell
+  kept = tuple(command for command in cell.commands if command[-1].removeprefix("--mode=") not in OF_LABELS)
+  return dataclasses.replace(cell, commands=kept)
 
 
 def run(cell: Cell, bar: tqdm) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import ml_collections
 
 from aim import agreement, predictions, results, score_files, scores, verdicts
+from aim.finetune import NAMES
 from aim.results import Result
 from aim.robustness import MEAN
 
@@ -61,14 +62,15 @@ def _of_mode(mode: str, config: ml_collections.ConfigDict, cells: Sequence[Cell]
   for (dataset, seed), group in groups.items():
     if mode == "evaluate":
       yield from generative(group, dataset, seed, config.bootstrap)
-    elif mode == "probe":
+    elif mode in ("probe", "finetune"):
       others = tuple(dict.fromkeys(cell.model for cell in group))[1:]
-      paths = [cell.folder / "probe" / "predictions.csv" for cell in group]
-      yield from predictions.pool(paths, dataset, config.bootstrap, against=(*predictions.BASELINES, *others))
+      paths = [path for cell in group if (path := cell.folder / mode / "predictions.csv").exists()]
+      against = (*predictions.BASELINES, *NAMES.values(), *others)
+      yield from predictions.pool(paths, dataset, config.bootstrap, against=against)
     else:
       # Files of one fold each: people of several folds cannot be pooled from them.
-      for cell in group:
-        yield from results.read_csv(cell.folder / mode / "results.csv")
+      for path in (cell.folder / mode / "results.csv" for cell in group):
+        yield from results.read_csv(path) if path.exists() else ()
 
 
 def generative(cells: Sequence[Cell], dataset: str, seed: int, n_bootstrap: int) -> list[Result]:

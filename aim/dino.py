@@ -33,9 +33,9 @@ class Dino:
 
   def loss(
     self,
-    student: tuple[Float[Array, "b v e"], ...],
+    student: tuple[Float[Array, "b _ e"], ...],
     prototypes: Float[Array, "k e"],
-    teacher: tuple[Float[Array, "b w e"], ...],
+    teacher: tuple[Float[Array, "b _ e"], ...],
     teacher_prototypes: Float[Array, "k e"],
   ) -> Float[Array, ""]:
     """Cross-entropy (equation 2), mean over the pairs of a teacher's view and any other view of the same day."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from aim import model, resnet
+from aim import model, patches, resnet
 from aim.dense import Dense, LayerNorm
 from aim.pretrained import Pretrained
 from aim.sizes import Sizes
@@ -20,7 +20,6 @@ from aim.sizes import Sizes
 NETWORKS = ("encoder", "resnet")
 HEAD = "classifier/"
 Params = dict[str, Array]
-Module = TypeVar("Module", bound=nnx.Module)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +28,13 @@ class Network:
 
   Attributes:
     init: all parameters from a key.
-    forward: (all parameters, values [b, s, c] in physical units with NaN holes, span [b, 2]) -> [b, outputs]: what is
-      said of the steps [start, end) of each day, of which the whole is read.
+    forward: (all parameters, values [b, s, c] in physical units with NaN holes, span [b, w, 2]) -> [b, w, outputs]:
+      what is said of the steps [start, end) of each day, of which the whole is read.
     rates: learning-rate factor of each trained parameter; those not named stay as they are.
   """
 
   init: Callable[[jax.Array], Params]
-  forward: Callable[[Params, Float[Array, "b s c"], Int[Array, "b 2"]], Float[Array, "b outputs"]]
+  forward: Callable[[Params, Float[Array, "b s c"], Int[Array, "b w 2"]], Float[Array, "b w outputs"]]
   rates: dict[str, float]
 
   def split(self, params: Params) -> tuple[Params, Params]:
@@ -51,7 +50,7 @@ class Head(nnx.Module):
     self.norm = LayerNorm(width)
     self.linear = Dense(width, outputs, jnp.float32, rngs)
 
-  def __call__(self, x: Float[Array, "b d"]) -> Float[Array, "b outputs"]:
+  def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... outputs"]:
     return self.linear(self.norm(x))
 
 
@@ -59,6 +58,8 @@ def encoder_network(
   trained: Pretrained, outputs: int, sizes: Sizes, pretrained: bool = True, layers: int = -1, layer_decay: float = 1.0
 ) -> Network:
   """The encoder on a day's observed tokens, their mean, and the head (AIM, "evaluation"): the inherited mask alone.
+
+  A model of imputed days (LSM-1) reads them imputed, here too.
 
   Args:
     trained: gives architecture and scale, and with `pretrained` the parameters to start from.
@@ -72,11 +73,11 @@ def encoder_network(
 
   def init(key: jax.Array) -> Params:
     body_key, head_key = jax.random.split(key)
-    body = trained.params if pretrained else model.split(model.Lsm2(architecture, nnx.Rngs(body_key)))[1]
+    body = trained.params if pretrained else flatten(model.build(architecture, nnx.Rngs(body_key)))
     return dict(body) | _prefixed(flatten(Head(width, outputs, nnx.Rngs(head_key))))
 
-  def forward(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b 2"]) -> Float[Array, "b outputs"]:
-    tokens = trained._tokens(values)
+  def forward(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b w 2"]) -> Float[Array, "b w outputs"]:
+    tokens = trained._tokens(values, whole=True)
     rows = sizes.visible_rows(tokens)
     lsm2 = model.merge(graph, {name: params[name] for name in shapes})
     encoded = lsm2.encode(rows.take(tokens.values), rows.take(tokens.shown), rows.take(tokens.order), rows)
@@ -89,22 +90,28 @@ def encoder_network(
   return Network(init, forward, rates(names, architecture.encoder.layers, layers, layer_decay))
 
 
-def resnet_network(trained: Pretrained, outputs: int) -> Network:
-  """A ResNet-1D with about as many parameters as the encoder of `trained`, from scratch; every parameter is trained."""
+def resnet_network(trained: Pretrained, outputs: int, impute: str = "none") -> Network:
+  """A ResNet-1D with about as many parameters as the encoder of `trained`, from scratch; every parameter is trained.
+
+  Args:
+    impute: "none": holes are 0 beside the observed flags; "linear": days are imputed first, as those of the paper's
+      supervised baselines are.
+  """
   channels = len(trained.schema.channels)
   width = resnet.width_of(channels, encoder_size(trained.architecture))
   make = lambda rngs: resnet.ResNet(channels, width, rngs)
   body = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
-  features = resnet.features(width)
+  graph, features = nnx.graphdef(body), resnet.features(width)
 
   def init(key: jax.Array) -> Params:
     body_key, head_key = jax.random.split(key)
     head = _prefixed(flatten(Head(features, outputs, nnx.Rngs(head_key))))
     return flatten(make(nnx.Rngs(body_key))) | head
 
-  def forward(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b 2"]) -> Float[Array, "b outputs"]:
-    z, observed = trained.scale.normalise(values)
-    x = restore(body, {name: leaf for name, leaf in params.items() if not name.startswith(HEAD)})(z, observed)
+  def forward(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b w 2"]) -> Float[Array, "b w outputs"]:
+    z, observed = patches.read(trained.scale, values, impute)
+    mine = {name: leaf for name, leaf in params.items() if not name.startswith(HEAD)}
+    x = model.merge(graph, mine)(z, observed)
     time = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
     mean = mean_within(x, time, values.shape[1] / x.shape[1], jnp.ones(x.shape[:2], bool), span)
     return _head(params, features, outputs)(mean)
@@ -114,17 +121,20 @@ def resnet_network(trained: Pretrained, outputs: int) -> Network:
 
 
 def mean_within(
-  x: Float[Array, "b n d"], time: Int[Array, "b n"], length: float, seen: Bool[Array, "b n"], span: Int[Array, "b 2"]
-) -> Float[Array, "b d"]:
-  """The mean of the x that are `seen` and lie in the span, or, where none does, of all that are seen.
+  x: Float[Array, "b n d"], time: Int[Array, "b n"], length: float, seen: Bool[Array, "b n"], span: Int[Array, "b w 2"]
+) -> Float[Array, "b w d"]:
+  """The mean of the x that are `seen` and lie in each span, or, where none does, of all that are seen.
 
   Args:
     time: of each x: it covers the steps [time * length, (time + 1) * length).
-    span: steps [start, end) of each day.
+    span: steps [start, end), w of each day.
   """
-  inside = seen & (time * length < span[:, 1:]) & ((time + 1) * length > span[:, :1])
-  taken = jnp.where(inside.any(1, keepdims=True), inside, seen)[:, :, None]
-  return jnp.where(taken, x, 0.0).sum(1) / taken.sum(1)
+  start, end = span[:, :, :1], span[:, :, 1:]
+  inside = seen[:, None] & (time[:, None] * length < end) & ((time[:, None] + 1) * length > start)
+  taken = jnp.where(inside.any(2, keepdims=True), inside, seen[:, None]).astype(x.dtype)
+  # Rows without a token hold anything, NaN too.
+  known = jnp.where(seen[:, :, None], x, 0.0)
+  return jnp.einsum("bwn,bnd->bwd", taken, known) / taken.sum(2, keepdims=True)
 
 
 def rates(names: list[str], blocks: int, layers: int, decay: float) -> dict[str, float]:
@@ -167,20 +177,13 @@ def flatten(module: nnx.Module) -> dict[str, Any]:
   return {"/".join(map(str, path)): leaf.get_value() for path, leaf in state}
 
 
-def restore(module: Module, params: Params) -> Module:
-  """A module of this structure with these parameters: the inverse of flatten."""
-  part = lambda name: int(name) if name.isdigit() else name
-  flat = [(tuple(part(p) for p in name.split("/")), nnx.Param(leaf)) for name, leaf in params.items()]
-  return nnx.merge(nnx.graphdef(module), nnx.from_flat_state(flat))
-
-
 def _head_shapes(width: int, outputs: int) -> Head:
   return nnx.eval_shape(lambda: Head(width, outputs, nnx.Rngs(0)))
 
 
 def _head(params: Params, width: int, outputs: int) -> Head:
   mine = {name.removeprefix(HEAD): leaf for name, leaf in params.items() if name.startswith(HEAD)}
-  return restore(_head_shapes(width, outputs), mine)
+  return model.merge(nnx.graphdef(_head_shapes(width, outputs)), mine)
 
 
 def _prefixed(params: dict[str, Any]) -> dict[str, Any]:

@@ -25,24 +25,24 @@ State = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """Days, and stretches of them, with a target each.
+  """Labelled days: each with one target for the whole of it, or several for stretches of it.
 
   Attributes:
     values: float32 [d, s, c] in physical units, NaN where missing.
-    day: which of the days each example is of, int [n].
-    span: the steps [start, end) asked about, int [n, 2].
-    target: int class numbers, or standardised numbers [n].
-    weight: float32 [n] in the loss.
+    day: which of the days each example is, int [n].
+    span: the steps [start, end) asked about, int [n, w, 2].
+    target: int class numbers, or standardised numbers, [n, w].
+    weight: float32 [n, w] in the loss; 0 where a day has fewer than w targets.
   """
 
   values: Float[np.ndarray, "d s c"]
   day: Int[np.ndarray, " n"]
-  span: Int[np.ndarray, "n 2"]
-  target: Num[np.ndarray, " n"]
-  weight: Float[np.ndarray, " n"]
+  span: Int[np.ndarray, "n w 2"]
+  target: Num[np.ndarray, "n w"]
+  weight: Float[np.ndarray, "n w"]
 
   def __len__(self) -> int:
-    return len(self.target)
+    return len(self.day)
 
   def batch(self, rows: Int[np.ndarray, " b"]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Arguments of Trainer.step."""
@@ -56,27 +56,20 @@ class Fitted:
   Attributes:
     params: all of them, at the step where the tune people's loss was lowest.
     best_step, steps: that step, and how many were made.
-    losses: (step, training loss since the line before, tune loss), one at each look at the tune people.
+    curve: (step, training loss since the line before, tune loss), one at each look at the tune people.
   """
 
   params: Params
   best_step: int
   steps: int
-  losses: list[tuple[int, float, float]]
+  curve: list[tuple[int, float, float]]
 
 
-def day_loss(outputs: Float[Array, "b outputs"], target: Num[Array, " b"]) -> Float[Array, " b"]:
+def losses(outputs: Float[Array, "... outputs"], target: Num[Array, "..."]) -> Float[Array, "..."]:
   """Cross-entropy of class numbers, squared error of numbers."""
   if jnp.issubdtype(target.dtype, jnp.integer):
     return optax.softmax_cross_entropy_with_integer_labels(outputs, target)
-  return jnp.square(outputs[:, 0] - target)
-
-
-def class_weights(target: Int[np.ndarray, " n"], classes: int) -> Float[np.ndarray, " n"]:
-  """Weights of days with which every class there counts alike and the mean weight is 1."""
-  counts = np.bincount(target, minlength=classes)
-  weights = len(target) / (np.maximum(counts, 1) * max((counts > 0).sum(), 1))
-  return weights[target].astype(np.float32)
+  return jnp.square(outputs[..., 0] - target)
 
 
 class Trainer:
@@ -110,20 +103,20 @@ class Trainer:
     state: State,
     frozen: Params,
     values: Float[Array, "b s c"],
-    span: Int[Array, "b 2"],
-    target: Num[Array, " b"],
-    weight: Float[Array, " b"],
+    span: Int[Array, "b w 2"],
+    target: Num[Array, "b w"],
+    weight: Float[Array, "b w"],
   ) -> tuple[State, Float[Array, ""]]:
     """One update, and the loss before it."""
 
     def loss(params: Params) -> Float[Array, ""]:
-      return (weight * day_loss(self.network.forward(params | frozen, values, span), target)).sum() / weight.sum()
+      return (weight * losses(self.network.forward(params | frozen, values, span), target)).sum() / weight.sum()
 
     value, gradient = jax.value_and_grad(loss)(state["params"])
     updates, optimizer = self.optimizer.update(gradient, state["optimizer"], state["params"])
     return {"params": optax.apply_updates(state["params"], updates), "optimizer": optimizer}, value
 
-  def predict(self, params: Params, examples: Examples) -> Float[np.ndarray, "n outputs"]:
+  def predict(self, params: Params, examples: Examples) -> Float[np.ndarray, "n w outputs"]:
     """The network's outputs, in batches of one shape: the last one is filled up with its first example."""
     trained, frozen = self.network.split(params)
     size, found = self.config.batch_size, []
@@ -144,14 +137,14 @@ class Trainer:
     config = self.config
     state, frozen = self.init(seed)
     batches = order(len(train), config.batch_size, seed)
-    best, best_step, best_loss, looks, since, losses = state["params"], 0, math.inf, 0, [], []
+    best, best_step, best_loss, looks, since, curve = state["params"], 0, math.inf, 0, [], []
     for step in range(1, config.steps + 1):
       state, loss = self._step(state, frozen, *train.batch(next(batches)))
       since.append(loss)
       if step % config.tune_every and step != config.steps:
         continue
       tune_loss = self.loss(state["params"] | frozen, tune)
-      losses.append((step, float(np.mean(jax.device_get(since))), tune_loss))
+      curve.append((step, float(np.mean(jax.device_get(since))), tune_loss))
       since, looks = [], looks + 1
       progress(step)
       if tune_loss < best_loss:
@@ -160,12 +153,12 @@ class Trainer:
         break
     if not math.isfinite(best_loss):
       raise ConfigError("fine-tuning: the loss of the tune people is never finite; lower config.finetune.learning_rate")
-    return Fitted(dict(best) | frozen, best_step, losses[-1][0], losses)
+    return Fitted(dict(best) | frozen, best_step, curve[-1][0], curve)
 
   def loss(self, params: Params, examples: Examples) -> float:
-    """Weighted mean loss of days."""
-    losses = day_loss(jnp.asarray(self.predict(params, examples)), jnp.asarray(examples.target))
-    return float((losses * examples.weight).sum() / examples.weight.sum())
+    """Weighted mean loss."""
+    errors = losses(jnp.asarray(self.predict(params, examples)), jnp.asarray(examples.target))
+    return float((errors * examples.weight).sum() / examples.weight.sum())
 
 
 def order(days: int, batch: int, seed: int) -> Iterator[Int[np.ndarray, " batch"]]:

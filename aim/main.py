@@ -16,7 +16,7 @@ from aim.settings import ConfigError
 from data_pipelines.schema import UserError
 
 # Need --config and --workdir; those of the same name in aim/modes.py.
-CONFIG_MODES = ("pretrain", "evaluate", "probe", "robustness", "compare")
+CONFIG_MODES = ("pretrain", "evaluate", "probe", "finetune", "robustness", "compare")
 MODES = (*CONFIG_MODES, "embed", "impute", "report")
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment config, such as experiments/lsm2_base.py.")

@@ -15,6 +15,7 @@ import numpy as np
 from aim import cache, metrics, pretrained, settings
 from aim.compare import compare as run_compare
 from aim.evaluate import evaluate as run_evaluate
+from aim.finetune import finetune as run_finetune
 from aim.pretrain import pretrain as run_pretrain
 from aim.probe import probe as run_probe
 from aim.robustness import robustness as run_robustness
@@ -63,6 +64,11 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: 
 def probe(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
   model = pretrained.load(trained, config.probe.batch_size)
   run_probe(config.probe, model, open_dataset(config), workdir / "probe")
+
+
+def finetune(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
+  model = pretrained.load(trained, config.finetune.batch_size)
+  run_finetune(config, model, open_dataset(config), workdir / "finetune")
 
 
 def robustness(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:

@@ -32,9 +32,9 @@ class Msn:
 
   def loss(
     self,
-    student: tuple[Float[Array, "b v e"], ...],
+    student: tuple[Float[Array, "b _ e"], ...],
     prototypes: Float[Array, "k e"],
-    teacher: tuple[Float[Array, "b w e"], ...],
+    teacher: tuple[Float[Array, "b _ e"], ...],
     teacher_prototypes: Float[Array, "k e"],
   ) -> Float[Array, ""]:
     """Cross-entropy minus mean_entropy times the entropy of the mean prediction over the batch (equation 1).

@@ -91,7 +91,8 @@ def probe(
   """
   check(model, dataset)
   asked = _tasks(config, dataset)
-  train, held_out = _training(config, model, dataset, asked), examples(config, model, dataset, "eval", asked)
+  train = _training(config, model, dataset, asked, config.baselines)
+  held_out = examples(config, model, dataset, "eval", asked, baselines=config.baselines)
   for task in asked:
     _check_apart(task, train[task.name][0], held_out[task.name])
   found: list[Predictions] = []
@@ -296,7 +297,7 @@ def _tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> list[Task]:
 
 
 def _training(
-  config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, asked: Sequence[Task], baselines: bool = True
+  config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, asked: Sequence[Task], baselines: bool
 ) -> dict[str, tuple[Examples, np.ndarray]]:
   """By task: the rows of the pretrain and tune people, and which are of the latter."""
   parts = [examples(config, model, dataset, split, asked, baselines=baselines) for split in ("pretrain", "tune")]
@@ -345,17 +346,16 @@ def _of_task(config, model, dataset, task, train, held_out, where: Callable[[str
 
 
 def _competitors(ours: str, rows: Examples) -> list[tuple[str, str, Callable[..., Predictor]]]:
-  """(name, inputs, fit) of all that answer a task."""
-  named = [
+  """(name, inputs, fit) of all that answer a task: those whose inputs are there."""
+  named: list[tuple[str, str, Callable[..., Predictor]]] = [
     (ours, EMBEDDING, linear.fit_linear),
     (predictions.CONSTANT, EMBEDDING, linear.fit_constant),
     (predictions.MASK_ONLY, MASK, linear.fit_linear),
     (predictions.MASK_FOREST, MASK, linear.fit_forest),
     (predictions.HOURLY, HOURLY, linear.fit_forest),
   ]
-  return named + [
-    (name, name, linear.fit_linear) for name in (*predictions.AGE_SEX, *predictions.ORACLES) if name in rows.inputs
-  ]
+  named += [(name, name, linear.fit_linear) for name in (*predictions.AGE_SEX, *predictions.ORACLES)]
+  return [competitor for competitor in named if competitor[1] in rows.inputs]
 
 
 def _demographics(dataset: Dataset) -> dict[str, dict[str, float]]:

@@ -26,9 +26,9 @@ class Simclr:
 
   def loss(
     self,
-    student: tuple[Float[Array, "b v e"], ...],
+    student: tuple[Float[Array, "b _ e"], ...],
     prototypes: Float[Array, "k e"],
-    teacher: tuple[Float[Array, "b w e"], ...],
+    teacher: tuple[Float[Array, "b _ e"], ...],
     teacher_prototypes: Float[Array, "k e"],
   ) -> Float[Array, ""]:
     """NT-Xent (the paper's equation 1) of unit vectors over the whole batch: 2 (b - 1) negatives for each view."""

@@ -31,17 +31,16 @@ def embed_windows(
     day, start, end: of each window: which day, and its steps [start, end).
 
   Returns:
-    float32 [n, width]. A token counts if it is observed and shares a step with the window; a window without one has
-    the mean of its day.
+    float64 [n, width]. A token counts if it is observed and shares a step with the window; a window without one has
+    the mean of its day. A model of imputed days (LSM-1) has every token, as in Pretrained.embed.
   """
   a = trained.architecture
-  by_time = trained._run(_by_time(trained), values, None)  # [d, length, width + 1]: sums, and how many
+  by_time = trained._run(_by_time(trained), values, None, whole=True)  # [d, length, width + 1]: sums, and how many
+  until = np.cumsum(by_time, axis=1, dtype=np.float64)
+  until = np.concatenate([np.zeros_like(until[:, :1]), until], axis=1)  # before each time
   first, last = start // a.patch, -(-end // a.patch)
-  time = np.arange(a.length)
-  inside = (time >= first[:, None]) & (time < last[:, None])
-  found = by_time[day]
-  sums = np.einsum("nt,ntw->nw", inside.astype(np.float32), found)
-  sums = np.where(sums[:, -1:] > 0, sums, found.sum(1))
+  sums = until[day, last] - until[day, first]
+  sums = np.where(sums[:, -1:] > 0, sums, until[day, -1])
   return sums[:, :-1] / sums[:, -1:]
 
 
@@ -52,7 +51,7 @@ def _by_time(trained: Pretrained) -> Callable[[Any, Any, Sizes], Any]:
   graph = model.abstract(a)[0]
 
   def by_time(params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> Float[Array, "b length w"]:
-    tokens = trained._tokens(values)
+    tokens = trained._tokens(values, whole=True)
     rows = sizes.visible_rows(tokens)
     order = rows.take(tokens.order)
     encoded = model.merge(graph, params).encode(rows.take(tokens.values), rows.take(tokens.shown), order, rows)

@@ -123,8 +123,10 @@ class ViewStep:
     return loss, jax.lax.scan(add, head, (parts, self._split(slopes)))[0], embeddings
 
   def _targets(self, state: State, views: tuple[ViewSet, ...]) -> tuple[tuple[jax.Array, ...], jax.Array]:
-    """The teacher's unit vectors of its views, and its prototypes."""
-    params = state["ema"] if self.method.teacher else state["params"]
+    """The teacher's unit vectors of its views, and its prototypes: none where the method has no teacher."""
+    if not views:
+      return (), jnp.zeros((0, self.architecture.projection.width))  # type: ignore[union-attr]
+    params = state["ema"]
     encoded = self._joined(jax.lax.map(lambda part: self._encode(params, part), self._split(views)))
     teacher = model.merge(self.graph, params)
     found = tuple(teacher.project(x) for x in encoded), teacher.unit_prototypes()
@@ -141,7 +143,7 @@ class ViewStep:
     value, (head, slopes) = jax.value_and_grad(loss, (0, 1))(params, embeddings)
     return value, head, slopes
 
-  def _encode(self, params: dict, views: tuple[ViewSet, ...]) -> tuple[Float[Array, "b v d"], ...]:
+  def _encode(self, params: dict, views: tuple[ViewSet, ...]) -> tuple[Float[Array, "b _ d"], ...]:
     """The mean token of every view."""
     encoder = model.merge(self.graph, params)
 

@@ -140,7 +140,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.probe.window_minutes = 10  # windows in which events are asked for, where their absence is labelled too
   config.probe.min_people = 20  # labels of fewer people are left out
   config.probe.min_people_a_class = 4  # to train on; rarer classes are left out
-  config.probe.forest_trees = 200  # of the baselines on hourly features and on the mask
+  config.probe.baselines = True  # the mask alone, hourly features, age and sex beside the model
+  config.probe.forest_trees = 100  # of the baselines on hourly features and on the mask
   config.probe.oracle = True  # simulated cohorts: what the days without holes and the traits would tell
   config.probe.batch_size = 64
   config.probe.bootstrap = 1000
@@ -169,10 +170,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.report.embedding_days = 300  # at most, in the embedding map
   config.report.atlas_days = 500  # at most, that gaps are counted in
 
-  # Supervised training on the tasks of config.probe.tasks, and the same from scratch (aim/finetune.py).
+  # Supervised training on labels, and the same from scratch (aim/finetune.py).
   config.finetune = ml_collections.ConfigDict()
+  config.finetune.tasks = ()  # labels of the dataset; empty: config.probe.tasks
   config.finetune.init = "pretrained"  # or "scratch"
   config.finetune.network = "encoder"  # or "resnet", from scratch
+  config.finetune.resnet_impute = "none"  # holes are 0 beside observed flags; "linear": imputed first, as the paper's
   config.finetune.compare = ("scratch", "resnet")  # trained on the same labels beside it; () for none
   config.finetune.label_percent = (1, 5, 10, 50, 100)  # of the people with labels
   config.finetune.seeds = (0,)  # of whose labels, the head and the order of days

@@ -18,7 +18,7 @@ from data_pipelines.dataset import Dataset
 from tests import tiny
 
 CONFIGS = ("tiny", "xxs", "xs", "s", "base", "b", "l")
-BASELINES = ("lsm1_xs", "lsm1_s", "lsm1_base")
+BASELINES = ("lsm1_xs", "lsm1_s", "lsm1_base", "simclr_xs", "dino_xs", "msn_xs")
 # Sizes alone: masking, optimiser and all else are those of the shipped config.
 SHRUNK = tiny.MODEL | {
   "model.patch_minutes": 240,

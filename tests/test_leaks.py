@@ -23,13 +23,13 @@ from experiments import default
 from tests import tiny
 from tests.test_pretrained import pretrained
 
-PEOPLE, SHUFFLES = 120, 6
+PEOPLE, SHUFFLES = 120, 4
 FEATURES = ("embedding", "mask", "hourly", "age + sex", "age", "sex")
 
 
 def config(**changes):
   found = default.get_config().probe
-  found.update({"forest_trees": 20, "strengths": (1.0, 100.0), "batch_size": 256, "bootstrap": 20} | changes)
+  found.update({"forest_trees": 10, "strengths": (1.0, 100.0), "batch_size": 256, "bootstrap": 20} | changes)
   return found
 
 

@@ -124,8 +124,10 @@ def test_a_window_has_the_mean_of_the_tokens_that_overlap_it():
     np.testing.assert_allclose(row, expected, atol=2e-5)
 
 
-def test_a_window_of_the_whole_day_is_the_days_embedding():
-  model, values = pretrained(), days(5)
+@pytest.mark.parametrize("lsm1", [False, True])
+def test_a_window_of_the_whole_day_is_the_days_embedding(lsm1):
+  changes = {"data__impute": "linear", "model__patch_channels": 2} if lsm1 else {}
+  model, values = pretrained(**changes), days(5)
   every, steps = np.arange(5), np.full(5, SCHEMA.steps)
   np.testing.assert_allclose(embed_windows(model, values, every, 0 * every, steps), model.embed(values), atol=2e-5)
 

@@ -137,19 +137,20 @@ def _by_channel(dataset: Dataset, found: Missing, name: str) -> Chart:
 
 def _by_hour(dataset: Dataset, found: Missing, name: str) -> Chart:
   share = found.hours / (found.days * found.steps_a_day / 24)
+  most = max(float(share.max()), 1e-9)
   figure, [panel] = panels(0.7 + 0.19 * share.shape[1])
   # Opacity is the share, so that one drawing serves light and dark.
   image = np.empty((share.shape[1], 24, 4))
   image[..., :3] = [int(COLOURS["s0"][i : i + 2], 16) / 255 for i in (1, 3, 5)]
-  image[..., 3] = np.clip(share.T, 0, 1)
+  image[..., 3] = share.T / most
   panel.pcolormesh(np.arange(25), np.arange(share.shape[1] + 1) - 0.5, image)
   panel.set_yticks(range(share.shape[1]), _names(dataset))
   panel.set_ylim(share.shape[1] - 0.5, -0.5)
   panel.set_xticks(range(0, 25, 6))
-  panel.set_xlabel("hour of the day (blank: nothing missing, full blue: all)")
+  panel.set_xlabel("hour of the day")
   panel.grid(visible=False)
   rows = [[channel, *(f"{100 * share[h, c]:.0f}" for h in range(24))] for c, channel in enumerate(dataset.schema.names)]
-  alt = "Heat map: share missing in each channel at each hour of the day."
+  alt = f"Heat map: share missing in each channel at each hour, from blank (nothing) to full colour ({percent(most)})."
   columns = ["channel, % missing", *(f"{h} h" for h in range(24))]
   return Chart(name, "Missing share by hour of the day", alt, figure, columns, rows)
 

@@ -13,10 +13,17 @@ from aim.report.chart import Chart
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-  """A sentence. tone: "", or "yes", "no" and "open" for a verdict, or "hint" for what is not there yet."""
+  """A sentence.
+
+  Attributes:
+    text: it.
+    tone: "", or "yes", "no" and "open" for a verdict, or "hint" for what is not there yet.
+    command: to be typed, shown below.
+  """
 
   text: str
   tone: str = ""
+  command: str = ""
   kind = "line"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aim import settings
+from aim.pretrained import Pretrained
 from aim.report.blocks import Block, Code, Line, Section, Table, number, percent
 from aim.report.workdir import Workdir
 from data_pipelines.dataset import Dataset
@@ -70,17 +71,21 @@ def _labels(table) -> Table:
   return Table("Labels of people", ["label", "people", "values"], rows)
 
 
-def model(workdir: Workdir) -> list[Block]:
+def models(workdirs: Sequence[Workdir]) -> list[Block]:
   """Architecture, training, intended use and limits."""
-  config = workdir.config
+  blocks = [block for workdir in workdirs for block in _model(workdir)]
+  return [*blocks, Line(f"Use. {USE}"), Line(f"Limits. {LIMITS}")]
+
+
+def _model(workdir: Workdir) -> list[Block]:
   if workdir.model is None:
-    return [Line(f"No model card: {workdir.missing['model']}", "hint"), Line(f"Made by: {workdir.command('pretrain')}")]
+    return [Line(f"No model card: {workdir.missing['model']}", "hint"), workdir.hint("checkpoint", "pretrain")]
   config, a = workdir.model.config, workdir.model.architecture
   tower = lambda t: f"{t.layers} layers, width {t.width}, {t.heads} heads, MLP {t.mlp}"
   last = workdir.journal[-1] if workdir.journal else {}
   facts = [
     ["name", workdir.label],
-    ["kind", "masked autoencoder over sets of (patch, position) tokens; missing tokens are left out (AIM, LSM-2)"],
+    ["kind", _kind(workdir.model)],
     ["input", f"{a.channels} channels x {a.length} patches of {config.model.patch_minutes} min = {a.tokens} tokens"],
     ["encoder", tower(a.encoder)],
     ["decoder", tower(a.decoder)],
@@ -92,7 +97,15 @@ def model(workdir: Workdir) -> list[Block]:
     ["seed", config.seed],
     ["license", f"{LICENSE} (the program; the data may have terms of their own)"],
   ]
-  return [Table(workdir.label, ["", ""], facts), Line(f"Use. {USE}"), Line(f"Limits. {LIMITS}")]
+  return [Table(workdir.label, ["", ""], facts)]
+
+
+def _kind(model: Pretrained) -> str:
+  if not model.generates:
+    return f"encoder of day windows trained on views of days ({model.config.method}); it reconstructs nothing"
+  if model.config.data.get("impute", "none") != "none":
+    return f"masked autoencoder of days whose holes were filled first ({model.config.data.impute})"
+  return "masked autoencoder over sets of (patch, position) tokens; missing tokens are left out (AIM)"
 
 
 def parameters(workdir: Workdir) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from aim.report.blocks import Block, Line, Section
+from aim.report.blocks import Block, Section
 from aim.report.chart import MARKERS, SERIES, Chart, panels, slug
 from aim.report.verdicts import is_paired
 from aim.report.workdir import Workdir
@@ -30,28 +30,25 @@ def charts(results: Sequence[Result], kind: str) -> list[Chart]:
   """A curve for each dataset, task and metric whose levels are numbers; dots of everything else by metric."""
   results = [result for result in results if not is_paired(result) and not math.isnan(result.value)]
   colours = _colours([result.model for result in results])
-  groups: dict[tuple[str, str, str], list[Result]] = {}
+  groups: dict[tuple[str, str, str, str], list[Result]] = {}
   for result in results:
-    groups.setdefault((result.dataset, result.metric, result.task), []).append(result)
+    groups.setdefault((result.dataset, result.metric, result.task, _unit(result.level).rstrip("s")), []).append(result)
   found, rest = [], dict[tuple[str, str], list[Result]]()
-  for (dataset, metric, task), each in groups.items():
+  on = _named([result.dataset for result in results])
+  for (dataset, metric, task, unit), each in groups.items():
     levels = {result.level for result in each}
     if len(levels) > 1 and all(_NUMBER.search(level) for level in levels):
-      found.append(_curve(dataset, metric, task, each, colours, slug(kind, dataset, metric, task)))
+      found.append(_curve(on[dataset], metric, task, each, colours, slug(kind, dataset, metric, task, unit)))
     else:
       rest.setdefault((dataset, metric), []).extend(each)
   for (dataset, metric), each in rest.items():
-    found += _dots(dataset, metric, each, colours, slug(kind, dataset, metric))
+    found += _dots(on[dataset], metric, each, colours, slug(kind, dataset, metric))
   return found
 
 
 def training(workdirs: Sequence[Workdir]) -> Section:
   """Loss, speed and MFU against steps."""
-  blocks: list[Block] = [
-    Line(f"{workdir.label}: no metrics.jsonl yet. It is made by: {workdir.command('pretrain')}", "hint")
-    for workdir in workdirs
-    if not workdir.journal
-  ]
+  blocks: list[Block] = [workdir.hint("metrics.jsonl", "pretrain") for workdir in workdirs if not workdir.journal]
   for key, title in TRAINING.items():
     series = {
       workdir.label: [(float(line["step"]), float(line[key])) for line in workdir.journal if line.get(key) is not None]
@@ -78,6 +75,17 @@ def _training_chart(key: str, title: str, series: Mapping[str, Sequence[tuple[fl
   return Chart(f"training-{slug(key)}", title, f"Line over steps: {ends}.", figure, ["model", "step", key], rows)
 
 
+def _named(datasets: Sequence[str]) -> dict[str, str]:
+  """How a title names each dataset: not at all where there is but one."""
+  several = len(set(datasets)) > 1
+  return {dataset: f" ({dataset})" if several else "" for dataset in datasets}
+
+
+def _unit(level: str) -> str:
+  """What is left of a level without its number: "min", "% of labels, person"."""
+  return _NUMBER.sub("", level, count=1).strip()
+
+
 def _colours(models: Sequence[str]) -> dict[str, int]:
   return {model: i for i, model in enumerate(dict.fromkeys(models))}
 
@@ -99,12 +107,11 @@ def _curve(
       places, [r.value for r in mine], marker=MARKERS[c % len(MARKERS)], color=colour, ms=4, lw=1.5, label=model
     )
     panel.vlines(places, [r.ci_low for r in mine], [r.ci_high for r in mine], color=colour, lw=1.2, alpha=0.6)
-  units = {re.sub(_NUMBER, "", level, count=1).strip() for level in levels}
   panel.set_xticks(range(len(levels)), [f"{value_of(level):g}" for level in levels])
-  panel.set_xlabel(units.pop() if len(units) == 1 else "level")
+  panel.set_xlabel(_unit(levels[-1]))
   panel.set_xlim(-0.5, len(levels) - 0.5)
   _legend(figure, len(models))
-  title = f"{task}: {metric} ({dataset})"
+  title = f"{task}: {metric}{dataset}"
   alt = f"Line with intervals for each of {len(models)} models: {metric} of {task} against {', '.join(levels)}."
   return Chart(name, title, alt, figure, *_numbers(results))
 
@@ -113,11 +120,13 @@ def _dots(dataset: str, metric: str, results: Sequence[Result], colours: Mapping
   """Dots with intervals, a row for each task and level; several charts where there are many."""
   rows = list(dict.fromkeys((result.task, result.level) for result in results))
   parts = [rows[i : i + MOST_DOTS] for i in range(0, len(rows), MOST_DOTS)]
+  tasks = {task for task, _ in rows}
+  about = f"{tasks.pop()}: " if len(tasks) == 1 else ""
   made = []
   for i, part in enumerate(parts):
     mine = [result for result in results if (result.task, result.level) in part]
     of = f", part {i + 1} of {len(parts)}" if len(parts) > 1 else ""
-    made.append(_dot_chart(f"{metric} ({dataset}){of}", metric, part, mine, colours, f"{name}-{i + 1}"))
+    made.append(_dot_chart(f"{about}{metric}{dataset}{of}", metric, part, mine, colours, f"{name}-{i + 1}"))
   return made
 
 

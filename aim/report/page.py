@@ -10,7 +10,6 @@ import ml_collections
 
 from aim.report import atlas, cards, chart, curves, days, embedding, tables
 from aim.report.blocks import Block, Line, Section, Table
-from aim.report.verdicts import differences, summary
 from aim.report.workdir import RESULTS, Workdir, tell_apart, together
 from aim.settings import ConfigError
 
@@ -57,7 +56,7 @@ def _sections(workdirs: Sequence[Workdir], config: ml_collections.ConfigDict, sp
   each = list(reversed(datasets.values()))
   sections += [atlas.section(workdir, config.atlas_days, f"atlas-{i + 1}") for i, workdir in enumerate(each)]
   sections.append(Section("data", "Data card", [block for workdir in each for block in cards.data(workdir)]))
-  sections.append(Section("model", "Model card", [block for workdir in workdirs for block in cards.model(workdir)]))
+  sections.append(Section("model", "Model card", cards.models(workdirs)))
   sections.append(cards.configs(workdirs))
   return sections
 
@@ -76,7 +75,7 @@ def _summary(workdirs: Sequence[Workdir], split: str) -> Section:
     for workdir in workdirs
   ]
   columns = ["model", "trained on", "steps", "parameters", "people held out", "workdir"]
-  verdicts = [line for kind in RESULTS for line in summary(differences(together(workdirs, kind)))]
+  verdicts = [block for kind in RESULTS for block in tables.told(together(workdirs, kind), workdirs)]
   none = Line("No comparison yet: the sections below name the commands that make them.", "hint")
   blocks: list[Block] = [Table("", columns, rows), *(verdicts or [none])]
   return Section("summary", "In short", blocks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from aim.report import curves
 from aim.report.blocks import Block, Line, Section, Table, number
@@ -11,11 +11,12 @@ from aim.report.verdicts import Difference, differences, interval, is_paired, mo
 from aim.report.workdir import RESULTS, Workdir, together
 from aim.results import Result
 
+HEADLINES = ("mse", "auroc", "f1_macro", "f1", "mae")  # the first that a task has
+MOST = 10  # verdicts at once
 LONG = 30  # rows of a table that is folded away
 
 _ABOUT = {
   "generative": ("Filling holes", "Cells that were hidden on purpose, the same for all methods."),
-  "gap_length": ("Error against the length of the gap", ""),
   "probe": ("Probes of the frozen embedding", "A linear model on each day's or person's embedding."),
   "finetune": ("Fine-tuning", "The model itself trained further on labels, all of them or a part."),
   "robustness": ("Robustness", "The same probes, not refitted, when a sensor or a part of the day is lost."),
@@ -25,22 +26,43 @@ _ABOUT = {
 def section(workdirs: Sequence[Workdir], kind: str) -> Section:
   """Verdicts, charts and tables of one kind of results, all workdirs side by side."""
   title, lead = _ABOUT[kind]
-  blocks: list[Block] = [Line(lead)] if lead else []
+  blocks: list[Block] = [Line(lead)]
   file, mode = RESULTS[kind]
-  blocks += [
-    Line(f"{workdir.label}: no {file} yet. It is made by: {workdir.command(mode)}", "hint")
-    for workdir in workdirs
-    if not workdir.results(kind)
-  ]
+  blocks += [workdir.hint(file, mode) for workdir in workdirs if not workdir.results(kind)]
   results = together(workdirs, kind)
   if results:
-    found = differences(results)
-    blocks += summary(found)
-    blocks += curves.charts(results, kind)
-    blocks += _pivots([result for result in results if not is_paired(result)])
-    blocks += _paired(found)
+    heads = headline(results)
+    blocks += told(results, workdirs)
+    blocks += curves.charts([result for result in results if heads.get(_row(result)) == result.metric], kind)
+    blocks += _pivots([result for result in results if not is_paired(result)], set(heads.values()))
+    blocks += _paired(differences(results))
     blocks.append(Line(_basis(results)))
   return Section(kind, title, blocks)
+
+
+def _row(result: Result) -> tuple[str, str, str]:
+  return result.dataset, result.task, result.level
+
+
+def headline(results: Sequence[Result]) -> dict[tuple[str, str, str], str]:
+  """The one metric of each (dataset, task, level) that is drawn and judged; the others are in the tables."""
+  metrics: dict[tuple[str, str, str], dict[str, None]] = {}
+  for result in results:
+    if not is_paired(result):
+      metrics.setdefault(_row(result), {})[result.metric] = None
+  choice = [f"{metric}{suffix}" for suffix in (" drop %", " drop", "") for metric in HEADLINES]
+  return {
+    row: next((metric for metric in choice if metric in there), next(iter(there))) for row, there in metrics.items()
+  }
+
+
+def told(results: Sequence[Result], workdirs: Sequence[Workdir]) -> list[Block]:
+  """What the headlines' paired differences say of the workdirs' models; verdicts after the first MOST folded away."""
+  heads, ours = headline(results), {workdir.label for workdir in workdirs}
+  judged = [d for d in differences(results) if d.result.model in ours and heads.get(_row(d.result)) == d.measure]
+  lines = summary(judged)
+  more = [Table("More verdicts", ["verdict"], [[line] for line in lines[MOST:]], folded=True)]
+  return [*lines[:MOST], *(more if lines[MOST:] else [])]
 
 
 def _basis(results: Sequence[Result]) -> str:
@@ -53,15 +75,16 @@ def _basis(results: Sequence[Result]) -> str:
   )
 
 
-def _pivots(results: Sequence[Result]) -> list[Table]:
-  """One table for each dataset and metric, a column for each model."""
+def _pivots(results: Sequence[Result], heads: Collection[str]) -> list[Table]:
+  """One table for each dataset and metric, a column for each model; folded away where it is no headline."""
   groups: dict[tuple[str, str], list[Result]] = {}
   for result in results:
     groups.setdefault((result.dataset, result.metric), []).append(result)
-  return [_pivot(dataset, metric, each) for (dataset, metric), each in groups.items()]
+  tables = [_pivot(dataset, metric, each, metric not in heads) for (dataset, metric), each in groups.items()]
+  return sorted(tables, key=lambda table: table.folded)
 
 
-def _pivot(dataset: str, metric: str, results: Sequence[Result]) -> Table:
+def _pivot(dataset: str, metric: str, results: Sequence[Result], folded: bool) -> Table:
   models = list(dict.fromkeys(result.model for result in results))
   cells: dict[tuple[str, str], dict[str, Result]] = {}
   for result in results:
@@ -75,7 +98,7 @@ def _pivot(dataset: str, metric: str, results: Sequence[Result]) -> Table:
     rows.append([task, level, *(cell(row.get(model)) for model in models), in_words(best)])
   better = "higher" if more_is_better(metric) else "lower"
   columns = ["task", "level", *models, "in words"]
-  return Table(f"{metric} on {dataset} ({better} is better)", columns, rows, folded=len(rows) > LONG)
+  return Table(f"{metric} on {dataset} ({better} is better)", columns, rows, folded=folded or len(rows) > LONG)
 
 
 def _ranked(results: Sequence[Result]) -> list[Result]:
@@ -105,10 +128,10 @@ def _paired(found: Sequence[Difference]) -> list[Table]:
   if not found:
     return []
   rows = [
-    [d.result.dataset, d.result.task, d.result.level, d.result.model, d.other, d.measure, d.amount, d.answer]
+    [d.result.task, d.result.level, d.result.model, d.other, d.measure, d.answer, d.amount, d.result.dataset]
     for d in found
   ]
-  columns = ["dataset", "task", "level", "model", "against", "measure", "difference", "beats it?"]
+  columns = ["task", "level", "model", "against", "measure", "beats it?", "difference", "dataset"]
   return [
     Table("Paired differences: the same people, one model against another", columns, rows, folded=len(rows) > LONG)
   ]

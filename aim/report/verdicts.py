@@ -16,9 +16,11 @@ _MORE_IS_BETTER = ("auroc", "auprc", "f1", "accuracy", "pearson", "r2", "skill",
 _SPOKEN = {
   "linear": "linear interpolation",
   "mean": "the channel's mean",
-  "time_of_day": "the time-of-day mean",
-  "time of day": "the time-of-day mean",
   "nearest": "the nearest value",
+  "time_of_day_mean": "the time-of-day mean",
+  "person_time_of_day_mean": "the person's time-of-day mean",
+  "knn": "nearest neighbours (KNN)",
+  "mice": "MICE",
   "locf": "last observation carried forward",
   "constant": "a constant",
 }
@@ -26,7 +28,7 @@ _SPOKEN = {
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """A result whose metric compares its model with another's. sign: +1 better, -1 worse; sure: beyond chance (95 %)."""
+  """A result whose metric compares its model with another's on the same people."""
 
   result: Result
   measure: str
@@ -82,7 +84,7 @@ def summary(found: Sequence[Difference]) -> list[Line]:
   groups: dict[tuple[str, str, str, str], list[Difference]] = {}
   for d in found:
     groups.setdefault((d.result.dataset, d.result.model, d.other, d.measure), []).append(d)
-  lines = []
+  lines, datasets = [], {d.result.dataset for d in found}
   for (dataset, model, other, measure), each in groups.items():
     if len(each) == 1:
       lines.append(each[0].sentence)
@@ -90,10 +92,13 @@ def summary(found: Sequence[Difference]) -> list[Line]:
     better, worse = sum(d.better and d.sure for d in each), sum(not d.better and d.sure for d in each)
     tone = "yes" if better == len(each) else "no" if worse > better else "open"
     typical = sorted(each, key=lambda d: d.result.value)[len(each) // 2]
+    where = f"{measure}, {dataset}" if len(datasets) > 1 else measure
+    how = "yes, in all" if better == len(each) else f"in {better} of"
+    but = f", worse beyond chance in {worse}" if worse else ""
     lines.append(
       Line(
-        f"{model} beats {spoken(other)} on {dataset} ({measure}): in {better} of {len(each)} rows beyond chance, worse "
-        f"beyond chance in {worse or 'none'}; the middle row is {typical.amount}",
+        f"{model} beats {spoken(other)} ({where}): {how} {len(each)} rows beyond chance{but}; "
+        f"the middle row is {typical.amount}",
         tone,
       )
     )

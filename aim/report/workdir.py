@@ -12,6 +12,7 @@ from typing import Any
 import ml_collections
 
 from aim import pretrained, results
+from aim.report.blocks import Line
 from aim.results import Result, ResultsError
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import UserError
@@ -19,7 +20,6 @@ from data_pipelines.schema import UserError
 # Results in the common columns: the file, and the mode that writes it.
 RESULTS = {
   "generative": ("generative.csv", "evaluate"),
-  "gap_length": ("evaluate/gap_length.csv", "evaluate"),
   "probe": ("probe/results.csv", "probe"),
   "finetune": ("finetune/results.csv", "finetune"),
   "robustness": ("robustness/results.csv", "robustness"),
@@ -77,9 +77,10 @@ class Workdir:
     path = self.path / RESULTS[kind][0]
     return results.read_csv(path) if path.is_file() else []
 
-  def command(self, mode: str) -> str:
-    """What to type."""
-    return f"python -m aim.main --config=... --workdir={self.path} --mode={mode}"
+  def hint(self, file: str, mode: str) -> Line:
+    """That a file is not there, and the command that makes it."""
+    command = f"python -m aim.main --config=... --workdir={self.path} --mode={mode}"
+    return Line(f"{self.label}: no {file} yet. It is made by", "hint", command)
 
 
 def tell_apart(workdirs: Sequence[Workdir]) -> None:
@@ -90,12 +91,20 @@ def tell_apart(workdirs: Sequence[Workdir]) -> None:
       workdir.label = f"{workdir.model_name} ({workdir.path.name})"
 
 
+def _by_seed(results: Sequence[Result]) -> list[Result]:
+  """Each seed's rows told apart by their task, where a file has several seeds."""
+  if len({result.seed for result in results}) < 2:
+    return list(results)
+  return [dataclasses.replace(result, task=f"{result.task} (seed {result.seed})") for result in results]
+
+
 def together(workdirs: Sequence[Workdir], kind: str) -> list[Result]:
   """The results of all, each model under its workdir's label; what several workdirs say of a baseline is there once."""
   found: dict[tuple[str, ...], Result] = {}
   for workdir in workdirs:
-    for result in workdir.results(kind):
+    for result in _by_seed(workdir.results(kind)):
       model = workdir.label if result.model == workdir.model_name else result.model
       key = (result.dataset, result.task, result.level, model, result.metric)
       found.setdefault(key, dataclasses.replace(result, model=model))
-  return list(found.values())
+  labels = [workdir.label for workdir in workdirs]
+  return sorted(found.values(), key=lambda result: result.model not in labels)  # our own first
