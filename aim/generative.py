@@ -192,7 +192,7 @@ def _score_block(
     in_units = days.units.physical(z), known_in_units
     scores.add(task, name, block["participant"][rows], z, known, target[rows], in_units)
 
-  add(model.name, days.units.of_prediction(model.reconstruct(np.where(shown, values, np.nan))))
+  add(model.name, days.units.of_prediction(model.reconstruct(np.where(shown, values, np.nan), target[rows])))
   for name, impute in days.methods(None if person_means is None else person_means[rows]).items():
     add(name, impute(np.where(shown, truth, np.nan), target[rows]))
   for name, imputation in external.items():

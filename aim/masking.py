@@ -193,12 +193,19 @@ def training_tokens(
   return sorted_tokens(masking, z, observed, patch, hidden, jax.random.uniform(order_key, (b, c * length)))
 
 
-def observed_tokens(masking: Masking, z: Float[Array, "b s c"], observed: Bool[Array, "b s c"], patch: int) -> TokenSet:
-  """Evaluation: the inherited mask alone, nothing hidden, in grid order; the targets are the steps to fill."""
+def observed_tokens(
+  masking: Masking,
+  z: Float[Array, "b s c"],
+  observed: Bool[Array, "b s c"],
+  patch: int,
+  wanted: Bool[Array, "b s c"] | None = None,
+) -> TokenSet:
+  """Evaluation: the inherited mask alone, nothing hidden, in grid order; the targets are the steps that are wanted."""
   b, s, c = z.shape
   n = c * (s // patch)
   grid = jnp.broadcast_to(jnp.arange(n) / n, (b, n))
-  return sorted_tokens(masking, z, observed, patch, jnp.zeros((b, n, patch), bool), grid, fill=True)
+  wanted = patches.patchify(jnp.zeros_like(observed) if wanted is None else wanted, patch)
+  return sorted_tokens(masking, z, observed, patch, jnp.zeros((b, n, patch), bool), grid, wanted)
 
 
 def sorted_tokens(
@@ -208,11 +215,11 @@ def sorted_tokens(
   patch: int,
   hidden: Bool[Array, "b n p"],
   shuffle: Float[Array, "b n"],
-  fill: bool = False,
+  wanted: Bool[Array, "b n p"] | None = None,
 ) -> TokenSet:
   """Joins the inherited mask with the hidden steps and sorts the tokens; `shuffle` in [0, 1) orders each group.
 
-  Targets are the observed steps that are not shown; with `fill` all steps that are not, known or not.
+  Targets are the observed steps that are not shown; where `wanted` is given, its steps instead, known or not.
   """
   z, observed = patches.patchify(z, patch), patches.patchify(observed, patch)
   inherited = inherited_missing(observed, masking.min_observed_share)
@@ -220,7 +227,7 @@ def sorted_tokens(
   artificial = inherited_missing(observed & ~hidden, masking.min_observed_share) & ~inherited
   visible = _keep_one(~(inherited | artificial), inherited)
   shown = observed & ~hidden & visible[:, :, None]
-  target = ~shown if fill else observed & ~shown & ~inherited[:, :, None]
+  target = observed & ~shown & ~inherited[:, :, None] if wanted is None else wanted
   scored = target.any(-1)
   # Visible first, then targets, then the rest, each group shuffled: valid keys are a prefix, lengths say it all. A
   # token of which some steps are shown and some hidden is both: such ones stand between the two, so that targets are a

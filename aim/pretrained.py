@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import pathlib
@@ -93,20 +92,24 @@ class Pretrained:
     self.check(values, "impute")
     filled = np.array(values, np.float32)
     holes = np.isnan(filled)
-    # Tokens without a hole are not predicted: their places in the reconstruction are 0, and not looked at.
-    z = self._run(functools.partial(self._reconstruct, False), values, "impute" if progress else None)
-    filled[holes] = self.physical(self._short_holes(z, values))[holes]
+    filled[holes] = self.physical(self.reconstruct(values, holes, progress))[holes]
     return filled
 
-  def reconstruct(self, values: np.ndarray, progress: bool = False) -> np.ndarray:
+  def reconstruct(self, values: np.ndarray, wanted: np.ndarray | None = None, progress: bool = False) -> np.ndarray:
     """What the model expects at every step, z-scored [days, steps, channels]; probabilities on binary channels.
+
+    wanted, bool [days, steps, channels]: where an answer is asked for; elsewhere the result means nothing. The fewer
+    tokens have such a step, the sooner it is done.
 
     A model of imputed days (LSM-1): a token without any observed cell is masked and decoded; every other is visible,
     its holes on a straight line in time as in training, and there the line is the answer: it is what the model has.
     """
     self.check_generates("reconstruct")
     self.check(values, "reconstruct")
-    z = self._run(functools.partial(self._reconstruct, True), values, "reconstruct" if progress else None)
+    wanted = np.ones(values.shape, bool) if wanted is None else wanted
+    if wanted.shape != values.shape or wanted.dtype != bool:
+      raise SchemaError(f"reconstruct: wanted is {wanted.dtype} {wanted.shape}, expected bool {values.shape}")
+    z = self._run(self._reconstruct, values, "reconstruct" if progress else None, wanted=wanted)
     return self._short_holes(z, values)
 
   def _short_holes(self, z: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -147,13 +150,18 @@ class Pretrained:
       raise SchemaError(f"dataset {dataset.name!r} does not fit the checkpoint: {difference}")
 
   def _run(
-    self, function: Callable[[Any, Any, Sizes], Any], values: np.ndarray, description: str | None, whole: bool = False
+    self,
+    function: Callable[..., Any],
+    values: np.ndarray,
+    description: str | None,
+    whole: bool = False,
+    wanted: np.ndarray | None = None,
   ) -> np.ndarray:
-    """function of every day; `whole` as in _readable.
+    """function(parameters, days, Sizes) of every day, or of (parameters, days, wanted, Sizes); `whole` as in _readable.
 
     Days are taken in the order of their observed tokens, so that a batch pads little.
     """
-    visible, holes = self._counts(values, whole)
+    visible, targets = self._counts(values, whole, wanted)
     order = np.argsort(visible, kind="stable")
     # Powers of two: few shapes to compile, whatever numbers of days are asked for.
     size = min(self.batch_size, 1 << max(len(values) - 1, 0).bit_length())
@@ -161,37 +169,47 @@ class Pretrained:
     with metrics.progress(len(values), description or "", "day", disable=description is None) as bar:
       for start in range(0, len(values), size):
         days = order[start : start + size]
-        batch = np.asarray(values[days], np.float32)
-        batch = np.pad(batch, ((0, size - len(days)), (0, 0), (0, 0)), constant_values=np.nan)
-        # The days that pad the batch have no token and one hole each.
-        found = np.asarray(function(self.params, batch, self._sizes(int(visible[days].max()), int(holes[days].max()))))
+        rest = ((0, size - len(days)), (0, 0), (0, 0))
+        batch = [np.pad(np.asarray(values[days], np.float32), rest, constant_values=np.nan)]
+        if wanted is not None:
+          batch.append(np.pad(wanted[days], rest))
+        sizes = self._sizes(int(visible[days].max()), int(targets[days].max()))
+        found = np.asarray(function(self.params, *batch, sizes))
         out = np.empty((len(values), *found.shape[1:]), found.dtype) if out is None else out
         out[days] = found[: len(days)]
         bar.update(len(days))
     assert out is not None  # there is at least one day
     return out
 
-  def _counts(self, values: np.ndarray, whole: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Observed tokens of each day, and tokens with a hole."""
+  def _counts(self, values: np.ndarray, whole: bool, wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Observed tokens of each day, and tokens with a wanted step."""
     a = self.architecture
-    observed = patches.patchify(self._readable(jnp.asarray(~np.isnan(values)), whole), a.patch, a.patch_channels)
-    visible = ~inherited_missing(observed, self.masking.min_observed_share)
-    return np.asarray(visible.sum(1)), np.asarray((~observed.all(-1)).sum(1))
+    tokens = lambda cells: patches.patchify(cells, a.patch, a.patch_channels)
+    visible = ~inherited_missing(
+      tokens(self._readable(jnp.asarray(~np.isnan(values)), whole)), self.masking.min_observed_share
+    )
+    targets = np.zeros(len(values), int) if wanted is None else tokens(jnp.asarray(wanted)).any(-1).sum(1)
+    return np.asarray(visible.sum(1)), np.asarray(targets)
 
-  def _sizes(self, visible: int, holes: int) -> Sizes:
-    """Padded buffers for batches of at most so many observed tokens and tokens with a hole, in eighths of the grid."""
+  def _sizes(self, visible: int, targets: int) -> Sizes:
+    """Padded buffers for batches of at most so many observed tokens and tokens to predict.
+
+    Few sizes, because each is compiled: eighths of the grid to encode; an eighth, half or all of it to predict.
+    """
     n = self.architecture.tokens
     unit = 128 if n >= 1024 else 8
-    up = lambda count: min(n, math.ceil(max(math.ceil(8 * count / n), 1) * n / 8 / unit) * unit)
-    return Sizes(0, up(visible), n, up(holes), n, n, self.architecture.decoder_tokens)
+    rows = lambda eighths: min(n, math.ceil(eighths * n / 8 / unit) * unit)
+    least = lambda count, of: rows(next(eighths for eighths in of if 8 * count <= eighths * n))
+    return Sizes(0, least(visible, range(1, 9)), n, least(targets, (1, 4, 8)), n, n, self.architecture.decoder_tokens)
 
-  def _tokens(self, values: Float[Array, "b s c"], whole: bool = False) -> TokenSet:
+  def _tokens(
+    self, values: Float[Array, "b s c"], whole: bool = False, wanted: Bool[Array, "b s c"] | None = None
+  ) -> TokenSet:
     a = self.architecture
     z = patches.read(self.scale, values, self.imputation)[0]
     readable = self._readable(~jnp.isnan(values), whole)
-    return observed_tokens(
-      self.masking, patches.fold(z, a.patch_channels), patches.fold(readable, a.patch_channels), a.cells
-    )
+    fold = lambda cells: patches.fold(cells, a.patch_channels)
+    return observed_tokens(self.masking, fold(z), fold(readable), a.cells, None if wanted is None else fold(wanted))
 
   def _readable(self, observed: Bool[Array, "b s c"], whole: bool) -> Bool[Array, "b s c"]:
     """The cells that tokens may be made of: the observed ones. Of an imputed day those of tokens with an observed cell;
@@ -206,28 +224,24 @@ class Pretrained:
     return patches.unpatchify(jnp.broadcast_to(seen[:, :, None], tokens.shape), a.channels, a.patch_channels)
 
   @functools.cached_property
-  def _reconstruct(self) -> Callable[[bool, Any, Any, Sizes], Any]:
+  def _reconstruct(self) -> Callable[..., Any]:
     a = self.architecture
 
-    def reconstruct(everything: bool, params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> Array:
-      tokens = self._tokens(values)
-      if everything:
-        tokens = tokens._replace(unscored_lengths=jnp.zeros_like(tokens.unscored_lengths))
-        sizes = dataclasses.replace(sizes, wanted=a.tokens)
-      else:
-        # A day that is not there but for the shape has more holes than there is room for.
-        real = tokens.unscored_lengths + sizes.wanted
-        tokens = tokens._replace(scored_lengths=jnp.minimum(tokens.scored_lengths, real))
+    def reconstruct(
+      params: dict[str, Array], values: Float[Array, "b s c"], asked: Bool[Array, "b s c"], sizes: Sizes
+    ) -> Array:
+      tokens = self._tokens(values, wanted=asked)
       lsm2 = model.merge(self._graph, params)
       wanted = sizes.wanted_rows(tokens)
       prediction = loss.forward(lsm2, tokens, sizes, wanted)
+      # Places of tokens that were not asked for are 0.
       in_order = Rows.padded(jnp.zeros_like(tokens.scored_lengths), tokens.scored_lengths, a.tokens)
       grid = jnp.argsort(tokens.order, axis=1)
       z = jnp.take_along_axis(move(prediction, wanted, in_order), grid[:, :, None], axis=1)
       z = patches.unpatchify(z, a.channels, a.patch_channels)
       return jnp.where(self.scale.binary, jax.nn.sigmoid(z), jnp.clip(z, -self.scale.clip, self.scale.clip))
 
-    return jax.jit(reconstruct, static_argnums=(0, 3), compiler_options=compiler.options())
+    return jax.jit(reconstruct, static_argnums=3, compiler_options=compiler.options())
 
   @functools.cache  # noqa: B019 a handful of models live as long as the program
   def _embed(self, pool: str) -> Callable[[Any, Any, Sizes], Any]:

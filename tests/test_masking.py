@@ -19,6 +19,7 @@ from aim.masking import (
   sorted_tokens,
   training_tokens,
 )
+from aim.patches import patchify
 from data_pipelines.schema import UserError
 
 GRIDS = ((1, 6, 2), (3, 8, 4), (4, 5, 1))  # channels, length, patch
@@ -310,8 +311,9 @@ def test_inference_hides_nothing_and_keeps_grid_order(share):
   z = rng.normal(size=(4, 32, 3)).astype(np.float32)
   observed = rng.random(z.shape) < np.array([1.0, 0.7, 0.3, 0.0])[:, None, None]
   masking = Masking(weights=(1, 1, 1, 1), min_observed_share=share)
-  tokens = jax.jit(lambda z, o: observed_tokens(masking, z, o, 4))(jnp.asarray(z), jnp.asarray(observed))
-  np.testing.assert_array_equal(tokens.target, ~tokens.shown)  # what is to be filled, known or not
+  tokens = jax.jit(lambda z, o: observed_tokens(masking, z, o, 4, ~o))(jnp.asarray(z), jnp.asarray(observed))
+  holes = np.asarray(patchify(jnp.asarray(~observed), 4))
+  np.testing.assert_array_equal(tokens.target, np.take_along_axis(holes, np.asarray(tokens.order)[:, :, None], axis=1))
   least = max(1, math.ceil(share * 4))
   for i in range(4):
     counts = observed[i].reshape(8, 4, 3).sum(1).T.reshape(-1)  # token c * 8 + t

@@ -98,7 +98,9 @@ def test_evaluated(trained, dataset):
     assert "LSM-1" in (workdir / "generative.csv").read_text()
   else:
     assert ended.code == 2
-    assert ended.err.startswith(f"error: {NAMES[method]} ") and ended.err.count("\n") == 1
+    assert (
+      ended.err.startswith(f"error: --mode=evaluate: {NAMES[method]} has no decoder") and ended.err.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize("change", ["method=simclr", "data.impute=none", "views.prototypes=8"])

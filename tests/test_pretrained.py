@@ -241,7 +241,23 @@ def test_imputation_keeps_what_was_seen_and_fills_the_rest(short_holes):
   check_imputed(trained, values, filled)
   z = trained.reconstruct(values)
   holes = np.isnan(values)
-  np.testing.assert_array_equal(filled[holes], trained.physical(z)[holes])
+  np.testing.assert_allclose(filled[holes], trained.physical(z)[holes], rtol=1e-5)  # in buffers of other sizes
+
+
+def test_only_what_is_wanted_is_reconstructed():
+  trained, values = pretrained(), days()
+  whole, wanted = trained.reconstruct(values), np.zeros(values.shape, bool)
+  wanted[:, 3:5, 0] = True
+  wanted[1] = False  # nothing of this day
+  some = trained.reconstruct(values, wanted)
+  np.testing.assert_allclose(some[wanted], whole[wanted], rtol=0, atol=1e-5)
+  with pytest.raises(SchemaError, match="wanted is float64"):
+    trained.reconstruct(values, wanted.astype(float))
+
+
+def test_reconstructions_lie_in_the_range_of_training():
+  trained, values = pretrained(), days()
+  z = trained.reconstruct(values)
   assert (
     ((z[..., 1] >= 0) & (z[..., 1] <= 1)).all() and (np.abs(z[..., 0]) <= 5).all() and (np.abs(z[..., 2]) <= 2).all()
   )
