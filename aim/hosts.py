@@ -127,6 +127,11 @@ def first() -> bool:
   return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
+def several() -> bool:
+  """Whether there are other processes."""
+  return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
 class Stop:
   """SIGINT and SIGTERM, noted so that the loop can save before it ends; a second one acts at once.
 
@@ -137,7 +142,7 @@ class Stop:
   def __init__(self, start: int):
     """start: steps done. A SIGTERM that comes before the first step is told after it, to several processes."""
     self._received: signal.Signals | None = None
-    self._together = jax.process_count() > 1
+    self._together = several()
     self._old: dict[signal.Signals, Any] = {}
     self.after(start)  # else the service would pick step 1, which a run that goes on never passes
 

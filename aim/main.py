@@ -18,6 +18,7 @@ from data_pipelines.schema import UserError
 # Need --config and --workdir; those of the same name in aim/modes.py.
 CONFIG_MODES = ("pretrain", "evaluate", "probe", "finetune", "robustness", "compare")
 MODES = (*CONFIG_MODES, "embed", "impute", "report")
+TOGETHER = ("pretrain",)  # modes that several processes share the work of
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment config, such as experiments/lsm2_base.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, config.json, metrics, results.")
@@ -49,6 +50,8 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # libraries turn it up when they are imported
   modes.use_compile_cache()
   hosts.initialize(DISTRIBUTED.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+  if MODE.value not in TOGETHER and hosts.several():
+    raise ConfigError(f"--mode={MODE.value} is for one process, and there are others; run it alone: --distributed=off")
   if MODE.value in CONFIG_MODES:
     config, workdir = _required("config", CONFIG.value), pathlib.Path(_required("workdir", WORKDIR.value))
     modes.open_workdir(workdir, config)

@@ -68,7 +68,7 @@ render() {
   [[ -z $SPOT ]] || extra_selector='cloud.google.com/gke-spot: "true"'
   text=$(< "$ROOT/launch/jobset_$PLATFORM.yaml")
   for name in RUN IMAGE BUCKET SHARED ACCELERATOR TOPOLOGY SLICES HOSTS CHIPS SERVICE_ACCOUNT MAX_RESTARTS \
-    GRACE_SECONDS GPU_MEMORY_FRACTION args xla extra_selector; do
+    GRACE_SECONDS GPU_MEMORY_FRACTION CACHE args xla extra_selector; do
     text=${text//"\${$name}"/"${!name}"}
   done
   [[ $text != *"\${"* ]] || die "launch/jobset_$PLATFORM.yaml has a \${...} that launch/gke.sh does not know"
@@ -113,7 +113,7 @@ xpk_create() {
   need PROJECT CLUSTER ZONE IMAGE STORAGE TPU_TYPE
   run xpk workload create --workload="$RUN" --project="$PROJECT" --cluster="$CLUSTER" --zone="$ZONE" \
     --tpu-type="$TPU_TYPE" --num-slices="$SLICES" --docker-image="$IMAGE" --storage="$STORAGE" \
-    --max-restarts="$MAX_RESTARTS" --env="LIBTPU_INIT_ARGS=${TPU_FLAGS[*]}" \
+    --max-restarts="$MAX_RESTARTS" --env="LIBTPU_INIT_ARGS=${TPU_FLAGS[*]}" --env="JAX_COMPILATION_CACHE_DIR=$CACHE" \
     --command="$(quoted python -m aim.main "${FLAGS[@]}")"
 }
 

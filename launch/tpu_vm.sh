@@ -82,6 +82,7 @@ start() {
   local command=(
     sudo docker run --detach --init --name="$CONTAINER" --privileged --net=host --ulimit=memlock=-1 --shm-size=16g
     --stop-timeout="$GRACE_SECONDS" --volume="$SHARED:$SHARED" --env=LIBTPU_INIT_ARGS="${TPU_FLAGS[*]}"
+    --env=JAX_COMPILATION_CACHE_DIR="$CACHE"
     "$IMAGE" "${AIM_FLAGS[@]}" --distributed=on "${EXTRA[@]}"
   )
   workers all "sudo docker rm --force $CONTAINER > /dev/null 2>&1; $(quoted "${command[@]}")"

@@ -16,9 +16,10 @@ from tests import tiny
 CHANGES = {"checkpoint__every_steps": 3}
 
 
-def start(dataset, workdir, processes, **changes):
+def start(dataset, workdir, processes, mode="pretrain", **changes):
   """The processes of a run, started: on two devices in all, or one each."""
   flags = [f"--config={tiny.CONFIG}", *tiny.on(dataset), *tiny.overrides(**CHANGES | changes), f"--workdir={workdir}"]
+  flags.append(f"--mode={mode}")
   if processes == 1:
     return [tiny.start(*flags, devices=2)]
   with socket.socket() as free:
@@ -111,6 +112,13 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(dataset, tmp_path
   processes = start(dataset, tmp_path, 2, **changes | {"total_steps": saved + 2})
   assert [tiny.wait(process).code for process in processes] == [0, 0]
   assert losses(tmp_path)[:, 0].tolist() == list(range(1, saved + 3))
+
+
+@pytest.mark.slow
+def test_what_is_not_shared_out_is_refused_to_several_processes(dataset, one):
+  processes = start(dataset, one, 2, mode="evaluate")
+  line = "error: --mode=evaluate is for one process, and there are others; run it alone: --distributed=off"
+  assert [(ended.code, ended.err.strip().splitlines()[-1]) for ended in map(tiny.wait, processes)] == [(2, line)] * 2
 
 
 SLURM = {
