@@ -44,6 +44,7 @@ EXTRAS_REQUIRE = {
     "pre-commit",
     "pytest",
     "pytest-xdist",
+    "pyyaml",  # reads the manifests of launch/
     "ruff",
     "setuptools>=77",  # tests build the distributions without a network
   ],

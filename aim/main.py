@@ -18,6 +18,7 @@ from data_pipelines.schema import UserError
 # Need --config and --workdir; those of the same name in aim/modes.py.
 CONFIG_MODES = ("pretrain", "evaluate", "probe", "finetune", "robustness", "compare")
 MODES = (*CONFIG_MODES, "embed", "impute", "report")
+TOGETHER = ("pretrain",)  # modes that several processes share the work of
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment config, such as experiments/lsm2_base.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, config.json, metrics, results.")
@@ -30,16 +31,27 @@ INPUT = flags.DEFINE_string("input", None, "impute: npz file of days with holes.
 WORKDIRS = flags.DEFINE_list("workdirs", [], "report: other workdirs, comma-separated, to put beside --workdir.")
 OUTPUT = flags.DEFINE_string("output", None, "embed: .parquet or .npz to write; impute: .npz to write.")
 
+# Several processes, one a host or a GPU: every one of them is started with the same command (aim/hosts.py).
+DISTRIBUTED = flags.DEFINE_enum(
+  "distributed", "auto", ("auto", "on", "off"), "Several processes: auto, where Cloud TPU, GKE or Slurm tells of them."
+)
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing else tells.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Of the run, with --coordinator.", lower_bound=1)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "This one of --num_processes, from 0.", lower_bound=0)
+
 
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise ConfigError(f"unexpected argument {argv[1]!r}; flags start with --")
   # Importing jax takes seconds: only once the flags are known to be right.
-  from aim import modes
+  from aim import hosts, modes
 
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # libraries turn it up when they are imported
   modes.use_compile_cache()
+  hosts.initialize(DISTRIBUTED.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+  if MODE.value not in TOGETHER and hosts.several():
+    raise ConfigError(f"--mode={MODE.value} is for one process, and there are others; run it alone: --distributed=off")
   if MODE.value in CONFIG_MODES:
     config, workdir = _required("config", CONFIG.value), pathlib.Path(_required("workdir", WORKDIR.value))
     modes.open_workdir(workdir, config)

@@ -10,22 +10,29 @@ from typing import Any
 import ml_collections
 from tqdm import tqdm
 
+from aim import hosts
 from aim.settings import ConfigError
 
 
 class MetricsWriter:
-  """Appends {"step": ..., name: value} lines to <workdir>/metrics.jsonl, and to the sinks config.log names."""
+  """Appends {"step": ..., name: value} lines to <workdir>/metrics.jsonl, and to the sinks config.log names.
+
+  Of several processes the first writes; the others' metrics are the same.
+  """
 
   def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None):
+    self.file = self.tensorboard = self.wandb = None
+    if not hosts.first():
+      return
     self.file = (workdir / "metrics.jsonl").open("a", buffering=1)
-    self.tensorboard = self.wandb = None
     if config is not None and config.tensorboard:
       self.tensorboard = _optional("tensorboardX", "tensorboard").SummaryWriter(str(workdir / "tensorboard"))
     if config is not None and config.wandb:
       self.wandb = _optional("wandb", "wandb").init(project=config.wandb, dir=str(workdir), resume="allow")
 
   def write(self, step: int, metrics: dict[str, Any]) -> None:
-    self.file.write(json.dumps({"step": step, **metrics}) + "\n")
+    if self.file is not None:
+      self.file.write(json.dumps({"step": step, **metrics}) + "\n")
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
     if self.tensorboard is not None:
       for name, value in numbers.items():
@@ -34,7 +41,8 @@ class MetricsWriter:
       self.wandb.log(numbers, step=step)
 
   def close(self) -> None:
-    self.file.close()
+    if self.file is not None:
+      self.file.close()
     if self.tensorboard is not None:
       self.tensorboard.close()
     if self.wandb is not None:
@@ -42,7 +50,7 @@ class MetricsWriter:
 
 
 def progress(total: int, description: str, unit: str, initial: int = 0, disable: bool = False) -> tqdm:
-  """A progress bar with ETA; off a terminal it prints a line every ten seconds instead of redrawing."""
+  """A progress bar with ETA, of the first process; off a terminal a line every ten seconds instead of redrawing."""
   interval = 0.2 if sys.stderr.isatty() else 10.0
   return tqdm(
     total=total,
@@ -52,7 +60,7 @@ def progress(total: int, description: str, unit: str, initial: int = 0, disable:
     mininterval=interval,
     dynamic_ncols=True,
     smoothing=0.1,
-    disable=disable,
+    disable=disable or not hosts.first(),
   )
 
 

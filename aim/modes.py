@@ -12,7 +12,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from aim import cache, metrics, pretrained, settings
+from aim import cache, hosts, metrics, pretrained, settings
 from aim.compare import compare as run_compare
 from aim.evaluate import evaluate as run_evaluate
 from aim.finetune import finetune as run_finetune
@@ -34,8 +34,10 @@ def use_compile_cache() -> None:
 
 
 def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-  """Makes the run's folder and writes the resolved config.json into it."""
+  """Makes the run's folder and writes the resolved config.json into it; of several processes the first does."""
   workdir.mkdir(parents=True, exist_ok=True)
+  if not hosts.first():
+    return
   (workdir / "config.json").write_text(json.dumps(settings.to_dict(config), indent=2) + "\n")
 
 

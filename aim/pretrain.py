@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import pathlib
-import signal
 import time
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -14,7 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from aim import checkpoint, flops, mesh, metrics, settings, sizes
+from aim import checkpoint, flops, hosts, mesh, metrics, settings, sizes
 from aim.checkpoint import Checkpoints
 from aim.compiled import CompiledStep
 from aim.journal import Journal
@@ -90,8 +89,9 @@ class Training:
         print(f"{self.workdir}: checkpoint at step {start}: going on from there")
       ladder = self.ladder()
       self.announce(start, ladder[0])
+      stop = hosts.Stop(start)
       self.compiled.compile(ladder, self.key, self.abstract, self.batch_shape())
-      last = self.loop(state, start, checkpoints, writer)
+      last = self.loop(state, start, stop, checkpoints, writer)
       print(f"{self.workdir}: trained for {self.config.total_steps} steps; loss {last['loss']:.4f}")
       return last
     finally:
@@ -165,10 +165,15 @@ class Training:
         print("  what suits a CPU: --config=experiments/lsm2_tiny.py (minutes) or experiments/lsm2_xs.py", flush=True)
 
   def loop(
-    self, state: dict[str, Any], start: int, checkpoints: Checkpoints, writer: metrics.MetricsWriter
+    self,
+    state: dict[str, Any],
+    start: int,
+    stop: hosts.Stop,
+    checkpoints: Checkpoints,
+    writer: metrics.MetricsWriter,
   ) -> dict[str, float | None]:
     config, total = self.config, self.config.total_steps
-    with _StopSignal() as stop, contextlib.closing(self.batches(start)) as batches:
+    with stop, contextlib.closing(self.batches(start)) as batches:
       journal = Journal(config, writer, self.step.architecture, list(state["params"]), _learning_rates(config), start)
       try:
         # Each batch is masked one step ahead: its size is known when its turn comes, and no device waits.
@@ -184,7 +189,7 @@ class Training:
             buffers := sizes.smallest(self.compiled.sizes, np.asarray(rows)), state, tokens
           )
           journal.record(step, buffers, fresh)
-          received = stop.received  # looked at once: a signal after this line is the next step's
+          received = stop.after(step + 1)  # looked at once: a signal after this line is the next step's
           last = step + 1 == total or received is not None
           if last:
             journal.flush()
@@ -219,25 +224,6 @@ class Training:
     values = next(batches)
     journal.waited += time.perf_counter() - began
     return self.compiled.draw(self.key, step, values)[:2]
-
-
-class _StopSignal:
-  """Notes SIGINT and SIGTERM so that the loop can save before it ends; a second one acts at once."""
-
-  def __init__(self) -> None:
-    self.received: signal.Signals | None = None
-
-  def __enter__(self) -> _StopSignal:
-    self._old = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-    return self
-
-  def _note(self, number: int, frame: Any) -> None:
-    self.received = signal.Signals(number)
-    signal.signal(number, self._old[self.received])
-
-  def __exit__(self, *error: Any) -> None:
-    for number, handler in self._old.items():
-      signal.signal(number, handler)
 
 
 def _learning_rates(config: ml_collections.ConfigDict) -> np.ndarray:

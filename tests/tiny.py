@@ -119,11 +119,12 @@ def environment() -> dict[str, str]:
   }
 
 
-def start(*arguments: str | pathlib.Path, cwd: pathlib.Path = ROOT) -> subprocess.Popen[str]:
+def start(*arguments: str | pathlib.Path, cwd: pathlib.Path = ROOT, devices: int = 1) -> subprocess.Popen[str]:
   """The command line in a process of its own, running."""
   command = [sys.executable, "-m", "aim.main", *map(str, arguments)]
   pipe = subprocess.PIPE
-  return subprocess.Popen(command, cwd=cwd, env=environment(), stdout=pipe, stderr=pipe, text=True)
+  variables = environment() | {"JAX_NUM_CPU_DEVICES": str(devices)}
+  return subprocess.Popen(command, cwd=cwd, env=variables, stdout=pipe, stderr=pipe, text=True)
 
 
 class Ended(NamedTuple):

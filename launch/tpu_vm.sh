@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# A run on a Cloud TPU slice: launch/tpu_vm.sh COMMAND [--dry_run] [-- FLAGS OF aim.main]
+#
+#   up       create, install, start, watch
+#   watch    until the run ends, then delete; a slice that is preempted is asked for again, and the run goes on
+#   create   ask for the slice (a queued resource) and wait until it is there
+#   install  on every worker: mount the bucket at SHARED, pull the image
+#   start    on every worker: start the run, in the background
+#   logs     follow the first worker, which alone prints
+#   status   the slice, and the process of each worker
+#   stop     SIGTERM to every worker: the run saves and ends
+#   delete   give the slice back; its cost ends here
+#
+# Needs PROJECT, ZONE, DATA (see launch/flags.env), IMAGE (of launch/Dockerfile.tpu), BUCKET (mounted at SHARED).
+# Optional: ACCELERATOR, RUNTIME, SPOT=yes, MOUNT (a command that mounts SHARED in place of gcsfuse), SERVICE_ACCOUNT.
+
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+parse "$@"
+if [[ -z $COMMAND ]]; then
+  usage "$0"
+  exit 2
+fi
+need PROJECT ZONE
+# shellcheck source=launch/flags.env
+source "$ROOT/launch/flags.env"
+# shellcheck source=launch/xla_flags.sh
+source "$ROOT/launch/xla_flags.sh"
+
+: "${ACCELERATOR:=v5litepod-128}" # v5e:8x16, what experiments/lsm2_base.py is sized for
+: "${SPOT:=}"
+: "${SERVICE_ACCOUNT:=}"
+CONTAINER=lsm2
+WHERE=(--project="$PROJECT" --zone="$ZONE")
+
+# The software of a TPU VM that JAX uses; of v4 and older another.
+runtime() {
+  case $ACCELERATOR in
+    v5litepod-*) echo v2-alpha-tpuv5-lite ;;
+    v5p-*) echo v2-alpha-tpuv5 ;;
+    v6e-*) echo v2-alpha-tpuv6e ;;
+    v4-*) echo tpu-ubuntu2204-base ;;
+    *) die "ACCELERATOR=$ACCELERATOR: no runtime is known for it; name it with RUNTIME=..." ;;
+  esac
+}
+
+# workers WHICH COMMAND: on all workers or one; the command is read by the worker's shell.
+workers() {
+  run gcloud compute tpus tpu-vm ssh "$RUN" "${WHERE[@]}" --worker="$1" --command="$2"
+}
+
+state() {
+  ask "${1:-ACTIVE}" gcloud compute tpus queued-resources describe "$RUN" "${WHERE[@]}" --format='value(state.state)'
+}
+
+create() {
+  local options=() version=${RUNTIME:-}
+  [[ -n $version ]] || version=$(runtime)
+  [[ -z $SPOT ]] || options+=(--spot)
+  [[ -z $SERVICE_ACCOUNT ]] || options+=(--service-account="$SERVICE_ACCOUNT")
+  run gcloud compute tpus queued-resources create "$RUN" --node-id="$RUN" "${WHERE[@]}" \
+    --accelerator-type="$ACCELERATOR" --runtime-version="$version" "${options[@]}"
+  local now
+  while now=$(state) && [[ $now != ACTIVE ]]; do
+    [[ $now != FAILED && $now != SUSPENDED ]] || die "$RUN: the request for $ACCELERATOR in $ZONE is $now; see: \
+gcloud compute tpus queued-resources describe $(quoted "$RUN" "${WHERE[@]}")"
+    run sleep "$POLL_SECONDS"
+  done
+}
+
+install() {
+  need IMAGE BUCKET
+  local mount=${MOUNT:-sudo gcsfuse -o allow_other --implicit-dirs $(quoted "$BUCKET" "$SHARED")}
+  # The image's registry is in its name; the workers' service account may read it.
+  workers all "sudo mkdir -p $(quoted "$SHARED") && { mountpoint --quiet $(quoted "$SHARED") || $mount; } \
+&& sudo gcloud auth configure-docker $(quoted "${IMAGE%%/*}") --quiet && sudo docker pull $(quoted "$IMAGE")"
+}
+
+start() {
+  need IMAGE
+  # --init passes SIGTERM on; --privileged and --net=host let the container reach the chips and the other workers.
+  local command=(
+    sudo docker run --detach --init --name="$CONTAINER" --privileged --net=host --ulimit=memlock=-1 --shm-size=16g
+    --stop-timeout="$GRACE_SECONDS" --volume="$SHARED:$SHARED" --env=LIBTPU_INIT_ARGS="${TPU_FLAGS[*]}"
+    --env=JAX_COMPILATION_CACHE_DIR="$CACHE"
+    "$IMAGE" "${AIM_FLAGS[@]}" --distributed=on "${EXTRA[@]}"
+  )
+  workers all "sudo docker rm --force $CONTAINER > /dev/null 2>&1; $(quoted "${command[@]}")"
+}
+
+stop() {
+  workers all "sudo docker stop -t $GRACE_SECONDS $CONTAINER"
+}
+
+delete() {
+  run gcloud compute tpus queued-resources delete "$RUN" "${WHERE[@]}" --force --quiet
+}
+
+# One line a worker: its container's state and exit code.
+processes() {
+  ask "$1" gcloud compute tpus tpu-vm ssh "$RUN" "${WHERE[@]}" --worker=all \
+    --command="sudo docker inspect --format='{{.State.Status}} {{.State.ExitCode}}' $CONTAINER"
+}
+
+# outcome [SLICE PROCESSES]: waits until the run ends, tells how: finished, failed, refused or preempted.
+outcome() {
+  local now seen unheard=0
+  while :; do
+    now=$(state "${1:-ACTIVE}") || now=unknown # looked at again: a slice that is gone says so by its state
+    case $now in
+      SUSPENDING | SUSPENDED | FAILED) echo preempted && return ;;
+      ACTIVE) if seen=$(processes "${2:-exited 0}"); then unheard=0; else seen=unheard; fi ;;
+      *) seen=unheard ;;
+    esac
+    if [[ $seen == unheard ]]; then
+      ((++unheard < 10)) || { echo failed && return; }
+    elif grep -q '^exited 2$' <<< "$seen"; then
+      echo refused && return
+    elif ! grep -q '^running' <<< "$seen"; then # some may end a moment before the others
+      if grep -Evq '^exited 0$' <<< "$seen"; then echo failed; else echo finished; fi
+      return
+    fi
+    run sleep "$POLL_SECONDS"
+  done
+}
+
+# Everything on the workers, done again after a reboot too, which unmounts SHARED.
+prepare() {
+  install && start && return
+  [[ $(state) != ACTIVE ]] || die "$RUN: the workers could not be prepared, see above; the slice is there and costs"
+}
+
+watch() {
+  local restarts now suppose=(SUSPENDED)
+  for ((restarts = 0; restarts <= MAX_RESTARTS; restarts++)); do
+    now=$(outcome "${suppose[@]}")
+    suppose=() # --dry_run: preempted once, finished then
+    echo "$RUN: $now, after $restarts restarts" >&2
+    case $now in
+      finished) delete && return ;;
+      refused) die "$RUN: the program refused its input; see: $0 logs; the slice is still there and costs" ;;
+      preempted) delete && create ;;
+    esac
+    prepare # the run goes on from its newest complete checkpoint
+  done
+  die "$RUN: preempted or failed more than MAX_RESTARTS=$MAX_RESTARTS times; the slice is still there and costs"
+}
+
+up() {
+  create
+  prepare
+  watch
+}
+
+case $COMMAND in
+  up | watch | create | install | start | stop | delete) "$COMMAND" ;;
+  logs) workers 0 "sudo docker logs --follow --tail=200 $CONTAINER" ;;
+  status)
+    state
+    processes "running 0"
+    ;;
+  *) die "unknown command $COMMAND; expected up, watch, create, install, start, logs, status, stop or delete" ;;
+esac
