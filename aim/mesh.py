@@ -20,7 +20,8 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
   (r"mlp/up/kernel$", PartitionSpec("fsdp", "tensor")),
   (r"mlp/down/kernel$", PartitionSpec("tensor", "fsdp")),
   (r"(patch_embedding|evidence_embedding|bridge)/kernel$", PartitionSpec(None, "fsdp")),
-  (r"projection/\d+/kernel$", PartitionSpec("fsdp", "tensor")),
+  # Not over tensor too: on a 2 x 2 x 2 mesh XLA then gave DINO a wrong gradient (jax 0.10.2; tests/test_view_step.py).
+  (r"projection/\d+/kernel$", PartitionSpec("fsdp", None)),
   (r"prototypes$", PartitionSpec("fsdp", None)),
   (r"head/kernel$", PartitionSpec("fsdp", None)),
   (r"(bias|scale|mask_token)$", PartitionSpec()),

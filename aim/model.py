@@ -292,7 +292,8 @@ class Lsm2(Encoder):
 class Projector(Encoder):
   """The encoder with the head of SimCLR, DINO or MSN: an MLP on the mean token, and prototypes to compare with.
 
-  GELU and no batch normalisation, as DINO's head for a ViT (Caron 2021, section 3.1), so that windows stay independent.
+  Every layer's input is standardised over the batch, as in SimCLR's and MSN's heads, by the batch's own statistics: a
+  day's mean token is mostly what all days have in common, and without this the outputs of DINO and MSN soon were alike.
   """
 
   def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
@@ -304,10 +305,11 @@ class Projector(Encoder):
     if head.prototypes:
       self.prototypes = nnx.Param(jax.random.normal(rngs.params(), (head.prototypes, head.width)))
 
-  def project(self, embedding: Float[Array, "... d"]) -> Float[Array, "... e"]:
-    """Unit vectors of mean tokens."""
+  def project(self, embedding: Float[Array, "b v d"]) -> Float[Array, "b v e"]:
+    """Unit vectors of the mean tokens of a batch's views of one crop."""
     x = embedding
     for i, layer in enumerate(self.projection):
+      x = _standardised(x)
       x = layer(gelu(x) if i else x)
     return unit(x)
 
@@ -316,6 +318,12 @@ class Projector(Encoder):
     head = self.architecture.projection
     assert head is not None
     return unit(self.prototypes.get_value()) if head.prototypes else jnp.zeros((0, head.width))
+
+
+def _standardised(x: Float[Array, "b v d"]) -> Float[Array, "b v d"]:
+  """Mean 0 and variance 1 over batch and views (Ioffe and Szegedy 2015, with no scale, shift or running average)."""
+  centred = x - x.mean((0, 1), keepdims=True)
+  return centred * jax.lax.rsqrt(jnp.square(centred).mean((0, 1), keepdims=True) + 1e-5)
 
 
 def unit(x: Float[Array, "... d"]) -> Float[Array, "... d"]:

@@ -36,6 +36,11 @@ METHODS = {
 }
 
 
+ADAM = optax.adamw(1e-2, mask=optimizer.decay_mask)
+# Of the gradient itself; Adam's first step is its sign, which rounding may turn where it is next to 0.
+SGD = optax.sgd(1.0)
+
+
 def architecture(name, group=2):
   head = Projection(24, 8, 2, 0 if name == "simclr" else 16)
   binary = tuple(SCHEMA.binary.tolist())
@@ -43,16 +48,15 @@ def architecture(name, group=2):
   return Architecture(C, T, P, tower, tower, True, patch_channels=group, projection=head, binary=binary)
 
 
-def step_of(name, accumulate=1, impute="linear", rate=1e-2, group=2):
-  adam = optax.adamw(rate, mask=optimizer.decay_mask)
+def step_of(name, accumulate=1, impute="linear", optimiser=ADAM):
   return ViewStep(
-    architecture(name, group), METHODS[name], CHANGES, SCALE, adam, 100, accumulate, momentum=0.9, impute=impute
+    architecture(name), METHODS[name], CHANGES, SCALE, optimiser, 100, accumulate, momentum=0.9, impute=impute
   )
 
 
 @functools.cache
-def program(name, accumulate=1, impute="linear"):
-  step = step_of(name, accumulate, impute)
+def program(name, accumulate=1, impute="linear", optimiser=ADAM):
+  step = step_of(name, accumulate, impute, optimiser)
   return step, jax.jit(step.draw), jax.jit(lambda state, views: step.train(step.size, state, views))
 
 
@@ -184,11 +188,11 @@ def test_views_read_nothing_that_is_missing():
 @pytest.mark.parametrize("name", METHODS)
 def test_microbatches_and_devices_change_nothing(name):
   """The loss compares the whole batch whatever the number of microbatches (GradCache) or devices."""
-  step, draw, train = program(name)
+  step, draw, train = program(name, optimiser=SGD)
   state = step.init(jax.random.key(0))
   views = draw(jax.random.key(1), jnp.int32(0), days())[0]
   expected, told = train(state, views)
-  results = [program(name, accumulate=4)[2](state, views)]
+  results = [program(name, accumulate=4, optimiser=SGD)[2](state, views)]
   for shape in ((8, 1, 1), (2, 2, 2)):
     device_mesh = mesh.make_mesh(*shape)
     with jax.set_mesh(device_mesh):
@@ -201,8 +205,8 @@ def test_microbatches_and_devices_change_nothing(name):
   for other, other_told in results:
     assert float(other_told["loss"]) == pytest.approx(float(told["loss"]), rel=1e-4)
     assert float(other_told["gradient_norm"]) == pytest.approx(float(told["gradient_norm"]), rel=1e-3)
-    for key, leaf in expected["ema"].items():
-      np.testing.assert_allclose(other["ema"][key], leaf, rtol=1e-3, atol=1e-5, err_msg=key)
+    for key, leaf in expected["params"].items():
+      np.testing.assert_allclose(other["params"][key], leaf, rtol=1e-3, atol=1e-4, err_msg=key)
 
 
 @pytest.mark.parametrize(("name", "impute"), itertools.product(METHODS, ["linear", "none"]))
@@ -218,7 +222,10 @@ def test_embeddings_of_days_stay_apart(name, impute):
     losses.append(float(told["loss"]))
     spreads.append(float(told["embedding_spread"]))
   assert np.mean(losses[-10:]) < np.mean(losses[:10])
-  assert min(spreads[-10:]) > 0.2
+  # What the head says of days collapses first: to 0.01 within 20 steps before its inputs were standardised.
+  assert min(spreads[-10:]) > 0.5 * spreads[0]
+  encoded = step._encode(state["params"], views)[0]
+  assert float(spread(model.merge(step.graph, state["params"]).project(encoded)[:, 0])) > 0.2
   assert float(told["useful_flops"]) > 0
 
 
