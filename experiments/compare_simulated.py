@@ -18,7 +18,7 @@ BUDGET = ("--config.total_steps=600", "--config.batch_size=16", "--config.checkp
 FAST = "--config.model.dtype=bfloat16"  # on recent CPUs half as fast again as float32
 # Half an hour: an activity is shorter than the demo's hour.
 PATCH = "--config.model.patch_minutes=30"
-LSM2 = f"experiments/lsm2_tiny.py {PATCH}"
+LSM2 = f"experiments/real_days.py {PATCH}"  # hides minutes inside patches too: the tasks do
 RATE = "--config.optimizer.learning_rate=1e-3"
 
 
