@@ -5,15 +5,13 @@ from __future__ import annotations
 import collections
 import csv
 import dataclasses
-import json
 import math
 import pathlib
-import shlex
 from collections.abc import Iterable, Sequence
 
 import ml_collections
 
-from aim import agreement, predictions, results, score_files, scores, verdicts
+from aim import agreement, jobs, predictions, results, score_files, scores, verdicts
 from aim.finetune import NAMES
 from aim.results import Result
 from aim.robustness import MEAN
@@ -132,7 +130,7 @@ def _write_commands(cells: Sequence[Cell], path: pathlib.Path) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["dataset", "fold", "seed", "model", "seconds", "command"])
     for cell in cells:
-      seconds = json.loads((cell.folder / "commands.json").read_text())
+      seconds = jobs.seconds(cell.folder)
       for command in cell.commands:
-        line = shlex.join(["python", *command])
+        line = jobs.spoken(command)
         writer.writerow([cell.dataset, cell.fold, cell.seed, cell.model, seconds[line], line])

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
+
+from data_pipelines.splits import ranked
 
 Strata = Mapping[str, frozenset]
 """{person: the classes seen on their days}; one empty or common set for all where the target is a number."""
 
 LEAST = 2  # people of each class
-
-
-def ranked(people: Iterable[str], key: str) -> list[str]:
-  """In the order of a keyed hash: the same on every machine, whoever else is there."""
-  digest = lambda person: hashlib.blake2b(person.encode(), key=key.encode(), digest_size=8).digest()
-  return sorted(people, key=lambda person: (digest(person), person))
 
 
 def subset(strata: Strata, percent: float, seed: int) -> list[str]:

@@ -31,13 +31,18 @@ def token_error(
   model: Lsm2, tokens: TokenSet, binary: Bool[Array, " c"], sizes: Sizes
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
   """reconstruction_error of a batch of token sets, computed in buffers of `sizes`, which must be enough for it."""
+  return reconstruction_error(*predictions(model, tokens, binary, sizes))
+
+
+def predictions(
+  model: Lsm2, tokens: TokenSet, binary: Bool[Array, " c"], sizes: Sizes
+) -> tuple[Float[Array, "g r p"], Float[Array, "g r p"], Bool[Array, "g r p"], Bool[Array, "g r #p"]]:
+  """The arguments of reconstruction_error; where sizes.groups is 0, a window a group."""
   a = model.architecture
   wanted = sizes.wanted_rows(tokens)
   prediction = forward(model, tokens, sizes, wanted)
   channel = wanted.take(tokens.order) // a.length
-  return reconstruction_error(
-    prediction, wanted.take(tokens.values), wanted.take(tokens.target), _binary_cells(binary, a)[channel]
-  )
+  return prediction, wanted.take(tokens.values), wanted.take(tokens.target), _binary_cells(binary, a)[channel]
 
 
 def _binary_cells(binary: Bool[Array, " c"], a: Architecture) -> Bool[Array, "groups cells"]:

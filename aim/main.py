@@ -16,7 +16,7 @@ from aim.settings import ConfigError
 from data_pipelines.schema import UserError
 
 # Need --config and --workdir; those of the same name in aim/modes.py.
-CONFIG_MODES = ("pretrain", "evaluate", "probe", "finetune", "robustness", "compare")
+CONFIG_MODES = ("pretrain", "evaluate", "heldout", "probe", "finetune", "robustness", "compare", "scaling")
 MODES = (*CONFIG_MODES, "embed", "impute", "report")
 TOGETHER = ("pretrain",)  # modes that several processes share the work of
 

@@ -16,9 +16,11 @@ from aim import cache, hosts, metrics, pretrained, settings
 from aim.compare import compare as run_compare
 from aim.evaluate import evaluate as run_evaluate
 from aim.finetune import finetune as run_finetune
+from aim.heldout import heldout as run_heldout
 from aim.pretrain import pretrain as run_pretrain
 from aim.probe import probe as run_probe
 from aim.robustness import robustness as run_robustness
+from aim.scaling import scaling as run_scaling
 from aim.settings import ConfigError
 from data_pipelines import npz
 from data_pipelines.build import build, simulate_request
@@ -63,6 +65,10 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: 
   run_evaluate(config.evaluate, model, open_dataset(config), workdir)
 
 
+def heldout(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
+  run_heldout(config, pretrained.load(trained, config.evaluate.batch_size), open_dataset(config), workdir)
+
+
 def probe(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
   model = pretrained.load(trained, config.probe.batch_size)
   run_probe(config.probe, model, open_dataset(config), workdir / "probe")
@@ -81,6 +87,11 @@ def robustness(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained
 def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
   """Trains models of its own, whatever `trained` says."""
   run_compare(config, workdir)
+
+
+def scaling(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
+  """Trains models of its own, whatever `trained` says."""
+  run_scaling(config, workdir)
 
 
 def report(

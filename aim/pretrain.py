@@ -6,7 +6,7 @@ import contextlib
 import faulthandler
 import pathlib
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from aim.step import Step
 from aim.view_step import ViewStep
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import device_prefetch, train_loader
+from data_pipelines.subset import chosen_days
 
 SAMPLE = 256  # windows that the buffer sizes are chosen from
 
@@ -143,9 +144,10 @@ class Training:
   def announce(self, start: int, size: Sizes) -> None:
     """What is about to run and, without an accelerator, how long a step will take."""
     a, config = self.step.architecture, self.config
-    if config.data.max_missing < 1:
-      kept, days = len(self.dataset.days_within("pretrain", config.data.max_missing)), self.dataset.num_days("pretrain")
-      print(f"kept {kept:,} of {days:,} days: those that miss at most {100 * config.data.max_missing:g} %")
+    chosen = settings.subset(config)
+    kept, days = len(chosen_days(self.dataset, "pretrain", **chosen)), self.dataset.num_days("pretrain")
+    if kept < days:
+      print(f"kept {kept:,} of {days:,} days: {_spoken(chosen)}")
     print(
       f"pretraining {count_parameters(self.abstract['params']) / 1e6:.2f}M parameters on "
       f"{self.dataset.num_days('pretrain')} days of {self.dataset.name}: {_grid(a)} = "
@@ -214,7 +216,7 @@ class Training:
       host=jax.process_index(),
       hosts=jax.process_count(),
       workers=self.config.data.workers,
-      max_missing=self.config.data.max_missing,
+      **settings.subset(self.config),
     )
     return device_prefetch(loader, lambda batch: mesh.put_batch(batch["values"], self.mesh))
 
@@ -246,6 +248,13 @@ def _check(config: ml_collections.ConfigDict, device_mesh: jax.sharding.Mesh) ->
     raise settings.ConfigError(f"config.optimizer.ema is {config.optimizer.ema}, expected 0 to less than 1")
   if config.optimizer.on_nan not in ("stop", "skip"):
     raise settings.ConfigError(f"config.optimizer.on_nan is {config.optimizer.on_nan!r}, expected 'stop' or 'skip'")
+
+
+def _spoken(chosen: Mapping[str, float]) -> str:
+  """What settings.subset leaves, in words."""
+  parts = [f"those that miss at most {100 * chosen['max_missing']:g} %"] if chosen["max_missing"] < 1 else []
+  parts += [f"at most {chosen[f'max_{what}']:,} {what}" for what in ("participants", "days") if chosen[f"max_{what}"]]
+  return ", ".join(parts)
 
 
 def _grid(a: Architecture) -> str:

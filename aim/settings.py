@@ -213,6 +213,14 @@ def imputation(config: ml_collections.ConfigDict) -> str:
   return str(impute)
 
 
+def subset(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """config.data as arguments of data_pipelines.subset.chosen_days; what older configs do not have is without limit."""
+  return {
+    key: config.data.get(key, without)
+    for key, without in (("max_missing", 1.0), ("max_participants", 0), ("max_days", 0))
+  }
+
+
 def steps(minutes: float, schema: Schema, key: str) -> int:
   """Minutes as a whole number of the schema's steps; ConfigError naming `key` otherwise."""
   count = minutes / schema.minutes_per_step

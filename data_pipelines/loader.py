@@ -18,6 +18,7 @@ import numpy as np
 from absl import flags
 
 from data_pipelines.dataset import Dataset, DatasetError
+from data_pipelines.subset import chosen_days
 
 # Batches each host, or each of its workers, reads ahead; a batch of 256 days of 26 x 1440 is 38 MB.
 _READ_AHEAD = 2
@@ -97,6 +98,8 @@ def train_loader(
   hosts: int = 1,
   workers: int = 0,
   max_missing: float = 1.0,
+  max_participants: int = 0,
+  max_days: int = 0,
 ) -> TrainLoader:
   """This host's part of every global batch from `start_step` on, without end.
 
@@ -110,7 +113,7 @@ def train_loader(
     hosts: processes that share a global batch.
     workers: processes that read and decompress; 0 reads in threads of this one. They are spawned, so a script that
       asks for them needs `if __name__ == "__main__"`.
-    max_missing: take only days that miss at most this share of their values.
+    max_missing, max_participants, max_days: which days to take (data_pipelines/subset.py); by default all.
 
   Returns:
     Iterator of {"values": float32 [batch_size // hosts, steps, channels]}, NaN where missing. Close it, or use `with`.
@@ -124,8 +127,8 @@ def train_loader(
   if not 0 <= seed < 2**32:
     raise DatasetError(f"seed is {seed}, expected 0 to {2**32 - 1}")
   source: Any = dataset.source(split)
-  if max_missing < 1:
-    source = _Chosen(source, dataset.days_within(split, max_missing))
+  if max_missing < 1 or max_participants or max_days:
+    source = _Chosen(source, chosen_days(dataset, split, max_missing, max_participants, max_days))
   days = grain.MapDataset.source(source).map(_values).shuffle(seed).repeat(_EPOCHS)
   # Batches are cut before hosts and workers take turns, so neither changes what is in one.
   batches = days.batch(local)[start_step * hosts + host :: hosts]

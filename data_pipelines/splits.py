@@ -12,7 +12,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from data_pipelines.schema import SchemaError
@@ -32,6 +32,11 @@ def _hash(participant: str, key: str) -> int:
   if len(raw) > hashlib.blake2b.MAX_KEY_SIZE:
     raise SplitError(f"split key has {len(raw)} bytes, expected at most {hashlib.blake2b.MAX_KEY_SIZE}")
   return int.from_bytes(hashlib.blake2b(participant.encode(), key=raw, digest_size=_HASH_BYTES).digest())
+
+
+def ranked(names: Iterable[str], key: str) -> list[str]:
+  """In the order of a keyed hash: the same on every machine, whoever else is there."""
+  return sorted(names, key=lambda name: (_hash(name, key), name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +94,7 @@ class FoldSplit:
   def assign(self, participants: Sequence[str]) -> dict[str, str]:
     if len(participants) < self.folds:
       raise SplitError(f"{self.folds} folds of {len(participants)} people, expected at least one person in each fold")
-    ranked = sorted(participants, key=lambda participant: (_hash(participant, self.key), participant))
-    left_out = set(ranked[self.fold :: self.folds])
+    left_out = set(ranked(participants, self.key)[self.fold :: self.folds])
     return {participant: "eval" if participant in left_out else "pretrain" for participant in participants}
 
   def to_dict(self) -> dict[str, Any]:

@@ -30,6 +30,10 @@ def get_config() -> ml_collections.ConfigDict:
   # Train on days alone that miss at most this share of their values; below 1: what a pipeline does that leaves out
   # incomplete days. Normalisation stays that of all training days.
   config.data.max_missing = 1.0
+  # Of those, the days of at most so many people, and of these at most so many days in all; 0: all. Chosen by keyed
+  # hash, so that fewer are always among more (data_pipelines/subset.py).
+  config.data.max_participants = 0
+  config.data.max_days = 0
   config.data.workers = 0  # loader processes; 0 reads in a thread
 
   config.model = ml_collections.ConfigDict()
@@ -194,4 +198,34 @@ def get_config() -> ml_collections.ConfigDict:
   config.finetune.tune_every = 20  # steps between looks at the people of the tune split
   config.finetune.patience = 4  # looks without a lower loss, then training stops; the best weights are kept
   config.finetune.bootstrap = 1000
+
+  # --mode=scaling: held-out loss against data, size and compute (aim/scaling.py).
+  config.scaling = ml_collections.ConfigDict()
+  config.scaling.models = ()  # "FILE.py --config.key=value ...": what is trained in every cell
+  config.scaling.common = ()  # "--config.key=value" for all cells
+  config.scaling.inputs = ()  # as config.compare.inputs; empty: the dataset of config.data
+  config.scaling.folds = 4  # of an npz that names no number; people of all folds are scored as one
+  config.scaling.run_folds = ()  # those to run; empty: all
+  config.scaling.participants = (0,)  # training people; 0: all
+  config.scaling.days = (0,)  # training days of all these people together; 0: all
+  config.scaling.sizes = ("XXS", "XS", "S")  # of the ladder
+  config.scaling.steps = (1000,)  # of training, each with a schedule of its own
+  config.scaling.seeds = (0,)
+  # "axes": participants and days change one at a time, sizes x steps together, the others as in `at`; "all": every
+  # combination. Fits are made on the same cells either way.
+  config.scaling.grid = "axes"
+  config.scaling.at = ml_collections.ConfigDict({"participants": 0, "days": 0, "size": "XS", "steps": 1000})
+  config.scaling.cells = ()  # numbers of those to run, as in cells.csv; empty: all
+  config.scaling.bootstrap = 200  # refits of every curve
+  # Width, MLP, heads and layers of encoder and decoder, and the learning rate, which falls with the width.
+  config.scaling.ladder = ml_collections.ConfigDict(
+    {
+      "3XS": ((32, 128, 1, 1), (32, 128, 1, 1), 4e-3),
+      "XXS": ((64, 256, 1, 2), (48, 192, 1, 1), 3e-3),
+      "XXS+": ((96, 384, 2, 3), (64, 256, 2, 1), 2e-3),
+      "XS": ((128, 512, 2, 4), (96, 384, 2, 1), 1.5e-3),
+      "XS+": ((192, 768, 3, 6), (128, 512, 2, 2), 1e-3),
+      "S": ((256, 1024, 4, 8), (192, 768, 4, 2), 7.5e-4),
+    }
+  )
   return config

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from aim import compare, comparison, results, settings
+from aim import compare, comparison, jobs, results, settings
 from aim.results import Result
 from experiments import default
 from tests import tiny
@@ -62,7 +62,7 @@ def test_a_command_that_fails_is_told_with_its_last_words(config, tmp_path, monk
   for key, value in tiny.environment().items():
     monkeypatch.setenv(key, value)
   config.compare.inputs = (str(tmp_path / "gone.npz"),)
-  with pytest.raises(compare.CellError, match=r"data_pipelines\.build .*exit 2: error: .*gone\.npz.*log\.txt"):
+  with pytest.raises(jobs.CellError, match=r"data_pipelines\.build .*exit 2: error: .*gone\.npz.*log\.txt"):
     compare.compare(config, tmp_path / "compared")
 
 
@@ -83,7 +83,7 @@ def test_values_that_cannot_be_used(config, tmp_path):
     cells()
   config.compare.inputs = ("study.npz:many",)
   with pytest.raises(settings.ConfigError, match=r"expected FILE\.npz or FILE\.npz:FOLDS"):
-    compare.data_commands(config.compare, config.data)
+    jobs.data_commands(config, "compare")
 
 
 def test_the_table_shows_means_over_seeds_and_the_best():

@@ -1,0 +1,38 @@
+"""How the loss on people never seen falls with people, hours, size and compute, LSM-2 beside LSM-1.
+
+python -m aim.main --mode=scaling --config=experiments/scaling.py --workdir=runs/scaling
+
+1,000 simulated people x 5 days; sizes from 10,000 to 7 million parameters on patches of an hour (LSM-1: half an hour x
+5 channels). 62 cells, two CPU cores: meant for about two hours. A repeated command goes on where it was; runs/scaling/
+cells.csv lists the cells, and --config.scaling.cells="(3,7)" runs some of them, on any machine that sees the folder.
+
+Real days, about as long:
+
+python -m aim.main --mode=scaling --config=experiments/scaling.py --workdir=runs/scaling_real \
+  --config.scaling.inputs="('../shared/data/t1d_uom.npz:4',)" --config.scaling.participants="(2,3,4,6,0)" \
+  --config.scaling.days="(20,50,120,300,0)" --config.scaling.sizes="('3XS','XXS','XXS+','XS')" \
+  --config.scaling.steps="(50,150,400)" --config.scaling.at.steps=150
+"""
+
+from experiments import lsm2_tiny
+
+
+def get_config():
+  config = lsm2_tiny.get_config()
+  config.data.participants = 1000
+  config.scaling.models = (
+    "experiments/lsm2_tiny.py",
+    "experiments/lsm1_xs.py --config.model.patch_minutes=30 --config.optimizer.ema=0.99 --config.model.remat=False",
+  )
+  config.scaling.common = (
+    *("--config.batch_size=16", "--config.optimizer.accumulate=4", "--config.sizes=2"),
+    "--config.model.dtype=bfloat16",  # on recent CPUs half as fast again as float32
+    "--config.checkpoint.every_steps=200",
+    *("--config.evaluate.batch_size=32", "--config.evaluate.days=200"),
+  )
+  config.scaling.participants = (10, 25, 60, 150, 350, 0)
+  config.scaling.days = (20, 60, 180, 540, 1600, 0)
+  config.scaling.sizes = ("3XS", "XXS", "XXS+", "XS", "XS+", "S")
+  config.scaling.steps = (40, 100, 240, 480)
+  config.scaling.at.update({"size": "XXS+", "steps": 240})
+  return config
