@@ -71,25 +71,38 @@ def fit(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, starts
   return Power(float(np.exp(log_above + b * middle) * unit), float(b), float(c * unit))
 
 
-def intervals(
-  x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, draws: Float[np.ndarray, "draws n"], seed: int = 0
-) -> tuple[Power, Power, Power]:
-  """The fit, and the lower and upper ends of the 95 % intervals of its numbers.
+def misfit(law: Power, x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> tuple[float, int]:
+  """Sum of squared residuals of log L, and how many of them are free."""
+  return float(np.square(np.log(np.asarray(y) / law(x))).sum()), len(x) - 3
 
-  Two things vary: who is scored (draws: the y of people drawn with replacement, the same for all points) and how a
-  training turned out: each draw's points are moved by normal noise in log L, of a variance drawn from what the n - 3
-  free residuals of the fit leave possible (chi squared), so that few points make wide intervals. Seeds are points.
+
+def intervals(
+  law: Power,
+  x: Sequence[float] | np.ndarray,
+  y: Sequence[float] | np.ndarray,
+  draws: Float[np.ndarray, "draws n"],
+  squares: float,
+  free: int,
+  seed: int = 0,
+) -> tuple[Power, Power]:
+  """The lower and upper ends of the 95 % intervals of a fit's numbers.
+
+  Two things vary: who is scored, and how a training turned out. For the second each draw's points are moved by normal
+  noise in log L, of a variance drawn from what the residuals leave possible (chi squared): few make wide intervals.
+
+  Args:
+    law, x, y: the fit and its points.
+    draws: y of people drawn with replacement, the same for all points.
+    squares, free: of misfit(), summed over the curves of which trainings vary alike; one curve's own may be too few.
   """
-  best = fit(x, y)
-  x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-  squares = np.square(np.log(y / best(x))).sum()
+  y = np.asarray(y, np.float64)
   rng = np.random.default_rng(seed)
-  sd = np.sqrt(squares / rng.chisquare(len(x) - 3, (len(draws), 1)))
+  sd = np.sqrt(squares / rng.chisquare(free, (len(draws), 1)))
   noise = np.clip(sd * rng.normal(size=draws.shape), -WIDEST, WIDEST)
-  starts = [(best.b, best.c / y.min()), (0.2, 0.0)]
+  starts = [(law.b, law.c / y.min()), (0.2, 0.0)]
   samples = [dataclasses.astuple(fit(x, row, starts)) for row in draws * np.exp(noise)]
   low, high = np.percentile(samples, PERCENTILES, axis=0) if samples else np.full((2, 3), np.nan)
-  return best, Power(*map(float, low)), Power(*map(float, high))
+  return Power(*map(float, low)), Power(*map(float, high))
 
 
 def front(cost: Sequence[float] | np.ndarray, loss: Sequence[float] | np.ndarray) -> Int[np.ndarray, " kept"]:

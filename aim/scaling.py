@@ -30,6 +30,7 @@ def scaling(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Runs the cells that are not done, of config.scaling.cells or all; then studies whatever is done."""
   found = cells(config, workdir)
   chosen = _chosen(config.scaling.cells, found)
+  workdir.mkdir(parents=True, exist_ok=True)
   builds = [jobs.spoken(command) for command in jobs.data_commands(config, "scaling")]
   _write_cells(found, builds, workdir / "cells.csv")
   missing = [cell for cell in chosen if not cell.result.exists()]

@@ -52,14 +52,21 @@ class Curve:
 
 
 def curves(found: Sequence[Point], at: Mapping[str, Any]) -> Iterator[Curve]:
-  """Every measure of every model against every axis, the other axes as in `at`; compute along the front."""
+  """Every measure of every model against every axis, the other axes as in `at`; compute along the front.
+
+  Trainings of a model are taken to vary alike along all axes, so that what is known of it is the same for all.
+  """
   groups = list(dict.fromkeys((point.dataset, point.model) for point in found))
   with metrics.progress(len(groups) * len(MEASURES) * len(AXES), "fit", "curve") as bar:
     for dataset, model in groups:
       mine = [point for point in found if (point.dataset, point.model) == (dataset, model)]
       for measure in MEASURES:
-        for axis in AXES:
-          yield _curve(along(mine, axis, at, measure), axis, measure, dataset, model)
+        chosen = {axis: along(mine, axis, at, measure) for axis in AXES}
+        fitted = [_fitted(points, Curve(dataset, model, measure, axis, [], [])) for axis, points in chosen.items()]
+        misfits = [power_law.misfit(curve.law, curve.x, curve.y) for curve in fitted if curve.law]
+        squares, free = (sum(column) for column in zip(*misfits, strict=True)) if misfits else (0.0, 0)
+        for curve in fitted:
+          yield _with_intervals(curve, chosen[curve.axis], squares, int(free))
           bar.update()
 
 
@@ -89,12 +96,19 @@ def _means_over_seeds(points: Sequence[Point]) -> list[Point]:
   ]
 
 
-def _curve(points: Sequence[Point], axis: str, measure: str, dataset: str, model: str) -> Curve:
-  x = [float(getattr(point, axis)) for point in points]
-  y = [float(point.value[measure]) for point in points]
-  draws = np.stack([point.draws[measure] for point in points], axis=1) if points else np.zeros((0, 0))
+def _fitted(points: Sequence[Point], curve: Curve) -> Curve:
+  x = [float(getattr(point, curve.axis)) for point in points]
+  y = [float(point.value[curve.measure]) for point in points]
   try:
-    laws = power_law.intervals(x, y, draws[np.isfinite(draws).all(axis=1)])
+    return dataclasses.replace(curve, x=x, y=y, law=power_law.fit(x, y))
   except ValueError as error:
-    return Curve(dataset, model, measure, axis, x, y, why_not=str(error))
-  return Curve(dataset, model, measure, axis, x, y, *laws)
+    return dataclasses.replace(curve, x=x, y=y, why_not=str(error))
+
+
+def _with_intervals(curve: Curve, points: Sequence[Point], squares: float, free: int) -> Curve:
+  if curve.law is None:
+    return curve
+  draws = np.stack([point.draws[curve.measure] for point in points], axis=1)
+  draws = draws[np.isfinite(draws).all(axis=1)]
+  low, high = power_law.intervals(curve.law, curve.x, curve.y, draws, squares, free)
+  return dataclasses.replace(curve, low=low, high=high)

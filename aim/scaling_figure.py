@@ -87,7 +87,7 @@ def _draw(panel: Axes, curve: Curve, points: Sequence[Point], models: Sequence[s
 def _legend(curve: Curve) -> str:
   if curve.law is None or curve.low is None or curve.high is None:
     return f"{curve.model}: no fit ({len(set(curve.x))} points)"
-  return f"{curve.model}: x^{-curve.law.b:.2g} [{-curve.high.b:.2g}, {-curve.low.b:.2g}], c = {curve.law.c:.2g}"
+  return f"{curve.model}: x$^{{{-curve.law.b:.2g}}}$ [{-curve.high.b:.2g}, {-curve.low.b:.2g}], c = {curve.law.c:.2g}"
 
 
 def _finish(panel: Axes, axis: str) -> None:

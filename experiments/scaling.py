@@ -2,9 +2,10 @@
 
 python -m aim.main --mode=scaling --config=experiments/scaling.py --workdir=runs/scaling
 
-1,000 simulated people x 5 days; sizes from 10,000 to 7 million parameters on patches of an hour (LSM-1: half an hour x
-5 channels). 62 cells, two CPU cores: meant for about two hours. A repeated command goes on where it was; runs/scaling/
-cells.csv lists the cells, and --config.scaling.cells="(3,7)" runs some of them, on any machine that sees the folder.
+1,000 simulated people x 5 days; sizes from 30,000 to 7 million parameters on patches of an hour (LSM-1: half an hour x
+5 channels). 68 cells, two CPU cores: some two hours, of which starting and compiling are half. A repeated command goes
+on where it was; cells.csv in the workdir lists the cells, and --config.scaling.cells="(3,7)" runs some of them, on any
+machine that sees the folder.
 
 Real days, about as long:
 
