@@ -71,7 +71,7 @@ def _tpu(name: str, kind: str, slices: int) -> Topology:
     found = topologies.get_topology_desc(topology_name=name, platform="tpu", **several).devices
   except Exception as error:  # the plugin raises what it likes
     raise TopologyError(f"--topology={name}: {str(error).splitlines()[0]}; expected {KNOWN}") from None
-  hosts = len({(device.process_index, getattr(device, "slice_index", 0)) for device in found})
+  hosts = len({(getattr(device, "process_index", 0), getattr(device, "slice_index", 0)) for device in found})
   return Topology(name, "tpu", tuple(found), hosts, kind, devices.sheet(kind))
 
 
