@@ -89,9 +89,11 @@ class Plan(Training):
   def programs(self, wanted: Sequence[tuple[Sizes, int]], say: Callable[[str], None]) -> list[Program]:
     """The steps of such sizes and windows, several compiled at a time."""
     self.made: list[Program] = []
+    say("  the drawing of masks")
     self.tokens, self.drawing = self.compiled.tokens(self.shape_of_key, self.batch_shape())
     lowered = []
     for size, windows in wanted:
+      say(f"  tracing the step of {windows} windows")
       part = jax.tree.map(lambda x, n=windows: _resized(x, n, self.config.batch_size), self.tokens)
       lowered.append(self.compiled.lower(size, self.abstract, part))
     with concurrent.futures.ThreadPoolExecutor(min(len(lowered), os.cpu_count() or 1)) as pool:

@@ -148,7 +148,9 @@ def test_unknown_hardware_is_one_line_with_what_is_known(name):
 def test_without_libtpu_it_says_what_to_install(monkeypatch):
   find_spec = importlib.util.find_spec
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "libtpu" else find_spec(name))
-  with pytest.raises(UserError, match=r"--topology=v5e:2x4: compiling for TPUs needs libtpu: pip install -e .\[tpu\]"):
+  with pytest.raises(
+    UserError, match=r"--topology=v5e:2x4: compiling for TPUs needs libtpu: pip install -e \"\.\[tpu\]\""
+  ):
     topology.find("v5e:2x4")
 
 
