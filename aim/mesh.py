@@ -51,7 +51,7 @@ def make_mesh(
   return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def _hybrid(shape: tuple[int, int, int], slices: int, present: Sequence[jax.Device]) -> np.ndarray:
+def _hybrid(shape: tuple[int, int, int], slices: int, present: Sequence[Any]) -> np.ndarray:
   """Devices [data, fsdp, tensor] of which a slice's stand together."""
   data, fsdp, tensor = shape
   if slices < 1 or data % slices:
