@@ -166,7 +166,8 @@ class Training:
       f"{self.form} form, {a.attention} attention, {a.dtype}",
       flush=True,
     )
-    (self.workdir / "parameters.txt").write_text(self.table + "\n")
+    if hosts.first():
+      (self.workdir / "parameters.txt").write_text(self.table + "\n")
     if config.log.parameters:
       print(self.table)
     if flops.peak_flops() is None:

@@ -203,6 +203,17 @@ def test_local_end_to_end(tmp_path):
   )
 
 
+@pytest.mark.parametrize("printed", [True, False])
+def test_training_tells_where_parameters_live(printed, tmp_path):
+  data = tiny.dataset(tmp_path)
+  flags = [*tiny.overrides(total_steps=1), *tiny.on(data), f"--config.log.parameters={printed}"]
+  ended = tiny.run(f"--config={tiny.CONFIG}", *flags, f"--workdir={tmp_path}/run")
+  assert ended.code == 0, ended.err
+  table = (tmp_path / "run/parameters.txt").read_text()
+  assert "encoder/blocks/0/mlp/up/kernel" in table and table.splitlines()[-1].startswith("all")
+  assert (table in ended.out) == printed
+
+
 def test_a_mesh_that_does_not_divide_is_one_line(tmp_path):
   ended = tiny.run(
     *("--mode=preflight", f"--config={tiny.CONFIG}", "--topology=h100:8", "--config.mesh.tensor=3"),
