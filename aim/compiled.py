@@ -61,13 +61,19 @@ class CompiledStep:
       self._drawing = self._draw.lower(key, 0, values).compile()
     return self._drawing
 
+  def tokens(self, key: jax.Array, values: jax.ShapeDtypeStruct) -> tuple[Any, Any]:
+    """Shapes and shardings of the token sets of such a batch, and the program that draws them."""
+    shapes, drawing = jax.eval_shape(self._draw, key, 0, values)[0], self._drawing_of(key, values)
+    return jax.tree.map(_shape, shapes, drawing.output_shardings[0]), drawing
+
+  def lower(self, size: Sizes, state: Any, tokens: Any) -> Any:
+    """The step of that size, traced and not yet compiled, for arguments of such shapes."""
+    return self._train.lower(size, jax.tree.map(_shape, state, self._shardings), tokens)
+
   def compile(self, sizes: tuple[Sizes, ...], key: jax.Array, state: Any, values: jax.ShapeDtypeStruct) -> None:
     """Compiles the step for batches of the shape and sharding of `values`, several sizes at a time, with a bar."""
-    shapes = jax.eval_shape(self._draw, key, 0, values)[0]
-    shape = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-    tokens = jax.tree.map(shape, shapes, self._drawing_of(key, values).output_shardings[0])
-    state = jax.tree.map(shape, state, self._shardings)
-    lowered = {size: self._train.lower(size, state, tokens) for size in sizes}
+    tokens = self.tokens(key, values)[0]
+    lowered = {size: self.lower(size, state, tokens) for size in sizes}
     with (
       metrics.progress(len(sizes), "compiling the step", "size") as bar,
       concurrent.futures.ThreadPoolExecutor(min(len(sizes), os.cpu_count() or 1)) as pool,
@@ -81,3 +87,7 @@ class CompiledStep:
   def train(self, size: Sizes, state: Any, tokens: Any) -> tuple[Any, dict[str, jax.Array]]:
     """One update by the program of that size. The state given is used up."""
     return self._programs[size](state, tokens)
+
+
+def _shape(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -7,6 +7,8 @@ import os
 
 import jax
 
+from aim import devices
+
 CPU = {
   # Only matrix products go to the YNNPACK library. Left to itself the compiler hands it reductions too and writes out
   # their broadcast operands: the XS step takes 13 % longer, and twice as long to compile (jax 0.10.2).
@@ -14,11 +16,13 @@ CPU = {
 }
 
 
-@functools.cache
 def options() -> dict[str, str]:
   """compiler_options for jax.jit, without those that this version of XLA does not have or the user has set."""
-  if jax.default_backend() != "cpu":
-    return {}
+  return _cpu() if devices.platform() == "cpu" else {}
+
+
+@functools.cache
+def _cpu() -> dict[str, str]:
   chosen = {name: value for name, value in CPU.items() if name not in os.environ.get("XLA_FLAGS", "")}
   return {name: value for name, value in chosen.items() if _known(name, value)}
 

@@ -12,24 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from aim import devices
 from aim.model import Architecture, Tower
 from aim.sizes import Sizes, ViewSizes
 
 Number = TypeVar("Number", float, jax.Array)
-
-# Dense bf16 peak of one device in FLOP/s, by the vendors' data sheets.
-PEAK = {
-  "TPU v4": 275e12,
-  "TPU v5 lite": 197e12,
-  "TPU v5e": 197e12,
-  "TPU v5": 459e12,
-  "TPU v5p": 459e12,
-  "TPU v6 lite": 918e12,
-  "TPU v6e": 918e12,
-  "NVIDIA A100": 312e12,
-  "NVIDIA H100": 989e12,
-  "NVIDIA H200": 989e12,
-}
 
 
 def tower_flops(tower: Tower, tokens: Number, pairs: Number, layers: int | None = None) -> Number:
@@ -133,9 +120,8 @@ def _cross_flops(tower: Tower, queries: Number, keys: Number, pairs: Number) -> 
 
 def peak_flops() -> float | None:
   """Peak of all devices together in FLOP/s; None where the data sheet is not known (a CPU)."""
-  kind = jax.devices()[0].device_kind
-  known = [name for name in PEAK if kind.startswith(name)]
-  return PEAK[max(known, key=len)] * jax.device_count() if known else None
+  sheet = devices.sheet(jax.devices()[0].device_kind)
+  return sheet.flops * jax.device_count() if sheet else None
 
 
 def measured_flops() -> float:

@@ -17,7 +17,7 @@ from data_pipelines.schema import UserError
 
 # Need --config and --workdir; those of the same name in aim/modes.py.
 CONFIG_MODES = ("pretrain", "evaluate", "heldout", "probe", "finetune", "robustness", "compare", "scaling")
-MODES = (*CONFIG_MODES, "embed", "impute", "report")
+MODES = (*CONFIG_MODES, "preflight", "embed", "impute", "report")
 TOGETHER = ("pretrain",)  # modes that several processes share the work of
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment config, such as experiments/lsm2_base.py.")
@@ -29,6 +29,7 @@ DATA_DIR = flags.DEFINE_string("data_dir", "data", "embed: the folder of dataset
 SPLIT = flags.DEFINE_string("split", "all", "embed: pretrain, tune, eval or all days of the dataset.")
 INPUT = flags.DEFINE_string("input", None, "impute: npz file of days with holes.")
 WORKDIRS = flags.DEFINE_list("workdirs", [], "report: other workdirs, comma-separated, to put beside --workdir.")
+TOPOLOGY = flags.DEFINE_string("topology", None, "preflight: v5e:8x16, v5p:2x2x4, v6e:8x8, h100:8, ..., local.")
 OUTPUT = flags.DEFINE_string("output", None, "embed: .parquet or .npz to write; impute: .npz to write.")
 
 # Several processes, one a host or a GPU: every one of them is started with the same command (aim/hosts.py).
@@ -56,6 +57,9 @@ def main(argv: Sequence[str]) -> None:
     config, workdir = _required("config", CONFIG.value), pathlib.Path(_required("workdir", WORKDIR.value))
     modes.open_workdir(workdir, config)
     getattr(modes, MODE.value)(config, workdir, CHECKPOINT.value or workdir)
+    return
+  if MODE.value == "preflight":
+    modes.preflight(_required("config", CONFIG.value), WORKDIR.value, _required("topology", TOPOLOGY.value))
     return
   if MODE.value == "report":  # without --config the workdir's own config.json is read
     workdir = pathlib.Path(_required("workdir", WORKDIR.value))

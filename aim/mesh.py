@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from data_pipelines.schema import UserError
@@ -28,14 +31,40 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
 )
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-  """A mesh over all devices; data = -1 takes what the other axes leave. UserError if the product does not fit."""
-  devices = jax.device_count()
+def make_mesh(
+  data: int = -1, fsdp: int = 1, tensor: int = 1, slices: int = 1, planned: Sequence[jax.Device] | None = None
+) -> Mesh:
+  """A mesh over all devices, or over `planned`; data = -1 takes what the other axes leave.
+
+  With `slices` above 1, of TPUs or of boxes of GPUs, data alone goes from one to another over the slower network.
+  UserError if the product does not fit.
+  """
+  present = jax.devices() if planned is None else list(planned)
+  devices = len(present)
   if data == -1 and fsdp > 0 and tensor > 0 and devices % (fsdp * tensor) == 0:
     data = devices // (fsdp * tensor)
   if min(data, fsdp, tensor) < 1 or data * fsdp * tensor != devices:
     raise UserError(f"config.mesh: data {data} x fsdp {fsdp} x tensor {tensor} does not equal {devices} devices")
-  return jax.make_mesh((data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * 3)
+  if slices == 1:
+    return jax.make_mesh((data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * 3, devices=present)
+  grid = _hybrid((data, fsdp, tensor), slices, present)
+  return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def _hybrid(shape: tuple[int, int, int], slices: int, present: Sequence[Any]) -> np.ndarray:
+  """Devices [data, fsdp, tensor] of which a slice's stand together."""
+  data, fsdp, tensor = shape
+  if slices < 1 or data % slices:
+    raise UserError(f"config.mesh.slices is {slices}, expected a divisor of data, {data}")
+  # Where JAX tells no slices apart, a process (a box of GPUs) is one.
+  kinds = {name: {getattr(device, name, None) for device in present} for name in ("slice_index", "process_index")}
+  name = next((name for name, found in kinds.items() if len(found) == slices), None)
+  if name is None:
+    found = len(kinds["slice_index"]), len(kinds["process_index"])
+    raise UserError(f"config.mesh.slices is {slices}, but there are {found[0]} slices of {found[1]} processes in all")
+  return mesh_utils.create_hybrid_device_mesh(
+    (data // slices, fsdp, tensor), (slices, 1, 1), devices=present, process_is_granule=name == "process_index"
+  )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -67,3 +96,28 @@ def state_shardings(state: Any, params: dict[str, Any], mesh: Mesh) -> Any:
 def put_batch(values: np.ndarray, mesh: Mesh) -> jax.Array:
   """This host's windows [b / hosts, ...] as its part of the global batch [b, ...]."""
   return jax.make_array_from_process_local_data(batch_sharding(mesh), values)
+
+
+def bytes_per_device(tree: Any, shardings: Any) -> int:
+  """Of arrays (or their shapes) so sharded."""
+
+  def size(leaf: Any, sharding: NamedSharding) -> int:
+    return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+  return sum(jax.tree.leaves(jax.tree.map(size, tree, shardings)))
+
+
+def table(params: dict[str, Any], shardings: dict[str, NamedSharding]) -> str:
+  """Where each parameter lives: a line each of name, shape, spec and bytes on a device, and their sum."""
+  rows = [("parameter", "shape", "spec", "bytes a device")]
+  for name, leaf in params.items():
+    spec = ", ".join(str(axis) if axis else "-" for axis in shardings[name].spec) or "replicated"
+    held = bytes_per_device(leaf, shardings[name])
+    rows.append((name, "x".join(map(str, leaf.shape)), spec, f"{held:,}"))
+  numbers = sum(math.prod(leaf.shape) for leaf in params.values())
+  rows.append(("all", f"{numbers:,}", "", f"{bytes_per_device(params, shardings):,}"))
+  widths = [max(len(row[i]) for row in rows) for i in range(4)]
+  line = lambda row: "  ".join(
+    x.rjust(w) if i == 3 else x.ljust(w) for i, (x, w) in enumerate(zip(row, widths, strict=True))
+  )
+  return "\n".join(line(row) for row in rows)

@@ -94,6 +94,18 @@ def scaling(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: s
   run_scaling(config, workdir)
 
 
+def preflight(config: ml_collections.ConfigDict, workdir: str | None, name: str) -> None:
+  """Looks at a run before it is paid for; no slice, no dataset and no --workdir are needed."""
+  from aim import topology
+  from aim.preflight import preflight as run_preflight
+
+  on = topology.find(name, config.mesh.get("slices", 1))  # before anything asks JAX for its devices
+  folder = pathlib.Path(workdir or pathlib.Path("runs", f"preflight_{name.replace(':', '_')}"))
+  open_workdir(folder, config)
+  dataset = Dataset.open(config.data.dir, config.data.name) if config.data.name else None
+  run_preflight(config, folder, dataset, on)
+
+
 def report(
   config: ml_collections.ConfigDict | None,
   workdir: pathlib.Path,

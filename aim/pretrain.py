@@ -42,9 +42,16 @@ def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset: 
 class Training:
   """One pretraining run: what is fixed, then run() in the order things happen."""
 
-  def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset: Dataset):
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    dataset: Dataset,
+    planned: jax.sharding.Mesh | None = None,
+  ):
+    """planned: a mesh of devices that are not here, on which nothing can run; by default the one that is set."""
     self.config, self.workdir, self.dataset = config, workdir, dataset
-    self.mesh = jax.sharding.get_mesh()
+    self.mesh = jax.sharding.get_mesh() if planned is None else planned
     _check(config, self.mesh)
     schema, self.metadata = dataset.schema, checkpoint.metadata(config, dataset)
     architecture = settings.architecture(config, schema)
@@ -54,6 +61,7 @@ class Training:
     self.abstract = jax.eval_shape(self.step.init, self.key)
     self.shardings = mesh.state_shardings(self.abstract, self.abstract["params"], self.mesh)
     self.compiled = CompiledStep(self.step, self.shardings)
+    self.table = mesh.table(self.abstract["params"], self.shardings["params"])
 
   def make_step(self, architecture: Architecture) -> Step | ViewStep:
     """The step of config.method."""
@@ -126,15 +134,19 @@ class Training:
     dropped = self.step.masking.dropped(a.groups, a.length)
     if self.form == "textbook":
       return (sizes.textbook(a.tokens, dropped, a.decoder_tokens),)
-    # The same windows whatever step a run goes on from, and on every host, so that all choose alike.
-    with contextlib.closing(self.batches(0)) as batches:
-      sample = range(-(-SAMPLE // config.batch_size))
-      counts = np.concatenate([self.compiled.draw(self.key, step, next(batches))[2] for step in sample])
+    counts = self.sample()
     groups, accumulate = self.step.groups, config.optimizer.accumulate
     windows = config.batch_size // accumulate
     if self.step.impute != "none" and self.step.masking.fixed(a.groups):
       return (sizes.exact(counts[0], a.tokens, dropped, a.decoder_tokens, windows, groups),)
     return sizes.ladder(counts, a.tokens, dropped, a.decoder_tokens, windows, groups, accumulate, config.sizes)
+
+  def sample(self) -> np.ndarray:
+    """Token counts [windows, 3] of some windows: the same whatever step a run goes on from, and on every host, so that
+    all choose the same sizes."""
+    with contextlib.closing(self.batches(0)) as batches:
+      steps = range(-(-SAMPLE // self.config.batch_size))
+      return np.concatenate([self.compiled.draw(self.key, step, next(batches))[2] for step in steps])
 
   def batch_shape(self) -> jax.ShapeDtypeStruct:
     """Of the values of a whole step."""
@@ -156,6 +168,10 @@ class Training:
       f"{self.form} form, {a.attention} attention, {a.dtype}",
       flush=True,
     )
+    if hosts.first():
+      (self.workdir / "parameters.txt").write_text(self.table + "\n")
+    if config.log.parameters:
+      print(self.table)
     if flops.peak_flops() is None:
       # Attention and other memory-bound parts keep a CPU at about a third of a plain matrix product's speed.
       windows = config.batch_size // config.optimizer.accumulate

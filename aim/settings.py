@@ -9,9 +9,9 @@ import runpy
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import ml_collections
 
+from aim import devices
 from aim.attention import choose
 from aim.dino import Dino
 from aim.interpolation import IMPUTATIONS
@@ -85,7 +85,7 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
 
 def _dtype(name: str) -> str:
   if name == "auto":
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return "float32" if devices.platform() == "cpu" else "bfloat16"
   if name not in ("float32", "bfloat16"):
     raise ConfigError(f"config.model.dtype is {name!r}, expected 'auto', 'float32' or 'bfloat16'")
   return name

@@ -97,6 +97,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.optimizer.on_nan = "stop"  # or "skip": leave the update out and go on
 
   config.mesh = ml_collections.ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # -1: all devices left
+  config.mesh.slices = 1  # TPU slices, or boxes of GPUs, that data goes across; fsdp and tensor stay inside one
 
   config.checkpoint = ml_collections.ConfigDict({"every_steps": 1000, "keep": 3})
 
@@ -104,6 +105,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.log.every_steps = 50
   config.log.tensorboard = False
   config.log.wandb = ""  # project name
+  config.log.parameters = False  # print where each parameter lives; WORKDIR/parameters.txt tells it anyway
   config.log.watchdog_minutes = 30.0  # no step for so long: print all stacks and exit; 0: never
 
   # What fills a hole inside a partly observed patch: "decode" (the model) or "interpolate" (a line in time).

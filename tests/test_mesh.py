@@ -14,11 +14,12 @@ from aim import mesh, model, sizes
 from aim.attention import BACKENDS
 from aim.masking import Masking, TokenSet
 from aim.model import Architecture, Tower
-from aim.optimizer import decay_mask
+from aim.optimizer import decay_mask, make_optimizer
 from aim.patches import Scale
 from aim.sizes import Sizes
 from aim.step import Step
 from data_pipelines.schema import Channel, Schema, UserError
+from experiments.default import get_config
 
 SCHEMA = Schema(180, (Channel("rate"), Channel("sleep", kind="binary")))
 STATISTICS = {"mean": [0.0, 0.5], "std": [1.0, 0.5], "min": [-5.0, 0.0], "max": [5.0, 1.0]}
@@ -129,6 +130,37 @@ def test_every_form_on_a_mesh_is_the_textbook_on_one_device(form, decoder_tokens
   assert_same_step(on_a_mesh((2, 2, 2), step, buffers), one_device(decoder_tokens))
 
 
+@functools.cache
+def curve(shape: tuple[int, int, int] | None = None) -> np.ndarray:
+  """Losses of 20 steps with the optimiser of runs, on one device or on the first of a mesh of that shape."""
+  config = get_config().optimizer
+  config.learning_rate = 5e-3
+  step = dataclasses.replace(STEP, optimizer=make_optimizer(config, 20), ema=0.9)
+  count = int(np.prod(shape)) if shape else 1
+  device_mesh = mesh.make_mesh(*(shape or (1, 1, 1)), planned=jax.devices()[:count])
+  start = state() | {"optimizer": step.optimizer.init(state()["params"]), "ema": state()["params"]}
+  losses = []
+  with jax.set_mesh(device_mesh):
+    shardings = mesh.state_shardings(start, start["params"], device_mesh)
+    train = jax.jit(step.train, static_argnums=0, out_shardings=(shardings, None), compiler_options=FAST)
+    batch = jax.device_put(tokens(), mesh.batch_sharding(device_mesh))
+    now = jax.device_put(start, shardings)
+    for _ in range(20):
+      now, metrics = train(TEXTBOOK, now, batch)
+      losses.append(float(metrics["loss"]))
+  return np.array(losses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 1, 4)], ids=["data8", "fsdp8", "2x2x2", "tensor4"]
+)
+def test_twenty_steps_on_a_mesh_are_those_of_one_device(shape):
+  alone = curve()
+  assert alone[-1] < 0.9 * alone[0], "nothing was learned"
+  np.testing.assert_allclose(curve(shape), alone, rtol=1e-5)
+
+
 def test_moments_and_averages_live_where_their_parameter_does():
   step = dataclasses.replace(STEP, optimizer=optax.adamw(1e-3, mask=decay_mask), ema=0.9)
   device_mesh = mesh.make_mesh(2, 2, 2)
@@ -195,6 +227,38 @@ def test_a_wrong_product_is_one_line(shape):
   with pytest.raises(UserError, match=words) as error:
     mesh.make_mesh(data, fsdp, tensor)
   assert "\n" not in str(error.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class InASlice:
+  """A device as JAX tells of it in one of several slices."""
+
+  id: int
+  slice_index: int
+  process_index: int
+  platform: str = "gpu"  # those of TPUs are laid out by their coordinates
+  device_kind: str = "an accelerator"
+
+
+@pytest.mark.parametrize("by", ["slice_index", "process_index"])
+@pytest.mark.parametrize("slices", [2, 4])
+def test_data_alone_goes_across_slices(slices, by):
+  """Fsdp and tensor stay inside one; where JAX knows no slices, a process is one."""
+  place = lambda i: {"slice_index": 0, "process_index": 0} | {by: i * slices // 8}
+  grid = mesh._hybrid((4, 2, 1), slices, [InASlice(i, **place(i)) for i in (3, 7, 0, 5, 1, 6, 2, 4)])
+  assert grid.shape == (4, 2, 1) and {device.id for device in grid.flat} == set(range(8))
+  where = np.vectorize(lambda device: getattr(device, by))(grid)
+  assert (where == where[:, :1]).all(), "a pair of fsdp is in two slices"
+  np.testing.assert_array_equal(where[:, 0, 0], np.arange(4) * slices // 4)
+
+
+def test_wrong_slices_are_one_line():
+  with pytest.raises(UserError, match=r"config\.mesh\.slices is 3, expected a divisor of data, 8"):
+    mesh.make_mesh(slices=3)
+  with pytest.raises(UserError, match=r"config\.mesh\.slices is 2, but there are 1 slices of 1 processes in all"):
+    mesh.make_mesh(slices=2)
+  with pytest.raises(UserError, match=r"config\.mesh\.slices is 0"):
+    mesh.make_mesh(slices=0)
 
 
 def test_windows_are_spread_over_data_and_fsdp():

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from aim import cache
+from aim import cache, devices
 
 SOURCE = pathlib.Path(__file__).with_name("native.cc")
 COMPILERS = ("c++", "g++", "clang++")
@@ -48,8 +48,8 @@ def unavailable(head_dim: int, dtype: str) -> str | None:
   """None if the kernel can be used here, which compiles it if need be; otherwise one line that says why not."""
   if dtype not in ("float32", "bfloat16"):
     return f"the native attention kernel computes in float32 or bfloat16, not {dtype}"
-  if jax.default_backend() != "cpu":
-    return f"the native attention kernel is for the CPU, the default device is a {jax.default_backend()}"
+  if devices.platform() != "cpu":
+    return f"the native attention kernel is for the CPU, the default device is a {devices.platform()}"
   return _load()
 
 

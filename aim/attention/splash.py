@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from aim import devices
+
 LANES = 128  # the kernel's blocks are whole multiples of it
 # In lanes. Small blocks leave the matrix unit idle; float32 scores of 1024 x 1024 overflow the 16 MB of a TPU v4.
 BLOCKS = range(3, 7)
@@ -15,7 +17,7 @@ BLOCKS = range(3, 7)
 
 def unavailable(head_dim: int, dtype: str) -> str | None:
   """Why the kernel cannot run here; None if it can, with every head size and compute type."""
-  return None if jax.default_backend() == "tpu" else f"it needs a TPU, this is {jax.local_devices()[0].device_kind}"
+  return None if devices.platform() == "tpu" else f"it needs a TPU, this is {jax.local_devices()[0].device_kind}"
 
 
 def splash_attention(
@@ -33,7 +35,7 @@ def splash_attention(
   # Here, not above: an experimental module, slow to import, that only a TPU needs.
   from jax.experimental.pallas.ops.tpu import splash_attention as pallas
 
-  interpret = jax.default_backend() != "tpu" if interpret is None else interpret
+  interpret = devices.platform() != "tpu" if interpret is None else interpret
   (block_q, padded_n), (block_kv, padded_m) = _block(q.shape[1]), _block(k.shape[1])
   # All blocks: without the backward ones the kernel has no gradient.
   blocks = pallas.BlockSizes(
