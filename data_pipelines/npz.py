@@ -22,6 +22,7 @@ import json
 import math
 import os
 import pathlib
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -222,7 +223,7 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
         if "allow_pickle" in str(error):
           raise SchemaError(f"{path}: key {key!r} is a pickled object array, which is not loaded") from None
         raise SchemaError(f"{path}: key {key!r} is damaged") from None
-      except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+      except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError, tokenize.TokenError):
         raise SchemaError(f"{path}: key {key!r} is damaged or truncated") from None
       if not isinstance(arrays[key], np.ndarray):
         raise SchemaError(f"{path}: key {key!r} is not an array")

@@ -63,7 +63,7 @@ def read(dataset):
   """Tasks, and their training and held-out rows, of a model with random parameters."""
   model = pretrained(dataset.schema)
   asked, _ = labels.tasks(config(), dataset)
-  train = probe._training(config(), model, dataset, asked)
+  train = probe._training(config(), model, dataset, asked, baselines=True)
   return {task.name: task for task in asked}, train, probe.examples(config(), model, dataset, "eval", asked)
 
 
