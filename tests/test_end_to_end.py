@@ -69,7 +69,7 @@ def check_pretrained(config, workdir, changes):
   assert (workdir / "checkpoints" / "3" / "params").is_dir()
 
 
-def check_evaluated(workdir, dataset, tasks):
+def check_evaluated(workdir, dataset, out, tasks):
   """`tasks`: how many but for the public scenarios, some of which may find no such cells in these days."""
   with (workdir / "evaluate" / "channels.csv").open() as file:
     header, *lines = csv.reader(file)
@@ -80,15 +80,18 @@ def check_evaluated(workdir, dataset, tasks):
   assert len(rows) == len(lines)
   of_task = {(task, level) for task, level, *_ in rows}
   assert {task for task, _ in of_task} == {"random", "interpolation", "extrapolation", "sensor"}
-  assert len(of_task) == tasks
+  # The last minutes of a few simulated days may be lost to all of them: such a task is left out, and told.
+  lost = [line for line in out.splitlines() if line.endswith("has such cells")]
+  lost = [line for line in lost if line.split()[2] in ("interpolation", "extrapolation")]
+  assert len(of_task) + len(lost) == tasks
   several = len(dataset.people("eval")) > 1
   for (task, level), channel in itertools.product(of_task, ["all", *dataset.schema.names]):
     scores = [rows.pop((task, level, method, channel)) for method in METHODS]
     assert len({n for n, *_ in scores}) == 1, "not the same cells"
     for n, mse, mae, low, high, *_ in scores:
       if int(n):
-        # One person alone has no interval, nor a stretch of the day that one person's sensors saw.
-        alone = not several or (not low and task in ("interpolation", "extrapolation"))
+        # One person alone has no interval, nor what the sensors of one person alone saw.
+        alone = not several or (not low and (channel != "all" or task in ("interpolation", "extrapolation")))
         assert (low, high) == ("", "") if alone else 0 <= float(low) <= float(high)
         assert float(mse) >= 0
         assert float(mae) >= 0
@@ -163,7 +166,7 @@ def test_tiny_on_the_simulated_cohort(tmp_path):
   assert "| mse " in out
   assert str(workdir / "evaluate" / "day.png") in out
   dataset = Dataset.open(data, "simulated_8x2_seed0")
-  check_evaluated(workdir, dataset, tasks=1 + 6 + 4 + 1)
+  check_evaluated(workdir, dataset, out, tasks=1 + 6 + 4 + 1)
 
   common = ["--mode=embed", f"--checkpoint={workdir}", f"--data={dataset.name}", f"--data_dir={data}"]
   for output in ("days.parquet", "days.npz"):
@@ -187,9 +190,9 @@ def test_real_days_with_other_channels(tmp_path):
   changes = SHRUNK | {"data.dir": str(tmp_path / "data"), "data.name": "five"}
   fine(tiny.run(*flags("real_days", workdir, changes)))
   check_pretrained("real_days", workdir, changes)
-  fine(tiny.run(*flags("real_days", workdir, changes), "--mode=evaluate"))
+  out = fine(tiny.run(*flags("real_days", workdir, changes), "--mode=evaluate"))
   # Of sensor imputation, three channels leave the level of two, and the share of six and twelve, which is one.
-  check_evaluated(workdir, dataset, tasks=3 + 6 + 4 + 2)
+  check_evaluated(workdir, dataset, out, tasks=3 + 6 + 4 + 2)
 
   days = days_of(dataset)
   shutil.rmtree(tmp_path / "data")  # from here on the checkpoint is all there is
