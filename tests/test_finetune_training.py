@@ -21,6 +21,7 @@ from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from experiments import default, lsm2_xs
 from tests.test_pretrained import days, pretrained
 
+NETWORKS = ["encoder", pytest.param("resnet", marks=pytest.mark.slow)]
 LAYERS = 3
 SIZES = textbook(24, 0, "all")  # 3 channels, 8 patches
 
@@ -52,7 +53,7 @@ def fitted(kind: str):
   return trainer, trainer.fit(examples(), examples(), 0)
 
 
-@pytest.mark.parametrize("kind", ["encoder", "resnet"])
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_learns_eight_days_by_heart(kind):
   trainer, result = fitted(kind)
   guessed = trainer.predict(result.params, examples()).argmax(2)
@@ -82,7 +83,7 @@ def contrastive():
   return other
 
 
-@pytest.mark.parametrize("kind", ["LSM-2", "LSM-1", "DINO"])
+@pytest.mark.parametrize("kind", ["LSM-2", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("LSM-1", "DINO"))])
 def test_the_encoder_reads_no_parameter_that_is_never_trained(kind):
   lsm1 = {"model__patch_channels": 2, "data__impute": "linear"}
   other = (
@@ -157,7 +158,7 @@ def test_the_same_seed_gives_the_same_weights():
     assert not np.array_equal(other.params[name], result.params[name])
 
 
-@pytest.mark.parametrize("kind", ["encoder", "resnet"])
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_what_lies_under_a_hole_is_never_seen(kind, monkeypatch):
   """Values under the mask reach neither outputs nor gradients: the normalised day holds garbage in its holes."""
   network = encoder() if kind == "encoder" else resnet_network(trained(), 2)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -185,7 +184,7 @@ def test_views_read_nothing_that_is_missing():
 # The step.
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["simclr", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dino", "msn"))])
 def test_microbatches_and_devices_change_nothing(name):
   """The loss compares the whole batch whatever the number of microbatches (GradCache) or devices."""
   step, draw, train = program(name, optimiser=SGD)
@@ -209,7 +208,8 @@ def test_microbatches_and_devices_change_nothing(name):
       np.testing.assert_allclose(other["params"][key], leaf, rtol=1e-3, atol=1e-4, err_msg=key)
 
 
-@pytest.mark.parametrize(("name", "impute"), itertools.product(METHODS, ["linear", "none"]))
+@pytest.mark.parametrize("impute", ["linear", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", METHODS)
 def test_embeddings_of_days_stay_apart(name, impute):
   step, draw, train = program(name, impute=impute)
   state, values = step.init(jax.random.key(0)), days(16)
