@@ -10,21 +10,26 @@ INSTALL_REQUIRES = [
   "absl-py",
   "array_record>=0.8.1",  # tfds writes it, grain reads it
   "flax>=0.12.8",
+  "garmin-fit-sdk",  # Garmin's own decoder of FIT files
   "grain>=0.2.18",
   "importlib_resources",  # tensorflow-datasets imports it but declares it for old Pythons only
   "jax>=0.10.2",
   "jaxtyping",
   "jinja2",  # the report's page: escapes whatever comes from data
+  "lxml>=5",  # streams Apple's export.xml
   "matplotlib",
   "ml-collections>=1.1.0",
   "numpy>=2.0",
   "optax>=0.2.8",
   "orbax-checkpoint>=0.12.8",
+  "pandas>=2.2",  # reads SAS transport files (NHANES)
   "pyarrow",
+  "pyyaml",  # import recipes, which people edit
   "scikit-learn>=1.6",  # probes and baselines
   "scipy",
   "tensorflow-datasets>=4.9.10",
   "tqdm",
+  "tzdata",  # time zones where the system has none
 ]
 
 EXTRAS_REQUIRE = {
@@ -44,7 +49,6 @@ EXTRAS_REQUIRE = {
     "pre-commit",
     "pytest",
     "pytest-xdist",
-    "pyyaml",  # reads the manifests of launch/
     "ruff",
     "setuptools>=77",  # tests build the distributions without a network
   ],

@@ -1,0 +1,1 @@
+"""Importers by the name of their --source."""
