@@ -26,9 +26,9 @@ MODES = ("pretrain", "evaluate", "probe", "finetune", "robustness")
 
 def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Runs every cell that config.compare asks for, then writes comparison.csv, comparison.md and commands.csv."""
-  list(cells(config, workdir))  # what cannot be used is told before anything is built
+  asked = list(cells(config, workdir))  # what cannot be used is told before anything is built
   jobs.build(config, "compare", workdir)
-  found = [_answerable(cell, config) for cell in cells(config, workdir)]
+  found = [_answerable(cell, config) for cell in asked]
   total = sum(len(cell.commands) for cell in found)
   print(f"{workdir}: {len(found)} cells, {total} commands; their output is in {workdir}/cells/*/log.txt", flush=True)
   jobs.run(found, "compare", config.compare.jobs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import math
 import pathlib
@@ -126,11 +125,9 @@ def _cell(lines: Sequence[Result], mean: float, best: float) -> str:
 
 
 def _write_commands(cells: Sequence[Cell], path: pathlib.Path) -> None:
-  with path.open("w", newline="") as file:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["dataset", "fold", "seed", "model", "seconds", "command"])
-    for cell in cells:
-      seconds = jobs.seconds(cell.folder)
-      for command in cell.commands:
-        line = jobs.spoken(command)
-        writer.writerow([cell.dataset, cell.fold, cell.seed, cell.model, seconds[line], line])
+  lines = []
+  for cell in cells:
+    seconds = jobs.seconds(cell.folder)
+    for line in map(jobs.spoken, cell.commands):
+      lines.append([cell.dataset, cell.fold, cell.seed, cell.model, seconds[line], line])
+  results.write_lines(path, ("dataset", "fold", "seed", "model", "seconds", "command"), lines)

@@ -113,7 +113,7 @@ def data_commands(config: ml_collections.ConfigDict, group: str) -> list[Command
   if data.name:
     return []
   cohort = (f"--participants={data.participants}", f"--days={data.days}", f"--seed={data.seed}")
-  return [(*command, "--source=simulate", *cohort, f"--name={_simulated(data)}")]
+  return [(*command, "--source=simulate", *cohort, f"--name={settings.simulated_name(data)}")]
 
 
 def datasets(config: ml_collections.ConfigDict, group: str) -> list[tuple[str, str]]:
@@ -121,7 +121,7 @@ def datasets(config: ml_collections.ConfigDict, group: str) -> list[tuple[str, s
   if config[group].inputs:
     inputs = _inputs(config, group)
     return [(pathlib.Path(p).stem, name) for p, folds in inputs for _, name in _folds(config[group], p, folds)]
-  return [(config.data.name or _simulated(config.data),) * 2]
+  return [(config.data.name or settings.simulated_name(config.data),) * 2]
 
 
 def model(entry: str, changes: Sequence[str] = ()) -> tuple[str, list[str], str, str]:
@@ -153,7 +153,3 @@ def _folds(study: ml_collections.ConfigDict, path: str, folds: int) -> list[tupl
   """(fold, dataset name) of those that are run."""
   chosen = [fold for fold in range(folds) if not study.run_folds or fold in study.run_folds]
   return [(fold, f"{pathlib.Path(path).stem}_fold{fold}of{folds}") for fold in chosen]
-
-
-def _simulated(data: ml_collections.ConfigDict) -> str:
-  return f"simulated_{data.participants}x{data.days}_seed{data.seed}"

@@ -58,9 +58,8 @@ class Architecture:
       to tokens at like positions from the first step (after Trockman and Kolter 2023, "Mimetic initialization"). 0 is
       the published start: independent, SD 0.02.
     decoder_tokens: what a token attends to in the decoder, one of DECODER_TOKENS. "all": every position of the day,
-    the mask
-      token at those not seen (published). "observed": all but what the sensor lost. "visible": the visible ones alone,
-      by cross-attention (after Fu et al. 2024, "Rethinking patch dependence for masked autoencoders").
+      the mask token at those not seen (published). "observed": all but what the sensor lost. "visible": the visible
+      ones alone, by cross-attention (after Fu et al. 2024, "Rethinking patch dependence for masked autoencoders").
     attention: backend of aim/attention.
     dtype: compute type; parameters and softmax statistics are float32.
     remat: recompute each block's activations in the backward pass.

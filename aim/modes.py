@@ -50,7 +50,7 @@ def open_dataset(config: ml_collections.ConfigDict) -> Dataset:
     return Dataset.open(data.dir, data.name)
   from data_pipelines.simulator import Simulation
 
-  name = f"simulated_{data.participants}x{data.days}_seed{data.seed}"
+  name = settings.simulated_name(data)
   source = lambda: Simulation(participants=data.participants, days=data.days, seed=data.seed)
   return build(source, data.dir, name, request=simulate_request(data.participants, data.days, data.seed))
 

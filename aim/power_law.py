@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import least_squares
 
+from aim.results import PERCENTILES
+
 LEAST = 4  # different x: one more than there are numbers to find
 STEEPEST = 3.0  # bound on |b|
 STARTS = tuple(itertools.product((0.05, 0.2, 0.5, 1.0, -0.2), (0.0, 0.5, 0.9)))  # b, and c as a share of the least y
-PERCENTILES = (2.5, 97.5)
 WIDEST = 2.0  # bound on noise in log L: with one free residual it has no variance
 
 Start = tuple[float, float]

@@ -8,13 +8,13 @@ import itertools
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from aim.agreement import ERRORS, HEADLINE, METRICS, agreement
-from aim.results import Result, ResultsError, bootstrap
+from aim.results import Result, ResultsError, bootstrap, write_lines
 
 COLUMNS = (
   "dataset", "task", "level", "kind", "model", "seed", "participant", "day", "date", "start", "end", "truth",
@@ -71,16 +71,14 @@ class Predictions:
 
 def write_csv(path: str | pathlib.Path, found: Iterable[Predictions]) -> None:
   """One line a row and model, under COLUMNS; probabilities as JSON {class: number}, empty for values."""
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open("w", newline="", encoding="utf-8") as file:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for p in found:
-      head = (p.dataset, p.task, p.level, p.kind, p.model, p.seed)
-      for i in range(len(p.truth)):
-        place = (p.participant[i], p.day[i], p.date[i], p.start[i], p.end[i])
-        writer.writerow([*head, *place, *_cells(p, i)])
+  write_lines(path, COLUMNS, (line for p in found for line in _lines(p)))
+
+
+def _lines(p: Predictions) -> Iterator[Sequence[Any]]:
+  head = (p.dataset, p.task, p.level, p.kind, p.model, p.seed)
+  for i in range(len(p.truth)):
+    place = (p.participant[i], p.day[i], p.date[i], p.start[i], p.end[i])
+    yield *head, *place, *_cells(p, i)
 
 
 def _cells(p: Predictions, i: int) -> tuple[str, str, str]:

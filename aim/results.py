@@ -11,6 +11,7 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -56,13 +57,24 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Result))
 
 def write_csv(path: str | pathlib.Path, results: Iterable[Result]) -> None:
   """Writes the lines under COLUMNS, making the folder; NaN as an empty cell."""
+  write_lines(path, COLUMNS, ([cell(value) for value in dataclasses.astuple(result)] for result in results))
+
+
+def write_lines(path: str | pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
+  """Any CSV file of ours: lines under columns, in a folder that is made."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   with path.open("w", newline="", encoding="utf-8") as file:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for result in results:
-      writer.writerow([_cell(value) for value in dataclasses.astuple(result)])
+    writer.writerow(columns)
+    writer.writerows(lines)
+
+
+def cell(value: Any) -> Any:
+  """A number with six digits, NaN as an empty cell; anything else as it is."""
+  if isinstance(value, float):
+    return "" if math.isnan(value) else f"{value:.6g}"
+  return value
 
 
 def read_csv(path: str | pathlib.Path) -> list[Result]:
@@ -80,7 +92,7 @@ def read_csv(path: str | pathlib.Path) -> list[Result]:
   for number, line in enumerate(lines[1:], start=2):
     try:
       dataset, task, level, model, metric, *numbers, people, seed = line
-      value, low, high = (float(cell) if cell else math.nan for cell in numbers)
+      value, low, high = (float(number) if number else math.nan for number in numbers)
       results.append(Result(dataset, task, level, model, metric, value, low, high, int(people), int(seed)))
     except (TypeError, ValueError):
       raise ResultsError(f"{path} line {number}: {','.join(line)!r}, expected {','.join(COLUMNS)}") from None
@@ -115,9 +127,3 @@ def bootstrap(
   low, high = np.full((2, len(value)), np.nan)
   low[known], high[known] = np.nanpercentile(samples[:, known], PERCENTILES, axis=0)
   return value, low, high
-
-
-def _cell(value: str | float) -> str | float:
-  if isinstance(value, float):
-    return "" if math.isnan(value) else f"{value:.6g}"
-  return value

@@ -7,7 +7,6 @@ with two commands, whose last one writes heldout.json. Any scheduler may run cel
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import itertools
@@ -18,7 +17,7 @@ from typing import Any
 
 import ml_collections
 
-from aim import jobs, scaling_figure, scaling_points
+from aim import jobs, results, scaling_figure, scaling_points
 from aim.scaling_curves import Curve, curves
 from aim.scaling_points import Cell
 from aim.settings import ConfigError
@@ -160,12 +159,9 @@ def _chosen(numbers: Sequence[int], found: Sequence[Cell]) -> list[Cell]:
 def _write_cells(found: Sequence[Cell], builds: Sequence[str], path: pathlib.Path) -> None:
   """What there is to run, for a shell: a line for each dataset to build first, then a line a cell."""
   columns = ("number", "dataset", "fold", "model", "size", "participants", "days", "steps", "seed")
-  with path.open("w", newline="") as file:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*columns, "done", "seconds", "folder", "commands"])
-    for command in builds:
-      writer.writerow(["build", *[""] * (len(columns) + 2), command])
-    for cell in found:
-      values = [getattr(cell, column) for column in columns]
-      commands = " && ".join(map(jobs.spoken, cell.commands))
-      writer.writerow([*values, cell.result.exists(), f"{cell.seconds:.0f}", cell.folder, commands])
+  lines: list[list[Any]] = [["build", *[""] * (len(columns) + 2), command] for command in builds]
+  for cell in found:
+    values = [getattr(cell, column) for column in columns]
+    commands = " && ".join(map(jobs.spoken, cell.commands))
+    lines.append([*values, cell.result.exists(), f"{cell.seconds:.0f}", cell.folder, commands])
+  results.write_lines(path, (*columns, "done", "seconds", "folder", "commands"), lines)

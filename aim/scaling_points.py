@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aim import heldout, jobs
-from aim.power_law import PERCENTILES
+from aim.results import PERCENTILES
 from aim.scores import draws_of
 from aim.settings import ConfigError
 

@@ -8,11 +8,12 @@ import dataclasses
 import io
 import math
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from aim import results
 from aim.scores import ALL, SUMS, Row, Scores
 from aim.tasks import Task
 
@@ -21,7 +22,7 @@ PEOPLE_COLUMNS = ("task", "level", "method", "channel", "participant", *SUMS)
 
 def save_people(scores: Scores, path: str | pathlib.Path) -> None:
   """Writes the sums, one line per task, method, channel and participant; `load_people` gives them back exactly."""
-  _write(path, PEOPLE_COLUMNS, _lines(scores))
+  results.write_lines(path, PEOPLE_COLUMNS, _lines(scores))
 
 
 def _lines(scores: Scores) -> Iterator[tuple[Any, ...]]:
@@ -64,7 +65,7 @@ def load_people(path: str | pathlib.Path) -> Scores:
 def write_channels(path: str | pathlib.Path, rows: Sequence[Row]) -> None:
   """Writes the table, a line per task, method and channel, in the columns of Row; NaN as an empty cell."""
   columns = [field.name for field in dataclasses.fields(Row)]
-  _write(path, columns, ([_cell(value) for value in dataclasses.astuple(row)] for row in rows))
+  results.write_lines(path, columns, ([results.cell(value) for value in dataclasses.astuple(row)] for row in rows))
 
 
 def format_table(rows: Sequence[Row], intervals: bool = True) -> str:
@@ -88,19 +89,6 @@ def _score(row: Row, best: float, intervals: bool) -> str:
     return "-"
   interval = f" [{row.ci_low:.2f}, {row.ci_high:.2f}]" if intervals and not math.isnan(row.ci_low) else ""
   return f"{row.mse:.3f}{interval}{' *' if row.mse == best else ''}"
-
-
-def _cell(value: Any) -> Any:
-  if isinstance(value, float):
-    return "" if math.isnan(value) else f"{value:.6g}"
-  return value
-
-
-def _write(path: str | pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
-  with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(lines)
 
 
 def _read(path: str | pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:

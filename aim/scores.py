@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from aim.results import PERCENTILES
 from aim.tasks import Task
 
 ALL = "all"  # the row with the mean over channels
-INTERVAL = (2.5, 97.5)  # percentiles of the bootstrap
 # Of a channel's cells: their number, squared errors, absolute errors, absolute truths; the last three in its own unit.
 SUMS = ("n", "sse", "sae", "sat", "unit_sse", "unit_sae", "unit_sat")
 METRICS = ("mse", "mae", "rmse", "mre")  # mre: sum of absolute errors over sum of absolute truths, as PyPOTS has it
@@ -277,7 +277,7 @@ def interval(samples: np.ndarray) -> np.ndarray:
   for i, column in enumerate(flat.T):
     known = column[~np.isnan(column)]
     if known.size:
-      bounds[:, i] = np.percentile(known, INTERVAL)
+      bounds[:, i] = np.percentile(known, PERCENTILES)
   return bounds.reshape(2, *samples.shape[1:])
 
 

@@ -44,6 +44,11 @@ def load(path: str) -> ml_collections.ConfigDict:
   return config
 
 
+def simulated_name(data: ml_collections.ConfigDict) -> str:
+  """Of the dataset that holds the simulated cohort of config.data."""
+  return f"simulated_{data.participants}x{data.days}_seed{data.seed}"
+
+
 def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architecture:
   """config.model on a schema."""
   raw = config.model

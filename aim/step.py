@@ -21,6 +21,17 @@ State = dict[str, Any]
 """{"params": {name: array}, "optimizer": optax state, "ema": {name: array} or {}, "step": int32}"""
 
 
+def fresh_state(optimizer: optax.GradientTransformation, params: dict, averaged: bool) -> State:
+  """A train state before its first step; a moving average, where it is to have one, starts at the parameters."""
+  ema = jax.tree.map(jnp.copy, params) if averaged else {}
+  return {"params": params, "optimizer": optimizer.init(params), "ema": ema, "step": jnp.int32(0)}
+
+
+def microbatches(tree: Any, count: int) -> Any:
+  """Arrays [b, ...] as [count, b / count, ...], strided: each device's windows stay on that device."""
+  return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), tree)
+
+
 def following(step: jax.Array, ema: float) -> jax.Array:
   """How much of the way to the parameters a moving average of them goes in a step."""
   # Early on the average follows closely, or it would remember the initial weights for 1 / (1 - ema) steps.
@@ -72,8 +83,7 @@ class Step:
   def init(self, key: jax.Array) -> State:
     """A fresh train state."""
     _, params = model.split(model.Lsm2(self.architecture, nnx.Rngs(key)))
-    ema = jax.tree.map(jnp.copy, params) if self.ema else {}
-    return {"params": params, "optimizer": self.optimizer.init(params), "ema": ema, "step": jnp.int32(0)}
+    return fresh_state(self.optimizer, params, averaged=bool(self.ema))
 
   def draw(
     self, key: jax.Array, step: jax.Array, values: Float[Array, "b s c"]
@@ -114,7 +124,5 @@ class Step:
     if self.accumulate == 1:
       (total, count), grads = jax.value_and_grad(error, has_aux=True)(params, tokens)
       return total, count, grads
-    # Strided microbatches keep each device's windows on that device.
-    parts = jax.tree.map(lambda x: x.reshape(-1, self.accumulate, *x.shape[1:]).swapaxes(0, 1), tokens)
     zero = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, params))
-    return jax.lax.scan(add, zero, parts)[0]
+    return jax.lax.scan(add, zero, microbatches(tokens, self.accumulate))[0]

@@ -20,7 +20,7 @@ from aim.patches import Scale
 from aim.rows import Rows
 from aim.simclr import Simclr
 from aim.sizes import Sizes, ViewSizes
-from aim.step import State, following, update
+from aim.step import State, following, fresh_state, microbatches, update
 from aim.views import Changes, ViewSet, view_sets
 
 Method = Simclr | Dino | Msn
@@ -60,8 +60,7 @@ class ViewStep:
   def init(self, key: jax.Array) -> State:
     """A fresh train state; the teacher starts as the student."""
     _, params = model.split(model.build(self.architecture, nnx.Rngs(key)))
-    ema = jax.tree.map(jnp.copy, params) if self.method.teacher or self.ema else {}
-    return {"params": params, "optimizer": self.optimizer.init(params), "ema": ema, "step": jnp.int32(0)}
+    return fresh_state(self.optimizer, params, averaged=bool(self.method.teacher or self.ema))
 
   @functools.cached_property
   def size(self) -> Sizes:
@@ -156,8 +155,7 @@ class ViewStep:
     return tuple(mean(view) for view in views)
 
   def _split(self, tree: Any) -> Any:
-    # Strided microbatches keep each device's windows on that device.
-    return jax.tree.map(lambda x: x.reshape(-1, self.accumulate, *x.shape[1:]).swapaxes(0, 1), tree)
+    return microbatches(tree, self.accumulate)
 
   def _joined(self, tree: Any) -> Any:
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), tree)
