@@ -14,7 +14,7 @@ SIZES = (
   *("--config.model.decoder.width=64", "--config.model.decoder.mlp=256"),
   *("--config.model.decoder.heads=2", "--config.model.decoder.layers=1", "--config.model.remat=False"),
 )
-BUDGET = ("--config.total_steps=1000", "--config.batch_size=16", "--config.checkpoint.every_steps=200")
+BUDGET = ("--config.total_steps=600", "--config.batch_size=16", "--config.checkpoint.every_steps=200")
 FAST = "--config.model.dtype=bfloat16"  # on recent CPUs half as fast again as float32
 # Half an hour: an activity is shorter than the demo's hour.
 PATCH = "--config.model.patch_minutes=30"
