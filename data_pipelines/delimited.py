@@ -115,7 +115,7 @@ def table(
 def numbers(column: pa.StringArray) -> tuple[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
   """Values, and where there is none: empty, not a plain number, or not finite (NaN stands there)."""
   try:
-    values = column.cast(pa.float64())
+    values = pc.if_else(pc.equal(column, ""), None, column).cast(pa.float64())
   except pa.ArrowInvalid:
     trimmed = pc.utf8_trim_whitespace(column)
     values = pc.if_else(pc.match_substring_regex(trimmed, _NUMBER), trimmed, None).cast(pa.float64())
@@ -158,6 +158,7 @@ def zoned_times(
     try:
       if pc.all(pc.match_substring_regex(zone, _ZONE)).as_py() is not False:
         stamp = pc.utf8_slice_codeunits(column, 0, -width) if width else column
+        stamp[:1].cast(pa.timestamp("us"))  # a cast that fails complains of every row, at length
         clock, bad = _milliseconds(stamp.cast(pa.timestamp("us")))
         offset, zoned = _offsets(zone.fill_null(""))
         return clock, offset, zoned, bad
