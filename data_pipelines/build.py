@@ -3,12 +3,22 @@
 python -m data_pipelines.build --source=npz --input=FILE --data_dir=DIR --name=NAME [--split=0.8,0.1,0.1]
 python -m data_pipelines.build --source=npz --input=FILE --data_dir=DIR --name=NAME --folds=4 --fold=0
 python -m data_pipelines.build --source=simulate --participants=N --days=D --seed=S --data_dir=DIR --name=NAME
+
+From exports of watches, apps and studies (folders or zips; of one person, or a folder of one for each):
+
+python -m data_pipelines.build --source=auto --input=takeout.zip --timezone=Europe/Berlin --dry_run
+python -m data_pipelines.build --source=fitbit --input=takeout.zip --timezone=Europe/Berlin --data_dir=DIR --name=NAME
+python -m data_pipelines.build --source=apple --input=exports/ --participants=labels.csv --events=meals.csv \\
+  --minutes_per_step=5 --max_missing=0.5 --anonymise=key --data_dir=DIR --name=NAME
+python -m data_pipelines.build --source=long_table --input=study.parquet --dry_run --write_recipe=recipe.yaml
+python -m data_pipelines.build --source=long_table --input=study.parquet --recipe=recipe.yaml --data_dir=DIR --name=NAME
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -22,7 +32,7 @@ from typing import Any
 
 from absl import flags
 
-from data_pipelines import splits
+from data_pipelines import import_flags, splits
 from data_pipelines.dataset import VERSION, Dataset, DatasetError, dataset_path, quiet_tfds
 from data_pipelines.day import Source
 from data_pipelines.day_windows import day_windows_dataset_builder as day_windows
@@ -34,11 +44,20 @@ from data_pipelines.statistics import Statistics
 
 # Not among the global flags: a program that imports `build` has flags of its own.
 FLAGS = flags.FlagValues()
-flags.DEFINE_enum("source", None, ["npz", "simulate"], "Where the days come from.", flag_values=FLAGS)
-flags.DEFINE_string("input", None, "The npz file (--source=npz).", flag_values=FLAGS)
+flags.DEFINE_enum(
+  "source", None, ["npz", "simulate", *import_flags.SOURCES], "Where days come from.", flag_values=FLAGS
+)
+flags.DEFINE_string("input", None, "The npz file, or the export: a folder, a zip or a file.", flag_values=FLAGS)
 flags.DEFINE_string("data_dir", None, "Directory of datasets.", flag_values=FLAGS)
 flags.DEFINE_string("name", None, "Name of the dataset.", flag_values=FLAGS)
-flags.DEFINE_integer("participants", 100, "People to simulate.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_string(
+  "participants",
+  None,
+  "How many to simulate (default 100); of an export, a CSV of labels by participant, and of their "
+  "time zones if it has a column timezone.",
+  flag_values=FLAGS,
+)
+import_flags.define(FLAGS)
 flags.DEFINE_integer("days", 10, "Days of each simulated person.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "Seed of the simulation.", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_list("split", None, "Shares of people: pretrain,tune,eval (default 0.8,0.1,0.1).", flag_values=FLAGS)
@@ -162,6 +181,8 @@ def _write(
   source.schema.save(folder / "schema.json")
   splits.save(folder / "splits.json", split, people)
   (folder / "README.md").write_text(_card(name, source, people, full_request, notes, folder))
+  for file, text in getattr(source, "documents", {}).items():
+    (folder / file).write_text(text, encoding="utf-8")
   (folder / "request.json").write_text(json.dumps(full_request, indent=2) + "\n")
   for note in notes:
     print(f"note: {note}")
@@ -188,6 +209,7 @@ def _card(
   lines[-1] += f"{schema.minutes_per_step} min, {len(schema.channels)} channels."
   lines += [f"- {split}: {len(people[split])} people" for split in splits.SPLITS]
   lines += [f"- note: {note}" for note in notes]
+  lines += getattr(source, "card", ())
   lines += ["", "Observed steps of the pretrain split:", "", "| channel | unit | sensor | kind | steps | mean | SD |"]
   lines += ["|---|---|---|---|---|---|---|"]
   for c, channel in enumerate(schema.channels):
@@ -247,30 +269,34 @@ def _split_from_flags() -> Split:
   return HashSplit(shares, FLAGS.split_key)  # type: ignore[arg-type]
 
 
+def _people_to_simulate() -> int:
+  text = FLAGS.participants or "100"
+  if not text.isdecimal() or int(text) < 1:
+    raise flags.Error(f"flag --participants={text}: expected how many people to simulate")
+  return int(text)
+
+
 def _build_from_flags() -> None:
-  for flag in ("source", "data_dir", "name"):
+  for flag in ("source", "input") if FLAGS.dry_run else ("source", "data_dir", "name"):
     if getattr(FLAGS, flag) is None:
       raise flags.Error(f"--{flag} is missing")
-  split = _split_from_flags()
+  if FLAGS.source not in ("npz", "simulate"):
+    import_flags.run(FLAGS, functools.partial(_build, _split_from_flags()))
+    return
+  import_flags.refuse(FLAGS)
   if FLAGS.source == "npz":
     if FLAGS.input is None:
       raise flags.Error("--input is missing")
     path = FLAGS.input
-    request = npz_request(path)
-    source: Callable[[], Source] = lambda: NpzSource(path)
-  else:
-    size = {"participants": FLAGS.participants, "days": FLAGS.days, "seed": FLAGS.seed}
-    request = simulate_request(**size)
-    source = lambda: _simulation(**size)
-  build(
-    source,
-    FLAGS.data_dir,
-    FLAGS.name,
-    split=split,
-    request=request,
-    overwrite=FLAGS.overwrite,
-    allow_duplicates=FLAGS.allow_duplicates,
-  )
+    _build(_split_from_flags(), lambda: NpzSource(path), npz_request(path))
+    return
+  size = {"participants": _people_to_simulate(), "days": FLAGS.days, "seed": FLAGS.seed}
+  _build(_split_from_flags(), lambda: _simulation(**size), simulate_request(**size))
+
+
+def _build(split: Split, source: Callable[[], Source], request: Mapping[str, Any]) -> None:
+  again = {"overwrite": FLAGS.overwrite, "allow_duplicates": FLAGS.allow_duplicates}
+  build(source, FLAGS.data_dir, FLAGS.name, split=split, request=request, **again)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ from data_pipelines.day import Event, Label, Person
 from data_pipelines.duplicates import Seen
 from data_pipelines.schema import Schema, SchemaError
 
+_DAYS_AT_ONCE = 256  # of a person; ten years would not fit everywhere
 _EVENT_SCHEMA = pa.schema(
   [
     ("participant", pa.string()),
@@ -41,7 +42,8 @@ class Tables:
       for day in person.days:
         self._seen.add(day.participant, day.day, day.values)
     if split == "pretrain":
-      self._accumulator.add(np.stack([day.values for day in person.days]))
+      for start in range(0, len(person.days), _DAYS_AT_ONCE):
+        self._accumulator.add(np.stack([day.values for day in person.days[start : start + _DAYS_AT_ONCE]]))
     self._people.append((person.participant, split, len(person.days), person.labels))
     self._events.extend(person.events)
 
