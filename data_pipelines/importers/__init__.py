@@ -1,1 +1,10 @@
 """Importers by the name of their --source."""
+
+from collections.abc import Mapping
+
+from data_pipelines.importers.garmin import Garmin
+from data_pipelines.readings import Importer
+
+IMPORTERS: Mapping[str, Importer] = {
+  "garmin": Garmin(),
+}
