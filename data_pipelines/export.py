@@ -35,20 +35,23 @@ class Export:
   Attributes:
     path: the folder, zip or single file.
     participant: whom the files are of, where they do not say it themselves: the name of the folder or file.
+    label: how messages name it.
     names: of all files, sorted.
   """
 
-  def __init__(self, path: str | os.PathLike, participant: str | None = None):
+  def __init__(self, path: str | os.PathLike, participant: str | None = None, label: str | None = None):
     self.path = pathlib.Path(path)
     self.participant = participant or self.path.name.removesuffix("".join(self.path.suffixes[-1:]))
+    self.label = label or str(self.path)
+    self._inside = label is not None
     self._zip: zipfile.ZipFile | None = None
     if self.path.is_dir():
       self.names = sorted(_walk(self.path))
     elif not self.path.exists():
       raise SchemaError(f"{self.path}: no such file or folder")
-    elif self.path.suffix.lower() == ".zip":
-      self._zip = _open_zip(self.path)
-      self.names = sorted(_checked(info, self.path) for info in self._zip.infolist() if not info.is_dir())
+    elif self._inside or self.path.suffix.lower() == ".zip":
+      self._zip = _open_zip(self.path, self.label)
+      self.names = sorted(_checked(info, self.label) for info in self._zip.infolist() if not info.is_dir())
     else:
       self.names = [self.path.name]
 
@@ -59,7 +62,7 @@ class Export:
 
   def where(self, name: str, row: int | None = None) -> str:
     """How messages name a file, and a row of it: "takeout.zip/Fitbit/steps.json row 7"."""
-    place = str(self.path) if not self._zip and self.path.is_file() else f"{self.path}/{name}"
+    place = self.label if not self._zip and self.path.is_file() else f"{self.label}/{name}"
     return place if row is None else f"{place} row {row}"
 
   def size(self, name: str) -> int:
@@ -112,6 +115,14 @@ class Export:
         shutil.copyfileobj(packed, file, _BLOCK)
       yield path
 
+  @contextlib.contextmanager
+  def inside(self, name: str) -> Iterator[Export]:
+    """A zip among the files, as an export of its own; one level deep, since no export has more."""
+    if self._inside:
+      raise SchemaError(f"{self.where(name)}: a zip in a zip in a zip: refused")
+    with self.on_disk(name) as path:
+      yield Export(path, self.participant, label=self.where(name))
+
   def _file(self, name: str) -> pathlib.Path:
     return self.path / name if self.path.is_dir() else self.path
 
@@ -144,19 +155,19 @@ def _walk(folder: pathlib.Path) -> Iterator[str]:
         yield path.relative_to(folder).as_posix()
 
 
-def _open_zip(path: pathlib.Path) -> zipfile.ZipFile:
+def _open_zip(path: pathlib.Path, label: str) -> zipfile.ZipFile:
   try:
     return zipfile.ZipFile(path)
   except (zipfile.BadZipFile, OSError, ValueError):
-    raise SchemaError(f"{path}: not a zip, or a truncated one") from None
+    raise SchemaError(f"{label}: not a zip, or a truncated one") from None
 
 
-def _checked(info: zipfile.ZipInfo, path: pathlib.Path) -> str:
+def _checked(info: zipfile.ZipInfo, label: str) -> str:
   name = info.filename
   if name.startswith("/") or "\\" in name or ".." in name.split("/") or re.match(r"[A-Za-z]:", name):
-    raise SchemaError(f"{path}: holds {name!r}, a name that leads outside")
+    raise SchemaError(f"{label}: holds {name!r}, a name that leads outside")
   if info.file_size > UNFOLDED_FREE and info.file_size > MOST_UNFOLDED * max(info.compress_size, 1):
-    raise SchemaError(f"{path}: {name!r} unfolds from {info.compress_size:,} to {info.file_size:,} bytes: refused")
+    raise SchemaError(f"{label}: {name!r} unfolds from {info.compress_size:,} to {info.file_size:,} bytes: refused")
   return name
 
 

@@ -2,9 +2,19 @@
 
 from collections.abc import Mapping
 
+from data_pipelines.importers.apple import Apple
+from data_pipelines.importers.fitabase import Fitabase
+from data_pipelines.importers.garmin import Garmin
+from data_pipelines.importers.health_connect import HealthConnect
 from data_pipelines.importers.long_table import LongTable
+from data_pipelines.importers.samsung import Samsung
 from data_pipelines.readings import Importer
 
 IMPORTERS: Mapping[str, Importer] = {
+  "fitabase": Fitabase(),
+  "apple": Apple(),
+  "garmin": Garmin(),
+  "samsung": Samsung(),
+  "health_connect": HealthConnect(),
   "long_table": LongTable(),
 }
