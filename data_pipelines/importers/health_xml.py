@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -127,7 +127,7 @@ def _blocks(file: NoNul, where: str) -> Iterator[bytes]:
     yield block
 
 
-def _until_root(file: IO[bytes]) -> bytes:
+def _until_root(file: NoNul) -> bytes:
   """The file's first bytes, to its root at least."""
   start = b""
   while len(start) < _PROLOG and not _ROOT.search(start) and (block := file.read(_BLOCK)):
