@@ -33,6 +33,7 @@ _ISO = (
   r"^(?P<stamp>[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?:[T ]" + _CLOCK + r")?)"
   r" ?(?P<zone>Z|[+-][01][0-9]:?[0-5][0-9]|)$"
 )
+_ZONE = r"^(Z|[+-][01][0-9]:?[0-5][0-9]|)$"
 _NO_DAY = r"^[0-9]{4}-(?:02-3|0[469]-31|11-31)"
 _LEAP_DAY = r"^[0-9]{4}-02-29"
 _MICROSECONDS = len("2024-02-29T12:00:00.123456")
@@ -152,11 +153,22 @@ def zoned_times(
     milliseconds of the clock that is written; minutes by which it is ahead of UTC (subtract them for UTC; 0 where none
     is written); where an offset is written; where there is no time.
   """
-  none = np.zeros(len(column), bool)
-  try:
-    return _milliseconds(column.cast(pa.timestamp("us")))[0], none.astype(np.int64), none, _nulls(column)
-  except pa.ArrowInvalid:
-    parts = pc.extract_regex(pc.utf8_trim_whitespace(column), _ISO)
+  for width in (0, 1, 6, 5):  # of no zone, Z, +00:00 and +0000: the whole column alike, as machines write it
+    zone = pc.utf8_slice_codeunits(column, -width) if width else pc.if_else(column.is_null(), None, "")
+    try:
+      if pc.all(pc.match_substring_regex(zone, _ZONE)).as_py() is not False:
+        stamp = pc.utf8_slice_codeunits(column, 0, -width) if width else column
+        clock, bad = _milliseconds(stamp.cast(pa.timestamp("us")))
+        offset, zoned = _offsets(zone.fill_null(""))
+        return clock, offset, zoned, bad
+    except pa.ArrowInvalid:
+      continue
+  return _any_times(column)
+
+
+def _any_times(column: pa.StringArray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """As zoned_times, row by row as they come."""
+  parts = pc.extract_regex(pc.utf8_trim_whitespace(column), _ISO)
   stamp, zone = (pc.fill_null(pc.struct_field(parts, part), "") for part in ("stamp", "zone"))
   stamp = pc.utf8_slice_codeunits(stamp, 0, _MICROSECONDS)
   bad = _true(pc.equal(stamp, "")) | _true(pc.match_substring_regex(stamp, _NO_DAY)) | _false_leap_day(stamp)
