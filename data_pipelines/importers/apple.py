@@ -36,17 +36,18 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
 from data_pipelines.clocks import MINUTE, ZoneClock
 from data_pipelines.delimited import numbers, zoned_times
 from data_pipelines.export import Export
 from data_pipelines.importers.health_xml import Entry, entries, is_health_xml
+from data_pipelines.importers.sources import DEVICES, Sources
 from data_pipelines.readings import Account, Readings, Signal, Stretch
 from data_pipelines.units import convert
 
 _ROWS = 1 << 16  # rows in memory
-_SOURCES = 9  # numbered sources of a kind; further ones share the last number
 _IN_BED = "in bed"
 _YEAR_2100 = 4_102_444_800_000
 
@@ -78,18 +79,11 @@ _SLEEP = {
 _WORKOUT = re.compile(r"HKWorkoutActivityType([A-Za-z]{1,60})")
 
 
-def _numbered(kind: str, number: int) -> str:
-  return kind if number == 1 else f"{kind} {number}"
-
-
 class Apple:
   """See readings.Importer."""
 
   signals: Sequence[Signal] = tuple(_TYPES.values())
-  devices: Sequence[str] = (
-    *(_numbered(kind, number) for kind in ("watch", "phone", "other") for number in range(1, _SOURCES + 1)),
-    _IN_BED,
-  )
+  devices: Sequence[str] = (*DEVICES, _IN_BED)
 
   def files(self, export: Export) -> list[str]:
     return [name for name in export.matching("*.xml") if is_health_xml(export, name)]
@@ -122,7 +116,7 @@ class _Blocks:
     self._where = functools.partial(export.where, name)
     self._participant = export.participant
     self._account = account
-    self._sources: dict[tuple[str, str], str] = {}
+    self._sources = Sources()
     self._texts: dict[_Key, list[tuple[int, str, str, str]]] = collections.defaultdict(list)
     self._checked: set[tuple[str, str]] = set()
 
@@ -144,7 +138,8 @@ class _Blocks:
   def _record(self, entry: Entry, zone: str) -> tuple[_Key, str]:
     get = entry.attributes.get
     what, value, unit = get("type", ""), get("value", ""), get("unit", "")
-    device = self._device(get("device", ""), get("sourceName", ""))
+    source = get("sourceName", "")
+    device = self._sources.name(_kind(get("device", ""), source), source)
     if what == "HKCategoryTypeIdentifierSleepAnalysis":
       device = _IN_BED if value == "HKCategoryValueSleepAnalysisInBed" else device
       value, unit = _SLEEP.get(value, ""), ""
@@ -153,16 +148,6 @@ class _Blocks:
       convert(np.zeros(0), unit, _TYPES[what].unit, self._where(entry.row))
       self._checked.add((what, unit))
     return _Key(what, unit, device, zone), value
-
-  def _device(self, device: str, source: str) -> str:
-    kind = _kind(device, source)
-    label = self._sources.get((kind, source))
-    if label is None:
-      number = 1 + sum(one == kind for one, _ in self._sources)
-      if number > _SOURCES:
-        return _numbered(kind, _SOURCES)
-      label = self._sources[kind, source] = _numbered(kind, number)
-    return label
 
   def take(self) -> Iterator[Readings | Stretch]:
     """What the rows say; they are forgotten."""
@@ -217,7 +202,10 @@ def _in_words(camel: str) -> str:
 
 def _instants(texts: list[str]) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
   """Milliseconds of UTC, and where there are none."""
-  clock, ahead, zoned, bad = zoned_times(pa.array(texts, pa.string()))
+  column = pa.array(texts, pa.string())
+  for sign in "+-":  # without the space before the offset it is the form that machines write, and read in one step
+    column = pc.replace_substring(column, f" {sign}", sign)
+  clock, ahead, zoned, bad = zoned_times(column)
   utc = clock - MINUTE * ahead
   return utc, bad | ~zoned | (utc < 0) | (utc >= _YEAR_2100)
 
