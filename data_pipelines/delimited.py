@@ -256,6 +256,9 @@ def _rows(
           ragged(row)
       yield Rows(where, first, batch, left_out)
       first += batch.num_rows + len(left_out)
+    if ragged is not None:
+      for row in odd[len(odd) - sum(row >= first for row in odd) :]:  # after the last of the others
+        ragged(row)
   except pa.ArrowInvalid as error:
     if odd and ragged is None:
       raise SchemaError(f"{where} row {odd[0]}: more or fewer cells than the header's {len(names)}") from None
