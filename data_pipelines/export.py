@@ -83,7 +83,7 @@ class Export:
   def text(self, name: str) -> Iterator[IO[str]]:
     """A file as UTF-8 text, with or without a byte order mark, line ends as they are."""
     with self.open(name) as file:
-      plain = io.TextIOWrapper(_NoNul(file, self.where(name)), encoding="utf-8-sig", newline="")  # type: ignore[type-var]
+      plain = io.TextIOWrapper(NoNul(file, self.where(name)), encoding="utf-8-sig", newline="")  # type: ignore[type-var]
       try:
         yield plain
       except UnicodeDecodeError as error:
@@ -116,7 +116,7 @@ class Export:
     return self.path / name if self.path.is_dir() else self.path
 
 
-class _NoNul(io.RawIOBase):
+class NoNul(io.RawIOBase):
   """Passes bytes on, but for NUL: no text has it, and readers of text stop there or worse."""
 
   def __init__(self, file: IO[bytes], where: str):
