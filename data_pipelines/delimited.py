@@ -33,10 +33,7 @@ _ISO = (
   r"^(?P<stamp>[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?:[T ]" + _CLOCK + r")?)"
   r" ?(?P<zone>Z|[+-][01][0-9]:?[0-5][0-9]|)$"
 )
-<<<<<<< HEAD
 _ZONE = r"^(Z|[+-][01][0-9]:?[0-5][0-9]|)$"
-=======
->>>>>>> fitbit
 _NO_DAY = r"^[0-9]{4}-(?:02-3|0[469]-31|11-31)"
 _LEAP_DAY = r"^[0-9]{4}-02-29"
 _MICROSECONDS = len("2024-02-29T12:00:00.123456")
@@ -118,11 +115,7 @@ def table(
 def numbers(column: pa.StringArray) -> tuple[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
   """Values, and where there is none: empty, not a plain number, or not finite (NaN stands there)."""
   try:
-<<<<<<< HEAD
     values = pc.if_else(pc.equal(column, ""), None, column).cast(pa.float64())
-=======
-    values = column.cast(pa.float64())
->>>>>>> fitbit
   except pa.ArrowInvalid:
     trimmed = pc.utf8_trim_whitespace(column)
     values = pc.if_else(pc.match_substring_regex(trimmed, _NUMBER), trimmed, None).cast(pa.float64())
@@ -160,7 +153,6 @@ def zoned_times(
     milliseconds of the clock that is written; minutes by which it is ahead of UTC (subtract them for UTC; 0 where none
     is written); where an offset is written; where there is no time.
   """
-<<<<<<< HEAD
   for width in (0, 1, 6, 5):  # of no zone, Z, +00:00 and +0000: the whole column alike, as machines write it
     zone = pc.utf8_slice_codeunits(column, -width) if width else pc.if_else(column.is_null(), None, "")
     try:
@@ -178,13 +170,6 @@ def zoned_times(
 def _any_times(column: pa.StringArray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
   """As zoned_times, row by row as they come."""
   parts = pc.extract_regex(pc.utf8_trim_whitespace(column), _ISO)
-=======
-  none = np.zeros(len(column), bool)
-  try:
-    return _milliseconds(column.cast(pa.timestamp("us")))[0], none.astype(np.int64), none, _nulls(column)
-  except pa.ArrowInvalid:
-    parts = pc.extract_regex(pc.utf8_trim_whitespace(column), _ISO)
->>>>>>> fitbit
   stamp, zone = (pc.fill_null(pc.struct_field(parts, part), "") for part in ("stamp", "zone"))
   stamp = pc.utf8_slice_codeunits(stamp, 0, _MICROSECONDS)
   bad = _true(pc.equal(stamp, "")) | _true(pc.match_substring_regex(stamp, _NO_DAY)) | _false_leap_day(stamp)
@@ -271,12 +256,9 @@ def _rows(
           ragged(row)
       yield Rows(where, first, batch, left_out)
       first += batch.num_rows + len(left_out)
-<<<<<<< HEAD
     if ragged is not None:
       for row in odd[len(odd) - sum(row >= first for row in odd) :]:  # after the last of the others
         ragged(row)
-=======
->>>>>>> fitbit
   except pa.ArrowInvalid as error:
     if odd and ragged is None:
       raise SchemaError(f"{where} row {odd[0]}: more or fewer cells than the header's {len(names)}") from None

@@ -156,7 +156,6 @@ def test_dropped_rows_are_counted_with_the_first(tmp_path):
   found.drop(account, "p", "not a number", delimited.numbers(found["b"])[1])
   assert account.dropped == {("p", "not a number"): 2}
   assert account.example == {("p", "not a number"): f"{tmp_path}/rows.csv row 3"}
-<<<<<<< HEAD
 
 
 @given(st.lists(stamps, min_size=1), st.sampled_from(["", "Z", "+02:00", "-0330"]))
@@ -167,5 +166,3 @@ def test_columns_of_one_zone_are_read_as_mixed_ones(table, zone):
   for one, other in zip(alike, mixed, strict=True):
     assert one.tolist() == other[:-2].tolist()
   assert [column[-2:].tolist() for column in mixed[1:]] == [[-435, 0], [True, False], [False, True]]
-=======
->>>>>>> fitbit
