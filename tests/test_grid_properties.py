@@ -75,7 +75,7 @@ def _combined(found, signal):
   if signal == 3:
     return max(order)[2]
   total = math.fsum(weight * value for weight, value in zip(weights, values, strict=True))
-  return total if signal == 1 else total >= 0.5 * sum(weights) if signal == 2 else np.mean(values)
+  return total if signal == 1 else float(total >= 0.5 * sum(weights)) if signal == 2 else np.mean(values)
 
 
 def cells_of(found):
