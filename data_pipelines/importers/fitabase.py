@@ -112,7 +112,7 @@ class Fitabase:
       raise SchemaError(f"{export.where(name)}: not a file of Fitabase's minutes or seconds")
     kind = _KINDS[_BY_LOWER[match["kind"].lower()]]
     spare = _has_twin(export, name, match, kind.rather)
-    device = self._device(export, name, kind)
+    device = "stages" if kind.words is ASLEEP else ""  # which tell more than minutes asleep do
     columns = [f"{kind.value}{minute:02d}" for minute in range(60)] if kind.wide else [kind.value]
     for rows in delimited.table(export, name, [kind.time, *columns], optional=["Id"]):
       for participant, mine in _people(rows, match["before"].rstrip("_") or export.participant):
@@ -126,14 +126,6 @@ class Fitabase:
           begin = start[keep]
           end = begin + kind.lasts
           yield Readings(participant, kind.signal, kind.unit, begin, end, value[keep], device, clock="wall")
-
-  def _device(self, export: Export, name: str, kind: _Kind) -> str:
-    """Stages tell more than minutes asleep; folders are told apart because adjoining months may share a day."""
-    if kind.words is ASLEEP:
-      return "stages"
-    folders = sorted({other.rpartition("/")[0] for other in self.files(export)})
-    place = folders.index(name.rpartition("/")[0])
-    return f"folder {place + 1}" if place else ""
 
 
 def _base(name: str) -> str:
