@@ -11,8 +11,11 @@ import pandas as pd
 import pytest
 from hypothesis import strategies as st
 
+from data_pipelines import build
+from data_pipelines.dataset import Dataset
 from data_pipelines.export import Export
 from data_pipelines.importers.fitbit import Fitbit
+from data_pipelines.loader import eval_loader
 from data_pipelines.readings import Account, Readings, Stretch
 from data_pipelines.schema import SchemaError
 
@@ -386,3 +389,42 @@ def test_damage_is_refused_or_survived(tmp_path, part, data):
   if part != "/sleep-":  # there, wakes cut stages
     used = sum(len(block.value) if isinstance(block, Readings) else 1 for block in found)
     assert used + sum(account.dropped.values()) == sum(account.read.values())
+
+
+def test_from_export_to_the_loader(tmp_path):
+  """The last of March 2024 in Berlin: an hour short, and by UTC partly another day."""
+  rng = np.random.default_rng(0)
+  utc = pd.date_range("2024-03-30 22:30", "2024-03-31 22:30", freq="min", inclusive="left")
+  wall = utc.tz_localize("UTC").tz_convert("Europe/Berlin")
+  beats, counts = rng.integers(50, 120, (1440, 2)), rng.integers(0, 60, 1440)
+  short, long = utc.strftime("%m/%d/%y %H:%M").tolist(), wall.strftime("%m/%d/%y %H:%M:%S")
+  at_half = [(i, f"{t}:{second}", k) for i, t in enumerate(short) for k, second in enumerate(("05", "35"))]
+  heart = [(time, {"bpm": int(beats[i, k]), "confidence": 2}) for i, time, k in at_half]
+  night = json.dumps([NIGHT]).replace("2020-06-01", "2024-03-30").replace("2020-06-02", "2024-03-31")
+  files = {
+    f"{JSON}/heart_rate-2024-03-31.json": series(*heart),
+    f"{JSON}/steps-2024-03-02.json": series(*((f"{t}:00", str(counts[i])) for i, t in enumerate(short) if counts[i])),
+    f"{JSON}/distance-2024-03-02.json": series(*((f"{t}:00", str(70 * counts[i])) for i, t in enumerate(short))),
+    f"{JSON}/calories-2024-03-02.json": series(*((t, f"{1 + i / 1000}") for i, t in enumerate(long))),
+    f"{JSON}/sleep-2024-03-02.json": night,
+  }
+  written(tmp_path / "in", files)
+  (tmp_path / "people.json").write_text(json.dumps({"pretrain": ["in"], "tune": [], "eval": []}))
+  arguments = ["build", "--source=auto", f"--input={tmp_path / 'in'}", f"--data_dir={tmp_path / 'data'}", "--name=mine"]
+  arguments += [f"--split_file={tmp_path / 'people.json'}", "--timezone=Europe/Berlin"]
+  assert build.main(arguments) == 0
+  dataset = Dataset.open(tmp_path / "data", "mine")
+  names = dataset.schema.names
+  (batch,) = eval_loader(dataset, split="pretrain", batch_size=1)
+  assert batch["date"].tolist() == ["2024-03-31"] and names == ("heart_rate", "steps", "distance", "calories", "asleep")
+  at = (wall.hour * 60 + wall.minute)[30:-30]  # of the day: 23:30 to 24:00 belongs to the day before, and so at its end
+  expected = np.full((1440, 4), np.nan)
+  told = np.stack([beats.mean(axis=1), counts, 0.7 * counts, 1 + np.arange(1440) / 1000], axis=1)
+  expected[at] = told[30:-30]
+  values = batch["values"][0, :, :4]
+  np.testing.assert_allclose(values[:, [0, 3]], expected[:, [0, 3]], rtol=1e-6)
+  held = np.isfinite(expected).all(axis=1)  # what is not, from two to three o'clock, nobody lived through
+  np.testing.assert_allclose(values[held], expected[held], rtol=1e-6)
+  assert not np.nansum(values[~held]) and (~held).sum() == 60
+  asleep = batch["values"][0, :, names.index("asleep")]
+  assert np.isnan(asleep[32:]).all() and not asleep[0] and asleep[1:32].all()
