@@ -1,6 +1,7 @@
 """Fitabase's files as its public sample has them, small; every value against pandas' reading of the text."""
 
 import io
+import json
 import zipfile
 
 import hypothesis
@@ -9,8 +10,11 @@ import pandas as pd
 import pytest
 from hypothesis import strategies as st
 
+from data_pipelines import build
+from data_pipelines.dataset import Dataset
 from data_pipelines.export import Export
 from data_pipelines.importers.fitabase import Fitabase
+from data_pipelines.loader import eval_loader
 from data_pipelines.readings import Account
 from data_pipelines.schema import SchemaError
 
@@ -134,14 +138,6 @@ def test_heart_rates_by_minute_are_read_where_there_are_none_by_second(tmp_path)
   assert account.dropped == {("P1", "the same minutes in heartrate_seconds"): 1}
 
 
-def test_two_folders_are_two_devices(tmp_path):
-  for folder in ("3.12.16", "4.12.16"):
-    (tmp_path / folder).mkdir()
-    (tmp_path / folder / "minuteStepsNarrow_merged.csv").write_text(NARROW)
-  found, _ = read(Export(tmp_path))
-  assert found.device.tolist() == ["", "", "folder 2", "folder 2"]
-
-
 def test_bad_rows_are_counted_with_an_example(tmp_path):
   rows = ["4/31/2016 1:00:00 AM,5", "4/12/2016 13:00:00 PM,5", ",5", "4/12/2016 1:00:00 AM,", "4/12/2016 1:00:00 AM,x"]
   rows += ["4/12/2016 1:00:00 AM,inf", "4/12/2016 1:01:00 AM,3"]
@@ -194,3 +190,51 @@ def test_damage_is_refused_or_survived(tmp_path, kind, data):
   assert all(np.isfinite(block.value).all() and (block.start <= block.end).all() for block in blocks)
   kept = sum(len(block.value) for block in blocks)
   assert kept + sum(account.dropped.values()) == sum(account.read.values())
+
+
+def test_from_files_to_the_loader(tmp_path):
+  days, minutes = ("4/12/2016", "4/13/2016"), range(1440)
+  rng = np.random.default_rng(0)
+  steps, hearts, sleeps, expected = [], [], [], {}
+  for person in ("1503960366", "2022484408"):
+    for day in days:
+      clock = pd.date_range(pd.to_datetime(day, format="%m/%d/%Y"), periods=1440, freq="min")
+      texts = [f"{t:%m/%d/%Y %I:%M}" for t in clock]
+      count, beats = rng.integers(0, 90, 1440), rng.integers(50, 120, (1440, 2))
+      count[600:700] = 0
+      steps += [f"{person},{texts[i]}:00 {clock[i]:%p},{count[i]}" for i in minutes]
+      hearts += [
+        f"{person},{texts[i]}:{s:02d} {clock[i]:%p},{beats[i, s // 35]}"
+        for i in minutes
+        if not 600 <= i < 700
+        for s in (5, 35)
+      ]
+      sleeps += [f"{person},{texts[i]}:30 {clock[i]:%p},{1 + (i == 100)},7" for i in range(60, 400)]
+      expected[person, str(clock[0].date())] = count, beats.mean(axis=1)
+  files = {"minuteStepsNarrow_merged.csv": ("Id,ActivityMinute,Steps", steps)}
+  files |= {
+    "heartrate_seconds_merged.csv": ("Id,Time,Value", hearts),
+    "minuteSleep_merged.csv": ("Id,date,value,logId", sleeps),
+  }
+  written(tmp_path, {name: "\n".join([head, *rows]) + "\n" for name, (head, rows) in files.items()})
+  people = {"pretrain": ["1503960366"], "tune": ["2022484408"], "eval": []}
+  (tmp_path / "people.json").write_text(json.dumps(people))
+  arguments = ["--source=auto", f"--input={tmp_path / FOLDER}", f"--data_dir={tmp_path / 'data'}", "--name=mine"]
+  assert build.main(["build", *arguments, f"--split_file={tmp_path / 'people.json'}"]) == 0
+  dataset = Dataset.open(tmp_path / "data", "mine")
+  assert dataset.schema.names == ("heart_rate", "steps", "asleep")
+  found = {}
+  for split in ("pretrain", "tune"):
+    for batch in eval_loader(dataset, split=split, batch_size=2):
+      found |= {(p, d): v for p, d, v in zip(batch["participant"], batch["date"], batch["values"], strict=True) if p}
+  assert found.keys() == expected.keys()
+  for key, (count, beats) in expected.items():
+    heart, step, asleep = found[key].T
+    hole = np.arange(600, 700)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(heart)), hole)
+    np.testing.assert_allclose(np.delete(heart, hole), np.delete(beats, hole), rtol=1e-6)
+    assert np.isnan(step[620:680]).all()  # zeros that the watch wrote while it lay on the table
+    np.testing.assert_array_equal(np.delete(step, hole), np.delete(count, hole))
+    # From half past, a minute long: of two that share a minute the later counts, and the last runs over into the next.
+    np.testing.assert_array_equal(np.flatnonzero(~np.isnan(asleep)), np.arange(60, 401))
+    assert asleep[60:100].all() and asleep[102:401].all() and not asleep[100]

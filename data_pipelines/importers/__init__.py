@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from data_pipelines.importers.apple import Apple
 from data_pipelines.importers.fitabase import Fitabase
+from data_pipelines.importers.fitbit import Fitbit
 from data_pipelines.importers.garmin import Garmin
 from data_pipelines.importers.health_connect import HealthConnect
 from data_pipelines.importers.long_table import LongTable
@@ -12,6 +13,7 @@ from data_pipelines.readings import Importer
 
 IMPORTERS: Mapping[str, Importer] = {
   "fitabase": Fitabase(),
+  "fitbit": Fitbit(),
   "apple": Apple(),
   "garmin": Garmin(),
   "samsung": Samsung(),

@@ -35,13 +35,13 @@ from jaxtyping import Bool, Float64, Int64
 
 from data_pipelines import delimited
 from data_pipelines.export import Export
+from data_pipelines.importers.words import ASLEEP, meant
 from data_pipelines.readings import Account, Readings, Signal
 from data_pipelines.schema import SchemaError
 
 _TIME = "%m/%d/%Y %I:%M:%S %p"
 _MINUTE = 60_000
 _STATES = {"1": 1.0, "2": 0.0, "3": 0.0}
-_STAGES = {"wake": 0.0, "awake": 0.0, "restless": 0.0, "light": 1.0, "deep": 1.0, "rem": 1.0, "asleep": 1.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ _KINDS = {
   **_minutes("mets", "MET", "METs", "METs", tenfold=True),
   "heartrate_seconds": _Kind("heart_rate", "bpm", "Time", "Value"),
   "heartrate_1min": _Kind("heart_rate", "bpm", "Time", "Value", rather="heartrate_seconds"),
-  "30secondSleepStages": _Kind("asleep", "", "Time", "SleepStage", 30_000, words=_STAGES),
+  "30secondSleepStages": _Kind("asleep", "", "Time", "SleepStage", 30_000, words=ASLEEP),
   "minuteSleep": _Kind("asleep", "", "date", "value", _MINUTE, words=_STATES),
 }
 _NAME = re.compile(rf"(?P<before>.*?)(?P<kind>{'|'.join(_KINDS)})(?P<after>(_.*)?\.csv)", re.IGNORECASE)
@@ -112,7 +112,7 @@ class Fitabase:
       raise SchemaError(f"{export.where(name)}: not a file of Fitabase's minutes or seconds")
     kind = _KINDS[_BY_LOWER[match["kind"].lower()]]
     spare = _has_twin(export, name, match, kind.rather)
-    device = self._device(export, name, kind)
+    device = "stages" if kind.words is ASLEEP else ""  # which tell more than minutes asleep do
     columns = [f"{kind.value}{minute:02d}" for minute in range(60)] if kind.wide else [kind.value]
     for rows in delimited.table(export, name, [kind.time, *columns], optional=["Id"]):
       for participant, mine in _people(rows, match["before"].rstrip("_") or export.participant):
@@ -126,14 +126,6 @@ class Fitabase:
           begin = start[keep]
           end = begin + kind.lasts
           yield Readings(participant, kind.signal, kind.unit, begin, end, value[keep], device, clock="wall")
-
-  def _device(self, export: Export, name: str, kind: _Kind) -> str:
-    """Stages tell more than minutes asleep; folders are told apart because adjoining months may share a day."""
-    if kind.words is _STAGES:
-      return "stages"
-    folders = sorted({other.rpartition("/")[0] for other in self.files(export)})
-    place = folders.index(name.rpartition("/")[0])
-    return f"folder {place + 1}" if place else ""
 
 
 def _base(name: str) -> str:
@@ -182,7 +174,4 @@ def _values(column: pa.StringArray, kind: _Kind) -> tuple[Float64[np.ndarray, "k
   if kind.words is None:
     values, bad = delimited.numbers(column)
     return values / 10 if kind.tenfold else values, bad
-  texts = pc.utf8_lower(pc.utf8_trim_whitespace(column)).dictionary_encode()
-  meanings = np.array([kind.words.get(text, np.nan) for text in texts.dictionary.to_pylist()])
-  values = meanings[texts.indices.to_numpy()]
-  return values, np.isnan(values)
+  return meant(column, kind.words)
