@@ -7,6 +7,7 @@ from data_pipelines.importers.fitabase import Fitabase
 from data_pipelines.importers.garmin import Garmin
 from data_pipelines.importers.health_connect import HealthConnect
 from data_pipelines.importers.long_table import LongTable
+from data_pipelines.importers.nhanes import Nhanes
 from data_pipelines.importers.samsung import Samsung
 from data_pipelines.readings import Importer
 
@@ -17,4 +18,5 @@ IMPORTERS: Mapping[str, Importer] = {
   "samsung": Samsung(),
   "health_connect": HealthConnect(),
   "long_table": LongTable(),
+  "nhanes": Nhanes(),
 }
