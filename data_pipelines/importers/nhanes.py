@@ -151,7 +151,7 @@ def _people(tables: Iterator[tuple[int, _Columns]], where: str) -> Iterator[tupl
     people = held["SEQN"]
     edges = np.flatnonzero(np.diff(people)) + 1
     for begin, end in zip([0, *edges[:-1]], edges, strict=False):
-      yield _person(held, begin, end, start, done, where)
+      yield _person(held, int(begin), int(end), start, done, where)
     begin = int(edges[-1]) if len(edges) else 0
     held = {name: column[begin:] for name, column in held.items()}
     start += begin
