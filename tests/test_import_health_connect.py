@@ -279,6 +279,17 @@ def test_pages_in_circles_come_to_an_end(tmp_path):
     read(path)
 
 
+def test_work_is_bounded_by_the_size_of_the_file(tmp_path, monkeypatch):
+  rows = [("steps_record_table", interval(k, k + 1, count=k)) for k in range(500)]
+  path = database(tmp_path / "health_connect_export.db", *rows)
+  monkeypatch.setattr("data_pipelines.importers.database._EVERY", 500)
+  assert len(points(read(path)[0], "steps")) == 500
+  monkeypatch.setattr("data_pipelines.importers.database._STEPS", 0)
+  monkeypatch.setattr("data_pipelines.importers.database._STEPS_FREE", 2000)
+  with pytest.raises(SchemaError, match="damaged one: interrupted"):
+    read(path)
+
+
 @pytest.mark.parametrize("keep", [0, 50, 4096, 9000])
 def test_cut_off_files_are_refused(keep, tmp_path):
   path = database(tmp_path / "health_connect_export.db", *ALL)

@@ -8,6 +8,7 @@ from data_pipelines.importers.fitbit import Fitbit
 from data_pipelines.importers.garmin import Garmin
 from data_pipelines.importers.health_connect import HealthConnect
 from data_pipelines.importers.long_table import LongTable
+from data_pipelines.importers.nhanes import Nhanes
 from data_pipelines.importers.samsung import Samsung
 from data_pipelines.readings import Importer
 
@@ -19,4 +20,5 @@ IMPORTERS: Mapping[str, Importer] = {
   "samsung": Samsung(),
   "health_connect": HealthConnect(),
   "long_table": LongTable(),
+  "nhanes": Nhanes(),
 }

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from data_pipelines.export import Export
 from data_pipelines.importers.database import Database
@@ -49,6 +49,7 @@ from data_pipelines.schema import SchemaError
 
 _LAST = 4_102_444_800_000  # 2100-01-01; a later time is a mistake
 _FURTHEST = 18 * 3600  # seconds that Java's ZoneOffset may be ahead
+_NUMERIC = {int, float, type(None)}
 _BY_HAND = 3  # recording_method
 _NOT_GIVEN = 1e-9  # Android writes the smallest double for a baseline that is not given
 
@@ -199,13 +200,13 @@ class _Reader:
 
   def _blocks(self, signal: str, unit: str, rows: _Rows, usable: Bool[np.ndarray, "n"]) -> Iterator[Readings]:
     """The usable rows by device, those with an offset and those without apart."""
-    devices, device = np.unique(self._devices(rows), return_inverse=True)
+    devices, device = self._devices(rows)
     known = np.isfinite(rows.offset)
     for which, zoned in sorted(set(zip(device[usable].tolist(), known[usable].tolist(), strict=True))):
       take = usable & (device == which) & (known == zoned)
       start, end = rows.start[take].astype(np.int64), rows.end[take].astype(np.int64)
       offset = np.round(rows.offset[take] / 60).astype(np.int64) if zoned else None
-      yield Readings(self._participant, signal, unit, start, end, rows.value[take], str(devices[which]), offset)
+      yield Readings(self._participant, signal, unit, start, end, rows.value[take], devices[which], offset)
 
   def _stretches(self, kind: Kind, rows: _Rows) -> Iterator[Stretch]:
     rows = dataclasses.replace(rows, method=np.zeros(len(rows.method)))  # these may be entered by hand
@@ -214,11 +215,14 @@ class _Reader:
       offset = None if np.isnan(rows.offset[row]) else round(rows.offset[row] / 60)
       yield Stretch(self._participant, name, int(rows.start[row]), int(rows.end[row]), offset)
 
-  def _devices(self, rows: _Rows) -> np.ndarray:
-    """Text [n], such as "01 watch com.fitbit.FitbitMobile": what measured and who wrote it, the more trusted first."""
+  def _devices(self, rows: _Rows) -> tuple[list[str], Int64[np.ndarray, "n"]]:
+    """Names such as "01 watch com.fitbit.FitbitMobile": what measured and who wrote it, the more trusted first; and
+    which of them each record is of."""
     pairs = list(zip(rows.machine, rows.app, strict=True))
-    labels = {pair: self._device(*pair) for pair in set(pairs)}
-    return np.array([labels[pair] for pair in pairs], str)
+    named = {pair: self._device(*pair) for pair in set(pairs)}
+    devices = sorted(set(named.values()))
+    place = {pair: devices.index(name) for pair, name in named.items()}
+    return devices, np.array([place[pair] for pair in pairs], np.int64)
 
   def _device(self, machine: Any, app: Any) -> str:
     kind = self._machines.get(machine, 0)
@@ -235,4 +239,6 @@ def _exercise(number: float) -> str:
 
 def _numbers(column: Sequence[Any]) -> Float64[np.ndarray, "n"]:
   """Numbers as they are, NaN for NULL and for what SQLite lets a column hold besides, such as text."""
-  return np.array([value if isinstance(value, int | float) else np.nan for value in column], np.float64)
+  if not set(map(type, column)) <= _NUMERIC:
+    column = [value if type(value) in _NUMERIC else None for value in column]
+  return np.array(column, np.float64)
