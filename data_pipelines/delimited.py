@@ -257,7 +257,7 @@ def _rows(
       yield Rows(where, first, batch, left_out)
       first += batch.num_rows + len(left_out)
     if ragged is not None:
-      for row in odd[len(odd) - sum(row >= first for row in odd) :]:  # after the last of the others
+      for row in [row for row in odd if row >= first]:  # after the last of the others
         ragged(row)
   except pa.ArrowInvalid as error:
     if odd and ragged is None:

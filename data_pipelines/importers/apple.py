@@ -80,7 +80,7 @@ _WORKOUT = re.compile(r"HKWorkoutActivityType([A-Za-z]{1,60})")
 
 
 class Apple:
-  """See readings.Importer."""
+  """Apple Health: export.xml, in apple_health_export/ or export.zip."""
 
   signals: Sequence[Signal] = tuple(_TYPES.values())
   devices: Sequence[str] = (*DEVICES, _IN_BED)

@@ -105,7 +105,7 @@ _PROFILE = "com.samsung.health.device_profile"
 
 
 class Samsung:
-  """See readings.Importer."""
+  """Samsung Health: com.samsung.*.csv and jsons/, in samsunghealth_NAME_DATE/."""
 
   signals: Sequence[Signal] = _SIGNALS
   devices: Sequence[str] = DEVICES

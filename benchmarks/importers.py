@@ -1,0 +1,136 @@
+"""How fast importers read an export, and in how much memory.
+
+python -m benchmarks.importers --source=apple --megabytes=1000 [--output=FILE.csv]
+
+Makes an export of at least that size for the source and reads it to its end, in a process of its own; appends a row to
+the table: seconds, megabytes and readings a second, and the most memory that the process ever held.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import csv
+import datetime
+import multiprocessing
+import os
+import pathlib
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from absl import app, flags
+
+from data_pipelines.export import Export
+from data_pipelines.importers import IMPORTERS
+from data_pipelines.readings import Account, Readings
+
+_SOURCE = flags.DEFINE_string("source", "apple", "Which importer.")
+_MEGABYTES = flags.DEFINE_integer("megabytes", 100, "Size of the export that is made.", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", "benchmarks/results/importers.csv", "The table to append to.")
+
+_MB = 10**6
+
+
+def make_apple(folder: pathlib.Path, megabytes: int) -> None:
+  """An export.xml of a watch and a phone, day after day; each day has some 4,600 records, 1.9 MB."""
+  path = folder / "apple_health_export" / "export.xml"
+  path.parent.mkdir(parents=True)
+  with path.open("w", encoding="utf-8") as file:
+    file.write('<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE HealthData [\n<!ELEMENT HealthData (Record*)>\n]>\n')
+    file.write('<HealthData locale="en_US">\n <ExportDate value="2024-06-01 12:00:00 +0200"/>\n')
+    day = 0
+    while file.tell() < megabytes * _MB:
+      file.write("".join(_apple_day(day)))
+      day += 1
+    file.write("</HealthData>\n")
+
+
+def _apple_day(day: int) -> Iterator[str]:
+  numbers = np.random.default_rng(day).uniform(size=1440).tolist()
+  midnight = datetime.datetime(2020, 1, 1) + datetime.timedelta(days=day)
+  at = [(midnight + datetime.timedelta(minutes=i)).strftime("%Y-%m-%d %H:%M:%S +0200") for i in range(1441)]
+  for i in range(1440):
+    context = '<MetadataEntry key="HKMetadataKeyHeartRateMotionContext" value="0"/>'
+    yield _apple("HKQuantityTypeIdentifierHeartRate", "count/min", at[i], at[i], 50 + 60 * numbers[i], context)
+  for i in range(420, 1380):
+    yield _apple("HKQuantityTypeIdentifierStepCount", "count", at[i], at[i + 1], int(120 * numbers[i]))
+    yield _apple("HKQuantityTypeIdentifierActiveEnergyBurned", "kcal", at[i], at[i + 1], 5 * numbers[i])
+    yield _apple("HKQuantityTypeIdentifierDistanceWalkingRunning", "km", at[i], at[i + 1], 0.08 * numbers[i])
+  for i in range(420, 1380, 5):
+    yield _apple("HKQuantityTypeIdentifierStepCount", "count", at[i], at[i + 5], int(500 * numbers[i]), "", "iPhone")
+  for i in range(0, 420, 15):
+    zone = '<MetadataEntry key="HKTimeZone" value="Europe/Berlin"/>'
+    stage = "HKCategoryValueSleepAnalysisAsleep" + ("Core", "Deep", "REM")[i // 15 % 3]
+    yield _apple("HKCategoryTypeIdentifierSleepAnalysis", "", at[i], at[i + 15], stage, zone)
+    yield _apple("HKQuantityTypeIdentifierOxygenSaturation", "%", at[i], at[i], 0.93 + 0.06 * numbers[i])
+
+
+def _apple(kind: str, unit: str, start: str, end: str, value: object, inside: str = "", device: str = "Watch") -> str:
+  name = "Apple\xa0Watch" if device == "Watch" else device
+  told = f' unit="{unit}"' if unit else ""
+  return (
+    f' <Record type="{kind}" sourceName="Somebody’s {name}" sourceVersion="10.3.1" device="&lt;&lt;HKDevice: '
+    f"0x3034fc320&gt;, name:{name}, manufacturer:Apple Inc., model:{device}, hardware:{device}6,2, "
+    f'software:10.3.1&gt;"{told} creationDate="{end}" startDate="{start}" endDate="{end}" value="{value}"'
+    + (f">\n  {inside}\n </Record>\n" if inside else "/>\n")
+  )
+
+
+MAKERS: dict[str, Callable[[pathlib.Path, int], None]] = {"apple": make_apple}
+
+
+def read(source: str, folder: str) -> dict[str, object]:
+  """Reads an export to its end; run in a fresh process, whose memory it tells."""
+  started, busy, readings, size = time.perf_counter(), time.process_time(), 0, 0
+  export, account = Export(folder, "somebody"), Account()
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  for name in IMPORTERS[source].files(export):
+    size += export.size(name)
+    for block in IMPORTERS[source].read(export, name, account):
+      readings += len(block.value) if isinstance(block, Readings) else 1
+  seconds = time.perf_counter() - started
+  return {
+    "source": source,
+    "megabytes": round(size / _MB),
+    "readings": readings,
+    "dropped": sum(account.dropped.values()),
+    "seconds": round(seconds, 1),
+    "cpu_seconds": round(time.process_time() - busy, 1),
+    "megabytes_per_second": round(size / _MB / seconds, 1),
+    "readings_per_second": round(readings / seconds),
+    "start_mb": round(before * 1024 / _MB),
+    "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MB),
+    "cores": os.cpu_count(),
+    "machine": platform.machine(),
+  }
+
+
+def append(path: pathlib.Path, row: dict[str, object]) -> None:
+  """Adds a row to a table, with its header if it is new."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  new = not path.exists()
+  with path.open("a", newline="") as file:
+    table = csv.DictWriter(file, list(row), lineterminator="\n")
+    if new:
+      table.writeheader()
+    table.writerow(row)
+
+
+def main(_: list[str]) -> None:
+  source = _SOURCE.value
+  if source not in MAKERS:
+    raise app.UsageError(f"--source={source}: made exports are of {', '.join(MAKERS)}")
+  with tempfile.TemporaryDirectory() as folder:
+    MAKERS[source](pathlib.Path(folder), _MEGABYTES.value)
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as fresh:
+      row = fresh.submit(read, source, folder).result()
+  append(pathlib.Path(_OUTPUT.value), row)
+  print(", ".join(f"{key} {value}" for key, value in row.items()))
+
+
+if __name__ == "__main__":
+  app.run(main)
