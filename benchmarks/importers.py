@@ -1,9 +1,10 @@
 """How fast importers read an export, and in how much memory.
 
-python -m benchmarks.importers --source=apple --megabytes=1000 [--output=FILE.csv]
+python -m benchmarks.importers --source=apple --megabytes=1000 [--build] [--output=FILE.csv]
 
-Makes an export of at least that size for the source and reads it to its end, in a process of its own; appends a row to
-the table: seconds, megabytes and readings a second, and the most memory that the process ever held.
+Makes an export of at least that size for the source and reads it to its end, or with --build makes a dataset of it, in
+a process of its own; appends a row to the table: seconds, megabytes a second, and the most memory that the process
+ever held.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from absl import app, flags
 
 from data_pipelines.export import Export
 from data_pipelines.importers import IMPORTERS
-from data_pipelines.readings import Account, Readings
+from data_pipelines.readings import Account
 
 _SOURCE = flags.DEFINE_string("source", "apple", "Which importer.")
 _MEGABYTES = flags.DEFINE_integer("megabytes", 100, "Size of the export that is made.", lower_bound=1)
+_BUILD = flags.DEFINE_bool("build", False, "Build a dataset of it, as data_pipelines.build does.")
 _OUTPUT = flags.DEFINE_string("output", "benchmarks/results/importers.csv", "The table to append to.")
 
 _MB = 10**6
@@ -82,30 +84,49 @@ def _apple(kind: str, unit: str, start: str, end: str, value: object, inside: st
 MAKERS: dict[str, Callable[[pathlib.Path, int], None]] = {"apple": make_apple}
 
 
-def read(source: str, folder: str) -> dict[str, object]:
-  """Reads an export to its end; run in a fresh process, whose memory it tells."""
-  started, busy, readings, size = time.perf_counter(), time.process_time(), 0, 0
-  export, account = Export(folder, "somebody"), Account()
-  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  for name in IMPORTERS[source].files(export):
-    size += export.size(name)
-    for block in IMPORTERS[source].read(export, name, account):
-      readings += len(block.value) if isinstance(block, Readings) else 1
+def measured(source: str, folder: str, build: bool) -> dict[str, object]:
+  """Reads an export to its end, or builds a dataset of it; run in a fresh process, whose memory it tells."""
+  export = Export(f"{folder}/export", "somebody")
+  size = sum(export.size(name) for name in IMPORTERS[source].files(export)) / _MB
+  before, started, busy = _peak(), time.perf_counter(), time.process_time()
+  if build:
+    _build(source, folder)
+  else:
+    _read(source, export)
   seconds = time.perf_counter() - started
   return {
     "source": source,
-    "megabytes": round(size / _MB),
-    "readings": readings,
-    "dropped": sum(account.dropped.values()),
+    "measured": "build" if build else "read",
+    "megabytes": round(size),
     "seconds": round(seconds, 1),
     "cpu_seconds": round(time.process_time() - busy, 1),
-    "megabytes_per_second": round(size / _MB / seconds, 1),
-    "readings_per_second": round(readings / seconds),
-    "start_mb": round(before * 1024 / _MB),
-    "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MB),
+    "megabytes_per_second": round(size / seconds, 1),
+    "start_mb": round(before),
+    "peak_mb": round(_peak()),
     "cores": os.cpu_count(),
     "machine": platform.machine(),
   }
+
+
+def _peak() -> float:
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MB
+
+
+def _read(source: str, export: Export) -> None:
+  account = Account()
+  for name in IMPORTERS[source].files(export):
+    for _ in IMPORTERS[source].read(export, name, account):
+      pass
+  if not account.read or account.dropped:
+    raise ValueError(f"read {account.read.total()} rows, dropped {account.dropped.total()}: not what was made")
+
+
+def _build(source: str, folder: str) -> None:
+  from data_pipelines.build import main as build_main
+
+  told = [f"--source={source}", f"--input={folder}/export", f"--data_dir={folder}/data", "--name=made"]
+  if build_main(["build", *told, "--timezone=Europe/Berlin"]):
+    raise ValueError("not built")
 
 
 def append(path: pathlib.Path, row: dict[str, object]) -> None:
@@ -124,10 +145,10 @@ def main(_: list[str]) -> None:
   if source not in MAKERS:
     raise app.UsageError(f"--source={source}: made exports are of {', '.join(MAKERS)}")
   with tempfile.TemporaryDirectory() as folder:
-    MAKERS[source](pathlib.Path(folder), _MEGABYTES.value)
+    MAKERS[source](pathlib.Path(folder, "export"), _MEGABYTES.value)
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as fresh:
-      row = fresh.submit(read, source, folder).result()
+      row = fresh.submit(measured, source, folder, _BUILD.value).result()
   append(pathlib.Path(_OUTPUT.value), row)
   print(", ".join(f"{key} {value}" for key, value in row.items()))
 

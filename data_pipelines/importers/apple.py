@@ -55,7 +55,7 @@ _TYPES = {
   "HKQuantityTypeIdentifierHeartRate": Signal("heart_rate", "bpm", "PPG", low=20, high=250, zero_is_missing=True),
   "HKQuantityTypeIdentifierHeartRateVariabilitySDNN": Signal("hrv_sdnn", "ms", "PPG", low=0, high=500),
   "HKQuantityTypeIdentifierOxygenSaturation": Signal("spo2", "%", "PPG", low=50, high=100),
-  "HKQuantityTypeIdentifierRespiratoryRate": Signal("respiratory_rate", "1/min", "ACC", low=4, high=60),
+  "HKQuantityTypeIdentifierRespiratoryRate": Signal("respiratory_rate", "1/min", "PPG", low=4, high=60),
   "HKQuantityTypeIdentifierStepCount": Signal("steps", "steps", "ACC", rule="sum", low=0, quiet=True),
   "HKQuantityTypeIdentifierDistanceWalkingRunning": Signal("distance", "m", "ACC", rule="sum", low=0, quiet=True),
   "HKQuantityTypeIdentifierFlightsClimbed": Signal("floors", "count", "ALT", rule="sum", low=0, quiet=True),
