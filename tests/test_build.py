@@ -389,7 +389,7 @@ BAD = {
   "nobody": (lambda tmp: dict(split="0,0.5,0.5"), "no people in split 'pretrain'"),
 }  # fmt: skip
 BAD_IN_PROCESS = {
-  "source": (lambda tmp: dict(source="csv"), "flag --source=csv: value should be one of <npz|simulate>"),
+  "source": (lambda tmp: dict(source="csv"), "flag --source=csv: value should be one of <npz|simulate|auto|"),
   "split_words": (lambda tmp: dict(split="most"), "--split=most: expected three numbers"),
   "split_sum": (lambda tmp: dict(split="0.5,0.1,0.1"), "expected three shares"),
   "fold_alone": (lambda tmp: dict(fold=1), "--fold needs --folds"),
