@@ -65,6 +65,21 @@ class ZoneClock:
     return utc + self.offset[place], utc < self._repeats_until[place]
 
 
+def on_wall(ms: int, clock: str, offset: int | None, zone: zoneinfo.ZoneInfo | None, where: str) -> int:
+  """What the wall clock showed at a single time, such as a workout's start; arguments as of readings.Stretch.
+
+  Raises:
+    SchemaError: naming `where`, if the time is in UTC and nothing tells the person's zone.
+  """
+  if clock == "wall":
+    return ms
+  if offset is not None:
+    return ms + offset * MINUTE
+  if zone is None:
+    raise SchemaError(f"{where}: a time in UTC: tell the person's zone, as --timezone=Europe/Berlin")
+  return ms + _offset(zone, ms)
+
+
 def seen_before(wall: Int64[np.ndarray, "n"], offset: Integer[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
   """Which readings fall on minutes that the person's wall clock, by its own offsets, had shown before.
 
@@ -81,8 +96,9 @@ def seen_before(wall: Int64[np.ndarray, "n"], offset: Integer[np.ndarray, "n"]) 
   for larger in offsets[1:]:  # a minute comes again after the clock was put back from a larger offset
     rows = told[offset[told] < larger]
     then = wall[rows] - int(larger) * MINUTE  # when a clock so far ahead showed this minute
-    run = np.searchsorted(since, then, side="right") - 1
-    again[rows] |= (run >= 0) & (ahead[run] == larger) & (then <= until[run])
+    runs = ahead == larger
+    run = np.searchsorted(since[runs], then, side="right") - 1
+    again[rows] |= (run >= 0) & (then <= until[runs][run])
   return again
 
 

@@ -35,17 +35,23 @@ class Steps:
 
     A sample lasts 0 ms, and so does any reading of a signal that neither counts nor holds.
     """
-    lasts = signal.rule == "sum" or signal.holds
-    first = self.of(rows.start)
-    last = self.of(np.maximum(rows.end - 1, rows.start)) if lasts else first
-    which = np.arange(len(rows))
+    first, which = self.of(rows.start), np.arange(len(rows))
+    last = self.of(np.maximum(rows.end - 1, rows.start)) if _lasts(signal) else first
+    lasted = np.zeros(len(rows), np.int64)
     for further in range(int((last - first).max(initial=-1)) + 1):
-      which = which[first[which] + further <= last[which]]
-      step = first[which] + further
-      begin = self.start + step * self.length
-      lasted = np.minimum(rows.end[which], begin + self.length) - np.maximum(rows.start[which], begin)
+      if further:
+        which = which[first[which] + further <= last[which]]
+      step = first[which] + further if further else first
+      if _lasts(signal):
+        begin = self.start + step * self.length
+        lasted = np.minimum(rows.end[which], begin + self.length) - np.maximum(rows.start[which], begin)
       inside = (step >= 0) & (step < self.count)
-      yield which[inside], step[inside], lasted[inside]
+      yield (which, step, lasted) if inside.all() else (which[inside], step[inside], lasted[inside])
+
+
+def _lasts(signal: Signal) -> bool:
+  """Whether a reading is of all the time from its start to its end."""
+  return signal.rule == "sum" or signal.holds
 
 
 def combine(rows: Placed, signal: Signal, steps: Steps) -> tuple[Float64[np.ndarray, "t"], Int16[np.ndarray, "t"]]:
@@ -70,19 +76,21 @@ def _of_device(rows: Placed, signal: Signal, steps: Steps) -> Float64[np.ndarray
     return _last(rows, signal, steps)
   total, weight = np.zeros(steps.count), np.zeros(steps.count)
   for which, step, lasted in steps.covered(rows, signal):
-    if signal.rule == "sum":
-      amount, of_it = _share(lasted, (rows.end - rows.start)[which]), np.ones(len(which))
-    else:
-      amount = of_it = np.maximum(lasted, 1) if signal.holds else np.ones(len(which))
-    total += np.bincount(step, rows.value[which] * amount, steps.count)
-    weight += np.bincount(step, of_it, steps.count)
+    amount = _amount(rows, which, lasted, signal)
+    np.add.at(total, step, rows.value[which] * amount)
+    np.add.at(weight, step, amount)
   seen = weight > 0
   divisor = np.where(seen, 1 if signal.rule == "sum" else weight, np.nan)
   return total / divisor
 
 
-def _share(lasted: np.ndarray, duration: np.ndarray) -> np.ndarray:
-  """Of a count, what falls on a step; all of a sample."""
+def _amount(rows: Placed, which: np.ndarray, lasted: np.ndarray, signal: Signal) -> np.ndarray:
+  """What of each reading falls on a step: of a count its share, of a state its ms; a sample is one."""
+  if not _lasts(signal):
+    return np.ones(len(which))
+  if signal.holds:
+    return np.maximum(lasted, 1)
+  duration = (rows.end - rows.start)[which]
   return np.where(duration > 0, lasted / np.maximum(duration, 1), 1.0)
 
 

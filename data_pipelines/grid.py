@@ -165,22 +165,23 @@ class _Month:
         self._values[:, c], self._winners[c] = combine(self._rows.take(self._slices[c]), signal, self._steps)
     heart = recipe.index(recipe.worn.heart)
     self.has_heart = heart is not None and not np.isnan(self._values[:, heart]).all()
+    read = self._by_day(~np.isnan(self._values)).any(axis=(1, 2))
     self._cause, blanked = self._wear(had_heart or self.has_heart)
-    self._left_out = self._incomplete()
+    self._left_out = read & self._incomplete()
+    self._kept = read & ~self._left_out
     self.left_out = int(self._inner(self._left_out).sum())
     self._tell(blanked)
 
   def days(self) -> Iterator[GridDay]:
-    """The month's own days that have a value and are complete enough."""
+    """The month's own days that were read and are complete enough."""
     values, cause = (self._inner(self._by_day(array)) for array in (self._values, self._cause))
-    wanted = ~self._inner(self._left_out) & ~np.isnan(values).all(axis=(1, 2))
-    for day in np.flatnonzero(wanted):
+    for day in np.flatnonzero(self._inner(self._kept)):
       date = np.datetime64(self.start + int(day) * DAY, "ms").astype("datetime64[D]")
       yield GridDay(str(date), values[day].copy(), cause[day].copy() if self.recipe.causes else None)
 
   def _once(self, rows: Placed) -> Placed:
     """Without readings on minutes that their own offsets had shown before."""
-    again = clocks.seen_before(rows.start, np.where(rows.wall, clocks.NO_OFFSET, rows.offset))
+    again = clocks.seen_before(rows.start, rows.offset)
     self._count("repeated hour", rows, again)
     return rows.take(~again)
 
@@ -198,7 +199,7 @@ class _Month:
     # A clock that was set back, or a count that was written again when it was complete: the larger is kept.
     other = same & ~twice & sums & (rows.end > rows.start)
     self._count("counted again for the same time", rows, other)
-    return rows.take(~twice & ~other) if (twice | other).any() else rows
+    return rows.take(~twice & ~other)
 
   def _wear(self, had_heart: bool) -> tuple[np.ndarray, np.ndarray]:
     """Zeros added and taken away by wear; gives causes [t, c], and the steps that were taken away."""
@@ -212,11 +213,11 @@ class _Month:
     return cause, blanked
 
   def _incomplete(self) -> Bool[np.ndarray, "days"]:
-    """Days with values, but too few in the channels that have any."""
+    """Days without values, or with too few in the channels that have any."""
     missing = self._by_day(np.isnan(self._values)).mean(axis=1)
     observed = missing < 1
     share = np.where(observed, missing, 0).sum(axis=1) / np.maximum(observed.sum(axis=1), 1)
-    return observed.any(axis=1) & (share > self.recipe.max_missing)
+    return ~observed.any(axis=1) | (share > self.recipe.max_missing)
 
   def _tell(self, blanked: Bool[np.ndarray, "t c"]) -> None:
     """Counts the readings of which no step is used."""

@@ -70,8 +70,9 @@ class Recipe:
 
   @property
   def causes(self) -> bool:
-    """Whether days tell why values are missing."""
-    return self.worn.rule != "off"
+    """Whether days tell why values are missing: all of them or, where nothing can be concluded, none."""
+    tells = {"off": False, "auto": any(self.index(n) is not None for n in (self.worn.heart, self.worn.counts))}
+    return tells.get(self.worn.rule, True) and any(signal.rule == "sum" for signal in self.signals)
 
   def index(self, name: str) -> int | None:
     """Position of a signal; None if the recipe leaves it out."""

@@ -28,7 +28,7 @@ def columns(rows, wall=False, offset=clocks.NO_OFFSET):
   signal, start, end, value, device = zip(*((*row, 0)[:5] for row in rows), strict=True)
   ints = lambda values, kind=np.int64: np.array(values, kind)
   n = len(rows)
-  clock = (np.full(n, offset, np.int16), np.full(n, wall))
+  clock = (np.broadcast_to(np.int16(offset), n).copy(), np.full(n, wall))
   return Columns(ints(signal, np.int16), ints(device, np.int16), ints(start), ints(end), np.array(value, float), *clock)
 
 
