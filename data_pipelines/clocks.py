@@ -27,7 +27,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 def zone(name: str, where: str = "--timezone") -> zoneinfo.ZoneInfo:
   """The IANA zone of this name, such as "Europe/Berlin"; SchemaError with the nearest names if there is none."""
-  known = zoneinfo.available_timezones()
+  known = _zones()
   if name in known:
     return zoneinfo.ZoneInfo(name)
   lower = {other.lower(): other for other in sorted(known)}
@@ -111,6 +111,11 @@ def _runs(
   change = np.flatnonzero(np.diff(offset)) + 1
   first, last = np.append(0, change), np.append(change, len(utc)) - 1
   return utc[first] // MINUTE * MINUTE, utc[last] // MINUTE * MINUTE + MINUTE - 1, offset[first]
+
+
+@functools.cache
+def _zones() -> frozenset[str]:
+  return frozenset(zoneinfo.available_timezones())
 
 
 def _at(ms: int) -> datetime.datetime:

@@ -123,13 +123,18 @@ def _months(parts: Iterable[tuple[int, Placed]]) -> Iterator[tuple[int, int, Pla
 
 
 def _next_month(pending: list[Placed], done: int) -> tuple[int, int] | None:
-  """The first month with a reading at `done` or later."""
-  starts = [int(part.start.min(initial=2**62, where=part.start >= done)) for part in pending]
+  """The first month from `done` on that a reading starts in or lasts into."""
+  starts = [_first_after(part, done) for part in pending]
   first = min(starts, default=2**62)
-  if first == 2**62:
+  if first >= 2**62:
     return None
   month = np.datetime64(first, "ms").astype("datetime64[M]")
   return tuple(int(edge.astype("datetime64[ms]").astype(np.int64)) for edge in (month, month + 1))  # type: ignore
+
+
+def _first_after(rows: Placed, done: int) -> int:
+  reach = np.maximum(rows.end, rows.start + 1) > done
+  return max(int(rows.start.min(initial=2**62, where=reach)), done)
 
 
 def _cut(pending: list[Placed], start: int, end: int) -> tuple[int, int, Placed]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import pathlib
 import types
@@ -59,7 +60,7 @@ class Recipe:
   worn: Worn = Worn()
 
   def __post_init__(self) -> None:
-    _check(self, "recipe")
+    _check(self)
 
   @property
   def schema(self) -> Schema:
@@ -89,8 +90,10 @@ class Recipe:
     """Reads a recipe; SchemaError names file and key. `signals`: what the importer knows; others are refused."""
     try:
       text = pathlib.Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-      raise SchemaError(f"{path}: {(getattr(error, 'strerror', None) or 'not UTF-8 text').lower()}") from None
+    except UnicodeDecodeError:
+      raise SchemaError(f"{path}: not UTF-8 text") from None
+    except OSError as error:
+      raise SchemaError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
     return cls.from_yaml(text, str(path), signals)
 
   @classmethod
@@ -104,7 +107,6 @@ class Recipe:
     if "worn" in raw:
       built["worn"] = _built(Worn, raw["worn"], where, "worn.")
     recipe = _built(cls, built, where, "")
-    _check(recipe, where)
     known = {signal.name for signal in signals}
     for n, signal in enumerate(recipe.signals):
       if known and signal.name not in known:
@@ -115,7 +117,7 @@ class Recipe:
     """The recipe with a word on every key, as from_yaml reads it."""
     lines = [_HEAD]
     for name in ("minutes_per_step", "max_missing", "longest_sum"):
-      lines += [f"# {_COMMENTS[name]}", f"{name}: {getattr(self, name)}", ""]
+      lines += [f"# {_COMMENTS[name]}", f"{name}: {_scalar(getattr(self, name))}", ""]
     lines += [f"# {line}" for line in _WORN] + ["worn:", *_lines(self.worn, Worn(), ("rule",), "  "), ""]
     lines += [f"# {line}" for line in _SIGNALS] + ["signals:"]
     for signal in self.signals:
@@ -151,7 +153,11 @@ def _lines(entry: Any, default: Any, always: Sequence[str], indent: str) -> list
   """YAML of a dataclass's fields, those that are not as by default."""
   fields = {field.name: getattr(entry, field.name) for field in dataclasses.fields(entry)}
   shown = [*always, *(name for name in fields if name not in always and fields[name] != getattr(default, name))]
-  return [f"{indent}{name}: {yaml.safe_dump(fields[name], allow_unicode=True).splitlines()[0]}" for name in shown]
+  return [f"{indent}{name}: {_scalar(fields[name])}" for name in shown]
+
+
+def _scalar(value: Any) -> str:
+  return yaml.safe_dump(value, allow_unicode=True, width=math.inf).splitlines()[0]
 
 
 class _Loader(yaml.SafeLoader):
@@ -197,7 +203,8 @@ def _built(kind: type, raw: Any, where: str, prefix: str) -> Any:
   try:
     return kind(**values)
   except SchemaError as error:
-    raise SchemaError(f"{where}: key '{prefix.rstrip('.') or 'recipe'}': {error}") from None
+    place = f"key {prefix.rstrip('.')!r}: " if prefix else ""
+    raise SchemaError(f"{where}: {place}{str(error).removeprefix('recipe: ')}") from None
 
 
 def _typed(value: Any, hint: Any, where: str, key: str) -> Any:
@@ -221,8 +228,9 @@ def _nearest(name: str, known: Collection[str]) -> str:
   return f"nearest is {near[0]!r}" if near else f"known are {', '.join(sorted(known))}"
 
 
-def _check(recipe: Recipe, where: str) -> None:
-  """SchemaError naming `where` and the key whose value makes no sense."""
+def _check(recipe: Recipe) -> None:
+  """SchemaError naming the key whose value makes no sense."""
+  where = "recipe"
   try:
     _ = recipe.schema
   except SchemaError as error:
@@ -231,8 +239,9 @@ def _check(recipe: Recipe, where: str) -> None:
     raise SchemaError(f"{where}: key 'max_missing' is {recipe.max_missing}, expected 0 to 1")
   if not 1 <= recipe.longest_sum <= 1440:
     raise SchemaError(f"{where}: key 'longest_sum' is {recipe.longest_sum}, expected 1 to 1440 minutes")
-  if recipe.worn.within < 0 or recipe.worn.run < 0:
-    raise SchemaError(f"{where}: key 'worn' holds minutes below 0")
+  for name in ("within", "run"):
+    if getattr(recipe.worn, name) < 0:
+      raise SchemaError(f"{where}: key 'worn.{name}' is {getattr(recipe.worn, name)}, expected 0 minutes or more")
   for n, signal in enumerate(recipe.signals):
     if not signal.low <= signal.high:
       raise SchemaError(f"{where}: key 'signals[{n}].low' is {signal.low:g}, above 'high', {signal.high:g}")
