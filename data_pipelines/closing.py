@@ -13,11 +13,6 @@ FEW = 20  # people whose rows are shown one by one
 _WORST = 5
 
 
-def kept(account: Account, participant: str) -> int:
-  """Rows that were read of a person and not dropped."""
-  return account.read[participant] - sum(account.dropped[key] for key in account.dropped if key[0] == participant)
-
-
 def renamed(account: Account, name: Callable[[str], str], where: Callable[[str], str]) -> Account:
   """The account under other names of people and places."""
   other = Account()

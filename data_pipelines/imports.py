@@ -4,85 +4,19 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import hashlib
 import pathlib
 import shutil
-import zoneinfo
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from tqdm import tqdm
-
-from data_pipelines import clocks, closing, day_events, units
-from data_pipelines.anonymity import Anonymity
-from data_pipelines.columns import Columns
+from data_pipelines import closing, day_events
+from data_pipelines.asked import Asked
 from data_pipelines.day import Day, Event, Label, Person
-from data_pipelines.exports import Input, Watched
-from data_pipelines.grid import Grid, GridDay, priority
-from data_pipelines.kept_days import KeptDays
-from data_pipelines.labels import LabelledStretch, People
-from data_pipelines.readings import Account, Importer, Readings, Signal, Stretch
-from data_pipelines.recipe import Recipe
+from data_pipelines.exports import Input
+from data_pipelines.gridding import Seen, account, grid
+from data_pipelines.readings import Account, Stretch
 from data_pipelines.schema import Schema, SchemaError
-from data_pipelines.spool import Spool, account_of, as_json, merge
-from data_pipelines.spooled import Spooled
-
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-  """How an import is to be made of an export's readings.
-
-  Attributes:
-    recipe: None for the default of what the export holds.
-    minutes_per_step, max_missing: override the recipe's.
-    timezone: of the people for whom `people` tells none; None if the readings need none.
-    people: labels and time zones.
-    events: beside those that the exports hold.
-    anonymity: None to keep names and dates.
-  """
-
-  recipe: Recipe | None = None
-  minutes_per_step: int | None = None
-  max_missing: float | None = None
-  timezone: str | None = None
-  people: People = dataclasses.field(default_factory=lambda: People({}, {}))
-  events: Sequence[LabelledStretch] = ()
-  anonymity: Anonymity | None = None
-
-  def zone(self, participant: str) -> zoneinfo.ZoneInfo | None:
-    """Of the participant's wall clock."""
-    name = self.people.zones.get(participant)
-    if name:
-      return clocks.zone(name, f"column timezone of participant {participant!r}")
-    return clocks.zone(self.timezone) if self.timezone else None
-
-  def recipe_of(self, signals: Sequence[Signal], found: Collection[str]) -> Recipe:
-    """The recipe to follow, for an export that holds the signals named in `found`."""
-    recipe = self.recipe or Recipe.of(signals, found)
-    changes = {"minutes_per_step": self.minutes_per_step, "max_missing": self.max_missing}
-    return dataclasses.replace(recipe, **{key: value for key, value in changes.items() if value is not None})  # type: ignore
-
-
-def read(given: Input, folder: pathlib.Path) -> Spool:
-  """All readings of an input in a spool in `folder`; what is there of an interrupted import is not read again."""
-  units_of = {signal.name: signal.unit for signal in given.importer.signals}
-  spool = Spool(folder, given.digests)
-  with tqdm(total=sum(given.files.values()), desc="reading", unit="B", unit_scale=True, disable=None) as progress:
-    for n, export in enumerate(given.exports):
-      watched = Watched(export.path, export.participant, progress.update)
-      for name in given.importer.files(export):
-        before, key = progress.n, given.key(n, name)
-        if key not in spool.complete:
-          account = Account()
-          for found in given.importer.read(watched, name, account):
-            if isinstance(found, Readings) and found.signal in units_of:
-              units.convert(np.empty(0), found.unit, units_of[found.signal], export.where(name))
-            spool.add(found)
-          spool.end_file(key, account)
-        progress.update(before + given.files[n, name] - progress.n)  # of files that are not read as a stream
-  spool.commit()
-  return spool
+from data_pipelines.spool import spooled
 
 
 class ImportedSource:
@@ -99,20 +33,23 @@ class ImportedSource:
     """Reads and grids all of it, or goes on where an interrupted import in `folder` was."""
     self._asked = asked
     self._folder = folder
-    self._check_zones()
-    spool = read(given, folder / "readings")
-    self.recipe, self.unknown = _recipe(given.importer, spool, asked)
-    self._kept = _grid(spool, given.importer.devices, self.recipe, asked, folder)
-    self.account = _account(spool, self._kept)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    spool = spooled(given, folder / "readings")
+    self.recipe, self.unknown = asked.recipe_of(given.importer, spool)
+    self._kept = grid(spool, given.importer.devices, self.recipe, asked.zone, folder)
+    self.account = account(spool, self._kept)
     self.left_out = {who: told["left_out"] for who, told in self._kept.told.items() if told["left_out"]}
     self._seen = Seen.of(self._kept, self.recipe)
     self._channels = self._observed()
     self._public = {self._name(participant): participant for participant in self._kept.people}
-    if not self._public:
-      raise SchemaError("; ".join(["no day is left to build", *self.notes]))
     self._stretches: dict[str, list[Stretch]] = collections.defaultdict(list)
     for stretch in [*spool.stretches, *asked.events]:
       self._stretches[stretch.participant].append(stretch)
+    self._lost = self._lost_events()
+    if not self._public:
+      print(*closing.summary(self.told_account), sep="\n")
+      steps = ["a source that reports every 5 minutes wants --minutes_per_step=5"] * bool(self.left_out)
+      raise SchemaError("; ".join(["no day is left to build", *steps, *self.notes]))
 
   @property
   def schema(self) -> Schema:
@@ -166,6 +103,8 @@ class ImportedSource:
     if len(self._channels) < len(self.recipe.signals):
       names = [signal.name for c, signal in enumerate(self.recipe.signals) if c not in self._channels]
       lines.append(f"channels without a value are left out: {', '.join(names)}")
+    if self._lost:
+      lines.append(f"{self._lost:,} events are on no day that was kept")
     if self.unknown:
       lines.append(f"taken as means, for want of a rule: {', '.join(self.unknown)} (--write_recipe, then --recipe)")
     return lines
@@ -206,10 +145,6 @@ class ImportedSource:
       *closing.summary(self.told_account),
     ]
 
-  def _check_zones(self) -> None:
-    for participant in [*self._asked.people.zones, ""]:
-      self._asked.zone(participant)
-
   def _observed(self) -> list[int]:
     """Channels that have a value, or all where the recipe was given."""
     every = range(len(self.recipe.signals))
@@ -224,9 +159,19 @@ class ImportedSource:
   def _events(self, participant: str, original: str) -> Iterator[Event]:
     dates = day_events.numbers(self._kept.dates(original))
     for stretch in self._stretches[original]:
-      start, end = day_events.on_wall_clock(stretch, self._asked.zone(original))
-      for event in day_events.events(start, end, stretch, dates, self.recipe.minutes_per_step):
+      for event in self._of(stretch, dates):
         yield dataclasses.replace(event, participant=participant, date=self._date(original, event.date))
+
+  def _of(self, stretch: Stretch, dates: Mapping[str, int]) -> Iterator[Event]:
+    start, end = day_events.on_wall_clock(stretch, self._asked.zone(stretch.participant))
+    return day_events.events(start, end, stretch, dates, self.recipe.minutes_per_step)
+
+  def _lost_events(self) -> int:
+    lost = 0
+    for original, stretches in self._stretches.items():
+      dates = day_events.numbers(self._kept.dates(original)) if original in self._kept else {}
+      lost += sum(next(self._of(stretch, dates), None) is None for stretch in stretches)
+    return lost
 
 
 class _Days(Sequence):
@@ -244,103 +189,3 @@ class _Days(Sequence):
     if not -len(self) <= number < len(self):
       raise IndexError(number)
     return self._source.day(self._participant, self._original, number % len(self))
-
-
-@dataclasses.dataclass(frozen=True)
-class Seen:
-  """Values of the days, [channels] each."""
-
-  count: np.ndarray
-  total: np.ndarray
-  low: np.ndarray
-  high: np.ndarray
-  steps: int
-
-  @classmethod
-  def of(cls, kept: KeptDays, recipe: Recipe) -> Seen:
-    """Of all days that are kept."""
-    told = np.array([person["channels"] for person in kept.told.values()]).reshape(-1, 4, len(recipe.signals))
-    steps = recipe.schema.steps * sum(len(kept.dates(person)) for person in kept.people)
-    low, high = told[:, 2].min(0, initial=np.inf), told[:, 3].max(0, initial=-np.inf)
-    return cls(told[:, 0].sum(0).astype(np.int64), told[:, 1].sum(0), low, high, steps)
-
-  def line(self, c: int, recipe: Recipe) -> str:
-    """Of a channel, for people to read."""
-    signal = recipe.signals[c]
-    name = f"- {signal.name}" + f" ({signal.unit})" * bool(signal.unit)
-    if not self.count[c]:
-      return f"{name}: {signal.rule}, no value"
-    share = 100 * self.count[c] / self.steps
-    values = f"{self.low[c]:.4g} to {self.high[c]:.4g}, mean {self.total[c] / self.count[c]:.4g}"
-    allowed = f", allowed {signal.low:g} to {signal.high:g}"
-    return f"{name}: {signal.rule}, {share:.3g} % of steps, {values}{allowed}"
-
-
-def _recipe(importer: Importer, spool: Spool, asked: Asked) -> tuple[Recipe, list[str]]:
-  """The recipe to follow, and the names of signals that nothing is known of but what the export says."""
-  known = {signal.name for signal in importer.signals}
-  found = {series.signal: series.unit for series in spool.series}
-  extra = [Signal(name, unit) for name, unit in sorted(found.items()) if name not in known]
-  if not found:
-    raise SchemaError("; ".join(["nothing could be read", *closing.summary(spool.account)]))
-  recipe = asked.recipe_of([*importer.signals, *extra], found)
-  return recipe, [] if asked.recipe else [signal.name for signal in extra]
-
-
-def _grid(spool: Spool, trusted: Sequence[str], recipe: Recipe, asked: Asked, folder: pathlib.Path) -> KeptDays:
-  """The days of all people of a spool; those of an interrupted import, by the same recipe and zones, are not redone."""
-  devices = priority(trusted, {series.device for series in spool.series})
-  same = repr((recipe, asked.timezone, sorted(asked.people.zones.items()), devices, sorted(spool.parts)))
-  kept = KeptDays(folder / f"days-{hashlib.blake2b(same.encode(), digest_size=8).hexdigest()}", recipe.schema)
-  spooled = Spooled(spool, recipe, devices)
-  grids: dict[str, Grid] = {}
-  with tqdm(
-    total=sum(spool.rows.values()), desc="gridding", unit=" readings", unit_scale=True, disable=None
-  ) as progress:
-    for participant, parts in spooled.people():
-      if participant in kept:
-        continue
-      zone = asked.zone(participant)
-      grid = grids.setdefault(str(zone), Grid(recipe, zone, devices))
-      account, seen = Account(), _Tally(len(recipe.signals))
-      kept.add(participant, seen.watch(grid.days(_told(parts, progress), account, participant)))
-      account.drop(participant, "signal not in the recipe", spooled.left_out.pop(participant, 0))
-      told = {"account": as_json(account), "left_out": grid.left_out.pop(participant, 0), "channels": seen.rows}
-      kept.tell(participant, told)
-  return kept
-
-
-def _told(parts: Iterator[Columns], progress: tqdm) -> Iterator[Columns]:
-  for part in parts:
-    yield part
-    progress.update(len(part))
-
-
-class _Tally:
-  """Count, sum, least and greatest of each channel, as days go by."""
-
-  def __init__(self, channels: int):
-    self._rows = np.stack(
-      [np.zeros(channels), np.zeros(channels), np.full(channels, np.inf), np.full(channels, -np.inf)]
-    )
-
-  def watch(self, days: Iterator[GridDay]) -> Iterator[GridDay]:
-    count, total, low, high = self._rows
-    for day in days:
-      count += (~np.isnan(day.values)).sum(0)
-      total += np.nansum(day.values, 0, np.float64)
-      low[:] = np.fmin(low, np.fmin.reduce(day.values, 0))
-      high[:] = np.fmax(high, np.fmax.reduce(day.values, 0))
-      yield day
-
-  @property
-  def rows(self) -> list[list[float]]:
-    return self._rows.tolist()
-
-
-def _account(spool: Spool, kept: KeptDays) -> Account:
-  account = Account()
-  merge(account, spool.account)
-  for told in kept.told.values():
-    merge(account, account_of(told["account"]))
-  return account

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from data_pipelines import delimited
+from data_pipelines import clocks, delimited
 from data_pipelines.day import Label
 from data_pipelines.readings import Stretch
 from data_pipelines.schema import SchemaError
@@ -38,7 +38,10 @@ class People:
         raise SchemaError(f"{path} row {number}: participant {'is there twice' if name else 'is empty'}")
       seen.add(name)
     columns = {name: [row[1 + c] for _, row in rows] for c, name in enumerate(header[1:])}
-    zones = {who: zone for who, zone in zip(names, columns.pop("timezone", []), strict=False) if zone}
+    zones = {}
+    for (number, (who, *_)), zone in zip(rows, columns.pop("timezone", [""] * len(rows)), strict=True):
+      if zone:
+        zones[who] = clocks.zone(zone, f"{path} row {number}").key
     typed = {name: _typed(cells) for name, cells in columns.items()}
     return cls({who: {name: cells[n] for name, cells in typed.items()} for n, who in enumerate(names)}, zones)
 

@@ -23,8 +23,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
+from data_pipelines import units
 from data_pipelines.clocks import NO_OFFSET
+from data_pipelines.exports import Input, Watched
 from data_pipelines.readings import Account, Readings, Stretch
 
 ROWS_A_PART = 2**20  # readings held in memory while reading, 34 bytes each and as much again to sort them
@@ -181,6 +184,27 @@ class Spool:
       file.flush()
       os.fsync(file.fileno())
     self._new_parts.append(name)
+
+
+def spooled(given: Input, folder: pathlib.Path) -> Spool:
+  """All readings of an input in a spool in `folder`; what is there of an interrupted import is not read again."""
+  units_of = {signal.name: signal.unit for signal in given.importer.signals}
+  spool = Spool(folder, given.digests)
+  with tqdm(total=sum(given.files.values()), desc="reading", unit="B", unit_scale=True, disable=None) as progress:
+    for n, export in enumerate(given.exports):
+      watched = Watched(export.path, export.participant, progress.update)
+      for name in given.importer.files(export):
+        before, key = progress.n, given.key(n, name)
+        if key not in spool.complete:
+          account = Account()
+          for found in given.importer.read(watched, name, account):
+            if isinstance(found, Readings) and found.signal in units_of:
+              units.convert(np.empty(0), found.unit, units_of[found.signal], export.where(name))
+            spool.add(found)
+          spool.end_file(key, account)
+        progress.update(before + given.files[n, name] - progress.n)  # of files that are not read as a stream
+  spool.commit()
+  return spool
 
 
 def _columns(blocks: list[tuple[int, int, Readings]]) -> dict[str, np.ndarray]:

@@ -13,12 +13,12 @@ from data_pipelines.importers.samsung import Samsung
 from data_pipelines.readings import Importer
 
 IMPORTERS: Mapping[str, Importer] = {
-  "fitabase": Fitabase(),
   "fitbit": Fitbit(),
+  "fitabase": Fitabase(),
   "apple": Apple(),
   "garmin": Garmin(),
   "samsung": Samsung(),
   "health_connect": HealthConnect(),
-  "long_table": LongTable(),
   "nhanes": Nhanes(),
+  "long_table": LongTable(),
 }
