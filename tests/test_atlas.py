@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from data_pipelines.atlas import gaps, page
+from data_pipelines.atlas import account, gaps, page
 from data_pipelines.atlas.__main__ import main
 from data_pipelines.atlas.counts import CAUSES, THRESHOLDS, count
 from data_pipelines.atlas.ranges import Ranges
@@ -17,6 +17,8 @@ from data_pipelines.build import build
 from data_pipelines.dataset import Dataset
 from data_pipelines.day import Day, Person
 from data_pipelines.npz import NpzSource
+from data_pipelines.page import chart, document
+from data_pipelines.page.blocks import Section
 from data_pipelines.schema import Channel, Schema
 from data_pipelines.simulator import Simulation
 from data_pipelines.splits import SPLITS, ListSplit
@@ -60,12 +62,27 @@ class One:
 
 
 @pytest.fixture(scope="module", params=["causes", "plain", "single"])
-def made(request, tmp_path_factory):
+def made(request, drawn):
   """A dataset, all of it in memory, and the folder that its atlas is in."""
   dataset = request.getfixturevalue(request.param)
-  folder = tmp_path_factory.mktemp(f"atlas-{request.param}")
-  assert page.write(dataset, folder) == folder / "index.html"
-  return dataset, Whole(dataset), folder
+  return dataset, Whole(dataset), drawn(request.param, dataset)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+  """A function of a dataset's name and the dataset: the folder of its atlas, written by the command line once."""
+
+  folders: dict[str, pathlib.Path] = {}
+
+  def write(name: str, dataset: Dataset) -> pathlib.Path:
+    if name in folders:
+      return folders[name]
+    folder = folders[name] = tmp_path_factory.mktemp(name)
+    flags = [f"--data={dataset.name}", f"--data_dir={dataset.path.parents[2]}", f"--output={folder}"]
+    assert main(["atlas", *flags]) == 0
+    return folder
+
+  return write
 
 
 class Whole:
@@ -236,10 +253,9 @@ def test_splits_and_weekdays(made):
       assert float(row["missing %"]) == pytest.approx(100 * whole.share[weekday == d].mean(), abs=0.006)
 
 
-def test_labels_of_splits(causes, tmp_path):
-  page.write(causes, tmp_path, 4)
+def test_labels_of_splits(causes, drawn):
   frame = causes.participants().to_pandas()
-  rows = {row["label"]: row for row in table(tmp_path, "balance-labels")}
+  rows = {row["label"]: row for row in table(drawn("causes", causes), "balance-labels")}
   age, woman = frame["age"].astype(float), (frame["sex"] == "F").astype(float)
   [sex] = [row for label, row in rows.items() if label.startswith("sex = ")]
   woman = woman if sex["label"] == "sex = F" else 1 - woman
@@ -308,9 +324,11 @@ def test_a_sample_is_spread_over_the_splits(causes):
 # ----- the page
 
 
-@pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
-def test_the_page_in_a_browser(made, tmp_path, width, dark):
-  _, _, folder = made
+@pytest.mark.parametrize(
+  ("name", "width", "dark"), [("causes", 390, True), ("causes", 1280, False), ("single", 390, False)]
+)
+def test_the_page_in_a_browser(request, drawn, tmp_path, name, width, dark):
+  folder = drawn(name, request.getfixturevalue(name))
   found = browse(tmp_path / "page.html", (folder / "index.html").read_text(), width, dark)
   assert not faults(found)
   assert found.width == width and found.shown >= 11
@@ -326,28 +344,29 @@ def test_every_chart_has_its_numbers_and_files(made):
   assert all(figure["cells"] > 1 and len(figure["svg"]) == 1 for figure in outline.figures)
 
 
-def test_what_is_not_there_is_told(plain, single, tmp_path):
-  page.write(plain, tmp_path)
-  text = (tmp_path / "index.html").read_text()
+def test_what_is_not_there_is_told(plain, single, drawn):
+  text = (drawn("plain", plain) / "index.html").read_text()
   assert HOSTILE not in text and "&lt;script&gt;alert(1)" in text
-  assert "No account of an import" in text and (tmp_path / "balance-labels.csv").exists()
-  page.write(single, tmp_path)  # over the other one: what it has no charts of is gone
-  assert "There are no labels of people." in (tmp_path / "index.html").read_text()
-  assert not (tmp_path / "balance-labels.csv").exists() and not (tmp_path / "day-4.png").exists()
+  assert "No account of an import" in text and (drawn("plain", plain) / "balance-labels.csv").exists()
+  assert "There are no labels of people." in (drawn("single", single) / "index.html").read_text()
 
 
-def test_other_files_of_the_folder_stay(single, tmp_path):
+def test_charts_of_an_earlier_page_go_and_other_files_stay(tmp_path):
+  def written(*names: str) -> set[str]:
+    with chart.style():
+      charts = [chart.Chart(name, "t", "a", chart.panels(1.0)[0], ["x"], [[1]]) for name in names]
+      document.write([Section("s", "S", charts)], "t", "atlas", tmp_path)
+    return {path.name for path in tmp_path.iterdir()} - {"index.html"}
+
+  assert written("a", "b") == {"a.csv", "a.png", "b.csv", "b.png"}
   (tmp_path / "mine.csv").write_text("1\n")
-  page.write(single, tmp_path)
-  page.write(single, tmp_path)
-  assert (tmp_path / "mine.csv").read_text() == "1\n"
+  assert written("b") == {"mine.csv", "b.csv", "b.png"}
 
 
 def test_the_account_of_an_import(tmp_path):
   dataset = tiny.dataset(tmp_path)
   (dataset.path / "account.csv").write_text("participant,why,rows\np0,<b>no number</b>,7\n")
-  page.write(dataset, tmp_path / "atlas")
-  text = (tmp_path / "atlas" / "index.html").read_text()
+  text = document.render([Section("s", "S", account.blocks(dataset, "account"))], "t", "atlas")
   assert "Account of the import" in text and "&lt;b&gt;no number&lt;/b&gt;" in text
 
 

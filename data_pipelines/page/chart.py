@@ -142,6 +142,13 @@ class Chart:
   rows: Sequence[Sequence[Any]]
   kind = "chart"
 
+  def __post_init__(self) -> None:
+    """Lays the figure out, which takes longer than drawing it, once for all its files."""
+    engine = self.figure.get_layout_engine()
+    if engine is not None:
+      engine.execute(self.figure)
+      self.figure.set_layout_engine("none")
+
   def save(self, folder: pathlib.Path) -> None:
     """NAME.png in the light colours, and NAME.csv."""
     self.figure.savefig(folder / f"{self.name}.png", dpi=160, facecolor="white")
