@@ -14,12 +14,13 @@ from data_pipelines.atlas.__main__ import main
 from data_pipelines.atlas.counts import CAUSES, THRESHOLDS, count
 from data_pipelines.atlas.ranges import Ranges
 from data_pipelines.build import build
+from data_pipelines.build import main as build_main
 from data_pipelines.dataset import Dataset
 from data_pipelines.day import Day, Person
 from data_pipelines.npz import NpzSource
 from data_pipelines.page import chart, document
 from data_pipelines.page.blocks import Section
-from data_pipelines.schema import Channel, Schema
+from data_pipelines.schema import Channel, Schema, SchemaError
 from data_pipelines.simulator import Simulation
 from data_pipelines.splits import SPLITS, ListSplit
 from data_pipelines.statistics import Statistics
@@ -363,11 +364,37 @@ def test_charts_of_an_earlier_page_go_and_other_files_stay(tmp_path):
   assert written("b") == {"mine.csv", "b.csv", "b.png"}
 
 
-def test_the_account_of_an_import(tmp_path):
+def imported(folder: pathlib.Path) -> Dataset:
+  """A long table of one person, two values of which are beyond what its recipe allows."""
+  times = [f"2024-03-0{1 + i // 24} {i % 24:02d}:00" for i in range(72)]
+  values = [str(60 + i % 7) for i in range(70)] + ["999", "<b>no number</b>"]
+  lines = [f"p0,{time},heart_rate,{value}" for time, value in zip(times, values, strict=True)]
+  (folder / "long.csv").write_text("\n".join(["participant,time,channel,value", *lines]) + "\n")
+  channel = "{name: heart_rate, unit: bpm, rule: mean, low: 20, high: 250}"
+  (folder / "recipe.yaml").write_text(f"minutes_per_step: 60\nmax_missing: 0.95\nsignals:\n- {channel}\n")
+  flags = ["--source=long_table", f"--input={folder}/long.csv", f"--recipe={folder}/recipe.yaml"]
+  assert build_main(["build", *flags, "--timezone=UTC", f"--data_dir={folder}/data", "--name=long"]) == 0
+  return Dataset.open(folder / "data", "long")
+
+
+def test_the_account_and_the_bounds_of_an_import(tmp_path):
+  dataset = imported(tmp_path)
+  page.write(dataset, tmp_path / "atlas")
+  kept, *dropped = table(tmp_path / "atlas", "account")
+  assert kept["outcome"] == "kept" and kept["rows"] == "70"
+  assert (
+    sum(int(row["rows"]) for row in dropped) == 2
+    and "72 rows of 1 people were read" in (tmp_path / "atlas" / "index.html").read_text()
+  )
+  [row] = table(tmp_path / "atlas", "values-ranges")
+  assert (row["allowed from"], row["to"], row["least"], row["greatest"]) == ("20", "250", "60", "66")
+
+
+def test_an_account_that_is_none(tmp_path):
   dataset = tiny.dataset(tmp_path)
-  (dataset.path / "account.csv").write_text("participant,why,rows\np0,<b>no number</b>,7\n")
-  text = document.render([Section("s", "S", account.blocks(dataset, "account"))], "t", "atlas")
-  assert "Account of the import" in text and "&lt;b&gt;no number&lt;/b&gt;" in text
+  (dataset.path / "account.csv").write_text("participant,rows,outcome,first\np0,many,read,\n")
+  with pytest.raises(SchemaError, match=r"account.csv row 2: found 'p0,many,read,', expected participant,rows"):
+    account.blocks(dataset, "account")
 
 
 def test_the_command(plain, tmp_path, capsys):

@@ -34,7 +34,7 @@ def _sections(dataset: Dataset, counts: Counts) -> list[Section]:
     Section("day", "A day and its holes", [_days(dataset)]),
     Section("missing", "What is missing", [each(counts, name) for name, each in _MISSING.items()]),
     Section("gaps", "Gaps", [each(counts, name) for name, each in _GAPS.items()]),
-    Section("values", "Values", [Line(_VALUES), *values.charts(counts, "values")]),
+    Section("values", "Values", [Line(_VALUES), *values.charts(counts, values.bounds_of(dataset), "values")]),
     Section("balance", "Balance", _balance(dataset, counts)),
     Section("origin", "Where it comes from", _origin(dataset)),
   ]
