@@ -25,6 +25,7 @@ def write(workdirs: Sequence[Workdir], config: ml_collections.ConfigDict, output
   if "report" not in config:
     raise ConfigError("config.json has no group 'report', it is of an older version of this program; give --config=...")
   tell_apart(workdirs)
+  output.mkdir(parents=True, exist_ok=True)  # before anything that takes long
   with chart.style():
     sections = _sections(workdirs, config.report, config.evaluate.split)
     return document.write(sections, " beside ".join(workdir.label for workdir in workdirs), "report", output)

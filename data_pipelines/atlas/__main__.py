@@ -32,6 +32,7 @@ def _draw(given: flags.FlagValues) -> None:
   from data_pipelines.atlas import page  # importing matplotlib takes a second: only once the flags are right
 
   try:
+    output.mkdir(parents=True, exist_ok=True)  # before the days are read
     print(page.write(dataset, output, given.days))
   except OSError as error:
     raise DatasetError(f"{output}: cannot write there: {error.strerror}") from None
