@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import sys
 from typing import Any
 
 import ml_collections
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from aim import hosts
 from aim.settings import ConfigError
+from data_pipelines import progress as bars
 
 
 class MetricsWriter:
@@ -50,18 +50,8 @@ class MetricsWriter:
 
 
 def progress(total: int, description: str, unit: str, initial: int = 0, disable: bool = False) -> tqdm:
-  """A progress bar with ETA, of the first process; off a terminal a line every ten seconds instead of redrawing."""
-  interval = 0.2 if sys.stderr.isatty() else 10.0
-  return tqdm(
-    total=total,
-    initial=initial,
-    desc=description,
-    unit=unit,
-    mininterval=interval,
-    dynamic_ncols=True,
-    smoothing=0.1,
-    disable=disable or not hosts.first(),
-  )
+  """data_pipelines.progress, of the first process alone."""
+  return bars.progress(total, description, unit, initial, disable or not hosts.first())
 
 
 def _optional(module: str, extra: str) -> Any:

@@ -36,7 +36,10 @@ from data_pipelines import import_flags, splits
 from data_pipelines.dataset import VERSION, Dataset, DatasetError, dataset_path, quiet_tfds
 from data_pipelines.day import Source
 from data_pipelines.day_windows import day_windows_dataset_builder as day_windows
+from data_pipelines.day_windows import runners
+from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
+from data_pipelines.duplicates import Seen
 from data_pipelines.npz import NpzSource
 from data_pipelines.schema import SchemaError
 from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
@@ -68,6 +71,13 @@ flags.DEFINE_integer("folds", None, "Leave one of this many folds of people out 
 flags.DEFINE_integer("fold", None, "Which fold to leave out, from 0.", flag_values=FLAGS)
 flags.DEFINE_string("split_key", splits.DEFAULT_KEY, "Another key gives another split.", flag_values=FLAGS)
 flags.DEFINE_bool("allow_duplicates", False, "Build even if two people have the very same day.", flag_values=FLAGS)
+flags.DEFINE_integer("workers", 1, "Processes that write.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_string(
+  "runner", None, "Apache Beam runner that writes: DirectRunner, DataflowRunner, FlinkRunner, ...", flag_values=FLAGS
+)
+flags.DEFINE_multi_string(
+  "beam_option", [], "Option of the runner, such as flink_master=localhost:8081; repeatable.", flag_values=FLAGS
+)
 flags.DEFINE_bool("overwrite", False, "Replace an existing dataset of this name.", flag_values=FLAGS)
 
 
@@ -80,6 +90,7 @@ def build(
   request: Mapping[str, Any] | None = None,
   overwrite: bool = False,
   allow_duplicates: bool = False,
+  runner: Runner = runners.here,
 ) -> Dataset:
   """Builds dataset `name` from the days of a source, or finds it already built; prints what was done.
 
@@ -94,6 +105,7 @@ def build(
       asked for; without it an existing dataset never is.
     overwrite: replace an existing dataset of another request.
     allow_duplicates: build even if two people have a day of the very same values.
+    runner: who writes the shards; the dataset is the same, bit by bit, whoever does.
 
   Raises:
     SchemaError (SplitError, DatasetError, DuplicateError): bad days, an impossible split, a day of two people, or
@@ -110,7 +122,7 @@ def build(
       print(f"dataset {name!r} is already built: {existing.path}")
       return existing
     made = source() if callable(source) else source
-    _write(made, staging, name, split, full_request, allow_duplicates)
+    _write(made, staging, name, split, full_request, None if allow_duplicates else Seen(), runner)
     _publish(staging / day_windows.Builder.name / name / VERSION, dataset_path(data_dir, name))
   dataset = Dataset.open(data_dir, name)
   print(_closing_line(dataset, time.monotonic() - started))
@@ -166,14 +178,17 @@ def _write(
   name: str,
   split: Split,
   full_request: Mapping[str, Any],
-  allow_duplicates: bool,
+  seen: Seen | None,
+  runner: Runner,
 ) -> None:
   people = splits.assign(split, source.participants)
   notes = list(getattr(source, "notes", ()))
   notes += [f"split {empty!r} is empty" for empty in splits.SPLITS if not people[empty]]
-  tables = Tables(source.schema, allow_duplicates)
+  tables = Tables(source.schema)
   with quiet_tfds():
-    config = day_windows.DayWindowsConfig(name=name, source=source, people=people, tables=tables)
+    config = day_windows.DayWindowsConfig(
+      name=name, source=source, people=people, tables=tables, seen=seen, runner=runner
+    )
     builder = day_windows.Builder(data_dir=staging, config=config, file_format="array_record")
     builder.download_and_prepare()
   folder = pathlib.Path(builder.data_dir)
@@ -296,11 +311,25 @@ def _build_from_flags() -> None:
 
 def _build(split: Split, source: Callable[[], Source], request: Mapping[str, Any]) -> None:
   again = {"overwrite": FLAGS.overwrite, "allow_duplicates": FLAGS.allow_duplicates}
-  build(source, FLAGS.data_dir, FLAGS.name, split=split, request=request, **again)
+  build(source, FLAGS.data_dir, FLAGS.name, split=split, request=request, runner=_runner_from_flags(), **again)
+
+
+def _runner_from_flags() -> Runner:
+  if FLAGS.runner is None:
+    if FLAGS.beam_option:
+      raise flags.Error("--beam_option needs --runner")
+    return runners.Processes(FLAGS.workers)
+  if FLAGS["workers"].present:
+    raise flags.Error("--workers is for this machine, not for --runner; see the runner's own options")
+  from data_pipelines.beam import Beam
+
+  return Beam(FLAGS.runner, FLAGS.beam_option)
 
 
 def main(argv: Sequence[str]) -> int:
   """Runs the command line; returns its exit code."""
+  for flag in FLAGS:
+    FLAGS[flag].unparse()  # what an earlier call in this process was given
   if any(argument in ("-h", "--help") for argument in argv[1:]):
     print(__doc__, FLAGS.get_help(), sep="\n")
     return 0

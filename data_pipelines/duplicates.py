@@ -32,9 +32,8 @@ class Seen:
   def __init__(self) -> None:
     self._days: dict[bytes, tuple[str, int]] = {}
 
-  def add(self, participant: str, day: int, values: np.ndarray) -> None:
-    """DuplicateError if another participant has had a day of the same values."""
-    key = digest(values)
+  def add(self, participant: str, day: int, key: bytes | None) -> None:
+    """DuplicateError if another participant has had a day of the same digest; None is like no other."""
     if key is None:
       return
     person, number = self._days.setdefault(key, (participant, day))

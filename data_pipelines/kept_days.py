@@ -45,6 +45,14 @@ class KeptDays:
     self._file = (folder / "days.bin").open("a+b")
     self._resume()
 
+  def __getstate__(self) -> dict[str, Any]:
+    return {**self.__dict__, "_file": pathlib.Path(self._file.name)}
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    """In another process: a file of its own, whose place nobody else moves."""
+    self.__dict__.update(state)
+    self._file = state["_file"].open("r+b")
+
   def _resume(self) -> None:
     end, complete = 0, ""
     for line in self._index.read_text().splitlines(keepends=True) if self._index.exists() else ():

@@ -148,6 +148,7 @@ class NpzSource:
   """
 
   def __init__(self, path: str | os.PathLike):
+    self._path = pathlib.Path(path).absolute()
     days = read_days(path)
     self._days = days
     self.notes = days.notes
@@ -157,6 +158,9 @@ class NpzSource:
     self._labels = _labels(days, self._rows)
     self._cause = _cause(days)
     self._minute_labels = _minute_labels(days)
+
+  def __reduce__(self) -> tuple[type[NpzSource], tuple[pathlib.Path]]:
+    return NpzSource, (self._path,)  # another process reads the file itself: less than to be sent what it holds
 
   @property
   def schema(self) -> Schema:

@@ -6,6 +6,7 @@ update of Chan, Golub and LeVeque (1979), which Welford's recurrence is the one-
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import pathlib
@@ -86,6 +87,18 @@ class Accumulator:
     self._merge(count, mean, squares)
     self._min = np.fmin(self._min, np.fmin.reduce(values, axis=(0, 1)))
     self._max = np.fmax(self._max, np.fmax.reduce(values, axis=(0, 1)))
+
+  def merge(self, other: Accumulator) -> None:
+    """Adds the days that another has seen. Into an empty one it is a copy, to the last bit."""
+    if not self._count.any():
+      self.__dict__.update(copy.deepcopy(other.__dict__))
+      return
+    both = np.maximum(self._time_count + other._time_count, 1)
+    self._time_mean += (other._time_mean - self._time_mean) * (other._time_count / both)
+    self._time_count += other._time_count
+    self._merge(other._count, other._mean, other._squares)
+    self._min = np.fmin(self._min, other._min)
+    self._max = np.fmax(self._max, other._max)
 
   def _merge(self, count: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> None:
     total = np.maximum(self._count + count, 1)

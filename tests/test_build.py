@@ -17,6 +17,7 @@ from data_pipelines import splits
 from data_pipelines.build import build, main, npz_request
 from data_pipelines.dataset import Dataset, DatasetError
 from data_pipelines.day import Day, Event, Person
+from data_pipelines.day_windows import shards
 from data_pipelines.npz import NpzSource
 from data_pipelines.schema import Channel, Schema, SchemaError
 from data_pipelines.splits import SPLITS, FoldSplit, HashSplit, ListSplit, SplitError
@@ -195,7 +196,7 @@ def test_what_is_built_is_what_was_given(tmp_path, channels, minutes, cause):
 
 
 def test_many_shards_keep_the_order(tmp_path, monkeypatch):
-  monkeypatch.setattr(build_module.day_windows, "SHARD_BYTES", 1)
+  monkeypatch.setattr(shards, "SHARD_BYTES", 1)
   dataset = build(Rows(people=6), tmp_path, "rows", split=HashSplit((1, 0, 0)))
   assert len(list(dataset.path.glob("*.array_record*"))) == 6
   order = [(row["participant"].decode(), int(row["day"])) for row in dataset.source("pretrain")]

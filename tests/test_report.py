@@ -1,14 +1,12 @@
 """The report: opened in a browser, readable without pictures, safe with hostile names, open about what is missing."""
 
 import csv
-import html.parser
+import html
 import itertools
 import json
 import math
 import re
 import shutil
-import subprocess
-import types
 
 import ml_collections
 import numpy as np
@@ -16,17 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aim.report import atlas, chart, curves, embedding, page, tables, verdicts
-from aim.report.blocks import Line, Section, Table
+from aim.report import curves, embedding, page, tables, verdicts
 from aim.report.workdir import RESULTS, Workdir, tell_apart, together
 from aim.results import Result, ResultsError, write_csv
 from data_pipelines.build import build, npz_request
 from data_pipelines.npz import NpzSource
+from data_pipelines.page import chart, document
+from data_pipelines.page.blocks import Line, Section, Table
 from data_pipelines.schema import Channel, Schema, SchemaError
 from data_pipelines.splits import ListSplit
 from tests import tiny
+from tests.browser import Outline, browse, faults
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = "<script>alert(1)</script>"
 DOLLARS = r"cost $\frac{"  # matplotlib would read mathematics, and fail
 PERSON = "p<img src=x onerror=alert(2)>"
@@ -87,94 +86,7 @@ def made_up(kind: str, model: str, better: float = 0.1) -> list[Result]:
   return rows
 
 
-class Outline(html.parser.HTMLParser):
-  """Tags with their attributes, ids, and for each figure its text and its table cells."""
-
-  def __init__(self, text: str):
-    super().__init__()
-    self.tags: list[str] = []
-    self.attributes: list[dict] = []
-    self.figures: list[dict] = []
-    self.captions: dict[str, str] = {}
-    self._open: list[str] = []
-    self._caption = None
-    self.feed(text)
-
-  def handle_starttag(self, tag, attrs):
-    attributes = dict(attrs)
-    self.tags.append(tag)
-    self.attributes.append(attributes)
-    if tag == "figure":
-      self.figures.append({"id": attributes["id"], "cells": 0, "svg": []})
-      self._open.append(tag)
-    elif self._open and tag in ("td", "th"):
-      self.figures[-1]["cells"] += 1
-    elif self._open and tag == "svg":
-      self.figures[-1]["svg"].append(attributes)
-    elif tag == "figcaption":
-      self._caption = attributes["id"]
-
-  def handle_endtag(self, tag):
-    if tag == "figure":
-      self._open.pop()
-    if tag == "figcaption":
-      self._caption = None
-
-  def handle_data(self, data):
-    if self._caption:
-      self.captions[self._caption] = self.captions.get(self._caption, "") + data
-
-
 # ----- in a browser
-
-# Leaves what it finds at the frame around the page, where --dump-dom shows it.
-PROBE = """<script>
-const faults = [];
-addEventListener("error", event => faults.push(event.message || "cannot load " + event.target.src), true);
-addEventListener("load", () => {
-  const root = document.documentElement;
-  const wide = [...document.querySelectorAll("body *")].filter(each => each.getBoundingClientRect().right > innerWidth
-    && !each.closest(".scroll, pre, code, svg"));
-  parent.document.documentElement.dataset.found = JSON.stringify({
-    faults, width: innerWidth, overflow: root.scrollWidth - innerWidth,
-    wide: wide.map(each => each.tagName).slice(0, 5),
-    loaded: performance.getEntriesByType("resource").map(each => each.name).filter(name => !name.startsWith("data:")),
-    background: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.body).color,
-    shown: [...document.querySelectorAll("figure")].filter(each => each.offsetParent).length,
-  });
-});
-</script>"""
-
-
-def browse(path, text: str, width: int = 390, dark: bool = False) -> types.SimpleNamespace:
-  """What Chromium makes of the page `text`: PROBE's findings, and the console's lines."""
-  if CHROMIUM is None:
-    pytest.skip("no chromium, chromium-browser or google-chrome on this machine")
-  # A window has a least width, wider than a phone; a frame has not.
-  inner = html.escape(text.replace("<head>", "<head>" + PROBE, 1), quote=True)
-  frame = f'<iframe style="border: 0; width: {width}px; height: 844px" srcdoc="{inner}"></iframe>'
-  path.write_text(
-    f'<!DOCTYPE html><html><head><meta charset="utf-8"></head><body>{frame}</body></html>', encoding="utf-8"
-  )
-  scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
-  command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
-  command += ["--hide-scrollbars", "--window-size=1400,900"]
-  command += [
-    f"--user-data-dir={path.parent}/profile",
-    scheme,
-    "--dump-dom",
-    f"file://{path}",
-  ]
-  done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-  root = re.search(r'data-found="([^"]*)"', done.stdout)
-  assert root, done.stderr
-  found = types.SimpleNamespace(**json.loads(html.unescape(root[1])))
-  found.console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-  return found
-
-
-def faults(found: types.SimpleNamespace) -> list:
-  return [*found.faults, *found.console, *found.loaded, *found.wide] + [f"{found.overflow} px"] * (found.overflow > 0)
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -275,7 +187,7 @@ def test_rendering_escapes_every_kind_of_block():
     Table(HOSTILE, [HOSTILE], [[HOSTILE], [Line(HOSTILE, "yes")]]),
     page.cards.Code(HOSTILE, HOSTILE),
   ]
-  text = page.render([Section("s", HOSTILE, blocks)], HOSTILE)
+  text = document.render([Section("s", HOSTILE, blocks)], HOSTILE, "report")
   assert HOSTILE not in text and text.count("&lt;script&gt;alert(1)") == 14  # title, heads, links, labels, cells
 
 
@@ -457,28 +369,6 @@ def test_many_rows_and_models_are_drawn_whole():
     [curve] = curves.charts([row(f"{i} % of labels", "m") for i in (100, 5, 10)], "finetune")
   assert sorted(len(each.rows) for each in dots) == [60, 140]
   assert [text.get_text() for text in curve.figure.axes[0].get_xticklabels()] == ["5", "10", "100"]
-
-
-@given(st.lists(st.booleans(), max_size=40))
-def test_runs_are_the_gaps(cells):
-  found = atlas.runs(np.array(cells, bool))
-  rebuilt = np.zeros(len(cells), bool)
-  for start, end in found:
-    assert not rebuilt[max(start - 1, 0) : end].any()
-    rebuilt[start:end] = True
-  assert rebuilt.tolist() == cells
-
-
-def test_the_atlas_counts_every_missing_step(dataset):
-  found = atlas.count(dataset, 1000)
-  values = np.stack([day["values"] for split in ("pretrain", "eval") for day in dataset.source(split)])
-  hole = np.isnan(values)
-  assert found.days == len(values) and np.allclose(found.share, hole.mean(axis=(0, 1)))
-  assert np.array_equal(found.hours, hole.sum(axis=0))  # one step an hour
-  assert np.array_equal(found.causes[:, 2], hole.sum(axis=(0, 1))) and found.causes.sum() == hole.sum()
-  assert found.gap_steps.sum() == hole.sum()
-  starts = hole & ~np.concatenate([np.zeros_like(hole[:, :1]), hole[:, :-1]], axis=1)
-  assert found.gaps.sum() == starts.sum()
 
 
 @given(

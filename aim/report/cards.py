@@ -10,9 +10,9 @@ import numpy as np
 
 from aim import settings
 from aim.pretrained import Pretrained
-from aim.report.blocks import Block, Code, Line, Section, Table, number, percent
 from aim.report.workdir import Workdir
 from data_pipelines.dataset import Dataset
+from data_pipelines.page.blocks import Block, Code, Line, Section, Table, number, percent
 from data_pipelines.splits import SPLITS
 
 LICENSE = "Apache-2.0"

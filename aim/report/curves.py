@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from aim.report.blocks import Block, Section
-from aim.report.chart import MARKERS, SERIES, Chart, panels, slug
 from aim.report.verdicts import is_paired
 from aim.report.workdir import Workdir
 from aim.results import Result
+from data_pipelines.page.blocks import Block, Section
+from data_pipelines.page.chart import MARKERS, SERIES, Chart, panels, slug
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 MOST_DOTS = 14  # rows of a dot chart

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from aim.report.blocks import Block, Choice, Line, Section
-from aim.report.chart import COLOURS, MARKERS, SERIES, Chart, panels, slug
 from aim.report.workdir import Workdir
 from data_pipelines.dataset import Dataset
+from data_pipelines.page.blocks import Block, Choice, Line, Section
+from data_pipelines.page.chart import COLOURS, MARKERS, SERIES, Chart, panels, slug
 
 GROUPS = 8  # categories that have colours of their own
 UNKNOWN = "unknown"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-import jinja2
 import ml_collections
 
-from aim.report import atlas, cards, chart, curves, days, embedding, tables
-from aim.report.blocks import Block, Line, Section, Table
+from aim.report import atlas, cards, curves, days, embedding, tables
 from aim.report.workdir import RESULTS, Workdir, tell_apart, together
 from aim.settings import ConfigError
+from data_pipelines.page import chart, document
+from data_pipelines.page.blocks import Block, Line, Section, Table
 
 
 def write(workdirs: Sequence[Workdir], config: ml_collections.ConfigDict, output: pathlib.Path) -> pathlib.Path:
@@ -25,24 +25,10 @@ def write(workdirs: Sequence[Workdir], config: ml_collections.ConfigDict, output
   if "report" not in config:
     raise ConfigError("config.json has no group 'report', it is of an older version of this program; give --config=...")
   tell_apart(workdirs)
-  output.mkdir(parents=True, exist_ok=True)
-  for old in (*output.glob("*.png"), *output.glob("*.csv")):
-    old.unlink()
+  output.mkdir(parents=True, exist_ok=True)  # before anything that takes long
   with chart.style():
     sections = _sections(workdirs, config.report, config.evaluate.split)
-    for each in (drawn for section in sections for drawn in section.charts):
-      each.save(output)
-    page = output / "index.html"
-    page.write_text(render(sections, " beside ".join(workdir.label for workdir in workdirs)), encoding="utf-8")
-  return page
-
-
-def render(sections: Sequence[Section], title: str) -> str:
-  """The page's HTML; jinja2 escapes every string but what this package wrote itself."""
-  loader = jinja2.PackageLoader("aim.report", "")
-  environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-  environment.tests["line"] = lambda value: isinstance(value, Line)
-  return environment.get_template("page.html").render(title=title, sections=sections, palette=chart.PALETTE)
+    return document.write(sections, " beside ".join(workdir.label for workdir in workdirs), "report", output)
 
 
 def _sections(workdirs: Sequence[Workdir], config: ml_collections.ConfigDict, split: str) -> list[Section]:

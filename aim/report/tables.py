@@ -6,10 +6,10 @@ import math
 from collections.abc import Collection, Sequence
 
 from aim.report import curves
-from aim.report.blocks import Block, Line, Section, Table, number
 from aim.report.verdicts import Difference, differences, interval, is_paired, more_is_better, summary
 from aim.report.workdir import RESULTS, Workdir, together
 from aim.results import Result
+from data_pipelines.page.blocks import Block, Line, Section, Table, number
 
 HEADLINES = ("mse", "auroc", "f1_macro", "f1", "mae")  # the first that a task has
 MOST = 10  # verdicts at once

@@ -7,8 +7,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from aim.report.blocks import Line, number
 from aim.results import Result
+from data_pipelines.page.blocks import Line, number
 
 # "mse vs linear %", "mae vs LSM-1", "auroc vs mask-only"
 _PAIRED = re.compile(r"(?P<measure>.+?) vs (?P<other>.+?)(?P<unit> %)?")

@@ -12,9 +12,9 @@ from typing import Any
 import ml_collections
 
 from aim import pretrained, results
-from aim.report.blocks import Line
 from aim.results import Result, ResultsError
 from data_pipelines.dataset import Dataset
+from data_pipelines.page.blocks import Line
 from data_pipelines.schema import UserError
 
 # Results in the common columns: the file, and the mode that writes it.

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from data_pipelines import statistics
 from data_pipelines.day import Event, Label, Person
-from data_pipelines.duplicates import Seen
+from data_pipelines.duplicates import Seen, digest
 from data_pipelines.schema import Schema, SchemaError
 
 _DAYS_AT_ONCE = 256  # of a person; ten years would not fit everywhere
@@ -28,24 +28,38 @@ _EVENT_SCHEMA = pa.schema(
 
 
 class Tables:
-  """Gathers the tables of a dataset as its people go by."""
+  """Gathers the tables of a dataset as its people go by; those of its shards are merged in order.
 
-  def __init__(self, schema: Schema, allow_duplicates: bool = False):
-    self._seen = None if allow_duplicates else Seen()
+  Attributes:
+    days: how many have gone by.
+  """
+
+  def __init__(self, schema: Schema):
+    self.days = 0
+    self._digests: list[tuple[str, int, bytes | None]] = []
     self._accumulator = statistics.Accumulator(schema)
     self._people: list[tuple[str, str, int, dict[str, Label]]] = []
     self._events: list[Event] = []
 
   def add(self, person: Person, split: str) -> None:
-    """Only people of the pretrain split enter the statistics; DuplicateError for a day that another person has had."""
-    if self._seen is not None:
-      for day in person.days:
-        self._seen.add(day.participant, day.day, day.values)
+    """Only people of the pretrain split enter the statistics."""
+    self._digests += [(day.participant, day.day, digest(day.values)) for day in person.days]
     if split == "pretrain":
       for start in range(0, len(person.days), _DAYS_AT_ONCE):
         self._accumulator.add(np.stack([day.values for day in person.days[start : start + _DAYS_AT_ONCE]]))
+    self.days += len(person.days)
     self._people.append((person.participant, split, len(person.days), person.labels))
     self._events.extend(person.events)
+
+  def merge(self, shard: Tables, seen: Seen | None = None) -> None:
+    """Adds the people of a shard; DuplicateError for a day that another person among those `seen` has had."""
+    if seen is not None:
+      for participant, day, key in shard._digests:
+        seen.add(participant, day, key)
+    self._accumulator.merge(shard._accumulator)
+    self.days += shard.days
+    self._people += shard._people
+    self._events += shard._events
 
   def write(self, folder: pathlib.Path) -> list[str]:
     """Writes statistics.npz, participants.parquet and events.parquet; returns lines to tell the user."""

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -92,11 +94,32 @@ def style() -> Iterator[None]:
     yield
 
 
-def panels(height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
-  """A figure of the page's width with panels one below the other."""
+def panels(height: float, rows: int = 1, ratios: Sequence[float] | None = None) -> tuple[Figure, list[Axes]]:
+  """A figure of the page's width with panels one below the other, of equal height or as ratios tell."""
   figure = Figure(figsize=(WIDTH, height), layout="constrained")
   FigureCanvasAgg(figure)
-  return figure, list(figure.subplots(rows, 1, squeeze=False)[:, 0])
+  return figure, list(figure.subplots(rows, 1, squeeze=False, height_ratios=ratios)[:, 0])
+
+
+def named_rows(panel: Axes, names: Sequence[str]) -> None:
+  """A row for each name, the first on top, with a grid across."""
+  panel.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+  panel.set_ylim(len(names) - 0.4, -0.6)
+  panel.grid(visible=True, axis="x")
+  panel.grid(visible=False, axis="y")
+
+
+def heat(panel: Axes, share: Float[np.ndarray, "r c"]) -> None:
+  """A map of shares, the first row on top: from blank at 0 and NaN to full colour at the greatest."""
+  rows, columns = share.shape
+  most = max(float(np.nanmax(share, initial=0)), 1e-9)
+  # Opacity is the share, so that one drawing serves light and dark.
+  image = np.empty((rows, columns, 4))
+  image[..., :3] = [int(COLOURS["s0"][i : i + 2], 16) / 255 for i in (1, 3, 5)]
+  image[..., 3] = np.nan_to_num(share) / most
+  panel.pcolormesh(np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, image)
+  panel.set_ylim(rows - 0.5, -0.5)
+  panel.grid(visible=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +141,13 @@ class Chart:
   columns: Sequence[str]
   rows: Sequence[Sequence[Any]]
   kind = "chart"
+
+  def __post_init__(self) -> None:
+    """Lays the figure out, which takes longer than drawing it, once for all its files."""
+    engine = self.figure.get_layout_engine()
+    if engine is not None:
+      engine.execute(self.figure)
+      self.figure.set_layout_engine("none")
 
   def save(self, folder: pathlib.Path) -> None:
     """NAME.png in the light colours, and NAME.csv."""

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from aim.report.chart import Chart
+from data_pipelines.page.chart import Chart
 
 
 @dataclasses.dataclass(frozen=True)

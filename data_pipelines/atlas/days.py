@@ -1,0 +1,154 @@
+"""A day and its holes by cause: all channels as a map, and some as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path
+
+from data_pipelines.atlas.counts import CAUSES, StoredDay, cause_of
+from data_pipelines.atlas.gaps import runs
+from data_pipelines.dataset import Dataset
+from data_pipelines.page.chart import COLOURS, Chart, panels
+from data_pipelines.schema import Schema
+
+CANDIDATES = 60  # days, evenly over the splits, that the drawn ones are chosen from
+LINES = 4  # channels drawn as lines
+MOST_CHANNELS = 40  # on the map
+
+Shade = tuple[Bool[np.ndarray, "s"], str]  # cells, colour
+
+
+def choose(dataset: Dataset, splits: Sequence[str], count: int) -> list[tuple[str, StoredDay]]:
+  """Up to `count` days with their titles, at evenly spaced ranks of their missing share, the fullest first."""
+  places = [(split, i) for split in splits for i in range(dataset.num_days(split))]
+  looked_at = np.unique(np.linspace(0, len(places) - 1, min(CANDIDATES, len(places))).round().astype(int))
+  found = [dataset.source(split)[i] for split, i in (places[place] for place in looked_at)]
+  days = sorted(found, key=lambda day: float(np.isnan(day["values"]).mean()))
+  ranks = np.unique(np.linspace(0, 0.9 * (len(days) - 1), count).round().astype(int))
+  return [(_title(days[rank]), days[rank]) for rank in ranks]
+
+
+def _title(day: StoredDay) -> str:
+  missing = 100 * np.isnan(day["values"]).mean()
+  return f"participant {day['participant'].decode()}, day {day['day']}: {missing:.0f} % missing"
+
+
+def pick(schema: Schema, values: Float[np.ndarray, "s c"], most: int) -> list[int]:
+  """Channels to draw as lines: the fullest of each sensor first."""
+  observed = (~np.isnan(values)).sum(axis=0)
+  turns: dict[str, int] = {}
+  ranked = []
+  for c in sorted(range(len(schema.channels)), key=lambda c: (-observed[c], c)):
+    sensor = schema.channels[c].sensor or schema.names[c]
+    turns[sensor] = turns.get(sensor, 0) + 1
+    ranked.append((turns[sensor], -observed[c], c))
+  return sorted(c for *_, c in sorted(ranked)[:most])
+
+
+def chart(schema: Schema, title: str, day: StoredDay, name: str) -> Chart:
+  """The map of all channels, and lines of some."""
+  values, cause = np.asarray(day["values"]), cause_of(day)
+  picked = pick(schema, values, LINES)
+  rows = min(len(schema.channels), MOST_CHANNELS)
+  heights = [0.3 + 0.16 * rows, *[1.0] * len(picked)]
+  figure, axes = panels(0.9 + sum(heights), len(heights), heights)
+  _map(axes[0], schema, np.isnan(values), cause)
+  for panel, c in zip(axes[1:], picked, strict=True):
+    line(panel, schema, c, values[:, c], shades(np.isnan(values[:, c]), cause[:, c]))
+    panel.tick_params(labelbottom=panel is axes[-1])
+  axes[-1].set_xlabel("hour of the day")
+  figure.legend(handles=cause_legend(np.isnan(values), cause), loc="outside lower center", ncols=2)
+  alt = f"One day of {len(schema.channels)} channels over 24 hours: what is missing, coloured by cause, and "
+  numbers = hourly(schema, range(len(schema.channels)), {"mean": values}, np.isnan(values), cause)
+  return Chart(name, title, f"{alt}{len(picked)} channels as lines.", figure, *numbers)
+
+
+def _map(panel: Axes, schema: Schema, missing: Bool[np.ndarray, "s c"], cause: UInt8[np.ndarray, "s c"]) -> None:
+  channels = min(len(schema.channels), MOST_CHANNELS)
+  for k in range(len(CAUSES)):
+    boxes = [(c, *run) for c in range(channels) for run in runs(missing[:, c] & (cause[:, c] == k))]
+    if boxes:
+      row, start, end = np.array(boxes, float).T
+      hours = schema.minutes_per_step / 60
+      panel.add_patch(_boxes(start * hours, end * hours, row - 0.42, row + 0.42, COLOURS[f"cause{k}"]))
+  panel.set_yticks(range(channels), [name.replace("_", " ") for name in schema.names[:channels]], fontsize=7.5)
+  panel.set_ylim(channels - 0.4, -0.6)
+  panel.set_xlim(0, 24)
+  panel.set_xticks(range(0, 25, 6))
+  panel.grid(visible=False)
+  panel.set_title("Missing" + (f" (the first {channels} channels)" if channels < len(schema.channels) else ""), pad=2)
+
+
+def _boxes(left: np.ndarray, right: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str) -> PathPatch:
+  """Many boxes as one shape: a page holds thousands."""
+  corners = np.stack([left, low, right, low, right, high, left, high, left, low], axis=1).reshape(-1, 2)
+  codes = np.tile(np.array([Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY], np.uint8), len(left))
+  return PathPatch(Path(corners, codes), facecolor=colour, lw=0)
+
+
+def shades(missing: Bool[np.ndarray, "s"], cause: UInt8[np.ndarray, "s"]) -> list[Shade]:
+  """Missing steps by cause, in its colour."""
+  return [(missing & (cause == k), COLOURS[f"cause{k}"]) for k in range(len(CAUSES))]
+
+
+def line(panel: Axes, schema: Schema, c: int, recorded: Float[np.ndarray, "s"], shaded: Sequence[Shade]) -> None:
+  """Channel c over the day, with stretches shaded behind."""
+  hours = schema.minutes_per_step / 60
+  for cells, colour in shaded:
+    for start, end in runs(cells):
+      panel.axvspan(start * hours, end * hours, color=colour, lw=0, zorder=0)
+  panel.plot(hours_of(schema), recorded, color=COLOURS["ink"], lw=0.8, zorder=3, **how(schema, c))
+  unit = schema.channels[c].unit
+  panel.set_title(schema.names[c].replace("_", " ") + (f" ({unit})" if unit else ""), pad=2)
+  panel.set_xlim(0, 24)
+  panel.set_xticks(range(0, 25, 6))
+  panel.locator_params(axis="y", nbins=3)
+  if schema.binary[c]:
+    panel.set_yticks([0, 1])
+    panel.set_ylim(-0.12, 1.12)
+
+
+def hours_of(schema: Schema) -> Float[np.ndarray, "s"]:
+  """The middle of each step."""
+  return (np.arange(schema.steps) + 0.5) * schema.minutes_per_step / 60
+
+
+def how(schema: Schema, c: int) -> dict[str, Any]:
+  """How a line of channel c is drawn."""
+  return {"drawstyle": "steps-mid"} if schema.binary[c] else {}
+
+
+def cause_legend(missing: Bool[np.ndarray, "s c"], cause: UInt8[np.ndarray, "s c"]) -> list[Patch]:
+  there = [k for k in range(len(CAUSES)) if (missing & (cause == k)).any()]
+  return [Patch(color=COLOURS[f"cause{k}"], label=f"missing: {CAUSES[k]}") for k in there]
+
+
+def hourly(
+  schema: Schema,
+  channels: Sequence[int],
+  series: Mapping[str, Float[np.ndarray, "s c"]],
+  missing: Bool[np.ndarray, "s c"],
+  cause: UInt8[np.ndarray, "s c"],
+) -> tuple[list[str], list[list[Any]]]:
+  """Hour by hour: means of each series without its NaNs, and minutes missing by cause."""
+  columns = ["channel", "hour", *series, "minutes missing", "causes"]
+  hour = np.arange(schema.steps) * schema.minutes_per_step // 60
+  rows = []
+  for c in channels:
+    for h in np.unique(hour):
+      now = hour == h
+      told = ", ".join(CAUSES[k] for k in np.unique(cause[now & missing[:, c], c]))
+      minutes = int(missing[now, c].sum()) * schema.minutes_per_step
+      rows.append([schema.names[c], int(h), *(_mean(each[now, c]) for each in series.values()), minutes, told])
+  return columns, rows
+
+
+def _mean(values: Float[np.ndarray, "k"]) -> str:
+  seen = values[~np.isnan(values)]
+  return f"{seen.mean():.4g}" if seen.size else ""
