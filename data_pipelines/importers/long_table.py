@@ -120,10 +120,27 @@ def _blocks(export: Export, name: str) -> Iterator[_Block]:
   try:
     with export.on_disk(name) as path, pq.ParquetFile(path) as file:
       for batch in file.iter_batches(_ROWS, columns=[*wanted, *optional]):
-        yield _Block(delimited.Rows(export.where(name), first, batch), channels)
+        plain = [_plain(batch.column(column), column, export.where(name)) for column in batch.schema.names]
+        yield _Block(delimited.Rows(export.where(name), first, pa.record_batch(plain, batch.schema.names)), channels)
         first += batch.num_rows
   except (pa.ArrowException, OSError) as error:
     raise SchemaError(f"{export.where(name)}: not Parquet, or damaged: {str(error).splitlines()[0]}") from None
+
+
+def _plain(column: pa.Array, name: str, where: str) -> pa.Array:
+  """A column of a Parquet file as texts, timestamps or numbers; SchemaError for one of lists, bytes and such."""
+  if pa.types.is_dictionary(column.type):
+    column = column.dictionary_decode()
+  if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+    return column.cast(pa.string())
+  if pa.types.is_date(column.type):
+    return column.cast(pa.timestamp("ms"))
+  if pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type) or pa.types.is_null(column.type):
+    return column.cast(pa.float64())
+  kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_floating, pa.types.is_timestamp)
+  if not any(is_kind(column.type) for is_kind in kinds):
+    raise SchemaError(f"{where}: column {name!r} holds {column.type}, expected text, times or numbers")
+  return column
 
 
 def _readings(
@@ -184,8 +201,8 @@ class _Clock:
     column = block.rows[name]
     if pa.types.is_timestamp(column.type):
       return cls._of_stamps(column)
-    if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
-      return cls._of_numbers(column.cast(pa.float64()))
+    if not pa.types.is_string(column.type):
+      return cls._of_numbers(column.cast(pa.float64(), safe=False))
     column = pc.utf8_trim_whitespace(column).cast(pa.string())
     empty = pc.equal(column, "").fill_null(True).to_numpy(zero_copy_only=False)
     if pc.any(pc.match_substring_regex(column, r"^[0-9]{9,19}(\.[0-9]*)?$")).as_py():
@@ -238,14 +255,12 @@ class _Times:
 
 def _values(column: pa.Array, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Numbers, where there is none, and where the cell is empty."""
-  if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-    column = column.cast(pa.string())
+  if pa.types.is_string(column.type):
     value, bad = delimited.numbers(column)
     return value, bad, pc.equal(pc.utf8_trim_whitespace(column), "").fill_null(True).to_numpy(zero_copy_only=False)
-  try:
-    value = column.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
-  except pa.ArrowInvalid:
-    raise SchemaError(f"{where}: values are {column.type}, expected numbers") from None
+  if pa.types.is_timestamp(column.type):
+    raise SchemaError(f"{where}: values are {column.type}, expected numbers")
+  value = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False)
   bad = ~np.isfinite(value)
   return np.where(bad, np.nan, value), bad, np.isnan(value)
 
