@@ -13,7 +13,7 @@ from data_pipelines.day import Event, Label, Person
 from data_pipelines.duplicates import Seen, digest
 from data_pipelines.schema import Schema, SchemaError
 
-_DAYS_AT_ONCE = 256  # of a person; ten years would not fit everywhere
+_DAYS_AT_ONCE = 8  # of a person: what fits a processor's cache
 _EVENT_SCHEMA = pa.schema(
   [
     ("participant", pa.string()),
