@@ -78,15 +78,17 @@ class Accumulator:
   def add(self, values: np.ndarray) -> None:
     """values: float32 [days, S, C], NaN where missing."""
     observed = ~np.isnan(values)
-    filled = np.where(observed, values, 0).astype(np.float64)
     time_count = observed.sum(axis=0)
-    self._merge_time(time_count, filled.sum(axis=0))
     count = time_count.sum(axis=0)
-    mean = filled.sum(axis=(0, 1)) / np.maximum(count, 1)
-    squares = (np.where(observed, filled - mean, 0) ** 2).sum(axis=(0, 1))
-    self._merge(count, mean, squares)
-    self._min = np.fmin(self._min, np.fmin.reduce(values, axis=(0, 1)))
-    self._max = np.fmax(self._max, np.fmax.reduce(values, axis=(0, 1)))
+    deviation = np.where(observed, values, 0).astype(np.float64)
+    total = deviation.sum(axis=0)
+    self._merge_time(time_count, total)
+    mean = total.sum(axis=0) / np.maximum(count, 1)
+    deviation -= mean
+    deviation *= observed
+    self._merge(count, mean, np.einsum("dsc,dsc->c", deviation, deviation))
+    self._min = np.minimum(self._min, np.where(observed, values, np.inf).min(axis=(0, 1)))
+    self._max = np.maximum(self._max, np.where(observed, values, -np.inf).max(axis=(0, 1)))
 
   def merge(self, other: Accumulator) -> None:
     """Adds the days that another has seen. Into an empty one it is a copy, to the last bit."""
@@ -97,8 +99,8 @@ class Accumulator:
     self._time_mean += (other._time_mean - self._time_mean) * (other._time_count / both)
     self._time_count += other._time_count
     self._merge(other._count, other._mean, other._squares)
-    self._min = np.fmin(self._min, other._min)
-    self._max = np.fmax(self._max, other._max)
+    self._min = np.minimum(self._min, other._min)
+    self._max = np.maximum(self._max, other._max)
 
   def _merge(self, count: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> None:
     total = np.maximum(self._count + count, 1)

@@ -87,7 +87,7 @@ class Work:
     unfinished = f"{shard.path}.{uuid.uuid4().hex}"
     writer.ExampleWriter(tfds.core.FileFormat.ARRAY_RECORD).write(unfinished, encoded)
     os.replace(unfinished, shard.path)
-    return Written(tables.days, os.path.getsize(shard.path), tables)
+    return Written(tables.days, os.path.getsize(shard.path), tables.pack())
 
   def _days(self, shard: Shard, tables: Tables, tell: Tell) -> Iterator[tuple[str, dict]]:
     for participant in shard.people:
