@@ -17,7 +17,7 @@ from data_pipelines.schema import UserError
 
 # Need --config and --workdir; those of the same name in aim/modes.py.
 CONFIG_MODES = ("pretrain", "evaluate", "heldout", "probe", "finetune", "robustness", "compare", "scaling")
-MODES = (*CONFIG_MODES, "preflight", "embed", "impute", "report")
+MODES = (*CONFIG_MODES, "preflight", "scale_out", "embed", "impute", "report")
 TOGETHER = ("pretrain",)  # modes that several processes share the work of
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment config, such as experiments/lsm2_base.py.")
@@ -28,8 +28,10 @@ DATA = flags.DEFINE_string("data", None, "embed: a dataset's name, or an npz fil
 DATA_DIR = flags.DEFINE_string("data_dir", "data", "embed: the folder of datasets that --data names one of.")
 SPLIT = flags.DEFINE_string("split", "all", "embed: pretrain, tune, eval or all days of the dataset.")
 INPUT = flags.DEFINE_string("input", None, "impute: npz file of days with holes.")
-WORKDIRS = flags.DEFINE_list("workdirs", [], "report: other workdirs, comma-separated, to put beside --workdir.")
+WORKDIRS = flags.DEFINE_list("workdirs", [], "report, scale_out: other workdirs to put beside --workdir.")
 TOPOLOGY = flags.DEFINE_string("topology", None, "preflight: v5e:8x16, v5p:2x2x4, v6e:8x8, h100:8, ..., local.")
+CHIPS = flags.DEFINE_list("chips", ["8", "16", "32", "64", "128", "256"], "scale_out: of the slices.")
+LOADER = flags.DEFINE_float("loader", 2002.0, "scale_out: windows/s that a host reads (benchmarks/loader.py measures).")
 OUTPUT = flags.DEFINE_string("output", None, "embed: .parquet or .npz to write; impute: .npz to write.")
 
 # Several processes, one a host or a GPU: every one of them is started with the same command (aim/hosts.py).
@@ -60,6 +62,9 @@ def main(argv: Sequence[str]) -> None:
     return
   if MODE.value == "preflight":
     modes.preflight(_required("config", CONFIG.value), WORKDIR.value, _required("topology", TOPOLOGY.value))
+    return
+  if MODE.value == "scale_out":
+    modes.scale_out(_required("workdir", WORKDIR.value), WORKDIRS.value, CHIPS.value, LOADER.value)
     return
   if MODE.value == "report":  # without --config the workdir's own config.json is read
     workdir = pathlib.Path(_required("workdir", WORKDIR.value))

@@ -106,6 +106,15 @@ def preflight(config: ml_collections.ConfigDict, workdir: str | None, name: str)
   run_preflight(config, folder, dataset, on)
 
 
+def scale_out(workdir: str, beside: Sequence[str], chips: Sequence[str], loader: float) -> None:
+  """Throughput on other slices than a preflight's; no hardware is needed."""
+  from aim.scale_out import scale_out as run_scale_out
+
+  if not all(count.isdigit() for count in chips):
+    raise ConfigError(f"--chips={','.join(chips)}: expected numbers, as in 8,16,32")
+  run_scale_out(pathlib.Path(workdir), [pathlib.Path(each) for each in beside], [int(count) for count in chips], loader)
+
+
 def report(
   config: ml_collections.ConfigDict | None,
   workdir: pathlib.Path,

@@ -92,6 +92,7 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
     "hosts": plan.on.hosts,
     "mesh": dict(plan.mesh.shape) | {"slices": config.mesh.get("slices", 1)},
     "config": {
+      "name": config.name,
       "batch_size": batch,
       "accumulate": config.optimizer.accumulate,
       "total_steps": config.total_steps,
@@ -191,6 +192,7 @@ def _speed(plan: Plan, program: Program, typical: Sizes) -> dict[str, Any]:
         "count": c.count,
         "bytes": c.bytes,
         "devices": len(c.group),
+        "stride": c.group[1] - c.group[0],
         "seconds": c.seconds(plan.device, box),
       }
       for c in exchanges

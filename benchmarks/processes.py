@@ -1,0 +1,90 @@
+"""Windows per second of two processes with a device each, against one process with both devices.
+
+  python -m benchmarks.processes [--config=experiments/lsm2_xs.py] [--repeats=3] [--steps=40] [--config.key=value ...]
+
+Both are whole runs of the command line on this machine's CPU, with collectives between processes by Gloo; they take
+turns, and a repeat is the median over intervals of its steps, the first left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from absl import flags
+
+from aim import modes, results, settings
+from benchmarks import experiments
+
+CONFIG = flags.DEFINE_string("config", "experiments/lsm2_xs.py", "What to train.")
+REPEATS = flags.DEFINE_integer("repeats", 3, "Runs of each.", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 40, "A run.", lower_bound=2)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Windows of a step, over both devices.", lower_bound=2)
+OUTPUT = flags.DEFINE_string("output", "benchmarks/results/processes.csv", "Where to write the table.")
+COLUMNS = ("repeat", "processes", "windows_per_second")
+INTERVALS = 8  # of a run
+
+
+def main(argv: Sequence[str]) -> None:
+  rows: list[tuple[int, int, float]] = []
+  with tempfile.TemporaryDirectory() as folder:
+    config = settings.load(CONFIG.value)
+    config.data.dir = folder
+    modes.open_dataset(config)  # built once, before several look for it
+    for repeat in range(REPEATS.value):
+      for processes in (1, 2) if repeat % 2 == 0 else (2, 1):
+        workdir = pathlib.Path(folder, f"{repeat}_{processes}")
+        run(processes, [f"--config.data.dir={folder}", f"--workdir={workdir}", *argv[1:]])
+        rows.append((repeat, processes, windows_per_second(workdir)))
+        print("repeat {}, {} process(es): {:.2f} windows/s".format(*rows[-1]), flush=True)
+  one, two = ([rate for _, processes, rate in rows if processes == count] for count in (1, 2))
+  print("| processes | devices each | windows/s, median (least to most) |\n|---|---|---|")
+  for count, rates in ((1, one), (2, two)):
+    print(f"| {count} | {2 // count} | {statistics.median(rates):.2f} ({min(rates):.2f} to {max(rates):.2f}) |")
+  ratio = statistics.median(two) / statistics.median(one)
+  print(f"two processes against one: {ratio:.3f}, {100 * (1 - ratio):+.1f} % lost")
+  results.write_lines(OUTPUT.value, COLUMNS, [[results.cell(value) for value in row] for row in rows])
+  print(f"wrote {OUTPUT.value}")
+
+
+def run(processes: int, arguments: Sequence[str]) -> None:
+  """A run to its end on two devices."""
+  interval = max(1, STEPS.value // INTERVALS)
+  ours = {"batch_size": BATCH_SIZE.value, "total_steps": STEPS.value, "log.every_steps": interval}
+  ours |= {"optimizer.accumulate": 1, "sizes": 2, "checkpoint.every_steps": 10 * STEPS.value}
+  command = [sys.executable, "-m", "aim.main", f"--config={CONFIG.value}"]
+  command += [*(f"--config.{key}={value}" for key, value in ours.items()), *arguments]
+  environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(2 // processes)}
+  together = [f"--coordinator=localhost:{_port()}", f"--num_processes={processes}"] if processes > 1 else []
+  each = [[*together, f"--process_id={i}"] if together else [] for i in range(processes)]
+  running = [
+    subprocess.Popen([*command, *flags], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for flags in each
+  ]
+  said = [process.communicate()[1] for process in running]
+  if any(process.returncode for process in running):
+    sys.exit("\n".join(said))
+
+
+def windows_per_second(workdir: pathlib.Path) -> float:
+  """Median over the intervals of metrics.jsonl but the first."""
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  rates = [line["windows_per_second"] for line in lines if "windows_per_second" in line]
+  return statistics.median(rates[1:] or rates)
+
+
+def _port() -> int:
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    return free.getsockname()[1]
+
+
+if __name__ == "__main__":
+  experiments.main(main)
