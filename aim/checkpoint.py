@@ -25,7 +25,7 @@ from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, UserError
 
 # Orbax logs the stack of a save that failed in the background, and raises its error at the next call: once is enough.
-logging.getLogger("absl").addFilter(lambda record: "_SignalingThread" not in str(record.msg))
+logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
 
 policies = ocp.training.save_decision_policies
 preservation = ocp.training.preservation_policies

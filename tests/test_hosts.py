@@ -71,8 +71,11 @@ def same_parameters(workdir, one, step=6):
   ours, theirs = checkpoint.read(workdir), checkpoint.read(one)
   assert ours.step == theirs.step == step
   assert ours.params.keys() == theirs.params.keys()
-  for name, array in ours.params.items():
-    np.testing.assert_allclose(np.asarray(array), np.asarray(theirs.params[name]), rtol=1e-4, atol=1e-6, err_msg=name)
+  for name in ours.params:
+    arrays = [np.asarray(restored.params[name]) for restored in (ours, theirs)]
+    if name.endswith("qkv/bias"):  # a key's bias changes no attention, so that its gradient is rounding noise
+      arrays = [array[[0, 2]] for array in arrays]
+    np.testing.assert_allclose(*arrays, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 # Buffers of another form, whose size all must choose alike, included.
