@@ -279,4 +279,4 @@ def _damaged(error: BaseException) -> DamagedError:
 
 
 def _line(error: Exception) -> str:
-  return (str(error) or type(error).__name__).strip().splitlines()[0][:200]
+  return (str(error) or type(error).__name__).strip().splitlines()[0][:500]

@@ -28,7 +28,7 @@ from absl import app, flags
 from aim import checkpoint
 
 KILLS = flags.DEFINE_integer("kills", 20, "How often the run is killed.", lower_bound=1)
-STEPS = flags.DEFINE_integer("steps", 3000, "Of the run.", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 1000, "Of the run.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 OUTPUT = flags.DEFINE_string("output", None, "CSV with a line for every kill.")
 
@@ -40,7 +40,8 @@ SMALL = {
   "batch_size": 4,
   "sizes": 1,
   "optimizer.accumulate": 1,
-  "checkpoint.every_steps": 50,
+  "model.patch_minutes": 240,
+  "checkpoint.every_steps": 25,
   "log.every_steps": 1,
 }
 SMALL |= {f"model.{side}.{key}": value for side in ("encoder", "decoder") for key, value in TOWER.items()}
