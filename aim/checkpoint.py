@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import pathlib
 import shutil
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -20,6 +23,9 @@ from aim import model, settings
 from aim.patches import Scale
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, UserError
+
+# Orbax logs the stack of a save that failed in the background, and raises its error at the next call: once is enough.
+logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
 
 policies = ocp.training.save_decision_policies
 preservation = ocp.training.preservation_policies
@@ -41,6 +47,15 @@ class DamagedError(CheckpointError):
 
 def folder(workdir: str | pathlib.Path) -> pathlib.Path:
   return pathlib.Path(workdir).absolute() / "checkpoints"
+
+
+def written(workdir: str | pathlib.Path) -> int:
+  """Bytes of the saves under way: what grows while one goes on, however long it takes."""
+  found = 0
+  for path in folder(workdir).glob("*orbax-checkpoint-tmp*/**/*"):
+    with contextlib.suppress(OSError):  # renamed or removed meanwhile
+      found += path.stat().st_size
+  return found
 
 
 class Checkpoints:
@@ -74,7 +89,19 @@ class Checkpoints:
     items = {"params": state["params"], "training": {key: state[key] for key in ("optimizer", "step")}}
     if state["ema"]:
       items["ema"] = state["ema"]
-    self.checkpointer.save_checkpointables_async(step, items, force=force, custom_metadata=metadata)
+    with self._saving():
+      self.checkpointer.save_checkpointables_async(step, items, force=force, custom_metadata=metadata)
+
+  @contextlib.contextmanager
+  def _saving(self) -> Iterator[None]:
+    """CheckpointError for a save that failed, this one or the one before it, which went on in the background."""
+    try:
+      yield
+    except Exception as error:
+      reason = _line(_cause(error))
+      left = complete(self.folder.parent)
+      newest = f"the newest complete one is of step {left[-1]}" if left else "there is no complete one"
+      raise CheckpointError(f"{self.folder}: a checkpoint could not be saved: {reason}; {newest}") from None
 
   def restore(self, state: dict[str, Any]) -> dict[str, Any]:
     """The newest checkpoint, in the shapes and shardings of the abstract `state`; DamagedError if it cannot be read."""
@@ -120,7 +147,8 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits for saves under way."""
-    self.checkpointer.close()
+    with self._saving():
+      self.checkpointer.close()
 
 
 def metadata(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
@@ -222,17 +250,33 @@ def _metadata(step: pathlib.Path) -> dict[str, Any]:
   return extra
 
 
-def _damaged(error: BaseException) -> DamagedError:
-  """What loading raised, as a DamagedError if files are cut short or gone; anything else, no memory say, is raised."""
+def complete(workdir: str | pathlib.Path) -> list[int]:
+  """Steps of the checkpoints that were written to their end, the newest last."""
+  found = []
+  for path in _steps(folder(workdir)):
+    with contextlib.suppress(DamagedError):
+      _metadata(path)
+      found.append(int(path.name))
+  return found
+
+
+def _cause(error: BaseException) -> Exception:
+  """What went wrong with files; anything else, no memory or a lost process say, is raised."""
   # Orbax wraps every error of a handler in one that says nothing of the cause.
   while error.__cause__ or error.__context__:
     error = error.__cause__ or error.__context__  # type: ignore[assignment]
   if not isinstance(error, KeyError | OSError | ValueError):
     raise error
+  return error
+
+
+def _damaged(error: BaseException) -> DamagedError:
+  """What loading raised, as a DamagedError if files are cut short or gone."""
+  cause = _cause(error)
   # Nor is the loading that Orbax gave up the user's concern.
   warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-  return DamagedError(f"its arrays cannot be read: {_line(error)}")
+  return DamagedError(f"its arrays cannot be read: {_line(cause)}")
 
 
 def _line(error: Exception) -> str:
-  return (str(error) or type(error).__name__).strip().splitlines()[0][:200]
+  return (str(error) or type(error).__name__).strip().splitlines()[0][:500]

@@ -7,7 +7,7 @@ import pathlib
 import ml_collections
 import numpy as np
 
-from aim import export, figures, generative_figures, results, score_files, verdicts
+from aim import export, figures, generative_figures, hosts, results, score_files, verdicts
 from aim.generative import Days, check_imputers, contest
 from aim.pretrained import Pretrained
 from aim.scores import Row, Scores
@@ -19,6 +19,8 @@ from data_pipelines.schema import Schema, SchemaError
 
 def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, workdir: pathlib.Path) -> Scores:
   """Scores every task on config.split; writes workdir/generative.csv and workdir/evaluate/, prints the table.
+
+  Several processes share the days, and the first writes.
 
   In evaluate/: channels.csv (errors of every channel), gap_length.csv (generative.csv's lines of interpolation),
   people.csv (sums per person, which scores.merge pools), and pictures.
@@ -35,7 +37,7 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   external = export.externals(config.external)
   for imputation in external.values():
     imputation.check(tasks, days.wanted)
-  if config.export:
+  if config.export and hosts.first():
     export.export(days, tasks, config.export)
     print(f"{config.export}: the cells of {len(tasks)} tasks, and days to train on")
   scores = contest(model, days, tasks, external)
@@ -44,6 +46,8 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
       print(f"left out: {task.label}: none of the {days.wanted} days has such cells")
   if not scores.tasks:
     raise ConfigError("config.evaluate: no task hides an observed cell of these days")
+  if not hosts.first():
+    return scores
   rows = scores.table(config.bootstrap, config.seed)
   _write(config, model, dataset, scores, rows, workdir)
   draw_day(days, model, workdir / "evaluate" / "day.png")

@@ -9,9 +9,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from aim import fitted_imputers, imputers, metrics
+from aim import fitted_imputers, hosts, imputers, metrics
 from aim.pretrained import Pretrained
-from aim.scores import Scores
+from aim.scores import Scores, add
 from aim.settings import ConfigError
 from aim.tasks import Task, asked_days, hidden_days, target_cells
 from data_pipelines.dataset import Dataset
@@ -60,20 +60,20 @@ class Days:
     self.total = dataset.num_days(config.split)
     self.wanted = min(config.days, self.total) if config.days else self.total
 
-  def blocks(self) -> Iterator[dict[str, Any]]:
+  def blocks(self, host: int = 0, hosts: int = 1) -> Iterator[dict[str, Any]]:
     """Some hundred days at a time without padding; with config.days, that many spread evenly over the split.
 
-    As eval_loader's, and `place`, the number of each day among those scored.
+    As eval_loader's, and `place`, the number of each day among those scored. Of several hosts each has every so many
+    blocks, the same ones that one has alone.
     """
-    chosen = set(np.linspace(0, self.total - 1, self.wanted).round().astype(int).tolist()) if self.total else set()
-    position = done = 0
-    for batch in eval_loader(self.dataset, split=self.config.split, batch_size=BLOCK * self.config.batch_size):
-      real = int(batch["weight"].sum())
-      keep = [i for i in range(real) if position + i in chosen]
-      position += real
-      if keep:
-        yield {name: np.asarray(array)[keep] for name, array in batch.items()} | {"place": done + np.arange(len(keep))}
-      done += len(keep)
+    chosen = np.unique(np.linspace(0, self.total - 1, self.wanted).round().astype(int)) if self.total else np.arange(0)
+    size = BLOCK * self.config.batch_size
+    loader = eval_loader(self.dataset, split=self.config.split, batch_size=size * hosts, host=host, hosts=hosts)
+    for number, batch in enumerate(loader):
+      first = (number * hosts + host) * size
+      places = np.flatnonzero((chosen >= first) & (chosen < first + size))
+      if len(places):
+        yield {name: np.asarray(array)[chosen[places] - first] for name, array in batch.items()} | {"place": places}
 
   def hidden(self, task: Task, block: Mapping[str, Any]) -> np.ndarray:
     """bool [D, S, C]: the cells of a block that a task hides."""
@@ -158,15 +158,19 @@ def check_imputers(config: ml_collections.ConfigDict) -> None:
 
 
 def contest(model: Pretrained, days: Days, tasks: tuple[Task, ...], external: Mapping[str, Any]) -> Scores:
-  """Accumulates the errors of all methods on all tasks; external: {name: aim.export.External}."""
+  """Accumulates the errors of all methods on all tasks; external: {name: aim.export.External}.
+
+  Several processes share the days, and all have the sums in the end.
+  """
   scores = Scores(days.dataset.schema.names)
+  host, count = hosts.share()
   with metrics.progress(days.wanted * len(tasks), "evaluate", "day") as bar:
-    for block in days.blocks():
+    for block in days.blocks(host, count):
       person = days.person_means(block) if PERSON in days.config.imputers else None
       for task in tasks:
         _score_block(scores, model, days, task, block, person, external)
-        bar.update(len(block["values"]))
-  return scores
+        bar.update(count * len(block["values"]))
+  return add(hosts.gather(scores)) if count > 1 else scores
 
 
 def _score_block(

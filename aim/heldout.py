@@ -17,7 +17,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from aim import compiler, flops, generative, loss, masking, metrics, model, patches, settings, sizes
+from aim import compiler, flops, generative, hosts, loss, masking, metrics, model, patches, settings, sizes
 from aim.generative import Days
 from aim.masking import TokenSet
 from aim.pretrained import Pretrained
@@ -41,6 +41,8 @@ def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dat
   scores = generative.contest(trained, days, (TASK,), {})
   for person, sums in scores.sums[TASK, trained.name].items():
     people[person] |= {"cells": sums[0].tolist(), "squared": sums[1].tolist()}
+  if not hosts.first():
+    return
   told = _training(trained, dataset, window) | measures(people) | {"people": people}
   fresh = workdir / f"{FILE}.new"
   fresh.write_text(json.dumps(told, indent=1) + "\n")
@@ -86,8 +88,9 @@ def _objective(trained: Pretrained, days: Days) -> tuple[dict[str, dict[str, Any
   sums = objective(trained, days.config.seed)
   people: dict[str, dict[str, Any]] = {}
   size, work = days.config.batch_size, 0.0
+  host, count = hosts.share()
   with metrics.progress(days.wanted, "held-out loss", "day") as bar:
-    for block in days.blocks():
+    for block in days.blocks(host, count):
       for start in range(0, len(block["values"]), size):
         values, place = (block[name][start : start + size] for name in ("values", "place"))
         short = size - len(values)  # filled up, so that one shape is compiled
@@ -99,8 +102,14 @@ def _objective(trained: Pretrained, days: Days) -> tuple[dict[str, dict[str, Any
           person = people.setdefault(name, {"error": 0.0, "scored": 0.0})
           person["error"] += float(error[i])
           person["scored"] += float(scored[i])
-        bar.update(len(values))
-  return people, work / days.wanted
+        bar.update(count * len(values))
+  parts = hosts.gather((people, work))
+  total: dict[str, dict[str, Any]] = {}
+  for of_people, _ in parts:
+    for name, sums in of_people.items():
+      before = total.get(name, {})
+      total[name] = {key: before.get(key, 0.0) + value for key, value in sums.items()}
+  return total, sum(work for _, work in parts) / days.wanted
 
 
 def objective(

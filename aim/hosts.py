@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import importlib.util
 import os
+import pickle
 import signal
 import sys
-from collections.abc import Mapping
-from typing import Any
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from data_pipelines.schema import UserError
 
 PORT = 8476  # of the first pod of a JobSet, where no scheduler names one
+LOST = 76  # exit code of a process whose run lost another one; EX_PROTOCOL of sysexits.h
+FAREWELL = 10.0  # seconds in which processes that fail alike may all say so
+LAST = 24 * 3600  # seconds that those done wait for the first, which draws intervals and figures alone
 # Set by srun in every task, and by sbatch's own shell not all of them: that one is no part of a run.
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 # The first three come from launch/jobset_gpu.yaml, the last from Kubernetes.
@@ -46,12 +54,17 @@ def initialize(mode: str, coordinator: str | None, processes: int | None, proces
   if found is None:
     return
   try:
-    jax.distributed.initialize(found.coordinator, found.processes, found.process)
+    jax.distributed.initialize(found.coordinator, found.processes, found.process, shutdown_timeout_seconds=LAST)
   except (RuntimeError, ValueError, OSError) as error:
     raise HostsError(f"the processes of this run ({found.where}) did not come together: {error}") from None
+  ctypes.CDLL(None).signal(int(signal.SIGABRT), _ABORTED)
   if not first():
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is written below Python too
+
+
+# When process 0 is gone, or heartbeats were missed, JAX aborts below Python, from a thread that waits for nothing.
+_ABORTED = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: lost("JAX aborted, for the reason above"))
 
 
 def find(
@@ -130,6 +143,66 @@ def first() -> bool:
 def several() -> bool:
   """Whether there are other processes."""
   return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def share() -> tuple[int, int]:
+  """This process's number, and how many there are."""
+  return (jax.process_index(), jax.process_count()) if several() else (0, 1)
+
+
+def gather(thing: Any) -> list[Any]:
+  """What each process has, in their order, on all of them: results, pickled, below 2 GB a process."""
+  if not several():
+    return [thing]
+  mine = np.frombuffer(pickle.dumps(thing), np.uint8)
+  lengths = multihost_utils.process_allgather(np.int32(len(mine)))
+  rows = multihost_utils.process_allgather(np.pad(mine, (0, int(lengths.max()) - len(mine))))
+  return [pickle.loads(row[:length].tobytes()) for row, length in zip(np.asarray(rows), lengths, strict=True)]
+
+
+_ending = threading.Lock()  # taken once, by whoever ends the process
+
+
+def lost(why: object) -> NoReturn:
+  """Ends this process, one of several, at once: a save or a farewell would wait for one that is gone."""
+  _ending.acquire()
+  reason = (str(why).strip() or type(why).__name__).splitlines()[0][:300]
+  print(
+    f"error: the processes of this run cannot go on together, one of them may have ended ({reason}); repeat the "
+    "command on every host to go on from the newest checkpoint",
+    file=sys.stderr,
+    flush=True,
+  )
+  os._exit(LOST)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+  """Inside, what fails in a computation that several processes share ends this one by lost()."""
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if several():
+      lost(error)
+    raise
+
+
+def leave(code: int) -> NoReturn:
+  """Ends a process that failed. JAX's own farewell to the others may never be answered, so it gets little time."""
+  if several():
+    farewell = threading.Thread(target=_shutdown, daemon=True)
+    farewell.start()
+    farewell.join(FAREWELL)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _ending.acquire()
+    os._exit(code)
+  sys.exit(code)
+
+
+def _shutdown() -> None:
+  with contextlib.suppress(Exception):  # the reason why this process ends is told already
+    jax.distributed.shutdown()
 
 
 class Stop:

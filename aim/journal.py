@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from jax.experimental import multihost_utils
 
-from aim import flops, metrics
+from aim import flops, hosts, metrics
 from aim.compiled import compilations
 from aim.model import Architecture
 from aim.sizes import Sizes
@@ -38,6 +39,7 @@ class Journal:
     self.bar = metrics.progress(config.total_steps, "pretrain", "step", initial=start)
     self.peak = flops.peak_flops()
     self.skipped = 0
+    self.corrupt = 0  # days of this process so far that stand in for one that cannot be read
     self.last: dict[str, float | None] = {}
     self._pending: tuple[int, Sizes, dict[str, jax.Array]] | None = None
     self._start_interval()
@@ -101,6 +103,7 @@ class Journal:
       "mfu_executed": executed / seconds / self.peak if self.peak else None,
       "compilations": compilations(),
       "skipped_steps": self.skipped,
+      "corrupt_days": self._corrupt_days(),
       "eta_seconds": seconds / len(steps) * (self.config.total_steps - step - 1),
     }
     if "embedding_spread" in steps[0]:
@@ -111,6 +114,12 @@ class Journal:
     )
     self.bar.set_postfix_str(f"loss {self.last['loss']:.3f}, {self.last['windows_per_second']:.1f} days/s, {speed}")
     self._start_interval()
+
+  def _corrupt_days(self) -> int:
+    """Of all processes, which all ask at the same step; only where such days are passed over is there a sum to make."""
+    if self.config.data.on_corrupt == "stop" or not hosts.several():
+      return self.corrupt
+    return int(multihost_utils.process_allgather(np.int32(self.corrupt)).sum())
 
   def close(self) -> None:
     self.bar.close()

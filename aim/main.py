@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -18,7 +19,7 @@ from data_pipelines.schema import UserError
 # Need --config and --workdir; those of the same name in aim/modes.py.
 CONFIG_MODES = ("pretrain", "evaluate", "heldout", "probe", "finetune", "robustness", "compare", "scaling")
 MODES = (*CONFIG_MODES, "preflight", "scale_out", "embed", "impute", "report")
-TOGETHER = ("pretrain",)  # modes that several processes share the work of
+TOGETHER = ("pretrain", "evaluate", "heldout", "embed")  # modes that several processes share the work of
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment config, such as experiments/lsm2_base.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, config.json, metrics, results.")
@@ -53,11 +54,21 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # libraries turn it up when they are imported
   modes.use_compile_cache()
   hosts.initialize(DISTRIBUTED.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+  with hosts.together():
+    _run_mode()
+
+
+def _run_mode() -> None:
+  from aim import hosts, modes
+
   if MODE.value not in TOGETHER and hosts.several():
     raise ConfigError(f"--mode={MODE.value} is for one process, and there are others; run it alone: --distributed=off")
   if MODE.value in CONFIG_MODES:
     config, workdir = _required("config", CONFIG.value), pathlib.Path(_required("workdir", WORKDIR.value))
-    modes.open_workdir(workdir, config)
+    if MODE.value == "pretrain":  # which may refuse to go on in this folder
+      workdir.mkdir(parents=True, exist_ok=True)
+    else:
+      modes.open_workdir(workdir, config)
     getattr(modes, MODE.value)(config, workdir, CHECKPOINT.value or workdir)
     return
   if MODE.value == "preflight":
@@ -88,12 +99,23 @@ def run(argv: Sequence[str] | None = None) -> None:
     _fail(": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error))
   except KeyboardInterrupt:
     print("interrupted", file=sys.stderr)
-    sys.exit(128 + signal.SIGINT)
+    _leave(128 + signal.SIGINT)
+  except Exception:
+    traceback.print_exc()
+    _leave(1)
 
 
 def _fail(message: str) -> NoReturn:
   print(f"error: {' '.join(message.split())}", file=sys.stderr)
-  sys.exit(2)
+  _leave(2)
+
+
+def _leave(code: int) -> NoReturn:
+  if "aim.hosts" in sys.modules:  # else the flags were wrong, and nothing has begun
+    from aim import hosts
+
+    hosts.leave(code)
+  sys.exit(code)
 
 
 def _required(flag: str, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
 import pathlib
 import tempfile
@@ -38,9 +38,8 @@ def use_compile_cache() -> None:
 def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
   """Makes the run's folder and writes the resolved config.json into it; of several processes the first does."""
   workdir.mkdir(parents=True, exist_ok=True)
-  if not hosts.first():
-    return
-  (workdir / "config.json").write_text(json.dumps(settings.to_dict(config), indent=2) + "\n")
+  if hosts.first():
+    settings.write(config, workdir / "config.json")
 
 
 def open_dataset(config: ml_collections.ConfigDict) -> Dataset:
@@ -56,7 +55,7 @@ def open_dataset(config: ml_collections.ConfigDict) -> Dataset:
 
 
 def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
-  """Trains in `workdir`, whatever `trained` says."""
+  """Trains in `workdir`, whatever `trained` says; config.json is written once it is known that it can go on."""
   run_pretrain(config, workdir, open_dataset(config))
 
 
@@ -136,17 +135,12 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
   suffix = pathlib.Path(output).suffix
   if suffix not in (".parquet", ".npz"):
     raise ConfigError(f"--output={output}: ends in {suffix!r}, expected .parquet or .npz")
-  _check_writable(output)
+  if hosts.first():
+    _check_writable(output)
   model = pretrained.load(trained)
-  days, total = _days(model, data, data_dir, split)
-  parts, participants, dates = [], [], []
-  with metrics.progress(total, "embed", "day") as bar:
-    for batch in days:
-      parts.append(model.embed(batch["values"]))
-      participants.extend(batch["participant"].tolist())
-      dates.extend(batch["date"].tolist())
-      bar.update(len(parts[-1]))
-  embedding, participant, date = np.concatenate(parts), np.array(participants), np.array(dates)
+  embedding, participant, date = _embedded(model, *_days(model, data, data_dir, split))
+  if not hosts.first():
+    return
   if suffix == ".npz":
     np.savez_compressed(output, embedding=embedding, participant=participant, date=date)
   else:
@@ -157,6 +151,21 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
     pq.write_table(pa.table({"participant": participant, "date": date, **columns}), output)
   people = len(set(participant.tolist()))
   print(f"{output}: {len(embedding)} days of {people} people, {embedding.shape[1]} numbers each")
+
+
+def _embedded(
+  model: pretrained.Pretrained, days: Iterator[dict[str, np.ndarray]], total: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Embeddings, participants and dates of all days, of which each process computes its batches."""
+  parts = []
+  with metrics.progress(total, "embed", "day") as bar:
+    for batch in days:
+      empty = not len(batch["values"])  # a batch that only fills up those of the other processes
+      parts.append(None if empty else (model.embed(batch["values"]), batch["participant"], batch["date"]))
+      bar.update(hosts.share()[1] * len(batch["values"]))
+  turns = itertools.zip_longest(*hosts.gather(parts))
+  found = [part for turn in turns for part in turn if part is not None]
+  return tuple(np.concatenate(arrays) for arrays in zip(*found, strict=True))  # type: ignore[return-value]
 
 
 def impute(trained: str, source: str, output: str) -> None:
@@ -188,12 +197,16 @@ def _check_writable(output: str) -> None:
 def _days(
   model: pretrained.Pretrained, data: str, data_dir: str, split: str
 ) -> tuple[Iterator[dict[str, np.ndarray]], int]:
-  """Batches of values, participant and date of an npz file's days or of a dataset's, and the number of days."""
+  """Batches of values, participant and date of an npz file's days or of a dataset's, and the number of days in all.
+
+  Of several processes each has every so many batches, those that one process has in its turn.
+  """
+  host, count = hosts.share()
   if data.endswith(".npz"):
     days = npz.read_days(data, schema=model.schema)
     model.check(days.values, data, empty_days=False)
     columns = {"values": days.values, "participant": days.participant, "date": days.date}
-    starts = range(0, len(days.values), model.batch_size)
+    starts = range(host * model.batch_size, len(days.values), count * model.batch_size)
     cut = lambda start: slice(start, start + model.batch_size)
     return ({name: array[cut(start)] for name, array in columns.items()} for start in starts), len(days.values)
   dataset = Dataset.open(data_dir, data)
@@ -202,6 +215,6 @@ def _days(
   batches = (
     {name: array[batch["weight"] > 0] for name, array in batch.items()}
     for name in splits
-    for batch in eval_loader(dataset, split=name, batch_size=model.batch_size)
+    for batch in eval_loader(dataset, split=name, batch_size=count * model.batch_size, host=host, hosts=count)
   )
   return batches, sum(dataset.num_days(name) for name in splits)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import pathlib
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -23,6 +22,7 @@ from aim.patches import Scale
 from aim.sizes import Sizes
 from aim.step import Step
 from aim.view_step import ViewStep
+from aim.watchdog import Watchdog
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import device_prefetch, train_loader
 from data_pipelines.subset import chosen_days
@@ -62,6 +62,7 @@ class Training:
     self.shardings = mesh.state_shardings(self.abstract, self.abstract["params"], self.mesh)
     self.compiled = CompiledStep(self.step, self.shardings)
     self.table = mesh.table(self.abstract["params"], self.shardings["params"])
+    self.watchdog = Watchdog(lambda: checkpoint.written(workdir))
 
   def make_step(self, architecture: Architecture) -> Step | ViewStep:
     """The step of config.method."""
@@ -86,27 +87,35 @@ class Training:
     )
 
   def run(self) -> dict[str, float | None]:
-    checkpoints = Checkpoints(self.workdir, self.config.checkpoint.every_steps, self.config.checkpoint.keep)
-    writer = metrics.MetricsWriter(self.workdir, self.config.log)
-    try:
+    """Trains; what it leaves is closed whatever happens."""
+    with contextlib.ExitStack() as ending:
+      ending.callback(self.watchdog.stop)
+      ending.enter_context(hosts.together())  # around the closing of checkpoints, which waits for the others
+      self.watchdog.expect("restoring and compiling", self.config.log.watchdog_compile_seconds)
+      checkpoints = Checkpoints(self.workdir, self.config.checkpoint.every_steps, self.config.checkpoint.keep)
+      ending.callback(checkpoints.close)
+      ending.enter_context(hosts.together())  # and before it, where it would wait for one that is gone
       state = self.initial_state(checkpoints)
-      start = int(state["step"])
-      if start >= self.config.total_steps:
-        print(f"{self.workdir}: already trained for {start} steps; raise --config.total_steps to go on")
-        return {}
-      if start:
-        print(f"{self.workdir}: checkpoint at step {start}: going on from there")
-      ladder = self.ladder()
-      self.announce(start, ladder[0])
-      stop = hosts.Stop(start)
-      self.compiled.compile(ladder, self.key, self.abstract, self.batch_shape())
+      return self.go_on(state, int(state["step"]), checkpoints)
+
+  def go_on(self, state: dict[str, Any], start: int, checkpoints: Checkpoints) -> dict[str, float | None]:
+    """Trains from `start` steps on."""
+    if start >= self.config.total_steps:
+      print(f"{self.workdir}: already trained for {start} steps; raise --config.total_steps to go on")
+      return {}
+    if start:
+      print(f"{self.workdir}: checkpoint at step {start}: going on from there")
+    if hosts.first():
+      settings.write(self.config, self.workdir / "config.json")
+    ladder = self.ladder()
+    self.announce(start, ladder[0])
+    stop = hosts.Stop(start)
+    self.compiled.compile(ladder, self.key, self.abstract, self.batch_shape())
+    with contextlib.closing(metrics.MetricsWriter(self.workdir, self.config.log, start)) as writer:
       last = self.loop(state, start, stop, checkpoints, writer)
-      print(f"{self.workdir}: trained for {self.config.total_steps} steps; loss {last['loss']:.4f}")
-      return last
-    finally:
-      faulthandler.cancel_dump_traceback_later()
-      checkpoints.close()
-      writer.close()
+    self.watchdog.expect("the last save", self.config.log.watchdog_seconds)
+    print(f"{self.workdir}: trained for {self.config.total_steps} steps; loss {last['loss']:.4f}")
+    return last
 
   def initial_state(self, checkpoints: Checkpoints) -> dict[str, Any]:
     """Fresh parameters, or those of the newest checkpoint that can be read, if it is of this model and data."""
@@ -146,7 +155,7 @@ class Training:
     all choose the same sizes."""
     with contextlib.closing(self.batches(0)) as batches:
       steps = range(-(-SAMPLE // self.config.batch_size))
-      return np.concatenate([self.compiled.draw(self.key, step, next(batches))[2] for step in steps])
+      return np.concatenate([self.compiled.draw(self.key, step, next(batches)[0])[2] for step in steps])
 
   def batch_shape(self) -> jax.ShapeDtypeStruct:
     """Of the values of a whole step."""
@@ -197,8 +206,9 @@ class Training:
         # Each batch is masked one step ahead: its size is known when its turn comes, and no device waits.
         ahead = self.masked(batches, start, journal)
         for step in range(start, total):
-          if config.log.watchdog_minutes:
-            faulthandler.dump_traceback_later(60 * config.log.watchdog_minutes, exit=True)
+          # The first step ends in the second turn, once the slowest process has compiled.
+          patient = config.log.watchdog_compile_seconds if step < start + 2 else config.log.watchdog_seconds
+          self.watchdog.expect(f"step {step + 1}", patient)
           tokens, rows = ahead
           if step + 1 < total:
             ahead = self.masked(batches, step + 1, journal)
@@ -221,8 +231,11 @@ class Training:
         journal.close()
     return journal.last
 
-  def batches(self, start: int) -> Generator[jax.Array]:
-    """The device batches of steps start, start + 1, ..., read ahead in a thread until closed."""
+  def batches(self, start: int) -> Generator[tuple[jax.Array, int]]:
+    """The device batches of steps start, start + 1, ..., read ahead in a thread until closed.
+
+    With each, how many of this process's days stand in for one that cannot be read.
+    """
     loader = train_loader(
       self.dataset,
       split="pretrain",
@@ -232,15 +245,18 @@ class Training:
       host=jax.process_index(),
       hosts=jax.process_count(),
       workers=self.config.data.workers,
+      on_corrupt=self.config.data.on_corrupt,
       **settings.subset(self.config),
     )
-    return device_prefetch(loader, lambda batch: mesh.put_batch(batch["values"], self.mesh))
+    put = lambda batch: (mesh.put_batch(batch["values"], self.mesh), int(batch["corrupt"].sum()))
+    return device_prefetch(loader, put)
 
-  def masked(self, batches: Iterator[jax.Array], step: int, journal: Journal) -> tuple[Any, jax.Array]:
+  def masked(self, batches: Iterator[tuple[jax.Array, int]], step: int, journal: Journal) -> tuple[Any, jax.Array]:
     """The token sets of a step's batch and the rows they need."""
     began = time.perf_counter()
-    values = next(batches)
+    values, corrupt = next(batches)
     journal.waited += time.perf_counter() - began
+    journal.corrupt += corrupt
     return self.compiled.draw(self.key, step, values)[:2]
 
 
@@ -256,6 +272,9 @@ def _check(config: ml_collections.ConfigDict, device_mesh: jax.sharding.Mesh) ->
     if key in counts and value < 1:
       raise settings.ConfigError(f"config.{key} is {value}, expected at least 1")
   multiple = device_mesh.shape["data"] * device_mesh.shape["fsdp"] * config.optimizer.accumulate
+  for key in ("watchdog_seconds", "watchdog_compile_seconds"):
+    if config.log[key] < 0:
+      raise settings.ConfigError(f"config.log.{key} is {config.log[key]}, expected seconds, or 0 for no watchdog")
   if config.batch_size < 1 or config.batch_size % multiple:
     raise settings.ConfigError(
       f"config.batch_size is {config.batch_size}, expected a multiple of {multiple} (data x fsdp x accumulate)"
@@ -264,6 +283,8 @@ def _check(config: ml_collections.ConfigDict, device_mesh: jax.sharding.Mesh) ->
     raise settings.ConfigError(f"config.optimizer.ema is {config.optimizer.ema}, expected 0 to less than 1")
   if config.optimizer.on_nan not in ("stop", "skip"):
     raise settings.ConfigError(f"config.optimizer.on_nan is {config.optimizer.on_nan!r}, expected 'stop' or 'skip'")
+  if config.data.on_corrupt not in ("stop", "skip"):
+    raise settings.ConfigError(f"config.data.on_corrupt is {config.data.on_corrupt!r}, expected 'stop' or 'skip'")
 
 
 def _spoken(chosen: Mapping[str, float]) -> str:

@@ -228,6 +228,16 @@ def merge(parts: Iterable[Scores]) -> Scores:
   return merged
 
 
+def add(parts: Sequence[Scores]) -> Scores:
+  """The scores of different days, of people who may be the same."""
+  total = Scores(parts[0].channels)
+  for part in parts:
+    for key, people in part.sums.items():
+      for name, sums in people.items():
+        total.sums[key][name] = total.sums[key].get(name, 0) + sums
+  return total
+
+
 def only(scores: Scores, method: str) -> Scores:
   """One method's part."""
   part = Scores(scores.channels)

@@ -239,6 +239,13 @@ def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
   return json.loads(config.to_json_best_effort())
 
 
+def write(config: ml_collections.ConfigDict, path: pathlib.Path) -> None:
+  """The resolved config as JSON, whole or not at all."""
+  fresh = path.with_name(f"{path.name}.new")
+  fresh.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+  fresh.replace(path)
+
+
 def read(path: pathlib.Path) -> ml_collections.ConfigDict:
   """The config that a run left as config.json."""
   try:

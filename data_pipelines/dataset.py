@@ -36,6 +36,10 @@ class DatasetError(SchemaError):
   """A dataset that is not there, or not as asked for; the message is one line."""
 
 
+class CorruptError(DatasetError):
+  """A record that cannot be read; the message names its file."""
+
+
 def dataset_path(data_dir: str | os.PathLike, name: str) -> pathlib.Path:
   """Where dataset `name` is or will be."""
   return pathlib.Path(data_dir).expanduser() / BUILDER / name / VERSION
@@ -57,6 +61,30 @@ def quiet_tfds() -> Iterator[None]:
       yield
   finally:
     logging.set_verbosity(verbosity)
+
+
+class _Days(Sequence[dict[str, Any]]):
+  """A split's days, whose errors name the file and the record."""
+
+  def __init__(self, source: Sequence[dict[str, Any]], files: tuple[str, ...], lengths: tuple[int, ...]):
+    self._source, self._files, self._lengths = source, files, lengths
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: Any) -> Any:
+    if not 0 <= index < len(self):
+      raise IndexError(index)
+    try:
+      return self._source[index]
+    except Exception as error:  # array_record, tfds and numpy each have their own
+      starts = np.cumsum((0, *self._lengths))
+      file = int(np.searchsorted(starts, index, side="right")) - 1
+      line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+      raise CorruptError(
+        f"{self._files[file]}: record {index - starts[file]} of {self._lengths[file]} cannot be read, "
+        f"build the dataset anew: {line}"
+      ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +124,13 @@ class Dataset:
     weekday int32, and cause uint8 [steps, channels] where known.
 
     Raises:
-      DatasetError: the split is unknown or empty.
+      DatasetError: the split is unknown or empty; and where a day is asked for, that it cannot be read.
     """
     if self.num_days(split) == 0:
       raise DatasetError(f"dataset {self.name!r} has no days in split {split!r} ({self.path})")
-    return self._builder.as_data_source(split=split)
+    info = self._builder.info.splits[split]
+    files = tuple(str(path) for path in info.filepaths)
+    return _Days(self._builder.as_data_source(split=split), files, tuple(info.shard_lengths))
 
   def missing_shares(self, split: str) -> np.ndarray:
     """float32 [days], the share of missing values of each day of a split, in the order of source().

@@ -9,6 +9,7 @@ and resuming at a step is starting there.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from data_pipelines.dataset import Dataset, DatasetError
+from data_pipelines.dataset import CorruptError, Dataset, DatasetError
 from data_pipelines.subset import chosen_days
 
 # Batches each host, or each of its workers, reads ahead; a batch of 256 days of 26 x 1440 is 38 MB.
@@ -25,6 +26,7 @@ _READ_AHEAD = 2
 _READ_THREADS = 2
 # "For ever": grain's own endless repeat has a length that overflows where a local batch is one day.
 _EPOCHS = 2**31
+_SUBSTITUTES = 100  # drawn for a day that cannot be read
 
 Batch = dict[str, np.ndarray]
 OnDevice = TypeVar("OnDevice")
@@ -39,7 +41,7 @@ def _local_batch(batch_size: int, host: int, hosts: int) -> int:
 
 
 def _values(day: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  return {"values": day["values"]}
+  return {"values": day["values"], "corrupt": np.int32(day.get("corrupt", 0))}
 
 
 class _Chosen:
@@ -53,6 +55,35 @@ class _Chosen:
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     return self._source[int(self._days[index])]
+
+
+class _Skipping:
+  """A source in which another day stands in for one that cannot be read; it has 1 as "corrupt"."""
+
+  def __init__(self, source: Sequence[dict[str, Any]], seed: int):
+    self._source, self._seed = source, seed
+    self._told: set[int] = set()
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    try:
+      return self._source[index]
+    except CorruptError as error:
+      if index not in self._told:
+        self._told.add(index)
+        print(f"{error}; skipped (config.data.on_corrupt)", file=sys.stderr, flush=True)
+      return {**self._substitute(index, error), "corrupt": 1}
+
+  def _substitute(self, index: int, error: CorruptError) -> dict[str, Any]:
+    """By the day's number alone, so that any host and any worker takes the same one."""
+    for other in np.random.default_rng((self._seed, index)).integers(len(self), size=_SUBSTITUTES):
+      try:
+        return self._source[int(other)]
+      except CorruptError:
+        pass
+    raise DatasetError(f"{error}; and none of {_SUBSTITUTES} other days drawn in its place can be read") from error
 
 
 class TrainLoader(Iterator[Batch]):
@@ -100,6 +131,7 @@ def train_loader(
   max_missing: float = 1.0,
   max_participants: int = 0,
   max_days: int = 0,
+  on_corrupt: str = "stop",
 ) -> TrainLoader:
   """This host's part of every global batch from `start_step` on, without end.
 
@@ -114,9 +146,12 @@ def train_loader(
     workers: processes that read and decompress; 0 reads in threads of this one. They are spawned, so a script that
       asks for them needs `if __name__ == "__main__"`.
     max_missing, max_participants, max_days: which days to take (data_pipelines/subset.py); by default all.
+    on_corrupt: what becomes of a day that cannot be read: "stop" raises DatasetError, "skip" takes another in its
+      place, says so on stderr and marks it; the order of all others stays.
 
   Returns:
-    Iterator of {"values": float32 [batch_size // hosts, steps, channels]}, NaN where missing. Close it, or use `with`.
+    Iterator of {"values": float32 [batch_size // hosts, steps, channels], "corrupt": int32 [batch_size // hosts]}: NaN
+    where missing, 1 where a day stands in for another. Close it, or use `with`.
 
   Raises:
     DatasetError: an empty or unknown split, or sizes that do not fit.
@@ -129,6 +164,8 @@ def train_loader(
   source: Any = dataset.source(split)
   if max_missing < 1 or max_participants or max_days:
     source = _Chosen(source, chosen_days(dataset, split, max_missing, max_participants, max_days))
+  if on_corrupt == "skip":
+    source = _Skipping(source, seed)
   days = grain.MapDataset.source(source).map(_values).shuffle(seed).repeat(_EPOCHS)
   # Batches are cut before hosts and workers take turns, so neither changes what is in one.
   batches = days.batch(local)[start_step * hosts + host :: hosts]
@@ -148,6 +185,8 @@ def _where(dataset: Dataset, split: str) -> str:
 
 def _unreadable(where: str, error: Exception) -> DatasetError:
   """One line for what array_record, tfds and grain raise for a file that is damaged, cut short or gone."""
+  if isinstance(error, DatasetError):
+    return error  # names the file and the record
   lines = str(error).strip().splitlines() or [type(error).__name__]
   return DatasetError(f"{where} cannot be read, build it anew: {lines[0]}")
 

@@ -34,6 +34,9 @@ def get_config() -> ml_collections.ConfigDict:
   # hash, so that fewer are always among more (data_pipelines/subset.py).
   config.data.max_participants = 0
   config.data.max_days = 0
+  # A day that cannot be read, of a damaged file: "stop", or "skip": another day of the split, drawn by its number,
+  # stands in for it, so that the order of all others stays; counted in metrics.jsonl as corrupt_days.
+  config.data.on_corrupt = "stop"
   config.data.workers = 0  # loader processes; 0 reads in a thread
 
   config.model = ml_collections.ConfigDict()
@@ -106,7 +109,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.log.tensorboard = False
   config.log.wandb = ""  # project name
   config.log.parameters = False  # print where each parameter lives; WORKDIR/parameters.txt tells it anyway
-  config.log.watchdog_minutes = 30.0  # no step for so long: print all stacks and exit; 0: never
+  # No step finished for so many seconds: the stacks of all threads, then exit code 75; 0: never. A save that goes on
+  # writing is given its time. Restoring and compiling have a limit of their own.
+  config.log.watchdog_seconds = 1800.0
+  config.log.watchdog_compile_seconds = 7200.0
 
   # What fills a hole inside a partly observed patch: "decode" (the model) or "interpolate" (a line in time).
   config.impute = ml_collections.ConfigDict({"short_holes": "decode"})

@@ -408,7 +408,7 @@ def test_the_command(plain, tmp_path, capsys):
     (["--data=gone", f"--data_dir={data_dir}"], f"no dataset 'gone' in {data_dir}; datasets there: tiny"),
     (["--data=tiny", f"--data_dir={data_dir}", f"--output={plain.path / 'README.md'}"], "cannot write there"),
     (["tiny"], "unexpected argument 'tiny'"),
-    (["--days=-1"], "lower bound"),
+    (["--days=-1"], "--days=-1"),
   ):
     assert main(["atlas", *flags]) == 2
     told = capsys.readouterr().err

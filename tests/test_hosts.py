@@ -1,5 +1,6 @@
 """Processes with gloo collectives train what one process trains, by the same command with the flags of aim/hosts.py."""
 
+import csv
 import json
 import re
 import shutil
@@ -10,16 +11,17 @@ import time
 import numpy as np
 import pytest
 
-from aim import checkpoint, hosts
+from aim import checkpoint, hosts, watchdog
+from data_pipelines.dataset import Dataset
 from tests import tiny
 
 CHANGES = {"checkpoint__every_steps": 3}
 
 
-def start(dataset, workdir, processes, mode="pretrain", **changes):
+def start(dataset, workdir, processes, mode="pretrain", more=(), **changes):
   """The processes of a run, started: on two devices in all, or one each."""
   flags = [f"--config={tiny.CONFIG}", *tiny.on(dataset), *tiny.overrides(**CHANGES | changes), f"--workdir={workdir}"]
-  flags.append(f"--mode={mode}")
+  flags += [f"--mode={mode}", *more]
   if processes == 1:
     return [tiny.start(*flags, devices=2)]
   with socket.socket() as free:
@@ -36,15 +38,18 @@ def train(dataset, workdir, processes, **changes):
   """A run to its end; only its first process has said anything."""
   ended = [tiny.wait(process) for process in start(dataset, workdir, processes, **changes)]
   assert [each.code for each in ended] == [0] * processes, ended
-  assert f"{workdir}: trained for 6 steps" in ended[0].out
+  assert f"{workdir}: trained for {changes.get('total_steps', 6)} steps" in ended[0].out
   for each in ended[1:]:
     assert (each.out, re.findall("pretrain:|compiling", each.err)) == ("", [])
 
 
 def losses(workdir):
   """[step, loss, gradient norm] of metrics.jsonl, which tells every step once."""
-  records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-  return np.array([(record["step"], record["loss"], record["gradient_norm"]) for record in records])
+  return np.array([(record["step"], record["loss"], record["gradient_norm"]) for record in records(workdir)])
+
+
+def records(workdir):
+  return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +71,11 @@ def same_parameters(workdir, one, step=6):
   ours, theirs = checkpoint.read(workdir), checkpoint.read(one)
   assert ours.step == theirs.step == step
   assert ours.params.keys() == theirs.params.keys()
-  for name, array in ours.params.items():
-    np.testing.assert_allclose(np.asarray(array), np.asarray(theirs.params[name]), rtol=1e-4, atol=1e-6, err_msg=name)
+  for name in ours.params:
+    arrays = [np.asarray(restored.params[name]) for restored in (ours, theirs)]
+    if name.endswith("qkv/bias"):  # a key's bias changes no attention, so that its gradient is rounding noise
+      arrays = [array[[0, 2]] for array in arrays]
+    np.testing.assert_allclose(*arrays, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 # Buffers of another form, whose size all must choose alike, included.
@@ -114,10 +122,140 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(dataset, tmp_path
   assert losses(tmp_path)[:, 0].tolist() == list(range(1, saved + 3))
 
 
+# Long enough to be killed half way.
+LONG = {"total_steps": 200, "checkpoint__every_steps": 10}
+
+
+@pytest.fixture(scope="module")
+def unbroken(dataset, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("unbroken")
+  train(dataset, workdir, 1, **LONG)
+  return workdir
+
+
+def half_way(dataset, workdir, **changes):
+  """Two processes that have done 25 steps, and saved some."""
+  processes = start(dataset, workdir, 2, **LONG | changes)
+  metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 180
+  while not (metrics.exists() and metrics.read_text().count("\n") > 25):
+    assert time.monotonic() < deadline and [process.poll() for process in processes] == [None, None]
+    time.sleep(0.005)
+  return processes
+
+
+def goes_on(dataset, workdir, unbroken, processes):
+  """The run goes on to the end of the unbroken one, and tells every step once."""
+  train(dataset, workdir, processes, **LONG)
+  assert losses(workdir)[:, 0].tolist() == list(range(1, 201))
+  np.testing.assert_allclose(losses(workdir), losses(unbroken), rtol=1e-3)
+  same_parameters(workdir, unbroken, 200)
+
+
+def lost(ended):
+  """It ended because another did, and said so in a line."""
+  assert ended.code == hosts.LOST, ended
+  (line,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+  assert line.startswith("error: the processes of this run cannot go on together, one of them may have ended (")
+  assert line.endswith("); repeat the command on every host to go on from the newest checkpoint")
+  assert "Traceback" not in ended.err
+
+
+@pytest.mark.slow
+def test_kill_9_of_one_process_ends_the_other(dataset, unbroken, tmp_path):
+  processes = half_way(dataset, tmp_path)
+  processes[1].kill()
+  began = time.monotonic()
+  lost(tiny.wait(processes[0]))
+  assert time.monotonic() - began < 60
+  tiny.wait(processes[1])
+  goes_on(dataset, tmp_path, unbroken, 2)
+
+
+@pytest.mark.slow
+def test_the_watchdog_ends_a_run_of_which_one_process_hangs(dataset, unbroken, tmp_path):
+  """Not while it compiles, which takes longer than a step may; the process that hung finds the others gone."""
+  processes = half_way(dataset, tmp_path / "two", log__watchdog_seconds=5.0)
+  processes[1].send_signal(signal.SIGSTOP)
+  ended = tiny.wait(processes[0])
+  assert ended.code == watchdog.CODE, ended
+  assert re.search(r"error: step \d+ was not done within 5 s; what each thread is doing:", ended.err)
+  assert "in flush" in ended.err and "in go_on" in ended.err
+  processes[1].send_signal(signal.SIGCONT)
+  lost(tiny.wait(processes[1]))
+  shutil.copytree(tmp_path / "two", tmp_path / "four")
+  goes_on(dataset, tmp_path / "two", unbroken, 1)
+  goes_on(dataset, tmp_path / "four", unbroken, 4)
+
+
+def damaged(dataset, folder):
+  """A copy in which one record of the training days cannot be read."""
+  folder = shutil.copytree(dataset.path.parents[2], folder / "data")
+  (shard,) = folder.rglob(f"{dataset.name}/*/*pretrain.array_record*")
+  content = bytearray(shard.read_bytes())
+  records = np.flatnonzero(np.frombuffer(content, np.uint8))
+  content[records[len(records) // 2]] ^= 255
+  shard.write_bytes(bytes(content))
+  return Dataset.open(folder, dataset.name)
+
+
+@pytest.mark.slow
+def test_days_and_steps_that_are_skipped_are_counted_once(dataset, tmp_path):
+  """A day that only one process reads, and a step that blows up on both."""
+  changes = {"data__on_corrupt": "skip", "optimizer__on_nan": "skip", "optimizer__learning_rate": 1e30}
+  broken, told = damaged(dataset, tmp_path), []
+  for processes in (1, 2):
+    workdir = tmp_path / str(processes)
+    train(broken, workdir, processes, **changes)
+    told.append([(record["step"], record.get("skipped"), record.get("corrupt_days")) for record in records(workdir)])
+  assert told[0] == told[1]
+  assert any(skipped for _, skipped, _ in told[0]) and told[0][-1][2] > 0
+  ended = [tiny.wait(each) for each in start(broken, tmp_path / "stop", 2, **changes | {"optimizer__on_nan": "stop"})]
+  assert [each.code for each in ended] == [2, 2]
+  assert all("is NaN or Inf" in each.err and "Traceback" not in each.err for each in ended)
+  ended = [tiny.wait(each) for each in start(broken, tmp_path / "corrupt", 2)]
+  assert sorted(each.code for each in ended) in ([2, 2], [2, hosts.LOST])
+  assert any(re.search(r"error: .*array_record-00000-of-00001: record \d of 10 cannot be read", e.err) for e in ended)
+
+
+def numbers(path):
+  """A CSV's cells, numbers as such."""
+  with path.open() as file:
+    rows = list(csv.reader(file))
+  return [[float(cell) if re.fullmatch(r"-?[\d.]+(e-?\d+)?", cell) else cell for cell in row] for row in rows]
+
+
+@pytest.mark.slow
+def test_evaluation_and_embedding_are_shared_out(dataset, one, tmp_path):
+  """Blocks of four days, batches of 64: both processes have some, and the first writes what one alone does."""
+  source = tiny.write_npz(tmp_path / "many.npz", people=70)
+  embedded = []
+  for processes in (1, 2):
+    workdir, output = tmp_path / str(processes), tmp_path / f"{processes}.npz"
+    changes = {"evaluate__batch_size": 1}
+    for mode, more in (("evaluate", ()), ("heldout", ()), ("embed", (f"--data={source}", f"--output={output}"))):
+      together = start(dataset, workdir, processes, mode, (f"--checkpoint={one}", *more), **changes)
+      ended = [tiny.wait(process) for process in together]
+      assert [each.code for each in ended] == [0] * processes, ended
+      assert [each.out for each in ended[1:]] == [""] * (processes - 1)
+    embedded.append(dict(np.load(output)))
+  for name, array in embedded[0].items():
+    np.testing.assert_array_equal(embedded[1][name], array)
+  assert len(embedded[0]["embedding"]) == 140
+  for name in ("generative.csv", "evaluate/people.csv", "evaluate/channels.csv"):
+    ours, theirs = numbers(tmp_path / "2" / name), numbers(tmp_path / "1" / name)
+    assert len(theirs) > 5 and [len(row) for row in ours] == [len(row) for row in theirs]
+    for row, other in zip(ours, theirs, strict=True):
+      assert row == [pytest.approx(cell, rel=1e-6, abs=1e-9) if isinstance(cell, float) else cell for cell in other]
+  ours, theirs = (json.loads((tmp_path / n / "heldout.json").read_text()) for n in ("2", "1"))
+  assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-6) and ours["mse"] == pytest.approx(
+    theirs["mse"], rel=1e-6
+  )
+
+
 @pytest.mark.slow
 def test_what_is_not_shared_out_is_refused_to_several_processes(dataset, one):
-  processes = start(dataset, one, 2, mode="evaluate")
-  line = "error: --mode=evaluate is for one process, and there are others; run it alone: --distributed=off"
+  processes = start(dataset, one, 2, mode="probe")
+  line = "error: --mode=probe is for one process, and there are others; run it alone: --distributed=off"
   assert [(ended.code, ended.err.strip().splitlines()[-1]) for ended in map(tiny.wait, processes)] == [(2, line)] * 2
 
 

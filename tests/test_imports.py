@@ -256,9 +256,8 @@ def test_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
   (tmp_path / "temporary").mkdir()
   monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
   before = sorted(tmp_path.rglob("*"))
-  assert (
-    run("--source=auto", f"--input={path}", f"--data_dir={tmp_path / 'data'}", "--dry_run", "--minutes_per_step=5") == 0
-  )
+  flags = ("--source=auto", f"--input={path}", f"--data_dir={tmp_path / 'data'}", "--dry_run")
+  assert run(*flags, "--minutes_per_step=5") == 0
   assert sorted(tmp_path.rglob("*")) == before
   said = capsys.readouterr().out
   assert "--source=long_table" in said

@@ -1,6 +1,7 @@
 """The loader over real array_record files: one order for any number of hosts and workers, and none of it lost."""
 
 import itertools
+import shutil
 import threading
 import time
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.build import build
-from data_pipelines.dataset import DatasetError
+from data_pipelines.dataset import Dataset, DatasetError
 from data_pipelines.day import Day, Person
 from data_pipelines.loader import device_prefetch, eval_loader, train_loader
 from data_pipelines.schema import Channel, Schema
@@ -210,3 +211,58 @@ def test_prefetch_closes_a_real_loader(dataset):
   stream = device_prefetch(train_loader(dataset, batch_size=4, seed=0, workers=1), lambda batch: batch)
   assert numbers(next(stream))
   stream.close()
+
+
+@pytest.fixture(scope="module")
+def damaged(dataset, tmp_path_factory):
+  """A copy of the dataset in which a few bytes of a shard's records are others."""
+  folder = shutil.copytree(dataset.path.parents[2], tmp_path_factory.mktemp("damaged") / "data")
+  (shard,) = folder.rglob("*pretrain.array_record*")
+  content = bytearray(shard.read_bytes())
+  records = np.flatnonzero(np.frombuffer(content, np.uint8))  # the rest fills up blocks
+  middle = records[len(records) // 2]
+  content[middle : middle + 8] = bytes(255 - byte for byte in content[middle : middle + 8])
+  shard.write_bytes(bytes(content))
+  return Dataset.open(folder, "numbered"), shard
+
+
+def lost(damaged):
+  """The days of a split that cannot be read, each of which is told by its file and number."""
+  dataset, shard = damaged
+  found = set()
+  for index in range(2 * PRETRAIN):
+    try:
+      dataset.source("pretrain")[index]
+    except DatasetError as error:
+      assert str(error).startswith(
+        f"{shard}: record {index} of {2 * PRETRAIN} cannot be read, build the dataset anew: "
+      )
+      found.add(index)
+  assert 0 < len(found) < 2 * PRETRAIN
+  return found
+
+
+def test_a_damaged_record_stops_and_is_named(damaged):
+  with pytest.raises(DatasetError, match=r"array_record-00000-of-00001: record \d of 10 cannot be read"):
+    read(damaged[0], 10)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"workers": 1}])
+def test_a_skipped_record_moves_no_other(dataset, damaged, arguments, capfd):
+  missing = lost(damaged)
+  with train_loader(damaged[0], batch_size=4, seed=3, on_corrupt="skip", **arguments) as loader:
+    batches = list(itertools.islice(loader, 10))
+  marks = [bool(mark) for batch in batches for mark in batch["corrupt"]]
+  whole = [day for batch in read(dataset, 10) for day in batch]
+  taken = [day for batch in batches for day in numbers(batch)]
+  # Day d of the split holds the number d.
+  assert marks == [day in missing for day in whole] and any(marks)
+  assert [day for day, mark in zip(taken, marks, strict=True) if not mark] == [
+    day for day in whole if day not in missing
+  ]
+  assert not missing & set(taken)
+  told = capfd.readouterr().err
+  assert all(told.count(f"record {day} of 10 cannot be read") == 1 for day in missing), told
+  halves = [train_loader(damaged[0], batch_size=4, seed=3, on_corrupt="skip", host=h, hosts=2) for h in range(2)]
+  parts = [numbers(next(half)) for _ in range(10) for half in halves]
+  assert [day for part in parts for day in part] == taken

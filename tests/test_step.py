@@ -323,6 +323,7 @@ def journal(tmp_path, on_nan: str = "stop", every: int = 2) -> Journal:
       "total_steps": 4,
       "batch_size": 4,
       "log": {"every_steps": every},
+      "data": {"on_corrupt": "stop"},
       "optimizer": {"on_nan": on_nan, "accumulate": 2},
     }
   )

@@ -1,0 +1,20 @@
+"""benchmarks/kills.py, short: a run that is killed anywhere ends as if it had not been."""
+
+import sys
+
+import pytest
+
+from benchmarks import kills
+from tests import tiny
+
+
+@pytest.mark.slow
+def test_three_kills(tmp_path, monkeypatch):
+  for name, value in tiny.environment().items():
+    monkeypatch.setenv(name, value)
+  dataset = tiny.dataset(tmp_path)
+  flags = tiny.overrides(total_steps=1500, checkpoint__every_steps=20)
+  command = [sys.executable, "-m", "aim.main", f"--config={tiny.CONFIG}", *tiny.on(dataset), *flags]
+  found = kills.trial(command, tmp_path, 1500, 3, seed=1)
+  assert [kill.kill for kill in found] == [1, 2, 3]
+  assert all(kill.redone <= kill.told for kill in found) and max(kill.told for kill in found) > 0
