@@ -82,15 +82,16 @@ class Spooled:
     """Half a month of starts at a time, so that nobody has to fit in memory."""
     g = self._groups
     mine = (g.first_person <= person) & (g.last_person >= person)
-    edge = -(2**63)
-    while (mine & (g.last_start >= edge)).any():
-      first = max(edge, int(g.first_start[mine & (g.last_start >= edge)].min()))
-      until = _EARLIEST if first < _EARLIEST else first + _HALF_MONTH if first < _LATEST else 2**63 - 1
-      rows = self._read(mine & (g.first_start < until) & (g.last_start >= edge))
-      inside = (rows["person"] == person) & (rows["start"] >= edge) & (rows["start"] < until)
+    edge: int | None = int(g.first_start[mine].min()) if mine.any() else None
+    while edge is not None:
+      last = _EARLIEST - 1 if edge < _EARLIEST else edge + _HALF_MONTH - 1 if edge < _LATEST else 2**63 - 1
+      rows = self._read(mine & (g.first_start <= last) & (g.last_start >= edge))
+      own = rows["person"] == person
+      inside = own & (rows["start"] >= edge) & (rows["start"] <= last)
       if inside.any():
         yield self._converted({name: column[inside] for name, column in rows.items()}, person)
-      edge = until
+      later = np.append(rows["start"][own & (rows["start"] > last)], g.first_start[mine & (g.first_start > last)])
+      edge = int(later.min()) if len(later) else None
 
   def _read(self, wanted: np.ndarray) -> dict[str, np.ndarray]:
     """Columns of these row groups, one after another."""

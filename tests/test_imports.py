@@ -8,6 +8,7 @@ import itertools
 import pathlib
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -34,6 +35,11 @@ from data_pipelines.schema import SchemaError
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FIRST = datetime.datetime(2024, 3, 4)
 HEADER = "participant,time,channel,value,unit"
+
+
+@pytest.fixture(autouse=True)
+def _no_wait_for_the_disk(monkeypatch):
+  monkeypatch.setattr("os.fsync", lambda file: None)
 
 
 def run(*arguments):
@@ -256,8 +262,8 @@ def test_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
   (tmp_path / "temporary").mkdir()
   monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
   before = sorted(tmp_path.rglob("*"))
-  flags = ("--source=auto", f"--input={path}", f"--data_dir={tmp_path / 'data'}", "--dry_run")
-  assert run(*flags, "--minutes_per_step=5") == 0
+  flags = ["--source=auto", f"--input={path}", "--dry_run"]
+  assert run(*flags, f"--data_dir={tmp_path / 'data'}", "--minutes_per_step=5") == 0
   assert sorted(tmp_path.rglob("*")) == before
   said = capsys.readouterr().out
   assert "--source=long_table" in said
@@ -416,13 +422,38 @@ def test_times_of_no_century_go_by_at_once(tmp_path, monkeypatch):
   rows, _ = rows_of(1, days=1)
   given = Input(as_csv(tmp_path, rows), LongTable())
   kept = spool.Spool(tmp_path / "spool", given.digests)
-  start = np.array([-(2**62), 0, 1_700_000_000_000, 2**62])
+  start = np.array([-(2**63), 0, 1_700_000_000_000, 2**63 - 1])
   kept.add(Readings("p", "heart_rate", "bpm", start, start, np.ones(4)))
   kept.end_file("study.csv/study.csv", Account())
   kept.commit()
   recipe, _ = Asked().recipe_of(LongTable(), kept)
   ((_, parts),) = spooled.Spooled(kept, recipe, ("",)).people()
-  assert [part.start.tolist() for part in parts] == [start[:2].tolist(), [1_700_000_000_000], [2**62]]
+  assert [part.start.tolist() for part in parts] == [start[:2].tolist(), [1_700_000_000_000], [2**63 - 1]]
+
+
+def test_memory_does_not_grow_with_the_readings(tmp_path, monkeypatch):
+  monkeypatch.setattr(spool, "ROWS_A_PART", 20_000)
+  monkeypatch.setattr(spool, "ROWS_A_GROUP", 1_000)
+  monkeypatch.setattr(spooled, "ROWS_AT_ONCE", 20_000)
+  count = 600_000
+
+  class Many(Made):
+    def read(self, export, name, account):
+      for first in range(0, count, 5_000):
+        start = 1_500_000_000_000 + 60_000 * np.arange(first, first + 5_000)
+        yield Readings("p", "heart_rate", "bpm", start, start, np.ones(5_000))
+
+  (tmp_path / "0.made").write_text("")
+  tracemalloc.start()
+  try:
+    kept = spool.spooled(Input(tmp_path, Many()), tmp_path / "spool")
+    recipe, _ = Asked().recipe_of(Many(), kept)
+    ((_, parts),) = spooled.Spooled(kept, recipe, ("",)).people()
+    assert sum(len(part) for part in parts) == count
+    peak = tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+  assert peak < 8e6 < count * 34
 
 
 # ----- whose export it is
@@ -578,11 +609,16 @@ def test_bad_input_is_one_line(tmp_path, case, capsys, monkeypatch):
   assert not (tmp_path / "data" / "day_windows").exists()
 
 
-def test_the_real_command_tells_bad_input_and_help(tmp_path):
-  command = [sys.executable, "-m", "data_pipelines.build"]
-  done = subprocess.run([*command, "--source=auto", f"--input={tmp_path}"], cwd=ROOT, capture_output=True, text=True)
-  assert (done.returncode, done.stderr) == (2, "error: --data_dir is missing\n")
-  done = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True)
-  assert done.returncode == 0
+def test_the_real_command_tells_bad_input(tmp_path):
+  command = [sys.executable, "-m", "data_pipelines.build", "--source=auto", f"--input={tmp_path}", "--dry_run"]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 2
+  assert done.stderr.startswith(f"error: {tmp_path}: nothing there that an importer knows (fitbit, ")
+  assert done.stderr.count("\n") == 1
+
+
+def test_help_shows_examples(capsys):
+  assert run("--help") == 0
+  said = capsys.readouterr().out
   for flag in ("--timezone=Europe/Berlin", "--dry_run", "--anonymise=key", "--recipe=recipe.yaml", "max_missing"):
-    assert flag in done.stdout
+    assert flag in said
