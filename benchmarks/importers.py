@@ -4,7 +4,7 @@ python -m benchmarks.importers --source=apple --megabytes=1000 [--build] [--outp
 
 Makes an export of at least that size for the source and reads it to its end, or with --build makes a dataset of it, in
 a process of its own; appends a row to the table: seconds, megabytes a second, and the most memory that the process
-ever held.
+ever held. Of Fitabase's files 320 MB are 33 people of 31 days, 14 of them with heart rates.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from absl import app, flags
 
+from benchmarks import made_fitbit
 from data_pipelines.export import Export
 from data_pipelines.importers import IMPORTERS
 from data_pipelines.readings import Account
@@ -81,7 +82,11 @@ def _apple(kind: str, unit: str, start: str, end: str, value: object, inside: st
   )
 
 
-MAKERS: dict[str, Callable[[pathlib.Path, int], None]] = {"apple": make_apple}
+MAKERS: dict[str, Callable[[pathlib.Path, int], None]] = {
+  "apple": make_apple,
+  "fitabase": made_fitbit.fitabase,
+  "fitbit": made_fitbit.takeout,
+}
 
 
 def measured(source: str, folder: str, build: bool) -> dict[str, object]:
