@@ -13,10 +13,10 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import tensorflow_datasets as tfds
-from tensorflow_datasets.core import example_serializer, writer
+from array_record.python import array_record_module
+from tensorflow_datasets.core import example_serializer
 
-from data_pipelines.day import Source
+from data_pipelines.day import Day, Source
 from data_pipelines.day_windows import examples
 from data_pipelines.day_windows.tables import Tables
 
@@ -24,6 +24,9 @@ SHARD_BYTES = 256 * 2**20  # of values before compression, at most ...
 MOST_SHARDS = 512  # ... of a split, unless there were more files than a reader may hold open
 SMALL_SHARD_BYTES = 16 * 2**20  # at least, where there would be fewer than
 PARTS = 16  # shards to share out among processes
+# As TFDS, each day a group of its own for random access; level 1 takes a third of the time of level 3, its default, and
+# 1 to 4 % more bytes.
+_OPTIONS = "group_size:1,zstd:1"
 
 Tell = Callable[[int], object]
 
@@ -79,21 +82,21 @@ class Work:
     tables = Tables(self.source.schema)
     fields = examples.features(self.source.schema, self.has_cause)
     serializer = example_serializer.ExampleSerializer(fields.get_serialized_info())
-    days = self._days(shard, tables, tell)
-    # Deterministic: a protocol buffer's map is in another order in every process.
-    serialized = lambda day: serializer.get_tf_example(fields.encode_example(day)).SerializeToString(deterministic=True)
-    encoded = ((key, serialized(day)) for key, day in days)
     # A name of its own: where a cluster has it done twice at once, either is whole.
     unfinished = f"{shard.path}.{uuid.uuid4().hex}"
-    writer.ExampleWriter(tfds.core.FileFormat.ARRAY_RECORD).write(unfinished, encoded)
+    file = array_record_module.ArrayRecordWriter(unfinished, _OPTIONS)
+    for day in self._days(shard, tables, tell):
+      # Deterministic: a protocol buffer's map is in another order in every process.
+      record = serializer.get_tf_example(fields.encode_example(examples.example(day)))
+      file.write(record.SerializeToString(deterministic=True))
+    file.close()
     os.replace(unfinished, shard.path)
     return Written(tables.days, os.path.getsize(shard.path), tables.pack())
 
-  def _days(self, shard: Shard, tables: Tables, tell: Tell) -> Iterator[tuple[str, dict]]:
+  def _days(self, shard: Shard, tables: Tables, tell: Tell) -> Iterator[Day]:
     for participant in shard.people:
       person = self.source.person(participant)
       examples.check(person, self.source.schema, self.has_cause)
       tables.add(person, shard.split)
-      for day in person.days:
-        yield f"{participant}/{day.day}", examples.example(day)
+      yield from person.days
       tell(len(person.days))
