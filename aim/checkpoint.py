@@ -24,8 +24,16 @@ from aim.patches import Scale
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, UserError
 
-# Orbax logs the stack of a save that failed in the background, and raises its error at the next call: once is enough.
-logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
+
+def _untold(record: logging.LogRecord) -> bool:
+  """Orbax logs the stack of a save that failed in the background, and those of callbacks that come too late for it; its
+  error is raised at the next call: once is enough."""
+  error = record.exc_info and record.exc_info[1]
+  return not error or not ("orbax" in record.pathname or str(error) == "Event loop is closed")
+
+
+for _logger in ("absl", "concurrent.futures"):
+  logging.getLogger(_logger).addFilter(_untold)
 
 policies = ocp.training.save_decision_policies
 preservation = ocp.training.preservation_policies

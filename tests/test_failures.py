@@ -21,7 +21,7 @@ def command(tmp_path_factory):
 
 
 def until(process, ready):
-  deadline = time.monotonic() + 180
+  deadline = time.monotonic() + 240
   while not ready():
     assert time.monotonic() < deadline and process.poll() is None, tiny.wait(process)
     time.sleep(0.005)
