@@ -9,7 +9,6 @@ bit.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import pathlib
@@ -25,7 +24,7 @@ import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
 from absl import app, flags
 
-from aim import checkpoint
+from aim import checkpoint, results
 
 KILLS = flags.DEFINE_integer("kills", 20, "How often the run is killed.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 1000, "Of the run.", lower_bound=1)
@@ -68,10 +67,8 @@ def main(argv: Sequence[str]) -> None:
   for kill in kills:
     print(kill)
   if OUTPUT.value:
-    with open(OUTPUT.value, "w", newline="") as file:
-      writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Kill)], lineterminator="\n")
-      writer.writeheader()
-      writer.writerows(dataclasses.asdict(kill) for kill in kills)
+    columns = [field.name for field in dataclasses.fields(Kill)]
+    results.write_lines(OUTPUT.value, columns, [dataclasses.astuple(kill) for kill in kills])
   redone = [kill.redone for kill in kills]
   print(
     f"{len(kills)} kills, {len(kills)} resumes: all {STEPS.value:,} lines of metrics and all arrays equal to the bit; "
