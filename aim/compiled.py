@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from aim import compiler, metrics
+from aim import compiler, mesh, metrics
 from aim.sizes import Sizes
 from aim.step import Step
 from aim.view_step import ViewStep
@@ -35,7 +35,9 @@ class CompiledStep:
   def __init__(self, step: Step | ViewStep, shardings: Any):
     """shardings: of the train state."""
     everywhere = shardings["step"]  # every host reads the counts of all windows
-    self._draw = jax.jit(step.draw, out_shardings=(None, everywhere, everywhere), compiler_options=compiler.options())
+    self._by_window = mesh.batch_sharding(everywhere.mesh)
+    split = (self._by_window, everywhere, everywhere)
+    self._draw = jax.jit(step.draw, out_shardings=split, compiler_options=compiler.options())
     self._drawing: Any = None  # its program, compiled by the first call: all batches of a run are alike
     self._train = jax.jit(
       step.train,
@@ -54,17 +56,18 @@ class CompiledStep:
 
   def draw(self, key: jax.Array, step: int, values: jax.Array) -> Any:
     """Step.draw of a whole batch."""
-    return self._drawing_of(key, values)(key, step, values)
+    return self.drawing(key, values)(key, step, values)
 
-  def _drawing_of(self, key: jax.Array, values: jax.Array | jax.ShapeDtypeStruct) -> Any:
+  def drawing(self, key: jax.Array, values: jax.Array | jax.ShapeDtypeStruct) -> Any:
+    """The program that draws."""
     if self._drawing is None:
       self._drawing = self._draw.lower(key, 0, values).compile()
     return self._drawing
 
-  def tokens(self, key: jax.Array, values: jax.ShapeDtypeStruct) -> tuple[Any, Any]:
-    """Shapes and shardings of the token sets of such a batch, and the program that draws them."""
-    shapes, drawing = jax.eval_shape(self._draw, key, 0, values)[0], self._drawing_of(key, values)
-    return jax.tree.map(_shape, shapes, drawing.output_shardings[0]), drawing
+  def tokens(self, key: jax.Array, values: jax.ShapeDtypeStruct) -> Any:
+    """Shapes and shardings of the token sets of such a batch; nothing is compiled."""
+    shapes = jax.eval_shape(self._draw, key, 0, values)[0]
+    return jax.tree.map(lambda leaf: _shape(leaf, self._by_window), shapes)
 
   def lower(self, size: Sizes, state: Any, tokens: Any) -> Any:
     """The step of that size, traced and not yet compiled, for arguments of such shapes."""
@@ -72,7 +75,8 @@ class CompiledStep:
 
   def compile(self, sizes: tuple[Sizes, ...], key: jax.Array, state: Any, values: jax.ShapeDtypeStruct) -> None:
     """Compiles the step for batches of the shape and sharding of `values`, several sizes at a time, with a bar."""
-    tokens = self.tokens(key, values)[0]
+    tokens = self.tokens(key, values)
+    self.drawing(key, values)
     lowered = {size: self.lower(size, state, tokens) for size in sizes}
     with (
       metrics.progress(len(sizes), "compiling the step", "size") as bar,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -34,14 +35,14 @@ class Program:
   """A compiled step, or None and what it would have needed where it does not fit.
 
   Attributes:
-    windows: a step.
     needs: bytes of a device, without what is read ahead.
+    code: bytes of them that the program itself takes; 0 where it is not known.
   """
 
   size: Sizes
-  windows: int
   compiled: Any
   needs: int
+  code: int
   seconds: float
 
 
@@ -86,16 +87,17 @@ class Plan(Training):
     size = lambda name: mesh.bytes_per_device(self.abstract[name], self.shardings[name])
     return {"parameters": size("params"), "optimizer": size("optimizer"), "average": size("ema")}
 
-  def programs(self, wanted: Sequence[tuple[Sizes, int]], say: Callable[[str], None]) -> list[Program]:
-    """The steps of such sizes and windows, several compiled at a time."""
-    self.made: list[Program] = []
-    say("  the drawing of masks")
-    self.tokens, self.drawing = self.compiled.tokens(self.shape_of_key, self.batch_shape())
+  @functools.cached_property
+  def tokens(self) -> Any:
+    """Shapes of a step's token sets."""
+    return self.compiled.tokens(self.shape_of_key, self.batch_shape())
+
+  def programs(self, wanted: Sequence[Sizes], say: Callable[[str], None]) -> list[Program]:
+    """The steps of such sizes, several compiled at a time."""
     lowered = []
-    for size, windows in wanted:
-      say(f"  tracing the step of {windows} windows")
-      part = jax.tree.map(lambda x, n=windows: _resized(x, n, self.config.batch_size), self.tokens)
-      lowered.append(self.compiled.lower(size, self.abstract, part))
+    for size in wanted:
+      say(f"  tracing {size.encoder} rows to encode")
+      lowered.append(self.compiled.lower(size, self.abstract, self.tokens))
     with concurrent.futures.ThreadPoolExecutor(min(len(lowered), os.cpu_count() or 1)) as pool:
       waiting = [pool.submit(_compile, *pair) for pair in zip(lowered, wanted, strict=True)]
       while concurrent.futures.wait(waiting, timeout=WORD).not_done:
@@ -117,16 +119,16 @@ class Plan(Training):
     return flops.executed_flops(dataclasses.replace(a, decoder_tokens="all"), size, 1)
 
 
-def _compile(lowered: Any, wanted: tuple[Sizes, int]) -> Program:
+def _compile(lowered: Any, size: Sizes) -> Program:
   began = time.perf_counter()
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:  # TPU's compiler refuses what does not fit
-    return Program(*wanted, None, overflow(str(error)), time.perf_counter() - began)
+    return Program(size, None, overflow(str(error)), 0, time.perf_counter() - began)
   m = compiled.memory_analysis()
   needs = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
   needs += m.temp_size_in_bytes + m.generated_code_size_in_bytes
-  return Program(*wanted, compiled, needs, time.perf_counter() - began)
+  return Program(size, compiled, needs, m.generated_code_size_in_bytes, time.perf_counter() - began)
 
 
 def overflow(message: str) -> int:
@@ -135,10 +137,6 @@ def overflow(message: str) -> int:
   if "RESOURCE_EXHAUSTED" not in message or not used:
     raise UserError(f"the compiler cannot make this step: {message.splitlines()[0]}")
   return int(float(used[1]) * 1024 ** " KMGT".index(used[2] or " "))
-
-
-def _resized(leaf: jax.ShapeDtypeStruct, windows: int, batch: int) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct((leaf.shape[0] * windows // batch, *leaf.shape[1:]), leaf.dtype, sharding=leaf.sharding)
 
 
 def measured_device(count: int) -> Device:

@@ -70,21 +70,22 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
   config, a = plan.config, plan.step.architecture
   ladder = plan.ladder()
   typical, largest = ladder[(len(ladder) - 1) // 2], ladder[-1]
-  batch, other = config.batch_size, _other(plan)
+  batch = config.batch_size
   # Where they are nearly the same, one program tells of both: compiling is what takes the time.
   stand_in = largest if plan.executed(typical) > ALIKE * plan.executed(largest) else typical
-  wanted = list(dict.fromkeys([(stand_in, batch), (largest, batch), (_grouped(largest, other, batch), other)]))
+  wanted = list(dict.fromkeys([stand_in, largest]))
   say(
-    f"compiling {len(wanted)} programs for {len(plan.on.devices)} x {plan.on.kind}: "
+    f"compiling {len(wanted)} program(s) for {len(plan.on.devices)} x {plan.on.kind}: "
     f"{count_parameters(plan.abstract['params']) / 1e6:.1f}M parameters, {a.attention} attention, {a.dtype}, "
     f"{plan.form} form"
   )
   made = plan.programs(wanted, say)
   for program in made:
     fits = "" if program.compiled is not None else ", which does not fit"
-    say(f"  {program.windows} windows in {describe(program.size)}: {program.needs / 1e9:.2f} GB a device{fits}")
-  first, whole, part = made[0], made[-2 if len(made) > 1 else 0], made[-1]
-  ahead = READ_AHEAD * _held(plan.batch_shape()) + plan.drawing.memory_analysis().output_size_in_bytes
+    say(f"  {batch} windows in {describe(program.size)}: {program.needs / 1e9:.2f} GB a device{fits}")
+  first, whole = made[0], made[-1]
+  tokens = sum(_held(leaf) for leaf in jax.tree.leaves(plan.tokens))
+  ahead = READ_AHEAD * _held(plan.batch_shape()) + tokens
   return {
     "topology": plan.on.name,
     "device": {"kind": plan.on.kind, **dataclasses.asdict(plan.device), "sheet": plan.on.sheet is not None},
@@ -105,7 +106,7 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
     "parameters": count_parameters(plan.abstract["params"]),
     "sizes": {"typical": describe(typical), "largest": describe(largest)},
     "memory": _memory(plan, whole, ahead),
-    "largest_batch": _largest_batch(plan, whole, part, ahead),
+    "largest_batch": _largest_batch(plan, whole, ahead),
     **_speed(plan, first, typical),
     "compile_seconds": [round(program.seconds, 1) for program in made],
   }
@@ -131,22 +132,23 @@ def _memory(plan: Plan, whole: Program, ahead: int) -> dict[str, Any]:
   }
 
 
-def _largest_batch(plan: Plan, whole: Program, part: Program, ahead: int) -> dict[str, Any]:
-  """By a line through the needs of two programs."""
+def _largest_batch(plan: Plan, whole: Program, ahead: int) -> dict[str, Any]:
+  """All that the program needs but state, gradients and code is taken to grow with the windows.
+
+  What does not grow is taken for what does: a safe guess above the batch, a hopeful one below it.
+  """
   shared = plan.mesh.shape["data"] * plan.mesh.shape["fsdp"] * plan.config.optimizer.accumulate
-  if whole.windows == part.windows:
-    return {"windows": None, "how": "not searched: one program was compiled"}
-  slope = (whole.needs - part.needs) / (whole.windows - part.windows) + ahead / whole.windows
-  if slope <= 0:
-    return {"windows": None, "how": "not found: twice the windows need no more memory"}
-  room = plan.device.memory - (whole.needs + ahead - slope * whole.windows)
-  most = max(0, math.floor(room / slope / shared) * shared)
+  batch, fixed = plan.config.batch_size, sum(plan.fixed.values()) + plan.fixed["parameters"] + whole.code
+  slope = max(0, whole.needs + ahead - fixed) / batch
+  if not slope:
+    return {"windows": None, "how": "not found: the step needs no more than its state"}
+  most = max(0, math.floor((plan.device.memory - fixed) / slope / shared) * shared)
   told: dict[str, Any] = {
     "windows": most,
     "bytes_per_window_and_device": slope,
-    "how": f"a line through {part.windows} and {whole.windows} windows of the largest buffers",
+    "how": "what is no state, gradient or code goes with the windows",
   }
-  if most < whole.windows:
+  if most < batch:
     told["fits_with_accumulate"] = _accumulate(plan, most)
   return told
 
@@ -205,6 +207,7 @@ def _speed(plan: Plan, program: Program, typical: Sizes) -> dict[str, Any]:
       "mfu_ceiling_useful": plan.useful * rate / peak if plan.useful else None,
       "windows_per_second": rate,
       "days": line.seconds * config.total_steps / 86400,
+      "chip_hours": line.seconds * config.total_steps / 3600 * count,
     },
     "data": {
       "windows_per_second_and_host": rate / plan.on.hosts,
@@ -224,7 +227,7 @@ def _moved(plan: Plan, compiled: Any) -> float:
 
 def _measure(plan: Plan, found: dict[str, Any]) -> dict[str, Any]:
   """Some real steps, masks drawn too, on the devices here; all of them by the program for the largest buffers."""
-  program = next(p for p in reversed(plan.made) if p.windows == plan.config.batch_size)
+  program, drawing = plan.made[-1], plan.compiled.drawing(plan.key, plan.batch_shape())
   repeats = -(-plan.config.batch_size // len(plan.days))
   values = np.concatenate([plan.days] * repeats)[: plan.config.batch_size]
   batch = jax.device_put(values, mesh.batch_sharding(plan.mesh))
@@ -232,7 +235,7 @@ def _measure(plan: Plan, found: dict[str, Any]) -> dict[str, Any]:
   seconds = []
   for step in range(MEASURED + 1):
     began = time.perf_counter()
-    tokens = plan.drawing(plan.key, step, batch)[0]
+    tokens = drawing(plan.key, step, batch)[0]
     state, metrics = jax.block_until_ready(program.compiled(state, tokens))
     seconds.append(time.perf_counter() - began)
   median = float(np.median(seconds[1:]))  # the first one warms up
@@ -245,21 +248,6 @@ def _measure(plan: Plan, found: dict[str, Any]) -> dict[str, Any]:
     "loss": float(metrics["loss"]),
     "steps": MEASURED,
   }
-
-
-def _other(plan: Plan) -> int:
-  """Windows of the second program: half as many, or twice where a device has but one at a time."""
-  shared = plan.mesh.shape["data"] * plan.mesh.shape["fsdp"] * plan.config.optimizer.accumulate
-  batch = plan.config.batch_size
-  return batch // 2 if batch % (2 * shared) == 0 else 2 * batch
-
-
-def _grouped(size: Sizes, windows: int, batch: int) -> Sizes:
-  """The buffers of another number of windows; padded ones are of one window each."""
-  if not size.groups:
-    return size
-  scale = lambda rows: -(-rows * windows // batch)
-  return dataclasses.replace(size, encoder=scale(size.encoder), decoder=scale(size.decoder), wanted=scale(size.wanted))
 
 
 def _held(leaf: jax.ShapeDtypeStruct) -> int:

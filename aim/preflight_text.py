@@ -74,7 +74,7 @@ def _time_rows(found: dict[str, Any], line: dict[str, Any]) -> list[tuple[str, s
     (
       "speed, at most",
       f"{line['windows_per_second']:,.0f} windows/s; {found['config']['total_steps']:,} steps in "
-      f"{line['days']:.3g} days",
+      f"{line['days']:.3g} days, {line['chip_hours']:,.0f} chip-hours",
     ),
     (
       "data, a host",

@@ -63,7 +63,12 @@ def _tpu(name: str, kind: str, slices: int) -> Topology:
   if importlib.util.find_spec("libtpu") is None:
     raise TopologyError(f'--topology={name}: compiling for TPUs needs libtpu: pip install -e ".[tpu]"')
   # The compiler alone is wanted: no chips, no metadata server to ask for them, no word about either.
-  quiet = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "", "TPU_WORKER_HOSTNAMES": "localhost"}
+  quiet = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+  }
   os.environ.update(quiet | {"TPU_STDERR_LOG_LEVEL": "3", "TPU_MIN_LOG_LEVEL": "3"})
   _on_cpu(1)
   several = {"num_slices": slices} if slices > 1 else {}

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from aim import mesh, modes, results
@@ -32,6 +32,7 @@ COLUMNS = ("pair", "with_save_s", "without_s", "added_percent")
 
 
 def main(argv: Sequence[str]) -> None:
+  logging.set_verbosity(logging.WARNING)  # Orbax turned it up
   config, stretch, pairs = CONFIG.value, STRETCH.value, PAIRS.value
   usual = config.checkpoint.every_steps
   config.batch_size, config.optimizer.accumulate, config.sizes = BATCH_SIZE.value, 1, 2
