@@ -71,6 +71,7 @@ def finetuning(dataset, trained, workdir, **changes) -> tiny.Ended:
   return tiny.run(*command(dataset, trained, workdir, **changes))
 
 
+@pytest.mark.slow
 def test_learning_curves_from_the_command_line(dataset, trained, tmp_path):
   ended = finetuning(dataset, trained, tmp_path, probe__tasks="('fast', 'age', 'walking')")
   assert ended.code == 0, ended.err

@@ -81,7 +81,7 @@ def same_parameters(workdir, one, step=6):
 # Buffers of another form, whose size all must choose alike, included.
 @pytest.mark.parametrize(
   ("processes", "form"),
-  [(2, "textbook"), (2, "packed"), pytest.param(4, "textbook", marks=pytest.mark.slow)],
+  [(2, "textbook"), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, "packed"), (4, "textbook")))],
 )
 def test_several_processes_are_one(dataset, one, tmp_path, processes, form):
   train(dataset, tmp_path, processes, form=form)

@@ -169,6 +169,7 @@ def test_the_table_tells_where_parameters_live():
 CHECKED = ("parameters", "memory", "roofline", "flops_per_window", "data", "largest_batch")
 
 
+@pytest.mark.slow
 def test_local_end_to_end(tmp_path):
   """Two fake devices: what is stated is whole and coherent, and steps are measured."""
   data = tiny.dataset(tmp_path)
