@@ -6,14 +6,15 @@ import collections
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import ml_collections
 
-from aim import agreement, jobs, predictions, results, score_files, scores, verdicts
+from aim import agreement, figures, jobs, predictions, results, score_files, scores, verdicts
 from aim.finetune import NAMES
 from aim.results import Result
 from aim.robustness import MEAN
+from aim.scores import Scores
 
 KINDS = {"evaluate": "Generative tasks", "probe": "Probes", "finetune": "Fine-tuning", "robustness": "Robustness"}
 HEADLINE = tuple(agreement.HEADLINE.values())
@@ -47,16 +48,31 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[Cell], workdir: pa
   text = "\n\n".join(f"## {KINDS[mode]}\n\n{table(mode, lines)}" for mode, lines in found.items() if lines)
   (workdir / "comparison.md").write_text(text + "\n", encoding="utf-8")
   _write_commands(cells, workdir / "commands.csv")
+  drawn = list(_draw(config, cells, workdir)) if "evaluate" in config.modes else []
   print(f"\n{text}\n")
-  for name in ("comparison.csv", "comparison.md", "commands.csv"):
+  for name in ("comparison.csv", "comparison.md", "commands.csv", *drawn):
     print(workdir / name)
 
 
-def _of_mode(mode: str, config: ml_collections.ConfigDict, cells: Sequence[Cell]) -> Iterable[Result]:
+def _draw(config: ml_collections.ConfigDict, cells: Sequence[Cell], workdir: pathlib.Path) -> Iterator[str]:
+  """A picture of the generative tasks for each data set and seed; yields the files' names."""
+  for (dataset, seed), group in _groups(cells).items():
+    if found := _pooled(group):
+      name = f"generative-{dataset}-seed{seed}.png"
+      figures.generative_chart(found.table(config.bootstrap, seed=0), workdir / name)
+      yield name
+
+
+def _groups(cells: Sequence[Cell]) -> Mapping[tuple[str, int], list[Cell]]:
+  """Those of all folds and models of a data set and a seed."""
   groups = collections.defaultdict(list)
   for cell in cells:
     groups[cell.dataset, cell.seed].append(cell)
-  for (dataset, seed), group in groups.items():
+  return groups
+
+
+def _of_mode(mode: str, config: ml_collections.ConfigDict, cells: Sequence[Cell]) -> Iterable[Result]:
+  for (dataset, seed), group in _groups(cells).items():
     if mode == "evaluate":
       yield from generative(group, dataset, seed, config.bootstrap)
     elif mode in ("probe", "finetune"):
@@ -71,14 +87,20 @@ def _of_mode(mode: str, config: ml_collections.ConfigDict, cells: Sequence[Cell]
 
 
 def generative(cells: Sequence[Cell], dataset: str, seed: int, n_bootstrap: int) -> list[Result]:
-  """Errors of all models on the people of all folds; the imputers' are those that were run beside the first model."""
+  """Errors of all models on the people of all folds."""
+  found = _pooled(cells)
+  return verdicts.results(found, dataset, seed, n_bootstrap, seed=0) if found else []
+
+
+def _pooled(cells: Sequence[Cell]) -> Scores | None:
+  """Of all folds; the imputers' are those that were run beside the first model. None where nothing was evaluated."""
   parts = []
   for cell in cells:
     path = cell.folder / "evaluate" / "people.csv"
     if path.exists():
       part = score_files.load_people(path)
       parts.append(part if cell.model == cells[0].model else scores.only(part, cell.model))
-  return verdicts.results(scores.merge(parts), dataset, seed, n_bootstrap, seed=0) if parts else []
+  return scores.merge(parts) if parts else None
 
 
 def table(mode: str, found: Sequence[Result]) -> str:
