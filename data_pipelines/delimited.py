@@ -12,6 +12,7 @@ import csv
 import dataclasses
 import datetime
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
@@ -205,9 +206,17 @@ def _checked(file: IO[bytes], where: str) -> io.BufferedReader:
 def _header(file: io.BufferedReader, where: str, delimiter: str, skip_rows: int) -> list[str]:
   for _ in range(skip_rows):
     _line(file, where)
-  line = _line(file, where).decode()
-  cells: list[str] = next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
-  return [cell.strip() for cell in cells]
+  line = _line(file, where).decode().rstrip("\r\n")
+  if "\r" in line:
+    raise SchemaError(f"{where}: a carriage return amid the header")
+  return [cell.strip() for cell in _cells(line, where, delimiter)]
+
+
+def _cells(line: str, where: str, delimiter: str) -> list[str]:
+  try:
+    return next(csv.reader([line], delimiter=delimiter), [])
+  except csv.Error as error:
+    raise SchemaError(f"{where}: {error}") from None
 
 
 def _line(file: io.BufferedReader, where: str) -> bytes:
@@ -238,7 +247,7 @@ def _rows(
 ) -> Iterator[Rows]:
   # Names that are not asked for may be empty or repeated; Arrow wants them distinct.
   distinct = [name if name in wanted else f"{i} {name}" for i, name in enumerate(names)]
-  distinct += [f"{len(names)} trailing"] * _trails(file, len(names), delimiter)
+  distinct += [f"{len(names)} trailing"] * _trails(file, where, len(names), delimiter)
   odd: list[int] = []
 
   def on_odd(row: arrow_csv.InvalidRow) -> str:
@@ -282,10 +291,10 @@ def _reader(
   )
 
 
-def _trails(file: io.BufferedReader, cells: int, delimiter: str) -> bool:
+def _trails(file: io.BufferedReader, where: str, cells: int, delimiter: str) -> bool:
   """Whether the first row ends in a delimiter that the header has not."""
-  line = file.peek(_LONGEST_LINE).split(b"\n", 1)[0].decode(errors="replace").rstrip("\r")
-  return line.endswith(delimiter) and len(next(csv.reader([line], delimiter=delimiter), [])) == cells + 1
+  line = re.split(rb"[\r\n]", file.peek(_LONGEST_LINE), maxsplit=1)[0].decode(errors="replace")
+  return line.endswith(delimiter) and len(_cells(line, where, delimiter)) == cells + 1
 
 
 def _among(odd: Sequence[int], first: int, rows: int) -> list[int]:

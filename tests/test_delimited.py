@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_pipelines import delimited
@@ -84,6 +84,7 @@ def test_bad_files_are_told_in_one_line(tmp_path, data, message):
 
 
 @given(st.binary(max_size=400))
+@example(b"\r,")
 def test_any_bytes_give_rows_or_a_schema_error(tmp_path_factory, data):
   try:
     rows(tmp_path_factory.mktemp("rows"), b"a,b\n" + data, ragged=lambda row: None)

@@ -207,7 +207,7 @@ def test_workouts_are_read_once(tmp_path):
     (f"{CSV}/body_temperature_2020-07-01.csv", 1, "skin_temperature", "C", 0),
     (f"{CSV}/heart_rate_variability_2020-07-01.csv", 1, "hrv_rmssd", "ms", 0),
     ("Heart Rate Variability/Heart Rate Variability Details - 2020-07-01.csv", 1, "hrv_rmssd", "ms", 0),
-    ("Temperature/Device Temperature - 2020-07-01.csv", 1, "skin_temperature_deviation", "C", 0),
+    ("Temperature/Device Temperature - 2020-07-01.csv", 1, "skin_temperature_delta", "C", 0),
   ],
 )
 def test_tables(export, name, column, signal, unit, lasts):

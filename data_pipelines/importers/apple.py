@@ -45,6 +45,7 @@ from data_pipelines.export import Export
 from data_pipelines.importers.health_xml import Entry, entries, is_health_xml
 from data_pipelines.importers.sources import DEVICES, Sources
 from data_pipelines.readings import Account, Readings, Signal, Stretch
+from data_pipelines.signals import common
 from data_pipelines.units import convert
 
 _ROWS = 1 << 16  # rows in memory
@@ -52,20 +53,20 @@ _IN_BED = "in bed"
 _YEAR_2100 = 4_102_444_800_000
 
 _TYPES = {
-  "HKQuantityTypeIdentifierHeartRate": Signal("heart_rate", "bpm", "PPG", low=20, high=250, zero_is_missing=True),
-  "HKQuantityTypeIdentifierHeartRateVariabilitySDNN": Signal("hrv_sdnn", "ms", "PPG", low=0, high=500),
-  "HKQuantityTypeIdentifierOxygenSaturation": Signal("spo2", "%", "PPG", low=50, high=100),
-  "HKQuantityTypeIdentifierRespiratoryRate": Signal("respiratory_rate", "1/min", "PPG", low=4, high=60),
-  "HKQuantityTypeIdentifierStepCount": Signal("steps", "steps", "ACC", rule="sum", low=0, quiet=True),
-  "HKQuantityTypeIdentifierDistanceWalkingRunning": Signal("distance", "m", "ACC", rule="sum", low=0, quiet=True),
-  "HKQuantityTypeIdentifierFlightsClimbed": Signal("floors", "count", "ALT", rule="sum", low=0, quiet=True),
-  "HKQuantityTypeIdentifierActiveEnergyBurned": Signal("active_calories", "kcal", "ACC", rule="sum", low=0),
-  "HKQuantityTypeIdentifierBasalEnergyBurned": Signal("basal_calories", "kcal", "ACC", rule="sum", low=0),
+  "HKQuantityTypeIdentifierHeartRate": common("heart_rate"),
+  "HKQuantityTypeIdentifierHeartRateVariabilitySDNN": common("hrv_sdnn"),
+  "HKQuantityTypeIdentifierOxygenSaturation": common("spo2"),
+  "HKQuantityTypeIdentifierRespiratoryRate": common("respiratory_rate"),
+  "HKQuantityTypeIdentifierStepCount": common("steps"),
+  "HKQuantityTypeIdentifierDistanceWalkingRunning": common("distance"),
+  "HKQuantityTypeIdentifierFlightsClimbed": common("floors"),
+  "HKQuantityTypeIdentifierActiveEnergyBurned": common("active_calories", quiet=False),
+  "HKQuantityTypeIdentifierBasalEnergyBurned": common("basal_calories"),
   "HKQuantityTypeIdentifierAppleStandTime": Signal("stand_time", "min", "ACC", rule="sum", low=0, quiet=True),
   "HKQuantityTypeIdentifierAppleExerciseTime": Signal("exercise_time", "min", "ACC", rule="sum", low=0, quiet=True),
-  "HKQuantityTypeIdentifierAppleSleepingWristTemperature": Signal("skin_temperature", "C", "TEMP", low=20, high=45),
-  "HKQuantityTypeIdentifierBloodGlucose": Signal("glucose", "mmol/L", "CGM", low=1, high=35),
-  "HKCategoryTypeIdentifierSleepAnalysis": Signal("asleep", "", "sleep", "binary", rule="last", holds=True),
+  "HKQuantityTypeIdentifierAppleSleepingWristTemperature": common("skin_temperature"),
+  "HKQuantityTypeIdentifierBloodGlucose": common("glucose"),
+  "HKCategoryTypeIdentifierSleepAnalysis": common("asleep"),
 }
 _SLEEP = {
   "HKCategoryValueSleepAnalysisInBed": "0",

@@ -38,6 +38,7 @@ from data_pipelines.export import Export
 from data_pipelines.importers.words import ASLEEP, meant
 from data_pipelines.readings import Account, Readings, Signal
 from data_pipelines.schema import SchemaError
+from data_pipelines.signals import common
 
 _TIME = "%m/%d/%Y %I:%M:%S %p"
 _MINUTE = 60_000
@@ -94,12 +95,12 @@ class Fitabase:
   """Importer of Fitabase's files of minutes and seconds; see the module."""
 
   signals: Sequence[Signal] = (
-    Signal("heart_rate", "bpm", "PPG", rule="mean", zero_is_missing=True, low=20, high=250),
-    Signal("steps", "steps", "ACC", rule="sum", low=0, high=1000),
-    Signal("calories", "kcal", "ACC", rule="sum", low=0, high=100),
+    common("heart_rate"),
+    common("steps", quiet=False, high=1000),
+    common("calories", high=100),
     Signal("intensity", "", "ACC", rule="mean", low=0, high=3),
     Signal("mets", "MET", "ACC", rule="mean", zero_is_missing=True, low=0, high=30),
-    Signal("asleep", "", "sleep", kind="binary", rule="last", holds=True, low=0, high=1),
+    common("asleep"),
   )
   devices: Sequence[str] = ("stages",)
 

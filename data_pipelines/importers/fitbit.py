@@ -53,6 +53,7 @@ from data_pipelines.importers.takeout_csv import Table
 from data_pipelines.importers.takeout_json import Series
 from data_pipelines.readings import Account, Readings, Signal, Stretch
 from data_pipelines.schema import SchemaError
+from data_pipelines.signals import common
 
 _MERGED, _UNSURE = "0 merged", "9 wall clock"  # before and after the data sources, see takeout_csv.device_name
 _MINUTE = 60_000
@@ -79,7 +80,7 @@ _TABLES = {
   "Minute SpO2 - ": Table("spo2", "%", "value", device=_MERGED, never=50),
   "Heart Rate Variability Details - ": Table("hrv_rmssd", "ms", "rmssd", device=_UNSURE, naive="wall"),
   "Device Temperature - ": Table(
-    "skin_temperature_deviation", "C", "temperature", time="recorded_time", device=_UNSURE, naive="wall"
+    "skin_temperature_delta", "C", "temperature", time="recorded_time", device=_UNSURE, naive="wall"
   ),
 }
 # Days that a JSON file holds at most, of those that Fitbit merged from what the CSV tells device by device.
@@ -96,17 +97,17 @@ class Fitbit:
   """Importer of Fitbit's exports; see the module."""
 
   signals: Sequence[Signal] = (
-    Signal("heart_rate", "bpm", "PPG", rule="mean", zero_is_missing=True, low=20, high=250),
-    Signal("steps", "steps", "ACC", rule="sum", low=0, high=1000, quiet=True),
-    Signal("distance", "m", "ACC", rule="sum", low=0, high=2000, quiet=True),
-    Signal("calories", "kcal", "ACC", rule="sum", low=0, high=100),
-    Signal("floors", "count", "ALT", rule="sum", low=0, high=60, quiet=True),
+    common("heart_rate"),
+    common("steps", high=1000),
+    common("distance", high=2000),
+    common("calories", high=100),
+    common("floors", high=60),
     Signal("intensity", "", "ACC", rule="mean", low=0, high=3),
-    Signal("asleep", "", "sleep", kind="binary", rule="last", holds=True, low=0, high=1),
-    Signal("spo2", "%", "SpO2", rule="mean", zero_is_missing=True, low=50, high=100),
-    Signal("hrv_rmssd", "ms", "PPG", rule="mean", zero_is_missing=True, low=0, high=500),
-    Signal("skin_temperature", "C", "temperature", rule="mean", low=10, high=45),
-    Signal("skin_temperature_deviation", "C", "temperature", rule="mean", low=-20, high=20),
+    common("asleep"),
+    common("spo2"),
+    common("hrv_rmssd"),
+    common("skin_temperature"),
+    common("skin_temperature_delta"),
   )
   devices: Sequence[str] = (_MERGED,)
 

@@ -33,6 +33,7 @@ from data_pipelines.importers import fit
 from data_pipelines.importers.monitoring import FIELDS, Totals
 from data_pipelines.readings import Account, Readings, Signal, Stretch
 from data_pipelines.schema import SchemaError
+from data_pipelines.signals import common
 
 _POINTS = {  # by message: field, signal
   fit.NUMBER["MONITORING"]: (("heart_rate", "heart_rate"), ("intensity", "intensity")),
@@ -57,16 +58,16 @@ class Garmin:
   """FIT files and the account export of Garmin; see the module."""
 
   signals: Sequence[Signal] = (
-    Signal("heart_rate", "bpm", "PPG", low=20, high=250, zero_is_missing=True),
-    Signal("steps", "steps", "ACC", rule="sum", low=0, quiet=True),
-    Signal("distance", "m", "ACC", rule="sum", low=0, quiet=True),
-    Signal("active_calories", "kcal", "ACC", rule="sum", low=0, quiet=True),
+    common("heart_rate"),
+    common("steps"),
+    common("distance"),
+    common("active_calories"),
     Signal("intensity", "", "ACC", low=0, high=7),
-    Signal("stress", "", "PPG", low=0, high=100),
-    Signal("respiratory_rate", "1/min", "PPG", low=3, high=80, zero_is_missing=True),
-    Signal("hrv_rmssd", "ms", "PPG", low=1, high=500, zero_is_missing=True),
-    Signal("spo2", "%", "PPG", low=50, high=100, zero_is_missing=True),
-    Signal("asleep", "", "sleep", kind="binary", holds=True),
+    common("stress"),
+    common("respiratory_rate"),
+    common("hrv_rmssd"),
+    common("spo2"),
+    common("asleep"),
   )
   devices: Sequence[str] = ()
 

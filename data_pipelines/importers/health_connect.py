@@ -46,6 +46,7 @@ from data_pipelines.importers.health_connect_tables import (
 )
 from data_pipelines.readings import Account, Readings, Signal, Stretch
 from data_pipelines.schema import SchemaError
+from data_pipelines.signals import common
 
 _LAST = 4_102_444_800_000  # 2100-01-01; a later time is a mistake
 _FURTHEST = 18 * 3600  # seconds that Java's ZoneOffset may be ahead
@@ -58,19 +59,19 @@ class HealthConnect:
   """The export of Google Health Connect; see the module."""
 
   signals: Sequence[Signal] = (
-    Signal("heart_rate", "bpm", "PPG", low=20, high=250, zero_is_missing=True),
-    Signal("steps", "steps", "ACC", rule="sum", low=0, quiet=True),
-    Signal("distance", "m", "ACC", rule="sum", low=0, quiet=True),
-    Signal("floors", "count", "ACC", rule="sum", low=0, quiet=True),
-    Signal("calories", "kcal", "ACC", rule="sum", low=0),
-    Signal("active_calories", "kcal", "ACC", rule="sum", low=0, quiet=True),
-    Signal("spo2", "%", "PPG", low=50, high=100, zero_is_missing=True),
-    Signal("respiratory_rate", "1/min", "PPG", low=3, high=80, zero_is_missing=True),
-    Signal("hrv_rmssd", "ms", "PPG", low=1, high=500, zero_is_missing=True),
-    Signal("glucose", "mmol/L", "CGM", low=1, high=40, zero_is_missing=True),
-    Signal("skin_temperature", "C", "TEMP", low=10, high=45),
-    Signal("skin_temperature_delta", "C", "TEMP", low=-20, high=20),
-    Signal("asleep", "", "sleep", kind="binary", holds=True),
+    common("heart_rate"),
+    common("steps"),
+    common("distance"),
+    common("floors"),
+    common("calories"),
+    common("active_calories"),
+    common("spo2"),
+    common("respiratory_rate"),
+    common("hrv_rmssd"),
+    common("glucose"),
+    common("skin_temperature"),
+    common("skin_temperature_delta"),
+    common("asleep"),
   )
   devices: Sequence[str] = ()  # their names start with their rank
 

@@ -28,22 +28,23 @@ from data_pipelines import delimited
 from data_pipelines.export import Export
 from data_pipelines.readings import Account, Readings, Signal
 from data_pipelines.schema import SchemaError
+from data_pipelines.signals import common
 
 SIGNALS = (
-  Signal("heart_rate", "bpm", "PPG", low=20, high=250, zero_is_missing=True),
-  Signal("hrv_rmssd", "ms", "PPG", low=0, high=500),
-  Signal("spo2", "%", "PPG", low=50, high=100),
-  Signal("respiratory_rate", "1/min", "PPG", low=2, high=70),
-  Signal("skin_temperature", "C", "temperature", low=10, high=45),
-  Signal("steps", "steps", "ACC", rule="sum", low=0),
-  Signal("distance", "m", "ACC", rule="sum", low=0),
-  Signal("calories", "kcal", "ACC", rule="sum", low=0),
-  Signal("floors", "count", "ACC", rule="sum", low=0),
-  Signal("activity_counts", "counts", "ACC", rule="sum", low=0),
-  Signal("glucose", "mg/dL", "CGM", low=10, high=1000),
-  Signal("stress", "", "PPG", low=0, high=100),
-  Signal("body_battery", "", "PPG", low=0, high=100),
-  Signal("asleep", "", "sleep", "binary", rule="last", holds=True),
+  common("heart_rate"),
+  common("hrv_rmssd"),
+  common("spo2"),
+  common("respiratory_rate"),
+  common("skin_temperature"),
+  common("steps", quiet=False),
+  common("distance", quiet=False),
+  common("calories"),
+  common("floors", quiet=False),
+  common("activity_counts"),
+  common("glucose", unit="mg/dL", low=10, high=1000),
+  common("stress"),
+  common("body_battery"),
+  common("asleep"),
 )
 _KEYS = ("participant", "time", "end", "device", "unit", "channel", "value")
 _ROWS = 2**17

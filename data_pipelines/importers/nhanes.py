@@ -30,6 +30,7 @@ from jaxtyping import Bool, Float64
 from data_pipelines.export import Export
 from data_pipelines.readings import Account, Readings, Signal
 from data_pipelines.schema import SchemaError
+from data_pipelines.signals import common
 
 _BLOCK = 100_000  # rows
 _MONDAY = int(np.datetime64("2001-01-01", "ms").astype(np.int64))
@@ -46,11 +47,11 @@ class Nhanes:
   """Minutes of NHANES' activity monitors; see the module."""
 
   signals: Sequence[Signal] = (
-    Signal("activity_counts", "counts", "ACC", rule="sum", low=0, high=32766),
-    Signal("steps", "steps", "ACC", rule="sum", low=0),
+    common("activity_counts", high=32766),
+    common("steps", quiet=False),
     Signal("mims", "MIMS", "ACC", rule="sum", low=0),
     Signal("light", "lux", "light", low=0),
-    Signal("asleep", "", "sleep", kind="binary", holds=True),
+    common("asleep"),
   )
   devices: Sequence[str] = ("hip", "wrist")
 

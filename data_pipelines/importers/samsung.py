@@ -41,26 +41,27 @@ from data_pipelines.importers.samsung_bins import bins
 from data_pipelines.importers.samsung_cells import each, instants, mask, offset_minutes
 from data_pipelines.importers.sources import DEVICES, Sources
 from data_pipelines.readings import Account, Readings, Signal, Stretch
+from data_pipelines.signals import common
 
 _BLOCK = 1 << 16  # binned readings in memory
 _GROUPS = {"360001": "phone", "360003": "watch"}
 _STAGES = {"40001": 0.0, "40002": 1.0, "40003": 1.0, "40004": 1.0}
 
 _SIGNALS = (
-  Signal("heart_rate", "bpm", "PPG", low=20, high=250, zero_is_missing=True),
-  Signal("hrv_rmssd", "ms", "PPG", low=0, high=500),
-  Signal("hrv_sdnn", "ms", "PPG", low=0, high=500),
-  Signal("spo2", "%", "PPG", low=50, high=100),
-  Signal("respiratory_rate", "1/min", "PPG", low=4, high=60),
-  Signal("skin_temperature", "C", "TEMP", low=20, high=45),
-  Signal("stress", "", "PPG", low=0, high=100),
-  Signal("steps", "steps", "ACC", rule="sum", low=0, quiet=True),
-  Signal("distance", "m", "ACC", rule="sum", low=0, quiet=True),
-  Signal("active_calories", "kcal", "ACC", rule="sum", low=0, quiet=True),
-  Signal("floors", "count", "ALT", rule="sum", low=0, quiet=True),
+  common("heart_rate"),
+  common("hrv_rmssd"),
+  common("hrv_sdnn"),
+  common("spo2"),
+  common("respiratory_rate"),
+  common("skin_temperature"),
+  common("stress"),
+  common("steps"),
+  common("distance"),
+  common("active_calories"),
+  common("floors"),
   Signal("movement", "", "ACC", low=0),
-  Signal("glucose", "mmol/L", "CGM", low=1, high=35),
-  Signal("asleep", "", "sleep", "binary", rule="last", holds=True),
+  common("glucose"),
+  common("asleep"),
 )
 _UNITS = {signal.name: signal.unit for signal in _SIGNALS}
 
