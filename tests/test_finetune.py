@@ -108,6 +108,7 @@ def test_learning_curves_from_the_command_line(dataset, trained, tmp_path):
   assert read_csv(tmp_path / "finetune/results.csv") == lines
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(dataset, trained, tmp_path):
   changes = {"probe__tasks": "('fast',)", "finetune__compare": "()", "finetune__label_percent": "(30, 60, 100)"}
   process = tiny.start(*command(dataset, trained, tmp_path, **changes, finetune__steps=30))

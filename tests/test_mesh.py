@@ -113,10 +113,10 @@ def test_a_step_on_a_mesh_is_the_step_on_one_device(shape, accumulate):
   [
     ("trimmed", "all", 1, "xla"),
     ("packed", "all", 2, "xla"),
-    ("packed", "observed", 1, "xla"),
-    ("packed", "visible", 2, "xla"),
+    pytest.param("packed", "observed", 1, "xla", marks=pytest.mark.slow),
+    pytest.param("packed", "visible", 2, "xla", marks=pytest.mark.slow),
     ("packed", "all", 1, "native"),
-    ("trimmed", "visible", 2, "native"),
+    pytest.param("trimmed", "visible", 2, "native", marks=pytest.mark.slow),
   ],
 )
 def test_every_form_on_a_mesh_is_the_textbook_on_one_device(form, decoder_tokens, accumulate, attention):

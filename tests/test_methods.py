@@ -40,7 +40,10 @@ def command(method, dataset, workdir, **changes):
   return [f"--config=experiments/{method}_xs.py", *tiny.on(dataset), *flags, f"--workdir={workdir}"]
 
 
-@pytest.fixture(scope="module", params=METHODS)
+# One method is enough of a check that runs go on; all of them in `make test-all`.
+@pytest.fixture(
+  scope="module", params=[METHODS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS[1:])]
+)
 def trained(request, dataset, tmp_path_factory):
   workdir = tmp_path_factory.mktemp(request.param)
   ended = tiny.run(*command(request.param, dataset, workdir))

@@ -81,6 +81,7 @@ def reach(process, workdir, step):
   raise AssertionError(f"never reached step {step}: {tiny.wait(process)}")
 
 
+@pytest.mark.slow
 def test_killed_at_random_steps(command, unbroken, tmp_path):
   chance = random.Random(2)
   for step in (chance.randint(2, 12), chance.randint(18, 30)):

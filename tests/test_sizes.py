@@ -214,6 +214,7 @@ def records(workdir) -> list[dict]:
   return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "devices"), [("trimmed", 1), ("packed", 2)])
 def test_nothing_is_compiled_during_a_run(tmp_path, form, devices):
   """Sixty steps in which several sizes come up."""

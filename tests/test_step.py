@@ -157,7 +157,7 @@ def smallest(ladder: tuple[Sizes, ...], tokens: TokenSet, accumulate: int = 1) -
     ("observed", 2, 64, 1, "xla"),
     pytest.param("visible", 0, 8, 1, "xla", marks=pytest.mark.slow),
     pytest.param("visible", 1, 1, 1, "xla", marks=pytest.mark.slow),
-    ("visible", 4, 32, 2, "xla"),
+    pytest.param("visible", 4, 32, 2, "xla", marks=pytest.mark.slow),
     ("all", 1, 8, 1, "native"),
     ("observed", 0, 8, 2, "native"),
     pytest.param("visible", 4, 32, 2, "native", marks=pytest.mark.slow),

@@ -184,7 +184,8 @@ def test_views_read_nothing_that_is_missing():
 # The step.
 
 
-@pytest.mark.parametrize("name", ["simclr", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dino", "msn"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["simclr", "dino", "msn"])
 def test_microbatches_and_devices_change_nothing(name):
   """The loss compares the whole batch whatever the number of microbatches (GradCache) or devices."""
   step, draw, train = program(name, optimiser=SGD)
