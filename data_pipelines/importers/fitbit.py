@@ -1,10 +1,10 @@
 """Fitbit, by Google Takeout ("Fitbit" or "Google Health"): one person's JSON files and the newer CSV folders.
 
 How to get it: https://support.google.com/googlehealth/answer/14236615. Formats: the README files inside the export; for
-times and units of the JSON files, which none tells, comparisons of the two encodings of the same minutes, below.
+the JSON files, which none describes, what comparisons of the two encodings of the same minutes showed, below.
 
 Global Export Data/*.json: arrays of {"dateTime": "MM/DD/YY HH:MM:SS", "value": ...}
-  heart_rate-DATE     {"bpm", "confidence"}      UTC. bpm; of confidence 0 (of 0 to 3: no pulse was found) dropped
+  heart_rate-DATE     {"bpm", "confidence"}      UTC. bpm; of confidence 0 (of 0 to 3) dropped
   steps-DATE          "12"                       UTC. steps of the minute, all devices merged by Fitbit
   distance-DATE       "1040"                     UTC. centimetres of the minute, merged
   calories-DATE       "1.13"                     wall clock (!). kcal of the minute, those at rest included
@@ -22,10 +22,13 @@ Temperature/Device Temperature - DATE.csv                  recorded_time (wall c
 Health Fitness Data_GoogleData/UserSleepStages_DATE.csv    sleep_stage_start, _end (UTC), start_utc_offset, _type
 Health Fitness Data_GoogleData/UserExercises_DATE.csv      exercise_start, _end (UTC), utc_offset, activity_name
 
-Which clock: of one export, 25,100 of 25,308 minutes of steps JSON equal the UTC CSV's, and calories JSON equal the CSV
-shifted to local time (github.com/blakster/air-health, docs/takeout-format.md); heart rates' days begin at 07:00 for a
-person at UTC-7; sleep and the HRV and temperature folders keep local times (andykong.org/blog/fitbitsleeptzcorrection);
-exercises equal the UTC of UserExercises (github.com/eshirvana/fitbit2garmin). Google documents none of these.
+Which clock: Google documents none for the JSON files; these are others' findings, not checked here on a real export.
+One export's minutes of steps JSON equal the UTC CSV's in 25,100 of 25,308, its calories JSON match it 5,586 times if
+taken as local and 56 times as UTC (github.com/blakster/air-health, docs/takeout-format.md). Files of heart rates hold a
+local day in UTC stamps; one catalogue holds them for local times (github.com/kabaka/oscar-export-analyzer). Nights are
+local (andykong.org/blog/fitbitsleeptzcorrection), as is what has no "Z" in the HRV and temperature folders; exercises
+equal the UTC of UserExercises (github.com/eshirvana/fitbit2garmin). That 50 % is no reading is the catalogue's finding:
+no value lies between it and 70. What confidence 0 means is documented nowhere; it is taken for no trust at all.
 
 The same minutes stand in several files. For a step the first of these devices counts: what Fitbit merged; trackers by
 their data source; the phone; copies from Health Connect; what is only known by wall clock though another file has UTC.
