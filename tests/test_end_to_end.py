@@ -176,7 +176,16 @@ def test_tiny_on_the_simulated_cohort(tmp_path):
   assert len(np.load(tmp_path / "eval.npz")["embedding"]) == dataset.num_days("eval")
 
 
-@pytest.mark.parametrize("config", [*(f"lsm2_{name}" for name in CONFIGS), *BASELINES])
+QUICK = ("lsm2_xxs", "lsm1_xs")
+
+
+@pytest.mark.parametrize(
+  "config",
+  [
+    pytest.param(config, marks=[] if config in QUICK else pytest.mark.slow)
+    for config in (*(f"lsm2_{name}" for name in CONFIGS), *BASELINES)
+  ],
+)
 def test_shipped_config(config, five_minutes, tmp_path):
   changes = SHRUNK | {"data.dir": str(five_minutes.path.parents[2]), "data.name": "five"}
   fine(tiny.run(*flags(config, tmp_path, changes)))

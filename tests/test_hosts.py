@@ -91,6 +91,7 @@ def test_several_processes_are_one(dataset, one, tmp_path, processes, form):
   assert told == json.loads((one / "config.json").read_text()) | {"form": form}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(dataset, one, tmp_path):
   workdir = shutil.copytree(one, tmp_path / "grown")
   shutil.rmtree(workdir / "checkpoints" / "6")

@@ -160,7 +160,13 @@ def test_batches_do_not_matter(batch_size):
 
 
 @pytest.mark.parametrize(
-  ("tokens", "batch_size", "skip"), [("all", 4, False), ("observed", 4, True), ("visible", 4, False), ("all", 32, True)]
+  ("tokens", "batch_size", "skip"),
+  [
+    ("all", 4, False),
+    pytest.param("observed", 4, True, marks=pytest.mark.slow),
+    pytest.param("visible", 4, False, marks=pytest.mark.slow),
+    ("all", 32, True),
+  ],
 )
 def test_days_of_any_coverage_are_what_they_are_alone(tokens, batch_size, skip, monkeypatch):
   """In random order, in buffers cut to each batch: to 1e-5 the dense model's, day by day, in the order they came."""
