@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import hashlib
 import io
 import json
 import os
@@ -72,6 +73,14 @@ class Export:
   def size(self, name: str) -> int:
     """Bytes of a file, unpacked."""
     return self._zip.getinfo(name).file_size if self._zip else self._file(name).stat().st_size
+
+  def digest(self, name: str) -> str:
+    """Changes if the file's content does: its size, and a hash, or within a zip the checksum that is there already."""
+    if self._zip:
+      return f"{self.size(name)} {self._zip.getinfo(name).CRC:08x}"
+    with self.open(name) as file:
+      content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))  # type: ignore[arg-type]
+    return f"{self.size(name)} {content.hexdigest()}"
 
   @contextlib.contextmanager
   def open(self, name: str) -> Iterator[IO[bytes]]:

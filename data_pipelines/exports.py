@@ -9,7 +9,6 @@ import io
 import os
 import pathlib
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
@@ -60,10 +59,18 @@ class Input:
 
   @functools.cached_property
   def digests(self) -> dict[str, str]:
-    """Of each file, by what names it: what changes if its content does, and whose it is."""
+    """Of each file, by what names it: what changes if its content, its person or what is read along with it does."""
+    around = [self._around(export) for export in self.exports]
     return {
-      self.key(n, name): f"{digest(self.exports[n], name)} {self.exports[n].participant}" for n, name in self.files
+      self.key(n, name): f"{self.exports[n].digest(name)} {self.exports[n].participant} {around[n]}"
+      for n, name in self.files
     }
+
+  def _around(self, export: Export) -> str:
+    """Changes with the names of an export's files, and with those that are opened by the way of others."""
+    beside = export.matching(*self.importer.beside) if self.importer.beside else []
+    told = [*self.importer.files(export), *(f"{name} {export.digest(name)}" for name in beside)]
+    return hashlib.blake2b("\n".join(told).encode(), digest_size=8).hexdigest()
 
   def key(self, n: int, name: str) -> str:
     """Names a file of the n-th export among all files of the input."""
@@ -99,16 +106,6 @@ def _alike(children: list[Export], importer: Importer) -> bool:
       return True
     seen |= names
   return False
-
-
-def digest(export: Export, name: str) -> str:
-  """Changes if the file's content does: its size, and a hash, or within a zip the checksum that is there already."""
-  if export.path.suffix.lower() == ".zip" and export.path.is_file():
-    with zipfile.ZipFile(export.path) as packed:
-      return f"{export.size(name)} {packed.getinfo(name).CRC:08x}"
-  with export.open(name) as file:
-    content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))  # type: ignore[arg-type]
-  return f"{export.size(name)} {content.hexdigest()}"
 
 
 class Watched(Export):

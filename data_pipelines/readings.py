@@ -106,10 +106,12 @@ class Importer(Protocol):
   Attributes:
     signals: all that it can find, in the order of the dataset's channels; those that an export has become its schema.
     devices: where devices overlap, the more trusted first; one not named here comes after these, by name.
+    beside: patterns of files that are none of `files`, but opened while these are read.
   """
 
   signals: Sequence[Signal]
   devices: Sequence[str]
+  beside: Sequence[str]
 
   def files(self, export: Export) -> list[str]:
     """Names of the export's files that it reads, in order; none if the export is of another kind."""

@@ -91,6 +91,11 @@ def test_tables_are_read_as_pandas_reads_them(tmp_path_factory, table, kind):
   assert rows == sorted(expected, key=repr)
 
 
+def test_headers_of_wide_tables_may_name_units(tmp_path):
+  rows, _ = read(tmp_path, "time,glucose [mg/dL],[odd],participant\n2024-01-01,90,2,a\n")
+  assert [(*row[:3], row[7]) for row in rows] == [("a", "[odd]", "", 2), ("a", "glucose", "mg/dL", 90)]
+
+
 def test_wide_tables_have_a_channel_a_column(tmp_path):
   rows, account = read(tmp_path, "time,steps,mood,participant\n2024-01-01,5,,a\n2024-01-02,x,1.5,a\nnever,1,2,a\n")
   day = ms(2024, 1, 1)

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.export import Export
+from data_pipelines.exports import Input
 from data_pipelines.importers import IMPORTERS
 from data_pipelines.importers.samsung import Samsung
 from data_pipelines.importers.samsung_cells import offset_minutes
@@ -266,6 +267,27 @@ def test_a_zip_reads_as_its_folder(tmp_path):
     for name, text in FILES.items():
       packed.writestr(f"{FOLDER}/{name}", text)
   assert rows(imported(Export(tmp_path / "export.zip"))[0]) == rows(imported(write(tmp_path / "folder"))[0])
+
+
+@pytest.mark.parametrize("kept", ["folder", "zip"])
+def test_binned_data_and_profile_are_part_of_what_must_not_change(tmp_path, kept):
+  def digests():
+    if kept == "folder":
+      return Input(tmp_path, Samsung(), per_person=False).digests
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as packed:
+      for path in sorted((tmp_path / FOLDER).rglob("*.*")):
+        packed.write(path, path.relative_to(tmp_path))
+    return Input(tmp_path / "all.zip", Samsung()).digests
+
+  write(tmp_path)
+  before = digests()
+  assert before and digests() == before
+  for pattern in ("*.json", "*device_profile*.csv"):
+    changed = next((tmp_path / FOLDER).rglob(pattern))
+    changed.write_text(changed.read_text() + "\n")
+    after = digests()
+    assert after.keys() == before.keys() and after != before
+    before = after
 
 
 def test_older_files_have_no_prefix(tmp_path):

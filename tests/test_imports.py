@@ -19,11 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines import build as build_module
-from data_pipelines import exports, spool, spooled
+from data_pipelines import spool, spooled
 from data_pipelines.anonymity import Anonymity
 from data_pipelines.asked import Asked
 from data_pipelines.build import main
 from data_pipelines.dataset import Dataset
+from data_pipelines.export import Export
 from data_pipelines.exports import Input, choose
 from data_pipelines.importers import IMPORTERS
 from data_pipelines.importers.long_table import LongTable
@@ -362,6 +363,7 @@ class Made:
 
   signals = (Signal("heart_rate", "bpm"), Signal("glucose", "mg/dL"))
   devices = ("watch",)
+  beside = ()
 
   def files(self, export):
     return export.matching("*.made")
@@ -500,9 +502,9 @@ def test_digests_tell_contents_apart(tmp_path):
       packed.writestr("x.csv", row)
     (tmp_path / f"{name}.csv").write_text(row)
   for kind, inner in (("zip", "x.csv"), ("csv", "")):
-    one, two = (exports.Export(tmp_path / f"{name}.{kind}") for name in ("one", "two"))
-    assert exports.digest(one, inner or "one.csv") == exports.digest(one, inner or "one.csv")
-    assert exports.digest(one, inner or "one.csv") != exports.digest(two, inner or "two.csv")
+    one, two = (Export(tmp_path / f"{name}.{kind}") for name in ("one", "two"))
+    assert one.digest(inner or "one.csv") == one.digest(inner or "one.csv")
+    assert one.digest(inner or "one.csv") != two.digest(inner or "two.csv")
 
 
 # ----- anonymity

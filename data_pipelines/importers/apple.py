@@ -85,6 +85,7 @@ class Apple:
 
   signals: Sequence[Signal] = tuple(_TYPES.values())
   devices: Sequence[str] = (*DEVICES, _IN_BED)
+  beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
     return [name for name in export.matching("*.xml") if is_health_xml(export, name)]

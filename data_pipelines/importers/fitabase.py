@@ -103,6 +103,7 @@ class Fitabase:
     common("asleep"),
   )
   devices: Sequence[str] = ("stages",)
+  beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
     return [name for name in export.names if _NAME.fullmatch(_base(name))]

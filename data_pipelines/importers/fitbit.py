@@ -113,6 +113,7 @@ class Fitbit:
     common("skin_temperature_delta"),
   )
   devices: Sequence[str] = (_MERGED,)
+  beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
     return [name for name in export.names if any(kind.fullmatch(_base(name)) for kind in _ALL)]

@@ -70,6 +70,7 @@ class Garmin:
     common("asleep"),
   )
   devices: Sequence[str] = ()
+  beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
     return export.matching("*.fit", _UPLOADS, _SLEEP)

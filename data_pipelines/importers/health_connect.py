@@ -74,6 +74,7 @@ class HealthConnect:
     common("asleep"),
   )
   devices: Sequence[str] = ()  # their names start with their rank
+  beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
     return export.matching("*health*connect*.db")

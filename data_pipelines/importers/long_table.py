@@ -7,7 +7,8 @@
   end           as time, for readings that last; optional, may be empty
   device        text; optional. The first by name counts where two speak of a step
   channel, value, unit   long: name, number, unit (optional: the channel's own, see SIGNALS, or none)
-  any other     wide: each is a channel of this name in its own unit, and an empty cell is no reading
+  any other     wide: each is a channel of this name, in its own unit or in that of the header, "glucose [mg/dL]"; an
+                empty cell is no reading
 
 In the account a row of a wide table counts as its cells that are not empty. The order of rows does not matter.
 UTC without an offset is put on the wall clock of --timezone.
@@ -16,6 +17,7 @@ UTC without an offset is put on the wall clock of --timezone.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -41,7 +43,7 @@ SIGNALS = (
   common("calories"),
   common("floors", quiet=False),
   common("activity_counts"),
-  common("glucose", unit="mg/dL", low=10, high=1000),
+  common("glucose"),
   common("stress"),
   common("body_battery"),
   common("asleep"),
@@ -76,6 +78,7 @@ class LongTable:
 
   signals: Sequence[Signal] = SIGNALS
   devices: Sequence[str] = ()
+  beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
     return [name for name in export.matching("*.csv", "*.parquet") if _is_table(_columns(export, name))]
@@ -149,12 +152,13 @@ def _readings(
 ) -> Iterator[Readings]:
   """The readings of a long table's rows, or of one column of a wide one."""
   rows = block.rows
+  wide_channel, wide_unit = _named(wide)
   value, no_value, empty = _values(rows[wide or "value"], rows.where(0))
   counted = ~empty if wide else np.ones(len(rows), bool)
   columns = {
     "participant": block.texts("participant", participant),
-    "channel": block.texts("channel", wide),
-    "unit": block.texts("unit", "\0"),
+    "channel": block.texts("channel", wide_channel),
+    "unit": block.texts("unit", wide_unit or "\0"),
     "device": block.texts("device", ""),
   }
   clock = times.start
@@ -182,6 +186,12 @@ def _readings(
       offset=clock.offset[group] if clock.kind[first] == _OFFSET else None,
       clock="wall" if clock.kind[first] == _WALL else "utc",
     )
+
+
+def _named(column: str) -> tuple[str, str]:
+  """Channel and unit that the header of a wide table's column names; no unit if it has none in brackets."""
+  told = re.fullmatch(r"(.*\S)\s*\[(.+)\]", column)
+  return (told[1], told[2]) if told else (column, "")
 
 
 _WALL, _UTC, _OFFSET = range(3)

@@ -54,6 +54,7 @@ class Nhanes:
     common("asleep"),
   )
   devices: Sequence[str] = ("hip", "wrist")
+  beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
     return export.matching("PAXRAW_?.XPT", "PAXMIN_?.XPT")

@@ -110,6 +110,7 @@ class Samsung:
 
   signals: Sequence[Signal] = _SIGNALS
   devices: Sequence[str] = DEVICES
+  beside: Sequence[str] = ("*.json", f"{_PROFILE}*.csv")
 
   def files(self, export: Export) -> list[str]:
     return [name for name in export.matching("com.samsung.*.csv") if _type_of(name) in _TYPES]
