@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -247,12 +248,16 @@ def real_days(shared_data, tmp_path_factory):
   return ["--config=experiments/real_days.py", *tiny.on(days)]
 
 
+ON_REAL_DAYS = {"batch_size": 8, "optimizer.accumulate": 1}  # one buffer for all eight: its sizes differ
+
+
 @pytest.mark.slow
 def test_nothing_is_compiled_during_a_long_run_on_real_days(real_days, tmp_path):
-  changes = {"total_steps": 500, "batch_size": 8, "log.every_steps": 20, "form": "packed"}
+  changes = ON_REAL_DAYS | {"total_steps": 500, "log.every_steps": 20, "form": "packed", "sizes": 4}
   flags = [f"--config.{key}={value}" for key, value in changes.items()]
   ended = tiny.run(*real_days, *flags, f"--workdir={tmp_path}")
   assert ended.code == 0, ended.err
+  assert re.search(r"[234]/[234]", ended.err.split("compiling the step")[-1]), "one size alone: nothing to choose from"
   lines = records(tmp_path)
   assert len(lines) == 25 and len({line["compilations"] for line in lines}) == 1
   assert lines[-1]["loss"] < lines[0]["loss"]
@@ -263,12 +268,14 @@ def test_every_form_trains_alike_on_real_days(real_days, tmp_path):
   """Two hundred steps: the mean loss of the last ten within a thousandth."""
   last = {}
   for form in ("textbook", "trimmed", "packed"):
-    changes = {"total_steps": 200, "batch_size": 8, "log.every_steps": 10, "form": form}
+    changes = ON_REAL_DAYS | {"total_steps": 200, "log.every_steps": 10, "form": form}
     flags = [f"--config.{key}={value}" for key, value in changes.items()]
     ended = tiny.run(*real_days, *flags, f"--workdir={tmp_path}/{form}")
     assert ended.code == 0, ended.err
     last[form] = records(tmp_path / form)[-1]
   for form in ("trimmed", "packed"):
     assert last[form]["loss"] == pytest.approx(last["textbook"]["loss"], rel=1e-3)
-    assert last[form]["padding_share"] < last["textbook"]["padding_share"]
-    assert last[form]["useful_flops_share"] > last["textbook"]["useful_flops_share"]
+    assert last[form]["padding_share"] <= last["textbook"]["padding_share"]
+  # Of eight windows one is nearly always shown whole, so that trimming alone saves nothing here.
+  assert last["packed"]["padding_share"] < 0.8 * last["textbook"]["padding_share"]
+  assert last["packed"]["useful_flops_share"] > 1.1 * last["textbook"]["useful_flops_share"]
