@@ -23,6 +23,7 @@ import jax
 import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
 from absl import app, flags
+from tqdm import tqdm
 
 from aim import checkpoint, results
 
@@ -49,7 +50,8 @@ STARTING = 0.25  # of the kills hit a process before its first step
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-  """One kill: seconds after the start, the last step told of, the newest complete checkpoint, steps to be done anew."""
+  """One kill: seconds after the start or the first new step, the last step told of, the newest complete checkpoint, and
+  steps to be done anew."""
 
   kill: int
   seconds: float
@@ -81,11 +83,11 @@ def trial(command: Sequence[str], folder: pathlib.Path, steps: int, kills: int, 
   unbroken, broken = folder / "unbroken", folder / "broken"
   starting, training = _timed(command, unbroken, steps)
   chance, found = random.Random(seed), []
-  for number in range(1, kills + 1):
+  for number in tqdm(range(1, kills + 1), "kills", unit="kill", disable=None):
     early = chance.random() < STARTING
-    seconds = starting * chance.random() if early else starting + training * chance.random() / kills
-    found.append(_killed(command, broken, number, seconds))
-  # The moments are by the clock: on a machine that got faster the run may have ended before the last of them.
+    # A share of the training, counted from the first step of this start: all of them together are less than the run.
+    seconds = (starting if early else training / kills) * chance.random()
+    found.append(_killed(command, broken, number, seconds, early))
   assert found[-1].told < steps, f"the run ended before the last kill: {found[-1]}"
   _finish(_start(command, broken))
   same_end(broken, unbroken, steps)
@@ -115,10 +117,15 @@ def _timed(command: Sequence[str], workdir: pathlib.Path, steps: int) -> tuple[f
   return first - began, time.monotonic() - first
 
 
-def _killed(command: Sequence[str], workdir: pathlib.Path, number: int, seconds: float) -> Kill:
+def _killed(command: Sequence[str], workdir: pathlib.Path, number: int, seconds: float, early: bool) -> Kill:
+  """Starts the command and kills it so many seconds after its start, or after the first step that it tells of."""
   metrics = workdir / "metrics.jsonl"
-  before = metrics.stat().st_mtime_ns if metrics.exists() else 0
+  before, restored = _told_at(metrics), max(checkpoint.complete(workdir), default=0)
+  # A run that goes on first cuts off what was told of steps after the checkpoint.
+  trains = lambda: _told_at(metrics) > before and _told(workdir) > restored
   process = _start(command, workdir)
+  while not early and not trains() and process.poll() is None:
+    time.sleep(0.02)
   try:
     _, error = process.communicate(timeout=seconds)
     assert process.returncode == 0, error.decode()
@@ -127,8 +134,12 @@ def _killed(command: Sequence[str], workdir: pathlib.Path, number: int, seconds:
     process.communicate()
   told, saved = _told(workdir), max(checkpoint.complete(workdir), default=0)
   # A process that never came to its first step has lost none; what the file tells is its predecessor's.
-  worked = metrics.exists() and metrics.stat().st_mtime_ns > before
-  return Kill(number, round(seconds, 2), told, saved, max(0, told - saved) if worked else 0)
+  return Kill(number, round(seconds, 2), told, saved, max(0, told - saved) if trains() else 0)
+
+
+def _told_at(metrics: pathlib.Path) -> int:
+  """When the file was last written, in nanoseconds; 0 if it is not there."""
+  return metrics.stat().st_mtime_ns if metrics.exists() else 0
 
 
 def _told(workdir: pathlib.Path) -> int:

@@ -192,6 +192,7 @@ def test_shipped_config(config, five_minutes, tmp_path):
   check_pretrained(config, tmp_path, changes)
 
 
+@pytest.mark.slow
 def test_real_days_with_other_channels(tmp_path):
   """An npz of channels the project has never heard of, to embeddings and filled holes with no code change."""
   dataset = tiny.dataset(tmp_path, "five", minutes_per_step=5)

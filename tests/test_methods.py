@@ -106,6 +106,7 @@ def test_evaluated(trained, dataset):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["method=simclr", "data.impute=none", "views.prototypes=8"])
 @pytest.mark.parametrize("trained", ["dino"], indirect=True)  # one method is enough
 def test_not_resumed_as_another_method(trained, dataset, change):
@@ -116,6 +117,7 @@ def test_not_resumed_as_another_method(trained, dataset, change):
   assert f"is of another architecture: {key} is " in ended.err
 
 
+@pytest.mark.slow
 def test_nearly_complete_days(dataset, tmp_path):
   shares = np.array([np.isnan(day["values"]).mean() for day in dataset.source("pretrain")])
   limit = float(np.sort(shares)[3])

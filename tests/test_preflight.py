@@ -224,6 +224,7 @@ def test_a_mesh_that_does_not_divide_is_one_line(tmp_path):
   assert ended.err.strip() == "error: config.mesh: data -1 x fsdp 1 x tensor 3 does not equal 8 devices"
 
 
+@pytest.mark.slow
 def test_gpus_by_their_data_sheet(tmp_path):
   data = tiny.dataset(tmp_path)
   ended = tiny.run(

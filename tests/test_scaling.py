@@ -72,6 +72,7 @@ def test_masks_are_the_same_for_every_size_and_batch(kind):
   assert (np.asarray(small.target).sum((1, 2)) > 0).all()
 
 
+@pytest.mark.slow
 def test_the_objective_is_the_training_loss():
   trained, values = model_of(8), days()
   error, scored, counts = heldout.objective(trained, 0)(trained.params, values, jnp.arange(5))
