@@ -1,6 +1,6 @@
 """Days embedded and imputed per second: observed tokens in static buckets, against the dense path that computes all.
 
-  python -m benchmarks.embed [--layouts=xs:64,lsm2:16] [--output=benchmarks/results/embed.csv]
+  python -m benchmarks.embed [--layouts=xs:64,lsm2:4] [--output=benchmarks/results/embed.csv]
 
 The weights are fresh: speed does not depend on them. Both paths run in this process, in turns, on the same simulated
 days, and their embeddings are compared.
@@ -29,7 +29,7 @@ from benchmarks import workers
 from data_pipelines.schema import Schema
 from data_pipelines.simulator import Simulation
 
-LAYOUTS = flags.DEFINE_list("layouts", ["xs:64", "lsm2:16"], "Layout and days to embed, as layout:days.")
+LAYOUTS = flags.DEFINE_list("layouts", ["xs:64", "lsm2:4"], "Layout and days to embed, as layout:days.")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Rounds.", lower_bound=3)
 DTYPE = flags.DEFINE_string("dtype", "auto", "Compute type.")
 OUTPUT = flags.DEFINE_string("output", "benchmarks/results/embed.csv", "Where to write the table.")
