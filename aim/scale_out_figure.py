@@ -70,7 +70,7 @@ def _finish(panel: Axes, label: str, points: Sequence[Point]) -> None:
   panel.xaxis.set_major_locator(FixedLocator(chips))
   panel.xaxis.set_minor_locator(NullLocator())
   panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0f}"))
-  panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.4g}"))
+  panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}" if y >= 1 else f"{y:g}"))
   panel.yaxis.set_minor_formatter(NullFormatter())
   panel.set_xlabel("chips", fontsize=9, color=INK)
   panel.set_ylabel(label, fontsize=9, color=INK)
