@@ -60,17 +60,20 @@ class Input:
   @functools.cached_property
   def digests(self) -> dict[str, str]:
     """Of each file, by what names it: what changes if its content, its person or what is read along with it does."""
-    around = [self._around(export) for export in self.exports]
+    around = self._around()
     return {
       self.key(n, name): f"{self.exports[n].digest(name)} {self.exports[n].participant} {around[n]}"
       for n, name in self.files
     }
 
-  def _around(self, export: Export) -> str:
-    """Changes with the names of an export's files, and with those that are opened by the way of others."""
-    beside = export.matching(*self.importer.beside) if self.importer.beside else []
-    told = [*self.importer.files(export), *(f"{name} {export.digest(name)}" for name in beside)]
-    return hashlib.blake2b("\n".join(told).encode(), digest_size=8).hexdigest()
+  def _around(self) -> list[str]:
+    """Of each export, what changes with the names of its files, and with those that are opened by the way of others."""
+    told: list[list[str]] = [[] for _ in self.exports]
+    for n, name in self.files:
+      told[n].append(name)
+    for lines, export in zip(told, self.exports, strict=True):
+      lines += [f"{name} {export.digest(name)}" for name in export.matching(*self.importer.beside)]
+    return [hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest() for lines in told]
 
   def key(self, n: int, name: str) -> str:
     """Names a file of the n-th export among all files of the input."""
