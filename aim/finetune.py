@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -21,6 +22,7 @@ from aim import labels, metrics, predictions, probe, results
 from aim.finetune_cells import Cell, fingerprint
 from aim.finetune_curve import learning_curves, verdicts
 from aim.finetune_data import Days, Scaling
+from aim.finetune_head import probe_head
 from aim.finetune_network import NETWORKS, Network, encoder_network, resnet_network
 from aim.finetune_training import Trainer
 from aim.interpolation import IMPUTATIONS
@@ -31,6 +33,7 @@ from aim.settings import ConfigError
 from data_pipelines.dataset import Dataset
 
 INITS = ("pretrained", "scratch")
+HEADS = ("probe", "random")
 COMPARE = ("pretrained", "scratch", "resnet")
 NAMES = {"scratch": "ViT supervised", "resnet": "ResNet supervised"}
 
@@ -86,6 +89,7 @@ def check(config: ml_collections.ConfigDict, model: Pretrained) -> None:
   blocks = model.architecture.encoder.layers
   rules: dict[str, tuple[Callable[[Any], bool], str]] = {
     "init": (lambda x: x in INITS, f"one of {', '.join(INITS)}"),
+    "head": (lambda x: x in HEADS, f"one of {', '.join(HEADS)}"),
     "resnet_impute": (lambda x: x in IMPUTATIONS, f"one of {', '.join(IMPUTATIONS)}"),
     "network": (lambda x: x in NETWORKS, f"one of {', '.join(NETWORKS)}"),
     "compare": (lambda x: set(_listed(x)) <= set(COMPARE), f"some of {', '.join(COMPARE)}"),
@@ -134,6 +138,7 @@ class Study:
 
   def __init__(self, config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, output: pathlib.Path):
     self.config, self.model, self.dataset, self.cells = config.finetune, model, dataset, output / "cells"
+    self.strengths = config.probe.strengths
     first = "resnet" if self.config.network == "resnet" else self.config.init
     self.rivals = tuple(dict.fromkeys((first, *_listed(self.config.compare))))
     self.settings = fingerprint(config, model, dataset.request)
@@ -192,7 +197,12 @@ class Study:
     scaling = Scaling.of(task, train.truth, self.config.class_balanced)
     trainer = self.trainer(job.rival, max(len(task.classes), 1))
     tune = scaling.examples(task, days, days.of(rows, job.tune))
-    fitted = trainer.fit(scaling.examples(task, days, train), tune, job.cell.seed, progress)
+    examples = scaling.examples(task, days, train)
+    head = None
+    if job.rival == "pretrained" and self.config.head == "probe":
+      inputs = trainer.pooled(trainer.network.init(jax.random.key(job.cell.seed)), examples)
+      head = probe_head(task, scaling, train, days.participant, inputs, self.strengths, self.config.class_balanced)
+    fitted = trainer.fit(examples, tune, job.cell.seed, progress, head)
     asked = self.held_out.rows(task)
     outputs = trainer.predict(fitted.params, scaling.examples(task, self.held_out, asked))
     about = {

@@ -28,14 +28,23 @@ class Network:
 
   Attributes:
     init: all parameters from a key.
-    forward: (all parameters, values [b, s, c] in physical units with NaN holes, span [b, w, 2]) -> [b, w, outputs]:
-      what is said of the steps [start, end) of each day, of which the whole is read.
+    pooled: (all parameters, values [b, s, c] in physical units with NaN holes, span [b, w, 2]) -> [b, w, width]: what
+      the head reads of the steps [start, end) of each day, of which the whole is read.
+    width, outputs: of the head.
     rates: learning-rate factor of each trained parameter; those not named stay as they are.
   """
 
   init: Callable[[jax.Array], Params]
-  forward: Callable[[Params, Float[Array, "b s c"], Int[Array, "b w 2"]], Float[Array, "b w outputs"]]
+  pooled: Callable[[Params, Float[Array, "b s c"], Int[Array, "b w 2"]], Float[Array, "b w width"]]
+  width: int
+  outputs: int
   rates: dict[str, float]
+
+  def forward(
+    self, params: Params, values: Float[Array, "b s c"], span: Int[Array, "b w 2"]
+  ) -> Float[Array, "b w outputs"]:
+    """What is said of each span."""
+    return _head(params, self.width, self.outputs)(self.pooled(params, values, span))
 
   def split(self, params: Params) -> tuple[Params, Params]:
     """The trained parameters, and the frozen ones."""
@@ -76,18 +85,17 @@ def encoder_network(
     body = trained.params if pretrained else flatten(model.build(architecture, nnx.Rngs(body_key)))
     return dict(body) | _prefixed(flatten(Head(width, outputs, nnx.Rngs(head_key))))
 
-  def forward(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b w 2"]) -> Float[Array, "b w outputs"]:
+  def pooled(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b w 2"]) -> Float[Array, "b w width"]:
     tokens = trained._tokens(values, whole=True)
     rows = sizes.visible_rows(tokens)
     lsm2 = model.merge(graph, {name: params[name] for name in shapes})
     encoded = lsm2.encode(rows.take(tokens.values), rows.take(tokens.shown), rows.take(tokens.order), rows)
     time = rows.take(tokens.order) % architecture.length
     seen = jnp.arange(encoded.shape[1]) < tokens.visible_lengths[:, None]
-    mean = mean_within(encoded.astype(jnp.float32), time, architecture.patch, seen, span)
-    return _head(params, width, outputs)(mean)
+    return mean_within(encoded.astype(jnp.float32), time, architecture.patch, seen, span)
 
   names = [*shapes, *_prefixed(flatten(_head_shapes(width, outputs)))]
-  return Network(init, forward, rates(names, architecture.encoder.layers, layers, layer_decay))
+  return Network(init, pooled, width, outputs, rates(names, architecture.encoder.layers, layers, layer_decay))
 
 
 def resnet_network(trained: Pretrained, outputs: int, impute: str = "none") -> Network:
@@ -108,16 +116,15 @@ def resnet_network(trained: Pretrained, outputs: int, impute: str = "none") -> N
     head = _prefixed(flatten(Head(features, outputs, nnx.Rngs(head_key))))
     return flatten(make(nnx.Rngs(body_key))) | head
 
-  def forward(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b w 2"]) -> Float[Array, "b w outputs"]:
+  def pooled(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b w 2"]) -> Float[Array, "b w width"]:
     z, observed = patches.read(trained.scale, values, impute)
     mine = {name: leaf for name, leaf in params.items() if not name.startswith(HEAD)}
     x = model.merge(graph, mine)(z, observed)
     time = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
-    mean = mean_within(x, time, values.shape[1] / x.shape[1], jnp.ones(x.shape[:2], bool), span)
-    return _head(params, features, outputs)(mean)
+    return mean_within(x, time, values.shape[1] / x.shape[1], jnp.ones(x.shape[:2], bool), span)
 
   names = [*flatten(body), *_prefixed(flatten(_head_shapes(features, outputs)))]
-  return Network(init, forward, dict.fromkeys(names, 1.0))
+  return Network(init, pooled, features, outputs, dict.fromkeys(names, 1.0))
 
 
 def mean_within(

@@ -90,6 +90,10 @@ class Trainer:
       lambda params, frozen, values, span: network.forward(params | frozen, values, span),
       compiler_options=compiler.options(),
     )
+    self._pooled = jax.jit(
+      lambda params, frozen, values, span: network.pooled(params | frozen, values, span),
+      compiler_options=compiler.options(),
+    )
 
   def init(self, seed: int) -> tuple[State, Params]:
     """A train state, and the parameters that stay as they are."""
@@ -117,19 +121,36 @@ class Trainer:
     return {"params": optax.apply_updates(state["params"], updates), "optimizer": optimizer}, value
 
   def predict(self, params: Params, examples: Examples) -> Float[np.ndarray, "n w outputs"]:
-    """The network's outputs, in batches of one shape: the last one is filled up with its first example."""
+    """The network's outputs."""
+    return self._of_all(self._forward, params, examples)
+
+  def pooled(self, params: Params, examples: Examples) -> Float[np.ndarray, "n w width"]:
+    """What the head reads."""
+    return self._of_all(self._pooled, params, examples)
+
+  def _of_all(self, function: Callable[..., Array], params: Params, examples: Examples) -> Float[np.ndarray, "n w k"]:
+    """In batches of one shape: the last one is filled up with its first example."""
     trained, frozen = self.network.split(params)
     size, found = self.config.batch_size, []
     for start in range(0, len(examples), size):
       rows = np.arange(start, start + size)
       values, span, _, _ = examples.batch(np.where(rows < len(examples), rows, start))
-      found.append(self._forward(trained, frozen, values, span))
+      found.append(function(trained, frozen, values, span))
     return np.concatenate(jax.device_get(found))[: len(examples)]
 
   def fit(
-    self, train: Examples, tune: Examples, seed: int, progress: Callable[[int], Any] = lambda steps: None
+    self,
+    train: Examples,
+    tune: Examples,
+    seed: int,
+    progress: Callable[[int], Any] = lambda steps: None,
+    head: Params | None = None,
   ) -> Fitted:
     """Trains until the tune people's loss has not fallen for config.patience looks, or for config.steps.
+
+    Args:
+      head: parameters of the head to start from, which is then looked at before the first step too: what training
+        does not better is kept.
 
     Raises:
       ConfigError: no look found a finite loss.
@@ -138,6 +159,10 @@ class Trainer:
     state, frozen = self.init(seed)
     batches = order(len(train), config.batch_size, seed)
     best, best_step, best_loss, looks, since, curve = state["params"], 0, math.inf, 0, [], []
+    if head is not None:
+      state["params"] |= {name: jnp.array(leaf) for name, leaf in head.items()}
+      best_loss = self.loss(state["params"] | frozen, tune)
+      best = jax.tree.map(jnp.copy, state["params"])
     for step in range(1, config.steps + 1):
       state, loss = self._step(state, frozen, *train.batch(next(batches)))
       since.append(loss)

@@ -186,6 +186,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.finetune = ml_collections.ConfigDict()
   config.finetune.tasks = ()  # labels of the dataset; empty: config.probe.tasks
   config.finetune.init = "pretrained"  # or "scratch"
+  config.finetune.head = "probe"  # a pretrained encoder's head starts as its linear probe; "random"
   config.finetune.network = "encoder"  # or "resnet", from scratch
   config.finetune.resnet_impute = "none"  # holes are 0 beside observed flags; "linear": imputed first, as the paper's
   config.finetune.compare = ("scratch", "resnet")  # trained on the same labels beside it; () for none
