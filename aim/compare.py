@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import ml_collections
 
-from aim import jobs, labels
+from aim import jobs, labels, settings
 from aim.comparison import Cell, gather
 from aim.settings import ConfigError
 from data_pipelines.dataset import Dataset
@@ -22,6 +22,8 @@ from data_pipelines.dataset import Dataset
 ALONE = ("--config.evaluate.imputers=()", "--config.probe.baselines=False", "--config.finetune.compare=()")
 OF_LABELS = ("probe", "finetune", "robustness")
 MODES = ("pretrain", "evaluate", "probe", "finetune", "robustness")
+# Values of config.evaluate that the cells a model is scored on do not depend on.
+NOT_OF_CELLS = ("batch_size", "bootstrap", "imputers", "imputer_rows", "export", "external")
 
 
 def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -49,6 +51,8 @@ def cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Iterator[
   if len(set(taken)) < len(taken):
     twice = next(model for model in taken if taken.count(model) > 1)
     raise ConfigError(f"config.compare.models: {twice!r} twice; --config.name=... gives one another name")
+  if "evaluate" in config.compare.modes:
+    _check_cells([model for model in models if model[3] == "mae"], common)
   for dataset, fold in names:
     for seed in config.compare.seeds:
       for path, changes, model, method in models:
@@ -59,6 +63,25 @@ def cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Iterator[
         wanted = [mode for mode in config.compare.modes if mode != "evaluate" or method == "mae"]
         commands = tuple((*arguments, f"--mode={mode}") for mode in ("pretrain", *wanted))
         yield Cell(dataset, fold, seed, model, folder, commands)
+
+
+def _check_cells(models: Sequence[tuple[str, list[str], str, str]], common: Sequence[str]) -> None:
+  """ConfigError where models would be scored on different cells, which no table can compare: told before hours of
+  training."""
+  asked = {}
+  for path, changes, name, _ in models:
+    flags = [change.removeprefix("--config.evaluate.") for change in (*common, *changes)]
+    given = dict(flag.split("=", 1) for flag in flags if "=" in flag and not flag.startswith("--"))
+    plain = settings.load(path).evaluate.to_dict()
+    asked[name] = {key: str(given.get(key, plain[key])) for key in plain if key not in NOT_OF_CELLS}
+  (first, wanted), *others = asked.items() or [("", {})]
+  for name, found in others:
+    for key, value in found.items():
+      if value.replace(" ", "") != wanted[key].replace(" ", ""):
+        raise ConfigError(
+          f"config.compare.models: {name} would be scored on other cells than {first}: config.evaluate.{key} is "
+          f"{value} and {wanted[key]}; give one in config.compare.common"
+        )
 
 
 def _answerable(cell: Cell, config: ml_collections.ConfigDict) -> Cell:

@@ -105,7 +105,8 @@ def fit_linear(config: ml_collections.ConfigDict, task: Task, rows: Training) ->
   known = ~np.isnan(rows.inputs).all(axis=0)  # an input that nobody has teaches nothing, and is not read
   steps: list[tuple[str, Any]] = [("fill", SimpleImputer(keep_empty_features=True)), ("scale", StandardScaler())]
   if config.pca:
-    components = min(config.pca, rows.inputs.shape[1], int((~rows.tune).sum()) * 4 // 5)
+    fewest = min([len(train) for train, _ in _folds(rows, rows.truth, False)] or [len(rows.truth)])
+    components = min(config.pca, rows.inputs.shape[1], fewest)
     steps.append(("pca", PCA(components, random_state=0)))
   steps.append(("model", _linear(config, task)))
   key, grid = _grid(config, task)

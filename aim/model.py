@@ -349,6 +349,21 @@ def pooled(encoded: Float[Array, "b k d"], lengths: Int[Array, " b"], pool: str 
   return jnp.concatenate([mean, jnp.sqrt(variance)], axis=-1)
 
 
+def pooled_by_channel(
+  encoded: Float[Array, "b k d"], lengths: Int[Array, " b"], channel: Int[Array, "b k"], channels: int
+) -> Float[Array, "b e"]:
+  """The mean over each channel's tokens among the first lengths[i], one channel after another: e = channels * d.
+
+  NaN where a channel has no token. The patch embedding is shared by all channels, so that a mean over tokens of
+  several channels confuses them.
+  """
+  valid = jnp.arange(encoded.shape[1]) < lengths[:, None]
+  of = jax.nn.one_hot(jnp.where(valid, channel, -1), channels)
+  sums = jnp.einsum("bkc,bkd->bcd", of, jnp.where(valid[:, :, None], encoded, 0.0))
+  count = of.sum(1)[:, :, None]
+  return jnp.where(count > 0, sums / jnp.maximum(count, 1), jnp.nan).reshape(len(encoded), -1)
+
+
 def build(architecture: Architecture, rngs: nnx.Rngs) -> Encoder:
   """The model of an architecture, with fresh parameters."""
   return Lsm2(architecture, rngs) if architecture.projection is None else Projector(architecture, rngs)

@@ -20,7 +20,7 @@ from aim.sizes import Sizes
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, SchemaError
 
-POOLS = ("mean", "mean_std")
+POOLS = ("mean", "mean_std", "channel")
 SHORT_HOLES = ("decode", "interpolate")
 
 
@@ -74,13 +74,20 @@ class Pretrained:
 
     A model of imputed days (LSM-1) sees every token, observed or imputed.
 
-    pool="mean_std" appends their standard deviation: [days, 2 * width]. SchemaError for days of another shape, infinite
-    values, or a day with nothing observed.
+    pool="mean_std" appends their standard deviation: [days, 2 * width]. pool="channel" has a mean for every channel (of
+    LSM-1, every group of channels), NaN where nothing of it was observed: [days, channels * width]. SchemaError for
+    days of another shape, infinite values, or a day with nothing observed.
     """
-    if pool not in POOLS:
-      raise settings.ConfigError(f"pool is {pool!r}, expected one of {', '.join(POOLS)}")
+    self.embedding_width(pool)
     self.check(values, "embed", empty_days=False)
     return self._run(self._embed(pool), values, "embed" if progress else None, whole=True)
+
+  def embedding_width(self, pool: str) -> int:
+    """Numbers in an embedding of embed(pool=pool); ConfigError for an unknown pool."""
+    if pool not in POOLS:
+      raise settings.ConfigError(f"pool is {pool!r}, expected one of {', '.join(POOLS)}")
+    a = self.architecture
+    return a.encoder.width * {"mean": 1, "mean_std": 2, "channel": a.tokens // a.length}[pool]
 
   def impute(self, values: np.ndarray, progress: bool = False) -> np.ndarray:
     """The days with their holes filled, float32 [days, steps, channels]; observed values are returned bit for bit.
@@ -249,7 +256,11 @@ class Pretrained:
       tokens = self._tokens(values, whole=True)
       lsm2 = model.merge(self._graph, params)
       rows = sizes.visible_rows(tokens)
-      encoded = lsm2.encode(rows.take(tokens.values), rows.take(tokens.shown), rows.take(tokens.order), rows)
-      return model.pooled(encoded.astype(jnp.float32), tokens.visible_lengths, pool)
+      order = rows.take(tokens.order)
+      encoded = lsm2.encode(rows.take(tokens.values), rows.take(tokens.shown), order, rows).astype(jnp.float32)
+      if pool == "channel":
+        a = self.architecture  # a token's place is group of channels * length + time
+        return model.pooled_by_channel(encoded, tokens.visible_lengths, order // a.length, a.tokens // a.length)
+      return model.pooled(encoded, tokens.visible_lengths, pool)
 
     return jax.jit(embed, static_argnums=2, compiler_options=compiler.options())

@@ -210,11 +210,10 @@ class _Reader:
   @functools.cached_property
   def _days(self) -> dict[str, np.ndarray]:
     """Inputs of whole days."""
-    embedding = np.full((len(self.shown), 1), np.nan)
+    pool = self.config.pool
+    embedding = np.full((len(self.shown), self.model.embedding_width(pool)), np.nan, np.float32)
     if self.there.any():
-      known = self.model.embed(self.shown[self.there], self.config.pool)
-      embedding = np.full((len(self.shown), known.shape[1]), np.nan, np.float32)
-      embedding[self.there] = known
+      embedding[self.there] = self.model.embed(self.shown[self.there], pool)
     inputs = {EMBEDDING: embedding}
     if self.baselines:
       inputs |= {MASK: features.mask(self.values), HOURLY: features.hourly(self.values)}
@@ -232,10 +231,11 @@ class _Reader:
     day, start, end = np.array(keys, np.int64).T
     there = np.flatnonzero(self.there[day])
     order = np.cumsum(self.there) - 1  # of the days that are there
-    embedding = np.full((len(keys), self.model.architecture.encoder.width), np.nan, np.float32)
+    pool = "channel" if self.config.pool == "channel" else "mean"
+    embedding = np.full((len(keys), self.model.embedding_width(pool)), np.nan, np.float32)
     if len(there):
       shown = self.shown[self.there]
-      embedding[there] = embed_windows(self.model, shown, order[day[there]], start[there], end[there])
+      embedding[there] = embed_windows(self.model, shown, order[day[there]], start[there], end[there], pool)
     inputs = {EMBEDDING: embedding}
     if self.baselines:
       inputs[MASK] = features.window_mask(self.values, day, start, end)
@@ -330,6 +330,7 @@ def _fit_probe(
 def _of_task(config, model, dataset, task, train, held_out, where: Callable[[str], pathlib.Path]) -> list[Predictions]:
   """Predictions of the model's probe and of all baselines, at every level."""
   levels = {task.level: (train, held_out)}
+  plain = ml_collections.ConfigDict(config.to_dict() | {"pca": 0})
   if task.level == "day":
     levels["person"] = _of_people(train), held_out.of_people()
   found = []
@@ -337,7 +338,8 @@ def _of_task(config, model, dataset, task, train, held_out, where: Callable[[str
     head = (dataset.name, task.name, level, task.kind, task.classes)
     place = (scored.participant, scored.day, scored.date, scored.start, scored.end, scored.truth)
     for name, key, fit in _competitors(model.name, rows[0]):
-      predictor: Predictor = fit(config, task, strangers(task) if key == ORACLE_TRAITS else _rows(rows, key))
+      known = strangers(task) if key == ORACLE_TRAITS else _rows(rows, key)
+      predictor: Predictor = fit(config if key == EMBEDDING else plain, task, known)
       if isinstance(predictor, FittedProbe) and key == EMBEDDING:
         predictor.save(where(level))
       said = predictor.predict(scored.inputs[key])

@@ -22,35 +22,47 @@ def embed_windows(
   day: Int[np.ndarray, " n"],
   start: Int[np.ndarray, " n"],
   end: Int[np.ndarray, " n"],
-) -> Float[np.ndarray, "n width"]:
+  pool: str = "mean",
+) -> Float[np.ndarray, "n e"]:
   """The mean embedding of each window's tokens; every token is encoded with its whole day.
 
   Args:
     trained: the model.
     values: days in physical units, NaN where missing, each with an observed value.
     day, start, end: of each window: which day, and its steps [start, end).
+    pool: "mean" of all tokens, e = width, or "channel", a mean for every channel (or group of channels of LSM-1), NaN
+      where it has no token in the window, e = channels * width.
 
   Returns:
-    float64 [n, width]. A token counts if it is observed and shares a step with the window; a window without one has
+    float64 [n, e]. A token counts if it is observed and shares a step with the window; a window without one has
     the mean of its day. A model of imputed days (LSM-1) has every token, as in Pretrained.embed.
   """
   a = trained.architecture
-  by_time = trained._run(_by_time(trained), values, None, whole=True)  # [d, length, width + 1]: sums, and how many
-  until = np.cumsum(by_time, axis=1, dtype=np.float64)
-  until = np.concatenate([np.zeros_like(until[:, :1]), until], axis=1)  # before each time
+  by_time = trained._run(_by_time(trained, pool), values, None, whole=True)  # [d, channels, length, width + 1]
   first, last = start // a.patch, -(-end // a.patch)
-  sums = until[day, last] - until[day, first]
-  sums = np.where(sums[:, -1:] > 0, sums, until[day, -1])
-  return sums[:, :-1] / sums[:, -1:]
+  found = np.empty((len(day), by_time.shape[1], by_time.shape[3]))
+  for d in np.unique(day):
+    rows = np.flatnonzero(day == d)
+    until = np.cumsum(by_time[d], axis=1, dtype=np.float64)
+    until = np.concatenate([np.zeros_like(until[:, :1]), until], axis=1)  # before each time
+    sums = (until[:, last[rows]] - until[:, first[rows]]).swapaxes(0, 1)
+    nothing = sums[:, :, -1].sum(1) == 0
+    found[rows] = np.where(nothing[:, None, None], until[:, -1], sums)
+  count = found[:, :, -1:]
+  return np.divide(found[:, :, :-1], count, out=np.full_like(found[:, :, :-1], np.nan), where=count > 0).reshape(
+    len(day), -1
+  )
 
 
 @functools.cache
-def _by_time(trained: Pretrained) -> Callable[[Any, Any, Sizes], Any]:
-  """Sums over the observed tokens of each time of day, and their number in the last place."""
+def _by_time(trained: Pretrained, pool: str) -> Callable[[Any, Any, Sizes], Any]:
+  """Sums over the observed tokens of each channel (of all, for "mean") and time of day, their number in the last
+  place."""
   a = trained.architecture
   graph = model.abstract(a)[0]
+  channels = a.tokens // a.length if pool == "channel" else 1
 
-  def by_time(params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> Float[Array, "b length w"]:
+  def by_time(params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> Float[Array, "b g length w"]:
     tokens = trained._tokens(values, whole=True)
     rows = sizes.visible_rows(tokens)
     order = rows.take(tokens.order)
@@ -58,7 +70,10 @@ def _by_time(trained: Pretrained) -> Callable[[Any, Any, Sizes], Any]:
     valid = jnp.arange(order.shape[1]) < tokens.visible_lengths[:, None]
     encoded = jnp.concatenate([encoded.astype(jnp.float32), jnp.ones((*order.shape, 1))], axis=-1)
     # A token's place is group of channels * length + time.
-    at = jax.nn.one_hot(jnp.where(valid, order % a.length, -1), a.length)
-    return jnp.einsum("bkt,bkw->btw", at, jnp.where(valid[:, :, None], encoded, 0.0))
+    places = channels * a.length
+    at = jnp.where(valid, order if channels > 1 else order % a.length, places)  # beyond the end: dropped
+    sums = jnp.zeros((len(values), places, encoded.shape[-1]))
+    sums = sums.at[jnp.arange(len(values))[:, None], at].add(encoded, mode="drop")
+    return sums.reshape(len(values), channels, a.length, -1)
 
   return jax.jit(by_time, static_argnums=2, compiler_options=compiler.options())

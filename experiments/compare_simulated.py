@@ -37,7 +37,7 @@ def get_config():
     *SIZES,
     *BUDGET,
     FAST,
-    "--config.evaluate.days=150",
+    *("--config.evaluate.days=150", "--config.evaluate.days_a_task=0"),
     "--config.finetune.tasks=('hypertension',)",
     "--config.finetune.label_percent=(10,100)",
     "--config.finetune.steps=150",

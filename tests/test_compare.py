@@ -21,7 +21,7 @@ def config(tmp_path):
   config.data.dir = str(tmp_path / "data")
   config.compare.models = (tiny.CONFIG, "experiments/lsm1_xs.py --config.optimizer.ema=0.9")
   config.compare.inputs = (f"{tmp_path / 'study.npz'}:2",)
-  config.compare.common = tuple(tiny.overrides(evaluate__imputers=("linear",)))
+  config.compare.common = tuple(tiny.overrides(evaluate__imputers=("linear",), evaluate__days_a_task=0))
   config.compare.modes = ("evaluate",)
   config.compare.bootstrap = 20
   return config
@@ -78,6 +78,12 @@ def test_values_that_cannot_be_used(config, tmp_path):
   config.compare.models = (tiny.CONFIG, tiny.CONFIG)
   with pytest.raises(settings.ConfigError, match="'LSM-2' twice"):
     cells()
+  config.compare.models = (tiny.CONFIG, "experiments/lsm1_xs.py", "experiments/simclr_xs.py")
+  config.compare.common = ("--config.evaluate.days=60",)
+  with pytest.raises(settings.ConfigError, match=r"LSM-1 would be .* LSM-2: config\.evaluate\.days_a_task is 60 and 0"):
+    cells()
+  config.compare.common += ("--config.evaluate.days_a_task=0",)
+  assert cells()
   config.compare.models = ()
   with pytest.raises(settings.ConfigError, match=r"config\.compare\.models is empty"):
     cells()

@@ -147,6 +147,21 @@ def test_an_embedding_is_the_mean_over_observed_tokens():
     np.testing.assert_allclose(both[i], np.concatenate([encoded.mean(0), encoded.std(0)]), atol=2e-5)
 
 
+def test_an_embedding_by_channel_is_the_mean_over_each_channels_tokens():
+  trained, values = pretrained(), days(3)
+  values[1, :, 1] = np.nan
+  a = trained.architecture
+  embedding = trained.embed(values, pool="channel")
+  assert embedding.shape == (3, trained.embedding_width("channel")) == (3, 3 * 16)
+  for i in range(3):
+    tokens, encoded = encoded_by_hand(trained, values[i])
+    for c in range(3):
+      mine = np.array(tokens) // a.length == c
+      assert not (mine.any() and (i, c) == (1, 1))
+      expected = encoded[mine].mean(0) if mine.any() else np.full(16, np.nan)
+      np.testing.assert_allclose(embedding[i].reshape(3, 16)[c], expected, atol=2e-5)
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
 def test_batches_do_not_matter(batch_size):
   """To 1e-5: the encoder is as long as the fullest day of a batch needs, and sums run in another order."""
@@ -344,7 +359,7 @@ def test_an_empty_day_has_no_embedding():
 
 
 def test_unknown_choices_are_one_line():
-  with pytest.raises(ConfigError, match="pool is 'max', expected one of mean, mean_std"):
+  with pytest.raises(ConfigError, match="pool is 'max', expected one of mean, mean_std, channel"):
     pretrained().embed(days(1), pool="max")
   with pytest.raises(ConfigError, match=r"short_holes is 'guess', expected one of decode, interpolate"):
     pretrained(short_holes="guess")
