@@ -138,7 +138,7 @@ class Study:
 
   def __init__(self, config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, output: pathlib.Path):
     self.config, self.model, self.dataset, self.cells = config.finetune, model, dataset, output / "cells"
-    self.strengths = config.probe.strengths
+    self.probe = config.probe
     first = "resnet" if self.config.network == "resnet" else self.config.init
     self.rivals = tuple(dict.fromkeys((first, *_listed(self.config.compare))))
     self.settings = fingerprint(config, model, dataset.request)
@@ -201,7 +201,8 @@ class Study:
     head = None
     if job.rival == "pretrained" and self.config.head == "probe":
       inputs = trainer.pooled(trainer.network.init(jax.random.key(job.cell.seed)), examples)
-      head = probe_head(task, scaling, train, days.participant, inputs, self.strengths, self.config.class_balanced)
+      whose, balanced = days.participant, self.config.class_balanced
+      head = probe_head(task, scaling, train, whose, inputs, self.probe.strengths, self.probe.pca, balanced)
     fitted = trainer.fit(examples, tune, job.cell.seed, progress, head)
     asked = self.held_out.rows(task)
     outputs = trainer.predict(fitted.params, scaling.examples(task, self.held_out, asked))

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Float
 
 from aim import linear
-from aim.dense import normalised
 from aim.finetune_data import Scaling, slots
 from aim.finetune_network import HEAD, Params
 from aim.labels import Rows, Task
@@ -30,33 +29,33 @@ def probe_head(
   participant: np.ndarray,
   inputs: Float[np.ndarray, "n w width"],
   strengths: Sequence[float],
+  pca: int,
   balanced: bool,
 ) -> Params:
   """Parameters of a head that says of the training rows what a ridge or logistic regression does.
 
   Its regularisation is chosen in a cross-validation over the training people: those of tune tell when to stop, and are
-  not fitted to. The norm's scale and bias standardise, the linear layer is the regression.
+  not fitted to. The head's scale and bias standardise, its linear layer is the regression.
 
   Args:
     scaling: how targets are put to the network.
     rows: the training rows, and participant: whose each day is.
     inputs: what the head reads of the examples that scaling.examples() made of `rows`.
     strengths: of the penalty, to choose from.
+    pca: as config.probe.pca.
   """
   _, index, slot = slots(rows)
-  width = inputs.shape[-1]
-  plain = normalised(jnp.asarray(inputs[index, slot], jnp.float32), jnp.ones(width), jnp.zeros(width))
-  config = ml_collections.ConfigDict({"pca": 0, "strengths": tuple(strengths), "balanced": balanced})
+  config = ml_collections.ConfigDict({"pca": pca, "strengths": tuple(strengths), "balanced": balanced})
   nobody = np.zeros(len(index), bool)
   probe = linear.fit_linear(
-    config, task, Training(np.asarray(plain), rows.truth, participant[rows.day].astype(str), nobody)
+    config, task, Training(inputs[index, slot], rows.truth, participant[rows.day].astype(str), nobody)
   )
   weights, intercept = probe.weights, np.maximum(probe.intercept, LEAST if task.classes else -np.inf)
   if not task.classes:
     weights, intercept = weights / scaling.sd, (intercept - scaling.mean) / scaling.sd
   found = {
-    "norm/scale": 1 / probe.scale,
-    "norm/bias": -probe.mean / probe.scale,
+    "scale": 1 / probe.scale,
+    "bias": -probe.mean / probe.scale,
     "linear/kernel": weights.T,
     "linear/bias": intercept,
   }

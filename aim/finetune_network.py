@@ -10,12 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from aim import model, patches, resnet
-from aim.dense import Dense, LayerNorm
+from aim.dense import Dense, normalised
 from aim.pretrained import Pretrained
 from aim.sizes import Sizes
+from aim.tokens import sums_by_time
 
 NETWORKS = ("encoder", "resnet")
 HEAD = "classifier/"
@@ -53,20 +54,24 @@ class Network:
 
 
 class Head(nnx.Module):
-  """LayerNorm and a linear layer, in float32."""
+  """An affine map of each input and a linear layer, in float32; an unknown (NaN) input counts as 0 between the two."""
 
   def __init__(self, width: int, outputs: int, rngs: nnx.Rngs):
-    self.norm = LayerNorm(width)
+    self.scale = nnx.Param(jnp.ones(width))
+    self.bias = nnx.Param(jnp.zeros(width))
     self.linear = Dense(width, outputs, jnp.float32, rngs)
 
   def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... outputs"]:
-    return self.linear(self.norm(x))
+    # The unknown ones are taken out first: NaN times nothing is NaN in a gradient too.
+    known = jnp.where(jnp.isnan(x), 0.0, x) * self.scale.get_value() + self.bias.get_value()
+    return self.linear(jnp.where(jnp.isnan(x), 0.0, known))
 
 
 def encoder_network(
   trained: Pretrained, outputs: int, sizes: Sizes, pretrained: bool = True, layers: int = -1, layer_decay: float = 1.0
 ) -> Network:
-  """The encoder on a day's observed tokens, their mean, and the head (AIM, "evaluation"): the inherited mask alone.
+  """The encoder on a day's observed tokens, each channel's mean, and the head (AIM, "evaluation"): the inherited mask
+  alone. A channel without a token is unknown to the head.
 
   A model of imputed days (LSM-1) reads them imputed, here too.
 
@@ -77,7 +82,7 @@ def encoder_network(
     layer_decay: see `rates`.
   """
   architecture = trained.architecture
-  width = architecture.encoder.width
+  width = trained.embedding_width("channel")
   graph, shapes = model.abstract(architecture)
 
   def init(key: jax.Array) -> Params:
@@ -89,10 +94,10 @@ def encoder_network(
     tokens = trained._tokens(values, whole=True)
     rows = sizes.visible_rows(tokens)
     lsm2 = model.merge(graph, {name: params[name] for name in shapes})
-    encoded = lsm2.encode(rows.take(tokens.values), rows.take(tokens.shown), rows.take(tokens.order), rows)
-    time = rows.take(tokens.order) % architecture.length
-    seen = jnp.arange(encoded.shape[1]) < tokens.visible_lengths[:, None]
-    return mean_within(encoded.astype(jnp.float32), time, architecture.patch, seen, span)
+    order = rows.take(tokens.order)
+    encoded = lsm2.encode(rows.take(tokens.values), rows.take(tokens.shown), order, rows)
+    sums = sums_by_time(encoded, order, tokens.visible_lengths, architecture)
+    return mean_within(sums, architecture.patch, span).reshape(*span.shape[:2], -1)
 
   names = [*shapes, *_prefixed(flatten(_head_shapes(width, outputs)))]
   return Network(init, pooled, width, outputs, rates(names, architecture.encoder.layers, layers, layer_decay))
@@ -120,28 +125,31 @@ def resnet_network(trained: Pretrained, outputs: int, impute: str = "none") -> N
     z, observed = patches.read(trained.scale, values, impute)
     mine = {name: leaf for name, leaf in params.items() if not name.startswith(HEAD)}
     x = model.merge(graph, mine)(z, observed)
-    time = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
-    return mean_within(x, time, values.shape[1] / x.shape[1], jnp.ones(x.shape[:2], bool), span)
+    sums = jnp.concatenate([x, jnp.ones((*x.shape[:2], 1))], axis=-1)[:, None]
+    mean = mean_within(sums, values.shape[1] / x.shape[1], span)[:, :, 0]
+    return normalised(mean.reshape(-1, features), jnp.ones(features), jnp.zeros(features)).reshape(mean.shape)
 
   names = [*flatten(body), *_prefixed(flatten(_head_shapes(features, outputs)))]
   return Network(init, pooled, features, outputs, dict.fromkeys(names, 1.0))
 
 
-def mean_within(
-  x: Float[Array, "b n d"], time: Int[Array, "b n"], length: float, seen: Bool[Array, "b n"], span: Int[Array, "b w 2"]
-) -> Float[Array, "b w d"]:
-  """The mean of the x that are `seen` and lie in each span, or, where none does, of all that are seen.
+def mean_within(sums: Float[Array, "b g length d"], patch: float, span: Int[Array, "b w 2"]) -> Float[Array, "b w g e"]:
+  """Each channel's mean of the tokens that overlap each span; where none of any channel does, of the whole day.
 
   Args:
-    time: of each x: it covers the steps [time * length, (time + 1) * length).
+    sums: as sums_by_time gives them, d = e + 1; the time t covers the steps [t * patch, (t + 1) * patch).
     span: steps [start, end), w of each day.
+
+  Returns:
+    NaN where a channel has no token.
   """
-  start, end = span[:, :, :1], span[:, :, 1:]
-  inside = seen[:, None] & (time[:, None] * length < end) & ((time[:, None] + 1) * length > start)
-  taken = jnp.where(inside.any(2, keepdims=True), inside, seen[:, None]).astype(x.dtype)
-  # Rows without a token hold anything, NaN too.
-  known = jnp.where(seen[:, :, None], x, 0.0)
-  return jnp.einsum("bwn,bnd->bwd", taken, known) / taken.sum(2, keepdims=True)
+  time = jnp.arange(sums.shape[2])
+  inside = (time * patch < span[:, :, 1:]) & ((time + 1) * patch > span[:, :, :1])
+  found = jnp.einsum("bwl,bgld->bwgd", inside.astype(sums.dtype), sums)
+  nothing = found[..., -1].sum(2) == 0
+  found = jnp.where(nothing[:, :, None, None], sums.sum(2)[:, None], found)
+  count = found[..., -1:]
+  return jnp.where(count > 0, found[..., :-1] / jnp.maximum(count, 1), jnp.nan)
 
 
 def rates(names: list[str], blocks: int, layers: int, decay: float) -> dict[str, float]:

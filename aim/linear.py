@@ -97,17 +97,16 @@ class FittedProbe:
 
 
 def fit_linear(config: ml_collections.ConfigDict, task: Task, rows: Training) -> FittedProbe:
-  """Standardise, PCA where config.pca is above 0, then logistic or ridge regression.
+  """Standardise, PCA where there are more inputs than config.pca (0: never), then logistic or ridge regression.
 
   The regularisation (config.strengths) is the one that is best on the tune people, or in an inner cross-validation
   over training people where there are none; the probe is then fitted on all of them.
   """
   known = ~np.isnan(rows.inputs).all(axis=0)  # an input that nobody has teaches nothing, and is not read
   steps: list[tuple[str, Any]] = [("fill", SimpleImputer(keep_empty_features=True)), ("scale", StandardScaler())]
-  if config.pca:
+  if 0 < config.pca < rows.inputs.shape[1]:
     fewest = min([len(train) for train, _ in _folds(rows, rows.truth, False)] or [len(rows.truth)])
-    components = min(config.pca, rows.inputs.shape[1], fewest)
-    steps.append(("pca", PCA(components, random_state=0)))
+    steps.append(("pca", PCA(min(config.pca, fewest), random_state=0)))
   steps.append(("model", _linear(config, task)))
   key, grid = _grid(config, task)
   found = _search(Pipeline(steps), {key: grid}, task, rows)
@@ -178,6 +177,7 @@ def _as_affine(task: Task, pipeline: Pipeline, known: np.ndarray) -> FittedProbe
     every = np.zeros((len(task.classes), weights.shape[1])), np.full(len(task.classes), -np.inf)
     every[0][model.classes_], every[1][model.classes_] = weights, intercept
     weights, intercept = every
+  weights = np.where(known, weights, 0.0)  # exactly, also after principal components
   fill = np.where(known, pipeline["fill"].statistics_, 0.0)
   return FittedProbe(task.name, task.kind, task.classes, fill, scale.mean_, scale.scale_, weights, intercept)
 

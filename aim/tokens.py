@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aim import compiler, model
+from aim.model import Architecture
 from aim.pretrained import Pretrained
 from aim.sizes import Sizes
 
@@ -56,24 +57,33 @@ def embed_windows(
 
 @functools.cache
 def _by_time(trained: Pretrained, pool: str) -> Callable[[Any, Any, Sizes], Any]:
-  """Sums over the observed tokens of each channel (of all, for "mean") and time of day, their number in the last
-  place."""
+  """sums_by_time of days, of each channel or, for "mean", of all channels together."""
   a = trained.architecture
   graph = model.abstract(a)[0]
-  channels = a.tokens // a.length if pool == "channel" else 1
 
   def by_time(params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> Float[Array, "b g length w"]:
     tokens = trained._tokens(values, whole=True)
     rows = sizes.visible_rows(tokens)
     order = rows.take(tokens.order)
     encoded = model.merge(graph, params).encode(rows.take(tokens.values), rows.take(tokens.shown), order, rows)
-    valid = jnp.arange(order.shape[1]) < tokens.visible_lengths[:, None]
-    encoded = jnp.concatenate([encoded.astype(jnp.float32), jnp.ones((*order.shape, 1))], axis=-1)
-    # A token's place is group of channels * length + time.
-    places = channels * a.length
-    at = jnp.where(valid, order if channels > 1 else order % a.length, places)  # beyond the end: dropped
-    sums = jnp.zeros((len(values), places, encoded.shape[-1]))
-    sums = sums.at[jnp.arange(len(values))[:, None], at].add(encoded, mode="drop")
-    return sums.reshape(len(values), channels, a.length, -1)
+    sums = sums_by_time(encoded, order, tokens.visible_lengths, a)
+    return sums if pool == "channel" else sums.sum(1, keepdims=True)
 
   return jax.jit(by_time, static_argnums=2, compiler_options=compiler.options())
+
+
+def sums_by_time(
+  encoded: Float[Array, "b k d"], order: Int[Array, "b k"], lengths: Int[Array, " b"], architecture: Architecture
+) -> Float[Array, "b g length w"]:
+  """The first lengths[i] encoded tokens at their channel (or group of channels, g) and time of day, float32.
+
+  In the last place, w = d + 1, is 1 where there is a token; 0 everywhere where there is none.
+  """
+  a = architecture
+  valid = jnp.arange(order.shape[1]) < lengths[:, None]
+  counted = jnp.concatenate([encoded.astype(jnp.float32), jnp.ones((*order.shape, 1))], axis=-1)
+  # A token's place is group of channels * length + time; rows without one hold anything, NaN too, and are dropped.
+  place = jnp.where(valid, order, a.tokens)
+  sums = jnp.zeros((len(order), a.tokens, counted.shape[-1]))
+  sums = sums.at[jnp.arange(len(order))[:, None], place].add(counted, mode="drop")
+  return sums.reshape(len(order), a.tokens // a.length, a.length, -1)

@@ -147,7 +147,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.probe.tasks = ()  # labels of the dataset; empty: every usable one
   # Of each channel's tokens the mean ("channel"), or of all tokens: "mean", "mean_std" (windows of a day: "mean").
   config.probe.pool = "channel"
-  config.probe.pca = 128  # principal components of the standardised embedding, at most; 0: no PCA
+  config.probe.pca = 128  # principal components of a standardised embedding of more numbers; 0: no PCA
   config.probe.strengths = (1.0, 10.0, 100.0, 1000.0, 10_000.0)  # ridge penalties; logistic C is 1 / strength
   config.probe.balanced = True  # classes weigh the same, however rare
   config.probe.window_minutes = 10  # windows in which events are asked for, where their absence is labelled too

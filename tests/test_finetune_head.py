@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
 
 from aim import linear
-from aim.dense import normalised
 from aim.finetune_data import Days, Scaling
 from aim.finetune_head import LEAST, probe_head
 from aim.finetune_training import Trainer
@@ -41,7 +39,7 @@ def study(kind: str):
   trainer = Trainer(encoder(outputs=outputs), config(), 1e-3)
   start = trainer.network.init(jax.random.key(0))
   inputs = trainer.pooled(start, made)
-  head = probe_head(task, scaling, rows, people, inputs, (1.0, 100.0), True)
+  head = probe_head(task, scaling, rows, people, inputs, (1.0, 100.0), 5, True)
   return task, rows, people, scaling, made, trainer, start, inputs, head
 
 
@@ -51,11 +49,9 @@ def test_the_network_says_what_the_probe_says(kind):
   assert set(head) == {name for name in start if name.startswith("classifier/")}
   assert all(head[name].shape == start[name].shape for name in head)
   said = scaling.answers(task, rows, trainer.predict(start | head, made))
-  width = inputs.shape[-1]
-  plain = np.asarray(normalised(jnp.asarray(inputs[:, 0]), jnp.ones(width), jnp.zeros(width)))
-  settings = ml_collections.ConfigDict({"pca": 0, "strengths": (1.0, 100.0), "balanced": True})
-  probe = linear.fit_linear(settings, task, Training(plain, rows.truth, people, np.zeros(len(people), bool)))
-  expected = probe.predict(plain)
+  settings = ml_collections.ConfigDict({"pca": 5, "strengths": (1.0, 100.0), "balanced": True})
+  probe = linear.fit_linear(settings, task, Training(inputs[:, 0], rows.truth, people, np.zeros(len(people), bool)))
+  expected = probe.predict(inputs[:, 0])
   np.testing.assert_allclose(said, expected, rtol=1e-3, atol=np.exp(LEAST))
   if task.classes:
     assert (said > 0).all()  # of the class that nobody has too, or it could never be learnt

@@ -185,12 +185,15 @@ def test_what_lies_under_a_hole_is_never_seen(kind, monkeypatch):
 
 
 def test_a_span_reads_its_own_tokens_and_falls_back_to_the_day():
-  x = jnp.arange(8.0).reshape(1, 8, 1)
-  time, seen = jnp.arange(8)[None], jnp.array([[1, 1, 0, 1, 1, 1, 0, 0]], bool)
-  mean = lambda start, end: float(finetune_network.mean_within(x, time, 3, seen, jnp.array([[[start, end]]]))[0, 0, 0])
+  seen = jnp.array([1, 1, 0, 1, 1, 1, 0, 0])
+  nothing = jnp.zeros(8).at[7].set(1)  # another channel, seen at the end alone
+  sums = jnp.stack([jnp.stack([jnp.arange(8.0) * s, s], axis=1) for s in (seen, nothing)])[None]
+  both = lambda start, end: finetune_network.mean_within(sums, 3, jnp.array([[[start, end]]]))[0, 0, :, 0]
+  mean = lambda start, end: float(both(start, end)[0])
   assert mean(0, 24) == pytest.approx((0 + 1 + 3 + 4 + 5) / 5)
   assert mean(0, 3) == 0 and mean(2, 4) == 0.5 and mean(3, 10) == 2  # tokens 1, 2 (not seen) and 3
-  assert mean(18, 24) == mean(0, 24)
+  assert mean(18, 21) == mean(0, 24)  # nothing of any channel
+  assert both(0, 3).tolist()[0] == 0 and np.isnan(both(0, 3)[1]) and np.isnan(mean(21, 24)) and both(21, 24)[1] == 7
 
 
 def test_predict_does_not_depend_on_the_batch():
