@@ -89,7 +89,7 @@ def ask(
   for name, rows in intact.items():
     inputs = {setting: examples[name].inputs[probe.EMBEDDING] for setting, examples in hurt.items()}
     said = {setting: probes[name].predict(array) for setting, array in inputs.items()}
-    # A lost channel alone is unknown to the probe, which takes its training mean; a day with nothing left has no answer.
+    # A lost channel is unknown to the probe, which takes its training mean; a day with nothing left has no answer.
     kept = {setting: ~np.isnan(array).all(axis=1) for setting, array in inputs.items()}
     found[name] = Answers(rows.participant, rows.truth, probes[name].predict(rows.inputs[probe.EMBEDDING]), said, kept)
   return found
