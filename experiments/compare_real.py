@@ -2,7 +2,7 @@
 
 python -m aim.main --mode=compare --config=experiments/compare_real.py --workdir=runs/compare_real
 
-Wants ../shared/data (or --config.compare.inputs="('mine.npz:5',)"). Two CPU cores: about an hour.
+Wants ../shared/data (or --config.compare.inputs="('mine.npz:5',)"). Two CPU cores: some two hours.
 """
 
 from experiments import real_days
