@@ -1,6 +1,7 @@
 """Google Health Connect: databases with the tables and columns of Android's own, hostile ones too."""
 
 import pathlib
+import re
 import sqlite3
 import zipfile
 
@@ -308,6 +309,19 @@ def test_a_missing_column_is_told(tmp_path):
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
   return database(tmp_path_factory.mktemp("sound") / "health_connect_export.db", *ALL).read_bytes()
+
+
+@pytest.mark.parametrize("byte", [b"'", b"\x80"])
+def test_a_damaged_schema_is_told_in_one_line(byte, sound, tmp_path):
+  path, told = tmp_path / "health_connect_damaged.db", 0
+  for place in (match.start() for match in re.finditer(rb"(?<=[A-Z]) [a-z_]+ (INTEGER|REAL|TEXT)|INTEGER", sound)):
+    path.write_bytes(sound[:place] + byte + sound[place + 1 :])
+    try:
+      read(path)
+    except SchemaError as error:
+      assert "damaged.db" in str(error) and "\n" not in str(error) and len(str(error)) < 400
+      told += 1
+  assert told
 
 
 @settings(max_examples=120)

@@ -59,8 +59,10 @@ class Database:
   def _checked(self) -> Iterator[None]:
     try:
       yield
-    except (sqlite3.Error, OverflowError) as error:
-      raise SchemaError(f"{self._where}: not a database, or a damaged one: {error}") from None
+    # A damaged schema is quoted in SQLite's message: several lines, or bytes that are no text.
+    except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
+      said = " ".join(str(error).split())[:200]
+      raise SchemaError(f"{self._where}: not a database, or a damaged one: {said}") from None
 
   def _progress(self) -> bool:
     self._steps -= _EVERY
