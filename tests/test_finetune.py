@@ -110,7 +110,7 @@ def test_learning_curves_from_the_command_line(dataset, trained, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(dataset, trained, tmp_path):
-  changes = {"probe__tasks": "('fast',)", "finetune__compare": "()", "finetune__label_percent": "(30, 60, 100)"}
+  changes = {"finetune__tasks": "('fast',)", "finetune__compare": "()", "finetune__label_percent": "(30, 60, 100)"}
   process = tiny.start(*command(dataset, trained, tmp_path, **changes, finetune__steps=30))
   first = tmp_path / "finetune/cells/LSM-2-fast-30-0.json"
   deadline = time.monotonic() + 120
@@ -126,7 +126,10 @@ def test_a_killed_run_goes_on_where_it_was(dataset, trained, tmp_path):
   assert "of 3 trainings are there already" in ended.out
   assert first.stat().st_mtime_ns == kept
   assert len(list((tmp_path / "finetune/cells").glob("*.json"))) == 3
-  # Other settings are other trainings.
+  # Another task is more trainings, other settings are other trainings.
+  more = finetuning(dataset, trained, tmp_path, **changes | {"finetune__tasks": "('fast', 'age')"}, finetune__steps=30)
+  assert more.code == 0 and "3 of 6 trainings are there already" in more.out
+  assert first.stat().st_mtime_ns == kept
   other = finetuning(dataset, trained, tmp_path, **changes, finetune__steps=4)
   assert other.code == 0 and "are there already" not in other.out
   assert first.stat().st_mtime_ns != kept
