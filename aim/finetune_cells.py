@@ -17,13 +17,8 @@ from aim.predictions import Predictions
 from aim.pretrained import Pretrained
 from aim.results import ResultsError
 
-UNSEEN = (
-  "tasks",
-  "compare",
-  "label_percent",
-  "seeds",
-  "bootstrap",
-)  # config.finetune's values that no one cell depends on
+# config.finetune's values that no one cell depends on.
+UNSEEN = ("tasks", "compare", "label_percent", "seeds", "bootstrap")
 # config.probe's values that a task's classes and rows, and a head that starts as the probe, depend on.
 LABELS = ("min_people_a_class", "window_minutes", "strengths", "pca")
 
