@@ -3,7 +3,7 @@
 python -m aim.main --mode=compare --config=experiments/compare_real.py --workdir=runs/compare_real
 
 Wants ../shared/data (or --config.compare.inputs="('mine.npz:5',)"). Two CPU cores: 42 minutes with
---config.compare.jobs=2, an hour without.
+--config.compare.jobs=2.
 """
 
 from experiments import real_days
