@@ -3,8 +3,8 @@
 python -m aim.main --mode=compare --config=experiments/compare_simulated.py --workdir=runs/compare_simulated
 
 1,000 people x 5 days, a tenth of the people held out; encoders of the demo's size, all trained for as many steps on as
-many days of the same people. Two CPU cores: some three hours, a third less with --config.compare.jobs=2. A repeated command
-goes on where it was.
+many days of the same people. Two CPU cores: some three hours, a third less with --config.compare.jobs=2. A repeated
+command goes on where it was.
 """
 
 from experiments import lsm2_tiny
