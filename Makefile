@@ -48,10 +48,11 @@ bench-gpu: ## on a machine with one NVIDIA GPU, jax[cuda13] and torch: every GPU
 	  "--only=textbook,compact,compact observed,compact visible,torch textbook bf16,torch strongest,torch strongest observed"
 	$(PYTHON) -m benchmarks.step --layouts=lsm2:256 --repeats=5 --backends=cudnn,xla --output=benchmarks/results/gpu_step.csv
 
-lint: $(INSTALLED) ## style, formatting and types
+lint: $(INSTALLED) ## style, formatting, types and the arrows between rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(INSTALLED) ## mend style and formatting
 	$(BIN)/ruff check --fix .

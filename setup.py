@@ -44,6 +44,9 @@ EXTRAS_REQUIRE = {
     "beartype",
     "build",
     "hypothesis",
+    "import-linter",  # the arrows between rooms (pyproject.toml)
+    "mkdocs-material",  # the docs site
+    "mkdocstrings[python]",  # its API pages, from docstrings
     "mypy",
     "packaging",
     "pre-commit",

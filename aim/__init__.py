@@ -11,7 +11,7 @@ from typing import Any
 def __getattr__(name: str) -> Any:
   # Importing jax takes seconds: only who uses the library interface pays for it.
   if name in ("load", "Pretrained"):
-    from aim import pretrained
+    from aim.inference import pretrained
 
     return getattr(pretrained, name)
   raise AttributeError(f"module 'aim' has no attribute {name!r}")

@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from aim import settings
-from aim.settings import ConfigError
-from data_pipelines.schema import UserError
+from aim.common import config_files
+from aim.common.config_files import ConfigError
+from data_pipelines.errors import UserError
 
-# Need --config and --workdir; those of the same name in aim/modes.py.
+# Need --config and --workdir; those of the same name in aim/commands.py.
 CONFIG_MODES = ("pretrain", "evaluate", "heldout", "probe", "finetune", "robustness", "compare", "scaling")
 MODES = (*CONFIG_MODES, "preflight", "scale_out", "embed", "impute", "report")
 TOGETHER = ("pretrain", "evaluate", "heldout", "embed")  # modes that several processes share the work of
@@ -35,7 +35,7 @@ CHIPS = flags.DEFINE_list("chips", ["8", "16", "32", "64", "128", "256"], "scale
 LOADER = flags.DEFINE_float("loader", 2002.0, "scale_out: windows/s that a host reads (benchmarks/loader.py measures).")
 OUTPUT = flags.DEFINE_string("output", None, "embed: .parquet or .npz to write; impute: .npz to write.")
 
-# Several processes, one a host or a GPU: every one of them is started with the same command (aim/hosts.py).
+# Several processes, one a host or a GPU: every one of them is started with the same command (aim/runtime/processes.py).
 DISTRIBUTED = flags.DEFINE_enum(
   "distributed", "auto", ("auto", "on", "off"), "Several processes: auto, where Cloud TPU, GKE or Slurm tells of them."
 )
@@ -48,45 +48,48 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise ConfigError(f"unexpected argument {argv[1]!r}; flags start with --")
   # Importing jax takes seconds: only once the flags are known to be right.
-  from aim import hosts, modes
+  from aim import commands
+  from aim.runtime import processes
 
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # libraries turn it up when they are imported
-  modes.use_compile_cache()
-  hosts.initialize(DISTRIBUTED.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-  with hosts.together():
+  commands.use_compile_cache()
+  processes.initialize(DISTRIBUTED.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+  with processes.together():
     _run_mode()
 
 
 def _run_mode() -> None:
-  from aim import hosts, modes
+  from aim import commands
+  from aim.inference.commands import embed, impute
+  from aim.runtime import processes
 
-  if MODE.value not in TOGETHER and hosts.several():
+  if MODE.value not in TOGETHER and processes.several():
     raise ConfigError(f"--mode={MODE.value} is for one process, and there are others; run it alone: --distributed=off")
   if MODE.value in CONFIG_MODES:
     config, workdir = _required("config", CONFIG.value), pathlib.Path(_required("workdir", WORKDIR.value))
     if MODE.value == "pretrain":  # which may refuse to go on in this folder
       workdir.mkdir(parents=True, exist_ok=True)
     else:
-      modes.open_workdir(workdir, config)
-    getattr(modes, MODE.value)(config, workdir, CHECKPOINT.value or workdir)
+      commands.open_workdir(workdir, config)
+    getattr(commands, MODE.value)(config, workdir, CHECKPOINT.value or workdir)
     return
   if MODE.value == "preflight":
-    modes.preflight(_required("config", CONFIG.value), WORKDIR.value, _required("topology", TOPOLOGY.value))
+    commands.preflight(_required("config", CONFIG.value), WORKDIR.value, _required("topology", TOPOLOGY.value))
     return
   if MODE.value == "scale_out":
-    modes.scale_out(_required("workdir", WORKDIR.value), WORKDIRS.value, CHIPS.value, LOADER.value)
+    commands.scale_out(_required("workdir", WORKDIR.value), WORKDIRS.value, CHIPS.value, LOADER.value)
     return
   if MODE.value == "report":  # without --config the workdir's own config.json is read
     workdir = pathlib.Path(_required("workdir", WORKDIR.value))
-    modes.report(CONFIG.value, workdir, CHECKPOINT.value or workdir, WORKDIRS.value)
+    commands.report(CONFIG.value, workdir, CHECKPOINT.value or workdir, WORKDIRS.value)
     return
   trained = CHECKPOINT.value or WORKDIR.value
   output = _required("output", OUTPUT.value)
   if MODE.value == "embed":
-    modes.embed(_required("checkpoint", trained), _required("data", DATA.value), DATA_DIR.value, SPLIT.value, output)
+    embed(_required("checkpoint", trained), _required("data", DATA.value), DATA_DIR.value, SPLIT.value, output)
   else:
-    modes.impute(_required("checkpoint", trained), _required("input", INPUT.value), output)
+    impute(_required("checkpoint", trained), _required("input", INPUT.value), output)
 
 
 def run(argv: Sequence[str] | None = None) -> None:
@@ -111,10 +114,10 @@ def _fail(message: str) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-  if "aim.hosts" in sys.modules:  # else the flags were wrong, and nothing has begun
-    from aim import hosts
+  if "aim.runtime.processes" in sys.modules:  # else the flags were wrong, and nothing has begun
+    from aim.runtime import processes
 
-    hosts.leave(code)
+    processes.leave(code)
   sys.exit(code)
 
 
@@ -132,7 +135,7 @@ def _parse(args: list[str]) -> list[str]:
   paths += [args[i + 1] for i, name in enumerate(names[:-1]) if name == "config"]
   keys = [name.split("=", 1)[0].removeprefix("config.") for name in names if name.startswith("config.")]
   for path in paths:
-    settings.check_keys(settings.load(path), keys)
+    config_files.check_keys(config_files.load(path), keys)
   try:
     return flags.FLAGS(args)
   except (TypeError, ValueError) as error:

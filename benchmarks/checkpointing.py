@@ -20,8 +20,10 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from aim import mesh, modes, results
-from aim.pretrain import Training
+from aim import commands
+from aim.common.tables import csv_number, write_lines
+from aim.runtime import sharding
+from aim.training.pretrain import Training
 
 CONFIG = config_flags.DEFINE_config_file("config", "experiments/lsm2_xs.py")
 STRETCH = flags.DEFINE_integer("stretch", 20, "Steps between a save and the stretch without.", lower_bound=2)
@@ -39,8 +41,8 @@ def main(argv: Sequence[str]) -> None:
   config.checkpoint.every_steps, config.total_steps = 2 * stretch, 2 * stretch * (1 + pairs)
   with tempfile.TemporaryDirectory() as folder:
     config.data.dir = folder
-    dataset = modes.open_dataset(config)
-    with jax.set_mesh(mesh.make_mesh(**config.mesh)):
+    dataset = commands.open_dataset(config)
+    with jax.set_mesh(sharding.make_mesh(**config.mesh)):
       training = Training(config, pathlib.Path(folder, "run"), dataset)
       starts = _starts(training.compiled)
       training.run()
@@ -52,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
   step = statistics.median(plain for _, _, plain, _ in rows) / stretch
   share = lambda every: f"{100 * added / (every * step):+.2f} % of the steps with one every {every}"
   print(f"a save adds {added:.3f} s (median of {pairs}) to steps of {step:.3f} s: {share(stretch)}, {share(usual)}")
-  results.write_lines(OUTPUT.value, COLUMNS, [[results.cell(value) for value in row] for row in rows])
+  write_lines(OUTPUT.value, COLUMNS, [[csv_number(value) for value in row] for row in rows])
   print(f"wrote {OUTPUT.value}")
 
 

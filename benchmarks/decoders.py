@@ -21,8 +21,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from aim import score_files, scores
-from aim.model import DECODER_TOKENS
+from aim.evaluation.generative import score_files, scores
+from aim.model.lsm2 import DECODER_TOKENS
 from benchmarks import experiments
 
 INPUT = flags.DEFINE_list("input", None, "npz files of days.", required=True)

@@ -20,11 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from aim import checkpoint, compiler, model
-from aim.masking import observed_tokens
-from aim.model import pooled
-from aim.pretrained import Pretrained
-from aim.rows import Rows
+from aim.inference.pretrained import Pretrained
+from aim.model import lsm2
+from aim.model.lsm2 import pooled
+from aim.model.masking import observed_tokens
+from aim.model.token_buffers import Rows
+from aim.runtime import compile_options
+from aim.training import checkpoint
 from benchmarks import workers
 from data_pipelines.schema import Schema
 from data_pipelines.simulator import Simulation
@@ -93,14 +95,14 @@ def dense_embedder(trained: Pretrained, attention: str) -> Callable[[np.ndarray]
   The native attention kernel skips missing tokens all the same, which makes this path dense but for attention.
   """
   a = dataclasses.replace(trained.architecture, attention=attention)
-  graph = model.abstract(a)[0]
+  graph = lsm2.abstract(a)[0]
 
-  @functools.partial(jax.jit, compiler_options=compiler.options())
+  @functools.partial(jax.jit, compiler_options=compile_options.options())
   def embed(params: dict[str, jax.Array], values: jax.Array) -> jax.Array:
     tokens = observed_tokens(trained.masking, *trained.scale.normalise(values), a.patch)
     lengths = tokens.visible_lengths
     rows = Rows.padded(jnp.zeros_like(lengths), lengths, a.tokens)
-    encoded = model.merge(graph, params).encode(tokens.values, tokens.shown, tokens.order, rows)
+    encoded = lsm2.merge(graph, params).encode(tokens.values, tokens.shown, tokens.order, rows)
     return pooled(encoded.astype(jnp.float32), lengths, "mean")
 
   starts = lambda days: range(0, len(days), trained.batch_size)

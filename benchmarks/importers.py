@@ -25,9 +25,9 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import made_fitbit
-from data_pipelines.export import Export
-from data_pipelines.importers import IMPORTERS
-from data_pipelines.readings import Account
+from data_pipelines.ingest.importers import IMPORTERS
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Account
 
 _SOURCE = flags.DEFINE_string("source", "apple", "Which importer.")
 _MEGABYTES = flags.DEFINE_integer("megabytes", 100, "Size of the export that is made.", lower_bound=1)

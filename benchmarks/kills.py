@@ -25,7 +25,8 @@ import orbax.checkpoint.experimental.v1 as ocp
 from absl import app, flags
 from tqdm import tqdm
 
-from aim import checkpoint, results
+from aim.common.tables import write_lines
+from aim.training import checkpoint
 
 KILLS = flags.DEFINE_integer("kills", 20, "How often the run is killed.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 1000, "Of the run.", lower_bound=1)
@@ -70,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
     print(kill)
   if OUTPUT.value:
     columns = [field.name for field in dataclasses.fields(Kill)]
-    results.write_lines(OUTPUT.value, columns, [dataclasses.astuple(kill) for kill in kills])
+    write_lines(OUTPUT.value, columns, [dataclasses.astuple(kill) for kill in kills])
   redone = [kill.redone for kill in kills]
   print(
     f"{len(kills)} kills, {len(kills)} resumes: all {STEPS.value:,} lines of metrics and all arrays equal to the bit; "

@@ -19,8 +19,9 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from aim import mesh, modes
-from aim.pretrain import Training
+from aim import commands
+from aim.runtime import sharding
+from aim.training.pretrain import Training
 
 CONFIG = config_flags.DEFINE_config_file("config", "experiments/lsm2_tiny.py")
 STEPS = flags.DEFINE_integer("steps", 60, "Steps timed, after as many to warm up.")
@@ -30,8 +31,8 @@ def main(argv: Sequence[str]) -> None:
   config = CONFIG.value
   config.total_steps = 2 * STEPS.value
   config.checkpoint.every_steps = 10 * config.total_steps
-  dataset = modes.open_dataset(config)
-  with tempfile.TemporaryDirectory() as folder, jax.set_mesh(mesh.make_mesh(**config.mesh)):
+  dataset = commands.open_dataset(config)
+  with tempfile.TemporaryDirectory() as folder, jax.set_mesh(sharding.make_mesh(**config.mesh)):
     training = Training(config, pathlib.Path(folder), dataset)
     clock, compiled = Clock(), training.compiled
     compiled.draw, compiled.train = clock.timed(compiled.draw), clock.timed(compiled.train)  # type: ignore[method-assign]

@@ -20,7 +20,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from aim import modes, results, settings
+from aim import commands
+from aim.common import config_files
+from aim.common.tables import csv_number, write_lines
 from benchmarks import experiments
 
 CONFIG = flags.DEFINE_string("config", "experiments/lsm2_xs.py", "What to train.")
@@ -35,9 +37,9 @@ INTERVALS = 8  # of a run
 def main(argv: Sequence[str]) -> None:
   rows: list[tuple[int, int, float]] = []
   with tempfile.TemporaryDirectory() as folder:
-    config = settings.load(CONFIG.value)
+    config = config_files.load(CONFIG.value)
     config.data.dir = folder
-    modes.open_dataset(config)  # built once, before several look for it
+    commands.open_dataset(config)  # built once, before several look for it
     for repeat in range(REPEATS.value):
       for processes in (1, 2) if repeat % 2 == 0 else (2, 1):
         workdir = pathlib.Path(folder, f"{repeat}_{processes}")
@@ -50,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"| {count} | {2 // count} | {statistics.median(rates):.2f} ({min(rates):.2f} to {max(rates):.2f}) |")
   ratio = statistics.median(two) / statistics.median(one)
   print(f"two processes against one: {ratio:.3f}, {100 * (1 - ratio):+.1f} % lost")
-  results.write_lines(OUTPUT.value, COLUMNS, [[results.cell(value) for value in row] for row in rows])
+  write_lines(OUTPUT.value, COLUMNS, [[csv_number(value) for value in row] for row in rows])
   print(f"wrote {OUTPUT.value}")
 
 

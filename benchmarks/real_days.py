@@ -17,7 +17,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from aim import figures, results, score_files, scores, verdicts
+from aim.evaluation import results
+from aim.evaluation.generative import score_files, scores, summary
+from aim.evaluation.generative.figures import generative_chart
 from benchmarks import experiments
 
 INPUT = flags.DEFINE_string("input", None, "npz of days.", required=True)
@@ -45,9 +47,9 @@ def main(argv: Sequence[str]) -> None:
   pooled = scores.merge(parts)
   rows = pooled.table()
   score_files.write_channels(output / "channels.csv", rows)
-  found = verdicts.results(pooled, pathlib.Path(INPUT.value).stem, seed, n_bootstrap=1000, seed=0)
+  found = summary.results(pooled, pathlib.Path(INPUT.value).stem, seed, n_bootstrap=1000, seed=0)
   results.write_csv(output / "generative.csv", found)
-  figures.generative_chart(rows, output / "generative.png")
+  generative_chart(rows, output / "generative.png")
   print(score_files.format_table(rows))
   _differences(pooled, output / "differences.csv")
 
@@ -63,7 +65,7 @@ def _differences(pooled: scores.Scores, path: pathlib.Path) -> None:
       for d in pooled.difference(model, other):
         writer.writerow([d.task, d.level, other, f"{d.percent:.1f}", f"{d.ci_low:.1f}", f"{d.ci_high:.1f}"])
         if other in ("linear", "time_of_day_mean"):
-          print(f"{d.task} {d.level}: below {other}? {verdicts.verdict(d)}")
+          print(f"{d.task} {d.level}: below {other}? {summary.verdict(d)}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ Row = dict[str, Any]
 
 
 def print_table(rows: Sequence[Row]) -> None:
-  """A line a competitor. Useful FLOPs are counted for our own forms only (aim/flops.py)."""
+  """A line a competitor. Useful FLOPs are counted for our own forms only (aim/model/flops.py)."""
   print(f"\n{rows[0]['layout']}: {rows[0]['tokens']} tokens a day, {rows[0]['batch']} windows a step")
   print("| step | windows/s | s a step (least to most) | useful TFLOP/s | peak MB | of them buffers | compile s |")
   print("|---|---|---|---|---|---|---|")

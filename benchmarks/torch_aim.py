@@ -1,4 +1,4 @@
-"""AIM's masked autoencoder in PyTorch, only ever timed against: the loss of aim/loss.py on the same token sets.
+"""AIM's masked autoencoder in PyTorch, only ever timed against: the loss of aim/model/loss.py on the same token sets.
 
 Two forms of one function (published layout: observed flags, no interpolation skip): `Textbook` as masked autoencoders
 are usually written, `Strongest` as fast as we can make it.
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:  # a process that runs PyTorch needs no JAX
-  from aim.model import Architecture, Tower
+  from aim.model.lsm2 import Architecture, Tower
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys, values [..., heads, d] -> as queries
 Precision = Literal["float32", "autocast", "bfloat16"]
@@ -26,7 +26,7 @@ Precision = Literal["float32", "autocast", "bfloat16"]
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """A TokenSet (aim/masking.py) as tensors; the lengths stay on the host, which sizes tensors by them."""
+  """A TokenSet (aim/model/masking.py) as tensors; the lengths stay on the host, which sizes tensors by them."""
 
   order: Tensor  # int64 [b, n]
   values: Tensor  # float32 [b, n, p]
@@ -184,7 +184,7 @@ def torch_array(name: str, array: Any) -> Tensor:
 
 
 def positions(a: Architecture, width: int) -> Tensor:
-  """Sine-cosine positions of all tokens (aim/positions.py), float32 [n, width]."""
+  """Sine-cosine positions of all tokens (aim/model/positions.py), float32 [n, width]."""
   token = torch.arange(a.tokens)
   frequency = 10000.0 ** (-torch.arange(width // 4) / (width // 4))
   angles = [p[:, None] * frequency for p in (token // a.length, token % a.length * (144 / a.length))]

@@ -275,10 +275,10 @@ def peak_mb() -> float:
 
 def make_step(layout: str, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
   """(aim.step.Step, days float32 [days, steps, channels], config) of a layout with config overrides."""
-  from aim import settings
-  from aim.optimizer import make_optimizer
-  from aim.patches import Scale
-  from aim.step import Step
+  from aim.model import from_config
+  from aim.model.patches import Scale
+  from aim.training.masked_step import Step
+  from aim.training.optimizer import make_optimizer
   from data_pipelines.schema import Schema
   from data_pipelines.simulator import Simulation
 
@@ -298,11 +298,11 @@ def make_step(layout: str, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
   over = dict(axis=(0, 1), dtype=np.float64)
   found = {"mean": np.nanmean(days, **over), "std": np.nanstd(days, **over)}
   found |= {"min": np.nanmin(days, (0, 1)), "max": np.nanmax(days, (0, 1))}
-  a = settings.architecture(config, schema)
-  config.form = settings.form(config, a)
+  a = from_config.architecture(config, schema)
+  config.form = from_config.form(config, a)
   step = Step(
     a,
-    settings.masking(config, schema),
+    from_config.masking(config, schema),
     Scale.of(schema, found),
     make_optimizer(config.optimizer, config.total_steps),
     accumulate=config.optimizer.accumulate,
@@ -342,8 +342,9 @@ def jax_competitor(spec: Spec, arrays: Mapping[str, np.ndarray]) -> tuple[Step, 
   import jax
   import jax.numpy as jnp
 
-  from aim import compiler, flops, sizes
-  from aim.masking import TokenSet
+  from aim.model import buffer_sizes, flops
+  from aim.model.masking import TokenSet
+  from aim.runtime import compile_options
 
   options = {"form": spec["form"], "model.dtype": spec["dtype"], **spec.get("options", {})}
   step, days, config = make_step(spec["layout"], options)
@@ -351,20 +352,20 @@ def jax_competitor(spec: Spec, arrays: Mapping[str, np.ndarray]) -> tuple[Step, 
   a, windows = step.architecture, spec["batch"] // step.accumulate
   dropped = step.masking.dropped(a.channels, a.length)
   if config.form == "textbook":
-    chosen = [sizes.textbook(a.tokens, dropped, a.decoder_tokens)] * len(sets)
+    chosen = [buffer_sizes.textbook(a.tokens, dropped, a.decoder_tokens)] * len(sets)
   else:  # compiled for sizes that other windows ask for, as in a run
     counts = np.asarray(jax.jit(step.draw)(jax.random.key(1), jnp.int32(0), jnp.asarray(days))[2])
-    ladder = sizes.ladder(
+    ladder = buffer_sizes.ladder(
       counts, a.tokens, dropped, a.decoder_tokens, windows, step.groups, step.accumulate, config.sizes
     )
-    needs = [sizes.needed(sizes.token_counts(tokens), step.groups, step.accumulate) for tokens in sets]
-    chosen = [sizes.smallest(ladder, np.asarray(need)) for need in needs]
-  train = jax.jit(step.train, static_argnums=0, donate_argnums=1, compiler_options=compiler.options())
+    needs = [buffer_sizes.needed(buffer_sizes.token_counts(tokens), step.groups, step.accumulate) for tokens in sets]
+    chosen = [buffer_sizes.smallest(ladder, np.asarray(need)) for need in needs]
+  train = jax.jit(step.train, static_argnums=0, donate_argnums=1, compiler_options=compile_options.options())
   state = jax.jit(step.init)(jax.random.key(config.seed))
   began = time.perf_counter()
   programs = {size: train.lower(size, state, sets[0]).compile() for size in set(chosen)}
   compile_s = (time.perf_counter() - began) / len(programs)
-  useful = np.mean([flops.useful_flops(a, sizes.token_counts(tokens)) for tokens in sets])
+  useful = np.mean([flops.useful_flops(a, buffer_sizes.token_counts(tokens)) for tokens in sets])
   work = np.mean([flops.executed_flops(a, size, windows) for size in chosen]) * step.accumulate
   memory = max(program.memory_analysis().temp_size_in_bytes for program in programs.values())
 

@@ -32,14 +32,15 @@ from typing import Any
 
 from absl import flags
 
-from data_pipelines import import_flags, splits
+from data_pipelines import splits
 from data_pipelines.dataset import VERSION, Dataset, DatasetError, dataset_path, quiet_tfds
 from data_pipelines.day import Source
 from data_pipelines.day_windows import day_windows_dataset_builder as day_windows
 from data_pipelines.day_windows import runners
+from data_pipelines.day_windows.duplicates import Seen
 from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
-from data_pipelines.duplicates import Seen
+from data_pipelines.ingest.flags import SOURCES, define, refuse, run
 from data_pipelines.npz import NpzSource
 from data_pipelines.schema import SchemaError
 from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
@@ -47,9 +48,7 @@ from data_pipelines.statistics import Statistics
 
 # Not among the global flags: a program that imports `build` has flags of its own.
 FLAGS = flags.FlagValues()
-flags.DEFINE_enum(
-  "source", None, ["npz", "simulate", *import_flags.SOURCES], "Where days come from.", flag_values=FLAGS
-)
+flags.DEFINE_enum("source", None, ["npz", "simulate", *SOURCES], "Where days come from.", flag_values=FLAGS)
 flags.DEFINE_string("input", None, "The npz file, or the export: a folder, a zip or a file.", flag_values=FLAGS)
 flags.DEFINE_string("data_dir", None, "Directory of datasets.", flag_values=FLAGS)
 flags.DEFINE_string("name", None, "Name of the dataset.", flag_values=FLAGS)
@@ -60,7 +59,7 @@ flags.DEFINE_string(
   "time zones if it has a column timezone.",
   flag_values=FLAGS,
 )
-import_flags.define(FLAGS)
+define(FLAGS)
 flags.DEFINE_integer("days", 10, "Days of each simulated person.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "Seed of the simulation.", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_list("split", None, "Shares of people: pretrain,tune,eval (default 0.8,0.1,0.1).", flag_values=FLAGS)
@@ -296,9 +295,9 @@ def _build_from_flags() -> None:
     if getattr(FLAGS, flag) is None:
       raise flags.Error(f"--{flag} is missing")
   if FLAGS.source not in ("npz", "simulate"):
-    import_flags.run(FLAGS, functools.partial(_build, _split_from_flags()))
+    run(FLAGS, functools.partial(_build, _split_from_flags()))
     return
-  import_flags.refuse(FLAGS)
+  refuse(FLAGS)
   if FLAGS.source == "npz":
     if FLAGS.input is None:
       raise flags.Error("--input is missing")
@@ -321,7 +320,7 @@ def _runner_from_flags() -> Runner:
     return runners.Processes(FLAGS.workers)
   if FLAGS["workers"].present:
     raise flags.Error("--workers is for this machine, not for --runner; see the runner's own options")
-  from data_pipelines.beam import Beam
+  from data_pipelines.day_windows.beam import Beam
 
   return Beam(FLAGS.runner, FLAGS.beam_option)
 

@@ -7,7 +7,7 @@ import sys
 from tqdm import tqdm
 
 
-def progress(total: int, description: str, unit: str, initial: int = 0, disable: bool = False) -> tqdm:
+def progress_bar(total: int, description: str, unit: str, initial: int = 0, disable: bool = False) -> tqdm:
   """A progress bar with ETA; off a terminal a line every ten seconds instead of redrawing."""
   interval = 0.2 if sys.stderr.isatty() else 10.0
   return tqdm(

@@ -14,11 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from data_pipelines.errors import UserError
+
 MINUTES_PER_DAY = 1440
-
-
-class UserError(ValueError):
-  """Something the user can mend; the message is one line that names the file, key or row. Programs print it alone."""
 
 
 class SchemaError(UserError):

@@ -14,7 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.seed = 0
   config.total_steps = 50_000
   config.batch_size = 4096  # windows a step, over all hosts
-  # How the same loss is computed (aim/sizes.py): "textbook", "trimmed" or "packed"; "auto": the fastest here.
+  # How the same loss is computed (aim/model/buffer_sizes.py): "textbook", "trimmed" or "packed"; "auto": the fastest here.
   config.form = "auto"
   config.sizes = 6  # buffer sizes that the step is compiled for, at most 6: more waste less, and take longer to compile
 
@@ -47,7 +47,7 @@ def get_config() -> ml_collections.ConfigDict:
   # What a token attends to in the decoder: "all" positions (published), "observed" ones, which cost a third at this
   # size, or the "visible" tokens alone. Both are level on some real days, worse where much is missing (BUILD_NOTES.md).
   config.model.decoder.tokens = "all"
-  config.model.attention = "auto"  # or a backend of aim/attention
+  config.model.attention = "auto"  # or a backend of aim/model/attention
   config.model.observed_flags = True  # per-minute observed flags into the patch embedding
   config.model.interpolation_skip = (
     False  # the decoder corrects a learned mixture of line and level; see BUILD_NOTES.md
@@ -68,7 +68,7 @@ def get_config() -> ml_collections.ConfigDict:
     {"weight": 0.0, "shortest_minutes": 10, "longest_minutes": 240, "count": 6}
   )
 
-  # For simclr, dino and msn alone (aim/views.py); what the papers set is for images.
+  # For simclr, dino and msn alone (aim/model/contrastive/views.py); what the papers set is for images.
   config.views = ml_collections.ConfigDict()
   config.views.shift_minutes = 30  # a view is shifted by up to so much
   config.views.jitter = 0.1  # SD of the noise, z-scores
@@ -133,14 +133,16 @@ def get_config() -> ml_collections.ConfigDict:
   config.evaluate.gap_minutes = (120, 360)  # more interpolation levels, for the curve of errors against gap lengths
   # A number of lost channels that the schema does not have is replaced by its share of so many; 0: left out.
   config.evaluate.sensor_of = 26
-  # The public scenarios and their levels: %, %, %, minutes, minutes, beats a minute (aim/scenarios.py).
+  # The public scenarios and their levels: %, %, %, minutes, minutes, beats a minute (aim/evaluation/generative/scenarios.py).
   config.evaluate.scenarios = ml_collections.ConfigDict(
     {"patches": 50, "slices": 25, "channels": 50, "sleep": 360, "workout": 60, "high_heart_rate": 160}
   )
   # Whom the model is held against; also "knn" and "mice" (scikit-learn), which take minutes.
   config.evaluate.imputers = ("mean", "nearest", "linear", "locf", "time_of_day_mean", "person_time_of_day_mean")
   config.evaluate.imputer_rows = 1000  # of training people that knn and mice are fitted on
-  config.evaluate.export = ""  # folder for the cells of every task, as PyPOTS has them (aim/export.py)
+  config.evaluate.export = (
+    ""  # folder for the cells of every task, as PyPOTS has them (aim/evaluation/generative/pypots_export.py)
+  )
   config.evaluate.external = ""  # NAME=FILE.npz or NAME=FOLDER, several with commas: imputations of exported cells
 
   config.probe = ml_collections.ConfigDict()
@@ -160,13 +162,13 @@ def get_config() -> ml_collections.ConfigDict:
   config.probe.bootstrap = 1000
   config.probe.seed = 0  # of the bootstrap
 
-  # --mode=robustness: probes of config.probe, fitted on whole days, on days that lost something (aim/robustness.py).
+  # --mode=robustness: probes of config.probe, fitted on whole days, on days that lost something (aim/evaluation/probing/robustness.py).
   config.robustness = ml_collections.ConfigDict()
   config.robustness.sensors = 8  # settings that lose sensors; four more lose a quarter of the day
   config.robustness.bootstrap = 200
   config.robustness.seed = 0  # of the bootstrap
 
-  # --mode=compare: every model on the same days with the same common settings (aim/compare.py).
+  # --mode=compare: every model on the same days with the same common settings (aim/studies/compare/run.py).
   config.compare = ml_collections.ConfigDict()
   config.compare.models = ()  # "FILE.py --config.key=value ...", the first is held against the others
   config.compare.common = ()  # "--config.key=value" for all of them: sizes and budget
@@ -183,7 +185,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.report.embedding_days = 300  # at most, in the embedding map
   config.report.atlas_days = 500  # at most, that gaps are counted in
 
-  # Supervised training on labels, and the same from scratch (aim/finetune.py).
+  # Supervised training on labels, and the same from scratch (aim/evaluation/finetuning/run.py).
   config.finetune = ml_collections.ConfigDict()
   config.finetune.tasks = ()  # labels of the dataset; empty: config.probe.tasks
   config.finetune.init = "pretrained"  # or "scratch"
@@ -209,7 +211,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.finetune.patience = 4  # looks without a lower loss, then training stops; the best weights are kept
   config.finetune.bootstrap = 1000
 
-  # --mode=scaling: held-out loss against data, size and compute (aim/scaling.py).
+  # --mode=scaling: held-out loss against data, size and compute (aim/studies/scaling/run.py).
   config.scaling = ml_collections.ConfigDict()
   config.scaling.models = ()  # "FILE.py --config.key=value ...": what is trained in every cell
   config.scaling.common = ()  # "--config.key=value" for all cells

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034  # read by the scripts that source this
 # XLA's flags per platform, each with its reason. A process refuses to start with a flag that its XLA does not know:
-# tests/test_launch.py starts the pinned versions with them. None was timed by us on a TPU or on several GPUs.
+# tests/launch/test_launch.py starts the pinned versions with them. None was timed by us on a TPU or on several GPUs.
 
 # LIBTPU_INIT_ARGS
 TPU_FLAGS=(

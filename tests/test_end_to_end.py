@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from aim import results, scenarios, settings
+from aim.common import config_files
+from aim.evaluation import results
+from aim.evaluation.generative import scenarios
 from data_pipelines.dataset import Dataset
 from tests import tiny
 
@@ -57,7 +59,7 @@ def check_pretrained(config, workdir, changes):
   """The files of a run of SHRUNK["total_steps"] steps."""
   resolved = runpy.run_path(str(tiny.ROOT / f"experiments/{config}.py"))["get_config"]()
   resolved.update_from_flattened_dict(changes)
-  assert json.loads((workdir / "config.json").read_text()) == settings.to_dict(resolved)
+  assert json.loads((workdir / "config.json").read_text()) == config_files.to_dict(resolved)
   records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
   assert [record["step"] for record in records] == [1, 2, 3]
   for record in records:

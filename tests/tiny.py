@@ -166,8 +166,8 @@ def serve() -> None:
   import orbax.checkpoint.experimental.v1  # noqa: F401
   import pyarrow.parquet  # noqa: F401
 
+  import aim.commands
   import aim.main
-  import aim.modes
   import data_pipelines.simulator  # noqa: F401
 
   for line in sys.stdin:

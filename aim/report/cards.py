@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aim import settings
-from aim.pretrained import Pretrained
+from aim.common import config_files
+from aim.inference.pretrained import Pretrained
 from aim.report.workdir import Workdir
 from data_pipelines.dataset import Dataset
 from data_pipelines.page.blocks import Block, Code, Line, Section, Table, number, percent
@@ -115,10 +115,10 @@ def parameters(workdir: Workdir) -> int:
 
 def configs(workdirs: Sequence[Workdir]) -> Section:
   """Every value, resolved; of several workdirs first what differs."""
-  resolved = {w.label: settings.to_dict(w.model.config if w.model else w.config) for w in workdirs}
+  resolved = {w.label: config_files.to_dict(w.model.config if w.model else w.config) for w in workdirs}
   blocks: list[Block] = []
   if len(resolved) > 1:
-    flat = {label: dict(settings.leaves(config)) for label, config in resolved.items()}
+    flat = {label: dict(config_files.leaves(config)) for label, config in resolved.items()}
     keys = sorted(set().union(*flat.values()))
     rows = [[key, *(str(values.get(key, "–")) for values in flat.values())] for key in keys]
     rows = [row for row in rows if len(set(row[1:])) > 1]

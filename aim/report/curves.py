@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from aim.evaluation.results import Result
 from aim.report.verdicts import is_paired
 from aim.report.workdir import Workdir
-from aim.results import Result
 from data_pipelines.page.blocks import Block, Section
 from data_pipelines.page.chart import MARKERS, SERIES, Chart, panels, slug
 

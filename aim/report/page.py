@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import ml_collections
 
+from aim.common.config_files import ConfigError
 from aim.report import atlas, cards, curves, days, embedding, tables
 from aim.report.workdir import RESULTS, Workdir, tell_apart, together
-from aim.settings import ConfigError
 from data_pipelines.page import chart, document
 from data_pipelines.page.blocks import Block, Line, Section, Table
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
+from aim.evaluation.results import Result
 from aim.report import curves
 from aim.report.verdicts import Difference, differences, interval, is_paired, more_is_better, summary
 from aim.report.workdir import RESULTS, Workdir, together
-from aim.results import Result
 from data_pipelines.page.blocks import Block, Line, Section, Table, number
 
 HEADLINES = ("mse", "auroc", "f1_macro", "f1", "mae")  # the first that a task has

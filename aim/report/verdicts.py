@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from aim.results import Result
+from aim.evaluation.results import Result
 from data_pipelines.page.blocks import Line, number
 
 # "mse vs linear %", "mae vs LSM-1", "auroc vs mask-only"

@@ -11,11 +11,12 @@ from typing import Any
 
 import ml_collections
 
-from aim import pretrained, results
-from aim.results import Result, ResultsError
+from aim.evaluation import results
+from aim.evaluation.results import Result, ResultsError
+from aim.inference import pretrained
 from data_pipelines.dataset import Dataset
+from data_pipelines.errors import UserError
 from data_pipelines.page.blocks import Line
-from data_pipelines.schema import UserError
 
 # Results in the common columns: the file, and the mode that writes it.
 RESULTS = {

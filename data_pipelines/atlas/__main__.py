@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from data_pipelines.dataset import Dataset, DatasetError
-from data_pipelines.schema import UserError
+from data_pipelines.errors import UserError
 
 
 def _flags() -> flags.FlagValues:

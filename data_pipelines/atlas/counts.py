@@ -14,7 +14,7 @@ from data_pipelines.atlas import gaps
 from data_pipelines.atlas.ranges import Ranges
 from data_pipelines.dataset import Dataset
 from data_pipelines.day import MISSINGNESS_MODES
-from data_pipelines.progress import progress
+from data_pipelines.progress import progress_bar
 from data_pipelines.schema import Schema
 from data_pipelines.splits import SPLITS
 from data_pipelines.statistics import Statistics
@@ -129,7 +129,7 @@ def count(dataset: Dataset, days: int = 0, ranges: bool = True) -> Counts:
   """Counts of up to `days` days, evenly over all splits; 0: all."""
   counts = Counts(dataset.schema, dataset.statistics if ranges else None)
   places = _spread(dataset, days)
-  with progress(sum(len(chosen) for chosen in places.values()), "missingness", "day") as bar:
+  with progress_bar(sum(len(chosen) for chosen in places.values()), "missingness", "day") as bar:
     for split, chosen in places.items():
       for block in _blocks(dataset, split, chosen):
         counts.add(block, split)

@@ -11,8 +11,8 @@ from data_pipelines.atlas.counts import Counts
 from data_pipelines.atlas.missing import drawn_channels, of_channels
 from data_pipelines.atlas.ranges import Ranges
 from data_pipelines.dataset import Dataset
+from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.page.chart import COLOURS, MARKERS, SERIES, Chart, named_rows, panels
-from data_pipelines.recipe import Recipe
 
 COLUMNS = ("channel", "unit", "kind", "values", "allowed from", "to", "least", "1 %", "median", "99 %", "greatest")
 _LEAST_DRAWN = 0.01  # %

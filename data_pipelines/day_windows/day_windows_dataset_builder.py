@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from data_pipelines.day import Source
 from data_pipelines.day_windows import examples, shards
+from data_pipelines.day_windows.duplicates import Seen
 from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
-from data_pipelines.duplicates import Seen
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

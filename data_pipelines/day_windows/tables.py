@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from data_pipelines import statistics
 from data_pipelines.day import Event, Label, Person
-from data_pipelines.duplicates import Seen, digest
+from data_pipelines.day_windows.duplicates import Seen, digest
 from data_pipelines.schema import Schema, SchemaError
 
 _DAYS_AT_ONCE = 8  # of a person: what fits a processor's cache

@@ -14,7 +14,9 @@ import pathlib
 import re
 from collections import Counter
 
-from aim import mesh, model, settings
+from aim.common import config_files
+from aim.model import from_config, lsm2
+from aim.runtime import sharding
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 
 FOLDER = pathlib.Path(__file__).resolve().parent
@@ -24,7 +26,7 @@ MESHES = {"data 8": (8, 1, 1), "fsdp 8": (1, 8, 1), "2 x 2 x 2": (2, 2, 2)}
 
 def config(name: str) -> str:
   """The resolved config of experiments/NAME.py as JSON."""
-  return json.dumps(settings.to_dict(_experiment(name)), indent=2) + "\n"
+  return json.dumps(config_files.to_dict(_experiment(name)), indent=2) + "\n"
 
 
 def shardings(name: str) -> str:
@@ -32,12 +34,12 @@ def shardings(name: str) -> str:
 
   Layers that are alike share a row, which tells how many they are.
   """
-  shapes = model.abstract(settings.architecture(_experiment(name), LSM2_SCHEMA))[1]
-  meshes = [mesh.make_mesh(*shape) for shape in MESHES.values()]
+  shapes = lsm2.abstract(from_config.architecture(_experiment(name), LSM2_SCHEMA))[1]
+  meshes = [sharding.make_mesh(*shape) for shape in MESHES.values()]
   rows: Counter[tuple[str, ...]] = Counter()
   for parameter, leaf in shapes.items():
     shape = " x ".join(map(str, leaf.shape))
-    specs = (_spec(mesh.parameter_spec(parameter, leaf.shape, device_mesh), device_mesh) for device_mesh in meshes)
+    specs = (_spec(sharding.parameter_spec(parameter, leaf.shape, device_mesh), device_mesh) for device_mesh in meshes)
     rows[re.sub(r"/\d+/", "/*/", parameter), shape, *specs] += 1
   table = [("parameter", "count", "shape", *MESHES)]
   table += sorted((parameter, str(count), *cells) for (parameter, *cells), count in rows.items())

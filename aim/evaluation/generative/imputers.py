@@ -1,0 +1,140 @@
+"""The trivial imputers every model is held against; those that learn are in aim/evaluation/generative/fitted_imputers.py.
+
+Each maps z float [D, S, C], NaN where missing, to a dense array of the same shape and dtype in which the observed cells
+are unchanged. Units are the model's: z-scores for continuous channels, 0/1 for binary ones. A channel without a single
+observation in a day has nothing to go by and takes `fill`, the training mean: 0 in z-scores; for binary channels the
+caller gives their share of ones.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+Imputer = Callable[[np.ndarray], np.ndarray]
+Fill = float | np.ndarray  # one number, or [C]
+
+
+def mean(z: np.ndarray, fill: Fill = 0.0) -> np.ndarray:
+  """The mean of the channel's observed cells of the same day."""
+  observed = _observed(z)
+  total = np.where(observed, z, 0).sum(axis=1, dtype=np.float64)
+  count = observed.sum(axis=1)
+  level = np.where(count > 0, total / np.maximum(count, 1), fill)
+  return np.where(observed, z, level[:, None]).astype(z.dtype)
+
+
+def nearest(z: np.ndarray, fill: Fill = 0.0) -> np.ndarray:
+  """The observed cell nearest in time, the earlier one of two equally near."""
+  return _from_neighbours(z, fill, _take_nearest)
+
+
+def locf(z: np.ndarray, fill: Fill = 0.0) -> np.ndarray:
+  """The last observation carried forward; before the first one, that one."""
+  return _from_neighbours(z, fill, _take_last)
+
+
+def linear(z: np.ndarray, fill: Fill = 0.0) -> np.ndarray:
+  """The straight line between the observed cells before and after; before the first and after the last, that cell."""
+  return _from_neighbours(z, fill, _take_line)
+
+
+def time_of_day_mean(z: np.ndarray, means: np.ndarray) -> np.ndarray:
+  """The mean of the same step of other days.
+
+  Args:
+    z: [D, S, C].
+    means: [S, C] over the training days, or [D, S, C] (`person_means`), finite.
+  """
+  observed = _observed(z)
+  if means.shape not in (z.shape, z.shape[1:]) or not np.isfinite(means).all():
+    raise ValueError(f"time-of-day means have shape {means.shape}, expected {z.shape[1:]}, all finite")
+  return np.where(observed, z, means).astype(z.dtype)
+
+
+def person_means(days: np.ndarray, means: np.ndarray) -> np.ndarray:
+  """For each day of one person the mean of the same step of the person's other days.
+
+  The day itself takes no part, so nothing that is hidden of it is seen.
+
+  Args:
+    days: [D, S, C], all of the person's, NaN where missing.
+    means: [S, C], taken where none of the other days has an observation.
+
+  Returns:
+    float32 [D, S, C], finite.
+  """
+  observed = ~np.isnan(days)
+  filled = np.where(observed, days, 0).astype(np.float64)
+  out = np.empty(days.shape, np.float32)
+  for d in range(len(days)):
+    # Summed anew, not subtracted from the sum of all days: that would leave the day's rounding errors.
+    others = np.arange(len(days)) != d
+    count = observed[others].sum(axis=0)
+    out[d] = np.where(count > 0, filled[others].sum(axis=0) / np.maximum(count, 1), means)
+  return out
+
+
+def imputers(time_of_day: np.ndarray, fill: Fill = 0.0) -> dict[str, Imputer]:
+  """All that need nothing but the day and training means, by name, ready to be called with z alone.
+
+  Args:
+    time_of_day: [S, C] training mean of each step, finite.
+    fill: training mean of a channel, a number or [C].
+  """
+  return {
+    "mean": functools.partial(mean, fill=fill),
+    "nearest": functools.partial(nearest, fill=fill),
+    "linear": functools.partial(linear, fill=fill),
+    "locf": functools.partial(locf, fill=fill),
+    "time_of_day_mean": functools.partial(time_of_day_mean, means=time_of_day),
+  }
+
+
+def _observed(z: np.ndarray) -> np.ndarray:
+  if z.ndim != 3 or z.dtype.kind != "f":
+    raise ValueError(f"imputer: days are {z.dtype} {z.shape}, expected floating point [days, steps, channels]")
+  return ~np.isnan(z)
+
+
+def _from_neighbours(z: np.ndarray, fill: Fill, take: Callable[..., np.ndarray]) -> np.ndarray:
+  """Fills each hole by `take(step, before, after, value_before, value_after)`, all 1-D over the holes.
+
+  before and after are the steps of the nearest observed cells; where one side has none, both are the other side's.
+  """
+  observed = _observed(z)
+  filled = np.where(observed.any(axis=1, keepdims=True), z, np.asarray(fill, z.dtype))
+  hole = np.isnan(filled)
+  if not hole.any():
+    return filled
+  steps = z.shape[1]
+  step = np.arange(steps, dtype=np.int32)[:, None]
+  # Running maximum and minimum of the observed steps: -1 and `steps` where there is none on that side.
+  before = np.maximum.accumulate(np.where(observed, step, -1), axis=1)[hole]
+  after = np.minimum.accumulate(np.where(observed, step, steps)[:, ::-1], axis=1)[:, ::-1][hole]
+  before, after = np.where(before < 0, after, before), np.where(after == steps, before, after)
+  days, at, channels = np.nonzero(hole)
+  filled[hole] = take(at, before, after, z[days, before, channels], z[days, after, channels])
+  return filled
+
+
+def _take_nearest(
+  at: np.ndarray, before: np.ndarray, after: np.ndarray, value_before: np.ndarray, value_after: np.ndarray
+) -> np.ndarray:
+  return np.where(np.abs(at - before) <= np.abs(after - at), value_before, value_after)
+
+
+def _take_last(
+  at: np.ndarray, before: np.ndarray, after: np.ndarray, value_before: np.ndarray, value_after: np.ndarray
+) -> np.ndarray:
+  return value_before
+
+
+def _take_line(
+  at: np.ndarray, before: np.ndarray, after: np.ndarray, value_before: np.ndarray, value_after: np.ndarray
+) -> np.ndarray:
+  share = (at - before) / np.maximum(after - before, 1)
+  # At an edge both sides are the same cell: whatever the share, its value.
+  return value_before + share * (value_after.astype(np.float64) - value_before)

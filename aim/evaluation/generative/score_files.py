@@ -1,0 +1,110 @@
+"""Files and tables of scores: sums per person that folds are merged from, errors per channel, a table to print."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import io
+import math
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from aim.common.tables import csv_number, write_lines
+from aim.evaluation.generative.scores import ALL, SUMS, Row, Scores
+from aim.evaluation.generative.tasks import Task
+
+PEOPLE_COLUMNS = ("task", "level", "method", "channel", "participant", *SUMS)
+
+
+def save_people(scores: Scores, path: str | pathlib.Path) -> None:
+  """Writes the sums, one line per task, method, channel and participant; `load_people` gives them back exactly."""
+  write_lines(path, PEOPLE_COLUMNS, _lines(scores))
+
+
+def _lines(scores: Scores) -> Iterator[tuple[Any, ...]]:
+  for (task, method), people in scores.sums.items():
+    for participant, sums in people.items():
+      for channel, (n, *errors) in zip(scores.channels, sums.T, strict=True):
+        yield task.name, task.level, method, channel, participant, int(n), *(repr(float(each)) for each in errors)
+
+
+def load_people(path: str | pathlib.Path) -> Scores:
+  """Reads what `save_people` wrote; ValueError naming file and line if it is anything else."""
+  sums: dict[tuple[Task, str, str], dict[str, tuple[float, ...]]] = collections.defaultdict(dict)
+  channels: dict[str, None] = {}
+  for where, line in _read(path, PEOPLE_COLUMNS):
+    try:
+      key = Task(line["task"], int(line["level"])), line["method"], line["participant"]
+      numbers = float(int(line["n"])), *(float(line[name]) for name in SUMS[1:])
+    except (TypeError, ValueError) as error:
+      raise ValueError(f"{where}: {error}") from None
+    if not all(math.isfinite(number) and number >= 0 for number in numbers):
+      raise ValueError(f"{where}: {', '.join(SUMS)} are {numbers}, expected finite numbers of at least 0")
+    channel = line["channel"]
+    if channel in sums[key]:
+      raise ValueError(
+        f"{where}: channel {channel!r} of participant {key[2]!r} appears twice for {key[1]}, {key[0].label}"
+      )
+    channels[channel] = None
+    sums[key][channel] = numbers
+  if not channels:
+    raise ValueError(f"{path}: no rows")
+  scores = Scores(tuple(channels))
+  for (task, method, participant), of_channels in sums.items():
+    missing = [channel for channel in channels if channel not in of_channels]
+    if missing:
+      raise ValueError(f"{path}: participant {participant!r} has no channel {missing[0]!r} for {method}, {task.label}")
+    scores.sums[task, method][participant] = np.array([of_channels[channel] for channel in channels]).T
+  return scores
+
+
+def write_channels(path: str | pathlib.Path, rows: Sequence[Row]) -> None:
+  """Writes the table, a line per task, method and channel, in the columns of Row; NaN as an empty cell."""
+  columns = [field.name for field in dataclasses.fields(Row)]
+  write_lines(path, columns, ([csv_number(value) for value in dataclasses.astuple(row)] for row in rows))
+
+
+def format_table(rows: Sequence[Row], intervals: bool = True) -> str:
+  """Lines for a terminal (and valid Markdown): mse of `all`, a line per task, a column per method, * at the best."""
+  overall = [row for row in rows if row.channel == ALL]
+  methods = list(dict.fromkeys(row.method for row in overall))
+  lines = [["mse", *methods]]
+  for task, level in dict.fromkeys((row.task, row.level) for row in overall):
+    of_task = {row.method: row for row in overall if (row.task, row.level) == (task, level)}
+    best = min((row.mse for row in of_task.values() if not math.isnan(row.mse)), default=math.nan)
+    cells = [_score(of_task[method], best, intervals) if method in of_task else "" for method in methods]
+    lines.append([Task(task, level).label, *cells])
+  widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+  lines.insert(1, ["-" * width for width in widths])
+  padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+  return "\n".join("| " + " | ".join(line) + " |" for line in padded)
+
+
+def _score(row: Row, best: float, intervals: bool) -> str:
+  if math.isnan(row.mse):
+    return "-"
+  interval = f" [{row.ci_low:.2f}, {row.ci_high:.2f}]" if intervals and not math.isnan(row.ci_low) else ""
+  return f"{row.mse:.3f}{interval}{' *' if row.mse == best else ''}"
+
+
+def _read(path: str | pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+  """Yields ("file line 2", {column: text}) for each line after the header."""
+  try:
+    text = pathlib.Path(path).read_bytes().decode()
+  except FileNotFoundError:
+    raise ValueError(f"{path}: no such file") from None
+  except UnicodeDecodeError:
+    raise ValueError(f"{path}: not UTF-8 text, expected CSV") from None
+  reader = csv.reader(io.StringIO(text, newline=""))
+  header = next(reader, None)
+  if header != list(columns):
+    raise ValueError(f"{path}: columns are {header}, expected {list(columns)}")
+  for line in reader:
+    where = f"{path} line {reader.line_num}"
+    if len(line) != len(columns):
+      raise ValueError(f"{where}: {len(line)} cells, expected {len(columns)}")
+    yield where, dict(zip(columns, line, strict=True))

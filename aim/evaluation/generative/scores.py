@@ -1,0 +1,298 @@
+"""Errors of imputers on hidden cells, kept as sums per person, and their tables with intervals over people.
+
+Only sums are kept (SUMS, float64), so batches and cross-validation folds pool exactly and a bootstrap over people needs
+no second look at the data. aim/evaluation/generative/score_files.py writes and reads them.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from aim.common.tables import PERCENTILES
+from aim.evaluation.generative.tasks import Task
+
+ALL = "all"  # the row with the mean over channels
+# Of a channel's cells: their number, squared errors, absolute errors, absolute truths; the last three in its own unit.
+SUMS = ("n", "sse", "sae", "sat", "unit_sse", "unit_sae", "unit_sat")
+METRICS = ("mse", "mae", "rmse", "mre")  # mre: sum of absolute errors over sum of absolute truths, as PyPOTS has it
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One line of the table of scores; NaN where there is nothing to say.
+
+  Attributes:
+    task, level: see `Task`.
+    method: who filled the cells.
+    channel: its name, or "all" for the mean over the channels that have cells.
+    n: scored cells, summed over people.
+    mse, mae: mean squared and mean absolute error, in the units of the arrays that were added (z-scores).
+    ci_low, ci_high: 95 % interval of mse.
+    rmse, mre: root of mse; absolute errors over absolute truths. `all` is the mean of the channels' here too.
+    unit_mse, unit_mae, unit_rmse, unit_mre: the same in the channel's own unit, truth unclipped; of `all` mre alone.
+  """
+
+  task: str
+  level: int
+  method: str
+  channel: str
+  n: int
+  mse: float
+  mae: float
+  ci_low: float
+  ci_high: float
+  rmse: float = math.nan
+  mre: float = math.nan
+  unit_mse: float = math.nan
+  unit_mae: float = math.nan
+  unit_rmse: float = math.nan
+  unit_mre: float = math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+  """100 * (mse of a method / mse of the other - 1), mean over channels, with its paired 95 % interval."""
+
+  task: str
+  level: int
+  percent: float
+  ci_low: float
+  ci_high: float
+
+
+class Scores:
+  """Sums of errors per task, method, person and channel."""
+
+  def __init__(self, channels: Sequence[str]) -> None:
+    if not channels or ALL in channels or len(set(channels)) != len(channels):
+      raise ValueError(f"scores: channels are {list(channels)}, expected different names other than {ALL!r}")
+    self.channels = tuple(channels)
+    # (task, method) -> participant -> float64 [7, C], see SUMS.
+    self.sums: dict[tuple[Task, str], dict[str, np.ndarray]] = collections.defaultdict(dict)
+
+  @property
+  def tasks(self) -> tuple[Task, ...]:
+    """In the order they were added."""
+    return tuple(dict.fromkeys(task for task, _ in self.sums))
+
+  @property
+  def methods(self) -> tuple[str, ...]:
+    """In the order they were added."""
+    return tuple(dict.fromkeys(method for _, method in self.sums))
+
+  def add(
+    self,
+    task: Task,
+    method: str,
+    participants: Sequence[str] | np.ndarray,
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    target: np.ndarray,
+    in_units: tuple[np.ndarray, np.ndarray] | None = None,
+  ) -> None:
+    """Adds the errors of a batch of days.
+
+    Args:
+      task: that hid the cells.
+      method: that filled them.
+      participants: [D] whose day it is.
+      prediction: [D, S, C], finite on target cells.
+      truth: [D, S, C], finite on target cells.
+      target: bool [D, S, C], the cells to score.
+      in_units: prediction and truth in physical units, where those above are not.
+
+    Raises:
+      ValueError: shapes differ, or a target cell is not finite.
+    """
+    shape = (len(participants), *truth.shape[1:2], len(self.channels))
+    if not (prediction.shape == truth.shape == target.shape == shape) or target.dtype != bool:
+      raise ValueError(
+        f"scores of {method}, {task.label}: prediction {prediction.shape}, truth {truth.shape}, target {target.shape} "
+        f"{target.dtype}, expected all [{len(participants)}, steps, {len(self.channels)}] and target bool"
+      )
+    errors = _sums_of_errors(prediction, truth, target)
+    if not np.isfinite(errors).all():
+      day, step, channel = np.argwhere(target & ~np.isfinite(prediction - truth))[0]
+      raise ValueError(
+        f"scores of {method}, {task.label}: participant {participants[day]!r}, row {day}, step {step}, channel "
+        f"{self.channels[channel]!r}: prediction {prediction[day, step, channel]}, truth {truth[day, step, channel]}, "
+        "expected finite numbers"
+      )
+    errors_in_units = errors if in_units is None else _sums_of_errors(*in_units, target)
+    of_days = np.concatenate([target.sum(axis=1)[:, None], errors, errors_in_units], axis=1)
+    people = self.sums[task, method]
+    for participant, sums in zip(participants, of_days, strict=True):
+      people[str(participant)] = people.get(str(participant), 0) + sums
+
+  def table(self, n_bootstrap: int = 1000, seed: int = 0) -> list[Row]:
+    """Scores of every task, method and channel, `all` first.
+
+    A channel's mse is the sum of its errors over the sum of its cells, all people together; `all` is the mean over the
+    channels that have cells. Intervals are percentile bootstraps over people (Efron 1979): people are drawn with
+    replacement, the same draws for every method; a channel without cells in a draw is left out of that draw's mean.
+    NaN where fewer than two people have cells.
+
+    Raises:
+      ValueError: methods of a task were scored on different cells.
+    """
+    return [row for task in self.tasks for row in self._task_rows(task, n_bootstrap, seed)]
+
+  def difference(self, method: str, other: str, n_bootstrap: int = 1000, seed: int = 0) -> list[Difference]:
+    """How far `method` lies above (+) or below (-) `other` in each task that has both, with the draws of `table`.
+
+    Raises:
+      ValueError: no scores of one of the two, or they were scored on different cells.
+    """
+    for name in (method, other):
+      if name not in self.methods:
+        raise ValueError(f"scores: no method {name!r}; methods are {', '.join(self.methods) or 'none'}")
+    differences = []
+    for task in self.tasks:
+      names, sums = self.people(task)
+      if method in sums and other in sums:
+        draws = draws_of(len(names), n_bootstrap, seed)
+        percent = percent_above(sums[method].sum(axis=0), sums[other].sum(axis=0))
+        samples = percent_above(pool(draws, sums[method]), pool(draws, sums[other]))
+        low, high = interval(samples) if len(names) > 1 else (math.nan, math.nan)
+        differences.append(Difference(task.name, task.level, float(percent), float(low), float(high)))
+    return differences
+
+  def people(self, task: Task) -> tuple[list[str], dict[str, np.ndarray]]:
+    """People with cells in the task, sorted, and the sums [people, 7, C] of each method; all have the same cells."""
+    methods = [method for of_task, method in self.sums if of_task == task]
+    names = sorted({name for method in methods for name, sums in self.sums[task, method].items() if sums[0].any()})
+    none = np.zeros((len(SUMS), len(self.channels)))
+    stacked = {}
+    for method in methods:
+      of_people = [self.sums[task, method].get(name, none) for name in names]
+      stacked[method] = np.array(of_people).reshape(-1, *none.shape)
+    self._check_same_cells(task, names, stacked)
+    return names, stacked
+
+  def _check_same_cells(self, task: Task, names: list[str], sums: dict[str, np.ndarray]) -> None:
+    reference, *others = sums
+    for method in others:
+      differ = np.argwhere(sums[reference][:, 0] != sums[method][:, 0])
+      if differ.size:
+        p, c = differ[0]
+        counts = [int(sums[each][p, 0, c]) for each in (reference, method)]
+        raise ValueError(
+          f"scores of {task.label}: {reference} and {method} were scored on different cells: participant {names[p]!r}, "
+          f"channel {self.channels[c]!r} has {counts[0]} and {counts[1]}"
+        )
+
+  def _task_rows(self, task: Task, n_bootstrap: int, seed: int) -> list[Row]:
+    people, of_methods = self.people(task)
+    draws = draws_of(len(people), n_bootstrap, seed)
+    rows = []
+    for method, sums in of_methods.items():
+      total = sums.sum(axis=0)
+      columns = {name: with_mean(metric(total, name)) for name in METRICS}
+      columns |= {f"unit_{name}": with_mean(metric(total, name, in_units=True)) for name in METRICS}
+      for name in METRICS[:3]:
+        columns[f"unit_{name}"][0] = np.nan  # units differ
+      bounds = interval(with_mean(metric(pool(draws, sums), "mse")))
+      contributors = np.concatenate([[len(people)], (sums[:, 0] > 0).sum(axis=0)])
+      columns["ci_low"], columns["ci_high"] = np.where(contributors > 1, bounds, np.nan)
+      counts = np.concatenate([[total[0].sum()], total[0]]).astype(int)
+      for c, channel in enumerate((ALL, *self.channels)):
+        numbers = {name: float(column[c]) for name, column in columns.items()}
+        rows.append(Row(task.name, task.level, method, channel, int(counts[c]), **numbers))
+    return rows
+
+
+def merge(parts: Iterable[Scores]) -> Scores:
+  """Pools the scores of disjoint people, such as cross-validation folds.
+
+  Raises:
+    ValueError: nothing to merge, other channels, or a participant scored twice by the same method in the same task.
+  """
+  parts = list(parts)
+  if not parts:
+    raise ValueError("scores: nothing to merge")
+  merged = Scores(parts[0].channels)
+  for part in parts:
+    if part.channels != merged.channels:
+      raise ValueError(f"scores: cannot merge channels {list(part.channels)} with {list(merged.channels)}")
+    for (task, method), people in part.sums.items():
+      repeated = sorted(merged.sums[task, method].keys() & people.keys())
+      if repeated:
+        raise ValueError(f"scores: participant {repeated[0]!r} appears twice for {method}, {task.label}")
+      merged.sums[task, method].update(people)
+  return merged
+
+
+def add(parts: Sequence[Scores]) -> Scores:
+  """The scores of different days, of people who may be the same."""
+  total = Scores(parts[0].channels)
+  for part in parts:
+    for key, people in part.sums.items():
+      for name, sums in people.items():
+        total.sums[key][name] = total.sums[key].get(name, 0) + sums
+  return total
+
+
+def only(scores: Scores, method: str) -> Scores:
+  """One method's part."""
+  part = Scores(scores.channels)
+  part.sums.update({key: people for key, people in scores.sums.items() if key[1] == method})
+  return part
+
+
+def metric(sums: Float[np.ndarray, "*draws k c"], name: str, in_units: bool = False) -> Float[np.ndarray, "*draws c"]:
+  """One of METRICS of every channel out of its SUMS; NaN without cells, and for mre where all truths are 0."""
+  n, squares, errors, truths = (sums[..., i, :] for i in ((0, 4, 5, 6) if in_units else range(4)))
+  over, under = {"mse": (squares, n), "rmse": (squares, n), "mae": (errors, n), "mre": (errors, truths)}[name]
+  mean = np.divide(over, under, out=np.full(n.shape, np.nan), where=under > 0)
+  return np.sqrt(mean) if name == "rmse" else mean
+
+
+def with_mean(errors: Float[np.ndarray, "*draws c"]) -> np.ndarray:
+  """[..., 1 + C]: the mean over the channels that are not NaN, then the channels."""
+  known = ~np.isnan(errors)
+  total, count = np.where(known, errors, 0).sum(axis=-1, keepdims=True), known.sum(axis=-1, keepdims=True)
+  overall = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+  return np.concatenate([overall, errors], axis=-1)
+
+
+def percent_above(sums: np.ndarray, others: np.ndarray) -> np.ndarray:
+  """[...]: how far the mean mse of sums [..., 7, C] lies above others'; not finite where those are 0."""
+  ours, theirs = (with_mean(metric(each, "mse"))[..., 0] for each in (sums, others))
+  with np.errstate(divide="ignore", invalid="ignore"):
+    return np.asarray(100 * (ours / theirs - 1))
+
+
+def draws_of(people: int, n_bootstrap: int, seed: int) -> np.ndarray:
+  """float64 [n_bootstrap, people]: how often each person was drawn, `people` draws with replacement."""
+  if not people:
+    return np.zeros((n_bootstrap, 0))
+  return np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), n_bootstrap).astype(np.float64)
+
+
+def pool(draws: np.ndarray, sums: np.ndarray) -> np.ndarray:
+  """Sums [draws, 7, C] of the people of each draw."""
+  return np.tensordot(draws, sums, axes=1)
+
+
+def interval(samples: np.ndarray) -> np.ndarray:
+  """[2, ...]: percentiles over the draws [draws, ...] that are not NaN; NaN where there is none."""
+  flat = samples.reshape(len(samples), -1)
+  bounds = np.full((2, flat.shape[1]), np.nan)
+  for i, column in enumerate(flat.T):
+    known = column[~np.isnan(column)]
+    if known.size:
+      bounds[:, i] = np.percentile(known, PERCENTILES)
+  return bounds.reshape(2, *samples.shape[1:])
+
+
+def _sums_of_errors(prediction: np.ndarray, truth: np.ndarray, target: np.ndarray) -> Float[np.ndarray, "d 3 c"]:
+  """Squared errors, absolute errors and absolute truths of every day and channel."""
+  error = np.where(target, prediction.astype(np.float64) - truth, 0)
+  known = np.where(target, truth, 0).astype(np.float64)
+  return np.stack([(error**2).sum(axis=1), np.abs(error).sum(axis=1), np.abs(known).sum(axis=1)], axis=1)

@@ -1,0 +1,267 @@
+"""Predictions of probes on held-out people: as a file, and as scored results with intervals, pooled over folds too."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import json
+import math
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from aim.common.tables import write_lines
+from aim.evaluation.metrics import ERRORS, HEADLINE, METRICS, agreement
+from aim.evaluation.results import Result, ResultsError, bootstrap
+
+COLUMNS = (
+  "dataset", "task", "level", "kind", "model", "seed", "participant", "day", "date", "start", "end", "truth",
+  "prediction", "probabilities",
+)  # fmt: skip
+CONSTANT, MASK_ONLY, MASK_FOREST, HOURLY = "constant", "mask-only", "mask-only forest", "hourly forest"
+AGE_SEX = ("age + sex", "age", "sex")
+ORACLES = ("oracle days", "oracle traits")
+BASELINES = (CONSTANT, MASK_ONLY, MASK_FOREST, HOURLY, *AGE_SEX, *ORACLES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+  """What one model says of the rows of one task.
+
+  Attributes:
+    dataset, task, level, model, seed: as in results.csv; level "day", "person" (one row each), "person, mean of days"
+      or "window".
+    kind, classes: of the task.
+    participant, day, date, start, end: whose row it is, which day (-1: all of the person's) and steps [start, end).
+    truth: value or index of a class, float [n].
+    predicted: values [n, 1], or probabilities of the classes [n, k].
+  """
+
+  dataset: str
+  task: str
+  level: str
+  kind: str
+  classes: tuple[str, ...]
+  model: str
+  seed: int
+  participant: np.ndarray
+  day: np.ndarray
+  date: np.ndarray
+  start: np.ndarray
+  end: np.ndarray
+  truth: np.ndarray
+  predicted: np.ndarray
+
+  @property
+  def question(self) -> tuple[str, str, str, int]:
+    return self.dataset, self.task, self.level, self.seed
+
+  def of_people(self) -> Predictions:
+    """One row a person: the mean of what is said of their days."""
+    people, row = np.unique(self.participant, return_inverse=True)
+    first = np.array([np.flatnonzero(row == i)[0] for i in range(len(people))])
+    # Rounded: the mean of equal numbers depends on how many they are in its last digits, and ties would be broken.
+    mean = np.array([self.predicted[row == i].mean(axis=0) for i in range(len(people))]).round(12)
+    whole: dict[str, Any] = {"day": np.full(len(people), -1), "date": np.full(len(people), ""), "participant": people}
+    part: dict[str, Any] = {name: getattr(self, name)[first] for name in ("start", "end", "truth")}
+    return dataclasses.replace(self, level="person, mean of days", predicted=mean, **whole, **part)
+
+
+def write_csv(path: str | pathlib.Path, found: Iterable[Predictions]) -> None:
+  """One line a row and model, under COLUMNS; probabilities as JSON {class: number}, empty for values."""
+  write_lines(path, COLUMNS, (line for p in found for line in _lines(p)))
+
+
+def _lines(p: Predictions) -> Iterator[Sequence[Any]]:
+  head = (p.dataset, p.task, p.level, p.kind, p.model, p.seed)
+  for i in range(len(p.truth)):
+    place = (p.participant[i], p.day[i], p.date[i], p.start[i], p.end[i])
+    yield *head, *place, *_cells(p, i)
+
+
+def _cells(p: Predictions, i: int) -> tuple[str, str, str]:
+  if p.kind == "regression":
+    return f"{p.truth[i]:.9g}", f"{p.predicted[i, 0]:.9g}", ""
+  shares = {name: float(f"{share:.7g}") for name, share in zip(p.classes, p.predicted[i].tolist(), strict=True)}
+  return p.classes[int(p.truth[i])], p.classes[int(p.predicted[i].argmax())], json.dumps(shares)
+
+
+def read_csv(path: str | pathlib.Path) -> list[Predictions]:
+  """What write_csv wrote; ResultsError naming file and line otherwise."""
+  try:
+    with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
+      lines = list(csv.reader(file))
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise ResultsError(f"{path}: cannot be read: {error}") from None
+  if not lines or tuple(lines[0]) != COLUMNS:
+    raise ResultsError(f"{path}: columns are {','.join(lines[0]) if lines else 'none'}, expected {','.join(COLUMNS)}")
+  for number, line in enumerate(lines[1:], start=2):
+    if len(line) != len(COLUMNS):
+      raise ResultsError(f"{path} line {number}: {len(line)} cells, expected {len(COLUMNS)}")
+  found: dict[tuple[str, ...], list[list[str]]] = {}
+  for line in lines[1:]:
+    found.setdefault(tuple(line[:6]), []).append(line[6:])
+  try:
+    return [_of_lines(head, rows) for head, rows in found.items()]
+  except (ValueError, KeyError, AttributeError) as error:
+    raise ResultsError(f"{path}: not predictions of --mode=probe: {type(error).__name__}: {error}") from None
+
+
+def _of_lines(head: tuple[str, ...], lines: Sequence[Sequence[str]]) -> Predictions:
+  dataset, task, level, kind, model, seed = head
+  person, day, date, start, end, truth, said, shares = (list(column) for column in zip(*lines, strict=True))
+  number = lambda cells: np.array([int(cell) for cell in cells])
+  if kind == "regression":
+    classes: tuple[str, ...] = ()
+    true, predicted = np.array(truth, float), np.array(said, float)[:, None]
+  else:
+    rows = [json.loads(cell) for cell in shares]
+    classes = tuple(dict.fromkeys(name for row in rows for name in row))
+    true = np.array([float(classes.index(name)) for name in truth])
+    predicted = np.array([[row.get(name, 0.0) for name in classes] for row in rows], float)
+  place = (np.array(person), number(day), np.array(date), number(start), number(end))
+  return Predictions(dataset, task, level, kind, classes, model, int(seed), *place, true, predicted)
+
+
+def score(
+  found: Sequence[Predictions], n_bootstrap: int = 1000, seed: int = 0, against: Sequence[str] = BASELINES
+) -> list[Result]:
+  """Every metric of every model, and each model that is none of `against` minus each that is ("mae vs mask-only").
+
+  Models are compared on the same rows and the same bootstrap draws; intervals are 95 %, over people.
+
+  Raises:
+    ResultsError: two models of one question answer other rows.
+  """
+  results: list[Result] = []
+  for _, group in itertools.groupby(sorted(found, key=lambda p: p.question), key=lambda p: p.question):
+    results += _score(list(group), n_bootstrap, seed, against)
+  return results
+
+
+def _score(group: list[Predictions], n_bootstrap: int, seed: int, against: Sequence[str]) -> list[Result]:
+  first = group[0]
+  for other in group[1:]:
+    same = all(np.array_equal(getattr(first, name), getattr(other, name)) for name in ("participant", "day", "start"))
+    if not same or first.classes != other.classes:
+      raise ResultsError(f"{first.task}, {first.level}: {first.model} and {other.model} answer different rows")
+  names = [p.model for p in group]
+  pairs = [(i, j) for i, a in enumerate(names) for j, b in enumerate(names) if a not in against and b in against]
+
+  def statistic(rows: np.ndarray) -> np.ndarray:
+    each = np.array([agreement(p.kind, p.truth[rows], p.predicted[rows]) for p in group])
+    return np.concatenate([each.ravel(), *(each[i] - each[j] for i, j in pairs)])
+
+  columns = bootstrap(statistic, first.participant, n_bootstrap, seed)
+  metrics = METRICS[first.kind]
+  labels = [(name, metric) for name in names for metric in metrics]
+  labels += [(names[i], f"{metric} vs {names[j]}") for i, j in pairs for metric in metrics]
+  people = len(set(first.participant.tolist()))
+  line = lambda model, metric, value, low, high: Result(
+    first.dataset, first.task, first.level, model, metric, float(value), float(low), float(high), people, first.seed
+  )
+  return [line(*label, *numbers) for label, *numbers in zip(labels, *columns, strict=True)]
+
+
+def pool(
+  paths: Sequence[str | pathlib.Path],
+  dataset: str,
+  n_bootstrap: int = 1000,
+  seed: int = 0,
+  against: Sequence[str] = BASELINES,
+) -> list[Result]:
+  """Results over the people of all folds, from the predictions.csv of each.
+
+  Args:
+    paths: predictions.csv files; of several folds, and of several models on the same folds.
+    dataset: name to give to the folds together; seeds are kept apart.
+    against: models that the others are compared with, where they are there; add "LSM-1" to compare with it.
+
+  Raises:
+    ResultsError: a person is held out in two of the folds, or two models answer other rows.
+  """
+  parts: dict[tuple, dict[str, Predictions]] = {}
+  for path in paths:
+    for p in read_csv(path):
+      fold = parts.setdefault((p.task, p.level, p.model, p.seed), {})
+      # Baselines do not depend on the model they were run beside: the first of a fold stands for all.
+      if p.dataset in fold and p.model not in BASELINES:
+        raise ResultsError(f"{path}: {p.task}, {p.level}, {p.model}: fold {p.dataset!r} is there twice")
+      fold.setdefault(p.dataset, p)
+  return score([_joined(list(fold.values()), dataset) for fold in parts.values()], n_bootstrap, seed, against)
+
+
+def _joined(folds: list[Predictions], dataset: str) -> Predictions:
+  seen: set[str] = set()
+  for p in folds:
+    twice = seen & set(p.participant.tolist())
+    if twice:
+      raise ResultsError(f"{p.task}: participant {min(twice)!r} is held out in two folds, {p.dataset!r} is one of them")
+    seen |= set(p.participant.tolist())
+  # Several names, and several orders, where a fold lacked a class.
+  classes = tuple(sorted({name for p in folds for name in p.classes}))
+  classes = folds[0].classes if set(classes) == set(folds[0].classes) else classes
+  parts = [_with_classes(p, classes) for p in folds]
+  arrays = ("participant", "day", "date", "start", "end", "truth", "predicted")
+  joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in arrays}
+  order = np.lexsort((joined["start"], joined["day"], joined["participant"]))
+  ordered: dict[str, Any] = {name: array[order] for name, array in joined.items()}
+  return dataclasses.replace(parts[0], dataset=dataset, classes=classes, **ordered)
+
+
+def _with_classes(p: Predictions, classes: tuple[str, ...]) -> Predictions:
+  if p.kind == "regression" or p.classes == classes:
+    return p
+  place = np.array([classes.index(name) for name in p.classes])
+  predicted = np.zeros((len(p.truth), len(classes)))
+  predicted[:, place] = p.predicted
+  return dataclasses.replace(p, classes=classes, truth=place[p.truth.astype(int)].astype(float), predicted=predicted)
+
+
+def format_tables(results: Sequence[Result]) -> str:
+  """A table a question: a line a model, a column a metric, with intervals."""
+  tables = []
+  key = lambda r: (r.dataset, r.task, r.level, r.seed)
+  for (_, task, level, _), group in itertools.groupby(results, key=key):
+    plain = [r for r in group if " vs " not in r.metric]
+    metrics = list(dict.fromkeys(r.metric for r in plain))
+    rows = [[f"{task}, {level} ({plain[0].n_people} people)", *metrics]]
+    for model in dict.fromkeys(r.model for r in plain):
+      rows.append([model, *(_interval(r) for r in plain if r.model == model)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    tables.append("\n".join([lines[0], "-" * len(lines[0]), *lines[1:]]))
+  return "\n\n".join(tables)
+
+
+def _interval(r: Result, sign: str = "") -> str:
+  if math.isnan(r.value):
+    return "-"
+  number = lambda x: f"{x:{sign}.3g}" if abs(x) >= 1 else f"{x:{sign}.3f}"
+  return number(r.value) + ("" if math.isnan(r.ci_low) else f" [{number(r.ci_low)}, {number(r.ci_high)}]")
+
+
+def verdicts(results: Sequence[Result]) -> list[str]:
+  """A plain line a question and model: its score, and whether it is better than each baseline beyond chance."""
+  lines = []
+  key = lambda r: (r.dataset, r.task, r.level, r.seed, r.model)
+  for (_, task, level, _, model), group in itertools.groupby(sorted(results, key=key), key=key):
+    numbers = {r.metric: r for r in group}
+    metric = next(m for m in HEADLINE.values() if m in numbers and (m != "f1_macro" or "f1" not in numbers))
+    compared = [r for name, r in numbers.items() if name.startswith(f"{metric} vs ")]
+    if compared:
+      said = "; ".join(_better(r, metric) for r in compared)
+      lines.append(f"{task}, {level}: {model} {metric} {_interval(numbers[metric])}; {said}")
+  return lines
+
+
+def _better(r: Result, metric: str) -> str:
+  """ "below mask-only: yes, -3.2 [..]"; an interval that includes zero is no yes."""
+  lower = metric in ERRORS
+  bound = -r.ci_high if lower else r.ci_low
+  gain = -r.value if lower else r.value
+  answer = "yes" if bound > 0 else "not surely" if gain > 0 else "no"
+  return f"{'below' if lower else 'above'} {r.metric.split(' vs ')[1]}: {answer}, {_interval(r, '+')}"

@@ -1,0 +1,4 @@
+"""A trained model in use: `aim.load` gives a `Pretrained` that embeds, imputes and reconstructs days.
+
+Nothing here trains.
+"""

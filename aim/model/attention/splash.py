@@ -1,0 +1,71 @@
+"""Attention on TPU: JAX's splash kernel, with the padding keys in a segment that no query belongs to."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from aim.runtime import devices
+
+LANES = 128  # the kernel's blocks are whole multiples of it
+# In lanes. Small blocks leave the matrix unit idle; float32 scores of 1024 x 1024 overflow the 16 MB of a TPU v4.
+BLOCKS = range(3, 7)
+
+
+def unavailable(head_dim: int, dtype: str) -> str | None:
+  """Why the kernel cannot run here; None if it can, with every head size and compute type."""
+  return None if devices.platform() == "tpu" else f"it needs a TPU, this is {jax.local_devices()[0].device_kind}"
+
+
+def splash_attention(
+  q: Float[Array, "b n h d"],
+  k: Float[Array, "b m h d"],
+  v: Float[Array, "b m h d"],
+  q_lengths: Int[Array, " b"],
+  kv_lengths: Int[Array, " b"],
+  interpret: bool | None = None,
+) -> Float[Array, "b n h d"]:
+  """Attention of every query to the first kv_lengths[i] keys of its window (at least 1).
+
+  `interpret` runs the kernel operation by operation instead of compiling it: by default everywhere but on a TPU.
+  """
+  # Here, not above: an experimental module, slow to import, that only a TPU needs.
+  from jax.experimental.pallas.ops.tpu import splash_attention as pallas
+
+  interpret = devices.platform() != "tpu" if interpret is None else interpret
+  (block_q, padded_n), (block_kv, padded_m) = _block(q.shape[1]), _block(k.shape[1])
+  # All blocks: without the backward ones the kernel has no gradient.
+  blocks = pallas.BlockSizes(
+    block_q=block_q,
+    block_kv=block_kv,
+    block_kv_compute=block_kv,
+    block_q_dkv=block_q,
+    block_kv_dkv=block_kv,
+    block_kv_dkv_compute=block_kv,
+    block_q_dq=block_q,
+    block_kv_dq=block_kv,
+  )
+  mask = pallas.MultiHeadMask([pallas.FullMask((padded_n, padded_m))] * q.shape[2])
+  kernel = pallas.make_splash_mha_single_device(mask, block_sizes=blocks, interpret=interpret)
+  # Padding queries see the valid keys too: a row without any key would divide by 0.
+  queries = jnp.ones((q.shape[0], padded_n), jnp.int32)
+  keys = (jnp.arange(padded_m) < kv_lengths[:, None]).astype(jnp.int32)
+  scaled = q * q.shape[-1] ** -0.5  # the kernel does not scale
+  operands = _by_head(scaled, padded_n), _by_head(k, padded_m), _by_head(v, padded_m)
+  out = jax.vmap(kernel)(*operands, pallas.SegmentIds(queries, keys))
+  return out[:, :, : q.shape[1]].swapaxes(1, 2)
+
+
+def _block(length: int) -> tuple[int, int]:
+  """Rows of a block and of the padded array: the least padding, then the largest block."""
+  lanes = math.ceil(length / LANES)
+  padded = lambda block: math.ceil(lanes / block) * block
+  block = lanes if lanes < BLOCKS.start else min(BLOCKS, key=lambda block: (padded(block), -block))
+  return block * LANES, padded(block) * LANES
+
+
+def _by_head(x: Float[Array, "b n h d"], rows: int) -> Float[Array, "b h rows d"]:
+  return jnp.pad(x, ((0, 0), (0, rows - x.shape[1]), (0, 0), (0, 0))).swapaxes(1, 2)

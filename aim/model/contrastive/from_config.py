@@ -1,0 +1,58 @@
+"""From config.views to the objects it sets."""
+
+from __future__ import annotations
+
+import ml_collections
+
+from aim.common.config_files import ConfigError
+from aim.model.contrastive.dino import Dino
+from aim.model.contrastive.msn import Msn
+from aim.model.contrastive.simclr import Simclr
+from aim.model.contrastive.views import Changes, Crop
+from aim.model.from_config import method
+from aim.model.lsm2 import Architecture
+from data_pipelines.schema import Schema
+
+
+def view_method(config: ml_collections.ConfigDict, a: Architecture) -> Simclr | Dino | Msn:
+  """config.views as crops and loss of config.method."""
+  raw = config.views
+  for key in ("global_share", "local_share"):
+    if not 0 < raw[key] <= 1:
+      raise ConfigError(f"config.views.{key} is {raw[key]}, expected a share above 0, at most 1")
+  for key in ("temperature", "teacher_temperature"):
+    if not raw[key] > 0:
+      raise ConfigError(f"config.views.{key} is {raw[key]}, expected above 0")
+  for key in ("mask_ratio", "momentum"):
+    if not 0 <= raw[key] < 1:
+      raise ConfigError(f"config.views.{key} is {raw[key]}, expected 0 to less than 1")
+  name = method(config)
+  if name != "simclr" and config.optimizer.ema:
+    raise ConfigError(
+      f"config.optimizer.ema is {config.optimizer.ema}, expected 0 for {name}: its teacher is an average of the "
+      "parameters already, see config.views.momentum"
+    )
+  long, short = (max(1, round(raw[key] * a.length)) for key in ("global_share", "local_share"))
+  small = (Crop(raw.local, short),) if raw.local else ()
+  if name == "simclr":
+    if config.batch_size < 2:
+      raise ConfigError(f"config.batch_size is {config.batch_size}, expected at least 2 for simclr: days to tell apart")
+    return Simclr((Crop(2, long),), raw.temperature)
+  if name == "dino":
+    return Dino((Crop(2, long), *small), raw.temperature, raw.teacher_temperature)
+  masked = Crop(1, long, 1 - raw.mask_ratio)
+  return Msn((Crop(1, long), masked, *small), raw.temperature, raw.teacher_temperature, raw.mean_entropy)
+
+
+def view_changes(config: ml_collections.ConfigDict, schema: Schema) -> Changes:
+  """config.views as what views differ in."""
+  raw = config.views
+  for key in ("channel_dropout", "scale"):
+    if not 0 <= raw[key] < 1:
+      raise ConfigError(f"config.views.{key} is {raw[key]}, expected 0 to less than 1")
+  for key in ("shift_minutes", "jitter", "cutouts", "cutout_minutes", "local"):
+    if raw[key] < 0:
+      raise ConfigError(f"config.views.{key} is {raw[key]}, expected 0 or more")
+  count = lambda minutes: round(minutes / schema.minutes_per_step)
+  shift, cutout = count(raw.shift_minutes), count(raw.cutout_minutes)
+  return Changes(shift, raw.jitter, raw.scale, raw.channel_dropout, raw.cutouts, cutout)

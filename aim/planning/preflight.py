@@ -1,0 +1,278 @@
+"""--mode=preflight: what a run will need and how fast it can be, from the real compiler, without the hardware.
+
+The step of the run, with its shardings, kernels and buffer sizes, is compiled for the devices of --topology. What
+comes out is the compiler's word on memory, traffic and exchanges, our count of FLOPs, and from these a lower bound of
+the step's time. For GPUs, whose compiler needs one, CPU devices stand in: exchanges are the same, memory is
+an estimate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from aim.model.buffer_sizes import Sizes, ViewSizes
+from aim.model.lsm2 import count_parameters
+from aim.planning import collectives, preflight_text
+from aim.planning.collectives import Roofline
+from aim.planning.planned_run import Plan, Program
+from aim.planning.topology import Topology
+from aim.runtime import devices, sharding
+from data_pipelines.dataset import Dataset
+from data_pipelines.simulator import Simulation
+from data_pipelines.statistics import Accumulator
+
+PEOPLE, DAYS = 52, 5  # simulated where there is no dataset
+READ_AHEAD = 3  # batches on the device: two in the queue and one being masked (data_pipelines/loader.py)
+ALIKE = 0.95  # of the FLOPs
+MEASURED = 5  # steps of --topology=local
+
+
+def preflight(config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset: Dataset | None, on: Topology) -> dict:
+  """Compiles the run of `config` for `on`, prints what it needs, writes preflight.json; returns what that holds.
+
+  dataset: whose missingness sets the buffer sizes; None: a simulated cohort's.
+  """
+  began = time.perf_counter()
+  say = lambda text: print(f"[{time.perf_counter() - began:4.0f} s] {text}", flush=True)
+  planned = sharding.make_mesh(**config.mesh, planned=on.devices)
+  say("drawing days" if dataset is None else f"reading days of {dataset.name}")
+  dataset, days = _simulated() if dataset is None else (dataset, _days(dataset))
+  with devices.planning(on.platform):
+    plan = Plan(config, workdir, dataset, days, on, planned)
+    say(f"{100 * np.isnan(days).mean():.0f} % of {len(days)} days are missing; drawing masks")
+    plan.count()
+    with jax.set_mesh(planned):
+      found = _report(plan, say)
+    if on.name == "local":
+      say(f"measuring {MEASURED} steps")
+      with jax.set_mesh(planned):
+        found["measured"] = _measure(plan, found)
+  found["seconds"] = round(time.perf_counter() - began, 1)
+  (workdir / "parameters.txt").write_text(plan.table + "\n")
+  (workdir / "preflight.json").write_text(json.dumps(found, indent=2) + "\n")
+  if config.log.parameters:
+    print(plan.table)
+  print(preflight_text.text(found))
+  print(f"{workdir / 'preflight.json'}\n{workdir / 'parameters.txt'}")
+  return found
+
+
+def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
+  config, a = plan.config, plan.step.architecture
+  ladder = plan.ladder()
+  typical, largest = ladder[(len(ladder) - 1) // 2], ladder[-1]
+  batch = config.batch_size
+  # Where they are nearly the same, one program tells of both: compiling is what takes the time.
+  stand_in = largest if plan.executed(typical) > ALIKE * plan.executed(largest) else typical
+  wanted = list(dict.fromkeys([stand_in, largest]))
+  say(
+    f"compiling {len(wanted)} program(s) for {len(plan.on.devices)} x {plan.on.kind}: "
+    f"{count_parameters(plan.abstract['params']) / 1e6:.1f}M parameters, {a.attention} attention, {a.dtype}, "
+    f"{plan.form} form"
+  )
+  made = plan.programs(wanted, say)
+  for program in made:
+    fits = "" if program.compiled is not None else ", which does not fit"
+    say(f"  {batch} windows in {describe(program.size)}: {program.needs / 1e9:.2f} GB a device{fits}")
+  first, whole = made[0], made[-1]
+  tokens = sum(_held(leaf) for leaf in jax.tree.leaves(plan.tokens))
+  ahead = READ_AHEAD * _held(plan.batch_shape()) + tokens
+  return {
+    "topology": plan.on.name,
+    "device": {"kind": plan.on.kind, **dataclasses.asdict(plan.device), "sheet": plan.on.sheet is not None},
+    "devices": len(plan.on.devices),
+    "hosts": plan.on.hosts,
+    "mesh": dict(plan.mesh.shape) | {"slices": config.mesh.get("slices", 1)},
+    "config": {
+      "name": config.name,
+      "batch_size": batch,
+      "accumulate": config.optimizer.accumulate,
+      "total_steps": config.total_steps,
+      "form": plan.form,
+      "attention": a.attention,
+      "dtype": a.dtype,
+      "remat": a.remat,
+      "decoder_tokens": a.decoder_tokens,
+    },
+    "parameters": count_parameters(plan.abstract["params"]),
+    "sizes": {"typical": describe(typical), "largest": describe(largest)},
+    "memory": _memory(plan, whole, ahead),
+    "largest_batch": _largest_batch(plan, whole, ahead),
+    **_speed(plan, first, typical),
+    "compile_seconds": [round(program.seconds, 1) for program in made],
+  }
+
+
+def _memory(plan: Plan, whole: Program, ahead: int) -> dict[str, Any]:
+  """Of the largest program of a run, which must fit whether or not a step needs it."""
+  fixed, capacity = plan.fixed, plan.device.memory
+  tokens = sum(_held(leaf) for leaf in jax.tree.leaves(plan.tokens))
+  total = whole.needs + ahead
+  rest = {
+    "tokens": tokens,
+    "read_ahead": ahead,
+    "gradients_and_activations": total - sum(fixed.values()) - tokens - ahead,
+  }
+  return {
+    **fixed,
+    **rest,
+    "total": total,
+    "capacity": capacity,
+    "headroom": 1 - total / capacity,
+    "fits": whole.compiled is not None and total <= capacity,
+  }
+
+
+def _largest_batch(plan: Plan, whole: Program, ahead: int) -> dict[str, Any]:
+  """All that the program needs but state, gradients and code is taken to grow with the windows.
+
+  What does not grow is taken for what does: a safe guess above the batch, a hopeful one below it.
+  """
+  shared = plan.mesh.shape["data"] * plan.mesh.shape["fsdp"] * plan.config.optimizer.accumulate
+  batch, fixed = plan.config.batch_size, sum(plan.fixed.values()) + plan.fixed["parameters"] + whole.code
+  slope = max(0, whole.needs + ahead - fixed) / batch
+  if not slope:
+    return {"windows": None, "how": "not found: the step needs no more than its state"}
+  most = max(0, math.floor((plan.device.memory - fixed) / slope / shared) * shared)
+  told: dict[str, Any] = {
+    "windows": most,
+    "bytes_per_window_and_device": slope,
+    "how": "what is no state, gradient or code goes with the windows",
+  }
+  if most < batch:
+    told["fits_with_accumulate"] = _accumulate(plan, most)
+  return told
+
+
+def _accumulate(plan: Plan, most: int) -> int | None:
+  """The least config.optimizer.accumulate with which the batch fits: most / accumulate windows at a time do now."""
+  config = plan.config
+  now, shared = config.optimizer.accumulate, plan.mesh.shape["data"] * plan.mesh.shape["fsdp"]
+  options = (n for n in range(now, config.batch_size // shared + 1) if config.batch_size % (n * shared) == 0)
+  return next((n for n in options if config.batch_size / n <= most / now), None)
+
+
+def _speed(plan: Plan, program: Program, typical: Sizes) -> dict[str, Any]:
+  """FLOPs, traffic, exchanges and the time they take at least; those that need the program are null without one."""
+  config, count, batch = plan.config, len(plan.on.devices), plan.config.batch_size
+  executed, textbook = plan.executed(typical), plan.textbook()
+  # Blocks are computed once more in the backward pass; what kernels recompute inside does not count.
+  recomputed = executed * (4 / 3 if plan.step.architecture.remat else 1)
+  per_window = {
+    "useful": plan.useful or None,
+    "executed": executed,
+    "with_recomputation": recomputed,
+    "textbook": textbook,
+  }
+  told: dict[str, Any] = {"flops_per_window": per_window}
+  if textbook:
+    told["executed_to_textbook"] = executed / textbook
+  if program.compiled is None:
+    return told | {"collectives": None, "bytes_moved": None, "roofline": None, "data": None}
+  moved = _moved(plan, program.compiled)
+  exchanges = collectives.read(program.compiled.as_text(), count)
+  slices = config.mesh.get("slices", 1)
+  box = count // slices if slices > 1 else plan.device.box
+  line = Roofline.of(plan.device, recomputed * batch / count, moved, exchanges, box)
+  rate = batch / line.seconds
+  peak = count * plan.device.flops
+  a_window = 4 * plan.dataset.schema.steps * len(plan.dataset.schema.channels)
+  return told | {
+    "bytes_moved": moved,
+    "collectives": [
+      {
+        "kind": c.kind,
+        "count": c.count,
+        "bytes": c.bytes,
+        "devices": len(c.group),
+        "stride": c.group[1] - c.group[0],
+        "seconds": c.seconds(plan.device, box),
+      }
+      for c in exchanges
+    ],
+    "roofline": {
+      **dataclasses.asdict(line),
+      "seconds_per_step": line.seconds,
+      "limit": line.limit,
+      "mfu_ceiling_executed": executed * rate / peak,
+      "mfu_ceiling_useful": plan.useful * rate / peak if plan.useful else None,
+      "windows_per_second": rate,
+      "days": line.seconds * config.total_steps / 86400,
+      "chip_hours": line.seconds * config.total_steps / 3600 * count,
+    },
+    "data": {
+      "windows_per_second_and_host": rate / plan.on.hosts,
+      "bytes_per_second_and_host": rate * a_window / plan.on.hosts,
+    },
+  }
+
+
+def _moved(plan: Plan, compiled: Any) -> float:
+  """Bytes of a device's memory traffic in a step, by the compiler's count, which takes all that programs read and write
+  for traffic: an upper bound where values stay in caches. It counts the body of a loop once: here, a microbatch."""
+  cost = compiled.cost_analysis()
+  counted = float((cost[0] if isinstance(cost, list) else cost).get("bytes accessed", 0.0))
+  update = min(counted, 2.0 * sum(plan.fixed.values()))  # read and written once, outside the loop
+  return counted + (plan.config.optimizer.accumulate - 1) * (counted - update)
+
+
+def _measure(plan: Plan, found: dict[str, Any]) -> dict[str, Any]:
+  """Some real steps, masks drawn too, on the devices here; all of them by the program for the largest buffers."""
+  program, drawing = plan.made[-1], plan.compiled.drawing(plan.key, plan.batch_shape())
+  repeats = -(-plan.config.batch_size // len(plan.days))
+  values = np.concatenate([plan.days] * repeats)[: plan.config.batch_size]
+  batch = jax.device_put(values, sharding.batch_sharding(plan.mesh))
+  state = jax.jit(plan.step.init, out_shardings=plan.shardings)(plan.key)
+  seconds = []
+  for step in range(MEASURED + 1):
+    began = time.perf_counter()
+    tokens = drawing(plan.key, step, batch)[0]
+    state, metrics = jax.block_until_ready(program.compiled(state, tokens))
+    seconds.append(time.perf_counter() - began)
+  median = float(np.median(seconds[1:]))  # the first one warms up
+  # The stated time is of the typical buffers, the measured one of the largest.
+  stated = found["roofline"]["seconds_per_step"] * plan.executed(program.size) / found["flops_per_window"]["executed"]
+  return {
+    "seconds_per_step": median,
+    "stated_seconds_per_step": stated,
+    "measured_to_stated": median / stated,
+    "loss": float(metrics["loss"]),
+    "steps": MEASURED,
+  }
+
+
+def _held(leaf: jax.ShapeDtypeStruct) -> int:
+  return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+
+def describe(size: Sizes) -> str:
+  if isinstance(size, ViewSizes):
+    return f"{size.encoder} rows of views"
+  where = "a group" if size.groups else "a window"
+  return f"{size.encoder} rows to encode, {size.decoder} to decode, {size.wanted} to predict {where}"
+
+
+def _simulated() -> tuple[Dataset, np.ndarray]:
+  """A dataset that is in no folder, and its days."""
+  source = Simulation(PEOPLE, DAYS, 0)
+  days = np.stack([day.values for name in source.participants for day in source.person(name).days])
+  statistics = Accumulator(source.schema)
+  statistics.add(days)
+  return Dataset(pathlib.Path(), "simulated days", source.schema, statistics.finish()[0]), days
+
+
+def _days(dataset: Dataset) -> np.ndarray:
+  """Days of the training people, evenly."""
+  source = dataset.source("pretrain")
+  chosen = np.unique(np.linspace(0, len(source) - 1, PEOPLE * DAYS).astype(int))
+  return np.stack([source[int(i)]["values"] for i in chosen])

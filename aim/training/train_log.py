@@ -1,0 +1,128 @@
+"""The journal of a training run: a progress bar, metrics.jsonl, and the guard that names a bad gradient."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.experimental import multihost_utils
+
+from aim.common.progress import progress_bar
+from aim.model import flops
+from aim.model.buffer_sizes import Sizes
+from aim.model.lsm2 import Architecture
+from aim.runtime import processes
+from aim.training import metrics_writer
+from aim.training.compiled_step import compilations
+from data_pipelines.errors import UserError
+
+
+class TrainingError(UserError):
+  """Training cannot go on."""
+
+
+class Journal:
+  """Told of every step one step late, so that reading its metrics never makes the device wait."""
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    writer: metrics_writer.MetricsWriter,
+    architecture: Architecture,
+    parameters: list[str],
+    learning_rates: np.ndarray,
+    start: int,
+  ):
+    """parameters: names in the order of metrics["bad"]; learning_rates: one a step."""
+    self.config, self.writer, self.architecture = config, writer, architecture
+    self.parameters, self.learning_rates = sorted(parameters), learning_rates
+    self.bar = progress_bar(config.total_steps, "pretrain", "step", initial=start)
+    self.peak = flops.peak_flops()
+    self.skipped = 0
+    self.corrupt = 0  # days of this process so far that stand in for one that cannot be read
+    self.last: dict[str, float | None] = {}
+    self._pending: tuple[int, Sizes, dict[str, jax.Array]] | None = None
+    self._start_interval()
+
+  def _start_interval(self) -> None:
+    self.clock, self.waited = time.perf_counter(), 0.0
+    self.steps: list[dict[str, Any]] = []
+
+  def record(self, step: int, sizes: Sizes, fresh: dict[str, jax.Array]) -> None:
+    """Takes the metrics of `step`, still being computed, and reads those of the one before."""
+    self.flush()
+    self._pending = (step, sizes, fresh)
+
+  def flush(self) -> None:
+    """Reads the step still pending: checks it, and writes a line when an interval is full."""
+    if self._pending is None:
+      return
+    (step, sizes, fresh), self._pending = self._pending, None
+    values = {name: np.asarray(value) for name, value in fresh.items()}
+    self._guard(step, values)
+    self.steps.append(values | {"sizes": sizes})
+    self.bar.update()
+    if (step + 1) % self.config.log.every_steps == 0 or step + 1 == self.config.total_steps:
+      self._write(step)
+
+  def _guard(self, step: int, values: dict[str, np.ndarray]) -> None:
+    if values["ok"]:
+      return
+    bad = [name for name, is_bad in zip(self.parameters, values["bad"], strict=True) if is_bad]
+    what = f"gradient of {bad[0]}" if bad else "loss"
+    line = f"step {step}: the {what} is NaN or Inf ({len(bad)} of {len(self.parameters)} gradients are)"
+    if self.config.optimizer.on_nan == "stop":
+      raise TrainingError(f"{line}; the update was left out. To go on past such steps: --config.optimizer.on_nan=skip")
+    self.skipped += 1
+    self.writer.write(step + 1, {"skipped": line})
+    self.bar.write(f"{line}; skipped")
+
+  def _write(self, step: int) -> None:
+    seconds, steps = time.perf_counter() - self.clock, self.steps
+    good = [values for values in steps if values["ok"]] or steps
+    config, a = self.config, self.architecture
+    windows, accumulate = config.batch_size, config.optimizer.accumulate
+    visible = float(np.sum([values["visible_tokens"] for values in steps]))
+    executed = accumulate * np.sum([flops.executed_flops(a, v["sizes"], windows // accumulate) for v in steps])
+    useful = float(np.sum([values["useful_flops"] for values in steps]))
+    rows = accumulate * np.sum([v["sizes"].encoder * (v["sizes"].groups or windows // accumulate) for v in steps])
+    self.last = {
+      "loss": float(np.mean([values["loss"] for values in good])),
+      "learning_rate": float(self.learning_rates[step]),
+      "gradient_norm": float(np.mean([values["gradient_norm"] for values in good])),
+      "windows_per_second": windows * len(steps) / seconds,
+      "tokens_per_second": visible / seconds,
+      "seconds_per_step": seconds / len(steps),
+      "data_wait_share": self.waited / seconds,
+      "visible_tokens": visible / (windows * len(steps)),
+      "padding_share": 1 - visible / rows,
+      "useful_flops_share": useful / executed,
+      "useful_gflops_per_second": useful / seconds / 1e9,
+      "executed_gflops_per_second": executed / seconds / 1e9,
+      "mfu_useful": useful / seconds / self.peak if self.peak else None,
+      "mfu_executed": executed / seconds / self.peak if self.peak else None,
+      "compilations": compilations(),
+      "skipped_steps": self.skipped,
+      "corrupt_days": self._corrupt_days(),
+      "eta_seconds": seconds / len(steps) * (self.config.total_steps - step - 1),
+    }
+    if "embedding_spread" in steps[0]:
+      self.last["embedding_spread"] = float(np.mean([values["embedding_spread"] for values in good]))
+    self.writer.write(step + 1, self.last)
+    speed = (
+      f"{100 * useful / seconds / self.peak:.0f} % MFU" if self.peak else f"{useful / seconds / 1e9:.0f} useful GFLOP/s"
+    )
+    self.bar.set_postfix_str(f"loss {self.last['loss']:.3f}, {self.last['windows_per_second']:.1f} days/s, {speed}")
+    self._start_interval()
+
+  def _corrupt_days(self) -> int:
+    """Of all processes, which all ask at the same step; only where such days are passed over is there a sum to make."""
+    if self.config.data.on_corrupt == "stop" or not processes.several():
+      return self.corrupt
+    return int(multihost_utils.process_allgather(np.int32(self.corrupt)).sum())
+
+  def close(self) -> None:
+    self.bar.close()

@@ -1,0 +1,24 @@
+"""Importers by the name of their --source."""
+
+from collections.abc import Mapping
+
+from data_pipelines.ingest.importers.apple import Apple
+from data_pipelines.ingest.importers.fitabase import Fitabase
+from data_pipelines.ingest.importers.fitbit import Fitbit
+from data_pipelines.ingest.importers.garmin import Garmin
+from data_pipelines.ingest.importers.health_connect import HealthConnect
+from data_pipelines.ingest.importers.long_table import LongTable
+from data_pipelines.ingest.importers.nhanes import Nhanes
+from data_pipelines.ingest.importers.samsung import Samsung
+from data_pipelines.ingest.reading.readings import Importer
+
+IMPORTERS: Mapping[str, Importer] = {
+  "fitbit": Fitbit(),
+  "fitabase": Fitabase(),
+  "apple": Apple(),
+  "garmin": Garmin(),
+  "samsung": Samsung(),
+  "health_connect": HealthConnect(),
+  "nhanes": Nhanes(),
+  "long_table": LongTable(),
+}

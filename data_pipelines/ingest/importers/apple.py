@@ -1,0 +1,218 @@
+"""Apple Health: "Export All Health Data" of the Health app (support.apple.com/guide/iphone, "Share your health data").
+
+export.zip or its folder apple_health_export holds one XML file, export.xml or its name in the phone's language, with a
+row for each sample of HealthKit (developer.apple.com/documentation/healthkit, "Data types"):
+
+  <Record type="HKQuantityTypeIdentifierHeartRate" sourceName="Anna's Apple Watch" device="&lt;&lt;HKDevice: 0x1&gt;,
+   name:Apple Watch, manufacturer:Apple Inc., model:Watch, ...&gt;" unit="count/min"
+   startDate="2024-03-31 01:59:00 +0100" endDate="2024-03-31 01:59:00 +0100" value="62">
+   <MetadataEntry key="HKTimeZone" value="Europe/Berlin"/></Record>
+  <Workout workoutActivityType="HKWorkoutActivityTypeRunning" startDate=... endDate=...>
+
+- type: what is measured, see `_TYPES`; other types are not read.
+- unit: the phone's choice for the person, hence km or mi, kcal, Cal or kJ, mg/dL or mmol/L, degC or degF. "%" is a
+  fraction: 0.97.
+- value: a number, or the name of a category (`_SLEEP`).
+- startDate, endDate: to the second, always in the zone in which the phone was *when it exported*. So the instant is
+  right and the wall clock is not: it lacks travel. clock is "utc", and the offset of the wall clock is told
+  where HKTimeZone names the zone in which the sample was taken (sleep and workouts of the watch); elsewhere, and
+  where it names no zone that is known, it is left to --timezone.
+- device, and sourceName where there is no device: which kind of device. Both may hold the owner's name: neither is
+  kept. Sources of a kind are numbered as they appear: "watch", "watch 2"; steps of a watch go before those of a phone.
+- sleep: a stage is 1, awake is 0. "In bed" spans the night, stages lie within; it is 0 where no source knows better.
+
+creationDate, sourceVersion, the profile (Me), routes and clinical records are not read. Rows in messages count the
+Records and Workouts of the file from 1.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import re
+import zoneinfo
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int64
+
+from data_pipelines.ingest.importers.health_xml import Entry, entries, is_health_xml
+from data_pipelines.ingest.importers.sources import DEVICES, Sources
+from data_pipelines.ingest.reading.clocks import MINUTE, ZoneClock
+from data_pipelines.ingest.reading.csv_batches import numbers, zoned_times
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Account, Readings, Signal, Stretch
+from data_pipelines.ingest.reading.signals import common
+from data_pipelines.ingest.reading.units import convert
+
+_ROWS = 1 << 16  # rows in memory
+_IN_BED = "in bed"
+_YEAR_2100 = 4_102_444_800_000
+
+_TYPES = {
+  "HKQuantityTypeIdentifierHeartRate": common("heart_rate"),
+  "HKQuantityTypeIdentifierHeartRateVariabilitySDNN": common("hrv_sdnn"),
+  "HKQuantityTypeIdentifierOxygenSaturation": common("spo2"),
+  "HKQuantityTypeIdentifierRespiratoryRate": common("respiratory_rate"),
+  "HKQuantityTypeIdentifierStepCount": common("steps"),
+  "HKQuantityTypeIdentifierDistanceWalkingRunning": common("distance"),
+  "HKQuantityTypeIdentifierFlightsClimbed": common("floors"),
+  "HKQuantityTypeIdentifierActiveEnergyBurned": common("active_calories", quiet=False),
+  "HKQuantityTypeIdentifierBasalEnergyBurned": common("basal_calories"),
+  "HKQuantityTypeIdentifierAppleStandTime": Signal("stand_time", "min", "ACC", rule="sum", low=0, quiet=True),
+  "HKQuantityTypeIdentifierAppleExerciseTime": Signal("exercise_time", "min", "ACC", rule="sum", low=0, quiet=True),
+  "HKQuantityTypeIdentifierAppleSleepingWristTemperature": common("skin_temperature"),
+  "HKQuantityTypeIdentifierBloodGlucose": common("glucose"),
+  "HKCategoryTypeIdentifierSleepAnalysis": common("asleep"),
+}
+_SLEEP = {
+  "HKCategoryValueSleepAnalysisInBed": "0",
+  "HKCategoryValueSleepAnalysisAwake": "0",
+  "HKCategoryValueSleepAnalysisAsleep": "1",  # to iOS 15
+  "HKCategoryValueSleepAnalysisAsleepUnspecified": "1",
+  "HKCategoryValueSleepAnalysisAsleepCore": "1",
+  "HKCategoryValueSleepAnalysisAsleepDeep": "1",
+  "HKCategoryValueSleepAnalysisAsleepREM": "1",
+}
+_WORKOUT = re.compile(r"HKWorkoutActivityType([A-Za-z]{1,60})")
+
+
+class Apple:
+  """Apple Health: export.xml, in apple_health_export/ or export.zip."""
+
+  signals: Sequence[Signal] = tuple(_TYPES.values())
+  devices: Sequence[str] = (*DEVICES, _IN_BED)
+  beside: Sequence[str] = ()
+
+  def files(self, export: Export) -> list[str]:
+    return [name for name in export.matching("*.xml") if is_health_xml(export, name)]
+
+  def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
+    blocks = _Blocks(export, name, account)
+    for found in entries(export, name, _TYPES):
+      for entry in found:
+        blocks.add(entry)
+      if blocks.rows >= _ROWS:
+        yield from blocks.take()
+    yield from blocks.take()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Key:
+  """What the rows of one block share; `what` is the type of a record, or the name of a workout."""
+
+  what: str
+  unit: str = ""
+  device: str = ""
+  zone: str = ""
+
+
+class _Blocks:
+  """Rows read so far, by what they share."""
+
+  def __init__(self, export: Export, name: str, account: Account):
+    self.rows = 0
+    self._where = functools.partial(export.where, name)
+    self._participant = export.participant
+    self._account = account
+    self._sources = Sources()
+    self._texts: dict[_Key, list[tuple[int, str, str, str]]] = collections.defaultdict(list)
+    self._checked: set[tuple[str, str]] = set()
+
+  def add(self, entry: Entry) -> None:
+    get = entry.attributes.get
+    zone = entry.zone if entry.zone in _zones() else ""
+    self._account.add(self._participant)
+    if entry.tag == "Workout":
+      activity = _WORKOUT.fullmatch(get("workoutActivityType", ""))
+      if not activity:
+        self._account.drop(self._participant, "unknown kind of workout", 1, self._where(entry.row))
+        return
+      key, value = _Key(_in_words(activity[1]), zone=zone), "0"
+    else:
+      key, value = self._record(entry, zone)
+    self._texts[key].append((entry.row, get("startDate", ""), get("endDate", ""), value))
+    self.rows += 1
+
+  def _record(self, entry: Entry, zone: str) -> tuple[_Key, str]:
+    get = entry.attributes.get
+    what, value, unit = get("type", ""), get("value", ""), get("unit", "")
+    source = get("sourceName", "")
+    device = self._sources.name(_kind(get("device", ""), source), source)
+    if what == "HKCategoryTypeIdentifierSleepAnalysis":
+      device = _IN_BED if value == "HKCategoryValueSleepAnalysisInBed" else device
+      value, unit = _SLEEP.get(value, ""), ""
+    unit = "fraction" if unit == "%" else unit
+    if (what, unit) not in self._checked:
+      convert(np.zeros(0), unit, _TYPES[what].unit, self._where(entry.row))
+      self._checked.add((what, unit))
+    return _Key(what, unit, device, zone), value
+
+  def take(self) -> Iterator[Readings | Stretch]:
+    """What the rows say; they are forgotten."""
+    taken, self._texts, self.rows = self._texts, collections.defaultdict(list), 0
+    for key, texts in taken.items():
+      rows, start, end, value = (list(column) for column in zip(*texts, strict=True))
+      yield from self._block(key, rows, start, end, value)
+
+  def _block(
+    self, key: _Key, rows: list[int], starts: list[str], ends: list[str], values: list[str]
+  ) -> Iterator[Readings | Stretch]:
+    (start, no_start), (end, no_end), (value, no_value) = _instants(starts), _instants(ends), numbers(pa.array(values))
+    good = np.ones(len(rows), bool)
+    for why, bad in (
+      ("no time with an offset, from 1970 on", no_start | no_end),
+      ("ends before it starts", end < start),
+      ("no number or known category", no_value),
+    ):
+      bad &= good
+      if bad.any():
+        self._account.drop(self._participant, why, int(bad.sum()), self._where(rows[int(bad.argmax())]))
+      good &= ~bad
+    start, end, value = start[good], end[good], value[good]
+    offset = _offsets(key.zone, start) if key.zone and len(start) else None
+    if key.what not in _TYPES:
+      for i in range(len(start)):
+        ahead = None if offset is None else int(offset[i])
+        yield Stretch(self._participant, key.what, int(start[i]), int(end[i]), ahead)
+    elif len(start):
+      signal = _TYPES[key.what].name
+      yield Readings(self._participant, signal, key.unit, start, end, value, key.device, offset)
+
+
+@functools.lru_cache(1 << 12)
+def _kind(device: str, source: str) -> str:
+  """Watch, phone or other, by Apple's own device, or by the source's name where it is the device's."""
+  told = (device if "manufacturer:Apple" in device else "") if device else source
+  told = told.replace("\xa0", " ")
+  watch = "model:Watch" if device else "Apple Watch"
+  return "watch" if watch in told else "phone" if "iPhone" in told else "other"
+
+
+@functools.cache
+def _zones() -> frozenset[str]:
+  return frozenset(zoneinfo.available_timezones())
+
+
+def _in_words(camel: str) -> str:
+  """ "TraditionalStrengthTraining" as "traditional strength training"."""
+  return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", camel).lower()
+
+
+def _instants(texts: list[str]) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+  """Milliseconds of UTC, and where there are none."""
+  column = pa.array(texts, pa.string())
+  for sign in "+-":  # without the space before the offset it is the form that machines write, and read in one step
+    column = pc.replace_substring(column, f" {sign}", sign)
+  clock, ahead, zoned, bad = zoned_times(column)
+  utc = clock - MINUTE * ahead
+  return utc, bad | ~zoned | (utc < 0) | (utc >= _YEAR_2100)
+
+
+def _offsets(zone: str, start: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
+  """Minutes that a zone was ahead of UTC."""
+  wall, _ = ZoneClock(zoneinfo.ZoneInfo(zone), int(start.min()), int(start.max())).at(start)
+  return (wall - start) // MINUTE

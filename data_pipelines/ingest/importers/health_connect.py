@@ -1,0 +1,246 @@
+"""Google Health Connect: the database of its export ("Export data"), health_connect_export.db, alone or in a zip.
+
+Tables and columns are those of Android's own storage (packages/modules/HealthFitness, *RecordHelper.java), units those
+in which its data types keep their values (https://developer.android.com/reference/android/health/connect/datatypes):
+energy is in calories, thousandths of kcal, all else as below. Times are milliseconds since 1970 UTC; offsets seconds
+ahead of UTC. Records have (start_time, start_zone_offset, end_time) or (time, zone_offset), app_info_id,
+device_info_id, and recording_method, 3 if entered by hand:
+  steps_record_table count; distance_record_table distance m; floors_climbed_record_table floors
+  total_calories_burned_record_table, active_calories_burned_record_table energy cal
+  oxygen_saturation_record_table percentage %; respiratory_rate_record_table rate 1/min
+  heart_rate_variability_rmssd_record_table heart_rate_variability_millis ms
+  blood_glucose_record_table level mmol/L
+  exercise_session_record_table exercise_type: a workout
+Records in two tables, the second with parent_key, the row_id of the first:
+  heart_rate_record_table + heart_rate_record_series_table epoch_millis, beats_per_minute
+  skin_temperature_record_table baseline C + skin_temperature_delta_table epoch_millis, delta C: the sum of both, or
+    skin_temperature_delta where no baseline is given
+  sleep_session_record_table, a stretch "sleep" + sleep_stages_table stage_start_time, stage_end_time, stage_type
+Who wrote a record: application_info_table package_name; on what: device_info_table device_type. Titles, notes, routes,
+places and all other tables are not read; a table that is not there, as older versions lack some, is no fault.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from data_pipelines.ingest.importers.database import Database
+from data_pipelines.ingest.importers.health_connect_tables import (
+  APPS,
+  ASLEEP,
+  EXERCISES,
+  KINDS,
+  MACHINES,
+  STRETCHES,
+  TABLES,
+  TRUST,
+  TYPES,
+  Kind,
+)
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Account, Readings, Signal, Stretch
+from data_pipelines.ingest.reading.signals import common
+from data_pipelines.schema import SchemaError
+
+_LAST = 4_102_444_800_000  # 2100-01-01; a later time is a mistake
+_FURTHEST = 18 * 3600  # seconds that Java's ZoneOffset may be ahead
+_NUMERIC = {int, float, type(None)}
+_BY_HAND = 3  # recording_method
+_NOT_GIVEN = 1e-9  # Android writes the smallest double for a baseline that is not given
+
+
+class HealthConnect:
+  """The export of Google Health Connect; see the module."""
+
+  signals: Sequence[Signal] = (
+    common("heart_rate"),
+    common("steps"),
+    common("distance"),
+    common("floors"),
+    common("calories"),
+    common("active_calories"),
+    common("spo2"),
+    common("respiratory_rate"),
+    common("hrv_rmssd"),
+    common("glucose"),
+    common("skin_temperature"),
+    common("skin_temperature_delta"),
+    common("asleep"),
+  )
+  devices: Sequence[str] = ()  # their names start with their rank
+  beside: Sequence[str] = ()
+
+  def files(self, export: Export) -> list[str]:
+    return export.matching("*health*connect*.db")
+
+  def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
+    with export.on_disk(name) as path:
+      database = Database(path, export.where(name), TABLES)
+      try:
+        yield from _Reader(database, export.participant, export.where(name), account).all()
+      finally:
+        database.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+  """Columns of a block of records, [n] each, NaN or None where a record has none.
+
+  Attributes:
+    first: number of the first record in its table.
+    start, end: milliseconds since 1970.
+    value: as in the file.
+    offset: seconds ahead of UTC.
+    method: recording_method.
+    plus: what the parent adds.
+    app, machine: row_id in their tables.
+  """
+
+  first: int
+  start: Float64[np.ndarray, "n"]
+  end: Float64[np.ndarray, "n"]
+  value: Float64[np.ndarray, "n"]
+  offset: Float64[np.ndarray, "n"]
+  method: Float64[np.ndarray, "n"]
+  plus: Float64[np.ndarray, "n"]
+  app: Sequence[Any]
+  machine: Sequence[Any]
+
+
+class _Reader:
+  """One database on its way to readings."""
+
+  def __init__(self, database: Database, participant: str, where: str, account: Account):
+    self._database = database
+    self._participant = participant
+    self._where = where
+    self._account = account
+    self._apps = self._names(APPS, "package_name")
+    self._machines = self._names(MACHINES, "device_type")
+
+  def all(self) -> Iterator[Readings | Stretch]:
+    if not any(self._database.columns(kind.table) for kind in (*KINDS, *STRETCHES)):
+      raise SchemaError(f"{self._where}: has none of the tables of Health Connect, such as steps_record_table")
+    for kind in KINDS:
+      for rows in self._rows(kind):
+        yield from self._readings(kind, rows)
+    for kind in STRETCHES:
+      for rows in self._rows(kind):
+        yield from self._stretches(kind, rows)
+
+  def _names(self, table: str, column: str) -> Mapping[Any, Any]:
+    if not {"row_id", column} <= self._database.columns(table):
+      return {}
+    query = f'SELECT row_id, "{column}" FROM "{table}"'
+    return {row: name for rows in self._database.blocks(query) for row, name in rows}
+
+  def _rows(self, kind: Kind) -> Iterator[_Rows]:
+    if not self._database.columns(kind.table):
+      return
+    first = 1
+    for rows in self._database.blocks(self._query(kind)):
+      self._account.add(self._participant, len(rows))
+      *numbers, app, machine = zip(*rows, strict=True)
+      start, end, value, offset, method, plus = map(_numbers, numbers)
+      yield _Rows(first, start, end, value, offset, method, plus, app, machine)
+      first += len(rows)
+
+  def _query(self, kind: Kind) -> str:
+    """The columns of _Rows, NULL for those that are not there."""
+    here = self._database.columns(kind.table)
+    above = self._database.columns(kind.parent) if kind.parent else here
+    link = next((name for name in ("parent_key", "parent_id") if name in here), None)
+    for column in (*kind.times[:2], kind.value):
+      if column not in here:
+        raise SchemaError(f"{self._where}: table {kind.table!r} has no column {column!r}")
+    joined = not kind.parent or (link and "row_id" in above)
+    rest = (kind.times[2], "recording_method", kind.plus, "app_info_id", "device_info_id")
+    columns = [f't."{name}"' for name in (*kind.times[:2], kind.value)]
+    alias = "p" if kind.parent else "t"
+    columns += [f'{alias}."{name}"' if joined and name and name in above else "NULL" for name in rest]
+    join = f' LEFT JOIN "{kind.parent}" p ON p.row_id = t."{link}"' if kind.parent and joined else ""
+    return f'SELECT {", ".join(columns)} FROM "{kind.table}" t{join}'
+
+  def _usable(self, rows: _Rows) -> Bool[np.ndarray, "n"]:
+    """Rows with sound times and a value; all others are dropped and counted."""
+    start, end, offset = rows.start, rows.end, rows.offset
+    checks = (
+      ("without a time between 1970 and 2100", ~((start > 0) & (start < _LAST) & (end > 0) & (end < _LAST))),
+      ("that ends before it starts", end < start),
+      ("with an impossible time zone", np.abs(offset) > _FURTHEST),
+      ("without a value, or an unknown one", ~np.isfinite(rows.value)),
+      ("entered by hand", rows.method == _BY_HAND),
+    )
+    usable = np.ones(len(start), bool)
+    for why, bad in checks:
+      bad &= usable
+      if bad.any():
+        where = f"{self._where} row {rows.first + int(np.argmax(bad))} of its table"
+        self._account.drop(self._participant, f"record {why}", int(bad.sum()), where)
+      usable &= ~bad
+    return usable
+
+  def _readings(self, kind: Kind, rows: _Rows) -> Iterator[Readings]:
+    if kind.signal == "asleep":
+      known = np.isin(rows.value, range(len(ASLEEP)))
+      rows = dataclasses.replace(rows, value=ASLEEP[np.where(known, rows.value, 0).astype(np.int64)])
+    usable = self._usable(rows)
+    if not kind.plus:
+      yield from self._blocks(kind.signal, kind.unit, rows, usable)
+      return
+    given = np.abs(rows.plus) > _NOT_GIVEN
+    yield from self._blocks(f"{kind.signal}_delta", kind.unit, rows, usable & ~given)
+    yield from self._blocks(
+      kind.signal, kind.unit, dataclasses.replace(rows, value=rows.value + rows.plus), usable & given
+    )
+
+  def _blocks(self, signal: str, unit: str, rows: _Rows, usable: Bool[np.ndarray, "n"]) -> Iterator[Readings]:
+    """The usable rows by device, those with an offset and those without apart."""
+    devices, device = self._devices(rows)
+    known = np.isfinite(rows.offset)
+    for which, zoned in sorted(set(zip(device[usable].tolist(), known[usable].tolist(), strict=True))):
+      take = usable & (device == which) & (known == zoned)
+      start, end = rows.start[take].astype(np.int64), rows.end[take].astype(np.int64)
+      offset = np.round(rows.offset[take] / 60).astype(np.int64) if zoned else None
+      yield Readings(self._participant, signal, unit, start, end, rows.value[take], devices[which], offset)
+
+  def _stretches(self, kind: Kind, rows: _Rows) -> Iterator[Stretch]:
+    rows = dataclasses.replace(rows, method=np.zeros(len(rows.method)))  # these may be entered by hand
+    for row in np.flatnonzero(self._usable(rows)):
+      name = kind.signal or _exercise(rows.value[row])
+      offset = None if np.isnan(rows.offset[row]) else round(rows.offset[row] / 60)
+      yield Stretch(self._participant, name, int(rows.start[row]), int(rows.end[row]), offset)
+
+  def _devices(self, rows: _Rows) -> tuple[list[str], Int64[np.ndarray, "n"]]:
+    """Names such as "01 watch com.fitbit.FitbitMobile": what measured and who wrote it, the more trusted first; and
+    which of them each record is of."""
+    pairs = list(zip(rows.machine, rows.app, strict=True))
+    named = {pair: self._device(*pair) for pair in set(pairs)}
+    devices = sorted(set(named.values()))
+    place = {pair: devices.index(name) for pair, name in named.items()}
+    return devices, np.array([place[pair] for pair in pairs], np.int64)
+
+  def _device(self, machine: Any, app: Any) -> str:
+    kind = self._machines.get(machine, 0)
+    kind = kind if kind in TRUST else 0
+    package = self._apps.get(app)
+    named = isinstance(package, str) and re.fullmatch(r"[\w.]{1,100}", package)
+    return f"{TRUST.index(kind):02d} {TYPES[kind]}" + (f" {package}" if named else "")
+
+
+def _exercise(number: float) -> str:
+  names = EXERCISES.split()
+  return names[int(number)] if number in range(len(names)) else "other"
+
+
+def _numbers(column: Sequence[Any]) -> Float64[np.ndarray, "n"]:
+  """Numbers as they are, NaN for NULL and for what SQLite lets a column hold besides, such as text."""
+  if not set(map(type, column)) <= _NUMERIC:
+    column = [value if type(value) in _NUMERIC else None for value in column]
+  return np.array(column, np.float64)

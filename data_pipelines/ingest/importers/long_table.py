@@ -1,0 +1,290 @@
+"""Tables of readings as researchers keep them: CSV or Parquet, long (a row a reading) or wide (a column a channel).
+
+  participant   text; optional: the name of the file's export else
+  time          ISO 8601 ("2024-03-01 08:15:00.5", on the wall clock; with an offset such as +02:00, an instant on a
+                wall clock so far ahead of UTC; with Z or +00:00, UTC), or seconds, ms, us or ns since 1970 UTC: which
+                of them is told by the years, 2001 to 2100. Parquet: texts, numbers, or timestamps, zoned or not
+  end           as time, for readings that last; optional, may be empty
+  device        text; optional. The first by name counts where two speak of a step
+  channel, value, unit   long: name, number, unit (optional: the channel's own, see SIGNALS, or none)
+  any other     wide: each is a channel of this name, in its own unit or in that of the header, "glucose [mg/dL]"; an
+                empty cell is no reading
+
+In the account a row of a wide table counts as its cells that are not empty. The order of rows does not matter.
+UTC without an offset is put on the wall clock of --timezone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Int64
+
+from data_pipelines.ingest.reading import csv_batches
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Account, Readings, Signal
+from data_pipelines.ingest.reading.signals import common
+from data_pipelines.schema import SchemaError
+
+SIGNALS = (
+  common("heart_rate"),
+  common("hrv_rmssd"),
+  common("spo2"),
+  common("respiratory_rate"),
+  common("skin_temperature"),
+  common("steps", quiet=False),
+  common("distance", quiet=False),
+  common("calories"),
+  common("floors", quiet=False),
+  common("activity_counts"),
+  common("glucose"),
+  common("stress"),
+  common("body_battery"),
+  common("asleep"),
+)
+_KEYS = ("participant", "time", "end", "device", "unit", "channel", "value")
+_ROWS = 2**17
+# Milliseconds of a unit of time, and what tells the unit: numbers from 2001 to 2100.
+_EPOCHS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+_FIRST, _LAST = 978_307_200_000, 4_102_444_800_000
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+  """Rows of a table: columns by name; `rows` names them in messages."""
+
+  rows: csv_batches.Rows
+  channels: Sequence[str]  # of a wide table; empty for a long one
+
+  def has(self, column: str) -> bool:
+    return column in self.rows.batch.schema.names and self.rows[column].null_count < len(self.rows)
+
+  def texts(self, column: str, default: str) -> pa.Array:
+    """Texts of a column, `default` where it is empty or not there."""
+    if not self.has(column):
+      return pa.repeat(pa.scalar(default), len(self.rows))
+    found = pc.utf8_trim_whitespace(self.rows[column].cast(pa.string()))
+    return pc.if_else(pc.equal(found, ""), default, found).fill_null(default)
+
+
+class LongTable:
+  """CSV or Parquet with the columns time, channel and value (long) or time and one for each channel (wide)."""
+
+  signals: Sequence[Signal] = SIGNALS
+  devices: Sequence[str] = ()
+  beside: Sequence[str] = ()
+
+  def files(self, export: Export) -> list[str]:
+    return [name for name in export.matching("*.csv", "*.parquet") if _is_table(_columns(export, name))]
+
+  def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
+    units = {signal.name: signal.unit for signal in SIGNALS}
+    for block in _blocks(export, name):
+      times = _Times.of(block)
+      for channel in block.channels or [""]:
+        yield from _readings(block, times, channel, units, export.participant, account)
+
+
+def _is_table(columns: Sequence[str]) -> bool:
+  return "time" in columns and ({"channel", "value"} <= set(columns) or "participant" in columns)
+
+
+def _columns(export: Export, name: str) -> list[str]:
+  if not name.lower().endswith(".parquet"):
+    try:
+      return csv_batches.header(export, name)
+    except SchemaError:
+      return []  # no text; no table then
+  try:
+    with export.on_disk(name) as path:
+      return pq.read_schema(path).names
+  except (pa.ArrowException, OSError):
+    return []
+
+
+def _blocks(export: Export, name: str) -> Iterator[_Block]:
+  columns = _columns(export, name)
+  long = {"channel", "value"} <= set(columns)
+  channels = [] if long else [column for column in columns if column and column not in _KEYS]
+  wanted = ["time", *(("channel", "value") if long else channels)]
+  if not wanted[1:]:
+    raise SchemaError(f"{export.where(name)}: no channel; the header has {', '.join(columns)}")
+  optional = [key for key in ("participant", "end", "device", *["unit"] * long) if key in columns]
+  if not name.lower().endswith(".parquet"):
+    for rows in csv_batches.table(export, name, [*wanted, *optional]):
+      yield _Block(rows, channels)
+    return
+  first = 1
+  try:
+    with export.on_disk(name) as path, pq.ParquetFile(path) as file:
+      for batch in file.iter_batches(_ROWS, columns=[*wanted, *optional]):
+        plain = [_plain(batch.column(column), column, export.where(name)) for column in batch.schema.names]
+        yield _Block(csv_batches.Rows(export.where(name), first, pa.record_batch(plain, batch.schema.names)), channels)
+        first += batch.num_rows
+  except (pa.ArrowException, OSError) as error:
+    raise SchemaError(f"{export.where(name)}: not Parquet, or damaged: {str(error).splitlines()[0]}") from None
+
+
+def _plain(column: pa.Array, name: str, where: str) -> pa.Array:
+  """A column of a Parquet file as texts, timestamps or numbers; SchemaError for one of lists, bytes and such."""
+  if pa.types.is_dictionary(column.type):
+    column = column.dictionary_decode()
+  if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+    return column.cast(pa.string())
+  if pa.types.is_date(column.type):
+    return column.cast(pa.timestamp("ms"))
+  if pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type) or pa.types.is_null(column.type):
+    return column.cast(pa.float64())
+  kinds = (pa.types.is_string, pa.types.is_integer, pa.types.is_floating, pa.types.is_timestamp)
+  if not any(is_kind(column.type) for is_kind in kinds):
+    raise SchemaError(f"{where}: column {name!r} holds {column.type}, expected text, times or numbers")
+  return column
+
+
+def _readings(
+  block: _Block, times: _Times, wide: str, units: dict[str, str], participant: str, account: Account
+) -> Iterator[Readings]:
+  """The readings of a long table's rows, or of one column of a wide one."""
+  rows = block.rows
+  wide_channel, wide_unit = _named(wide)
+  value, no_value, empty = _values(rows[wide or "value"], rows.where(0))
+  counted = ~empty if wide else np.ones(len(rows), bool)
+  columns = {
+    "participant": block.texts("participant", participant),
+    "channel": block.texts("channel", wide_channel),
+    "unit": block.texts("unit", wide_unit or "\0"),
+    "device": block.texts("device", ""),
+  }
+  clock = times.start
+  for group in _groups([*columns.values(), pa.array(clock.kind)], counted):
+    first = int(group[0])
+    who, channel, unit, device = (column[first].as_py() for column in columns.values())
+    account.add(who, len(group))
+    good = np.ones(len(group), bool)
+    for why, bad in (*times.bad, ("no value", no_value)):
+      hit = good & bad[group]
+      if hit.any():
+        account.drop(who, why, int(hit.sum()), rows.where(int(group[hit.argmax()])))
+        good &= ~hit
+    group = group[good]
+    if not len(group):
+      continue
+    yield Readings(
+      participant=who,
+      signal=channel,
+      unit=units.get(channel, "") if unit == "\0" else unit,
+      start=clock.ms[group],
+      end=times.end[group],
+      value=value[group],
+      device=device,
+      offset=clock.offset[group] if clock.kind[first] == _OFFSET else None,
+      clock="wall" if clock.kind[first] == _WALL else "utc",
+    )
+
+
+def _named(column: str) -> tuple[str, str]:
+  """Channel and unit that the header of a wide table's column names; no unit if it has none in brackets."""
+  told = re.fullmatch(r"(.*\S)\s*\[(.+)\]", column)
+  return (told[1], told[2]) if told else (column, "")
+
+
+_WALL, _UTC, _OFFSET = range(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Clock:
+  """A column of times: ms as Readings want them, minutes ahead of UTC, of which clock, and which rows have none."""
+
+  ms: Int64[np.ndarray, "n"]
+  offset: Int64[np.ndarray, "n"]
+  kind: Int64[np.ndarray, "n"]
+  bad: Bool[np.ndarray, "n"]
+  empty: Bool[np.ndarray, "n"]
+
+  @classmethod
+  def of(cls, block: _Block, name: str) -> _Clock:
+    column = block.rows[name]
+    if pa.types.is_timestamp(column.type):
+      return cls._of_stamps(column)
+    if not pa.types.is_string(column.type):
+      return cls._of_numbers(column.cast(pa.float64(), safe=False))
+    column = pc.utf8_trim_whitespace(column).cast(pa.string())
+    empty = pc.equal(column, "").fill_null(True).to_numpy(zero_copy_only=False)
+    if pc.any(pc.match_substring_regex(column, r"^[0-9]{9,19}(\.[0-9]*)?$")).as_py():
+      numbers = pa.array(csv_batches.numbers(column)[0])
+      return dataclasses.replace(cls._of_numbers(numbers), empty=empty)
+    clock, offset, zoned, bad = csv_batches.zoned_times(column)
+    if len(bad) and bad.all() and not empty.all():
+      raise SchemaError(f"{block.rows.where(0)}: column {name!r} holds neither ISO 8601 nor seconds or ms since 1970")
+    kind = np.where(zoned, np.where(offset == 0, _UTC, _OFFSET), _WALL)
+    return cls(clock - 60_000 * offset, offset, kind, bad, empty)
+
+  @classmethod
+  def _of_stamps(cls, column: pa.Array) -> _Clock:
+    kind = _WALL if column.type.tz is None else _UTC
+    plain = pa.timestamp(column.type.unit)
+    ms = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[plain.unit]
+    ms = ms // (per_second // 1000) if per_second > 1000 else ms * (1000 // per_second)
+    bad = column.is_null().to_numpy(zero_copy_only=False)
+    return cls(ms, np.zeros_like(ms), np.full_like(ms, kind), bad, bad)
+
+  @classmethod
+  def _of_numbers(cls, column: pa.Array) -> _Clock:
+    found = column.fill_null(np.nan).to_numpy(zero_copy_only=False)
+    ms, bad = np.zeros(len(found), np.int64), np.ones(len(found), bool)
+    for factor in _EPOCHS.values():
+      fits = (found * factor >= _FIRST) & (found * factor < _LAST)
+      ms[fits], bad[fits] = np.round(found[fits] * factor).astype(np.int64), False
+    empty = np.isnan(found)
+    return cls(ms, np.zeros_like(ms), np.full_like(ms, _UTC), bad, empty)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Times:
+  """When readings start and end, and why that cannot be told of which rows."""
+
+  start: _Clock
+  end: Int64[np.ndarray, "n"]
+  bad: Sequence[tuple[str, Bool[np.ndarray, "n"]]]
+
+  @classmethod
+  def of(cls, block: _Block) -> _Times:
+    start = _Clock.of(block, "time")
+    if not block.has("end"):
+      return cls(start, start.ms, [("no time", start.bad)])
+    end = _Clock.of(block, "end")
+    odd = ~end.empty & (end.bad | (end.kind != start.kind))
+    return cls(start, np.where(end.empty, start.ms, end.ms), [("no time", start.bad), ("no end", odd)])
+
+
+def _values(column: pa.Array, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Numbers, where there is none, and where the cell is empty."""
+  if pa.types.is_string(column.type):
+    value, bad = csv_batches.numbers(column)
+    return value, bad, pc.equal(pc.utf8_trim_whitespace(column), "").fill_null(True).to_numpy(zero_copy_only=False)
+  if pa.types.is_timestamp(column.type):
+    raise SchemaError(f"{where}: values are {column.type}, expected numbers")
+  value = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False)
+  bad = ~np.isfinite(value)
+  return np.where(bad, np.nan, value), bad, np.isnan(value)
+
+
+def _groups(columns: Sequence[pa.Array], counted: Bool[np.ndarray, "n"]) -> Iterator[Int64[np.ndarray, "k"]]:
+  """Rows that are alike in all columns, in order of the file."""
+  rows = np.flatnonzero(counted)
+  if not len(rows):
+    return
+  code = np.zeros(len(counted), np.int64)
+  for column in columns:
+    texts = column.dictionary_encode()
+    code = code * len(texts.dictionary) + texts.indices.to_numpy()
+    code = np.unique(code, return_inverse=True)[1]  # stays small
+  order = rows[np.argsort(code[rows], kind="stable")]
+  yield from np.split(order, np.flatnonzero(np.diff(code[order])) + 1)

@@ -1,0 +1,49 @@
+"""The JSON files in which Samsung Health keeps what it measured within an hour or a night."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from data_pipelines.ingest.importers.samsung_cells import YEAR_1971, YEAR_2100
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Account
+from data_pipelines.schema import SchemaError
+
+_MOST_BYTES = 16 * 2**20  # an hour of minutes has 10 kB
+
+
+def bins(export: Export, file: str, keys: Sequence[str], account: Account) -> Float64[np.ndarray, "2+s k"]:
+  """Start and end (ms of UTC) and the number of each key, NaN where there is none, of the k good entries of a file.
+
+  Entries without a time or without any number are counted as dropped.
+
+  Raises:
+    SchemaError: not a list, broken JSON, or far too large.
+  """
+  where = export.where(file)
+  if export.size(file) > _MOST_BYTES:
+    raise SchemaError(f"{where}: {export.size(file):,} bytes, expected an hour or a night of binned data")
+  entries = export.json(file)
+  if not isinstance(entries, list):
+    raise SchemaError(f"{where}: expected a list of binned data")
+  account.add(export.participant, len(entries))
+  wanted = ("start_time", "end_time", *keys)
+  found = np.array([[_number(entry, key) for key in wanted] for entry in entries], float).reshape(-1, len(wanted)).T
+  found[1] = np.where(np.isnan(found[1]), found[0], found[1])
+  start, end = found[:2]
+  good = (start >= YEAR_1971) & (end >= start) & (end < YEAR_2100) & np.isfinite(found[2:]).any(axis=0)
+  if not good.all():
+    first = export.where(file, int((~good).argmax()) + 1)
+    account.drop(export.participant, "binned without time or number", int((~good).sum()), first)
+  return found[:, good]
+
+
+def _number(entry: Any, key: str) -> float:
+  value = entry.get(key) if isinstance(entry, dict) else None
+  return (
+    float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15 else np.nan
+  )

@@ -1,0 +1,205 @@
+"""The JSON files of a Fitbit export: minutes and heart rates, nights, workouts. Their format is told in `fitbit`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float64, Int64
+
+from data_pipelines.ingest.importers.words import ASLEEP
+from data_pipelines.ingest.reading import csv_batches
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
+from data_pipelines.schema import SchemaError
+
+_TIME = "%m/%d/%y %H:%M:%S"
+_LONGEST_STAGE = 24 * 3600  # seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+  """Files of {"dateTime": ..., "value": ...}: their signal, its unit and clock, and how long (ms) a value is of."""
+
+  signal: str
+  unit: str
+  lasts: int
+  device: str
+  clock: Literal["utc", "wall"] = "utc"
+
+  def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
+    before = 0
+    for items in export.json_items(name):
+      account.add(export.participant, len(items))
+      clock, no_time = csv_batches.times(_texts(_each(_date_time, items)), _TIME)
+      value, no_value, unsure = self._values(items)
+      reasons = {"unreadable time": no_time, f"unreadable {self.signal}": no_value & ~no_time}
+      reasons["confidence 0"] = unsure & ~no_value & ~no_time
+      _drop(export, name, account, reasons, before)
+      keep = ~(no_time | no_value | unsure)
+      before += len(items)
+      if keep.any():
+        start = clock[keep]
+        end = start + self.lasts
+        yield Readings(
+          export.participant, self.signal, self.unit, start, end, value[keep], self.device, clock=self.clock
+        )
+
+  def _values(
+    self, items: Sequence[Any]
+  ) -> tuple[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+    """Values, where there is none, and where the watch itself does not trust them."""
+    if self.signal != "heart_rate":
+      value, bad = _numbers(_each(_value, items))
+      return value, bad, np.zeros_like(bad)
+    value, bad = _numbers(_each(_bpm, items))
+    return value, bad, _numbers(_each(_confidence, items))[0] == 0
+
+
+def nights(export: Export, name: str, account: Account, device: str) -> Iterator[Readings]:
+  """asleep of every night of a sleep-*.json; a row of the account is a stage."""
+  for night, record in enumerate(_records(export, name), start=1):
+    levels = record.get("levels")
+    stages, wakes = (_stages(levels, part) for part in ("data", "shortData"))
+    account.add(export.participant, len(stages) + len(wakes))
+    good, short = ([stage for stage in part if stage is not None] for part in (stages, wakes))
+    odd = len(stages) - len(good) + len(wakes) - len(short)
+    account.drop(export.participant, "unreadable stage of sleep", odd, export.where(name, night))
+    if good:
+      start, end, value = _cut(np.array(sorted(good)), np.array(sorted(short)).reshape(-1, 3))
+      yield Readings(export.participant, "asleep", "", start, end, value, device, clock="wall")
+
+
+def workouts(export: Export, name: str, account: Account, spare: bool) -> Iterator[Stretch]:
+  """The workouts of an exercise-*.json; `spare` where the export has them in a better file."""
+  for row, record in enumerate(_records(export, name), start=1):
+    account.add(export.participant)
+    stretch = _workout(export.participant, record)
+    if stretch is None or spare:
+      why = "the same workouts in UserExercises" if spare else "unreadable workout"
+      account.drop(export.participant, why, 1, export.where(name, row))
+    else:
+      yield stretch
+
+
+def _records(export: Export, name: str) -> list[dict[str, Any]]:
+  records = export.json(name)
+  if not isinstance(records, list):
+    raise SchemaError(f"{export.where(name)}: not a JSON array")
+  for row, record in enumerate(records, start=1):
+    if not isinstance(record, dict):
+      raise SchemaError(f"{export.where(name, row)}: not a JSON object")
+  return records
+
+
+def _stages(levels: Any, part: str) -> list[tuple[int, int, float] | None]:
+  found = levels.get(part) if isinstance(levels, dict) else None
+  return [_stage(stage) for stage in found] if isinstance(found, list) else []
+
+
+def _stage(stage: Any) -> tuple[int, int, float] | None:
+  """Start and end (ms, wall clock) and 1 for asleep; None for what is no stage."""
+  with contextlib.suppress(KeyError, TypeError, AttributeError):
+    seconds, start = stage["seconds"], _moment(stage["dateTime"])
+    asleep = ASLEEP.get(stage["level"].lower())
+    if start is not None and asleep is not None and not isinstance(seconds, bool) and 0 < seconds <= _LONGEST_STAGE:
+      return start, start + round(1000 * seconds), asleep
+  return None
+
+
+def _moment(text: Any, *formats: str) -> int | None:
+  clock, bad = csv_batches.times(_texts([text]), *formats)
+  return None if bad[0] else int(clock[0])
+
+
+def _cut(
+  stages: Float64[np.ndarray, "n 3"], wakes: Float64[np.ndarray, "k 3"]
+) -> tuple[Int64[np.ndarray, "m"], Int64[np.ndarray, "m"], Float64[np.ndarray, "m"]]:
+  """Start, end and state of the pieces of a night: wakes of under three minutes lie on top of its stages."""
+  edges = np.unique(np.concatenate([stages[:, :2].ravel(), wakes[:, :2].ravel()])).astype(np.int64)
+  start, end = edges[:-1], edges[1:]
+  place, within = _within(start, stages)
+  _, awake = _within(start, wakes)
+  value = np.where(awake, 0.0, stages[place, 2])
+  return start[within], end[within], value[within]
+
+
+def _within(
+  start: Int64[np.ndarray, "m"], stages: Float64[np.ndarray, "n 3"]
+) -> tuple[Int64[np.ndarray, "m"], Bool[np.ndarray, "m"]]:
+  """The latest of some stages that has begun at each start, and whether it still lasts."""
+  if not len(stages):
+    return np.zeros(len(start), np.int64), np.zeros(len(start), bool)
+  place = np.searchsorted(stages[:, 0], start, side="right") - 1
+  return place, (place >= 0) & (start < stages[place, 1])
+
+
+def _workout(participant: str, record: dict[str, Any]) -> Stretch | None:
+  name, length, start = record.get("activityName"), record.get("duration"), _moment(record.get("startTime"), _TIME)
+  if start is None or not isinstance(name, str) or not name.strip():
+    return None
+  if isinstance(length, bool) or not isinstance(length, int | float) or not 0 < length < 1000 * _LONGEST_STAGE:
+    return None
+  return Stretch(participant, name.strip().lower(), start, start + round(length))
+
+
+def _drop(export: Export, name: str, account: Account, reasons: dict[str, Bool[np.ndarray, "n"]], before: int) -> None:
+  for why, bad in reasons.items():
+    if bad.any():
+      account.drop(export.participant, why, int(bad.sum()), export.where(name, before + int(bad.argmax()) + 1))
+
+
+def _date_time(item: Any) -> Any:
+  return item["dateTime"]
+
+
+def _value(item: Any) -> Any:
+  return item["value"]
+
+
+def _bpm(item: Any) -> Any:
+  return item["value"]["bpm"]
+
+
+def _confidence(item: Any) -> Any:
+  return item["value"]["confidence"]
+
+
+def _each(part: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+  """A part of every item; None where it has none."""
+  try:
+    return [part(item) for item in items]
+  except (KeyError, TypeError, IndexError):
+    return [_or_none(part, item) for item in items]
+
+
+def _or_none(part: Callable[[Any], Any], item: Any) -> Any:
+  with contextlib.suppress(KeyError, TypeError, IndexError):
+    return part(item)
+  return None
+
+
+def _texts(values: Sequence[Any]) -> pa.StringArray:
+  """What is text, and "" for all else."""
+  try:
+    return pa.array(values, pa.string()).fill_null("")
+  except (pa.ArrowException, TypeError, UnicodeError):
+    return pa.array([_plain(value) if isinstance(value, str) else "" for value in values], pa.string())
+
+
+def _plain(text: str) -> str:
+  return text.encode(errors="replace").decode()
+
+
+def _numbers(values: Sequence[Any]) -> tuple[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+  """Numbers and texts of numbers, and where there is none."""
+  kinds = set(map(type, values))
+  if kinds <= {int, float}:
+    with contextlib.suppress(OverflowError):
+      found = np.array(values, float)
+      return found, ~np.isfinite(found)
+  return csv_batches.numbers(_texts([repr(value) if type(value) in (int, float) else value for value in values]))

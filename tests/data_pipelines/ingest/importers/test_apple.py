@@ -1,0 +1,413 @@
+"""Apple's export.xml: every value against an independent reading, the parser's defences, bad rows counted."""
+
+import datetime
+import os
+import pathlib
+import xml.etree.ElementTree as ElementTree
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from data_pipelines.ingest.importers import IMPORTERS
+from data_pipelines.ingest.importers.apple import Apple
+from data_pipelines.ingest.importers.health_xml import entries
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
+from data_pipelines.schema import SchemaError
+
+DOCUMENT_TYPE = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE HealthData [
+<!-- HealthKit Export Version: 12 -->
+<!ELEMENT HealthData (ExportDate,Me,(Record|Correlation|Workout|ActivitySummary|ClinicalRecord)*)>
+<!ATTLIST HealthData
+  locale CDATA #REQUIRED
+>
+<!ELEMENT Record ((MetadataEntry|HeartRateVariabilityMetadataList)*)>
+<!ATTLIST Record
+  type          CDATA #REQUIRED
+  unit          CDATA #IMPLIED
+  value         CDATA #IMPLIED
+  sourceName    CDATA #REQUIRED
+  sourceVersion CDATA #IMPLIED
+  device        CDATA #IMPLIED
+  creationDate  CDATA #IMPLIED
+  startDate     CDATA #REQUIRED
+  endDate       CDATA #REQUIRED
+>
+]>
+"""
+WATCH = (
+  "&lt;&lt;HKDevice: 0x2837100a0&gt;, name:Apple Watch, manufacturer:Apple Inc., model:Watch, hardware:Watch6,2, "
+  "software:10.3.1&gt;"
+)
+PHONE = "&lt;&lt;HKDevice: 0x283710140&gt;, name:iPhone, manufacturer:Apple Inc., model:iPhone, hardware:iPhone14,2&gt;"
+OTHER = "&lt;&lt;HKDevice: 0x2837101e0&gt;, name:Watch GT, manufacturer:Huawei, model:Watch GT&gt;"
+QUANTITY = "HKQuantityTypeIdentifier"
+SLEEP = "HKCategoryTypeIdentifierSleepAnalysis"
+STAGE = "HKCategoryValueSleepAnalysis"
+PERSONAL = ("Anna", "1984-02-03")
+
+
+def record(type, value, start, end=None, unit=None, device=WATCH, source="Anna’s Apple\xa0Watch", zone=None, inside=""):
+  """One Record as Apple writes it: its attributes in this order, what is not there left out."""
+  attributes = {"type": type, "sourceName": source, "sourceVersion": "10.3.1", "device": device, "unit": unit}
+  attributes |= {"creationDate": "2024-03-31 09:00:00 +0200", "startDate": start, "endDate": end or start}
+  text = " ".join(f'{key}="{told}"' for key, told in (attributes | {"value": value}).items() if told is not None)
+  if zone:
+    inside += f'  <MetadataEntry key="HKTimeZone" value="{zone}"/>\n'
+  return f" <Record {text}>\n{inside} </Record>\n" if inside else f" <Record {text}/>\n"
+
+
+def t(clock, day=31):
+  return f"2024-03-{day} {clock} +0200"
+
+
+RECORDS = [
+  record(QUANTITY + "StepCount", "120", t("10:00:00"), t("10:05:00"), "count", PHONE, "Anna"),
+  record(QUANTITY + "StepCount", "98", t("10:01:00"), t("10:03:30"), "count"),
+  record(QUANTITY + "StepCount", "7", t("10:00:00"), t("10:05:00"), "count", OTHER, "Health"),
+  record(QUANTITY + "HeartRate", "62", t("01:59:00"), unit="count/min"),
+  record(
+    QUANTITY + "HeartRate",
+    "63.5",
+    "2024-10-27 02:30:00 +0100",
+    unit="count/min",
+    inside='  <MetadataEntry key="HKMetadataKeyHeartRateMotionContext" value="0"/>\n',
+  ),
+  record(QUANTITY + "DistanceWalkingRunning", "0.25", t("10:00:00"), t("10:05:00"), "mi"),
+  record(QUANTITY + "ActiveEnergyBurned", "1.5", t("10:00:00"), t("10:01:00"), "Cal"),
+  record(QUANTITY + "BasalEnergyBurned", "4.184", t("10:00:00"), t("10:01:00"), "kJ"),
+  record(QUANTITY + "FlightsClimbed", "2", t("10:00:00"), t("10:02:00"), "count"),
+  record(QUANTITY + "OxygenSaturation", "0.97", t("03:00:00"), unit="%"),
+  record(
+    QUANTITY + "HeartRateVariabilitySDNN",
+    "41.2",
+    t("03:00:00"),
+    t("03:01:00"),
+    "ms",
+    inside="  <HeartRateVariabilityMetadataList>\n"
+    '   <InstantaneousBeatsPerMinute bpm="61" time="3:00:01,12 AM"/>\n  </HeartRateVariabilityMetadataList>\n',
+  ),
+  record(QUANTITY + "RespiratoryRate", "14.5", t("03:00:00"), unit="count/min"),
+  record(QUANTITY + "AppleSleepingWristTemperature", "95", t("23:00:00", 30), t("06:00:00"), "degF"),
+  record(QUANTITY + "BloodGlucose", "90.08", t("08:00:00"), unit="mg/dL", device=None, source="Libre"),
+  record(
+    QUANTITY + "BloodGlucose", "5", t("08:15:00"), unit="mmol&lt;180.1558800000541&gt;/L", device=None, source="Libre"
+  ),
+  record(QUANTITY + "AppleStandTime", "3", t("10:00:00"), t("10:05:00"), "min"),
+  record(QUANTITY + "BodyMass", "61", t("08:00:00"), unit="kg", device=None, source="Health"),
+  record(SLEEP, STAGE + "InBed", t("22:30:00", 30), t("06:30:00"), None, PHONE, "Anna"),
+  record(SLEEP, STAGE + "AsleepCore", t("23:00:00", 30), t("02:00:00"), zone="America/New_York"),
+  record(SLEEP, STAGE + "Awake", t("02:00:00"), t("02:10:00"), zone="America/New_York"),
+  record(SLEEP, STAGE + "Asleep", t("02:10:00"), t("06:00:00"), zone="GMT+0200"),
+]
+OTHERS = """ <Correlation type="HKCorrelationTypeIdentifierFood" sourceName="Anna">
+{}</Correlation>
+ <Workout workoutActivityType="HKWorkoutActivityTypeTraditionalStrengthTraining" duration="30" durationUnit="min" \
+sourceName="Anna’s Apple\xa0Watch" startDate="2024-03-31 18:00:00 +0200" endDate="2024-03-31 18:30:00 +0200">
+  <MetadataEntry key="HKTimeZone" value="Asia/Kolkata"/>
+  <WorkoutStatistics type="HKQuantityTypeIdentifierHeartRate" average="120"/>
+ </Workout>
+ <Workout workoutActivityType="HKWorkoutActivityTypeRunning" startDate="2024-03-31 19:00:00 +0200" \
+endDate="2024-03-31 19:20:00 +0200"/>
+ <ActivitySummary dateComponents="2024-03-31" activeEnergyBurned="420"/>
+"""
+STEPS, HEART = RECORDS[1], RECORDS[3]
+
+
+def health_xml(*records: str, prolog=DOCUMENT_TYPE) -> str:
+  me = '<Me HKCharacteristicTypeIdentifierDateOfBirth="1984-02-03"/>'
+  body = f' <ExportDate value="2024-11-01 09:00:00 +0100"/>\n {me}\n{"".join(records)}'
+  return f'{prolog}<HealthData locale="de_DE">\n{body}</HealthData>\n'
+
+
+FULL = health_xml(*RECORDS, OTHERS.format(HEART))
+
+
+def write(tmp_path, text, name="apple_health_export/export.xml", encoding="utf-8"):
+  path = tmp_path / name
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+  return Export(tmp_path, "p1")
+
+
+def imported(export):
+  """Readings, stretches and account of all files of an export."""
+  account = Account()
+  found = [block for name in Apple().files(export) for block in Apple().read(export, name, account)]
+  readings = [block for block in found if isinstance(block, Readings)]
+  return readings, [block for block in found if isinstance(block, Stretch)], account
+
+
+def rows(readings):
+  """(signal, unit, device, start, end, value, offset) of every reading, in order of file within a block."""
+  found = set()
+  for block in readings:
+    offsets = [None] * len(block.value) if block.offset is None else block.offset.tolist()
+    columns = zip(block.start.tolist(), block.end.tolist(), block.value.tolist(), offsets, strict=True)
+    found |= {(block.signal, block.unit, block.device, *row) for row in columns}
+  return found
+
+
+def ms(text):
+  return int(datetime.datetime.strptime(text, "%Y-%m-%d %H:%M:%S %z").timestamp() * 1000)
+
+
+def independently(text):
+  """The same by the standard library's own XML parser, record by record."""
+  names = {"HeartRate": "heart_rate", "StepCount": "steps", "DistanceWalkingRunning": "distance"}
+  names |= {"ActiveEnergyBurned": "active_calories", "BasalEnergyBurned": "basal_calories", "FlightsClimbed": "floors"}
+  names |= {"OxygenSaturation": "spo2", "HeartRateVariabilitySDNN": "hrv_sdnn", "BloodGlucose": "glucose"}
+  names |= {"RespiratoryRate": "respiratory_rate", "AppleSleepingWristTemperature": "skin_temperature"}
+  names |= {"AppleStandTime": "stand_time"}
+  offsets = {"America/New_York": -240}
+  found = set()
+  for child in ElementTree.fromstring(text).findall("Record"):
+    told, zone = child.attrib, child.find("MetadataEntry[@key='HKTimeZone']")
+    device = told.get("device", "")
+    kind = "watch" if "model:Watch," in device else "phone" if "iPhone" in device else "other"
+    kind = {"Libre": "other 2"}.get(told["sourceName"], kind)
+    value, unit = told["value"], told.get("unit", "").replace("%", "fraction")
+    if told["type"] == SLEEP:
+      signal, kind = "asleep", "in bed" if value.endswith("InBed") else kind
+      value = str(float("SleepAnalysisAsleep" in value))
+    elif not (signal := names.get(told["type"].removeprefix(QUANTITY))):
+      continue
+    offset = offsets.get(zone.get("value")) if zone is not None else None
+    found.add((signal, unit, kind, ms(told["startDate"]), ms(told["endDate"]), float(value), offset))
+  return found
+
+
+def test_every_value_is_what_an_independent_reading_finds(tmp_path):
+  readings, _, account = imported(write(tmp_path, FULL))
+  assert rows(readings) == independently(FULL)
+  assert account.read == {"p1": len(RECORDS) - 1 + 2}  # all but body mass, and two workouts; no copy in a correlation
+  assert not account.dropped
+
+
+def test_signals_have_units_that_convert(tmp_path):
+  from data_pipelines.ingest.reading.units import convert
+
+  signals = {signal.name: signal for signal in Apple.signals}
+  readings, _, _ = imported(write(tmp_path, FULL))
+  values = {
+    (block.signal, block.device): convert(block.value, block.unit, signals[block.signal].unit, "").tolist()
+    for block in readings
+  }
+  assert values["spo2", "watch"] == [97]
+  assert values["skin_temperature", "watch"] == [pytest.approx(35)]
+  assert values["distance", "watch"] == [pytest.approx(402.336)]
+  assert values["basal_calories", "watch"] == [pytest.approx(1)]
+  assert values["active_calories", "watch"] == [1.5]
+  glucose = [convert(b.value, b.unit, "mmol/L", "")[0] for b in readings if b.signal == "glucose"]
+  assert glucose == [pytest.approx(5, abs=1e-3)] * 2
+
+
+def test_watch_comes_before_phone_before_others_before_time_in_bed():
+  devices = Apple.devices
+  order = [devices.index(device) for device in ("watch", "watch 2", "phone", "phone 2", "other", "other 9", "in bed")]
+  assert order == sorted(order) and devices[-1] == "in bed"
+
+
+def test_the_second_device_of_a_kind_has_a_name_of_its_own(tmp_path):
+  other = STEPS.replace("Anna’s", "Ben’s")
+  readings, _, _ = imported(write(tmp_path, health_xml(STEPS, other, STEPS)))
+  assert sorted((block.device, len(block.value)) for block in readings) == [("watch", 2), ("watch 2", 1)]
+  many = [STEPS.replace("Anna", f"Anna {i}") for i in range(20)]
+  readings, _, _ = imported(write(tmp_path, health_xml(*many)))
+  assert {block.device for block in readings} <= set(Apple.devices)
+
+
+def test_records_without_device_go_by_the_name_of_their_source(tmp_path):
+  old = [record(QUANTITY + "StepCount", "1", "2015-01-01 10:00:00 +0100", unit="count", device=None, source=source)
+         for source in ("Annas Apple\xa0Watch", "iPhone von Anna", "Anna")]  # fmt: skip
+  readings, _, _ = imported(write(tmp_path, health_xml(*old)))
+  assert [block.device for block in readings] == ["watch", "phone", "other"]
+
+
+def test_workouts_become_stretches(tmp_path):
+  _, stretches, _ = imported(write(tmp_path, FULL))
+  start = ms("2024-03-31 18:00:00 +0200")
+  assert stretches[0] == Stretch("p1", "traditional strength training", start, start + 30 * 60_000, 330)
+  assert stretches[1] == Stretch("p1", "running", start + 3_600_000, start + 80 * 60_000)
+
+
+def test_summer_time_is_in_the_offset_of_the_zone(tmp_path):
+  night = [
+    record(SLEEP, "HKCategoryValueSleepAnalysisAsleepREM", start, end, zone="Europe/Berlin")
+    for start, end in (
+      ("2024-03-31 01:30:00 +0100", "2024-03-31 03:30:00 +0200"),
+      ("2024-03-31 03:30:00 +0200", "2024-03-31 03:40:00 +0200"),
+    )
+  ]
+  (block,), _, _ = imported(write(tmp_path, health_xml(*night)))
+  assert block.offset.tolist() == [60, 120]
+  assert (block.end - block.start).tolist() == [3_600_000, 600_000]
+
+
+@pytest.mark.parametrize("name", ["exportieren.xml", "apple_health_export/Export.xml", "a/导出.XML"])
+def test_files_are_found_by_their_root(tmp_path, name):
+  export = write(tmp_path, FULL, name)
+  write(
+    tmp_path, '<?xml version="1.0"?>\n<ClinicalDocument xmlns="urn:hl7-org:v3"/>', "apple_health_export/export_cda.xml"
+  )
+  write(tmp_path, b"a,b\n1,2\n", "steps.csv")
+  assert Apple().files(Export(tmp_path)) == [name]
+  assert rows(imported(export)[0]) == independently(FULL)
+
+
+def test_a_zip_reads_as_its_folder(tmp_path):
+  write(tmp_path / "folder", FULL)
+  with zipfile.ZipFile(tmp_path / "export.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+    packed.writestr("apple_health_export/export.xml", FULL)
+  assert rows(imported(Export(tmp_path / "export.zip", "p1"))[0]) == rows(imported(Export(tmp_path / "folder"))[0])
+
+
+def test_the_importer_is_registered():
+  assert isinstance(IMPORTERS["apple"], Apple)
+
+
+def test_document_types_that_apple_broke_and_control_characters_are_read_past(tmp_path):
+  broken = DOCUMENT_TYPE.replace("endDate       CDATA #REQUIRED\n>", "endDate       CDATA #REQUIRED")
+  with pytest.raises(ElementTree.ParseError):
+    ElementTree.fromstring(health_xml(HEART, prolog=broken))
+  text = health_xml(HEART.replace("Anna", "Anna\x0b"), prolog=broken)
+  assert rows(imported(write(tmp_path, text))[0]) == independently(health_xml(HEART))
+
+
+ENTITY = '<!ENTITY a "b">'
+LAUGHS = "".join(f'<!ENTITY l{i + 1} "{f"&l{i};" * 10}">' for i in range(10))
+
+
+@pytest.mark.parametrize(
+  ("prolog", "why"),
+  [
+    (f"<!DOCTYPE HealthData [{ENTITY}]>", "entities"),
+    (f'<!DOCTYPE HealthData [<!ENTITY l0 "ha">{LAUGHS}]>', "entities"),
+    ('<!DOCTYPE HealthData [<!ENTITY x SYSTEM "file:///etc/hostname">]>', "entities"),
+    ('<!DOCTYPE HealthData [<!ENTITY % x SYSTEM "http://127.0.0.1:9/x.dtd"> %x;]>', "entities"),
+    ('<!DOCTYPE HealthData SYSTEM "http://127.0.0.1:9/x.dtd">', "document type"),
+    ("<!DOCTYPE HealthData [ ]><!DOCTYPE HealthData [ ]><!DOCTYPE HealthData>", "."),
+    (f"<!-- <HealthData> --><!DOCTYPE HealthData [{ENTITY}]>", "document type"),
+    (f"<!-- <!DOCTYPE HealthData []> --><!DOCTYPE HealthData [{ENTITY}]>", "entities"),
+    (f"<?x <HealthData ?><!DOCTYPE HealthData [{ENTITY}]>", "document type"),
+  ],
+)
+def test_what_xml_can_do_by_itself_is_refused(tmp_path, prolog, why):
+  text = health_xml(HEART.replace("Anna", "&l9;&x;&a;"), prolog=prolog)
+  with pytest.raises(SchemaError, match=why) as refused:
+    imported(write(tmp_path, text))
+  assert "\n" not in str(refused.value) and "export.xml" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+  ("text", "why"),
+  [
+    (FULL[:2000], "broken or truncated"),
+    (FULL.replace("</HealthData>", ""), "broken or truncated"),
+    (FULL.encode("latin-1", "replace").replace(b"Anna", b"\xe9"), "broken or truncated"),
+    (FULL.replace("Anna", "&nbsp;"), "broken or truncated"),
+    (health_xml("<a>" * 100_000), "broken or truncated"),
+    (FULL.replace("Anna", "An\0na"), "NUL"),
+    ("<a><HealthData></HealthData></a>", "root is not HealthData"),
+  ],
+)
+def test_broken_files_are_refused_in_one_line(tmp_path, text, why):
+  export = write(tmp_path, text)
+  with pytest.raises(SchemaError, match=why) as refused:
+    list(Apple().read(export, export.names[0], Account()))
+  assert "\n" not in str(refused.value)
+  assert not any(secret in str(refused.value) for secret in PERSONAL)
+
+
+def test_another_encoding_than_utf8_is_not_believed(tmp_path):
+  declared = FULL.replace('encoding="UTF-8"', 'encoding="UTF-7"')
+  assert rows(imported(write(tmp_path, declared))[0]) == independently(FULL)
+  with pytest.raises(SchemaError, match=r"NUL|first"):
+    export = write(tmp_path, FULL, encoding="utf-16")
+    list(Apple().read(export, export.names[0], Account()))
+
+
+def test_unknown_units_are_refused_with_their_row(tmp_path):
+  text = health_xml(HEART, HEART.replace("count/min", "count/fortnight"))
+  with pytest.raises(SchemaError, match=r"export\.xml row 2: unit is 'count/fortnight', expected 'bpm'"):
+    imported(write(tmp_path, text))
+
+
+def test_rows_that_cannot_be_used_are_counted(tmp_path):
+  bad = [
+    HEART.replace("2024-03-31 01:59:00 +0200", "yesterday"),
+    HEART.replace("2024-03-31 01:59:00 +0200", "2024-02-30 01:59:00 +0200"),
+    HEART.replace("2024-03-31 01:59:00 +0200", "2024-03-31 01:59:00"),
+    HEART.replace("2024-03-31 01:59:00 +0200", "0001-01-01 00:00:00 +0000"),
+    HEART.replace('startDate="2024-03-31 01:59:00 +0200"', ""),
+    STEPS.replace("10:03:30", "09:03:30"),
+    HEART.replace('value="62"', 'value="sixty"'),
+    HEART.replace('value="62"', 'value="nan"'),
+    RECORDS[18].replace("AsleepCore", "Dreaming"),
+    OTHERS[OTHERS.index(" <Workout") : OTHERS.index(" <ActivitySummary")].replace("ActivityTypeRunning", "Type Anna"),
+  ]
+  readings, stretches, account = imported(write(tmp_path, health_xml(HEART, *bad)))
+  assert sum(len(block.value) for block in readings) == 1 and len(stretches) == 1
+  assert account.read == {"p1": len(bad) + 2}
+  assert account.dropped == {
+    ("p1", "no time with an offset, from 1970 on"): 5,
+    ("p1", "ends before it starts"): 1,
+    ("p1", "no number or known category"): 3,
+    ("p1", "unknown kind of workout"): 1,
+  }
+  assert account.example["p1", "ends before it starts"].endswith("export.xml row 7")
+  assert not any(secret in told for told in account.example.values() for secret in PERSONAL)
+
+
+def test_nothing_personal_leaves_the_importer(tmp_path):
+  readings, stretches, _ = imported(write(tmp_path, FULL))
+  assert not any(secret in repr((readings, stretches)) for secret in PERSONAL)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+  # Records of types that are not read, and elements no one knows, must not pile up either.
+  some = HEART + RECORDS[16] + "<Unknown><Deep a='1'>text</Deep></Unknown>\n"
+  export = write(tmp_path, health_xml(some * 40_000))  # 40 MB, some 300 as a tree
+  pages = [int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+           for found in entries(export, export.names[0], [QUANTITY + "HeartRate"]) if found]  # fmt: skip
+  assert len(pages) > 20
+  assert (max(pages[5:]) - pages[4]) * os.sysconf("SC_PAGE_SIZE") < 20 * 2**20
+
+
+def test_blocks_are_cut_and_nothing_is_lost(tmp_path, monkeypatch):
+  monkeypatch.setattr("data_pipelines.ingest.importers.health_xml._BLOCK", 1000)
+  monkeypatch.setattr("data_pipelines.ingest.importers.apple._ROWS", 5)
+  assert rows(imported(write(tmp_path, FULL))[0]) == independently(FULL)
+
+
+@settings(max_examples=100, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_changed_bytes_are_refused_or_read(tmp_path, data):
+  raw = bytearray(FULL.encode())
+  for _ in range(data.draw(st.integers(1, 4))):
+    at = data.draw(st.integers(0, len(raw) - 1))
+    raw[at : at + data.draw(st.integers(0, 20))] = data.draw(
+      st.binary(max_size=20) | st.sampled_from([b'"', b"<", b"&"])
+    )
+  export = write(tmp_path, bytes(raw))
+  try:
+    readings, _, account = imported(export)
+  except SchemaError as error:
+    assert "\n" not in str(error)
+    return
+  for block in readings:
+    assert np.isfinite(block.value).all() and (block.end >= block.start).all()
+    assert block.device in Apple.devices
+  assert sum(account.dropped.values()) <= sum(account.read.values())
+
+
+@settings(max_examples=50, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(raw=st.binary(max_size=300))
+def test_random_bytes_are_refused_or_nothing(tmp_path, raw):
+  export = write(tmp_path, b"<HealthData>" + raw)
+  with pytest.raises(SchemaError):
+    imported(export)

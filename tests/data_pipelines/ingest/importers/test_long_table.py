@@ -1,0 +1,182 @@
+"""Long and wide tables, read value by value as pandas or the csv module reads them."""
+
+import datetime
+import io
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_pipelines.ingest.importers.long_table import LongTable
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Account
+from data_pipelines.schema import SchemaError
+
+SAMPLE = """\
+participant,time,end,channel,value,unit,device
+a,2024-03-31T01:30:00,2024-03-31T01:40:00,steps,120,,phone
+a,2024-03-31T02:10:00+02:00,,heart_rate,61.5,bpm,watch
+b,2024-03-31 00:10:00.250Z,,heart_rate,70,bpm,watch
+b,2024-03-31 00:10:05+00:00,,glucose,5.5,mmol/L,
+a,2024-03-31T02:10:05+0130,,heart_rate,62,bpm,watch
+,2024-03-31,,mood,3,,
+"""
+
+
+def read(folder, data, name="t.csv"):
+  """Readings row by row, sorted, and the account."""
+  (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+  account, rows = Account(), []
+  importer, export = LongTable(), Export(folder, "me")
+  assert importer.files(export) == [name]
+  for found in importer.read(export, name, account):
+    assert found.start.dtype == found.end.dtype == np.int64
+    offsets = [None] * len(found.start) if found.offset is None else found.offset.tolist()
+    for row in zip(found.start.tolist(), found.end.tolist(), found.value.tolist(), offsets, strict=True):
+      rows.append((found.participant, found.signal, found.unit, found.device, found.clock, *row))
+  return sorted(rows, key=repr), account
+
+
+def ms(*when):
+  return int(datetime.datetime(*when, tzinfo=datetime.UTC).timestamp() * 1000)
+
+
+def test_every_field_of_a_long_table(tmp_path):
+  rows, account = read(tmp_path, SAMPLE)
+  assert rows == sorted(
+    [
+      ("a", "steps", "steps", "phone", "wall", ms(2024, 3, 31, 1, 30), ms(2024, 3, 31, 1, 40), 120, None),
+      ("a", "heart_rate", "bpm", "watch", "utc", ms(2024, 3, 31, 0, 10), ms(2024, 3, 31, 0, 10), 61.5, 120),
+      ("b", "heart_rate", "bpm", "watch", "utc", ms(2024, 3, 31, 0, 10) + 250, ms(2024, 3, 31, 0, 10) + 250, 70, None),
+      ("b", "glucose", "mmol/L", "", "utc", ms(2024, 3, 31, 0, 10, 5), ms(2024, 3, 31, 0, 10, 5), 5.5, None),
+      ("a", "heart_rate", "bpm", "watch", "utc", ms(2024, 3, 31, 0, 40, 5), ms(2024, 3, 31, 0, 40, 5), 62, 90),
+      ("me", "mood", "", "", "wall", ms(2024, 3, 31), ms(2024, 3, 31), 3, None),
+    ],
+    key=repr,
+  )
+  assert account.read == {"a": 3, "b": 2, "me": 1}
+  assert not account.dropped
+
+
+times = st.datetimes(datetime.datetime(2001, 1, 2), datetime.datetime(2090, 1, 1))
+people, channels = st.sampled_from(["a", "7", "Zoë"]), st.sampled_from(["heart_rate", "mood"])
+lines = st.tuples(people, times, channels, st.floats(-1e9, 1e9))
+
+
+@given(st.lists(lines, min_size=1, max_size=30), st.sampled_from(["csv", "parquet", "s", "ms", "us", "zoned"]))
+def test_tables_are_read_as_pandas_reads_them(tmp_path_factory, table, kind):
+  folder = tmp_path_factory.mktemp("table")
+  frame = pd.DataFrame(table, columns=["participant", "time", "channel", "value"])
+  frame["time"] = pd.to_datetime(frame["time"]).astype("datetime64[us]").dt.floor("s")
+  start = [int(t.timestamp() * 1000) for t in frame["time"].dt.tz_localize("UTC")]
+  if kind in ("s", "ms", "us"):
+    frame["time"] = np.array(start) * {"s": 1, "ms": 1000, "us": 10**6}[kind] // 1000
+  if kind == "zoned":
+    frame["time"] = frame["time"].dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")
+  text, packed = io.StringIO(), io.BytesIO()
+  frame.to_csv(text, index=False)
+  frame.to_parquet(packed)
+  by_parquet = kind in ("parquet", "zoned")
+  rows, _ = read(folder, *((packed.getvalue(), "t.parquet") if by_parquet else (text.getvalue(), "t.csv")))
+  unit = {"heart_rate": "bpm", "mood": ""}
+  clock = "wall" if kind in ("csv", "parquet") else "utc"
+  expected = [
+    (who, channel, unit[channel], "", clock, at, at, value, None)
+    for (who, _, channel, value), at in zip(table, start, strict=True)
+  ]
+  assert rows == sorted(expected, key=repr)
+
+
+def test_headers_of_wide_tables_may_name_units(tmp_path):
+  rows, _ = read(tmp_path, "time,glucose [mg/dL],[odd],participant\n2024-01-01,90,2,a\n")
+  assert [(*row[:3], row[7]) for row in rows] == [("a", "[odd]", "", 2), ("a", "glucose", "mg/dL", 90)]
+
+
+def test_wide_tables_have_a_channel_a_column(tmp_path):
+  rows, account = read(tmp_path, "time,steps,mood,participant\n2024-01-01,5,,a\n2024-01-02,x,1.5,a\nnever,1,2,a\n")
+  day = ms(2024, 1, 1)
+  assert rows == sorted(
+    [
+      ("a", "steps", "steps", "", "wall", day, day, 5, None),
+      ("a", "mood", "", "", "wall", day + 86_400_000, day + 86_400_000, 1.5, None),
+    ],
+    key=repr,
+  )
+  assert account.read == {"a": 5}
+  assert account.dropped == {("a", "no value"): 1, ("a", "no time"): 2}
+  assert account.example["a", "no time"].endswith("t.csv row 4")
+
+
+def test_bad_rows_are_counted_by_the_first_reason(tmp_path):
+  bad = "a,1999,,steps,1,,\na,2024-01-01,soon,steps,1,,\na,2024-01-01,2024-01-02Z,steps,1,,\nb,2024-01-01,,steps,,,\n"
+  rows, account = read(tmp_path, SAMPLE + bad)
+  assert len(rows) == 6
+  assert account.read == {"a": 6, "b": 3, "me": 1}
+  assert account.dropped == {("a", "no time"): 1, ("a", "no end"): 2, ("b", "no value"): 1}
+  assert account.example["a", "no end"].endswith("t.csv row 9")
+
+
+@pytest.mark.parametrize("header", ["Id,Time,Value", "a,b", "", "channel,value"])
+def test_other_tables_are_not_claimed(tmp_path, header):
+  (tmp_path / "x.csv").write_text(header + "\n")
+  (tmp_path / "x.parquet").write_bytes(b"PAR1 no")
+  (tmp_path / "\xe9.csv").write_bytes(b"\xff\xfe\0")
+  assert LongTable().files(Export(tmp_path)) == []
+
+
+def test_bad_parquet_is_told(tmp_path):
+  pq.write_table(pa.table({"participant": ["a"], "time": ["2024-01-01"], "mood": [["x"]]}), tmp_path / "t.parquet")
+  with pytest.raises(SchemaError, match=r"t\.parquet: column 'mood' holds list<.*expected text, times or numbers"):
+    read(tmp_path, (tmp_path / "t.parquet").read_bytes(), "t.parquet")
+
+
+def test_parquet_of_other_types(tmp_path):
+  columns = {
+    "participant": pa.array([7, 8]),
+    "time": pa.array([datetime.date(2024, 1, 1)] * 2),
+    "channel": pa.array(["mood"] * 2).dictionary_encode(),
+    "value": pa.array([True, None]),
+    "unit": pa.nulls(2),
+  }
+  pq.write_table(pa.table(columns), tmp_path / "s.parquet")
+  data = (tmp_path / "s.parquet").read_bytes()
+  (tmp_path / "s.parquet").unlink()
+  rows, account = read(tmp_path, data, "t.parquet")
+  assert rows == [("7", "mood", "", "", "wall", ms(2024, 1, 1), ms(2024, 1, 1), 1.0, None)]
+  assert account.dropped == {("8", "no value"): 1}
+
+
+def _sample_parquet():
+  packed = io.BytesIO()
+  frame = pd.read_csv(io.StringIO(SAMPLE)).fillna({"end": "", "unit": "", "device": "", "participant": "x"})
+  frame.to_parquet(packed)
+  return packed.getvalue()
+
+
+PARQUET = _sample_parquet()
+
+
+@given(
+  st.booleans(), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=8), st.integers(0, 10**6)
+)
+@settings(max_examples=150)
+def test_mutated_tables_are_read_or_refused(tmp_path_factory, parquet, changes, length):
+  data = bytearray(PARQUET if parquet else SAMPLE.encode())
+  for place, byte in changes:
+    data[place % len(data)] = byte
+  data = data[: length % (2 * len(data)) + 1]
+  folder = tmp_path_factory.mktemp("mutated")
+  name = "t.parquet" if parquet else "t.csv"
+  (folder / name).write_bytes(data)
+  export, account = Export(folder), Account()
+  try:
+    for file in LongTable().files(export):
+      for found in LongTable().read(export, file, account):
+        assert np.isfinite(found.value).all()
+        assert len(found.start) == len(found.end) == len(found.value)
+  except SchemaError as error:
+    assert "\n" not in str(error)

@@ -1,0 +1,67 @@
+"""The head that starts as the frozen encoder's linear probe says what that probe says, and is kept where it is best."""
+
+from __future__ import annotations
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+from aim.evaluation.finetuning.examples import Days, Scaling
+from aim.evaluation.finetuning.networks import LEAST, probe_head
+from aim.evaluation.finetuning.trainer import Trainer
+from aim.evaluation.probing import learners
+from aim.evaluation.probing.label_tasks import Task
+from aim.evaluation.probing.learners import Training
+from tests.evaluation.finetuning.test_trainer import config, encoder
+from tests.inference.test_pretrained import days
+
+PEOPLE = 12
+TRUTHS = {
+  "regression": (Task("age", "regression", "day", (), {f"p{i}": 20.0 + 3 * i for i in range(PEOPLE)}), 1),
+  "binary": (Task("ill", "binary", "day", ("no", "yes"), {f"p{i}": float(i % 2) for i in range(PEOPLE)}), 2),
+  # Nobody is of the class "never".
+  "multiclass": (
+    Task("kind", "multiclass", "day", ("a", "never", "b"), {f"p{i}": 2.0 * (i % 2) for i in range(PEOPLE)}),
+    3,
+  ),
+}
+
+
+def study(kind: str):
+  """A trainer, its examples, and the head that they give."""
+  task, outputs = TRUTHS[kind]
+  people = np.array([f"p{i // 2}" for i in range(2 * PEOPLE)])
+  mine = Days(days(2 * PEOPLE), people, np.arange(2 * PEOPLE) % 2, np.full(2 * PEOPLE, ""))
+  rows = mine.rows(task)
+  scaling = Scaling.of(task, rows.truth, True)
+  made = scaling.examples(task, mine, rows)
+  trainer = Trainer(encoder(outputs=outputs), config(), 1e-3)
+  start = trainer.network.init(jax.random.key(0))
+  inputs = trainer.pooled(start, made)
+  head = probe_head(task, scaling, rows, people, inputs, (1.0, 100.0), 5, True)
+  return task, rows, people, scaling, made, trainer, start, inputs, head
+
+
+@pytest.mark.parametrize("kind", TRUTHS)
+def test_the_network_says_what_the_probe_says(kind):
+  task, rows, people, scaling, made, trainer, start, inputs, head = study(kind)
+  assert set(head) == {name for name in start if name.startswith("classifier/")}
+  assert all(head[name].shape == start[name].shape for name in head)
+  said = scaling.answers(task, rows, trainer.predict(start | head, made))
+  settings = ml_collections.ConfigDict({"pca": 5, "strengths": (1.0, 100.0), "balanced": True})
+  probe = learners.fit_linear(settings, task, Training(inputs[:, 0], rows.truth, people, np.zeros(len(people), bool)))
+  expected = probe.predict(inputs[:, 0])
+  np.testing.assert_allclose(said, expected, rtol=1e-3, atol=np.exp(LEAST))
+  if task.classes:
+    assert (said > 0).all()  # of the class that nobody has too, or it could never be learnt
+
+
+def test_a_head_that_training_does_not_better_is_kept(monkeypatch):
+  *_, made, trainer, start, _, head = study("binary")
+  losses = iter([1.0, 3.0, 2.0, 4.0, 5.0])
+  monkeypatch.setattr(trainer, "loss", lambda params, batch: next(losses))
+  result = trainer.fit(made, made, 0, head=head)
+  assert result.best_step == 0
+  for name, leaf in (start | head).items():
+    np.testing.assert_allclose(result.params[name], leaf, rtol=1e-6, err_msg=name)

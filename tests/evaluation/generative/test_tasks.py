@@ -1,0 +1,272 @@
+"""The generative tasks hide what they say, the same cells for everybody."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aim.evaluation.generative import scenarios, tasks
+from aim.evaluation.generative.tasks import Task
+from data_pipelines.lsm2_schema import LSM2_SCHEMA
+from data_pipelines.schema import Channel, Schema
+
+
+def schema_of(channels: int, minutes_per_step: int = 1) -> Schema:
+  return Schema(minutes_per_step, tuple(Channel(f"c{i}") for i in range(channels)))
+
+
+def test_full_schema_keeps_every_task():
+  kept, left_out = tasks.generative_tasks(LSM2_SCHEMA)
+  assert len(kept) == 14 + 6 and left_out == ()
+  assert kept[0] == Task("random", 30) and kept[13] == Task("sensor", 12)
+  assert kept[14:] == tuple(Task(name, level) for name, level in scenarios.LEVELS.items())
+
+
+def test_left_out_tasks_say_why():
+  kept, left_out = tasks.generative_tasks(schema_of(6, 15), sensor_of=0)
+  assert Task("sensor", 2) in kept and Task("interpolation", 30) in kept
+  assert left_out == (
+    "interpolation 10 min: shorter than a step of 15 min",
+    "extrapolation 10 min: shorter than a step of 15 min",
+    "sensor 6 channels: the schema has 6 channels, at least one must remain",
+    "sensor 12 channels: the schema has 6 channels, at least one must remain",
+    "workout 60 min: no channel shows motion (named step, activity, intensity, motion, acc, act_ ...)",
+    "high_heart_rate 160 bpm: no channel is a heart rate (named heart_rate, pulse ...)",
+  )
+
+
+def test_too_many_channels_become_their_share():
+  kept, told = tasks.generative_tasks(schema_of(8), sensor=(2, 6, 12), sensor_of=26)
+  assert [task.level for task in kept if task.name == "sensor"] == [2, 4, 6]  # 12 of 26 is 4 of 8
+  assert (
+    "sensor 12 channels: the schema has 8 channels, at least one must remain; its share of 26 is taken: 4 channels"
+    in told
+  )
+  kept, _ = tasks.generative_tasks(schema_of(2), sensor=(2, 6, 12), sensor_of=26)
+  assert [task.level for task in kept if task.name == "sensor"] == [1]
+
+
+def test_one_channel_has_no_sensor_task():
+  kept, left_out = tasks.generative_tasks(schema_of(1), sensor=(1, 2))
+  assert all(task.name != "sensor" for task in kept)
+  assert left_out[0] == "sensor 1 channel: the schema has 1 channel, at least one must remain"
+
+
+@pytest.mark.parametrize(
+  "name, level, expected",
+  [
+    ("randm", 30, "expected one of random, interpolation"),
+    ("random", 0, "whole number of %"),
+    ("random", 100, "1 to 99 %"),
+    ("sensor", True, "whole number of channels"),
+  ],
+)
+def test_bad_task_is_one_line(name, level, expected):
+  with pytest.raises(ValueError, match=expected) as error:
+    Task(name, level)
+  assert "\n" not in str(error.value)
+
+
+def test_impossible_task_is_refused():
+  with pytest.raises(ValueError, match="task sensor 3 channels: the schema has 3 channels"):
+    tasks.hidden_cells(Task("sensor", 3), schema_of(3), "p", 0, 0, 10)
+  with pytest.raises(ValueError, match="leaves fewer than 2 of the day's 24 steps"):
+    tasks.hidden_cells(Task("interpolation", 1380), schema_of(3, 60), "p", 0, 0, 60)
+
+
+@pytest.mark.parametrize("patch_minutes", [0, 7, 12, 25])
+def test_patch_must_divide_day_and_hold_whole_steps(patch_minutes):
+  with pytest.raises(ValueError, match=f"patch_minutes is {patch_minutes}"):
+    tasks.hidden_cells(Task("random", 50), schema_of(3, 5), "p", 0, 0, patch_minutes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+  channels=st.integers(1, 34),
+  minutes_per_step=st.sampled_from([1, 5, 15]),
+  patch_minutes=st.sampled_from([15, 30, 60]),
+  percent=st.integers(1, 99),
+  participant=st.text(max_size=5),
+  day=st.integers(0, 3000),
+  seed=st.integers(0, 2**40),
+)
+def test_random_hides_whole_patches_exactly(channels, minutes_per_step, patch_minutes, percent, participant, day, seed):
+  schema = schema_of(channels, minutes_per_step)
+  hidden = tasks.hidden_cells(Task("random", percent), schema, participant, day, seed, patch_minutes)
+  assert hidden.shape == (schema.steps, channels) and hidden.dtype == bool
+  patch = patch_minutes // minutes_per_step
+  shares = hidden.reshape(-1, patch, channels).mean(axis=1)
+  assert np.isin(shares, (0, 1)).all()
+  assert abs(shares.sum() - percent / 100 * shares.size) <= 0.5
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+  channels=st.integers(1, 34),
+  minutes_per_step=st.sampled_from([1, 5, 10]),
+  minutes=st.integers(10, 1420),
+  seed=st.integers(0, 2**40),
+)
+def test_gaps_have_their_length_and_place(channels, minutes_per_step, minutes, seed):
+  schema = schema_of(channels, minutes_per_step)
+  inside = tasks.hidden_cells(Task("interpolation", minutes), schema, "p", 1, seed, 10)
+  at_end = tasks.hidden_cells(Task("extrapolation", minutes), schema, "p", 1, seed, 10)
+  for hidden in (inside, at_end):
+    assert (hidden == hidden[:, :1]).all()
+    places = np.flatnonzero(hidden[:, 0])
+    assert abs(places.size * minutes_per_step - minutes) <= minutes_per_step / 2
+    assert places[-1] - places[0] + 1 == places.size
+  assert not inside[0].any() and not inside[-1].any()
+  assert at_end[-1].all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), channels=st.integers(2, 34), seed=st.integers(0, 2**40))
+def test_sensor_hides_whole_channels(data, channels, seed):
+  lost = data.draw(st.integers(1, channels - 1))
+  hidden = tasks.hidden_cells(Task("sensor", lost), schema_of(channels, 5), "p", 1, seed, 10)
+  assert hidden[0].sum() == lost and (hidden == hidden[0]).all()
+
+
+SCENES = st.sampled_from(["patches", "slices", "channels", "sleep", "workout", "high_heart_rate"])
+
+
+def lived_day(minutes_per_step: int, seed: int, channels=("heart_rate", "step_count", "rmssd", "temperature")):
+  """A day whose heart races for an hour or so, with holes."""
+  sensors = {"heart_rate": "PPG", "rmssd": "PPG"}
+  schema = Schema(minutes_per_step, tuple(Channel(name, sensor=sensors.get(name, "")) for name in channels))
+  rng = np.random.default_rng(seed)
+  values = rng.uniform(0, 100, (schema.steps, len(channels))).astype(np.float32)
+  start = int(rng.integers(0, schema.steps))
+  values[start : start + max(1, 60 // minutes_per_step), 0] = 170
+  values[rng.random(values.shape) < 0.2] = np.nan
+  return schema, values
+
+
+@settings(max_examples=60, deadline=None)
+@given(name=SCENES, minutes_per_step=st.sampled_from([1, 5, 15]), seed=st.integers(0, 2**32), day=st.integers(0, 99))
+def test_scenarios_are_the_same_for_everybody(name, minutes_per_step, seed, day):
+  schema, values = lived_day(minutes_per_step, seed)
+  task = Task(name, scenarios.LEVELS[name])
+  before = values.copy()
+  hidden = tasks.hidden_cells(task, schema, "p", day, seed, 30, values)
+  assert hidden.shape == values.shape and hidden.dtype == bool
+  np.testing.assert_array_equal(values, before)
+  assert (tasks.hidden_cells(task, schema, np.str_("p"), np.int64(day), seed, 30, values.copy()) == hidden).all()
+  assert (tasks.hidden_days(task, schema, ["p"], [day], seed, 30, values[None])[0] == hidden).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(minutes_per_step=st.sampled_from([1, 5, 15, 30]), percent=st.integers(10, 50), seed=st.integers(0, 2**32))
+def test_slices_have_their_length_and_share(minutes_per_step, percent, seed):
+  schema = schema_of(3, minutes_per_step)
+  hidden = tasks.hidden_cells(Task("slices", percent), schema, "p", 0, seed, 30)
+  assert (hidden == hidden[:, :1]).all()
+  assert hidden[:, 0].sum() == (percent * schema.steps + 50) // 100
+  edges = np.flatnonzero(np.diff(np.concatenate([[0], hidden[:, 0].astype(int), [0]]))).reshape(-1, 2)
+  lengths = np.diff(edges, axis=1) * minutes_per_step
+  assert lengths.min() >= 30 and lengths.max() <= 60
+
+
+@settings(max_examples=30, deadline=None)
+@given(channels=st.integers(2, 34), seed=st.integers(0, 2**32))
+def test_half_of_the_patches_and_of_the_channels(channels, seed):
+  schema = schema_of(channels, 5)
+  patches = tasks.hidden_cells(Task("patches", 50), schema, "p", 0, seed, 10).reshape(48, 6, channels)
+  assert np.isin(patches.mean(axis=1), (0, 1)).all() and patches[:, 0].sum() == 24 * channels
+  lost = tasks.hidden_cells(Task("channels", 50), schema, "p", 0, seed, 10)
+  assert (lost == lost[0]).all() and lost[0].sum() == (channels + 1) // 2 - (channels == 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(minutes_per_step=st.sampled_from([1, 5, 15]), seed=st.integers(0, 2**32))
+def test_high_heart_rate_loses_the_sensor_around_it(minutes_per_step, seed):
+  schema, values = lived_day(minutes_per_step, seed)
+  hidden = tasks.hidden_cells(Task("high_heart_rate", 160), schema, "p", 0, 0, 30, values)
+  high = np.flatnonzero(np.nan_to_num(values[:, 0]) > 160)
+  reach = 30 // minutes_per_step
+  expected = np.array([bool(len(high)) and np.abs(high - s).min() <= reach for s in range(schema.steps)])
+  assert (hidden[:, [0, 2]] == expected[:, None]).all() and not hidden[:, [1, 3]].any()
+
+
+def test_nights_and_workouts_follow_the_day():
+  schema = Schema(60, (Channel("steps"), Channel("asleep", kind="binary")))
+  values = np.zeros((24, 2), np.float32)
+  values[17, 0], values[3:9, 1] = 900, 1
+  night, workout = Task("sleep", 360), Task("workout", 60)
+  of = lambda task, **more: np.flatnonzero(
+    tasks.hidden_cells(task, schema, "p", 0, 0, 60, values, **more)[:, 0]
+  ).tolist()
+  assert of(workout) == [17]
+  assert of(night) == [3, 4, 5, 6, 7, 8]
+  asleep = np.zeros(24, bool)
+  asleep[10:16] = True
+  assert of(night, asleep=asleep) == [10, 11, 12, 13, 14, 15]  # events are believed before a channel
+  values[:] = 0
+  assert of(workout) == [] and of(night) == [0, 1, 2, 3, 4, 5]
+  with pytest.raises(ValueError, match="follows the day's values, and there are none"):
+    tasks.hidden_cells(workout, schema, "p", 0, 0, 60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(days=st.integers(0, 400), most=st.integers(0, 100), seed=st.integers(0, 2**32))
+def test_a_task_is_asked_of_so_many_days_evenly(days, most, seed):
+  asked = tasks.asked_days(Task("random", 50), days, most, seed)
+  assert asked.shape == (days,) and asked.sum() == (min(most, days) if most else days)
+  if most and days > most:
+    assert np.diff(np.flatnonzero(asked)).max(initial=0) <= np.ceil(days / most)
+
+
+def test_gap_reaches_every_allowed_start_and_ignores_patches():
+  schema = schema_of(1, 60)  # 24 steps, gap of 20: it may start at 1, 2 or 3
+  task = Task("interpolation", 20 * 60)
+  starts = [int(np.argmax(tasks.hidden_cells(task, schema, "p", day, 0, 240)[:, 0])) for day in range(300)]
+  assert set(starts) == {1, 2, 3}
+  assert min(np.bincount(starts)[1:]) > 60  # uniform: 100 expected
+
+
+def test_every_channel_and_patch_is_hidden_at_times():
+  schema = schema_of(8, 5)
+  for task in (Task("random", 30), Task("sensor", 2)):
+    hidden = tasks.hidden_days(task, schema, ["p"] * 400, range(400), 0, 10)
+    expected = 0.3 if task.name == "random" else 0.25
+    assert abs(hidden.mean() - expected) < 0.005
+    assert np.abs(hidden.mean(axis=0) - expected).max() < 0.12  # 5 standard errors of a cell
+
+
+def test_cells_depend_on_person_day_seed_and_task_only():
+  schema = schema_of(6, 5)
+  base = tasks.hidden_cells(Task("random", 50), schema, "p", 3, 7, 10)
+  # Types that come out of arrays are the same person and day.
+  again = tasks.hidden_cells(Task("random", 50), schema, np.str_("p"), np.int64(3), np.int32(7), 10)
+  assert (base == again).all()
+  for other in (
+    tasks.hidden_cells(Task("random", 50), schema, "q", 3, 7, 10),
+    tasks.hidden_cells(Task("random", 50), schema, "p", 4, 7, 10),
+    tasks.hidden_cells(Task("random", 50), schema, "p", 3, 8, 10),
+  ):
+    assert (base != other).any()
+  gap = Task("interpolation", 60)
+  assert (tasks.hidden_cells(gap, schema, "p", 3, 7, 10) == tasks.hidden_cells(gap, schema, "p", 3, 7, 60)).all()
+
+
+def test_cells_of_a_known_day_never_change():
+  """Published tables stand on these cells: the key and the draws are part of the format."""
+  hidden = tasks.hidden_cells(Task("interpolation", 60), schema_of(2), "UOM2302", 5, 0, 10)
+  assert int(np.argmax(hidden[:, 0])) == 1004
+  lost = tasks.hidden_cells(Task("sensor", 2), schema_of(8), "UOM2302", 5, 0, 10)
+  assert np.flatnonzero(lost[0]).tolist() == [5, 7]
+
+
+def test_days_stack_and_may_be_none():
+  schema = schema_of(3, 5)
+  task = Task("random", 50)
+  stacked = tasks.hidden_days(task, schema, ["a", "b"], [0, 9], 1, 10)
+  assert (stacked[1] == tasks.hidden_cells(task, schema, "b", 9, 1, 10)).all()
+  assert tasks.hidden_days(task, schema, [], [], 1, 10).shape == (0, 288, 3)
+
+
+def test_targets_are_hidden_and_observed():
+  hidden = np.array([[True, True, False, False]])
+  values = np.array([[1.0, np.nan, 1.0, np.nan]], np.float32)
+  assert tasks.target_cells(hidden, values).tolist() == [[True, False, False, False]]

@@ -1,0 +1,72 @@
+"""aim/evaluation/results.py: what is written comes back; intervals are over people."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from aim.evaluation import results
+from aim.evaluation.results import Result
+
+LINE = Result("mss", "random", "30 %", "LSM-2", "mse", 0.25, 0.125, 0.5, 12, 0)
+
+
+def test_what_is_written_comes_back(tmp_path):
+  lines = [LINE, dataclasses.replace(LINE, value=math.nan, task='a, "b"')]
+  results.write_csv(tmp_path / "new" / "results.csv", lines)
+  first, second = results.read_csv(tmp_path / "new" / "results.csv")
+  assert first == LINE
+  assert math.isnan(second.value)
+  assert second.task == 'a, "b"'
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    (None, "no such file"),
+    ("", "columns are none"),
+    ("a,b\n", "columns are a,b"),
+    (",".join(results.COLUMNS) + "\nmss,random\n", "line 2"),
+    (",".join(results.COLUMNS) + "\nd,t,l,m,mse,x,,,1,0\n", "line 2"),
+  ],
+)
+def test_another_file_is_refused(tmp_path, text, message):
+  path = tmp_path / "results.csv"
+  if text is not None:
+    path.write_text(text)
+  with pytest.raises(results.ResultsError, match=message):
+    results.read_csv(path)
+
+
+def test_intervals_are_over_people_not_rows():
+  rng = np.random.default_rng(0)
+  level = rng.normal(size=20)
+  people = np.repeat([f"p{i}" for i in range(20)], 50)
+  values = np.repeat(level, 50) + 0.01 * rng.normal(size=1000)
+  value, low, high = results.bootstrap(lambda rows: np.array([values[rows].mean()]), people)
+  assert value[0] == pytest.approx(values.mean())
+  # The standard error of a mean over 20 people, not over 1,000 rows.
+  assert high[0] - low[0] == pytest.approx(2 * 1.96 * level.std() / math.sqrt(20), rel=0.15)
+
+
+def test_statistics_of_one_call_share_their_draws_and_leave_out_what_is_not_defined():
+  people = np.array(["a", "a", "b", "c"])
+  truth = np.array([0.0, 0.0, 1.0, 0.0])
+
+  def statistic(rows):
+    mean = truth[rows].mean()
+    return np.array([mean, mean - truth[rows].mean(), np.nan, np.nan if not truth[rows].any() else 1.0])
+
+  value, low, high = results.bootstrap(statistic, people, 50)
+  assert value[1] == low[1] == high[1] == 0
+  assert np.isnan([value[2], low[2], high[2]]).all()
+  assert low[3] == high[3] == 1
+
+
+def test_one_person_has_no_interval():
+  value, low, high = results.bootstrap(lambda rows: np.array([float(len(rows))]), ["a", "a"])
+  assert value[0] == 2
+  assert np.isnan([low[0], high[0]]).all()

@@ -1,0 +1,365 @@
+"""A trained model in use: embeddings by hand, imputation's promises, and the words of its errors."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aim.common.config_files import ConfigError
+from aim.inference.pretrained import Pretrained
+from aim.model import from_config, lsm2
+from aim.model.interpolation_skip import evidence
+from aim.model.patches import Scale
+from aim.model.token_buffers import Rows
+from aim.training.checkpoint import Restored
+from data_pipelines.schema import Channel, Schema, SchemaError
+from experiments import default
+
+SCHEMA = Schema(60, (Channel("pulse", "bpm"), Channel("asleep", kind="binary"), Channel("skin", "C", clip=2.0)))
+TINY = {
+  "model.patch_minutes": 180,
+  "model.encoder": {"width": 16, "mlp": 32, "heads": 2, "layers": 1},
+  "model.decoder": {"width": 8, "mlp": 16, "heads": 2, "layers": 1, "tokens": "all"},
+}
+MEAN, STD = np.array([70.0, 0.3, 33.0]), np.array([10.0, 0.46, 1.0])
+
+
+@functools.cache
+def pretrained(schema: Schema = SCHEMA, batch_size: int = 4, short_holes: str | None = None, **changes) -> Pretrained:
+  """Random parameters in place of trained ones, as a checkpoint would be read; the seen range is one SD wide."""
+  config = default.get_config()
+  named = {key.replace("__", "."): value for key, value in changes.items()}
+  for key, value in (TINY | named).items():
+    group, _, name = key.rpartition(".")
+    holder = functools.reduce(lambda part, step: part[step], group.split("."), config)
+    holder[name] = value
+  repeats = -(-len(schema.channels) // 3)
+  mean, std = (np.where(schema.binary, x, np.tile(y, repeats)[: len(x)]) for x, y in _statistics(schema))
+  scale = Scale.of(schema, {"mean": mean, "std": std, "min": mean - std / 2, "max": mean + std / 2})
+  architecture = from_config.architecture(config, schema)
+  rng = np.random.default_rng(0)
+  shapes = lsm2.abstract(architecture)[1]
+  params = {name: jnp.asarray(rng.normal(0, 0.3, leaf.shape), jnp.float32) for name, leaf in sorted(shapes.items())}
+  return Pretrained(Restored(config, schema, scale, architecture, params, 7), batch_size, short_holes)
+
+
+def _statistics(schema: Schema):
+  ones = np.ones(len(schema.channels))
+  return (0.3 * ones, MEAN), (0.46 * ones, STD)
+
+
+def days(rows: int = 6, schema: Schema = SCHEMA, missing: float = 0.4, seed: int = 0) -> np.ndarray:
+  """float32 [rows, steps, channels]: scattered holes, a channel lost in the second day, a morning in the third."""
+  rng = np.random.default_rng(seed)
+  values = rng.normal(50, 30, (max(rows, 3), schema.steps, len(schema.channels)))
+  values[..., schema.binary] = values[..., schema.binary] > 50
+  values[rng.random(values.shape) < missing] = np.nan
+  values[0] = np.where(np.isnan(values[0]), 1.0, values[0])  # a whole day
+  if len(schema.channels) > 1:
+    values[1, :, 0] = np.nan
+  values[2, : schema.steps // 2] = np.nan
+  return values[:rows].astype(np.float32)
+
+
+def tokens_by_hand(trained: Pretrained, day: np.ndarray) -> tuple[list[int], list[int], list, list]:
+  """The tokens that have an observed step, those that have none, and z-scores and observed flags of the former."""
+  a, scale = trained.architecture, trained.scale
+  tokens, values, shown = [], [], []
+  for c in range(a.channels):
+    for t in range(a.length):
+      steps = day[t * a.patch : (t + 1) * a.patch, c].astype(np.float64)
+      if np.isnan(steps).all():
+        continue
+      z = steps if scale.binary[c] else np.clip((steps - scale.mean[c]) / scale.std[c], -scale.clip[c], scale.clip[c])
+      tokens.append(c * a.length + t)
+      values.append(np.nan_to_num(z))
+      shown.append(~np.isnan(steps))
+  return tokens, [n for n in range(a.tokens) if n not in tokens], values, shown
+
+
+def encoded_by_hand(trained: Pretrained, day: np.ndarray) -> tuple[list[int], np.ndarray]:
+  """The k tokens that have an observed step, and what the encoder makes of them alone, float64 [k, width]."""
+  tokens, encoded, _ = _dense(trained, day)
+  return tokens[: len(encoded)], encoded.astype(np.float64)
+
+
+def _dense(trained: Pretrained, day: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
+  """Order of the tokens, what is encoded of those observed, and predictions at all: one day in buffers of the grid."""
+  tokens, others, values, shown = tokens_by_hand(trained, day)
+  pad = trained.architecture.tokens - len(tokens)  # one shape for all days
+  pads = lambda x, dtype: jnp.asarray(np.concatenate([x, np.zeros((pad, *np.shape(x)[1:]))])[None], dtype)
+  order = tokens + others
+  arrays = pads(values, jnp.float32), pads(shown, bool), jnp.array([order], jnp.int32), jnp.array([len(tokens)])
+  encoded, prediction = map(np.asarray, _dense_program(trained)(*arrays, *_evidence_by_hand(trained, day, order)))
+  return order, encoded[0, : len(tokens)], prediction[0]
+
+
+def _evidence_by_hand(trained: Pretrained, day: np.ndarray, order: list[int]) -> tuple[jax.Array, ...]:
+  """The evidence at each token in that order, float32 [1, n, p, features], for an architecture that takes it."""
+  a = trained.architecture
+  if not a.interpolation_skip:
+    return ()
+  z, observed = (np.asarray(x) for x in trained.scale.normalise(day[None]))
+  found = np.asarray(evidence(jnp.asarray(z), jnp.asarray(observed), jnp.asarray(a.binary)))[0]
+  return (jnp.array([[found[n % a.length * a.patch :][: a.patch, n // a.length] for n in order]]),)
+
+
+@functools.cache
+def _dense_program(trained: Pretrained):
+  """Encodes and decodes windows in one buffer of the whole grid each: nothing is sorted, cut or left out."""
+  network = lsm2.merge(lsm2.abstract(trained.architecture)[0], trained.params)
+  n = trained.architecture.tokens
+
+  def program(values, shown, order, lengths, found=None):
+    zeros = jnp.zeros_like(lengths)
+    rows, everything = Rows.padded(zeros, lengths, n), Rows.padded(zeros, zeros + n, n)
+    encoded = network.encode(values, shown, order, rows)
+    return encoded, network.decode(encoded, rows, order, everything, None, found)
+
+  return jax.jit(program, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def reconstructed_by_hand(trained: Pretrained, day: np.ndarray) -> np.ndarray:
+  """float64 [steps, channels]: each token's prediction written where the token lies."""
+  a, scale = trained.architecture, trained.scale
+  order, _, prediction = _dense(trained, day)
+  z = np.zeros(day.shape)
+  for place, n in enumerate(order):
+    c, t = divmod(n, a.length)
+    x = prediction[place].astype(np.float64)
+    x = 1 / (1 + np.exp(-x)) if scale.binary[c] else np.clip(x, -scale.clip[c], scale.clip[c])
+    z[t * a.patch : (t + 1) * a.patch, c] = x
+  return z
+
+
+# Embeddings.
+
+
+def test_an_embedding_is_the_mean_over_observed_tokens():
+  trained, values = pretrained(), days(3)
+  embedding, both = trained.embed(values), trained.embed(values, pool="mean_std")
+  assert embedding.shape == (3, 16) and embedding.dtype == np.float32 and both.shape == (3, 32)
+  for i in range(3):
+    _, encoded = encoded_by_hand(trained, values[i])
+    np.testing.assert_allclose(embedding[i], encoded.mean(0), atol=2e-5)
+    np.testing.assert_allclose(both[i], np.concatenate([encoded.mean(0), encoded.std(0)]), atol=2e-5)
+
+
+def test_an_embedding_by_channel_is_the_mean_over_each_channels_tokens():
+  trained, values = pretrained(), days(3)
+  values[1, :, 1] = np.nan
+  a = trained.architecture
+  embedding = trained.embed(values, pool="channel")
+  assert embedding.shape == (3, trained.embedding_width("channel")) == (3, 3 * 16)
+  for i in range(3):
+    tokens, encoded = encoded_by_hand(trained, values[i])
+    for c in range(3):
+      mine = np.array(tokens) // a.length == c
+      assert not (mine.any() and (i, c) == (1, 1))
+      expected = encoded[mine].mean(0) if mine.any() else np.full(16, np.nan)
+      np.testing.assert_allclose(embedding[i].reshape(3, 16)[c], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 32])
+def test_batches_do_not_matter(batch_size):
+  """To 1e-5: the encoder is as long as the fullest day of a batch needs, and sums run in another order."""
+  values = days()
+  apart = pretrained(batch_size=batch_size)
+  together = pretrained(batch_size=6)
+  backwards = apart.embed(values[::-1])[::-1]
+  np.testing.assert_allclose(apart.embed(values), together.embed(values), rtol=0, atol=1e-5)
+  np.testing.assert_allclose(backwards, together.embed(values), rtol=0, atol=1e-5)
+  np.testing.assert_allclose(apart.reconstruct(values), together.reconstruct(values), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("tokens", "batch_size", "skip"),
+  [
+    ("all", 4, False),
+    pytest.param("observed", 4, True, marks=pytest.mark.slow),
+    pytest.param("visible", 4, False, marks=pytest.mark.slow),
+    ("all", 32, True),
+  ],
+)
+def test_days_of_any_coverage_are_what_they_are_alone(tokens, batch_size, skip, monkeypatch):
+  """In random order, in buffers cut to each batch: to 1e-5 the dense model's, day by day, in the order they came."""
+  trained = pretrained(
+    batch_size=batch_size, model__patch_minutes=60, model__decoder__tokens=tokens, model__interpolation_skip=skip
+  )
+  rng = np.random.default_rng(7)
+  values = days(24, missing=0.0, seed=1)
+  values[rng.random(values.shape) < np.linspace(0, 0.98, 24)[:, None, None]] = np.nan
+  values[5, 2:], values[6] = np.nan, np.nan_to_num(values[6], nan=1.0)  # next to nothing, and a day without a hole
+  values[:, 0, 0] = 70.0  # and none without anything
+  values = values[rng.permutation(24)]
+  used = set()
+  sizes = trained._sizes
+  monkeypatch.setattr(trained, "_sizes", lambda *counts: used.add(found := sizes(*counts)) or found, raising=True)
+  embedding, z, filled = trained.embed(values), trained.reconstruct(values), trained.impute(values)
+  if batch_size == 4:
+    assert len({size.encoder for size in used}) > 2 and len({size.wanted for size in used}) > 2, "one size did for all"
+  for i, day in enumerate(values):
+    _, encoded = encoded_by_hand(trained, day)
+    np.testing.assert_allclose(embedding[i], encoded.mean(0), rtol=1e-5, atol=1e-5)
+    expected = reconstructed_by_hand(trained, day)
+    np.testing.assert_allclose(z[i], expected, rtol=1e-5, atol=1e-5)
+    physical = trained.physical(expected.astype(np.float32))
+    sure = ~SCHEMA.binary | (np.abs(expected - 0.5) > 1e-5)
+    wanted = np.where(np.isnan(day), physical, day)
+    np.testing.assert_allclose(np.where(sure, filled[i], 0), np.where(sure, wanted, 0), rtol=1e-5, atol=2e-4)
+  # Another order of the days is another sorting, and the same days.
+  again = rng.permutation(24)
+  np.testing.assert_allclose(trained.impute(values[again]), filled[again], rtol=1e-5, atol=2e-4)
+
+
+def test_days_differ():
+  embedding = pretrained().embed(days())
+  assert (np.abs(embedding[:, None] - embedding[None]).max(-1) > 1e-3)[np.triu_indices(6, 1)].all()
+
+
+def test_steps_of_tokens_taken_as_missing_are_not_read():
+  """Under the rule that one missing minute is enough, the other minutes of its patch change nothing, by a bit."""
+  trained = pretrained(masking__min_observed_share=1.0)
+  values = days(missing=0.1)
+  blocks = np.isnan(values).reshape(6, 8, 3, 3).any(2)
+  inherited = np.repeat(blocks, 3, axis=1)
+  changed = np.where(inherited, values + 1 * ~SCHEMA.binary, values).astype(np.float32)
+  assert (changed != values)[~np.isnan(values)].any() and (~inherited).any((1, 2)).all()
+  np.testing.assert_array_equal(trained.embed(changed), trained.embed(values))
+  np.testing.assert_array_equal(trained.reconstruct(changed), trained.reconstruct(values))
+
+
+# Imputation.
+
+
+def test_a_reconstruction_is_the_decoder_on_the_grid():
+  trained, values = pretrained(), days(3)
+  for z, day in zip(trained.reconstruct(values), values, strict=True):
+    np.testing.assert_allclose(z, reconstructed_by_hand(trained, day), atol=1e-4)
+
+
+def check_imputed(trained: Pretrained, values: np.ndarray, filled: np.ndarray) -> None:
+  holes, scale = np.isnan(values), trained.scale
+  assert filled.shape == values.shape and filled.dtype == np.float32
+  np.testing.assert_array_equal(filled[~holes].view(np.int32), values[~holes].astype(np.float32).view(np.int32))
+  assert np.isfinite(filled).all()
+  for c in range(values.shape[2]):
+    new = filled[..., c][holes[..., c]]
+    if scale.binary[c]:
+      assert np.isin(new, (0, 1)).all()
+    else:
+      assert (new >= scale.low[c]).all() and (new <= scale.high[c]).all()
+
+
+@pytest.mark.parametrize("short_holes", ["decode", "interpolate"])
+def test_imputation_keeps_what_was_seen_and_fills_the_rest(short_holes):
+  trained, values = pretrained(short_holes=short_holes), days()
+  before = values.copy()
+  filled = trained.impute(values)
+  np.testing.assert_array_equal(values, before, "the argument was written to")
+  check_imputed(trained, values, filled)
+  z = trained.reconstruct(values)
+  holes = np.isnan(values)
+  np.testing.assert_allclose(filled[holes], trained.physical(z)[holes], rtol=1e-5)  # in buffers of other sizes
+
+
+def test_only_what_is_wanted_is_reconstructed():
+  trained, values = pretrained(), days()
+  whole, wanted = trained.reconstruct(values), np.zeros(values.shape, bool)
+  wanted[:, 3:5, 0] = True
+  wanted[1] = False  # nothing of this day
+  some = trained.reconstruct(values, wanted)
+  np.testing.assert_allclose(some[wanted], whole[wanted], rtol=0, atol=1e-5)
+  with pytest.raises(SchemaError, match="wanted is float64"):
+    trained.reconstruct(values, wanted.astype(float))
+
+
+def test_reconstructions_lie_in_the_range_of_training():
+  trained, values = pretrained(), days()
+  z = trained.reconstruct(values)
+  assert (
+    ((z[..., 1] >= 0) & (z[..., 1] <= 1)).all() and (np.abs(z[..., 0]) <= 5).all() and (np.abs(z[..., 2]) <= 2).all()
+  )
+
+
+def test_short_holes_are_lines_where_asked():
+  values = np.full((1, 24, 3), np.nan, np.float32)
+  values[0, 3:6, 0] = [66, np.nan, 74]  # inside one patch of three hours
+  values[0, 9:12, 0] = [np.nan, np.nan, 72]  # the line from 74 at five o'clock
+  decoded, lines = (pretrained(short_holes=kind).impute(values) for kind in ("decode", "interpolate"))
+  np.testing.assert_allclose(lines[0, [4, 9, 10], 0], [70, 74 - 2 * 4 / 6, 74 - 2 * 5 / 6], atol=1e-4)
+  other = np.ones((24, 3), bool)
+  other[[4, 9, 10], 0] = False
+  np.testing.assert_array_equal(lines[0][other], decoded[0][other])
+
+
+def test_a_day_without_evidence_is_filled():
+  trained = pretrained()
+  values = days(2)
+  values[1] = np.nan
+  check_imputed(trained, values, trained.impute(values))
+
+
+def test_double_precision_days_are_taken():
+  trained, values = pretrained(), days(2)
+  np.testing.assert_array_equal(trained.embed(values.astype(np.float64)), trained.embed(values))
+  np.testing.assert_array_equal(trained.impute(values.astype(np.float64)), trained.impute(values))
+
+
+@pytest.mark.parametrize(("channels", "skip"), [(1, False), (34, True)])
+def test_other_schemas(channels, skip):
+  """288 steps a day, one channel and 34, nothing changed but the schema."""
+  kinds = ["binary" if i % 5 == 4 else "continuous" for i in range(channels)]
+  schema = Schema(5, tuple(Channel(f"c{i}", kind=kind) for i, kind in enumerate(kinds)))
+  trained = pretrained(schema, batch_size=3, model__patch_minutes=120, model__interpolation_skip=skip)
+  values = days(3, schema)
+  values[1, 100:] = np.nan
+  embedding = trained.embed(values)
+  assert embedding.shape == (3, 16) and np.isfinite(embedding).all()
+  _, encoded = encoded_by_hand(trained, values[1])
+  np.testing.assert_allclose(embedding[1], encoded.mean(0), atol=2e-5)
+  check_imputed(trained, values, trained.impute(values))
+
+
+# Errors.
+
+
+def broken(change) -> np.ndarray:
+  values = days(3)
+  change(values)
+  return values
+
+
+@pytest.mark.parametrize("method", ["embed", "impute", "reconstruct"])
+@pytest.mark.parametrize(
+  ("values", "message"),
+  [
+    (np.zeros((2, 24, 3), np.int64), "values are int64, expected floating point with NaN for missing"),
+    (np.zeros((24, 3), np.float32), r"values have shape (24, 3), expected [days, 24, 3]"),
+    (np.zeros((2, 24, 4), np.float32), r"values have shape (2, 24, 4), expected [..., 24, 3]"),
+    (np.zeros((2, 1440, 3), np.float32), r"values have shape (2, 1440, 3), expected [..., 24, 3]"),
+    (broken(lambda v: v.__setitem__((2, 5, 0), np.inf)), "row 2 step 5 channel 'pulse' is infinite"),
+    (broken(lambda v: v.__setitem__((1, 5, 1), 0.5)), "binary channel 'asleep' holds 0.5, expected 0, 1 or NaN"),
+    (np.zeros((0, 24, 3), np.float32), "there are no days"),
+  ],
+)
+def test_bad_days_are_one_line(method, values, message):
+  with pytest.raises(SchemaError) as error:
+    getattr(pretrained(), method)(values)
+  assert str(error.value).startswith(f"{method}:") and message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_empty_day_has_no_embedding():
+  values = days(3)
+  values[1] = np.nan
+  with pytest.raises(SchemaError, match="embed: row 1 has no observed value; a day needs at least one"):
+    pretrained().embed(values)
+
+
+def test_unknown_choices_are_one_line():
+  with pytest.raises(ConfigError, match="pool is 'max', expected one of mean, mean_std, channel"):
+    pretrained().embed(days(1), pool="max")
+  with pytest.raises(ConfigError, match=r"short_holes is 'guess', expected one of decode, interpolate"):
+    pretrained(short_holes="guess")

@@ -1,0 +1,229 @@
+"""LSM-1: patches of several channels, days imputed before they are masked, and what the model makes of holes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aim.common import config_files as config_settings
+from aim.evaluation.generative import imputers
+from aim.inference.pretrained import Pretrained
+from aim.model import buffer_sizes, from_config, interpolation, loss, lsm2, masking, patches
+from aim.model.lsm2 import Architecture, Tower
+from aim.model.patches import Scale
+from aim.training.checkpoint import Restored
+from aim.training.masked_step import Step
+from data_pipelines.schema import Channel, Schema
+from experiments import lsm1_xs
+from tests import tiny
+
+SCHEMA = Schema(60, (*(Channel(f"c{i}") for i in range(6)), Channel("asleep", kind="binary")))
+MEAN, STD = np.array([50.0] * 6 + [0.3], np.float32), np.array([20.0] * 6 + [0.46], np.float32)
+SCALE = Scale.of(SCHEMA, {"mean": MEAN, "std": STD, "min": MEAN - 9 * STD, "max": MEAN + 9 * STD})
+
+
+@settings(max_examples=20)
+@given(channels=st.integers(1, 7), group=st.integers(1, 6), length=st.integers(1, 4), patch=st.integers(1, 3))
+def test_patches_of_channel_groups(channels, group, length, patch):
+  day = 1 + np.arange(2 * length * patch * channels, dtype=np.float32).reshape(2, length * patch, channels)
+  tokens = np.asarray(patches.patchify(jnp.asarray(day), patch, group))
+  groups = -(-channels // group)
+  assert tokens.shape == (2, groups * length, patch * group)
+  expected = np.zeros_like(tokens)
+  for i, s, c in np.ndindex(day.shape):
+    expected[i, c // group * length + s // patch, s % patch * group + c % group] = day[i, s, c]
+  np.testing.assert_array_equal(tokens, expected)
+  np.testing.assert_array_equal(patches.unpatchify(jnp.asarray(tokens), channels, group), day)
+  if group == 1:
+    np.testing.assert_array_equal(tokens, patches.patchify(jnp.asarray(day), patch))
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), rate=st.sampled_from([0.0, 0.05, 0.3, 0.9, 1.0]))
+def test_filled_is_linear_interpolation(seed, rate):
+  rng = np.random.default_rng(seed)
+  z = rng.normal(size=(3, 17, 4)).astype(np.float32)
+  observed = rng.random(z.shape) < rate
+  fill = rng.normal(size=4).astype(np.float32)
+  holed = np.where(observed, z, np.nan)
+  expected = imputers.linear(holed, fill)
+  # What stands at the holes is not read.
+  found = interpolation.filled(jnp.asarray(np.where(observed, z, 1e30).astype(np.float32)), jnp.asarray(observed), fill)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+  np.testing.assert_array_equal(np.asarray(found)[observed], z[observed])
+
+
+def test_a_day_as_lsm1_reads_it():
+  values = np.full((1, 24, 7), np.nan, np.float32)
+  values[0, [2, 4], 0] = 50, 90
+  z, observed = patches.read(SCALE, values, "linear")
+  assert np.asarray(observed).all()
+  np.testing.assert_allclose(z[0, :6, 0], [0, 0, 0, 1, 2, 2], atol=1e-6)
+  # Never observed that day: the training mean; of a binary channel its share of ones.
+  assert (np.asarray(z)[0, :, 1:6] == 0).all() and np.allclose(z[0, :, 6], 0.3)
+
+
+ARCHITECTURE = Architecture(
+  7, 6, 4, Tower(16, 24, 2, 1), Tower(8, 12, 2, 1), False, patch_channels=3, binary=tuple(SCHEMA.binary.tolist())
+)
+STEP = Step(
+  ARCHITECTURE, masking.Masking((1, 0, 0, 0), min_observed_share=0.0), SCALE, optax.identity(), impute="linear"
+)
+DRAW = jax.jit(STEP.draw)
+
+
+def days(rows=4, missing=0.3, seed=0):
+  rng = np.random.default_rng(seed)
+  values = rng.normal(50, 20, (rows, 24, 7)).astype(np.float32)
+  values[..., 6] = values[..., 6] > 50
+  values[rng.random(values.shape) < missing] = np.nan
+  if missing:
+    values[0, :12, :3] = np.nan  # three tokens of the first group
+    values[1, :, 3:6] = np.nan  # a group
+  return values
+
+
+def test_exactly_80_percent_is_hidden_and_all_else_visible():
+  n = ARCHITECTURE.tokens
+  assert n == 3 * 6
+  tokens, rows, counts = DRAW(jax.random.key(0), 3, days(8))
+  hidden = round(0.8 * n)
+  assert counts.tolist() == [[n - hidden, n, hidden]] * 8
+  assert STEP.masking.fixed(ARCHITECTURE.groups)
+  size = buffer_sizes.exact(np.asarray(counts)[0], n, hidden, "all", 8, 0)
+  assert (size.encoder, size.decoder, size.wanted) == tuple(rows.tolist())
+  # Scored are the cells of real channels: the last group has one of three.
+  for order, target in zip(np.asarray(tokens.order), np.asarray(tokens.target), strict=True):
+    masked = order[n - hidden :]
+    assert target[: n - hidden].sum() == 0
+    assert target.sum(1)[n - hidden :].tolist() == [4 if token >= 12 else 12 for token in masked]
+
+
+def test_fixed_masks():
+  fixed = lambda *weights, **changes: masking.Masking(weights, **changes).fixed(3)
+  assert fixed(1, 0, 0, 0) and fixed(0, 1, 0, 0) and fixed(0, 0, 1, 0)
+  assert not fixed(0, 0, 0, 1) and not fixed(1, 1, 0, 0) and not fixed(1, 0, 0, 0, random_unit=2)
+
+
+@functools.cache
+def predicted():
+  graph, params = lsm2.split(lsm2.Lsm2(ARCHITECTURE, lsm2.nnx.Rngs(0)))
+  size = buffer_sizes.textbook(ARCHITECTURE.tokens, 14, "all")
+
+  def program(tokens):
+    network = lsm2.merge(graph, params)
+    prediction = loss.forward(network, tokens, size, size.wanted_rows(tokens))
+    return prediction, loss.token_error(network, tokens, jnp.asarray(SCALE.binary), size)
+
+  return jax.jit(program)
+
+
+def test_nothing_hidden_leaks():
+  tokens = DRAW(jax.random.key(1), 0, days(4))[0]
+  before, (total, _) = predicted()(tokens)
+  dirty = tokens._replace(values=jnp.where(tokens.shown, tokens.values, 7.5))
+  after, (other, _) = predicted()(dirty)
+  np.testing.assert_array_equal(before, after)
+  assert float(total) != float(other), "the loss reads what is hidden"
+  # From the days themselves: without holes nothing that is hidden can pass through the imputation either.
+  whole = days(4, missing=0.0)
+  tokens = DRAW(jax.random.key(2), 5, whole)[0]
+  grid = np.asarray(jnp.take_along_axis(tokens.target, jnp.argsort(tokens.order, 1)[:, :, None], 1))
+  hidden = np.asarray(patches.unpatchify(jnp.asarray(grid), 7, 3))
+  assert 0.5 < hidden.mean() < 1
+  other = DRAW(jax.random.key(2), 5, np.where(hidden, 1.0, whole).astype(np.float32))[0]
+  np.testing.assert_array_equal(predicted()(tokens)[0], predicted()(other)[0])
+
+
+def test_binary_cells_are_scored_by_cross_entropy():
+  tokens = DRAW(jax.random.key(3), 0, days(4))[0]
+  prediction, (total, count) = predicted()(tokens)
+  x, y, target = (np.asarray(a, np.float64) for a in (prediction, tokens.values, tokens.target))
+  binary = (np.asarray(tokens.order) >= 12)[:, :, None] & (np.arange(12) % 3 == 0)
+  entropy = np.logaddexp(0, -np.abs(x)) + np.maximum(x, 0) - x * np.clip(y, 0, 1)
+  error = np.where(binary, entropy, (x - y) ** 2)
+  assert int(count) == target.sum()
+  assert float(total) == pytest.approx((error * target).sum(), rel=1e-5)
+
+
+@functools.cache
+def trained(short_holes=None):
+  config = lsm1_xs.get_config()
+  config.update_from_flattened_dict(
+    {k: v for k, v in tiny.MODEL.items()} | {"model.patch_minutes": 240, "model.patch_channels": 3}
+  )
+  architecture = from_config.architecture(config, SCHEMA)
+  rng = np.random.default_rng(0)
+  shapes = lsm2.abstract(architecture)[1]
+  params = {name: jnp.asarray(rng.normal(0, 0.3, leaf.shape), jnp.float32) for name, leaf in sorted(shapes.items())}
+  return Pretrained(Restored(config, SCHEMA, SCALE, architecture, params, 7), 4, short_holes)
+
+
+def days_without_binary_holes():
+  values = days(6)
+  return np.where(SCHEMA.binary, np.nan_to_num(values, nan=1.0), values)
+
+
+def imputed_by_hand(values):
+  """The days with the holes filled as LSM-1's pipeline does, in physical units."""
+  z = np.clip((values - SCALE.mean) / SCALE.std, -SCALE.clip, SCALE.clip)
+  return imputers.linear(z.astype(np.float32), SCALE.middle) * SCALE.std + SCALE.mean
+
+
+def test_an_embedding_is_that_of_the_imputed_day():
+  values = days_without_binary_holes()
+  np.testing.assert_allclose(trained().embed(values), trained().embed(imputed_by_hand(values)), rtol=1e-3, atol=1e-4)
+  assert trained().embed(values, pool="mean_std").shape == (6, 32)
+
+
+def lost(values):
+  """Cells of tokens without any observed cell."""
+  tokens = patches.patchify(jnp.asarray(~np.isnan(values)), 4, 3)
+  empty = jnp.broadcast_to(~tokens.any(2, keepdims=True), tokens.shape)
+  return np.asarray(patches.unpatchify(empty, 7, 3))
+
+
+@pytest.mark.parametrize("short_holes", [None, "decode"])
+def test_a_hole_is_decoded_where_its_token_is_lost_and_else_on_the_line(short_holes):
+  values = days_without_binary_holes()
+  found, empty = trained(short_holes).reconstruct(values), lost(values)
+  assert empty[0, :12, :3].all() and empty[1, :, 3:6].all()
+  line = imputers.linear(np.where(np.isnan(values), np.nan, np.asarray(SCALE.normalise(values)[0])), SCALE.middle)
+  short = np.isnan(values) & ~empty
+  assert short.any()
+  np.testing.assert_allclose(found[short], line[short], rtol=1e-5, atol=1e-5)
+  # The lost tokens are decoded from the others, as filled: a day without other holes has the same answer there.
+  filled = np.where(empty, np.nan, imputed_by_hand(values)).astype(np.float32)
+  other = trained().reconstruct(filled)
+  np.testing.assert_allclose(found[empty], other[empty], rtol=1e-3, atol=1e-4)
+  assert not np.allclose(found[empty], line[empty], atol=0.05)
+  imputed = trained(short_holes).impute(values)
+  np.testing.assert_array_equal(imputed[~np.isnan(values)], values[~np.isnan(values)])
+  physical = trained().physical(found)
+  np.testing.assert_allclose(imputed[np.isnan(values)], physical[np.isnan(values)], rtol=1e-4, atol=1e-3)
+
+
+def test_a_day_with_nothing_observed_is_imputed():
+  assert np.isfinite(trained().impute(np.full((2, 24, 7), np.nan, np.float32))).all()
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"data.impute": "cubic"}, "config.data.impute is 'cubic', expected one of none, linear"),
+    ({"model.patch_channels": 0}, "config.model.patch_channels is 0, expected at least 1"),
+    ({"masking.min_observed_share": 0.5}, "the last of the groups of 5 channels has 2"),
+  ],
+)
+def test_refused(changes, message):
+  config = lsm1_xs.get_config()
+  config.update_from_flattened_dict({"model.patch_minutes": 120} | changes)
+  with pytest.raises(config_settings.ConfigError, match=message):
+    from_config.architecture(config, SCHEMA)
+    from_config.masking(config, SCHEMA)
+    from_config.imputation(config)

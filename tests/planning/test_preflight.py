@@ -1,0 +1,265 @@
+"""Preflight: what is read from HLO, the arithmetic of the roofline, hardware that is not known, and whole commands."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from aim.planning import collectives, planned_run, preflight_text, topology
+from aim.planning.collectives import Collective, Roofline
+from aim.runtime import devices, sharding
+from aim.runtime.devices import Device
+from data_pipelines.errors import UserError
+from tests import tiny
+
+# As TPU compilers print it: tuples with comments, layouts, asynchronous pairs, a loop, and groups in every notation.
+HLO = """HloModule jit_train
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%body (x: (s32[], f32[64])) -> (s32[], f32[64]) {
+  %x = (s32[], f32[64]{0}) parameter(0)
+  %inner = f32[64]{0} get-tuple-element(%x), index=1
+  %scatter = f32[16]{0:T(128)} reduce-scatter(%inner), channel_id=5, replica_groups=[2,4]<=[4,2]T(1,0), to_apply=%add
+  ROOT %out = (s32[], f32[64]{0}) tuple(%x, %inner)
+}
+
+%cond (x: (s32[], f32[64])) -> pred[] {
+  ROOT %x.1 = pred[] constant(true)
+}
+
+%wrapped (p: bf16[4,8]) -> bf16[8,8] {
+  %p = bf16[4,8]{1,0} parameter(0)
+  ROOT %inside = bf16[8,8]{1,0:T(8,128)(2,1)} all-gather(%p), replica_groups={{0,4},{1,5}}, dimensions={0}
+}
+
+ENTRY %main.1 (p: f32[64]) -> f32[64] {
+  %p.1 = f32[64]{0} parameter(0)
+  %r = (f32[48]{0:T(128)S(1)}, /*index=1*/bf16[64,48]{0,1:T(8,128)(2,1)S(1)}) all-reduce(%p.1, %p.1), replica_groups=mesh['axis_0'=8,'axis_1'=1] {'axis_0'}, use_global_device_ids=true, to_apply=%add, metadata={op_name="x"}
+  %start = (f32[10]{0}, f32[20]{0}) all-gather-start(%p.1), replica_groups={{0,1},{2,3}}, dimensions={0}
+  %done = f32[20]{0} all-gather-done(%start)
+  %permute = (f32[6]{0}, f32[6]{0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%p.1), source_target_pairs={{0,1},{1,0}}
+  %async = ((bf16[4,8]), bf16[8,8]) async-start(%p.1), calls=%wrapped
+  %async.1 = bf16[8,8] async-done(%async)
+  %alone = f32[1000]{0} all-reduce(%p.1), replica_groups={{0},{1}}, to_apply=%add
+  ROOT %loop = (s32[], f32[64]{0}) while(%p.1), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"3"}}
+}
+"""  # noqa: E501
+
+
+def test_collectives_of_every_notation():
+  found = {c.kind + ("" if c.bytes != 128 else " inside"): c for c in collectives.read(HLO, 8)}
+  assert found == {
+    "all-reduce": Collective("all-reduce", 1, 48 * 4 + 64 * 48 * 2, tuple(range(8))),
+    "all-gather": Collective("all-gather", 1, 80, (0, 1)),
+    "all-gather inside": Collective("all-gather", 1, 128, (0, 4)),
+    "collective-permute": Collective("collective-permute", 1, 24, (0, 1)),
+    "reduce-scatter": Collective("reduce-scatter", 3, 256, (0, 2, 4, 6)),
+  }
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
+def test_collectives_of_a_real_program(shape):
+  """A product whose summed dimension is split: one all-reduce of the product over those that split it."""
+  device_mesh = sharding.make_mesh(*shape)
+  split = lambda *spec: NamedSharding(device_mesh, PartitionSpec(*spec))
+  x = jax.ShapeDtypeStruct((16, 32), jnp.float32, sharding=split(None, ("data", "fsdp")))
+  y = jax.ShapeDtypeStruct((32, 24), jnp.float32, sharding=split(("data", "fsdp"), None))
+  program = jax.jit(lambda x, y: x @ y, out_shardings=split()).lower(x, y).compile()
+  (found,) = collectives.read(program.as_text(), 8)
+  assert (found.kind, found.count, found.bytes) == ("all-reduce", 1, 16 * 24 * 4)
+  assert len(found.group) == shape[0] * shape[1]
+
+
+DEVICE = Device(flops=100.0, memory=1000.0, bandwidth=10.0, network=4.0, box=None, beyond=1.0)
+
+
+@pytest.mark.parametrize(
+  ("kind", "seconds"),
+  [
+    ("all-reduce", 2 * 80 * 3 / 4 / 4.0),
+    ("all-gather", 80 * 3 / 4 / 4.0),
+    ("reduce-scatter", 80 * 3 / 4 / 4.0),
+    ("collective-permute", 80 / 4.0),
+  ],
+)
+def test_seconds_of_a_ring(kind, seconds):
+  assert Collective(kind, 5, 80, (0, 1, 2, 3)).seconds(DEVICE) == pytest.approx(5 * seconds)
+
+
+def test_groups_across_boxes_send_their_part_on():
+  """Boxes of two: inside halves are shared by all links, then each device sends its half to its other one."""
+  across = Collective("all-reduce", 1, 80, (0, 1, 2, 3)).seconds(DEVICE, box=2)
+  assert across == pytest.approx(2 * 80 / 2 / 4.0 + 2 * 40 / 2 / 1.0)
+  inside = Collective("all-reduce", 1, 80, (2, 3))
+  assert inside.seconds(DEVICE, box=2) == inside.seconds(DEVICE)
+
+
+def test_the_longest_term_limits():
+  exchange = [Collective("all-gather", 1, 80, (0, 1))]
+  line = Roofline.of(DEVICE, flops=500.0, moved=20.0, collectives=exchange, box=None)
+  assert (line.compute, line.memory, line.network) == (5.0, 2.0, 10.0)
+  assert (line.seconds, line.limit) == (10.0, "network")
+  assert Roofline.of(DEVICE, 500.0, 20.0, [], None).limit == "compute"
+  assert Roofline.of(DEVICE, 500.0, 60.0, [], None).limit == "memory"
+
+
+def test_sheets_by_the_longest_name():
+  assert devices.sheet("TPU v5 lite").memory == 16e9
+  assert devices.sheet("TPU v5").memory == 95e9
+  assert devices.sheet("NVIDIA A100-SXM4-80GB").memory == 80e9
+  assert devices.sheet("NVIDIA A100-SXM4-40GB").memory == 40e9
+  assert devices.sheet("NVIDIA H100 80GB HBM3").flops == 989e12
+  assert devices.sheet("cpu") is None
+
+
+def test_planning_ends_with_its_block():
+  with pytest.raises(ZeroDivisionError), devices.planning("tpu"):
+    assert devices.platform() == "tpu"
+    raise ZeroDivisionError
+  assert devices.platform() == "cpu"
+
+
+def test_what_does_not_fit_is_read_from_the_refusal():
+  refusal = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded by 4.75G."
+  assert planned_run.overflow(refusal) == int(20.5 * 2**30)
+  with pytest.raises(UserError, match="the compiler cannot make this step: INTERNAL: no"):
+    planned_run.overflow("INTERNAL: no\nat all")
+
+
+@pytest.mark.parametrize("name", ["v9:2x2", "v5e", "v5e:", "v5e:2x4x2x2", "h100", "h100:0", "b12:8", ""])
+def test_unknown_hardware_is_one_line_with_what_is_known(name):
+  with pytest.raises(UserError, match=r"not known; expected v5e:2x4, v5e:8x16.*local") as error:
+    topology.find(name)
+  assert "\n" not in str(error.value)
+
+
+def test_without_libtpu_it_says_what_to_install(monkeypatch):
+  find_spec = importlib.util.find_spec
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "libtpu" else find_spec(name))
+  with pytest.raises(
+    UserError, match=r"--topology=v5e:2x4: compiling for TPUs needs libtpu: pip install -e \"\.\[tpu\]\""
+  ):
+    topology.find("v5e:2x4")
+
+
+def test_the_table_tells_where_parameters_live():
+  device_mesh = sharding.make_mesh(2, 2, 2)
+  shapes = {
+    "mlp/up/kernel": jax.ShapeDtypeStruct((8, 32), jnp.float32),
+    "norm/scale": jax.ShapeDtypeStruct((8,), jnp.float32),
+  }
+  lines = sharding.table(shapes, sharding.state_shardings(shapes, shapes, device_mesh)).splitlines()
+  assert lines[1].split() == ["mlp/up/kernel", "8x32", "fsdp,", "tensor", "256"]
+  assert lines[2].split() == ["norm/scale", "8", "replicated", "32"]
+  assert lines[3].split() == ["all", "264", "288"]
+
+
+CHECKED = ("parameters", "memory", "roofline", "flops_per_window", "data", "largest_batch")
+
+
+@pytest.mark.slow
+def test_local_end_to_end(tmp_path):
+  """Two fake devices: what is stated is whole and coherent, and steps are measured."""
+  data = tiny.dataset(tmp_path)
+  flags = tiny.overrides(form="trimmed", batch_size=8)
+  ended = tiny.run(
+    *("--mode=preflight", f"--config={tiny.CONFIG}", *flags, *tiny.on(data)),
+    *("--topology=local", f"--workdir={tmp_path}/run"),
+    devices=2,
+  )
+  assert ended.code == 0, ended.err
+  found = json.loads((tmp_path / "run/preflight.json").read_text())
+  assert all(found[key] for key in CHECKED)
+  memory = found["memory"]
+  parts = ("parameters", "optimizer", "average", "tokens", "read_ahead", "gradients_and_activations")
+  assert sum(memory[name] for name in parts) == memory["total"] and memory["fits"]
+  assert memory["parameters"] == 4 * found["parameters"]
+  assert 2 * memory["parameters"] <= memory["optimizer"] <= 2 * memory["parameters"] + 100  # two moments and counters
+  kinds = {c["kind"] for c in found["collectives"]}
+  assert "all-reduce" in kinds and all(c["devices"] == 2 for c in found["collectives"])
+  exchanged = sum(c["bytes"] * c["count"] for c in found["collectives"] if c["kind"] == "all-reduce")
+  assert exchanged >= memory["parameters"], "gradients are summed over the devices"
+  work = found["flops_per_window"]
+  assert 0 < work["useful"] < work["executed"] <= work["with_recomputation"]
+  line = found["roofline"]
+  assert line["seconds_per_step"] == max(line["compute"], line["memory"], line["network"]) == line[line["limit"]]
+  assert line["windows_per_second"] == pytest.approx(8 / line["seconds_per_step"])
+  measured = found["measured"]
+  assert np.isfinite(measured["loss"]) and measured["seconds_per_step"] > 0
+  assert measured["measured_to_stated"] > 0.3, "no step is faster than three times what the machine can do"
+  assert (
+    "x the stated" in ended.out and "encoder/blocks/0/mlp/up/kernel" in (tmp_path / "run/parameters.txt").read_text()
+  )
+
+
+@pytest.mark.parametrize("printed", [True, False])
+def test_training_tells_where_parameters_live(printed, tmp_path):
+  data = tiny.dataset(tmp_path)
+  flags = [*tiny.overrides(total_steps=1), *tiny.on(data), f"--config.log.parameters={printed}"]
+  ended = tiny.run(f"--config={tiny.CONFIG}", *flags, f"--workdir={tmp_path}/run")
+  assert ended.code == 0, ended.err
+  table = (tmp_path / "run/parameters.txt").read_text()
+  assert "encoder/blocks/0/mlp/up/kernel" in table and table.splitlines()[-1].startswith("all")
+  assert (table in ended.out) == printed
+
+
+def test_a_mesh_that_does_not_divide_is_one_line(tmp_path):
+  ended = tiny.run(
+    *("--mode=preflight", f"--config={tiny.CONFIG}", "--topology=h100:8", "--config.mesh.tensor=3"),
+    f"--workdir={tmp_path}",
+  )
+  assert ended.code == 2
+  assert ended.err.strip() == "error: config.mesh: data -1 x fsdp 1 x tensor 3 does not equal 8 devices"
+
+
+@pytest.mark.slow
+def test_gpus_by_their_data_sheet(tmp_path):
+  data = tiny.dataset(tmp_path)
+  ended = tiny.run(
+    *("--mode=preflight", f"--config={tiny.CONFIG}", *tiny.overrides(form="trimmed", batch_size=8), *tiny.on(data)),
+    *("--topology=h100:4", f"--workdir={tmp_path}/run"),
+  )
+  assert ended.code == 0, ended.err
+  found = json.loads((tmp_path / "run/preflight.json").read_text())
+  assert found["device"]["sheet"] and found["device"]["flops"] == 989e12 and found["devices"] == 4
+  assert found["config"]["dtype"] == "bfloat16" and "measured" not in found
+  assert preflight_text.text(found).count("\n") > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("config", "name"),
+  [("base", "v5e:2x4"), ("b", "v5e:2x4"), ("l", "v5e:2x4"), ("base", "v5e:8x16"), ("base", "v6e:8x8")],
+)
+def test_published_sizes_compile_for_tpus(config, name, tmp_path):
+  """Batches of 32 windows a device, as base has them on v5e:8x16."""
+  if importlib.util.find_spec("libtpu") is None:
+    pytest.skip('no libtpu here: pip install -e ".[tpu]"')
+  count = int(np.prod([int(x) for x in name.partition(":")[2].split("x")]))
+  command = [sys.executable, "-m", "aim.main", f"--config=experiments/lsm2_{config}.py", "--mode=preflight"]
+  command += [
+    f"--topology={name}",
+    f"--workdir={tmp_path}",
+    f"--config.batch_size={count * (32 if config == 'base' else 4)}",
+  ]
+  environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+  ended = subprocess.run(command, cwd=tiny.ROOT, env=environment, capture_output=True, text=True, check=False)
+  assert ended.returncode == 0, ended.stderr
+  found = json.loads((tmp_path / "preflight.json").read_text())
+  assert found["devices"] == count and found["config"]["attention"] == "splash"
+  assert found["memory"]["fits"], ended.stdout
+  assert found["hosts"] == count // 4
+  reduced = sum(c["bytes"] * c["count"] for c in found["collectives"] if c["kind"] == "all-reduce")
+  assert reduced >= 2 * found["parameters"], "gradients are summed in bfloat16 at least"

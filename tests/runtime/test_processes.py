@@ -1,0 +1,327 @@
+"""Processes with gloo collectives train what one process trains, by the same command with the flags of aim/runtime/processes.py."""
+
+import csv
+import json
+import re
+import shutil
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+
+from aim.runtime import processes, watchdog
+from aim.training import checkpoint
+from data_pipelines.dataset import Dataset
+from tests import tiny
+
+CHANGES = {"checkpoint__every_steps": 3}
+
+
+def start(dataset, workdir, count, mode="pretrain", more=(), **changes):
+  """The count of a run, started: on two devices in all, or one each."""
+  flags = [f"--config={tiny.CONFIG}", *tiny.on(dataset), *tiny.overrides(**CHANGES | changes), f"--workdir={workdir}"]
+  flags += [f"--mode={mode}", *more]
+  if count == 1:
+    return [tiny.start(*flags, devices=2)]
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    port = free.getsockname()[1]
+  together = [f"--coordinator=localhost:{port}", f"--num_processes={count}"]
+  return [
+    tiny.start(*flags, *together, f"--process_id={process}", devices=max(1, 2 // count)) for process in range(count)
+  ]
+
+
+def train(dataset, workdir, count, **changes):
+  """A run to its end; only its first process has said anything."""
+  ended = [tiny.wait(process) for process in start(dataset, workdir, count, **changes)]
+  assert [each.code for each in ended] == [0] * count, ended
+  assert f"{workdir}: trained for {changes.get('total_steps', 6)} steps" in ended[0].out
+  for each in ended[1:]:
+    assert (each.out, re.findall("pretrain:|compiling", each.err)) == ("", [])
+
+
+def losses(workdir):
+  """[step, loss, gradient norm] of metrics.jsonl, which tells every step once."""
+  return np.array([(record["step"], record["loss"], record["gradient_norm"]) for record in records(workdir)])
+
+
+def records(workdir):
+  return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+  return tiny.dataset(tmp_path_factory.mktemp("hosts"))
+
+
+@pytest.fixture(scope="module")
+def one(dataset, tmp_path_factory):
+  """The workdir of a run of one process."""
+  workdir = tmp_path_factory.mktemp("one")
+  train(dataset, workdir, 1)
+  assert losses(workdir)[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
+  return workdir
+
+
+def same_parameters(workdir, one, step=6):
+  """Together the count wrote one checkpoint, which one process reads."""
+  ours, theirs = checkpoint.read(workdir), checkpoint.read(one)
+  assert ours.step == theirs.step == step
+  assert ours.params.keys() == theirs.params.keys()
+  for name in ours.params:
+    arrays = [np.asarray(restored.params[name]) for restored in (ours, theirs)]
+    if name.endswith("qkv/bias"):  # a key's bias changes no attention, so that its gradient is rounding noise
+      arrays = [array[[0, 2]] for array in arrays]
+    np.testing.assert_allclose(*arrays, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+# Buffers of another form, whose size all must choose alike, included.
+@pytest.mark.parametrize(
+  ("count", "form"),
+  [(2, "textbook"), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, "packed"), (4, "textbook")))],
+)
+def test_several_processes_are_one(dataset, one, tmp_path, count, form):
+  train(dataset, tmp_path, count, form=form)
+  np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-5)
+  same_parameters(tmp_path, one)
+  told = json.loads((tmp_path / "config.json").read_text())
+  assert told == json.loads((one / "config.json").read_text()) | {"form": form}
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_processes(dataset, one, tmp_path):
+  workdir = shutil.copytree(one, tmp_path / "grown")
+  shutil.rmtree(workdir / "checkpoints" / "6")
+  (workdir / "metrics.jsonl").unlink()
+  train(dataset, workdir, 2)
+  np.testing.assert_allclose(losses(workdir), losses(one)[3:], rtol=1e-5)
+  same_parameters(workdir, one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("told", "number"), [(0, signal.SIGTERM), (1, signal.SIGTERM), (1, signal.SIGINT)])
+def test_a_signal_to_one_process_stops_all_after_the_same_step(dataset, tmp_path, told, number):
+  changes = {"total_steps": 4000, "checkpoint__every_steps": 10_000}
+  count = start(dataset, tmp_path, 2, **changes)
+  metrics = tmp_path / "metrics.jsonl"
+  deadline = time.monotonic() + 120
+  while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+    assert time.monotonic() < deadline and [process.poll() for process in count] == [None, None]
+    time.sleep(0.05)
+  count[told].send_signal(number)
+  ended = [tiny.wait(process) for process in count]
+  assert [each.code for each in ended] == [128 + signal.SIGTERM] * 2, ended
+  (saved,) = (int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+  assert f"{tmp_path}: SIGTERM: saved step {saved}; repeat the command to go on" in ended[0].out
+  assert losses(tmp_path)[-1][0] == saved < 4000
+  # The saved step is one that every process had done: two more steps go on from it.
+  count = start(dataset, tmp_path, 2, **changes | {"total_steps": saved + 2})
+  assert [tiny.wait(process).code for process in count] == [0, 0]
+  assert losses(tmp_path)[:, 0].tolist() == list(range(1, saved + 3))
+
+
+# Long enough to be killed half way.
+LONG = {"total_steps": 200, "checkpoint__every_steps": 10}
+
+
+@pytest.fixture(scope="module")
+def unbroken(dataset, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("unbroken")
+  train(dataset, workdir, 1, **LONG)
+  return workdir
+
+
+def half_way(dataset, workdir, **changes):
+  """Two count that have done 25 steps, and saved some."""
+  count = start(dataset, workdir, 2, **LONG | changes)
+  metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 180
+  while not (metrics.exists() and metrics.read_text().count("\n") > 25):
+    assert time.monotonic() < deadline and [process.poll() for process in count] == [None, None]
+    time.sleep(0.005)
+  return count
+
+
+def goes_on(dataset, workdir, unbroken, count):
+  """The run goes on to the end of the unbroken one, and tells every step once."""
+  train(dataset, workdir, count, **LONG)
+  assert losses(workdir)[:, 0].tolist() == list(range(1, 201))
+  np.testing.assert_allclose(losses(workdir), losses(unbroken), rtol=1e-3)
+  same_parameters(workdir, unbroken, 200)
+
+
+def lost(ended):
+  """It ended because another did, and said so in a line."""
+  assert ended.code == processes.LOST, ended
+  (line,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+  assert line.startswith("error: the count of this run cannot go on together, one of them may have ended (")
+  assert line.endswith("); repeat the command on every host to go on from the newest checkpoint")
+  assert "Traceback" not in ended.err
+
+
+@pytest.mark.slow
+def test_kill_9_of_one_process_ends_the_other(dataset, unbroken, tmp_path):
+  count = half_way(dataset, tmp_path)
+  count[1].kill()
+  began = time.monotonic()
+  lost(tiny.wait(count[0]))
+  assert time.monotonic() - began < 60
+  tiny.wait(count[1])
+  goes_on(dataset, tmp_path, unbroken, 2)
+
+
+@pytest.mark.slow
+def test_the_watchdog_ends_a_run_of_which_one_process_hangs(dataset, unbroken, tmp_path):
+  """Not while it compiles, which takes longer than a step may; the process that hung finds the others gone."""
+  count = half_way(dataset, tmp_path / "two", log__watchdog_seconds=5.0)
+  count[1].send_signal(signal.SIGSTOP)
+  ended = tiny.wait(count[0])
+  assert ended.code == watchdog.CODE, ended
+  assert re.search(r"error: (step \d+|the last save) was not done within 5 s; what each thread is doing:", ended.err)
+  assert "in go_on" in ended.err, "the loop is among the stacks"
+  count[1].send_signal(signal.SIGCONT)
+  lost(tiny.wait(count[1]))
+  shutil.copytree(tmp_path / "two", tmp_path / "four")
+  goes_on(dataset, tmp_path / "two", unbroken, 1)
+  goes_on(dataset, tmp_path / "four", unbroken, 4)
+
+
+def damaged(dataset, folder):
+  """A copy in which one record of the training days cannot be read."""
+  folder = shutil.copytree(dataset.path.parents[2], folder / "data")
+  (shard,) = folder.rglob(f"{dataset.name}/*/*pretrain.array_record*")
+  content = bytearray(shard.read_bytes())
+  records = np.flatnonzero(np.frombuffer(content, np.uint8))
+  content[records[len(records) // 2]] ^= 255
+  shard.write_bytes(bytes(content))
+  return Dataset.open(folder, dataset.name)
+
+
+@pytest.mark.slow
+def test_days_and_steps_that_are_skipped_are_counted_once(dataset, tmp_path):
+  """A day that only one process reads, and a step that blows up on both."""
+  changes = {"data__on_corrupt": "skip", "optimizer__on_nan": "skip", "optimizer__learning_rate": 1e30}
+  broken, told = damaged(dataset, tmp_path), []
+  for count in (1, 2):
+    workdir = tmp_path / str(count)
+    train(broken, workdir, count, **changes)
+    told.append([(record["step"], record.get("skipped"), record.get("corrupt_days")) for record in records(workdir)])
+  assert told[0] == told[1]
+  assert any(skipped for _, skipped, _ in told[0]) and told[0][-1][2] > 0
+  ended = [tiny.wait(each) for each in start(broken, tmp_path / "stop", 2, **changes | {"optimizer__on_nan": "stop"})]
+  assert [each.code for each in ended] == [2, 2]
+  assert all("is NaN or Inf" in each.err and "Traceback" not in each.err for each in ended)
+  ended = [tiny.wait(each) for each in start(broken, tmp_path / "corrupt", 2)]
+  assert sorted(each.code for each in ended) in ([2, 2], [2, processes.LOST])
+  assert any(re.search(r"error: .*array_record-00000-of-00001: record \d of 10 cannot be read", e.err) for e in ended)
+
+
+def numbers(path):
+  """A CSV's cells, numbers as such."""
+  with path.open() as file:
+    rows = list(csv.reader(file))
+  return [[float(cell) if re.fullmatch(r"-?[\d.]+(e-?\d+)?", cell) else cell for cell in row] for row in rows]
+
+
+@pytest.mark.slow
+def test_evaluation_and_embedding_are_shared_out(dataset, one, tmp_path):
+  """Blocks of four days, batches of 64: both count have some, and the first writes what one alone does."""
+  source = tiny.write_npz(tmp_path / "many.npz", people=70)
+  embedded = []
+  for count in (1, 2):
+    workdir, output = tmp_path / str(count), tmp_path / f"{count}.npz"
+    changes = {"evaluate__batch_size": 1}
+    for mode, more in (("evaluate", ()), ("heldout", ()), ("embed", (f"--data={source}", f"--output={output}"))):
+      together = start(dataset, workdir, count, mode, (f"--checkpoint={one}", *more), **changes)
+      ended = [tiny.wait(process) for process in together]
+      assert [each.code for each in ended] == [0] * count, ended
+      assert [each.out for each in ended[1:]] == [""] * (count - 1)
+    embedded.append(dict(np.load(output)))
+  for name, array in embedded[0].items():
+    np.testing.assert_array_equal(embedded[1][name], array)
+  assert len(embedded[0]["embedding"]) == 140
+  for name in ("generative.csv", "evaluate/people.csv", "evaluate/channels.csv"):
+    ours, theirs = numbers(tmp_path / "2" / name), numbers(tmp_path / "1" / name)
+    assert len(theirs) > 5 and [len(row) for row in ours] == [len(row) for row in theirs]
+    for row, other in zip(ours, theirs, strict=True):
+      assert row == [pytest.approx(cell, rel=1e-6, abs=1e-9) if isinstance(cell, float) else cell for cell in other]
+  ours, theirs = (json.loads((tmp_path / n / "heldout.json").read_text()) for n in ("2", "1"))
+  assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-6) and ours["mse"] == pytest.approx(
+    theirs["mse"], rel=1e-6
+  )
+
+
+@pytest.mark.slow
+def test_what_is_not_shared_out_is_refused_to_several_processes(dataset, one):
+  count = start(dataset, one, 2, mode="probe")
+  line = "error: --mode=probe is for one process, and there are others; run it alone: --distributed=off"
+  assert [(ended.code, ended.err.strip().splitlines()[-1]) for ended in map(tiny.wait, count)] == [(2, line)] * 2
+
+
+SLURM = {
+  "SLURM_JOB_ID": "7",
+  "SLURM_STEP_NODELIST": "node[001-002]",
+  "SLURM_NTASKS": "16",
+  "SLURM_PROCID": "3",
+  "SLURM_LOCALID": "3",
+}
+JOBSET = {
+  "JOBSET_NAME": "base",
+  "REPLICATED_JOB_NAME": "hosts",
+  "JAX_NUM_PROCESSES": "4",
+  "JOB_COMPLETION_INDEX": "2",
+}
+
+
+@pytest.mark.parametrize(
+  ("environment", "found"),
+  [
+    ({}, None),
+    ({"TPU_WORKER_HOSTNAMES": "t-0,t-1"}, processes.Found("TPU_WORKER_HOSTNAMES, MEGASCALE_NUM_SLICES")),
+    ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
+    ({"MEGASCALE_NUM_SLICES": "2"}, processes.Found("TPU_WORKER_HOSTNAMES, MEGASCALE_NUM_SLICES")),
+    ({"MEGASCALE_NUM_SLICES": "1"}, None),
+    (JOBSET, processes.Found("JobSet", "base-hosts-0-0.base:8476", 4, 2)),
+    (JOBSET | {"JAX_NUM_PROCESSES": "1"}, None),
+    (SLURM, processes.Found("Slurm")),
+    (SLURM | {"SLURM_NTASKS": "1"}, None),
+    ({name: value for name, value in SLURM.items() if name != "SLURM_STEP_NODELIST"}, None),
+  ],
+)
+def test_environments(environment, found):
+  assert processes.find("auto", None, None, None, environment) == found
+  assert processes.find("off", None, None, None, environment) is None
+  # Flags go before whatever the environment tells.
+  assert processes.find("auto", "h:1", 2, 1, environment) == processes.Found("--coordinator", "h:1", 2, 1)
+  if found is None:
+    with pytest.raises(processes.HostsError, match="nothing here tells of other count"):
+      processes.find("on", None, None, None, environment)
+  else:
+    assert processes.find("on", None, None, None, environment) == found
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--coordinator=localhost:1"], "--num_processes is missing: --coordinator, --num_processes and --process_id go"),
+    (["--process_id=0"], "--coordinator is missing"),
+    (["--coordinator=localhost", "--num_processes=2", "--process_id=0"], "=localhost: expected HOST:PORT"),
+    (["--coordinator=localhost:1", "--num_processes=2", "--process_id=2"], "--process_id=2: expected 0 to 1"),
+    (["--num_processes=2", "--distributed=off"], "--num_processes and --distributed=off exclude each other"),
+    (["--distributed=on"], "--distributed=on: nothing here tells of other count"),
+    (["--num_processes=0"], "--num_processes=0"),
+  ],
+)
+def test_flags(flags, message, tmp_path):
+  ended = tiny.run(f"--config={tiny.CONFIG}", f"--workdir={tmp_path}/never", *flags)
+  assert ended.code == 2
+  assert message in ended.err
+  assert "Traceback" not in ended.err
+  assert not (tmp_path / "never").exists()
+
+
+def test_a_bad_number_in_the_environment():
+  with pytest.raises(processes.HostsError, match="SLURM_NTASKS is 'many', expected a number"):
+    processes.find("auto", None, None, None, SLURM | {"SLURM_NTASKS": "many"})

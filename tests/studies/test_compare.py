@@ -1,0 +1,104 @@
+"""--mode=compare: cells run once, in processes of their own, and their numbers stand in one table."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from aim.common import config_files
+from aim.evaluation import results
+from aim.evaluation.results import Result
+from aim.studies import job_runner
+from aim.studies.compare import run as compare_run
+from aim.studies.compare import table as compare_table
+from experiments import default
+from tests import tiny
+
+
+@pytest.fixture
+def config(tmp_path):
+  """Two folds of a tiny study, LSM-2 beside LSM-1."""
+  tiny.write_npz(tmp_path / "study.npz", people=8, days=2)
+  config = default.get_config()
+  config.data.dir = str(tmp_path / "data")
+  config.compare.models = (tiny.CONFIG, "experiments/lsm1_xs.py --config.optimizer.ema=0.9")
+  config.compare.inputs = (f"{tmp_path / 'study.npz'}:2",)
+  config.compare.common = tuple(tiny.overrides(evaluate__imputers=("linear",), evaluate__days_a_task=0))
+  config.compare.modes = ("evaluate",)
+  config.compare.bootstrap = 20
+  return config
+
+
+@pytest.mark.slow
+def test_every_model_is_scored_on_every_fold_once(config, tmp_path, monkeypatch, capsys):
+  for key, value in tiny.environment().items():
+    monkeypatch.setenv(key, value)
+  work = tmp_path / "compared"
+  compare_run.compare(config, work)
+  found = results.read_csv(work / "comparison.csv")
+  assert {line.model for line in found} == {"LSM-2", "LSM-1", "linear"}
+  assert {line.dataset for line in found} == {"study"}
+  assert {line.n_people for line in found if line.task == "random"} == {8}, "all people, each held out in one fold"
+  assert any(line.metric == "mse vs LSM-1 %" and line.model == "LSM-2" for line in found)
+  table = (work / "comparison.md").read_text()
+  assert "| data | task | level | metric | LSM-2 | linear | LSM-1 |" in table
+  assert table in capsys.readouterr().out
+  with (work / "commands.csv").open() as file:
+    commands = list(csv.DictReader(file))
+  assert len(commands) == 2 * 2 * 2
+  assert all("--mode=" in line["command"] and float(line["seconds"]) > 0 for line in commands)
+
+  # A repeated command runs nothing that is done, and what was lost again.
+  logs = {path: path.stat().st_mtime_ns for path in work.glob("cells/*/log.txt")}
+  assert len(logs) == 4
+  lost = next(path for path in logs if "LSM-1" in str(path) and "fold1" in str(path))
+  told = json.loads((lost.parent / "commands.json").read_text())
+  (lost.parent / "commands.json").write_text(json.dumps(dict(list(told.items())[:1])))
+  (work / "comparison.csv").unlink()
+  compare_run.compare(config, work)
+  assert results.read_csv(work / "comparison.csv") == found
+  assert [path for path, when in logs.items() if path.stat().st_mtime_ns != when] == [lost]
+
+
+def test_a_command_that_fails_is_told_with_its_last_words(config, tmp_path, monkeypatch):
+  for key, value in tiny.environment().items():
+    monkeypatch.setenv(key, value)
+  config.compare.inputs = (str(tmp_path / "gone.npz"),)
+  with pytest.raises(job_runner.CellError, match=r"data_pipelines\.build .*exit 2: error: .*gone\.npz.*log\.txt"):
+    compare_run.compare(config, tmp_path / "compared")
+
+
+def test_values_that_cannot_be_used(config, tmp_path):
+  cells = lambda: list(compare_run.cells(config, tmp_path))
+  config.compare.modes = ("evaluate", "prove")
+  with pytest.raises(config_files.ConfigError, match="'prove' is none of"):
+    cells()
+  config.compare.modes = ("evaluate",)
+  config.compare.models = ("experiments/none.py",)
+  with pytest.raises(config_files.ConfigError, match=r"experiments/none\.py: no such file"):
+    cells()
+  config.compare.models = (tiny.CONFIG, tiny.CONFIG)
+  with pytest.raises(config_files.ConfigError, match="'LSM-2' twice"):
+    cells()
+  config.compare.models = (tiny.CONFIG, "experiments/lsm1_xs.py", "experiments/simclr_xs.py")
+  config.compare.common = ("--config.evaluate.days=60",)
+  with pytest.raises(
+    config_files.ConfigError, match=r"LSM-1 would be .* LSM-2: config\.evaluate\.days_a_task is 60 and 0"
+  ):
+    cells()
+  config.compare.common += ("--config.evaluate.days_a_task=0",)
+  assert cells()
+  config.compare.models = ()
+  with pytest.raises(config_files.ConfigError, match=r"config\.compare\.models is empty"):
+    cells()
+  config.compare.inputs = ("study.npz:many",)
+  with pytest.raises(config_files.ConfigError, match=r"expected FILE\.npz or FILE\.npz:FOLDS"):
+    job_runner.data_commands(config, "compare")
+
+
+def test_the_table_shows_means_over_seeds_and_the_best():
+  line = lambda model, value, seed=0: Result("d", "age", "day", model, "mae", value, value - 1, value + 1, 9, seed)
+  text = compare_table.table("probe", [line("a", 4.0), line("a", 6.0, 1), line("b", 7.0)])
+  assert text.splitlines()[-1] == "| d | age | day | mae | **5** (2 seeds) | 7 [6, 8] |"

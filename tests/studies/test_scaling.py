@@ -1,0 +1,269 @@
+"""--mode=scaling and --mode=heldout: a grid of cells, each scored on the same masks of the same people."""
+
+import csv
+import functools
+import json
+import shlex
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aim.common import config_files as config_settings
+from aim.common.config_files import ConfigError
+from aim.evaluation.generative import heldout_loss
+from aim.inference import pretrained
+from aim.model import buffer_sizes, loss, lsm2
+from aim.model.lsm2 import Architecture, Tower
+from aim.model.patches import Scale
+from aim.studies.scaling import figure as scaling_figure
+from aim.studies.scaling import points as scaling_points
+from aim.studies.scaling import run as scaling_run
+from aim.studies.scaling.curves import along, curves
+from aim.studies.scaling.points import Point
+from aim.studies.scaling.power_law import Power
+from aim.training.checkpoint import Restored
+from data_pipelines.schema import Channel, Schema
+from experiments import default, lsm1_xs
+from experiments import scaling as experiment
+from tests import tiny
+
+SCHEMA = Schema(60, (*(Channel(f"c{i}") for i in range(3)), Channel("asleep", kind="binary")))
+STATISTICS = {key: np.array(value) for key, value in {"mean": [0, 0, 0, 0.4], "std": [1, 1, 1, 0.5]}.items()}
+STATISTICS |= {"min": np.full(4, -3.0), "max": np.full(4, 3.0)}
+
+
+def model_of(width, config=None):
+  config = config or default.get_config()
+  config.model.patch_minutes = 120
+  tower = Tower(width=width, mlp=2 * width, heads=1, layers=1)
+  group = config.model.patch_channels
+  architecture = Architecture(
+    channels=4,
+    length=12,
+    patch=2,
+    patch_channels=group,
+    encoder=tower,
+    decoder=tower,
+    binary=tuple(SCHEMA.binary.tolist()),
+    observed_flags=config.model.observed_flags,
+  )
+  params = lsm2.split(lsm2.Lsm2(architecture, lsm2.nnx.Rngs(0)))[1]
+  return pretrained.Pretrained(Restored(config, SCHEMA, Scale.of(SCHEMA, STATISTICS), architecture, params, 3))
+
+
+def days(count=5):
+  values = np.random.default_rng(1).normal(size=(count, 24, 4)).astype(np.float32)
+  values[..., 3] = values[..., 3] > 0
+  values[np.random.default_rng(2).random(values.shape) < 0.2] = np.nan
+  values[0, 3:9] = np.nan
+  return jnp.asarray(values)
+
+
+@pytest.mark.parametrize("kind", ["LSM-2", "LSM-1"])
+def test_masks_are_the_same_for_every_size_and_batch(kind):
+  config = lambda: lsm1_xs.as_lsm1(default.get_config()) if kind == "LSM-1" else default.get_config()
+  key, values, places = jax.random.key(0), days(), jnp.arange(5)
+  tokens = lambda width: jax.jit(functools.partial(heldout_loss.fixed_tokens, model_of(width, config()), key))
+  of_small = tokens(8)
+  small, large, other = of_small(values, places), tokens(16)(values, places), of_small(values, places + 5)
+  alone = of_small(values[3:4], places[3:4])
+  for ours, theirs, one in zip(small, large, alone, strict=True):
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(ours[3:4], one)
+  shown = lambda tokens: [set(o[:n].tolist()) for o, n in zip(tokens.order, tokens.visible_lengths, strict=True)]
+  assert shown(small) != shown(other)
+  assert (np.asarray(small.target).sum((1, 2)) > 0).all()
+
+
+@pytest.mark.slow
+def test_the_objective_is_the_training_loss():
+  trained, values = model_of(8), days()
+  error, scored, counts = heldout_loss.objective(trained, 0)(trained.params, values, jnp.arange(5))
+  tokens = heldout_loss.fixed_tokens(trained, jax.random.key(0), values, jnp.arange(5))
+  buffers = buffer_sizes.textbook(48, 0, "all")
+  network = lsm2.merge(lsm2.abstract(trained.architecture)[0], trained.params)
+  total, count = loss.token_error(network, tokens, jnp.asarray(SCHEMA.binary), buffers)
+  assert float(error.sum()) == pytest.approx(float(total), rel=1e-5)
+  assert float(scored.sum()) == float(count) == np.asarray(tokens.target).sum()
+  np.testing.assert_array_equal(np.asarray(counts)[:, 0], tokens.visible_lengths)
+
+
+@pytest.fixture
+def config():
+  config = default.get_config()
+  config.data.name = "there"
+  config.scaling.models = (tiny.CONFIG, "experiments/lsm1_xs.py --config.optimizer.ema=0.9")
+  config.scaling.participants = (2, 4, 0)
+  config.scaling.days = (5, 0)
+  config.scaling.sizes = ("3XS", "XXS")
+  config.scaling.steps = (2, 4)
+  config.scaling.at.update({"size": "XXS", "steps": 4})
+  return config
+
+
+def test_a_grid_of_axes_and_one_of_everything(config):
+  points = scaling_run.points(config.scaling)
+  assert len(points) == 2 + 1 + 4, "the common corner once"
+  assert len({tuple(point.items()) for point in points}) == 7
+  assert {(p["participants"], p["days"]) for p in points if p["size"] == "3XS"} == {(0, 0)}
+  config.scaling.grid = "all"
+  everything = scaling_run.points(config.scaling)
+  assert len(everything) == 3 * 2 * 2 * 2
+  assert all(point in everything for point in points)
+
+
+def test_cells_name_all_that_they_are(config, tmp_path):
+  config.scaling.seeds = (0, 1)
+  cells = scaling_run.cells(config, tmp_path)
+  assert len(cells) == 7 * 2 * 2 and len({cell.folder for cell in cells}) == len(cells)
+  assert [cell.number for cell in cells] == list(range(28))
+  # Another learning rate makes other cells: what is done with the old one is not taken for it.
+  config.scaling.common = ("--config.optimizer.b2=0.9",)
+  assert not {cell.folder for cell in cells} & {cell.folder for cell in scaling_run.cells(config, tmp_path)}
+  one = next(cell for cell in cells if cell.participants == 2 and cell.model == "LSM-1")
+  assert [command[-1] for command in one.commands] == ["--mode=pretrain", "--mode=heldout"]
+  assert {"--config.data.max_participants=2", "--config.total_steps=4", "--config.data.name=there"} <= {
+    *one.commands[0]
+  }
+
+
+@pytest.mark.parametrize(
+  ("change", "told"),
+  [
+    ({"models": ()}, r"config\.scaling\.models is empty"),
+    ({"models": ("experiments/simclr_xs.py",)}, "is of method 'simclr', which reconstructs nothing"),
+    ({"models": (tiny.CONFIG, tiny.CONFIG)}, "two of one name"),
+    ({"grid": "some"}, r"config\.scaling\.grid is 'some', expected 'axes' or 'all'"),
+    ({"sizes": ("XXS", "XXL")}, r"config\.scaling\.sizes: 'XXL' is none of the ladder's 3XS, S, XS"),
+    ({"steps": ()}, r"config\.scaling\.steps is empty"),
+    ({"steps": (4, 0)}, r"config\.scaling\.steps holds 0, expected whole numbers of at least 1"),
+    ({"participants": (2, 4)}, r"config\.scaling\.at\.participants is 0, expected one of config\.scaling\.partic"),
+    ({"cells": (3, 99)}, r"config\.scaling\.cells: 99, expected numbers of 0 to 13"),
+  ],
+)
+def test_values_that_cannot_be_used(config, tmp_path, change, told):
+  config.scaling.update(change)
+  with pytest.raises(ConfigError, match=told):
+    scaling_run.scaling(config, tmp_path)
+
+
+AT = {"participants": 0, "days": 0, "size": "XS", "steps": 100}
+TRUTH = {"participants": Power(1.5, 0.3, 0.2), "hours": Power(2.0, 0.25, 0.3), "parameters": Power(3.0, 0.2, 0.1)}
+
+
+def made_up(model="LSM-2", seeds=(0,)):
+  """Points whose losses follow TRUTH along each axis."""
+  found = []
+
+  def add(law, x, size="XS", steps=100, asked=(0, 0), **axes):
+    numbers = {"participants": 800.0, "hours": 96_000.0, "parameters": 1e6, "compute": 1e12} | axes
+    for seed in seeds:
+      value = float(law(np.array([x]))[0])
+      draws = value * np.exp(np.random.default_rng(9).normal(0, 0.02, 8))
+      losses = {name: value for name in scaling_points.MEASURES}
+      both = dict.fromkeys(losses, draws)
+      found.append(
+        Point("made_up", model, size, steps, seed, asked, **numbers, seconds=1.0, people=9, value=losses, draws=both)
+      )
+
+  for x in (10, 30, 100, 300):
+    add(TRUTH["participants"], x, asked=(x, 0), participants=float(x), hours=120.0 * x)
+  for x in (240, 2400, 9600, 24_000, 48_000):
+    add(TRUTH["hours"], x, asked=(0, x // 24), hours=float(x))
+  for size, x in (("3XS", 1e4), ("XXS", 1e5), ("XS+", 3e6), ("S", 7e6)):
+    for steps in (50, 100):
+      add(TRUTH["parameters"], x * steps / 100, size=size, steps=steps, parameters=x, compute=1e6 * x * steps)
+  return found
+
+
+def test_curves_recover_what_the_points_were_made_of():
+  found = {(curve.measure, curve.axis): curve for curve in curves(made_up(), AT)}
+  for axis, law in TRUTH.items():
+    curve = found["mse", axis]
+    assert curve.law.b == pytest.approx(law.b, rel=0.05) and curve.law.c == pytest.approx(law.c, rel=0.05)
+    assert f"falls as {axis}^{-law.b:.2g} [" in curve.line()
+    assert f"levels off at {law.c:.3g} [" in curve.line()
+  front = found["loss", "compute"]
+  assert len(front.x) == 8 and sorted(front.y, reverse=True) == front.y
+  assert front.law.b == pytest.approx(0.2, rel=0.05)
+
+
+def test_axes_hold_the_others_still():
+  points = made_up(seeds=(0, 1))
+  assert [p.participants for p in along(points, "participants", AT, "mse")] == [10, 10, 30, 30, 100, 100, 300, 300]
+  assert {p.asked[0] for p in along(points, "hours", AT, "mse")} == {0}
+  assert {p.steps for p in along(points, "parameters", AT, "mse")} == {100}
+  assert len(along(points, "compute", AT, "mse")) == 8, "means over seeds"
+
+
+def test_too_few_points_are_told_and_drawn(tmp_path):
+  points = [p for p in made_up() if p.asked[0] != 10]
+  found = list(curves(points, AT))
+  curve = next(each for each in found if each.axis == "participants")
+  assert curve.law is None and curve.x == [30, 100, 300]
+  assert curve.line().endswith("no curve against participants: 3 different points, a fit needs 4")
+  scaling_figure.chart([*points, *made_up("LSM-1")], [*found, *curves(made_up("LSM-1"), AT)], tmp_path / "a.png")
+  assert (tmp_path / "a.png").stat().st_size > 20_000
+  with pytest.raises(ValueError, match="no points to draw"):
+    scaling_figure.chart([], [], tmp_path / "b.png")
+
+
+def test_the_shipped_grid(tmp_path):
+  cells = scaling_run.cells(experiment.get_config(), tmp_path)
+  assert {cell.model for cell in cells} == {"LSM-2", "LSM-1"}
+  for axis in ("participants", "days", "size", "steps"):
+    assert len({getattr(cell, axis) for cell in cells}) >= 4, "enough for a fit"
+  for cell in cells[:8]:
+    path = next(flag.removeprefix("--config=") for flag in cell.commands[0] if flag.startswith("--config="))
+    keys = [flag[len("--config.") :].split("=")[0] for flag in cell.commands[0] if flag.startswith("--config.")]
+    config_settings.check_keys(config_settings.load(path), keys)
+
+
+@pytest.mark.slow
+def test_cells_run_once_by_anyone(config, tmp_path, monkeypatch, capsys):
+  for key, value in tiny.environment().items():
+    monkeypatch.setenv(key, value)
+  monkeypatch.chdir(tiny.ROOT)
+  tiny.write_npz(tmp_path / "study.npz", people=8, days=2)
+  config.data.dir = str(tmp_path / "data")
+  config.data.name = ""
+  config.scaling.inputs = (f"{tmp_path / 'study.npz'}:4",)
+  config.scaling.run_folds = (1,)
+  config.scaling.common = tuple(tiny.overrides())
+  config.scaling.participants, config.scaling.days, config.scaling.sizes = (2, 0), (0,), ("3XS",)
+  config.scaling.steps, config.scaling.bootstrap = (2,), 10
+  config.scaling.at.update({"size": "3XS", "steps": 2})
+  config.scaling.cells = (2,)
+  work = tmp_path / "scaled"
+  scaling_run.scaling(config, work)
+  assert "1 of 4 cells are done" in capsys.readouterr().out
+  with (work / "cells.csv").open() as file:
+    lines = list(csv.DictReader(file))
+  assert [line["number"] for line in lines] == ["build", "0", "1", "2", "3"]
+  assert [line["done"] for line in lines[1:]] == ["False", "False", "True", "False"]
+
+  # Another scheduler's: the commands of cells.csv, in any shell.
+  for command in lines[1]["commands"].split(" && "):
+    ended = tiny.run(*shlex.split(command)[3:])
+    assert ended.code == 0, ended.err
+  before = {path: path.stat().st_mtime_ns for path in work.glob("cells/*/heldout.json")}
+  assert len(before) == 2
+  config.scaling.cells = ()
+  scaling_run.scaling(config, work)
+  out = capsys.readouterr().out
+  assert "to run now: 2;" in out and "4 of 4 cells are done" in out and "a fit needs 4" in out
+  assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+  told = [json.loads(path.read_text()) for path in sorted(work.glob("cells/*/heldout.json"))]
+  assert {(each["model"], each["participants"], each["days"]) for each in told} == {
+    ("LSM-2", 2, 4), ("LSM-2", 6, 12), ("LSM-1", 2, 4), ("LSM-1", 6, 12)
+  }  # fmt: skip
+  assert {each["windows"] for each in told} == {8} and all(each["flops"] > 0 for each in told)
+  cells = [{name: person["cells"] for name, person in each["people"].items()} for each in told]
+  assert all(each == cells[0] for each in cells) and len(cells[0]) == 2, "the same cells of the same people"
+  with (work / "scaling.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  assert len(rows) == 4 and all(float(row["mse_low"]) <= float(row["mse"]) <= float(row["mse_high"]) for row in rows)
+  assert len(json.loads((work / "fits.json").read_text())["curves"]) == 2 * 2 * 4
+  assert (work / "scaling-study.png").stat().st_size > 20_000
