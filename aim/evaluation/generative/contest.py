@@ -13,7 +13,7 @@ from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.evaluation.generative import fitted_imputers, imputers
 from aim.evaluation.generative.scores import Scores, add
-from aim.evaluation.generative.tasks import Task, asked_days, hidden_days, target_cells
+from aim.evaluation.generative.tasks import GenerativeTask, asked_days, hidden_days, target_cells
 from aim.inference.pretrained import Pretrained
 from aim.runtime import processes
 from data_pipelines.dataset import Dataset
@@ -52,7 +52,7 @@ class Units:
     return z * self.scale.reference_std + self.scale.reference_mean
 
 
-class Days:
+class HeldoutDays:
   """The days that are scored, with all that the tasks and the imputers ask of them."""
 
   def __init__(self, config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset):
@@ -77,7 +77,7 @@ class Days:
       if len(places):
         yield {name: np.asarray(array)[chosen[places] - first] for name, array in batch.items()} | {"place": places}
 
-  def hidden(self, task: Task, block: Mapping[str, Any]) -> np.ndarray:
+  def hidden(self, task: GenerativeTask, block: Mapping[str, Any]) -> np.ndarray:
     """bool [D, S, C]: the cells of a block that a task hides."""
     people, days, config = block["participant"], block["day"], self.config
     asleep = self.asleep(people, days) if task.name == "sleep" else None
@@ -85,7 +85,7 @@ class Days:
       task, self.dataset.schema, people, days, config.seed, config.random_patch_minutes, block["values"], asleep
     )
 
-  def target(self, task: Task, block: Mapping[str, Any], hidden: np.ndarray) -> np.ndarray:
+  def target(self, task: GenerativeTask, block: Mapping[str, Any], hidden: np.ndarray) -> np.ndarray:
     """bool [D, S, C]: hidden, really observed, and of a day that the task is asked of."""
     asked = asked_days(task, self.wanted, self.config.days_a_task, self.config.seed)[block["place"]]
     return target_cells(hidden, block["values"]) & asked[:, None, None]
@@ -159,7 +159,9 @@ def check_imputers(config: ml_collections.ConfigDict) -> None:
       raise ConfigError(f"config.evaluate.imputers: {name!r}, expected some of {', '.join(IMPUTERS)}")
 
 
-def contest(model: Pretrained, days: Days, tasks: tuple[Task, ...], external: Mapping[str, Any]) -> Scores:
+def contest(
+  model: Pretrained, days: HeldoutDays, tasks: tuple[GenerativeTask, ...], external: Mapping[str, Any]
+) -> Scores:
   """Accumulates the errors of all methods on all tasks; external: {name: aim.export.External}.
 
   Several processes share the days, and all have the sums in the end.
@@ -178,8 +180,8 @@ def contest(model: Pretrained, days: Days, tasks: tuple[Task, ...], external: Ma
 def _score_block(
   scores: Scores,
   model: Pretrained,
-  days: Days,
-  task: Task,
+  days: HeldoutDays,
+  task: GenerativeTask,
   block: Mapping[str, Any],
   person_means: np.ndarray | None,
   external: Mapping[str, Any],

@@ -12,30 +12,32 @@ from matplotlib.lines import Line2D
 
 from aim.common.plotting import INK, as_words, bare, method_style, new_figure, save
 from aim.evaluation.generative import scenarios
-from aim.evaluation.generative.scores import ALL, Row
-from aim.evaluation.generative.tasks import Task
+from aim.evaluation.generative.scores import ALL, ScoreRow
+from aim.evaluation.generative.tasks import GenerativeTask
 
 YLABEL = "mean squared error, z-scored\n(95 % interval over people)"
 
 
-def scenario_chart(rows: Sequence[Row], path: str | pathlib.Path) -> bool:
+def scenario_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> bool:
   """PNG of the public scenarios, a column of points each; False, and no file, where none was scored."""
   methods = _methods(rows)
   shown = [row for row in rows if row.task in scenarios.UNITS and row.channel == ALL and np.isfinite(row.mse)]
   if not shown:
     return False
-  names = list(dict.fromkeys(Task(row.task, row.level).label for row in shown))
+  names = list(dict.fromkeys(GenerativeTask(row.task, row.level).label for row in shown))
   figure = new_figure(max(5.0, 2 + 1.5 * len(names)), 3.9)
   panel = figure.subplots()
   for i, method in enumerate(methods):
     mine = [row for row in shown if row.method == method]
-    places = [names.index(Task(row.task, row.level).label) + 0.7 * ((i + 0.5) / len(methods) - 0.5) for row in mine]
+    places = [
+      names.index(GenerativeTask(row.task, row.level).label) + 0.7 * ((i + 0.5) / len(methods) - 0.5) for row in mine
+    ]
     _points(panel, np.array(places), mine, methods, method, line=False)
   panel.set_xticks(range(len(names)), [as_words(name).replace(" ", "\n", 1) for name in names])
   return _finish(figure, panel, methods, path)
 
 
-def gap_chart(rows: Sequence[Row], path: str | pathlib.Path) -> bool:
+def gap_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> bool:
   """PNG of the error against the length of a gap; False, and no file, where fewer than two lengths were scored."""
   methods = _methods(rows)
   shown = [row for row in rows if row.task == "interpolation" and row.channel == ALL and np.isfinite(row.mse)]
@@ -55,7 +57,7 @@ def gap_chart(rows: Sequence[Row], path: str | pathlib.Path) -> bool:
   return _finish(figure, panel, methods, path)
 
 
-def channel_chart(rows: Sequence[Row], path: str | pathlib.Path) -> None:
+def channel_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> None:
   """PNG with a line a channel: its mse, mean over the tasks, a point for each method."""
   methods = _methods(rows)
   channels = [name for name in dict.fromkeys(row.channel for row in rows) if name != ALL]
@@ -75,7 +77,7 @@ def channel_chart(rows: Sequence[Row], path: str | pathlib.Path) -> None:
   save(figure, path)
 
 
-def _methods(rows: Sequence[Row]) -> list[str]:
+def _methods(rows: Sequence[ScoreRow]) -> list[str]:
   return list(dict.fromkeys(row.method for row in rows))
 
 
@@ -85,7 +87,7 @@ def _mean(numbers: Sequence[float]) -> float:
 
 
 def _points(
-  panel: Axes, places: np.ndarray, rows: Sequence[Row], methods: Sequence[str], method: str, line: bool
+  panel: Axes, places: np.ndarray, rows: Sequence[ScoreRow], methods: Sequence[str], method: str, line: bool
 ) -> None:
   if not len(rows):
     return
@@ -119,7 +121,7 @@ AXES_TITLES = {
 LEVEL_TITLES = {"random": "hidden, %", "interpolation": "minutes", "extrapolation": "minutes", "sensor": "channels"}
 
 
-def generative_chart(rows: Sequence[Row], path: str | pathlib.Path) -> None:
+def generative_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> None:
   """PNG with a panel per task: mse (mean over channels) against level, a line and 95 % interval per method.
 
   Args:
@@ -149,7 +151,7 @@ def generative_chart(rows: Sequence[Row], path: str | pathlib.Path) -> None:
   save(figure, path)
 
 
-def _task_panel(panel: Axes, rows: Sequence[Row], methods: Sequence[str]) -> None:
+def _task_panel(panel: Axes, rows: Sequence[ScoreRow], methods: Sequence[str]) -> None:
   """Levels stand evenly spaced (10 to 180 minutes are not), methods a little apart so that intervals do not overlap."""
   levels = sorted({row.level for row in rows})
   for i, method in reversed(list(enumerate(methods))):

@@ -20,8 +20,8 @@ from jaxtyping import Array, Float, Int
 from aim.common import config_files
 from aim.common.progress import progress_bar
 from aim.evaluation.generative import contest
-from aim.evaluation.generative.contest import Days
-from aim.evaluation.generative.tasks import Task
+from aim.evaluation.generative.contest import HeldoutDays
+from aim.evaluation.generative.tasks import GenerativeTask
 from aim.inference.pretrained import Pretrained
 from aim.model import buffer_sizes, flops, loss, lsm2, masking, patches
 from aim.model.masking import TokenSet
@@ -30,7 +30,7 @@ from data_pipelines.dataset import Dataset
 from data_pipelines.subset import chosen_days, day_names
 
 FILE = "heldout.json"
-TASK = Task("random", 80)
+TASK = GenerativeTask("random", 80)
 
 
 def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dataset, workdir: pathlib.Path) -> None:
@@ -40,7 +40,7 @@ def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dat
   trained.check_generates("--mode=heldout")
   quiet = config.evaluate.copy_and_resolve_references()
   quiet.imputers = ()
-  days = Days(quiet, trained, dataset)
+  days = HeldoutDays(quiet, trained, dataset)
   people, window = _objective(trained, days)
   scores = contest.contest(trained, days, (TASK,), {})
   for person, sums in scores.sums[TASK, trained.name].items():
@@ -87,7 +87,7 @@ def _training(trained: Pretrained, dataset: Dataset, window: float) -> dict[str,
   }
 
 
-def _objective(trained: Pretrained, days: Days) -> tuple[dict[str, dict[str, Any]], float]:
+def _objective(trained: Pretrained, days: HeldoutDays) -> tuple[dict[str, dict[str, Any]], float]:
   """{person: error, a sum over `scored` steps}, and the mean useful FLOPs of a window."""
   sums = objective(trained, days.config.seed)
   people: dict[str, dict[str, Any]] = {}

@@ -17,8 +17,8 @@ import numpy as np
 
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
-from aim.evaluation.generative.contest import Days
-from aim.evaluation.generative.tasks import Task
+from aim.evaluation.generative.contest import HeldoutDays
+from aim.evaluation.generative.tasks import GenerativeTask
 from data_pipelines.errors import UserError
 
 TRAINING_DAYS = 1000  # of train.npz, at most
@@ -33,7 +33,7 @@ def file_name(task: Task) -> str:
   return f"{task.name}_{task.level}.npz"
 
 
-def export(days: Days, tasks: tuple[Task, ...], folder: str | pathlib.Path) -> None:
+def export(days: HeldoutDays, tasks: tuple[GenerativeTask, ...], folder: str | pathlib.Path) -> None:
   """Writes train.npz and a file for each task that hides observed cells of these days."""
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def export(days: Days, tasks: tuple[Task, ...], folder: str | pathlib.Path) -> N
       bar.update()
 
 
-def _of_block(days: Days, task: Task, block: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _of_block(days: HeldoutDays, task: GenerativeTask, block: Mapping[str, Any]) -> dict[str, np.ndarray]:
   hidden = days.hidden(task, block)
   truth = days.units.of_values(block["values"])
   return {
@@ -81,7 +81,7 @@ class External:
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     if not files:
       raise ExternalError(f"{path}: no .npz file there (config.evaluate.external)")
-    self.tasks: dict[Task, tuple[pathlib.Path, dict[str, np.ndarray]]] = {}
+    self.tasks: dict[GenerativeTask, tuple[pathlib.Path, dict[str, np.ndarray]]] = {}
     for file in files:
       arrays = _load(file)
       task = _task_of(file, arrays)
@@ -92,7 +92,7 @@ class External:
   def has(self, task: Task) -> bool:
     return task in self.tasks
 
-  def check(self, tasks: tuple[Task, ...], days: int) -> None:
+  def check(self, tasks: tuple[GenerativeTask, ...], days: int) -> None:
     """ExternalError for a task that is not evaluated, or another number of days."""
     for task, (file, arrays) in self.tasks.items():
       if task not in tasks:
@@ -100,7 +100,7 @@ class External:
       if len(arrays["imputation"]) != days:
         raise ExternalError(f"{file}: {len(arrays['imputation'])} days, expected {days}")
 
-  def take(self, task: Task, block: Mapping[str, Any], target: np.ndarray) -> np.ndarray:
+  def take(self, task: GenerativeTask, block: Mapping[str, Any], target: np.ndarray) -> np.ndarray:
     """z [D, S, C] of the days of a block; ExternalError unless it is of the same cells and finite on them."""
     file, arrays = self.tasks[task]
     first = int(block["place"][0])
@@ -149,8 +149,8 @@ def _load(file: pathlib.Path) -> dict[str, np.ndarray]:
     raise ExternalError(f"{file}: not an npz file of arrays") from None
 
 
-def _task_of(file: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> Task:
+def _task_of(file: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> GenerativeTask:
   try:
-    return Task(str(arrays["task"]), int(arrays["level"]))
+    return GenerativeTask(str(arrays["task"]), int(arrays["level"]))
   except (TypeError, ValueError) as error:
     raise ExternalError(f"{file}: {error}") from None

@@ -10,10 +10,10 @@ import numpy as np
 from aim.common.config_files import ConfigError
 from aim.evaluation import results
 from aim.evaluation.generative import day_figures, figures, pypots_export, score_files, summary
-from aim.evaluation.generative.contest import Days, check_imputers, contest
+from aim.evaluation.generative.contest import HeldoutDays, check_imputers, contest
 from aim.evaluation.generative.figures import generative_chart
-from aim.evaluation.generative.scores import Row, Scores
-from aim.evaluation.generative.tasks import Task, generative_tasks, hidden_cells
+from aim.evaluation.generative.scores import ScoreRow, Scores
+from aim.evaluation.generative.tasks import GenerativeTask, generative_tasks, hidden_cells
 from aim.inference.pretrained import Pretrained
 from aim.runtime import processes
 from data_pipelines.dataset import Dataset
@@ -36,7 +36,7 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   tasks, told = _tasks(config, dataset.schema)
   for line in told:
     print(f"left out: {line}")
-  days = Days(config, model, dataset)
+  days = HeldoutDays(config, model, dataset)
   external = pypots_export.externals(config.external)
   for imputation in external.values():
     imputation.check(tasks, days.wanted)
@@ -58,7 +58,7 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   return scores
 
 
-def _tasks(config: ml_collections.ConfigDict, schema: Schema) -> tuple[tuple[Task, ...], tuple[str, ...]]:
+def _tasks(config: ml_collections.ConfigDict, schema: Schema) -> tuple[tuple[GenerativeTask, ...], tuple[str, ...]]:
   """What the config asks for; ConfigError before anything is computed."""
   if config.days < 0:
     raise ConfigError(f"config.evaluate.days is {config.days}, expected a number of days, or 0 for all")
@@ -87,7 +87,7 @@ def _write(
   model: Pretrained,
   dataset: Dataset,
   scores: Scores,
-  rows: list[Row],
+  rows: list[ScoreRow],
   workdir: pathlib.Path,
 ) -> None:
   output = workdir / "evaluate"
@@ -104,7 +104,7 @@ def _write(
 
 
 def _tell(
-  config: ml_collections.ConfigDict, days: Days, scores: Scores, rows: list[Row], workdir: pathlib.Path
+  config: ml_collections.ConfigDict, days: HeldoutDays, scores: Scores, rows: list[ScoreRow], workdir: pathlib.Path
 ) -> None:
   dataset = days.dataset
   people = len({person for of_people in scores.sums.values() for person in of_people})
@@ -119,7 +119,7 @@ def _tell(
     print(path)
 
 
-def draw_day(days: Days, model: Pretrained, path: pathlib.Path) -> None:
+def draw_day(days: HeldoutDays, model: Pretrained, path: pathlib.Path) -> None:
   """A held-out day with three hours hidden in all channels and one channel lost, and what the model puts there."""
   block = next(days.blocks())
   # The fullest day of the block shows most of what is compared.

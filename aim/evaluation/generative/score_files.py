@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from aim.common.tables import csv_number, write_lines
-from aim.evaluation.generative.scores import ALL, SUMS, Row, Scores
-from aim.evaluation.generative.tasks import Task
+from aim.evaluation.generative.scores import ALL, SUMS, ScoreRow, Scores
+from aim.evaluation.generative.tasks import GenerativeTask
 
 PEOPLE_COLUMNS = ("task", "level", "method", "channel", "participant", *SUMS)
 
@@ -34,11 +34,11 @@ def _lines(scores: Scores) -> Iterator[tuple[Any, ...]]:
 
 def load_people(path: str | pathlib.Path) -> Scores:
   """Reads what `save_people` wrote; ValueError naming file and line if it is anything else."""
-  sums: dict[tuple[Task, str, str], dict[str, tuple[float, ...]]] = collections.defaultdict(dict)
+  sums: dict[tuple[GenerativeTask, str, str], dict[str, tuple[float, ...]]] = collections.defaultdict(dict)
   channels: dict[str, None] = {}
   for where, line in _read(path, PEOPLE_COLUMNS):
     try:
-      key = Task(line["task"], int(line["level"])), line["method"], line["participant"]
+      key = GenerativeTask(line["task"], int(line["level"])), line["method"], line["participant"]
       numbers = float(int(line["n"])), *(float(line[name]) for name in SUMS[1:])
     except (TypeError, ValueError) as error:
       raise ValueError(f"{where}: {error}") from None
@@ -62,13 +62,13 @@ def load_people(path: str | pathlib.Path) -> Scores:
   return scores
 
 
-def write_channels(path: str | pathlib.Path, rows: Sequence[Row]) -> None:
-  """Writes the table, a line per task, method and channel, in the columns of Row; NaN as an empty cell."""
+def write_channels(path: str | pathlib.Path, rows: Sequence[ScoreRow]) -> None:
+  """Writes the table, a line per task, method and channel, in the columns of ScoreRow; NaN as an empty cell."""
   columns = [field.name for field in dataclasses.fields(Row)]
   write_lines(path, columns, ([csv_number(value) for value in dataclasses.astuple(row)] for row in rows))
 
 
-def format_table(rows: Sequence[Row], intervals: bool = True) -> str:
+def format_table(rows: Sequence[ScoreRow], intervals: bool = True) -> str:
   """Lines for a terminal (and valid Markdown): mse of `all`, a line per task, a column per method, * at the best."""
   overall = [row for row in rows if row.channel == ALL]
   methods = list(dict.fromkeys(row.method for row in overall))
@@ -77,14 +77,14 @@ def format_table(rows: Sequence[Row], intervals: bool = True) -> str:
     of_task = {row.method: row for row in overall if (row.task, row.level) == (task, level)}
     best = min((row.mse for row in of_task.values() if not math.isnan(row.mse)), default=math.nan)
     cells = [_score(of_task[method], best, intervals) if method in of_task else "" for method in methods]
-    lines.append([Task(task, level).label, *cells])
+    lines.append([GenerativeTask(task, level).label, *cells])
   widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
   lines.insert(1, ["-" * width for width in widths])
   padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
   return "\n".join("| " + " | ".join(line) + " |" for line in padded)
 
 
-def _score(row: Row, best: float, intervals: bool) -> str:
+def _score(row: ScoreRow, best: float, intervals: bool) -> str:
   if math.isnan(row.mse):
     return "-"
   interval = f" [{row.ci_low:.2f}, {row.ci_high:.2f}]" if intervals and not math.isnan(row.ci_low) else ""

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aim.common.tables import PERCENTILES
-from aim.evaluation.generative.tasks import Task
+from aim.evaluation.generative.tasks import GenerativeTask
 
 ALL = "all"  # the row with the mean over channels
 # Of a channel's cells: their number, squared errors, absolute errors, absolute truths; the last three in its own unit.
@@ -24,11 +24,11 @@ METRICS = ("mse", "mae", "rmse", "mre")  # mre: sum of absolute errors over sum 
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ScoreRow:
   """One line of the table of scores; NaN where there is nothing to say.
 
   Attributes:
-    task, level: see `Task`.
+    task, level: see `GenerativeTask`.
     method: who filled the cells.
     channel: its name, or "all" for the mean over the channels that have cells.
     n: scored cells, summed over people.
@@ -74,10 +74,10 @@ class Scores:
       raise ValueError(f"scores: channels are {list(channels)}, expected different names other than {ALL!r}")
     self.channels = tuple(channels)
     # (task, method) -> participant -> float64 [7, C], see SUMS.
-    self.sums: dict[tuple[Task, str], dict[str, np.ndarray]] = collections.defaultdict(dict)
+    self.sums: dict[tuple[GenerativeTask, str], dict[str, np.ndarray]] = collections.defaultdict(dict)
 
   @property
-  def tasks(self) -> tuple[Task, ...]:
+  def tasks(self) -> tuple[GenerativeTask, ...]:
     """In the order they were added."""
     return tuple(dict.fromkeys(task for task, _ in self.sums))
 
@@ -88,7 +88,7 @@ class Scores:
 
   def add(
     self,
-    task: Task,
+    task: GenerativeTask,
     method: str,
     participants: Sequence[str] | np.ndarray,
     prediction: np.ndarray,
@@ -130,7 +130,7 @@ class Scores:
     for participant, sums in zip(participants, of_days, strict=True):
       people[str(participant)] = people.get(str(participant), 0) + sums
 
-  def table(self, n_bootstrap: int = 1000, seed: int = 0) -> list[Row]:
+  def table(self, n_bootstrap: int = 1000, seed: int = 0) -> list[ScoreRow]:
     """Scores of every task, method and channel, `all` first.
 
     A channel's mse is the sum of its errors over the sum of its cells, all people together; `all` is the mean over the
@@ -175,7 +175,7 @@ class Scores:
     self._check_same_cells(task, names, stacked)
     return names, stacked
 
-  def _check_same_cells(self, task: Task, names: list[str], sums: dict[str, np.ndarray]) -> None:
+  def _check_same_cells(self, task: GenerativeTask, names: list[str], sums: dict[str, np.ndarray]) -> None:
     reference, *others = sums
     for method in others:
       differ = np.argwhere(sums[reference][:, 0] != sums[method][:, 0])
@@ -187,7 +187,7 @@ class Scores:
           f"channel {self.channels[c]!r} has {counts[0]} and {counts[1]}"
         )
 
-  def _task_rows(self, task: Task, n_bootstrap: int, seed: int) -> list[Row]:
+  def _task_rows(self, task: GenerativeTask, n_bootstrap: int, seed: int) -> list[ScoreRow]:
     people, of_methods = self.people(task)
     draws = draws_of(len(people), n_bootstrap, seed)
     rows = []
@@ -203,7 +203,7 @@ class Scores:
       counts = np.concatenate([[total[0].sum()], total[0]]).astype(int)
       for c, channel in enumerate((ALL, *self.channels)):
         numbers = {name: float(column[c]) for name, column in columns.items()}
-        rows.append(Row(task.name, task.level, method, channel, int(counts[c]), **numbers))
+        rows.append(ScoreRow(task.name, task.level, method, channel, int(counts[c]), **numbers))
     return rows
 
 

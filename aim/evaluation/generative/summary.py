@@ -18,7 +18,7 @@ from aim.evaluation.generative.scores import (
   pool,
   with_mean,
 )
-from aim.evaluation.generative.tasks import Task
+from aim.evaluation.generative.tasks import GenerativeTask
 from aim.evaluation.results import Result
 
 CARRIED = "locf"  # skill is told against it, as OpenMHC does
@@ -58,13 +58,13 @@ def _finite(number: float | np.ndarray) -> float:
   return float(number) if np.isfinite(number) else math.nan
 
 
-def against(scores: Scores, n_bootstrap: int, seed: int) -> dict[str, dict[Task, Difference]]:
+def against(scores: Scores, n_bootstrap: int, seed: int) -> dict[str, dict[GenerativeTask, Difference]]:
   """The first method against each other one, by task."""
   ours, *others = scores.methods
   return {other: {_task(d): d for d in scores.difference(ours, other, n_bootstrap, seed)} for other in others}
 
 
-def of_rows(ours: str, against: Mapping[str, Mapping[Task, Difference]]) -> list[str]:
+def of_rows(ours: str, against: Mapping[str, Mapping[GenerativeTask, Difference]]) -> list[str]:
   """A line for each task: whether `ours` beats the best of the others, by how much, and how sure."""
   lines = []
   for task in dict.fromkeys(task for of_task in against.values() for task in of_task):
@@ -83,7 +83,7 @@ def verdict(d: Difference) -> str:
   return f"{word}, {d.percent:+.0f} %{bounds}"
 
 
-def summary(ours: str, against: Mapping[str, Mapping[Task, Difference]]) -> list[str]:
+def summary(ours: str, against: Mapping[str, Mapping[GenerativeTask, Difference]]) -> list[str]:
   """A line for each other method: in how many tasks `ours` is below it."""
   return [_below(ours, other, list(of_task.values())) for other, of_task in against.items()]
 
@@ -96,5 +96,5 @@ def _below(ours: str, other: str, differences: Sequence[Difference]) -> str:
   return f"{line}; not in {higher}" if higher else line
 
 
-def _task(d: Difference) -> Task:
-  return Task(d.task, d.level)
+def _task(d: Difference) -> GenerativeTask:
+  return GenerativeTask(d.task, d.level)

@@ -23,7 +23,7 @@ UNITS = {"random": "%", "interpolation": "min", "extrapolation": "min", "sensor"
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class GenerativeTask:
   """One generative task; ValueError for an unknown name or a level out of range.
 
   Attributes:
@@ -64,7 +64,7 @@ def generative_tasks(
   sensor: Sequence[int] = (2, 6, 12),
   sensor_of: int = 26,
   public: Mapping[str, int] = scenarios.LEVELS,
-) -> tuple[tuple[Task, ...], tuple[str, ...]]:
+) -> tuple[tuple[GenerativeTask, ...], tuple[str, ...]]:
   """The tasks that make sense on `schema`, and one line for each that was left out or changed, telling why.
 
   The default levels are those of LSM-1 and LSM-2, and of the public scenarios.
@@ -77,8 +77,8 @@ def generative_tasks(
   """
   levels: dict[str, Sequence[int]] = {"random": random, "interpolation": interpolation, "extrapolation": extrapolation}
   levels |= {"sensor": sensor} | {name: (level,) for name, level in public.items()}
-  tasks = [Task(name, level) for name, of_name in levels.items() for level in of_name]
-  kept: dict[Task, None] = {}
+  tasks = [GenerativeTask(name, level) for name, of_name in levels.items() for level in of_name]
+  kept: dict[GenerativeTask, None] = {}
   told = []
   for task in tasks:
     obstacle = _obstacle(task, schema)
@@ -91,16 +91,16 @@ def generative_tasks(
   return tuple(sorted(kept, key=lambda task: (list(levels).index(task.name), task.level))), tuple(told)
 
 
-def _share(task: Task, schema: Schema, sensor_of: int) -> Task | None:
+def _share(task: GenerativeTask, schema: Schema, sensor_of: int) -> GenerativeTask | None:
   """The sensor task of as large a share of the channels; None for other tasks, and where there is one channel."""
   channels = len(schema.channels)
   if task.name != "sensor" or not task.level < sensor_of or channels < 2:
     return None
-  return Task("sensor", scenarios.share_of_channels(100 * task.level / sensor_of, channels))
+  return GenerativeTask("sensor", scenarios.share_of_channels(100 * task.level / sensor_of, channels))
 
 
 def hidden_cells(
-  task: Task,
+  task: GenerativeTask,
   schema: Schema,
   participant: str,
   day: Integer,
@@ -161,7 +161,7 @@ def hidden_cells(
 
 
 def hidden_days(
-  task: Task,
+  task: GenerativeTask,
   schema: Schema,
   participants: Sequence[str] | np.ndarray,
   days: Sequence[int] | np.ndarray,
@@ -179,7 +179,7 @@ def hidden_days(
   return np.stack(rows) if rows else np.zeros((0, schema.steps, len(schema.channels)), bool)
 
 
-def asked_days(task: Task, days: int, most: int, seed: Integer) -> np.ndarray:
+def asked_days(task: GenerativeTask, days: int, most: int, seed: Integer) -> np.ndarray:
   """bool [days]: which of them a task is asked of, evenly, at most `most`; all where that is 0.
 
   Each task begins elsewhere, so that together they see more days.
@@ -197,11 +197,11 @@ def target_cells(hidden: np.ndarray, values: np.ndarray) -> np.ndarray:
   return hidden & ~np.isnan(values)
 
 
-def _gap_steps(task: Task, schema: Schema) -> int:
+def _gap_steps(task: GenerativeTask, schema: Schema) -> int:
   return max(1, round(task.level / schema.minutes_per_step))
 
 
-def _obstacle(task: Task, schema: Schema) -> str | None:
+def _obstacle(task: GenerativeTask, schema: Schema) -> str | None:
   """Why the task cannot be posed on the schema, or None."""
   if task.name in scenarios.UNITS:
     return scenarios.obstacle(task.name, task.level, schema)
@@ -226,7 +226,7 @@ def _patch_steps(schema: Schema, patch_minutes: int) -> int:
   return patch_minutes // schema.minutes_per_step
 
 
-def _generator(task: Task, participant: str, day: Integer, seed: Integer) -> np.random.Generator:
+def _generator(task: GenerativeTask, participant: str, day: Integer, seed: Integer) -> np.random.Generator:
   key = json.dumps([int(seed), task.name, task.level, str(participant), int(day)])
   digest = hashlib.blake2b(key.encode(), digest_size=16).digest()
   return np.random.default_rng(int.from_bytes(digest, "little"))

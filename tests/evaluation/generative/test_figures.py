@@ -10,15 +10,15 @@ from matplotlib.figure import Figure
 from aim.common.plotting import COLOURS
 from aim.evaluation.generative import day_figures, imputers, tasks
 from aim.evaluation.generative.figures import generative_chart
-from aim.evaluation.generative.scores import Row
-from aim.evaluation.generative.tasks import Task
+from aim.evaluation.generative.scores import ScoreRow
+from aim.evaluation.generative.tasks import GenerativeTask
 from data_pipelines.schema import Channel, Schema, SchemaError
 
 
-def score_rows(methods=("AIM", "mean", "linear"), one_person: bool = False) -> list[Row]:
+def score_rows(methods=("AIM", "mean", "linear"), one_person: bool = False) -> list[ScoreRow]:
   bounds = (math.nan, math.nan) if one_person else (0.4, 0.6)
   return [
-    Row(task, level, method, channel, 10, 0.5, 0.4, *bounds)
+    ScoreRow(task, level, method, channel, 10, 0.5, 0.4, *bounds)
     for task, levels in (("random", (30, 80)), ("interpolation", (10, 180)), ("sensor", (2,)))
     for level in levels
     for method in methods
@@ -35,8 +35,8 @@ def holed_day(channels: int, minutes_per_step: int = 5):
   rng = np.random.default_rng(channels)
   truth = np.cumsum(rng.normal(size=(schema.steps, channels)), axis=0).astype(np.float32)
   truth[:, -1] = truth[:, -1] > 0
-  truth[tasks.hidden_cells(Task("random", 30), schema, "p", 0, 0, 30)] = np.nan
-  shown = np.where(tasks.hidden_cells(Task("interpolation", 180), schema, "p", 0, 0, 30), np.nan, truth)
+  truth[tasks.hidden_cells(GenerativeTask("random", 30), schema, "p", 0, 0, 30)] = np.nan
+  shown = np.where(tasks.hidden_cells(GenerativeTask("interpolation", 180), schema, "p", 0, 0, 30), np.nan, truth)
   return schema, truth, shown, imputers.linear(shown[None])[0]
 
 
@@ -73,7 +73,7 @@ def test_generative_chart_has_a_panel_per_task_and_a_line_per_method(tmp_path, d
 def test_generative_chart_without_intervals_and_with_many_methods(tmp_path):
   generative_chart(score_rows(one_person=True), tmp_path / "one.png")
   generative_chart(score_rows(tuple(f"method {i}" for i in range(9))), tmp_path / "many.png")
-  nothing = [Row("random", 30, "AIM", "all", 0, math.nan, math.nan, math.nan, math.nan)]
+  nothing = [ScoreRow("random", 30, "AIM", "all", 0, math.nan, math.nan, math.nan, math.nan)]
   generative_chart(score_rows() + nothing, tmp_path / "some.png")
   for rows in ([], nothing):
     with pytest.raises(ValueError, match="no scores to draw"):

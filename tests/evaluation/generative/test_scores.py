@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aim.evaluation.generative import score_files, scores
-from aim.evaluation.generative.scores import Row, Scores
-from aim.evaluation.generative.tasks import Task
+from aim.evaluation.generative.scores import ScoreRow, Scores
+from aim.evaluation.generative.tasks import GenerativeTask
 
-GAP = Task("interpolation", 60)
+GAP = GenerativeTask("interpolation", 60)
 CHANNELS = ("heart", "steps", "never")
 
 
@@ -171,7 +171,7 @@ def test_csv_has_exactly_the_columns(tmp_path):
 
 
 def test_people_round_trip_exactly_and_pool(tmp_path):
-  tasks = (GAP, Task("sensor", 2))
+  tasks = (GAP, GenerativeTask("sensor", 2))
   table = scored(6, tasks=tasks)
   path = tmp_path / "people.csv"
   score_files.save_people(table, path)
@@ -271,10 +271,10 @@ def test_methods_on_different_cells_are_refused():
 
 def test_table_for_a_terminal():
   rows = [
-    Row("interpolation", 180, "AIM", "all", 9, 0.5236, 0.4, 0.48, 0.571),
-    Row("interpolation", 180, "AIM", "heart", 9, 9.0, 0.4, 0.48, 0.57),
-    Row("interpolation", 180, "linear", "all", 9, 0.66, 0.4, math.nan, math.nan),
-    Row("sensor", 2, "linear", "all", 0, math.nan, math.nan, math.nan, math.nan),
+    ScoreRow("interpolation", 180, "AIM", "all", 9, 0.5236, 0.4, 0.48, 0.571),
+    ScoreRow("interpolation", 180, "AIM", "heart", 9, 9.0, 0.4, 0.48, 0.57),
+    ScoreRow("interpolation", 180, "linear", "all", 9, 0.66, 0.4, math.nan, math.nan),
+    ScoreRow("sensor", 2, "linear", "all", 0, math.nan, math.nan, math.nan, math.nan),
   ]
   assert score_files.format_table(rows) == "\n".join([
     "| mse                   | AIM                  | linear |",
