@@ -29,7 +29,7 @@ class ExternalError(UserError):
   """An imputation that is not of our cells."""
 
 
-def file_name(task: Task) -> str:
+def file_name(task: GenerativeTask) -> str:
   return f"{task.name}_{task.level}.npz"
 
 
@@ -89,7 +89,7 @@ class External:
         raise ExternalError(f"{file}: {task.label} is in {self.tasks[task][0]} too")
       self.tasks[task] = file, arrays
 
-  def has(self, task: Task) -> bool:
+  def has(self, task: GenerativeTask) -> bool:
     return task in self.tasks
 
   def check(self, tasks: tuple[GenerativeTask, ...], days: int) -> None:

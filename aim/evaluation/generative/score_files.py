@@ -64,7 +64,7 @@ def load_people(path: str | pathlib.Path) -> Scores:
 
 def write_channels(path: str | pathlib.Path, rows: Sequence[ScoreRow]) -> None:
   """Writes the table, a line per task, method and channel, in the columns of ScoreRow; NaN as an empty cell."""
-  columns = [field.name for field in dataclasses.fields(Row)]
+  columns = [field.name for field in dataclasses.fields(ScoreRow)]
   write_lines(path, columns, ([csv_number(value) for value in dataclasses.astuple(row)] for row in rows))
 
 

@@ -163,7 +163,7 @@ class Scores:
         differences.append(Difference(task.name, task.level, float(percent), float(low), float(high)))
     return differences
 
-  def people(self, task: Task) -> tuple[list[str], dict[str, np.ndarray]]:
+  def people(self, task: GenerativeTask) -> tuple[list[str], dict[str, np.ndarray]]:
     """People with cells in the task, sorted, and the sums [people, 7, C] of each method; all have the same cells."""
     methods = [method for of_task, method in self.sums if of_task == task]
     names = sorted({name for method in methods for name, sums in self.sums[task, method].items() if sums[0].any()})
