@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 
-from data_pipelines.day import MISSINGNESS_MODES
 from data_pipelines.lsm2_schema import LSM2_REFERENCE
 from data_pipelines.simulator import Simulation
 from data_pipelines.simulator.missingness import gap_lengths
+from data_pipelines.source import MISSINGNESS_MODES
 
 
 def _row(label: str, found: np.ndarray, days: int) -> str:

@@ -33,16 +33,16 @@ from typing import Any
 from absl import flags
 
 from data_pipelines import splits
-from data_pipelines.dataset import VERSION, Dataset, DatasetError, dataset_path, quiet_tfds
-from data_pipelines.day import Source
+from data_pipelines.dataset import VERSION, Dataset, dataset_path, quiet_tfds
 from data_pipelines.day_windows import day_windows_dataset_builder as day_windows
 from data_pipelines.day_windows import runners
 from data_pipelines.day_windows.duplicates import Seen
 from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
+from data_pipelines.errors import DatasetError, SchemaError
 from data_pipelines.ingest.flags import SOURCES, define, refuse, run
 from data_pipelines.npz import NpzSource
-from data_pipelines.schema import SchemaError
+from data_pipelines.source import Source
 from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
 from data_pipelines.statistics import Statistics
 

@@ -25,19 +25,12 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from data_pipelines import splits
-from data_pipelines.schema import Schema, SchemaError
+from data_pipelines.errors import CorruptError, DatasetError
+from data_pipelines.schema import Schema
 from data_pipelines.statistics import Statistics
 
 BUILDER = "day_windows"
 VERSION = "1.0.0"
-
-
-class DatasetError(SchemaError):
-  """A dataset that is not there, or not as asked for; the message is one line."""
-
-
-class CorruptError(DatasetError):
-  """A record that cannot be read; the message names its file."""
 
 
 def dataset_path(data_dir: str | os.PathLike, name: str) -> pathlib.Path:
@@ -117,7 +110,7 @@ class Dataset:
     info = self._builder.info.splits
     return info[split].num_examples if split in info else 0
 
-  def source(self, split: str) -> Sequence[dict[str, Any]]:
+  def days(self, split: str) -> Sequence[dict[str, Any]]:
     """Random access to the days of a split, in the order they were built.
 
     An element has values float32 [steps, channels], participant and date (bytes, as TFDS stores text), day and
@@ -133,7 +126,7 @@ class Dataset:
     return _Days(self._builder.as_data_source(split=split), files, tuple(info.shard_lengths))
 
   def missing_shares(self, split: str) -> np.ndarray:
-    """float32 [days], the share of missing values of each day of a split, in the order of source().
+    """float32 [days], the share of missing values of each day of a split, in the order of days().
 
     Reads all days once and keeps the answer beside them, where that folder can be written.
     """
@@ -142,7 +135,7 @@ class Dataset:
       return np.load(path)
     except (OSError, ValueError, EOFError):  # not there, or written by half
       pass
-    source = self.source(split)
+    source = self.days(split)
     shares = np.array([np.isnan(source[i]["values"]).mean() for i in range(len(source))], np.float32)
     with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=self.path, delete=False) as file:
       np.save(file, shares)
@@ -150,7 +143,7 @@ class Dataset:
     return shares
 
   def days_within(self, split: str, max_missing: float) -> np.ndarray:
-    """int64 [kept], the days of source() that miss at most this share of their values; DatasetError if none does."""
+    """int64 [kept], the days of days() that miss at most this share of their values; DatasetError if none does."""
     if not 0 <= max_missing <= 1:
       raise DatasetError(f"max_missing is {max_missing}, expected 0 to 1")
     shares = self.missing_shares(split)

@@ -1,7 +1,38 @@
-"""The error that every program reports as one line."""
+"""Every error that bad input can raise in data_pipelines.
+
+    UserError
+    └── SchemaError         a file or an array does not fit the schema or its own format
+        ├── SplitError      people cannot be divided into pretrain, tune and eval as requested
+        ├── DuplicateError  the same day occurs twice where that would leak test data into training
+        └── DatasetError    a dataset is missing, or does not support the request
+            └── CorruptError    a stored day cannot be read
+
+The message is always a single line that names the file, key or row, what was found and what was expected. Programs
+catch UserError, print that line without a traceback and exit with code 2.
+"""
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-  """Something the user can mend; the message is one line that names the file, key or row. Programs print it alone."""
+  """A problem the user can fix."""
+
+
+class SchemaError(UserError):
+  """A file or an array does not fit the schema or its own format."""
+
+
+class SplitError(SchemaError):
+  """People cannot be divided into pretrain, tune and eval as requested."""
+
+
+class DuplicateError(SchemaError):
+  """The same day occurs twice, which would let a model be scored on days it was trained on."""
+
+
+class DatasetError(SchemaError):
+  """A dataset is missing, or does not support the request."""
+
+
+class CorruptError(DatasetError):
+  """A stored day cannot be read; the message names its file and record."""

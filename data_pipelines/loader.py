@@ -1,9 +1,9 @@
 """Batches of day windows for training and evaluation, and their way to the device.
 
-Order of training batches: the days of a split are shuffled anew in every epoch, repeated for ever and cut into local
-batches of `batch_size // hosts`; host h of H takes local batches h, h + H, h + 2H, ... So the hosts' batches of a step,
-one after another, are the same global batch for every H and any number of workers; it depends on (seed, step) alone,
-and resuming at a step is starting there.
+Order of training batches: the days of a split are reshuffled in every epoch, repeated without end and cut into local
+batches of `batch_size // process_count` days; process p of P takes local batches p, p + P, p + 2P, ... Concatenated in
+the order of the processes, the local batches of a step are therefore the same global batch for every P and any number
+of workers. It depends on (seed, step) alone, so resuming at a step means starting there.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import grain
 import numpy as np
 from absl import flags
 
-from data_pipelines.dataset import CorruptError, Dataset, DatasetError
+from data_pipelines.dataset import Dataset
+from data_pipelines.errors import CorruptError, DatasetError
 from data_pipelines.subset import chosen_days
 
-# Batches each host, or each of its workers, reads ahead; a batch of 256 days of 26 x 1440 is 38 MB.
+# Batches that each process, or each of its workers, reads ahead; a batch of 256 days of 26 x 1440 is 38 MB.
 _READ_AHEAD = 2
 _READ_THREADS = 2
 # "For ever": grain's own endless repeat has a length that overflows where a local batch is one day.
@@ -32,12 +33,14 @@ Batch = dict[str, np.ndarray]
 OnDevice = TypeVar("OnDevice")
 
 
-def _local_batch(batch_size: int, host: int, hosts: int) -> int:
-  if batch_size < 1 or hosts < 1 or batch_size % hosts:
-    raise DatasetError(f"batch_size is {batch_size}, expected a positive multiple of the number of hosts ({hosts})")
-  if not 0 <= host < hosts:
-    raise DatasetError(f"host is {host}, expected 0 to {hosts - 1}")
-  return batch_size // hosts
+def _local_batch(batch_size: int, process_index: int, process_count: int) -> int:
+  if batch_size < 1 or process_count < 1 or batch_size % process_count:
+    raise DatasetError(
+      f"batch_size is {batch_size}, expected a positive multiple of the number of processes ({process_count})"
+    )
+  if not 0 <= process_index < process_count:
+    raise DatasetError(f"process_index is {process_index}, expected 0 to {process_count - 1}")
+  return batch_size // process_count
 
 
 def _values(day: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -77,7 +80,7 @@ class _Skipping:
       return {**self._substitute(index, error), "corrupt": 1}
 
   def _substitute(self, index: int, error: CorruptError) -> dict[str, Any]:
-    """By the day's number alone, so that any host and any worker takes the same one."""
+    """By the day's number alone, so that any process and any worker takes the same one."""
     for other in np.random.default_rng((self._seed, index)).integers(len(self), size=_SUBSTITUTES):
       try:
         return self._source[int(other)]
@@ -125,15 +128,15 @@ def train_loader(
   batch_size: int,
   seed: int,
   start_step: int = 0,
-  host: int = 0,
-  hosts: int = 1,
+  process_index: int = 0,
+  process_count: int = 1,
   workers: int = 0,
   max_missing: float = 1.0,
   max_participants: int = 0,
   max_days: int = 0,
   on_corrupt: str = "stop",
 ) -> TrainLoader:
-  """This host's part of every global batch from `start_step` on, without end.
+  """This process's part of every global batch from `start_step` on, without end.
 
   Args:
     dataset: where the days are.
@@ -141,8 +144,8 @@ def train_loader(
     batch_size: days of the global batch; may be larger than the split.
     seed: 0 to 2**32 - 1; with the step it decides the days of a batch.
     start_step: step of the first batch.
-    host: index of this process among `hosts`.
-    hosts: processes that share a global batch.
+    process_index: which of the processes this is.
+    process_count: how many processes share a global batch.
     workers: processes that read and decompress; 0 reads in threads of this one. They are spawned, so a script that
       asks for them needs `if __name__ == "__main__"`.
     max_missing, max_participants, max_days: which days to take (data_pipelines/subset.py); by default all.
@@ -150,25 +153,26 @@ def train_loader(
       place, says so on stderr and marks it; the order of all others stays.
 
   Returns:
-    Iterator of {"values": float32 [batch_size // hosts, steps, channels], "corrupt": int32 [batch_size // hosts]}: NaN
-    where missing, 1 where a day stands in for another. Close it, or use `with`.
+    Iterator of {"values": float32 [local, steps, channels], "corrupt": int32 [local]}: local =
+    batch_size // process_count. A missing value is NaN; corrupt is 1 where a day replaces one that cannot be read.
+    Close the iterator, or use it in a `with` statement.
 
   Raises:
     DatasetError: an empty or unknown split, or sizes that do not fit.
   """
-  local = _local_batch(batch_size, host, hosts)
+  local = _local_batch(batch_size, process_index, process_count)
   if start_step < 0:
     raise DatasetError(f"start_step is {start_step}, expected 0 or more")
   if not 0 <= seed < 2**32:
     raise DatasetError(f"seed is {seed}, expected 0 to {2**32 - 1}")
-  source: Any = dataset.source(split)
+  source: Any = dataset.days(split)
   if max_missing < 1 or max_participants or max_days:
     source = _Chosen(source, chosen_days(dataset, split, max_missing, max_participants, max_days))
   if on_corrupt == "skip":
     source = _Skipping(source, seed)
   days = grain.MapDataset.source(source).map(_values).shuffle(seed).repeat(_EPOCHS)
-  # Batches are cut before hosts and workers take turns, so neither changes what is in one.
-  batches = days.batch(local)[start_step * hosts + host :: hosts]
+  # Batches are cut before processes and workers take turns, so neither changes what is in one.
+  batches = days.batch(local)[start_step * process_count + process_index :: process_count]
   threads = grain.ReadOptions(num_threads=_READ_THREADS, prefetch_buffer_size=_READ_AHEAD)
   stream = batches.to_iter_dataset(threads)
   if workers:
@@ -220,11 +224,13 @@ def _stack(days: Sequence[Mapping[str, Any]]) -> Batch:
   return {key: np.stack([day[key] for day in days]) for key in days[0]}
 
 
-def eval_loader(dataset: Dataset, *, split: str, batch_size: int, host: int = 0, hosts: int = 1) -> Iterator[Batch]:
-  """This host's part of every day of a split, once, in the order they were built.
+def eval_loader(
+  dataset: Dataset, *, split: str, batch_size: int, process_index: int = 0, process_count: int = 1
+) -> Iterator[Batch]:
+  """This process's part of every day of a split, once, in the order they were built.
 
-  Every host yields the same number of batches of the same size b = batch_size // hosts: the last global batch is
-  filled up with all-NaN days of weight 0 and participant "".
+  Every process yields the same number of batches of the same size b = batch_size // process_count: the last global
+  batch is filled up with all-NaN days of weight 0 and participant "".
 
   Yields:
     values float32 [b, steps, channels], weight float32 [b], participant and date str [b], day int32 [b].
@@ -232,10 +238,10 @@ def eval_loader(dataset: Dataset, *, split: str, batch_size: int, host: int = 0,
   Raises:
     DatasetError: an empty or unknown split, or sizes that do not fit.
   """
-  local = _local_batch(batch_size, host, hosts)
+  local = _local_batch(batch_size, process_index, process_count)
   schema = dataset.schema
-  days = _PaddedDays(dataset.source(split), batch_size, (schema.steps, len(schema.channels)))
-  batches = grain.MapDataset.source(days).batch(local, batch_fn=_stack)[host::hosts]
+  days = _PaddedDays(dataset.days(split), batch_size, (schema.steps, len(schema.channels)))
+  batches = grain.MapDataset.source(days).batch(local, batch_fn=_stack)[process_index::process_count]
   stream = batches.to_iter_dataset(grain.ReadOptions(_READ_THREADS, _READ_AHEAD))
   return _iterate(stream, _where(dataset, split))
 
@@ -258,8 +264,8 @@ def device_prefetch(iterator: Iterator[Batch], put: Callable[[Batch], OnDevice],
   """Runs `put` on coming batches in a thread, so that copies to the device overlap with computation.
 
   Args:
-    iterator: host batches; closed at the end where it has a `close`.
-    put: makes device arrays of a host batch.
+    iterator: local batches; closed at the end where it has a `close`.
+    put: makes device arrays of a local batch.
     size: how many results may wait, not yet taken.
 
   Yields:

@@ -30,8 +30,9 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.day import MISSINGNESS_MODES, Day, Event, Label, Person
-from data_pipelines.schema import Channel, Schema, SchemaError
+from data_pipelines.errors import SchemaError
+from data_pipelines.schema import Channel, Schema
+from data_pipelines.source import MISSINGNESS_MODES, Day, Event, Label, Person
 
 _KIND_NAMES = {"f": "float32", "U": "strings", "iu": "integers", "i": "int8", "u": "uint8"}
 

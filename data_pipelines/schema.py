@@ -14,13 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data_pipelines.errors import UserError
+from data_pipelines.errors import SchemaError
 
 MINUTES_PER_DAY = 1440
-
-
-class SchemaError(UserError):
-  """Data or a file does not fit the schema."""
 
 
 @dataclasses.dataclass(frozen=True)

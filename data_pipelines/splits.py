@@ -15,15 +15,11 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from data_pipelines.schema import SchemaError
+from data_pipelines.errors import SplitError
 
 SPLITS = ("pretrain", "tune", "eval")
 DEFAULT_KEY = "day-windows"
 _HASH_BYTES = 8
-
-
-class SplitError(SchemaError):
-  """A split that cannot be made; the message is one line."""
 
 
 def _hash(participant: str, key: str) -> int:

@@ -14,7 +14,8 @@ import zipfile
 
 import numpy as np
 
-from data_pipelines.schema import Schema, SchemaError
+from data_pipelines.errors import SchemaError
+from data_pipelines.schema import Schema
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
-from data_pipelines.dataset import Dataset, DatasetError
+from data_pipelines.dataset import Dataset
+from data_pipelines.errors import DatasetError
 from data_pipelines.splits import ranked
 
 KEY = "subset"
@@ -18,7 +19,7 @@ KEY = "subset"
 def chosen_days(
   dataset: Dataset, split: str, max_missing: float = 1.0, max_participants: int = 0, max_days: int = 0
 ) -> Int[np.ndarray, " kept"]:
-  """The days of dataset.source(split) that are taken, in its order.
+  """The days of dataset.days(split) that are taken, in its order.
 
   Args:
     dataset, split: whose days.
@@ -33,7 +34,7 @@ def chosen_days(
     if most < 0:
       raise DatasetError(f"{name} is {most}, expected a number to keep, or 0 for all")
   kept = dataset.days_within(split, max_missing) if max_missing < 1 else np.arange(dataset.num_days(split))
-  person, number = day_names(dataset, split)
+  person, number = day_owners(dataset, split)
   if max_participants:
     people = ranked(set(person[kept].tolist()), KEY)[:max_participants]
     kept = kept[np.isin(person[kept], people)]
@@ -43,8 +44,8 @@ def chosen_days(
   return kept
 
 
-def day_names(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
-  """Whose each day of source(split) is, and how many days of theirs come before it; no day is read."""
+def day_owners(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
+  """Whose each day of days(split) is, and how many days of theirs come before it; no day is read."""
   table = dataset.participants()
   days = dict(zip(table["participant"].to_pylist(), table["days"].to_pylist(), strict=True))
   people = dataset.people(split)  # in the order of the records

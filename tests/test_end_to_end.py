@@ -144,7 +144,7 @@ def check_imputed(source, output):
 
 def days_of(dataset):
   """(participant, date) of all days, in the order of the splits."""
-  sources = [dataset.source(split) for split in ("pretrain", "tune", "eval") if dataset.num_days(split)]
+  sources = [dataset.days(split) for split in ("pretrain", "tune", "eval") if dataset.num_days(split)]
   return [(day["participant"].decode(), day["date"].decode()) for source in sources for day in source]
 
 

@@ -15,8 +15,8 @@ from aim.inference import pretrained
 from aim.runtime import processes
 from data_pipelines import npz
 from data_pipelines.dataset import Dataset
+from data_pipelines.errors import SchemaError
 from data_pipelines.loader import eval_loader
-from data_pipelines.schema import SchemaError
 
 
 def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> None:
@@ -104,6 +104,8 @@ def _days(
   batches = (
     {name: array[batch["weight"] > 0] for name, array in batch.items()}
     for name in splits
-    for batch in eval_loader(dataset, split=name, batch_size=count * model.batch_size, host=host, hosts=count)
+    for batch in eval_loader(
+      dataset, split=name, batch_size=count * model.batch_size, process_index=host, process_count=count
+    )
   )
   return batches, sum(dataset.num_days(name) for name in splits)

@@ -22,7 +22,8 @@ from aim.model.token_buffers import Rows, move
 from aim.runtime import compile_options
 from aim.training import checkpoint
 from data_pipelines.dataset import Dataset
-from data_pipelines.schema import Schema, SchemaError
+from data_pipelines.errors import SchemaError
+from data_pipelines.schema import Schema
 
 POOLS = ("mean", "mean_std", "channel")
 SHORT_HOLES = ("decode", "interpolate")

@@ -273,6 +273,6 @@ def _simulated() -> tuple[Dataset, np.ndarray]:
 
 def _days(dataset: Dataset) -> np.ndarray:
   """Days of the training people, evenly."""
-  source = dataset.source("pretrain")
+  source = dataset.days("pretrain")
   chosen = np.unique(np.linspace(0, len(source) - 1, PEOPLE * DAYS).astype(int))
   return np.stack([source[int(i)]["values"] for i in chosen])

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from aim.report.workdir import Workdir
-from data_pipelines.atlas import missing
-from data_pipelines.atlas.counts import count
-from data_pipelines.page.blocks import Block, Line, Section
+from data_pipelines.atlas import missing_charts
+from data_pipelines.atlas.counts import count_missing
+from data_pipelines.page.blocks import Block, Section, TextLine
 
 
 def section(workdir: Workdir, days: int, name: str) -> Section:
   """Of up to `days` days, evenly over all splits. `name` begins the names of its charts."""
   if workdir.dataset is None:
-    return Section(name, "Missingness", [Line(f"No dataset to look at: {workdir.missing['dataset']}", "hint")])
+    return Section(name, "Missingness", [TextLine(f"No dataset to look at: {workdir.missing['dataset']}", "hint")])
   dataset = workdir.dataset
-  counts = count(dataset, days, ranges=False)
+  counts = count_missing(dataset, days, ranges=False)
   blocks: list[Block] = [
-    missing.summary(counts, dataset.name),
-    missing.by_channel(counts, f"{name}-channels"),
-    missing.by_hour(counts, f"{name}-hours"),
-    missing.by_length(counts, f"{name}-lengths"),
-    Line("More of it, such as people, values and splits:", "hint", _command(workdir)),
+    missing_charts.summary(counts, dataset.name),
+    missing_charts.by_channel(counts, f"{name}-channels"),
+    missing_charts.by_hour(counts, f"{name}-hours"),
+    missing_charts.by_length(counts, f"{name}-lengths"),
+    TextLine("More of it, such as people, values and splits:", "hint", _command(workdir)),
   ]
   return Section(name, f"Missingness: {dataset.name}", blocks)
 

@@ -12,7 +12,7 @@ from aim.common import config_files
 from aim.inference.pretrained import Pretrained
 from aim.report.workdir import Workdir
 from data_pipelines.dataset import Dataset
-from data_pipelines.page.blocks import Block, Code, Line, Section, Table, number, percent
+from data_pipelines.page.blocks import Block, Code, Section, Table, TextLine, number, percent
 from data_pipelines.splits import SPLITS
 
 LICENSE = "Apache-2.0"
@@ -30,14 +30,14 @@ LIMITS = (
 def data(workdir: Workdir) -> list[Block]:
   """People, days, splits, channels, labels and where they come from."""
   if workdir.dataset is None:
-    return [Line(f"No data card: {workdir.missing['dataset']}", "hint")]
+    return [TextLine(f"No data card: {workdir.missing['dataset']}", "hint")]
   dataset = workdir.dataset
   table = dataset.participants()
   of_split = {split: (len(dataset.people(split)), dataset.num_days(split)) for split in SPLITS}
   splits = [[split, *counts] for split, counts in of_split.items()]
   splits.append(["all", *np.sum(list(of_split.values()), axis=0).tolist()])
   return [
-    Line(f"{dataset.name}: days of {dataset.schema.steps} steps of {dataset.schema.minutes_per_step} min."),
+    TextLine(f"{dataset.name}: days of {dataset.schema.steps} steps of {dataset.schema.minutes_per_step} min."),
     Table("People and days; nobody is in two splits", ["split", "people", "days"], splits),
     _channels(dataset),
     _labels(table),
@@ -74,12 +74,12 @@ def _labels(table) -> Table:
 def models(workdirs: Sequence[Workdir]) -> list[Block]:
   """Architecture, training, intended use and limits."""
   blocks = [block for workdir in workdirs for block in _model(workdir)]
-  return [*blocks, Line(f"Use. {USE}"), Line(f"Limits. {LIMITS}")]
+  return [*blocks, TextLine(f"Use. {USE}"), TextLine(f"Limits. {LIMITS}")]
 
 
 def _model(workdir: Workdir) -> list[Block]:
   if workdir.model is None:
-    return [Line(f"No model card: {workdir.missing['model']}", "hint"), workdir.hint("checkpoint", "pretrain")]
+    return [TextLine(f"No model card: {workdir.missing['model']}", "hint"), workdir.hint("checkpoint", "pretrain")]
   config, a = workdir.model.config, workdir.model.architecture
   tower = lambda t: f"{t.layers} layers, width {t.width}, {t.heads} heads, MLP {t.mlp}"
   last = workdir.journal[-1] if workdir.journal else {}

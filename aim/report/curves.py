@@ -72,7 +72,7 @@ def _training_chart(key: str, title: str, series: Mapping[str, Sequence[tuple[fl
   _legend(figure, len(series))
   rows = [[label, int(step), f"{value:.6g}"] for label, points in series.items() for step, value in points]
   ends = "; ".join(f"{label} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for label, points in series.items())
-  return Chart(f"training-{slug(key)}", title, f"Line over steps: {ends}.", figure, ["model", "step", key], rows)
+  return Chart(f"training-{slug(key)}", title, f"TextLine over steps: {ends}.", figure, ["model", "step", key], rows)
 
 
 def _named(datasets: Sequence[str]) -> dict[str, str]:
@@ -112,7 +112,7 @@ def _curve(
   panel.set_xlim(-0.5, len(levels) - 0.5)
   _legend(figure, len(models))
   title = f"{task}: {metric}{dataset}"
-  alt = f"Line with intervals for each of {len(models)} models: {metric} of {task} against {', '.join(levels)}."
+  alt = f"TextLine with intervals for each of {len(models)} models: {metric} of {task} against {', '.join(levels)}."
   return Chart(name, title, alt, figure, *_numbers(results))
 
 

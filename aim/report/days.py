@@ -12,10 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from aim.report.workdir import Workdir
-from data_pipelines.atlas import days
+from data_pipelines.atlas import day_chart
 from data_pipelines.atlas.counts import StoredDay, cause_of
 from data_pipelines.dataset import Dataset
-from data_pipelines.page.blocks import Block, Choice, Line, Section
+from data_pipelines.page.blocks import Block, Choice, Section, TextLine
 from data_pipelines.page.chart import COLOURS, SERIES, Chart, panels
 from data_pipelines.schema import Schema
 
@@ -38,22 +38,22 @@ def section(workdirs: Sequence[Workdir], split: str, count: int) -> Section:
   first = workdirs[0]
   blocks: list[Block] = []
   if first.dataset is None or not first.dataset.num_days(split):
-    blocks.append(Line(f"No day to draw: {first.missing.get('dataset', 'no person is held out.')}", "hint"))
+    blocks.append(TextLine(f"No day to draw: {first.missing.get('dataset', 'no person is held out.')}", "hint"))
     return Section("day", "A day and its holes", blocks)
   models = [w for w in workdirs if w.model and not first.dataset.schema.difference(w.model.schema)]
   able = [w for w in models if w.model and w.model.generates]
   for workdir in workdirs:
     if workdir not in able:
       why = workdir.missing.get("model") or ("it reconstructs nothing" if workdir in models else "of another schema")
-      blocks.append(Line(f"{workdir.label}: not drawn, {why}.", "hint"))
-  chosen = days.choose(first.dataset, [split], count)
+      blocks.append(TextLine(f"{workdir.label}: not drawn, {why}.", "hint"))
+  chosen = day_chart.choose_days(first.dataset, [split], count)
   options = [
     (drawn.title, _chart(first.dataset.schema, drawn, f"day-{i + 1}"))
     for i, drawn in enumerate(_drawn(first.dataset, day, title, able) for title, day in chosen)
   ]
   blocks.insert(
     0,
-    Line(
+    TextLine(
       "People the model never saw. Beside what the device lost we hid three hours of all channels and one channel for "
       "the whole day; the truth there is the thin line, what the model puts into every hole the thick one."
     ),
@@ -78,7 +78,7 @@ def _hide(values: np.ndarray) -> np.ndarray:
 
 
 def _chart(schema: Schema, drawn: DrawnDay, name: str) -> Chart:
-  picked = days.pick(schema, drawn.values, PANELS)
+  picked = day_chart.pick_channels(schema, drawn.values, PANELS)
   figure, axes = panels(0.8 + 1.05 * len(picked), len(picked))
   for panel, c in zip(axes, picked, strict=True):
     _panel(panel, schema, c, drawn)
@@ -95,9 +95,9 @@ def _chart(schema: Schema, drawn: DrawnDay, name: str) -> Chart:
 def _panel(panel: Axes, schema: Schema, c: int, drawn: DrawnDay) -> None:
   values, shown = drawn.values[:, c], drawn.shown[:, c]
   hidden = np.isnan(shown) & ~np.isnan(values)
-  shaded = [*days.shades(np.isnan(values), drawn.cause[:, c]), (hidden, COLOURS["hidden"])]
-  days.line(panel, schema, c, shown, shaded)
-  hours, how = days.hours_of(schema), days.how(schema, c)
+  shaded = [*day_chart.causes_to_shade(np.isnan(values), drawn.cause[:, c]), (hidden, COLOURS["hidden"])]
+  day_chart.draw_line(panel, schema, c, shown, shaded)
+  hours, how = day_chart.step_hours(schema), day_chart.line_style(schema, c)
   panel.plot(hours, np.where(_widened(hidden), values, np.nan), color=COLOURS["truth"], lw=0.9, zorder=2, **how)
   for i, reconstruction in enumerate(drawn.reconstruction.values()):
     filled = np.where(np.isnan(shown), reconstruction[:, c], shown)
@@ -111,7 +111,7 @@ def _legend(drawn: DrawnDay, picked: Sequence[int]) -> list[Line2D | Patch]:
     Line2D([], [], color=COLOURS["truth"], lw=1, label="hidden truth"),
     *(Line2D([], [], color=SERIES[i % len(SERIES)], lw=2, label=n) for i, n in enumerate(drawn.reconstruction)),
     Patch(color=COLOURS["hidden"], label="hidden by us"),
-    *days.cause_legend(np.isnan(drawn.values[:, picked]), drawn.cause[:, picked]),
+    *day_chart.cause_legend(np.isnan(drawn.values[:, picked]), drawn.cause[:, picked]),
   ]
 
 
@@ -120,7 +120,7 @@ def _numbers(schema: Schema, drawn: DrawnDay, picked: Sequence[int]) -> tuple[li
   hole = np.isnan(drawn.shown)
   series = {"shown": drawn.shown, "hidden truth": np.where(hole, drawn.values, np.nan)}
   series |= {label: np.where(hole, found, np.nan) for label, found in drawn.reconstruction.items()}
-  return days.hourly(schema, picked, series, np.isnan(drawn.values), drawn.cause)
+  return day_chart.hourly_table(schema, picked, series, np.isnan(drawn.values), drawn.cause)
 
 
 def _widened(cells: np.ndarray) -> np.ndarray:

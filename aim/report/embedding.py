@@ -10,7 +10,7 @@ import numpy as np
 
 from aim.report.workdir import Workdir
 from data_pipelines.dataset import Dataset
-from data_pipelines.page.blocks import Block, Choice, Line, Section
+from data_pipelines.page.blocks import Block, Choice, Section, TextLine
 from data_pipelines.page.chart import COLOURS, MARKERS, SERIES, Chart, panels, slug
 
 GROUPS = 8  # categories that have colours of their own
@@ -23,7 +23,7 @@ def section(workdir: Workdir, split: str, most: int, name: str) -> Section:
   model, dataset = workdir.model, workdir.dataset
   if model is None or dataset is None or dataset.num_days(split) < 3:
     why = workdir.missing.get("model") or workdir.missing.get("dataset") or "fewer than three held-out days"
-    return Section(name, title, [Line(f"No map: {why}", "hint")])
+    return Section(name, title, [TextLine(f"No map: {why}", "hint")])
   model.check_dataset(dataset)
   days = _days(dataset, split, most)
   embedded = model.embed(np.stack([day["values"] for day in days]), progress=True)
@@ -40,7 +40,7 @@ def section(workdir: Workdir, split: str, most: int, name: str) -> Section:
     chart = _chart(f"{name}-{i + 1}-{slug(label)}", label, places, groups, ordered, columns, rows)
     options.append((label.replace("_", " "), chart))
   people = len({day["participant"] for day in days})
-  lead: Block = Line(
+  lead: Block = TextLine(
     f"{len(days)} days of {people} people the model never saw, by the first two principal components of their "
     f"embeddings ({100 * explained[0]:.0f} and {100 * explained[1]:.0f} % of the variance). Days near each other look "
     "alike to the model; a label whose colours separate can be read from the embedding."
@@ -57,7 +57,7 @@ def project(embedded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _days(dataset: Dataset, split: str, most: int) -> list[dict[str, Any]]:
-  source = dataset.source(split)
+  source = dataset.days(split)
   chosen = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int))
   return [source[int(i)] for i in chosen]
 

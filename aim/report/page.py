@@ -11,7 +11,7 @@ from aim.common.config_files import ConfigError
 from aim.report import atlas, cards, curves, days, embedding, tables
 from aim.report.workdir import RESULTS, Workdir, tell_apart, together
 from data_pipelines.page import chart, document
-from data_pipelines.page.blocks import Block, Line, Section, Table
+from data_pipelines.page.blocks import Block, Section, Table, TextLine
 
 
 def write(workdirs: Sequence[Workdir], config: ml_collections.ConfigDict, output: pathlib.Path) -> pathlib.Path:
@@ -62,6 +62,6 @@ def _summary(workdirs: Sequence[Workdir], split: str) -> Section:
   ]
   columns = ["model", "trained on", "steps", "parameters", "people held out", "workdir"]
   verdicts = [block for kind in RESULTS for block in tables.told(together(workdirs, kind), workdirs)]
-  none = Line("No comparison yet: the sections below name the commands that make them.", "hint")
+  none = TextLine("No comparison yet: the sections below name the commands that make them.", "hint")
   blocks: list[Block] = [Table("", columns, rows), *(verdicts or [none])]
   return Section("summary", "In short", blocks)

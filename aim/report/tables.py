@@ -9,7 +9,7 @@ from aim.evaluation.results import Result
 from aim.report import curves
 from aim.report.verdicts import Difference, differences, interval, is_paired, more_is_better, summary
 from aim.report.workdir import RESULTS, Workdir, together
-from data_pipelines.page.blocks import Block, Line, Section, Table, number
+from data_pipelines.page.blocks import Block, Section, Table, TextLine, number
 
 HEADLINES = ("mse", "auroc", "f1_macro", "f1", "mae")  # the first that a task has
 MOST = 10  # verdicts at once
@@ -26,7 +26,7 @@ _ABOUT = {
 def section(workdirs: Sequence[Workdir], kind: str) -> Section:
   """Verdicts, charts and tables of one kind of results, all workdirs side by side."""
   title, lead = _ABOUT[kind]
-  blocks: list[Block] = [Line(lead)]
+  blocks: list[Block] = [TextLine(lead)]
   file, mode = RESULTS[kind]
   blocks += [workdir.hint(file, mode) for workdir in workdirs if not workdir.results(kind)]
   results = together(workdirs, kind)
@@ -36,7 +36,7 @@ def section(workdirs: Sequence[Workdir], kind: str) -> Section:
     blocks += curves.charts([result for result in results if heads.get(_row(result)) == result.metric], kind)
     blocks += _pivots([result for result in results if not is_paired(result)], set(heads.values()))
     blocks += _paired(differences(results))
-    blocks.append(Line(_basis(results)))
+    blocks.append(TextLine(_basis(results)))
   return Section(kind, title, blocks)
 
 
@@ -93,7 +93,7 @@ def _pivot(dataset: str, metric: str, results: Sequence[Result], folded: bool) -
   for (task, level), row in cells.items():
     best = _ranked(list(row.values()))
     cell = lambda result, best=best: (
-      "" if result is None else Line(_cell(result), "yes" if best and result is best[0] else "")
+      "" if result is None else TextLine(_cell(result), "yes" if best and result is best[0] else "")
     )
     rows.append([task, level, *(cell(row.get(model)) for model in models), in_words(best)])
   better = "higher" if more_is_better(metric) else "lower"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from aim.evaluation.results import Result
-from data_pipelines.page.blocks import Line, number
+from data_pipelines.page.blocks import TextLine, number
 
 # "mse vs linear %", "mae vs LSM-1", "auroc vs mask-only"
 _PAIRED = re.compile(r"(?P<measure>.+?) vs (?P<other>.+?)(?P<unit> %)?")
@@ -49,20 +49,20 @@ class Difference:
     return f"{_signed(self.result.value)}{self.unit}{interval(self.result)}"
 
   @property
-  def answer(self) -> Line:
+  def answer(self) -> TextLine:
     """Does the model beat the other?"""
     if math.isnan(self.result.ci_low):
-      return Line("no interval: too few people", "open")
+      return TextLine("no interval: too few people", "open")
     if not self.sure:
-      return Line("not beyond chance", "open")
-    return Line("yes", "yes") if self.better else Line("no, worse", "no")
+      return TextLine("not beyond chance", "open")
+    return TextLine("yes", "yes") if self.better else TextLine("no, worse", "no")
 
   @property
-  def sentence(self) -> Line:
+  def sentence(self) -> TextLine:
     """The whole verdict."""
     r, answer = self.result, self.answer
     about = ", ".join(part for part in (r.task, r.level, self.measure) if part)
-    return Line(f"{r.model} beats {spoken(self.other)} ({about}): {answer.text}, {self.amount}", answer.tone)
+    return TextLine(f"{r.model} beats {spoken(self.other)} ({about}): {answer.text}, {self.amount}", answer.tone)
 
 
 def differences(results: Sequence[Result]) -> list[Difference]:
@@ -79,7 +79,7 @@ def is_paired(result: Result) -> bool:
   return bool(_PAIRED.fullmatch(result.metric))
 
 
-def summary(found: Sequence[Difference]) -> list[Line]:
+def summary(found: Sequence[Difference]) -> list[TextLine]:
   """One line for each model, other and measure."""
   groups: dict[tuple[str, str, str, str], list[Difference]] = {}
   for d in found:
@@ -96,7 +96,7 @@ def summary(found: Sequence[Difference]) -> list[Line]:
     how = "yes, in all" if better == len(each) else f"in {better} of"
     but = f", worse beyond chance in {worse}" if worse else ""
     lines.append(
-      Line(
+      TextLine(
         f"{model} beats {spoken(other)} ({where}): {how} {len(each)} rows beyond chance{but}; "
         f"the middle row is {typical.amount}",
         tone,

@@ -16,7 +16,7 @@ from aim.evaluation.results import Result, ResultsError
 from aim.inference import pretrained
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import UserError
-from data_pipelines.page.blocks import Line
+from data_pipelines.page.blocks import TextLine
 
 # Results in the common columns: the file, and the mode that writes it.
 RESULTS = {
@@ -78,10 +78,10 @@ class Workdir:
     path = self.path / RESULTS[kind][0]
     return results.read_csv(path) if path.is_file() else []
 
-  def hint(self, file: str, mode: str) -> Line:
+  def hint(self, file: str, mode: str) -> TextLine:
     """That a file is not there, and the command that makes it."""
     command = f"python -m aim.main --config=... --workdir={self.path} --mode={mode}"
-    return Line(f"{self.label}: no {file} yet. It is made by", "hint", command)
+    return TextLine(f"{self.label}: no {file} yet. It is made by", "hint", command)
 
 
 def tell_apart(workdirs: Sequence[Workdir]) -> None:

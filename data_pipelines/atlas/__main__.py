@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from data_pipelines.dataset import Dataset, DatasetError
-from data_pipelines.errors import UserError
+from data_pipelines.dataset import Dataset
+from data_pipelines.errors import DatasetError, UserError
 
 
 def _flags() -> flags.FlagValues:

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
 from data_pipelines.atlas import gaps
-from data_pipelines.atlas.ranges import Ranges
+from data_pipelines.atlas.value_ranges import Ranges
 from data_pipelines.dataset import Dataset
-from data_pipelines.day import MISSINGNESS_MODES
 from data_pipelines.progress import progress_bar
 from data_pipelines.schema import Schema
+from data_pipelines.source import MISSINGNESS_MODES
 from data_pipelines.splits import SPLITS
 from data_pipelines.statistics import Statistics
 
@@ -81,7 +81,7 @@ class Counts:
     return self.missing / (self.n_days * self.schema.steps)
 
   def add(self, days: Sequence[StoredDay], split: str) -> None:
-    """Days of a split as Dataset.source gives them."""
+    """Days of a split as Dataset.days gives them."""
     values = np.stack([day["values"] for day in days])
     hole = np.isnan(values)
     channels = hole.shape[2]
@@ -125,7 +125,7 @@ def cause_of(day: StoredDay) -> UInt8[np.ndarray, "s c"]:
   return np.minimum(np.asarray(day.get("cause", np.zeros(values.shape, np.uint8))), len(CAUSES) - 1)
 
 
-def count(dataset: Dataset, days: int = 0, ranges: bool = True) -> Counts:
+def count_missing(dataset: Dataset, days: int = 0, ranges: bool = True) -> Counts:
   """Counts of up to `days` days, evenly over all splits; 0: all."""
   counts = Counts(dataset.schema, dataset.statistics if ranges else None)
   places = _spread(dataset, days)
@@ -150,7 +150,7 @@ def _spread(dataset: Dataset, days: int) -> dict[str, np.ndarray]:
 
 
 def _blocks(dataset: Dataset, split: str, places: Int64[np.ndarray, "d"]) -> Iterator[list[StoredDay]]:
-  source = dataset.source(split)
+  source = dataset.days(split)
   length = max(_BLOCK_BYTES // (4 * dataset.schema.steps * len(dataset.schema.channels)), 1)
   for start in range(0, len(places), length):
     yield [source[int(place)] for place in places[start : start + length]]

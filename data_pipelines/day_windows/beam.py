@@ -14,9 +14,8 @@ import pickle
 import uuid
 from collections.abc import Iterator, Sequence
 
-from data_pipelines.dataset import DatasetError
 from data_pipelines.day_windows.shards import Shard, Tell, Work, Written
-from data_pipelines.errors import UserError
+from data_pipelines.errors import DatasetError, UserError
 
 
 class Beam:

@@ -15,11 +15,11 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from data_pipelines.day import Source
 from data_pipelines.day_windows import examples, shards
 from data_pipelines.day_windows.duplicates import Seen
 from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
+from data_pipelines.source import Source
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

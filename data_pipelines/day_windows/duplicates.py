@@ -7,14 +7,10 @@ import hashlib
 import numpy as np
 
 from data_pipelines.dataset import Dataset
-from data_pipelines.schema import SchemaError
+from data_pipelines.errors import DuplicateError
 
 # A day that tells less than this may well be like another by chance: a device that lay on a table, a few zeros.
 _LEAST_DISTINCT = 10
-
-
-class DuplicateError(SchemaError):
-  """Days that are there twice; the message is one line."""
 
 
 def digest(values: np.ndarray) -> bytes | None:
@@ -46,15 +42,15 @@ class Seen:
       )
 
 
-def check_apart(trained: Dataset, scored: Dataset, split: str = "eval") -> None:
+def check_disjoint(trained: Dataset, scored: Dataset, split: str = "eval") -> None:
   """DuplicateError if a day of `scored`'s split is among the days of `trained` that models are trained on."""
   known: dict[bytes, str] = {}
   for part in ("pretrain", "tune"):
-    for day in trained.source(part) if trained.num_days(part) else ():
+    for day in trained.days(part) if trained.num_days(part) else ():
       key = digest(day["values"])
       if key:
         known[key] = day["participant"].decode()
-  for day in scored.source(split):
+  for day in scored.days(split):
     key = digest(day["values"])
     if key in known:
       raise DuplicateError(

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipelines.day import Day, Person
-from data_pipelines.schema import Schema, SchemaError
+from data_pipelines.errors import SchemaError
+from data_pipelines.schema import Schema
+from data_pipelines.source import Day, Person
 
 
 def features(schema: Schema, has_cause: bool) -> tfds.features.FeaturesDict:

@@ -8,8 +8,8 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from data_pipelines.dataset import DatasetError
 from data_pipelines.day_windows.shards import Shard, Tell, Work, Written
+from data_pipelines.errors import DatasetError
 
 AHEAD = 2  # shards that each process may be ahead of the first unfinished one
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer
 
-from data_pipelines.day import Day, Source
 from data_pipelines.day_windows import examples
 from data_pipelines.day_windows.tables import Tables
+from data_pipelines.source import Day, Source
 
 SHARD_BYTES = 256 * 2**20  # of values before compression, at most ...
 MOST_SHARDS = 512  # ... of a split, unless there were more files than a reader may hold open

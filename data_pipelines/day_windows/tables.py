@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipelines import statistics
-from data_pipelines.day import Event, Label, Person
 from data_pipelines.day_windows.duplicates import Seen, digest
-from data_pipelines.schema import Schema, SchemaError
+from data_pipelines.errors import SchemaError
+from data_pipelines.schema import Schema
+from data_pipelines.source import Event, Label, Person
 
 _DAYS_AT_ONCE = 8  # of a person: what fits a processor's cache
 _EVENT_SCHEMA = pa.schema(

@@ -9,7 +9,7 @@ import os
 import pathlib
 import re
 
-from data_pipelines.schema import SchemaError
+from data_pipelines.errors import SchemaError
 
 _LEAST_KEY, _MOST_KEY = 16, 64  # bytes; BLAKE2b takes 64
 

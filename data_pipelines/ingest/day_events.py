@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from data_pipelines.day import Event
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.clocks import DAY, MINUTE, ZoneClock
 from data_pipelines.ingest.reading.readings import Stretch
-from data_pipelines.schema import SchemaError
+from data_pipelines.source import Event
 
 _LONGEST = 32 * DAY  # what lasts longer is no stretch of a day
 

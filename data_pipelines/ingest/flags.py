@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags
 
-from data_pipelines.day import Source
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest import account_summary
 from data_pipelines.ingest.anonymity import Anonymity
 from data_pipelines.ingest.gridding.recipe import Recipe
@@ -18,7 +18,7 @@ from data_pipelines.ingest.imported_source import Asked, ImportedSource
 from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.labels_csv import People, load_events
 from data_pipelines.ingest.reading.input_files import Input, choose
-from data_pipelines.schema import SchemaError
+from data_pipelines.source import Source
 
 SOURCES = ("auto", *IMPORTERS)
 _OWN = ("timezone", "events", "recipe", "write_recipe", "minutes_per_step", "max_missing", "anonymise", "per_person")

@@ -9,14 +9,15 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from data_pipelines.day import Day, Event, Label, Person
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest import account_summary, day_events
 from data_pipelines.ingest.gridding.gridding import Seen, account, grid
 from data_pipelines.ingest.gridding.spool import spooled
 from data_pipelines.ingest.options import Asked
 from data_pipelines.ingest.reading.input_files import Input
 from data_pipelines.ingest.reading.readings import Account, Stretch
-from data_pipelines.schema import Schema, SchemaError
+from data_pipelines.schema import Schema
+from data_pipelines.source import Day, Event, Label, Person
 
 
 class ImportedSource:

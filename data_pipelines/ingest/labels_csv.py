@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from data_pipelines.day import Label
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import clocks, csv_batches
 from data_pipelines.ingest.reading.readings import Stretch
-from data_pipelines.schema import SchemaError
+from data_pipelines.source import Label
 
 _BOOLEANS = {"true": True, "false": False}
 

@@ -6,6 +6,7 @@ import dataclasses
 import zoneinfo
 from collections.abc import Sequence
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest import account_summary
 from data_pipelines.ingest.anonymity import Anonymity
 from data_pipelines.ingest.gridding.recipe import Recipe
@@ -13,7 +14,6 @@ from data_pipelines.ingest.gridding.spool import Spool
 from data_pipelines.ingest.labels_csv import LabelledStretch, People
 from data_pipelines.ingest.reading import clocks
 from data_pipelines.ingest.reading.readings import Importer, Signal
-from data_pipelines.schema import SchemaError
 
 
 @dataclasses.dataclass(frozen=True)

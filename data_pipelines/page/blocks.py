@@ -12,7 +12,7 @@ from data_pipelines.page.chart import Chart
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
+class TextLine:
   """A sentence.
 
   Attributes:
@@ -56,7 +56,7 @@ class Code:
   kind = "code"
 
 
-Block = Line | Table | Choice | Code | Chart
+Block = TextLine | Table | Choice | Code | Chart
 
 
 @dataclasses.dataclass(frozen=True)

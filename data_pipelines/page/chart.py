@@ -42,7 +42,7 @@ PALETTE = {
   "q3": ("#b38a00", "#fde725"),
   "hidden": ("#ffe3ba", "#574117"),
   "truth": ("#b86200", "#ffb057"),
-  "cause0": ("#d3d7dc", "#484f58"),  # missing, cause not known; then data_pipelines.day.MISSINGNESS_MODES
+  "cause0": ("#d3d7dc", "#484f58"),  # missing, cause not known; then data_pipelines.source.MISSINGNESS_MODES
   "cause1": ("#b3c3dd", "#37517c"),
   "cause2": ("#dcd784", "#615f1a"),
   "cause3": ("#bfe0b6", "#2c5f38"),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import jinja2
 
 from data_pipelines.page import chart
-from data_pipelines.page.blocks import Line, Section
+from data_pipelines.page.blocks import Section, TextLine
 
 
 def write(sections: Sequence[Section], title: str, kind: str, output: pathlib.Path) -> pathlib.Path:
@@ -43,6 +43,6 @@ def render(sections: Sequence[Section], title: str, kind: str) -> str:
   """The page's HTML; jinja2 escapes every string but what this package wrote itself."""
   loader = jinja2.PackageLoader("data_pipelines.page", "")
   environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-  environment.tests["line"] = lambda value: isinstance(value, Line)
+  environment.tests["line"] = lambda value: isinstance(value, TextLine)
   template = environment.get_template("page.html")
   return template.render(title=title, kind=kind, sections=sections, palette=chart.PALETTE)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_pipelines.day import MISSINGNESS_MODES
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.schema import MINUTES_PER_DAY
 from data_pipelines.simulator.activities import Motion
 from data_pipelines.simulator.filters import relax, wander
 from data_pipelines.simulator.people import Traits
 from data_pipelines.simulator.rhythm import Rhythm
+from data_pipelines.source import MISSINGNESS_MODES
 
 LEAST_SHARE, MOST_SHARE = 0.02, 0.80  # published range of a day's missing share
 

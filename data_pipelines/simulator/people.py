@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from data_pipelines.day import Label
+from data_pipelines.source import Label
 
 
 @dataclasses.dataclass(frozen=True)

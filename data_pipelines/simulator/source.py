@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipelines.day import Day, Event, Person
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.schema import MINUTES_PER_DAY, Schema
 from data_pipelines.simulator.activities import Bout, draw_bouts, draw_motion
@@ -15,6 +14,7 @@ from data_pipelines.simulator.missingness import lose
 from data_pipelines.simulator.people import Traits, draw_traits
 from data_pipelines.simulator.physiology import draw_physiology
 from data_pipelines.simulator.rhythm import Rhythm, draw_rhythm
+from data_pipelines.source import Day, Event, Person
 
 FIRST_DATE = datetime.date(2024, 1, 1)  # people join on any day of the year after
 

@@ -9,19 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from data_pipelines.atlas import account, gaps, page
+from data_pipelines.atlas import day_chart, gaps, import_account, page
 from data_pipelines.atlas.__main__ import main
-from data_pipelines.atlas.counts import CAUSES, THRESHOLDS, count
-from data_pipelines.atlas.ranges import Ranges
+from data_pipelines.atlas.counts import CAUSES, THRESHOLDS, count_missing
+from data_pipelines.atlas.value_ranges import Ranges
 from data_pipelines.build import build
 from data_pipelines.build import main as build_main
 from data_pipelines.dataset import Dataset
-from data_pipelines.day import Day, Person
+from data_pipelines.errors import SchemaError
 from data_pipelines.npz import NpzSource
 from data_pipelines.page import chart, document
 from data_pipelines.page.blocks import Section
-from data_pipelines.schema import Channel, Schema, SchemaError
+from data_pipelines.schema import Channel, Schema
 from data_pipelines.simulator import Simulation
+from data_pipelines.source import Day, Person
 from data_pipelines.splits import SPLITS, ListSplit
 from data_pipelines.statistics import Statistics
 from tests import tiny
@@ -90,7 +91,7 @@ class Whole:
   """All days of a dataset as arrays."""
 
   def __init__(self, dataset: Dataset):
-    there = [(split, day) for split in SPLITS if dataset.num_days(split) for day in dataset.source(split)]
+    there = [(split, day) for split in SPLITS if dataset.num_days(split) for day in dataset.days(split)]
     self.split = np.array([split for split, _ in there])
     self.days = [day for _, day in there]
     self.values = np.stack([day["values"] for day in self.days])
@@ -272,7 +273,7 @@ def test_labels_of_splits(causes, drawn):
 
 def test_a_day_hour_by_hour(made):
   dataset, whole, folder = made
-  title = page.days.choose(dataset, SPLITS, page.DRAWN_DAYS)[-1][0]
+  title = day_chart.choose_days(dataset, SPLITS, page.DRAWN_DAYS)[-1][0]
   [day] = [d for d in whole.days if title.startswith(f"participant {d['participant'].decode()}, day {d['day']}:")]
   last = sorted(folder.glob("day-*.csv"))[-2 if len(list(folder.glob("day-*.csv"))) > 1 else 0]
   hour = np.arange(dataset.schema.steps) * dataset.schema.minutes_per_step // 60
@@ -317,9 +318,9 @@ def test_ranges_are_the_same_in_any_blocks(rows):
 
 
 def test_a_sample_is_spread_over_the_splits(causes):
-  counts = count(causes, 9)
+  counts = count_missing(causes, 9)
   assert counts.n_days == 9 and all(counts.days[split] for split in SPLITS)
-  assert count(causes, 1000).n_days == 18
+  assert count_missing(causes, 1000).n_days == 18
 
 
 # ----- the page
@@ -394,7 +395,7 @@ def test_an_account_that_is_none(tmp_path):
   dataset = tiny.dataset(tmp_path)
   (dataset.path / "account.csv").write_text("participant,rows,outcome,first\np0,many,read,\n")
   with pytest.raises(SchemaError, match=r"account.csv row 2: found 'p0,many,read,', expected participant,rows"):
-    account.blocks(dataset, "account")
+    import_account.blocks(dataset, "account")
 
 
 def test_the_command(plain, tmp_path, capsys):

@@ -15,12 +15,13 @@ from hypothesis.extra import numpy as hnp
 from data_pipelines import build as build_module
 from data_pipelines import splits
 from data_pipelines.build import build, main, npz_request
-from data_pipelines.dataset import Dataset, DatasetError
-from data_pipelines.day import Day, Event, Person
+from data_pipelines.dataset import Dataset
 from data_pipelines.day_windows import shards
+from data_pipelines.errors import DatasetError, SchemaError, SplitError
 from data_pipelines.npz import NpzSource
-from data_pipelines.schema import Channel, Schema, SchemaError
-from data_pipelines.splits import SPLITS, FoldSplit, HashSplit, ListSplit, SplitError
+from data_pipelines.schema import Channel, Schema
+from data_pipelines.source import Day, Event, Person
+from data_pipelines.splits import SPLITS, FoldSplit, HashSplit, ListSplit
 from data_pipelines.statistics import Accumulator, Statistics
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -173,7 +174,7 @@ def test_what_is_built_is_what_was_given(tmp_path, channels, minutes, cause):
     people = getattr(LISTS, split)
     assert tuple(dataset.people(split)) == people
     given = [day for participant in people for day in source.person(participant).days]
-    stored = dataset.source(split)
+    stored = dataset.days(split)
     assert dataset.num_days(split) == len(stored) == len(given)
     for day, row in zip(given, stored, strict=True):
       assert row["values"].dtype == np.float32
@@ -199,7 +200,7 @@ def test_many_shards_keep_the_order(tmp_path, monkeypatch):
   monkeypatch.setattr(shards, "SHARD_BYTES", 1)
   dataset = build(Rows(people=6), tmp_path, "rows", split=HashSplit((1, 0, 0)))
   assert len(list(dataset.path.glob("*.array_record*"))) == 6
-  order = [(row["participant"].decode(), int(row["day"])) for row in dataset.source("pretrain")]
+  order = [(row["participant"].decode(), int(row["day"])) for row in dataset.days("pretrain")]
   assert order == [(f"p{i}", day) for i in range(6) for day in range(3)]
 
 
@@ -210,9 +211,9 @@ def test_empty_splits_are_said_and_cannot_be_opened(tmp_path, capsys):
   assert "made up" in (dataset.path / "README.md").read_text()
   assert dataset.num_days("tune") == 0
   with pytest.raises(DatasetError, match="dataset 'rows' has no days in split 'tune'"):
-    dataset.source("tune")
+    dataset.days("tune")
   with pytest.raises(DatasetError, match="unknown split 'test'"):
-    dataset.source("test")
+    dataset.days("test")
 
 
 def test_unknown_datasets_name_those_there_are(tmp_path):
@@ -311,7 +312,7 @@ def test_t1d_uom_round_trip(tmp_path, shared_data):
   rows = {(p, int(day)): d for d, (p, day) in enumerate(zip(raw["participant"], raw["day"], strict=True))}
   people = {split: set() for split in SPLITS}
   for split in ("pretrain", "eval"):
-    for day in dataset.source(split):
+    for day in dataset.days(split):
       participant = day["participant"].decode()
       people[split].add(participant)
       d = rows.pop((participant, int(day["day"])))

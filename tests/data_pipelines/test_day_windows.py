@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipelines.build import build, main
-from data_pipelines.dataset import DatasetError
 from data_pipelines.day_windows import shards
-from data_pipelines.day_windows.duplicates import DuplicateError
 from data_pipelines.day_windows.runners import Processes, here
+from data_pipelines.errors import DatasetError, DuplicateError, SchemaError
 from data_pipelines.npz import NpzSource
-from data_pipelines.schema import Channel, Schema, SchemaError
+from data_pipelines.schema import Channel, Schema
 from data_pipelines.simulator import Simulation
 from data_pipelines.statistics import Accumulator
 from tests import tiny
@@ -71,7 +70,7 @@ def test_the_same_files_whoever_writes(tmp_path, kind, flags, capfd):
 def test_days_come_in_order_from_several_processes(tmp_path):
   source = NpzSource(tiny.write_npz(tmp_path / "days.npz", people=12, days=3))
   dataset = build(source, tmp_path, "x", runner=Processes(2))
-  found = [(row["participant"].decode(), row["day"]) for row in dataset.source("pretrain")]
+  found = [(row["participant"].decode(), row["day"]) for row in dataset.days("pretrain")]
   assert found == [(who, day) for who in dataset.people("pretrain") for day in range(3)]
   assert dataset.participants()["participant"].to_pylist() == [
     *dataset.people("pretrain"),

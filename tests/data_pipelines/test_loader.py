@@ -1,4 +1,4 @@
-"""The loader over real array_record files: one order for any number of hosts and workers, and none of it lost."""
+"""The loader over real array_record files: one order for any number of processes and workers, and none of it lost."""
 
 import itertools
 import shutil
@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.build import build
-from data_pipelines.dataset import Dataset, DatasetError
-from data_pipelines.day import Day, Person
+from data_pipelines.dataset import Dataset
+from data_pipelines.errors import DatasetError
 from data_pipelines.loader import device_prefetch, eval_loader, train_loader
 from data_pipelines.schema import Channel, Schema
+from data_pipelines.source import Day, Person
 from data_pipelines.splits import ListSplit
 
 PRETRAIN, EVAL = 5, 3  # people; 2 days each
@@ -64,17 +65,17 @@ def read(dataset, steps, **arguments):
 def test_hosts_see_the_same_global_batches(dataset, seed, start_step, batch_size):
   arguments = {"batch_size": batch_size, "seed": seed, "start_step": start_step}
   whole = read(dataset, 4, **arguments)
-  for hosts in (2, 4):
-    parts = [read(dataset, 4, host=host, hosts=hosts, **arguments) for host in range(hosts)]
+  for count in (2, 4):
+    parts = [read(dataset, 4, process_index=p, process_count=count, **arguments) for p in range(count)]
     assert [list(itertools.chain(*blocks)) for blocks in zip(*parts, strict=True)] == whole
 
 
 @settings(max_examples=12)
 @given(st.integers(0, 30), st.sampled_from([(0, 1), (1, 2), (3, 4)]))
 def test_resuming_is_starting_there(dataset, start_step, place):
-  host, hosts = place
-  unbroken = read(dataset, start_step + 3, host=host, hosts=hosts)
-  assert read(dataset, 3, host=host, hosts=hosts, start_step=start_step) == unbroken[start_step:]
+  index, count = place
+  unbroken = read(dataset, start_step + 3, process_index=index, process_count=count)
+  assert read(dataset, 3, process_index=index, process_count=count, start_step=start_step) == unbroken[start_step:]
 
 
 def test_epochs_are_complete_reshuffled_and_never_cut(dataset):
@@ -105,12 +106,13 @@ def test_batches_of_workers_are_plain_arrays(dataset):
 
 
 @pytest.mark.parametrize("batch_size", [2, 4, 8])
-@pytest.mark.parametrize("hosts", [1, 2])
-def test_evaluation_sees_every_day_once_in_order(dataset, batch_size, hosts):
-  parts = [list(eval_loader(dataset, split="eval", batch_size=batch_size, host=h, hosts=hosts)) for h in range(hosts)]
+@pytest.mark.parametrize("count", [1, 2])
+def test_evaluation_sees_every_day_once_in_order(dataset, batch_size, count):
+  load = lambda p: eval_loader(dataset, split="eval", batch_size=batch_size, process_index=p, process_count=count)
+  parts = [list(load(p)) for p in range(count)]
   assert {len(part) for part in parts} == {-(-2 * EVAL // batch_size)}
   batches = [batch for step in zip(*parts, strict=True) for batch in step]
-  assert {len(batch["values"]) for batch in batches} == {batch_size // hosts}
+  assert {len(batch["values"]) for batch in batches} == {batch_size // count}
   rows = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
   real = rows["weight"] == 1
   assert rows["weight"].dtype == np.float32
@@ -126,9 +128,12 @@ def test_evaluation_sees_every_day_once_in_order(dataset, batch_size, hosts):
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    ({"batch_size": 6, "hosts": 4}, r"batch_size is 6, expected a positive multiple of the number of hosts \(4\)"),
+    (
+      {"batch_size": 6, "process_count": 4},
+      r"batch_size is 6, expected a positive multiple of the number of processes \(4\)",
+    ),
     ({"batch_size": 0}, "batch_size is 0"),
-    ({"batch_size": 4, "host": 2, "hosts": 2}, "host is 2, expected 0 to 1"),
+    ({"batch_size": 4, "process_index": 2, "process_count": 2}, "process_index is 2, expected 0 to 1"),
     ({"batch_size": 4, "split": "tune"}, "dataset 'numbered' has no days in split 'tune'"),
     ({"batch_size": 4, "split": "test"}, "unknown split 'test'"),
   ],
@@ -232,7 +237,7 @@ def lost(damaged):
   found = set()
   for index in range(2 * PRETRAIN):
     try:
-      dataset.source("pretrain")[index]
+      dataset.days("pretrain")[index]
     except DatasetError as error:
       assert str(error).startswith(
         f"{shard}: record {index} of {2 * PRETRAIN} cannot be read, build the dataset anew: "
@@ -263,6 +268,7 @@ def test_a_skipped_record_moves_no_other(dataset, damaged, arguments, capfd):
   assert not missing & set(taken)
   told = capfd.readouterr().err
   assert all(told.count(f"record {day} of 10 cannot be read") == 1 for day in missing), told
-  halves = [train_loader(damaged[0], batch_size=4, seed=3, on_corrupt="skip", host=h, hosts=2) for h in range(2)]
+  options = {"batch_size": 4, "seed": 3, "on_corrupt": "skip", "process_count": 2}
+  halves = [train_loader(damaged[0], process_index=p, **options) for p in range(2)]
   parts = [numbers(next(half)) for _ in range(10) for half in halves]
   assert [day for part in parts for day in part] == taken

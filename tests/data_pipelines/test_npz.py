@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.npz import NpzSource, read_days, write_days
-from data_pipelines.schema import Channel, Schema, SchemaError
+from data_pipelines.schema import Channel, Schema
 
 
 def layout(**changes):

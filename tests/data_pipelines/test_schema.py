@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipelines.schema import Channel, Schema, SchemaError
+from data_pipelines.errors import SchemaError
+from data_pipelines.schema import Channel, Schema
 
 TWO = Schema(5, (Channel("heart_rate", "bpm", "PPG"), Channel("sleep", kind="binary")))
 

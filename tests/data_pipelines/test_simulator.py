@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.day import MISSINGNESS_MODES, Person
 from data_pipelines.lsm2_schema import LSM2_REFERENCE, LSM2_SCHEMA
 from data_pipelines.simulator import Simulation
 from data_pipelines.simulator.activities import ACTIVITIES
 from data_pipelines.simulator.filters import relax, wander
 from data_pipelines.simulator.missingness import gap_lengths
+from data_pipelines.source import MISSINGNESS_MODES, Person
 
 C = {name: c for c, name in enumerate(LSM2_SCHEMA.names)}
 SENSORS = np.array([channel.sensor for channel in LSM2_SCHEMA.channels])

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from data_pipelines.dataset import DatasetError
+from data_pipelines.errors import DatasetError
 from data_pipelines.loader import train_loader
-from data_pipelines.subset import chosen_days, day_names
+from data_pipelines.subset import chosen_days, day_owners
 from tests import tiny
 
 
@@ -17,13 +17,13 @@ def dataset(tmp_path_factory):
 
 
 def owners(dataset, days):
-  person, _ = day_names(dataset, "pretrain")
+  person, _ = day_owners(dataset, "pretrain")
   return set(person[days])
 
 
 def test_day_names_are_those_of_the_records(dataset):
-  person, number = day_names(dataset, "pretrain")
-  source = dataset.source("pretrain")
+  person, number = day_owners(dataset, "pretrain")
+  source = dataset.days("pretrain")
   assert person.tolist() == [source[i]["participant"].decode() for i in range(len(source))]
   assert number.tolist() == [int(source[i]["day"]) for i in range(len(source))], "days are numbered from 0 here"
 
@@ -54,7 +54,7 @@ def test_nearly_complete_days_are_counted_first(dataset):
 
 
 def test_the_loader_gives_the_chosen_days_alone(dataset):
-  source, kept = dataset.source("pretrain"), chosen_days(dataset, "pretrain", max_participants=2, max_days=5)
+  source, kept = dataset.days("pretrain"), chosen_days(dataset, "pretrain", max_participants=2, max_days=5)
   with train_loader(dataset, batch_size=5, seed=0, max_participants=2, max_days=5) as loader:
     seen = {day.tobytes() for _ in range(2) for day in next(loader)["values"]}
   assert seen == {source[int(i)]["values"].tobytes() for i in kept}

@@ -18,9 +18,10 @@ from aim.evaluation.probing.label_tasks import Task
 from aim.evaluation.probing.run import Examples
 from data_pipelines.build import build, npz_request
 from data_pipelines.dataset import Dataset
-from data_pipelines.day_windows.duplicates import DuplicateError, check_apart, digest
+from data_pipelines.day_windows.duplicates import check_disjoint, digest
+from data_pipelines.errors import DuplicateError, SplitError
 from data_pipelines.npz import NpzSource
-from data_pipelines.splits import FoldSplit, ListSplit, SplitError
+from data_pipelines.splits import FoldSplit, ListSplit
 from experiments import default
 from tests import tiny
 from tests.inference.test_pretrained import pretrained
@@ -177,9 +178,9 @@ def test_days_seen_in_another_dataset_are_refused(tmp_path):
   """The folds of one file: what one trains on, the other scores on."""
   arrays = cohort(12)
   first, second = (built(tmp_path, f"fold{k}", arrays, FoldSplit(2, k)) for k in (0, 1))
-  check_apart(first, first)
+  check_disjoint(first, first)
   with pytest.raises(DuplicateError, match="of dataset 'fold1', split 'eval', is a day of participant"):
-    check_apart(first, second)
+    check_disjoint(first, second)
   model = pretrained(first.schema, data__dir=str(tmp_path / "data"), data__name="fold0")
   probing_run.check(model, first)
   with pytest.raises(DuplicateError, match="which the model was trained on"):

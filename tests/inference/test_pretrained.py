@@ -14,7 +14,8 @@ from aim.model.interpolation_skip import evidence
 from aim.model.patches import Scale
 from aim.model.token_buffers import Rows
 from aim.training.checkpoint import Restored
-from data_pipelines.schema import Channel, Schema, SchemaError
+from data_pipelines.errors import SchemaError
+from data_pipelines.schema import Channel, Schema
 from experiments import default
 
 SCHEMA = Schema(60, (Channel("pulse", "bpm"), Channel("asleep", kind="binary"), Channel("skin", "C", clip=2.0)))

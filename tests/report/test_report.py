@@ -18,10 +18,11 @@ from aim.evaluation.results import Result, ResultsError, write_csv
 from aim.report import curves, embedding, page, tables, verdicts
 from aim.report.workdir import RESULTS, Workdir, tell_apart, together
 from data_pipelines.build import build, npz_request
+from data_pipelines.errors import SchemaError
 from data_pipelines.npz import NpzSource
 from data_pipelines.page import chart, document
-from data_pipelines.page.blocks import Line, Section, Table
-from data_pipelines.schema import Channel, Schema, SchemaError
+from data_pipelines.page.blocks import Section, Table, TextLine
+from data_pipelines.schema import Channel, Schema
 from data_pipelines.splits import ListSplit
 from tests import tiny
 from tests.browser import Outline, browse, faults
@@ -183,8 +184,8 @@ def test_hostile_names_stay_text(written):
 
 def test_rendering_escapes_every_kind_of_block():
   blocks = [
-    Line(HOSTILE, "hint", HOSTILE),
-    Table(HOSTILE, [HOSTILE], [[HOSTILE], [Line(HOSTILE, "yes")]]),
+    TextLine(HOSTILE, "hint", HOSTILE),
+    Table(HOSTILE, [HOSTILE], [[HOSTILE], [TextLine(HOSTILE, "yes")]]),
     page.cards.Code(HOSTILE, HOSTILE),
   ]
   text = document.render([Section("s", HOSTILE, blocks)], HOSTILE, "report")
@@ -343,7 +344,7 @@ def test_one_metric_of_each_row_is_drawn_and_judged(tmp_path):
   write_csv(tmp_path / "probe" / "results.csv", rows)
   section = tables.section([workdir_of(tmp_path)], "probe")
   assert [drawn.title for drawn in section.charts] == ["age: mae", "sick: auroc", "age without PPG: mae drop %"]
-  told = [block.text for block in section.blocks if isinstance(block, Line) and block.tone]
+  told = [block.text for block in section.blocks if isinstance(block, TextLine) and block.tone]
   assert told == [
     "LSM-2 beats sex (age, day, mae): no, worse, +9 [8, 10]",
     "LSM-2 beats sex (sick, day, auroc): yes, +3 [2, 4]",

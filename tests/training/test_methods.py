@@ -9,8 +9,8 @@ import pytest
 import aim
 from aim.inference.pretrained import Pretrained
 from aim.training import checkpoint
+from data_pipelines.errors import SchemaError
 from data_pipelines.loader import train_loader
-from data_pipelines.schema import SchemaError
 from tests import tiny
 from tests.training.test_resume import bits, checkpoint_steps
 
@@ -76,7 +76,7 @@ def test_loaded_and_used(trained, dataset, tmp_path):
   model = aim.load(workdir)
   assert isinstance(model, Pretrained)
   assert (model.name, model.generates) == (NAMES[method], method == "lsm1")
-  values = np.stack([day["values"] for day in dataset.source("eval")])
+  values = np.stack([day["values"] for day in dataset.days("eval")])
   embedding = model.embed(values)
   assert embedding.shape == (len(values), 16) and np.isfinite(embedding).all()
   assert len(np.unique(embedding, axis=0)) == len(values)
@@ -119,11 +119,11 @@ def test_not_resumed_as_another_method(trained, dataset, change):
 
 @pytest.mark.slow
 def test_nearly_complete_days(dataset, tmp_path):
-  shares = np.array([np.isnan(day["values"]).mean() for day in dataset.source("pretrain")])
+  shares = np.array([np.isnan(day["values"]).mean() for day in dataset.days("pretrain")])
   limit = float(np.sort(shares)[3])
   kept = dataset.days_within("pretrain", limit)
   assert kept.tolist() == np.flatnonzero(shares.astype(np.float32) <= limit).tolist() and len(kept) < len(shares)
-  wanted = {dataset.source("pretrain")[int(i)]["values"].tobytes() for i in kept}
+  wanted = {dataset.days("pretrain")[int(i)]["values"].tobytes() for i in kept}
   with train_loader(dataset, batch_size=3, seed=0, max_missing=limit) as loader:
     batches = [next(loader)["values"] for _ in range(6)]
   assert {day.tobytes() for batch in batches for day in batch} == wanted

@@ -70,7 +70,9 @@ class HeldoutDays:
     """
     chosen = np.unique(np.linspace(0, self.total - 1, self.wanted).round().astype(int)) if self.total else np.arange(0)
     size = BLOCK * self.config.batch_size
-    loader = eval_loader(self.dataset, split=self.config.split, batch_size=size * hosts, host=host, hosts=hosts)
+    loader = eval_loader(
+      self.dataset, split=self.config.split, batch_size=size * hosts, process_index=host, process_count=hosts
+    )
     for number, batch in enumerate(loader):
       first = (number * hosts + host) * size
       places = np.flatnonzero((chosen >= first) & (chosen < first + size))
@@ -115,13 +117,13 @@ class HeldoutDays:
   @functools.cached_property
   def _positions(self) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
-    for position, day in enumerate(self.dataset.source(self.config.split)):
+    for position, day in enumerate(self.dataset.days(self.config.split)):
       found.setdefault(day["participant"].decode(), []).append(position)
     return found
 
   @functools.lru_cache(maxsize=64)  # noqa: B019 lives as long as the evaluation
   def _means_of(self, person: str) -> dict[int, np.ndarray]:
-    source = self.dataset.source(self.config.split)
+    source = self.dataset.days(self.config.split)
     days = [source[position] for position in self._positions[person]]
     means = imputers.person_means(self.units.of_values(np.stack([day["values"] for day in days])), self.means)
     return {int(day["day"]): mean for day, mean in zip(days, means, strict=True)}
@@ -134,7 +136,7 @@ class HeldoutDays:
 
   def training(self, most: int = fitted_imputers.DAYS) -> np.ndarray:
     """z-scores [D, S, C] of at most so many days of training people, evenly over them."""
-    source = self.dataset.source("pretrain")
+    source = self.dataset.days("pretrain")
     chosen = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int))
     return self.units.of_values(np.stack([source[int(i)]["values"] for i in chosen]))
 

@@ -27,7 +27,7 @@ from aim.model import buffer_sizes, flops, loss, lsm2, masking, patches
 from aim.model.masking import TokenSet
 from aim.runtime import compile_options, processes
 from data_pipelines.dataset import Dataset
-from data_pipelines.subset import chosen_days, day_names
+from data_pipelines.subset import chosen_days, day_owners
 
 FILE = "heldout.json"
 TASK = GenerativeTask("random", 80)
@@ -81,7 +81,7 @@ def _training(trained: Pretrained, dataset: Dataset, window: float) -> dict[str,
     "steps": trained.trained_steps,
     "windows": windows,
     "parameters": lsm2.count_parameters(trained.params),
-    "participants": len(set(day_names(dataset, "pretrain")[0][kept])),
+    "participants": len(set(day_owners(dataset, "pretrain")[0][kept])),
     "days": len(kept),
     "flops": windows * window,  # useful ones, forward and backward (aim/model/flops.py)
   }

@@ -17,7 +17,8 @@ from aim.evaluation.generative.tasks import GenerativeTask, generative_tasks, hi
 from aim.inference.pretrained import Pretrained
 from aim.runtime import processes
 from data_pipelines.dataset import Dataset
-from data_pipelines.schema import Schema, SchemaError
+from data_pipelines.errors import SchemaError
+from data_pipelines.schema import Schema
 
 
 def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, workdir: pathlib.Path) -> Scores:

@@ -26,10 +26,10 @@ from aim.evaluation.probing.oracle import Oracle, strangers
 from aim.inference.pretrained import Pretrained
 from aim.inference.window_embeddings import embed_windows
 from data_pipelines.dataset import Dataset
-from data_pipelines.day_windows.duplicates import check_apart
+from data_pipelines.day_windows.duplicates import check_disjoint
+from data_pipelines.errors import SchemaError, SplitError
 from data_pipelines.loader import eval_loader
-from data_pipelines.schema import SchemaError
-from data_pipelines.splits import SPLITS, SplitError
+from data_pipelines.splits import SPLITS
 
 __all__ = ["Examples", "examples", "fit_probes", "pool", "probe"]
 
@@ -261,7 +261,7 @@ def check(model: Pretrained, dataset: Dataset) -> None:
         )
   trained = _trained_on(model, dataset)
   if trained is not None:
-    check_apart(trained, dataset)
+    check_disjoint(trained, dataset)
 
 
 def _check_apart(task: Task, train: Examples, held_out: Examples) -> None:

@@ -10,10 +10,10 @@ from typing import Self
 import numpy as np
 from jaxtyping import Bool, Float64, Int16, Int64
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.reading import clocks
 from data_pipelines.ingest.reading.clocks import DAY, MINUTE, NO_OFFSET
-from data_pipelines.schema import SchemaError
 
 EARLIEST = 946_684_800_000  # 2000-01-01: a clock that shows less was never set
 LARGEST = 1e30  # what is larger, summed up, is not finite as float32

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_pipelines.day import Day
 from data_pipelines.ingest.gridding.monthly_grid import GridDay
 from data_pipelines.schema import Schema
+from data_pipelines.source import Day
 
 _CODEC = "zstd"
 

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import yaml
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.readings import Signal
-from data_pipelines.schema import Channel, Schema, SchemaError
+from data_pipelines.schema import Channel, Schema
 
 RULES = ("auto", "heart", "zeros", "choi", "flag", "off")
 

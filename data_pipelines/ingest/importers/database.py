@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_pipelines.schema import SchemaError
+from data_pipelines.errors import SchemaError
 
 BLOCK = 50_000  # rows
 _LONGEST = 16 * 2**20  # bytes of a row

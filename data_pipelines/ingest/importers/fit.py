@@ -16,7 +16,7 @@ import garmin_fit_sdk as sdk
 import numpy as np
 from jaxtyping import Int64
 
-from data_pipelines.schema import SchemaError
+from data_pipelines.errors import SchemaError
 
 NUMBER: dict[str, int] = sdk.Profile["mesg_num"]
 MOST_BYTES = 64 * 2**20  # a watch's file of a day or a workout has at most a few megabytes

@@ -33,12 +33,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int64
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.words import ASLEEP, meant
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Account, Readings, Signal
 from data_pipelines.ingest.reading.signals import common
-from data_pipelines.schema import SchemaError
 
 _TIME = "%m/%d/%Y %I:%M:%S %p"
 _MINUTE = 60_000

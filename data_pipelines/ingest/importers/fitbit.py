@@ -50,13 +50,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Int64
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import takeout_csv, takeout_json
 from data_pipelines.ingest.importers.takeout_csv import Table
 from data_pipelines.ingest.importers.takeout_json import Series
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Account, Readings, Signal, Stretch
 from data_pipelines.ingest.reading.signals import common
-from data_pipelines.schema import SchemaError
 
 _MERGED, _UNSURE = "0 merged", "9 wall clock"  # before and after the data sources, see takeout_csv.device_name
 _MINUTE = 60_000

@@ -28,12 +28,12 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import fit
 from data_pipelines.ingest.importers.monitoring import FIELDS, Totals
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Account, Readings, Signal, Stretch
 from data_pipelines.ingest.reading.signals import common
-from data_pipelines.schema import SchemaError
 
 _POINTS = {  # by message: field, signal
   fit.NUMBER["MONITORING"]: (("heart_rate", "heart_rate"), ("intensity", "intensity")),

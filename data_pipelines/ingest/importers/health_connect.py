@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.database import Database
 from data_pipelines.ingest.importers.health_connect_tables import (
   APPS,
@@ -46,7 +47,6 @@ from data_pipelines.ingest.importers.health_connect_tables import (
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Account, Readings, Signal, Stretch
 from data_pipelines.ingest.reading.signals import common
-from data_pipelines.schema import SchemaError
 
 _LAST = 4_102_444_800_000  # 2100-01-01; a later time is a mistake
 _FURTHEST = 18 * 3600  # seconds that Java's ZoneOffset may be ahead

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from lxml import etree
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.export_files import Export, NoNul
-from data_pipelines.schema import SchemaError
 
 _BLOCK = 1 << 20
 _PROLOG = 1 << 20  # Apple's is 10 kB

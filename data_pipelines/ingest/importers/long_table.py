@@ -26,11 +26,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int64
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Account, Readings, Signal
 from data_pipelines.ingest.reading.signals import common
-from data_pipelines.schema import SchemaError
 
 SIGNALS = (
   common("heart_rate"),

@@ -27,10 +27,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Account, Readings, Signal
 from data_pipelines.ingest.reading.signals import common
-from data_pipelines.schema import SchemaError
 
 _BLOCK = 100_000  # rows
 _MONDAY = int(np.datetime64("2001-01-01", "ms").astype(np.int64))

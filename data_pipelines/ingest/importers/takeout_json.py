@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float64, Int64
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.words import ASLEEP
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
-from data_pipelines.schema import SchemaError
 
 _TIME = "%m/%d/%y %H:%M:%S"
 _LONGEST_STAGE = 24 * 3600  # seconds

@@ -15,7 +15,7 @@ import zoneinfo
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
-from data_pipelines.schema import SchemaError
+from data_pipelines.errors import SchemaError
 
 MINUTE = 60_000
 DAY = 1440 * MINUTE

@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int64
 from pyarrow import csv as arrow_csv
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.export_files import Export, NoNul
 from data_pipelines.ingest.reading.readings import Account
-from data_pipelines.schema import SchemaError
 
 BLOCK_BYTES = 4 * 2**20  # of the file, a batch
 _LONGEST_LINE = 2**20  # of preamble and header

@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
-from data_pipelines.schema import SchemaError
+from data_pipelines.errors import SchemaError
 
 # Text of sensors packs 10 to 50 times; what unfolds further is an attack or damage. Small files may: one line repeated.
 MOST_UNFOLDED = 200

@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Importer
-from data_pipelines.schema import SchemaError
 
 
 def choose(path: str | os.PathLike, importers: Mapping[str, Importer]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from data_pipelines.schema import SchemaError
+from data_pipelines.errors import SchemaError
 
 # mg/dL of one mmol/L of glucose: a tenth of its molar mass, 180.16 g/mol (PubChem CID 5793).
 GLUCOSE = 18.016

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from data_pipelines import build as build_module
 from data_pipelines.build import main
 from data_pipelines.dataset import Dataset
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.anonymity import Anonymity
 from data_pipelines.ingest.gridding import spool, spool_reader
 from data_pipelines.ingest.imported_source import ImportedSource
@@ -31,7 +32,6 @@ from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.input_files import Input, choose
 from data_pipelines.ingest.reading.readings import Account, Readings, Signal, Stretch
 from data_pipelines.loader import eval_loader
-from data_pipelines.schema import SchemaError
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 FIRST = datetime.datetime(2024, 3, 4)
@@ -76,7 +76,7 @@ def built(folder, name="mine"):
   dataset = Dataset.open(folder, name)
   found = {}
   for split in ("pretrain", "tune", "eval"):
-    for day in dataset.source(split) if dataset.num_days(split) else ():
+    for day in dataset.days(split) if dataset.num_days(split) else ():
       found[day["participant"].decode(), day["date"].decode()] = day["values"]
   return found
 

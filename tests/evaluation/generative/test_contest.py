@@ -66,7 +66,7 @@ def test_export_holds_what_is_scored(exported, dataset):
   assert set(cells) > {"train", "random_50", "interpolation_120", "interpolation_360", "sensor_1", "sleep_360"}
   train = cells["train"]
   assert train["X"].shape[1:] == (24, 3) and train["channels"].tolist() == list(dataset.schema.names)
-  days = {(day["participant"].decode(), int(day["day"])): day["values"] for day in dataset.source("eval")}
+  days = {(day["participant"].decode(), int(day["day"])): day["values"] for day in dataset.days("eval")}
   for arrays in (arrays for stem, arrays in cells.items() if stem != "train"):
     x, truth, mask = arrays["X"], arrays["X_ori"], arrays["indicating_mask"]
     assert np.isnan(x[mask]).all() and not np.isnan(truth[mask]).any()

@@ -12,7 +12,8 @@ from aim.evaluation.generative import day_figures, imputers, tasks
 from aim.evaluation.generative.figures import generative_chart
 from aim.evaluation.generative.scores import ScoreRow
 from aim.evaluation.generative.tasks import GenerativeTask
-from data_pipelines.schema import Channel, Schema, SchemaError
+from data_pipelines.errors import SchemaError
+from data_pipelines.schema import Channel, Schema
 
 
 def score_rows(methods=("AIM", "mean", "linear"), one_person: bool = False) -> list[ScoreRow]:

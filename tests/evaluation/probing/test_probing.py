@@ -339,7 +339,7 @@ def test_the_oracle_sees_the_simulated_days_without_holes(tmp_path):
   simulation = Simulation(participants=4, days=2, seed=3)
   made = build(simulation, tmp_path, "sim", split=FoldSplit(2, 0), request=simulate_request(4, 2, 3))
   known = Oracle.of(made)
-  for day in made.source("eval"):
+  for day in made.days("eval"):
     person, number = day["participant"].decode(), int(day["day"])
     truth = known.days(np.array([person]), np.array([number]))[0]
     assert not np.isnan(truth).any()

@@ -5,12 +5,12 @@ import datetime
 import numpy as np
 import pytest
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.gridding.columns import Columns
 from data_pipelines.ingest.gridding.monthly_grid import Grid, priority
 from data_pipelines.ingest.gridding.recipe import Recipe, Worn
 from data_pipelines.ingest.reading import clocks
 from data_pipelines.ingest.reading.readings import Account, Signal
-from data_pipelines.schema import SchemaError
 
 HEART = Signal("heart_rate", "bpm", "PPG", low=20, high=250, zero_is_missing=True)
 STEPS = Signal("steps", "steps", "ACC", rule="sum")

@@ -8,9 +8,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.gridding.recipe import Recipe, Worn
 from data_pipelines.ingest.reading.readings import Signal
-from data_pipelines.schema import Channel, SchemaError
+from data_pipelines.schema import Channel
 
 HEART = Signal("heart_rate", "bpm", "PPG", low=20, high=250, zero_is_missing=True)
 STEPS = Signal("steps", "steps", "ACC", rule="sum", quiet=True)

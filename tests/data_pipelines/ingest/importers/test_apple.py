@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.importers.apple import Apple
 from data_pipelines.ingest.importers.health_xml import entries
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
-from data_pipelines.schema import SchemaError
 
 DOCUMENT_TYPE = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE HealthData [

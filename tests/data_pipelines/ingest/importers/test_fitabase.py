@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from data_pipelines import build
 from data_pipelines.dataset import Dataset
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.fitabase import Fitabase
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Account
 from data_pipelines.loader import eval_loader
-from data_pipelines.schema import SchemaError
 
 FOLDER = "Fitabase Data 4.12.16-5.12.16"
 NARROW = "Id,ActivityMinute,Steps\n1503960366,4/12/2016 12:00:00 AM,0\n1503960366,4/12/2016 12:01:00 AM,15\n"

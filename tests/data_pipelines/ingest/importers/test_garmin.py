@@ -11,10 +11,10 @@ from garmin_fit_sdk import Encoder, Profile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.garmin import Garmin
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
-from data_pipelines.schema import SchemaError
 
 EPOCH = 631_065_600  # 1989-12-31T00:00:00Z
 MIDNIGHT = 1_767_218_400 - EPOCH  # 2025-12-31T22:00:00Z, midnight of 2026-01-01 at UTC+2

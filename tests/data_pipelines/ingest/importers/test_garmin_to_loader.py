@@ -25,13 +25,13 @@ def imported(tmp_path, capsys):
     days = {}
     for split in SPLITS:
       for n in range(dataset.num_days(split)):
-        day = dataset.source(split)[n]
+        day = dataset.days(split)[n]
         days[day["participant"].decode(), day["date"].decode()] = dict(
           zip(dataset.schema.names, day["values"].T, strict=True)
         )
       if dataset.num_days(split):
         loaded = np.concatenate([batch["values"] for batch in eval_loader(dataset, split=split, batch_size=1)])
-        stored = [day["values"] for day in dataset.source(split)]
+        stored = [day["values"] for day in dataset.days(split)]
         assert np.array_equal(loaded, np.stack(stored), equal_nan=True)
     return days, dataset
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.long_table import LongTable
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Account
-from data_pipelines.schema import SchemaError
 
 SAMPLE = """\
 participant,time,end,channel,value,unit,device

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.importers.samsung import Samsung
 from data_pipelines.ingest.importers.samsung_cells import offset_minutes
@@ -17,7 +18,6 @@ from data_pipelines.ingest.importers.samsung_exercises import name as exercise
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.input_files import Input
 from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
-from data_pipelines.schema import SchemaError
 
 FOLDER = "samsunghealth_anna.k_20240601120000"
 DATE = ".20240601120000.csv"

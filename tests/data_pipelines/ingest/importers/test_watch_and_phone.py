@@ -27,7 +27,7 @@ def built(tmp_path, source, *flags):
   (split,) = (split for split in SPLITS if dataset.num_days(split))
   (batch,) = eval_loader(dataset, split=split, batch_size=1)
   (day,) = batch["values"]
-  (stored,) = dataset.source(split)
+  (stored,) = dataset.days(split)
   return dict(zip(dataset.schema.names, day.T, strict=True)), stored["date"].decode(), dataset.events().to_pylist()
 
 

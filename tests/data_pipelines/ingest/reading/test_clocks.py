@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import clocks
-from data_pipelines.schema import SchemaError
 
 HOUR = 60 * clocks.MINUTE
 ZONES = (

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Account
-from data_pipelines.schema import SchemaError
 
 
 def export(folder, data, name="rows.csv"):

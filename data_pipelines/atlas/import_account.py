@@ -6,9 +6,9 @@ import collections
 import csv
 
 from data_pipelines.dataset import Dataset
-from data_pipelines.page.blocks import Block, Line, percent
+from data_pipelines.errors import SchemaError
+from data_pipelines.page.blocks import Block, TextLine, percent
 from data_pipelines.page.chart import COLOURS, Chart, named_rows, panels
-from data_pipelines.schema import SchemaError
 
 COLUMNS = ["participant", "rows", "outcome", "first"]
 
@@ -17,7 +17,7 @@ def blocks(dataset: Dataset, name: str) -> list[Block]:
   """A chart of all people's rows by outcome; a line where there is no account."""
   path = dataset.path / "account.csv"
   if not path.is_file():
-    return [Line("No account of an import: the days did not come from a device's export.", "hint")]
+    return [TextLine("No account of an import: the days did not come from a device's export.", "hint")]
   rows: collections.Counter[str] = collections.Counter()
   people: collections.Counter[str] = collections.Counter()
   first: dict[str, str] = {}
@@ -29,7 +29,7 @@ def blocks(dataset: Dataset, name: str) -> list[Block]:
         rows[row[2]] += int(row[1])
         people[row[2]] += 1
         first[row[2]] = first.get(row[2]) or row[3]
-  said = Line(
+  said = TextLine(
     f"{rows['read']:,} rows of {people['read']:,} people were read; account.csv of the dataset has each person's."
   )
   return [said, _chart(rows, people, first, name)]

@@ -9,17 +9,17 @@ from jaxtyping import Float
 
 from data_pipelines.atlas import gaps
 from data_pipelines.atlas.counts import CAUSES, THRESHOLDS, Counts
-from data_pipelines.page.blocks import Line, percent
+from data_pipelines.page.blocks import TextLine, percent
 from data_pipelines.page.chart import COLOURS, MARKERS, SERIES, Chart, heat, named_rows, panels
 from data_pipelines.splits import SPLITS
 
 MOST_CHANNELS = 40  # that one chart draws
 
 
-def summary(counts: Counts, name: str) -> Line:
+def summary(counts: Counts, name: str) -> TextLine:
   """How much is missing in the days of dataset `name`, and where most."""
   share, most = counts.share, int(counts.share.argmax())
-  return Line(
+  return TextLine(
     f"{percent(float(share.mean()))} of all values are missing in {counts.n_days:,} days of {name}; most in "
     f"{counts.schema.names[most]} ({percent(float(share[most]))}). {counts.gaps.sum():,} gaps."
   )

@@ -24,11 +24,11 @@ MOST_CHANNELS = 40  # on the map
 Shade = tuple[Bool[np.ndarray, "s"], str]  # cells, colour
 
 
-def choose(dataset: Dataset, splits: Sequence[str], count: int) -> list[tuple[str, StoredDay]]:
+def choose_days(dataset: Dataset, splits: Sequence[str], count: int) -> list[tuple[str, StoredDay]]:
   """Up to `count` days with their titles, at evenly spaced ranks of their missing share, the fullest first."""
   places = [(split, i) for split in splits for i in range(dataset.num_days(split))]
   looked_at = np.unique(np.linspace(0, len(places) - 1, min(CANDIDATES, len(places))).round().astype(int))
-  found = [dataset.source(split)[i] for split, i in (places[place] for place in looked_at)]
+  found = [dataset.days(split)[i] for split, i in (places[place] for place in looked_at)]
   days = sorted(found, key=lambda day: float(np.isnan(day["values"]).mean()))
   ranks = np.unique(np.linspace(0, 0.9 * (len(days) - 1), count).round().astype(int))
   return [(_title(days[rank]), days[rank]) for rank in ranks]
@@ -39,7 +39,7 @@ def _title(day: StoredDay) -> str:
   return f"participant {day['participant'].decode()}, day {day['day']}: {missing:.0f} % missing"
 
 
-def pick(schema: Schema, values: Float[np.ndarray, "s c"], most: int) -> list[int]:
+def pick_channels(schema: Schema, values: Float[np.ndarray, "s c"], most: int) -> list[int]:
   """Channels to draw as lines: the fullest of each sensor first."""
   observed = (~np.isnan(values)).sum(axis=0)
   turns: dict[str, int] = {}
@@ -54,18 +54,18 @@ def pick(schema: Schema, values: Float[np.ndarray, "s c"], most: int) -> list[in
 def chart(schema: Schema, title: str, day: StoredDay, name: str) -> Chart:
   """The map of all channels, and lines of some."""
   values, cause = np.asarray(day["values"]), cause_of(day)
-  picked = pick(schema, values, LINES)
+  picked = pick_channels(schema, values, LINES)
   rows = min(len(schema.channels), MOST_CHANNELS)
   heights = [0.3 + 0.16 * rows, *[1.0] * len(picked)]
   figure, axes = panels(0.9 + sum(heights), len(heights), heights)
   _map(axes[0], schema, np.isnan(values), cause)
   for panel, c in zip(axes[1:], picked, strict=True):
-    line(panel, schema, c, values[:, c], shades(np.isnan(values[:, c]), cause[:, c]))
+    draw_line(panel, schema, c, values[:, c], causes_to_shade(np.isnan(values[:, c]), cause[:, c]))
     panel.tick_params(labelbottom=panel is axes[-1])
   axes[-1].set_xlabel("hour of the day")
   figure.legend(handles=cause_legend(np.isnan(values), cause), loc="outside lower center", ncols=2)
   alt = f"One day of {len(schema.channels)} channels over 24 hours: what is missing, coloured by cause, and "
-  numbers = hourly(schema, range(len(schema.channels)), {"mean": values}, np.isnan(values), cause)
+  numbers = hourly_table(schema, range(len(schema.channels)), {"mean": values}, np.isnan(values), cause)
   return Chart(name, title, f"{alt}{len(picked)} channels as lines.", figure, *numbers)
 
 
@@ -92,18 +92,18 @@ def _boxes(left: np.ndarray, right: np.ndarray, low: np.ndarray, high: np.ndarra
   return PathPatch(Path(corners, codes), facecolor=colour, lw=0)
 
 
-def shades(missing: Bool[np.ndarray, "s"], cause: UInt8[np.ndarray, "s"]) -> list[Shade]:
+def causes_to_shade(missing: Bool[np.ndarray, "s"], cause: UInt8[np.ndarray, "s"]) -> list[Shade]:
   """Missing steps by cause, in its colour."""
   return [(missing & (cause == k), COLOURS[f"cause{k}"]) for k in range(len(CAUSES))]
 
 
-def line(panel: Axes, schema: Schema, c: int, recorded: Float[np.ndarray, "s"], shaded: Sequence[Shade]) -> None:
+def draw_line(panel: Axes, schema: Schema, c: int, recorded: Float[np.ndarray, "s"], shaded: Sequence[Shade]) -> None:
   """Channel c over the day, with stretches shaded behind."""
   hours = schema.minutes_per_step / 60
   for cells, colour in shaded:
     for start, end in runs(cells):
       panel.axvspan(start * hours, end * hours, color=colour, lw=0, zorder=0)
-  panel.plot(hours_of(schema), recorded, color=COLOURS["ink"], lw=0.8, zorder=3, **how(schema, c))
+  panel.plot(step_hours(schema), recorded, color=COLOURS["ink"], lw=0.8, zorder=3, **line_style(schema, c))
   unit = schema.channels[c].unit
   panel.set_title(schema.names[c].replace("_", " ") + (f" ({unit})" if unit else ""), pad=2)
   panel.set_xlim(0, 24)
@@ -114,12 +114,12 @@ def line(panel: Axes, schema: Schema, c: int, recorded: Float[np.ndarray, "s"], 
     panel.set_ylim(-0.12, 1.12)
 
 
-def hours_of(schema: Schema) -> Float[np.ndarray, "s"]:
+def step_hours(schema: Schema) -> Float[np.ndarray, "s"]:
   """The middle of each step."""
   return (np.arange(schema.steps) + 0.5) * schema.minutes_per_step / 60
 
 
-def how(schema: Schema, c: int) -> dict[str, Any]:
+def line_style(schema: Schema, c: int) -> dict[str, Any]:
   """How a line of channel c is drawn."""
   return {"drawstyle": "steps-mid"} if schema.binary[c] else {}
 
@@ -129,7 +129,7 @@ def cause_legend(missing: Bool[np.ndarray, "s c"], cause: UInt8[np.ndarray, "s c
   return [Patch(color=COLOURS[f"cause{k}"], label=f"missing: {CAUSES[k]}") for k in there]
 
 
-def hourly(
+def hourly_table(
   schema: Schema,
   channels: Sequence[int],
   series: Mapping[str, Float[np.ndarray, "s c"]],

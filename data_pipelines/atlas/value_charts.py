@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from data_pipelines.atlas.counts import Counts
-from data_pipelines.atlas.missing import drawn_channels, of_channels
-from data_pipelines.atlas.ranges import Ranges
+from data_pipelines.atlas.missing_charts import drawn_channels, of_channels
+from data_pipelines.atlas.value_ranges import Ranges
 from data_pipelines.dataset import Dataset
 from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.page.chart import COLOURS, MARKERS, SERIES, Chart, named_rows, panels
