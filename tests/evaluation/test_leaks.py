@@ -14,8 +14,8 @@ import pytest
 from aim.evaluation import metrics
 from aim.evaluation.probing import label_tasks, learners
 from aim.evaluation.probing import run as probing_run
-from aim.evaluation.probing.label_tasks import Task
-from aim.evaluation.probing.run import Examples
+from aim.evaluation.probing.label_tasks import LabelTask
+from aim.evaluation.probing.run import ProbeInputs
 from data_pipelines.build import build, npz_request
 from data_pipelines.dataset import Dataset
 from data_pipelines.day_windows.duplicates import check_disjoint, digest
@@ -70,7 +70,7 @@ def read(dataset):
   return {task.name: task for task in asked}, train, probing_run.examples(config(), model, dataset, "eval", asked)
 
 
-def scores(task: Task, train, held_out: Examples) -> dict[str, dict[str, float]]:
+def scores(task: LabelTask, train, held_out: ProbeInputs) -> dict[str, dict[str, float]]:
   """Every metric of every competitor, on rows of days."""
   found = probing_run._of_task(config(), _Named(), _Named(), task, train, held_out, lambda level: _Nowhere())
   names = metrics.METRICS[task.kind]

@@ -24,7 +24,7 @@ LABELS = ("min_people_a_class", "window_minutes", "strengths", "pca")
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class FinetuneCell:
   """One training: a model on a task with a share of the labels.
 
   Attributes:

@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from aim.evaluation.probing.label_tasks import Rows, Task
+from aim.evaluation.probing.label_tasks import LabelRows, LabelTask
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import eval_loader
 from data_pipelines.splits import ranked
 
 
 @dataclasses.dataclass(frozen=True)
-class Days:
+class LabelledDays:
   """Days in memory, row by row: values float32 [d, s, c], whose they are and which."""
 
   values: Float[np.ndarray, "d s c"]
@@ -24,7 +24,7 @@ class Days:
   date: np.ndarray
 
   @classmethod
-  def read(cls, dataset: Dataset, batch_size: int) -> dict[str, Days]:
+  def read(cls, dataset: Dataset, batch_size: int) -> dict[str, LabelledDays]:
     """All days of each split, {} for an empty one."""
     found = {}
     for split in ("pretrain", "tune", "eval"):
@@ -35,11 +35,11 @@ class Days:
         found[split] = cls(join("values"), join("participant"), join("day").astype(np.int64), join("date"))
     return found
 
-  def join(self, other: Days) -> Days:
+  def join(self, other: LabelledDays) -> LabelledDays:
     names = [field.name for field in dataclasses.fields(self)]
-    return Days(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+    return LabelledDays(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
 
-  def rows(self, task: Task) -> Rows:
+  def rows(self, task: LabelTask) -> LabelRows:
     """The task's rows on these days, those of windows in which nothing was observed left out, as in aim/evaluation/probing/run.py."""
     rows = task.rows(self.participant, self.day, self.values.shape[1])
     if task.level == "day":
@@ -48,11 +48,11 @@ class Days:
     places = zip(rows.day, rows.start, rows.end, strict=True)
     return rows.take(np.array([observed[d, s:e].any() for d, s, e in places], bool))
 
-  def of(self, rows: Rows, people: Collection[str]) -> Rows:
+  def of(self, rows: LabelRows, people: Collection[str]) -> LabelRows:
     """The rows of these people."""
     return rows.take(np.isin(self.participant[rows.day], sorted(people)))
 
-  def strata(self, task: Task, rows: Rows) -> Strata:
+  def strata(self, task: LabelTask, rows: LabelRows) -> Strata:
     """{person: classes on their days}; no classes where the target is a number."""
     found: dict[str, frozenset] = {person: frozenset() for person in self.participant[rows.day].tolist()}
     if task.classes:
@@ -75,12 +75,12 @@ class Scaling:
   weights: Float[np.ndarray, " classes"]
 
   @classmethod
-  def of(cls, task: Task, truth: Float[np.ndarray, " n"], balanced: bool) -> Scaling:
+  def of(cls, task: LabelTask, truth: Float[np.ndarray, " n"], balanced: bool) -> Scaling:
     if not task.classes:
       return cls(float(truth.mean()), float(truth.std()) or 1.0, np.ones(1))
     return cls(0.0, 1.0, class_weights(truth.astype(np.int64), len(task.classes), balanced))
 
-  def examples(self, task: Task, days: Days, rows: Rows) -> Examples:
+  def examples(self, task: LabelTask, days: LabelledDays, rows: LabelRows) -> TrainingExamples:
     """One example a day; its rows, in their order, stand one after another."""
     day, index, slot = slots(rows)
     shape = len(day), int(slot.max()) + 1
@@ -91,9 +91,11 @@ class Scaling:
     target = np.zeros(shape, truth.dtype)
     target[index, slot] = truth
     weight[index, slot] = self.weights[truth] if task.classes else 1.0
-    return Examples(days.values, day, span, target, weight)
+    return TrainingExamples(days.values, day, span, target, weight)
 
-  def answers(self, task: Task, rows: Rows, outputs: Float[np.ndarray, "n w outputs"]) -> Float[np.ndarray, "r k"]:
+  def answers(
+    self, task: LabelTask, rows: LabelRows, outputs: Float[np.ndarray, "n w outputs"]
+  ) -> Float[np.ndarray, "r k"]:
     """Values [r, 1], or probabilities of the classes [r, k], of rows that examples() was made from."""
     _, index, slot = slots(rows)
     found = outputs[index, slot].astype(np.float64)
@@ -111,7 +113,7 @@ def class_weights(truth: Int[np.ndarray, " n"], classes: int, balanced: bool = T
   return len(truth) / (np.maximum(counts, 1) * max(int((counts > 0).sum()), 1))
 
 
-def slots(rows: Rows) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " r"], Int[np.ndarray, " r"]]:
+def slots(rows: LabelRows) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " r"], Int[np.ndarray, " r"]]:
   """The days that rows are of, and of each row the index of its day among them and its place within it."""
   day, index, counts = np.unique(rows.day, return_inverse=True, return_counts=True)
   order = np.argsort(index, kind="stable")
@@ -121,7 +123,7 @@ def slots(rows: Rows) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " r"], Int
 
 
 @dataclasses.dataclass(frozen=True)
-class Examples:
+class TrainingExamples:
   """Labelled days: each with one target for the whole of it, or several for stretches of it.
 
   Attributes:

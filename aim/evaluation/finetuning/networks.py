@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, Int
 from aim.evaluation.finetuning import resnet
 from aim.evaluation.finetuning.examples import Scaling, slots
 from aim.evaluation.probing import learners
-from aim.evaluation.probing.label_tasks import Rows, Task
-from aim.evaluation.probing.learners import Training
+from aim.evaluation.probing.label_tasks import LabelRows, LabelTask
+from aim.evaluation.probing.learners import FitData
 from aim.inference.pretrained import Pretrained
 from aim.inference.window_embeddings import sums_by_time
 from aim.model import lsm2, patches
@@ -216,9 +216,9 @@ LEAST = -10.0  # logit of a class that no training row has: most unlikely, yet i
 
 
 def probe_head(
-  task: Task,
+  task: LabelTask,
   scaling: Scaling,
-  rows: Rows,
+  rows: LabelRows,
   participant: np.ndarray,
   inputs: Float[np.ndarray, "n w width"],
   strengths: Sequence[float],
@@ -241,7 +241,7 @@ def probe_head(
   config = ml_collections.ConfigDict({"pca": pca, "strengths": tuple(strengths), "balanced": balanced})
   nobody = np.zeros(len(index), bool)
   probe = learners.fit_linear(
-    config, task, Training(inputs[index, slot], rows.truth, participant[rows.day].astype(str), nobody)
+    config, task, FitData(inputs[index, slot], rows.truth, participant[rows.day].astype(str), nobody)
   )
   weights, intercept = probe.weights, np.maximum(probe.intercept, LEAST if task.classes else -np.inf)
   if not task.classes:

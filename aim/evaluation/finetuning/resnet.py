@@ -20,7 +20,7 @@ from aim.model.layers import LayerNorm
 STAGES, BLOCKS = 4, 2  # each stage halves the steps and doubles the channels
 
 
-class Block(nnx.Module):
+class ResidualBlock(nnx.Module):
   """x + conv(relu(norm(conv(relu(norm(x)))))), the shortcut a 1-wide convolution where sizes change."""
 
   def __init__(self, inputs: int, outputs: int, stride: int, rngs: nnx.Rngs):
@@ -45,7 +45,7 @@ class ResNet(nnx.Module):
     blocks, inputs = [], width
     for stage, outputs in enumerate(widths):
       for i in range(BLOCKS):
-        blocks.append(Block(inputs, outputs, 2 if stage and i == 0 else 1, rngs))
+        blocks.append(ResidualBlock(inputs, outputs, 2 if stage and i == 0 else 1, rngs))
         inputs = outputs
     self.blocks = nnx.List(blocks)
     self.norm = LayerNorm(widths[-1])

@@ -21,15 +21,15 @@ from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.evaluation import predictions, results
 from aim.evaluation.finetuning import examples as subsets
-from aim.evaluation.finetuning.cells import Cell, fingerprint
-from aim.evaluation.finetuning.examples import Days, Scaling
+from aim.evaluation.finetuning.cells import FinetuneCell, fingerprint
+from aim.evaluation.finetuning.examples import LabelledDays, Scaling
 from aim.evaluation.finetuning.learning_curve import learning_curves, verdicts
 from aim.evaluation.finetuning.networks import NETWORKS, Network, encoder_network, probe_head, resnet_network
 from aim.evaluation.finetuning.trainer import Trainer
 from aim.evaluation.predictions import Predictions
 from aim.evaluation.probing import label_tasks
 from aim.evaluation.probing import run as probing_run
-from aim.evaluation.probing.label_tasks import Rows, Task
+from aim.evaluation.probing.label_tasks import LabelRows, LabelTask
 from aim.inference.pretrained import Pretrained
 from aim.model.interpolation import IMPUTATIONS
 from data_pipelines.dataset import Dataset
@@ -124,9 +124,9 @@ def _some(value: Any) -> tuple[float, ...]:
 class Job:
   """A cell, and whose days it trains on and stops on."""
 
-  cell: Cell
+  cell: FinetuneCell
   rival: str
-  task: Task
+  task: LabelTask
   people: frozenset[str]
   tune: frozenset[str]
 
@@ -144,7 +144,7 @@ class Study:
     first = "resnet" if self.config.network == "resnet" else self.config.init
     self.rivals = tuple(dict.fromkeys((first, *_listed(self.config.compare))))
     self.settings = fingerprint(config, model, dataset.request)
-    days = Days.read(dataset, self.config.batch_size)
+    days = LabelledDays.read(dataset, self.config.batch_size)
     self.tune_people = set(dataset.people("tune"))
     self.training = days["pretrain"].join(days["tune"]) if "tune" in days else days["pretrain"]
     self.held_out = days["eval"]
@@ -156,7 +156,7 @@ class Study:
     """Of a rival, in tables."""
     return NAMES.get(rival, self.model.name)
 
-  def jobs(self, task: Task) -> Iterator[Job]:
+  def jobs(self, task: LabelTask) -> Iterator[Job]:
     """The cells of a task; shares of the labels that are too few are told and left out."""
     strata = self.training.strata(task, self.training.rows(task))
     tune = {person for person in strata if person in self.tune_people}
@@ -170,7 +170,7 @@ class Study:
         print(f"left out: {task.name} at {percent:g} % of the labels (seed {seed}): {reason}")
         continue
       for rival in self.rivals:
-        cell = Cell(self.name(rival), task.name, float(percent), int(seed), self.settings)
+        cell = FinetuneCell(self.name(rival), task.name, float(percent), int(seed), self.settings)
         yield Job(cell, rival, task, frozenset(people), frozenset(tune))
 
   def trainer(self, rival: str, outputs: int) -> Trainer:
@@ -219,7 +219,7 @@ class Study:
     }
     job.cell.write(self.cells, self.predicted(job, asked, scaling.answers(task, asked, outputs)), about)
 
-  def predicted(self, job: Job, rows: Rows, answers: np.ndarray) -> list[Predictions]:
+  def predicted(self, job: Job, rows: LabelRows, answers: np.ndarray) -> list[Predictions]:
     """Of days and of people, or of stretches of days."""
     days, task, share = self.held_out, job.task, f"{job.cell.percent:g} % of labels"
     head = (self.dataset.name, task.name, f"{share}, {task.level}", task.kind, task.classes, job.cell.model)

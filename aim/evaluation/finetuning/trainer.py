@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int, Num
 
 from aim.common.config_files import ConfigError
-from aim.evaluation.finetuning.examples import Examples
+from aim.evaluation.finetuning.examples import TrainingExamples
 from aim.evaluation.finetuning.networks import Network, Params
 from aim.runtime import compile_options
 from aim.training.optimizer import make_optimizer
@@ -96,15 +96,17 @@ class Trainer:
     updates, optimizer = self.optimizer.update(gradient, state["optimizer"], state["params"])
     return {"params": optax.apply_updates(state["params"], updates), "optimizer": optimizer}, value
 
-  def predict(self, params: Params, examples: Examples) -> Float[np.ndarray, "n w outputs"]:
+  def predict(self, params: Params, examples: TrainingExamples) -> Float[np.ndarray, "n w outputs"]:
     """The network's outputs."""
     return self._of_all(self._forward, params, examples)
 
-  def pooled(self, params: Params, examples: Examples) -> Float[np.ndarray, "n w width"]:
+  def pooled(self, params: Params, examples: TrainingExamples) -> Float[np.ndarray, "n w width"]:
     """What the head reads."""
     return self._of_all(self._pooled, params, examples)
 
-  def _of_all(self, function: Callable[..., Array], params: Params, examples: Examples) -> Float[np.ndarray, "n w k"]:
+  def _of_all(
+    self, function: Callable[..., Array], params: Params, examples: TrainingExamples
+  ) -> Float[np.ndarray, "n w k"]:
     """In batches of one shape: the last one is filled up with its first example."""
     trained, frozen = self.network.split(params)
     size, found = self.config.batch_size, []
@@ -116,8 +118,8 @@ class Trainer:
 
   def fit(
     self,
-    train: Examples,
-    tune: Examples,
+    train: TrainingExamples,
+    tune: TrainingExamples,
     seed: int,
     progress: Callable[[int], Any] = lambda steps: None,
     head: Params | None = None,
@@ -156,7 +158,7 @@ class Trainer:
       raise ConfigError("fine-tuning: the loss of the tune people is never finite; lower config.finetune.learning_rate")
     return Fitted(dict(best) | frozen, best_step, curve[-1][0], curve)
 
-  def loss(self, params: Params, examples: Examples) -> float:
+  def loss(self, params: Params, examples: TrainingExamples) -> float:
     """Weighted mean loss."""
     errors = losses(jnp.asarray(self.predict(params, examples)), jnp.asarray(examples.target))
     return float((errors * examples.weight).sum() / examples.weight.sum())

@@ -31,7 +31,7 @@ Window = tuple[int, int, float]  # start, end (steps, excluded), truth
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class LabelRows:
   """The rows of a task among some days.
 
   Attributes:
@@ -45,12 +45,12 @@ class Rows:
   end: Int[np.ndarray, " n"]
   truth: Float[np.ndarray, " n"]
 
-  def take(self, index: Any) -> Rows:
-    return Rows(self.day[index], self.start[index], self.end[index], self.truth[index])
+  def take(self, index: Any) -> LabelRows:
+    return LabelRows(self.day[index], self.start[index], self.end[index], self.truth[index])
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class LabelTask:
   """One question with its answers.
 
   Attributes:
@@ -69,7 +69,7 @@ class Task:
   people: Mapping[str, float] = dataclasses.field(default_factory=dict, repr=False)
   windows: Mapping[tuple[str, int], Sequence[Window]] = dataclasses.field(default_factory=dict, repr=False)
 
-  def rows(self, participant: Shaped[np.ndarray, " d"], day: Int[np.ndarray, " d"], steps: int) -> Rows:
+  def rows(self, participant: Shaped[np.ndarray, " d"], day: Int[np.ndarray, " d"], steps: int) -> LabelRows:
     """The rows of days known by their person and day number, in the order of the days; `steps` a day."""
     found: list[tuple[int, int, int, float]] = []
     for d, key in enumerate(zip(participant.tolist(), day.tolist(), strict=True)):
@@ -79,7 +79,7 @@ class Task:
         found.append((d, 0, steps, self.people[key[0]]))
     columns = list(zip(*found, strict=True)) or [(), (), (), ()]
     index, start, end = (np.array(column, np.int64) for column in columns[:3])
-    return Rows(index, start, end, np.array(columns[3], np.float64))
+    return LabelRows(index, start, end, np.array(columns[3], np.float64))
 
   def people_by_class(self) -> dict[float, set[str]]:
     """Who has each class at least once."""
@@ -92,7 +92,7 @@ class Task:
     return found
 
 
-def tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> tuple[list[Task], list[str]]:
+def tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> tuple[list[LabelTask], list[str]]:
   """The tasks of config.tasks, or all usable ones where it is empty, and a line for each label that is left out.
 
   Args:
@@ -101,13 +101,13 @@ def tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> tuple[list[Tas
   Raises:
     ConfigError: a task that is asked for by name and does not exist, naming the nearest, or cannot be used.
   """
-  found: dict[str, Task] = {}
+  found: dict[str, LabelTask] = {}
   left_out: dict[str, str] = {}
   for name, task in _all(config, dataset).items():
     reason = task if isinstance(task, str) else _unusable(task, config, dataset)
     if reason:
       left_out[name] = reason
-    elif isinstance(task, Task):
+    elif isinstance(task, LabelTask):
       found[name] = _common_classes(task, config, dataset)
   wanted = list(config.tasks)
   for name in wanted:
@@ -122,11 +122,11 @@ def tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> tuple[list[Tas
   return list(found.values()), [f"{name}: {reason}" for name, reason in left_out.items()]
 
 
-def _all(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Task | str]:
+def _all(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, LabelTask | str]:
   """Every label and event as a task, or the reason why it is none."""
   table = dataset.participants()
   people = table["participant"].to_pylist()
-  found: dict[str, Task | str] = {}
+  found: dict[str, LabelTask | str] = {}
   for name in table.column_names:
     if name not in _COLUMNS:
       known = {p: v for p, v in zip(people, table[name].to_pylist(), strict=True) if v is not None}
@@ -134,32 +134,32 @@ def _all(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Task 
   return found | _of_events(config, dataset)
 
 
-def _of_people(name: str, known: Mapping[str, Any]) -> Task | str:
+def _of_people(name: str, known: Mapping[str, Any]) -> LabelTask | str:
   values = sorted(set(known.values()))
   if len(values) < 2:
     return f"everyone has {values[0]!r}" if values else "known of nobody"
   text = isinstance(values[0], str)
   if len(values) > 2 and not text:
-    return Task(name, "regression", "day", (), {person: float(value) for person, value in known.items()})
+    return LabelTask(name, "regression", "day", (), {person: float(value) for person, value in known.items()})
   if len(values) > max(2, min(_MOST_CLASSES, len(known) // 2)):
     return f"{len(values)} values among {len(known)} people: an identifier or free text"
   kind = "binary" if len(values) == 2 else "multiclass"
   truth = {person: float(values.index(value)) for person, value in known.items()}
-  return Task(name, kind, "day", tuple(_class_name(value) for value in values), truth)
+  return LabelTask(name, kind, "day", tuple(_class_name(value) for value in values), truth)
 
 
 def _class_name(value: Any) -> str:
   return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _of_events(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Task | str]:
+def _of_events(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, LabelTask | str]:
   stretches: dict[str, dict[tuple[str, int], list[Window]]] = collections.defaultdict(
     lambda: collections.defaultdict(list)
   )
   for event in dataset.events().to_pylist():
     key = event["participant"], event["day"]
     stretches[event["name"]][key].append((event["start"], event["end"], float(event["value"])))
-  found: dict[str, Task | str] = {}
+  found: dict[str, LabelTask | str] = {}
   activities = [activity.name for activity in ACTIVITIES if activity.name in stretches]
   if len(activities) > 1:
     found[ACTIVITY] = _bouts(activities, stretches)
@@ -170,20 +170,20 @@ def _of_events(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str,
     absent = any(value == 0 for windows in days.values() for _, _, value in windows)
     if absent:
       cut = {key: _cut(windows, length, dataset.schema.steps) for key, windows in days.items()}
-      found[name] = Task(name, "binary", "window", ("0", "1"), {}, cut)
+      found[name] = LabelTask(name, "binary", "window", ("0", "1"), {}, cut)
     elif name not in activities:
       found[name] = "its absence is never recorded"
   return found
 
 
-def _bouts(names: Sequence[str], stretches: Mapping[str, Mapping[tuple[str, int], Sequence[Window]]]) -> Task:
+def _bouts(names: Sequence[str], stretches: Mapping[str, Mapping[tuple[str, int], Sequence[Window]]]) -> LabelTask:
   windows: dict[tuple[str, int], list[Window]] = collections.defaultdict(list)
   for index, name in enumerate(names):
     for key, bouts in stretches[name].items():
       windows[key] += [(start, end, float(index)) for start, end, value in bouts if value]
   kind = "multiclass" if len(names) > 2 else "binary"
   ordered = {key: sorted(bouts) for key, bouts in windows.items()}
-  return Task(ACTIVITY, kind, "window", tuple(names), {}, ordered)
+  return LabelTask(ACTIVITY, kind, "window", tuple(names), {}, ordered)
 
 
 def _cut(stretches: Sequence[Window], length: int, day: int) -> list[Window]:
@@ -200,7 +200,7 @@ def _cut(stretches: Sequence[Window], length: int, day: int) -> list[Window]:
   return found
 
 
-def _unusable(task: Task, config: ml_collections.ConfigDict, dataset: Dataset) -> str:
+def _unusable(task: LabelTask, config: ml_collections.ConfigDict, dataset: Dataset) -> str:
   """Why a task cannot be learnt and scored on the dataset's splits; "" if it can."""
   by_class = task.people_by_class()
   everyone = set().union(*by_class.values()) if by_class else set()
@@ -218,7 +218,7 @@ def _unusable(task: Task, config: ml_collections.ConfigDict, dataset: Dataset) -
   return ""
 
 
-def _common_classes(task: Task, config: ml_collections.ConfigDict, dataset: Dataset) -> Task:
+def _common_classes(task: LabelTask, config: ml_collections.ConfigDict, dataset: Dataset) -> LabelTask:
   """The task without the classes that too few training people have."""
   if task.kind != "multiclass":
     return task

@@ -21,14 +21,14 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, PredefinedSplit
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from aim.evaluation.probing.label_tasks import Task
+from aim.evaluation.probing.label_tasks import LabelTask
 
 _INNER_FOLDS = 5
 _LEAST = 1e-12  # probability of a class that a learner has never seen
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
+class FitData:
   """Rows to learn from: whose they are and which of them only choose the regularisation.
 
   Attributes:
@@ -96,7 +96,7 @@ class FittedProbe:
     return cls(**{**fields, **names, "classes": tuple(fields["classes"].tolist())})
 
 
-def fit_linear(config: ml_collections.ConfigDict, task: Task, rows: Training) -> FittedProbe:
+def fit_linear(config: ml_collections.ConfigDict, task: LabelTask, rows: FitData) -> FittedProbe:
   """Standardise, PCA where there are more inputs than config.pca (0: never), then logistic or ridge regression.
 
   The regularisation (config.strengths) is the one that is best on the tune people, or in an inner cross-validation
@@ -113,18 +113,18 @@ def fit_linear(config: ml_collections.ConfigDict, task: Task, rows: Training) ->
   return _as_affine(task, found, known)
 
 
-def _linear(config: ml_collections.ConfigDict, task: Task) -> BaseEstimator:
+def _linear(config: ml_collections.ConfigDict, task: LabelTask) -> BaseEstimator:
   if task.kind == "regression":
     return Ridge()
   return LogisticRegression(max_iter=200, tol=1e-3, class_weight="balanced" if config.balanced else None)
 
 
-def _grid(config: ml_collections.ConfigDict, task: Task) -> tuple[str, list[float]]:
+def _grid(config: ml_collections.ConfigDict, task: LabelTask) -> tuple[str, list[float]]:
   strengths = [float(strength) for strength in config.strengths]
   return ("model__alpha", strengths) if task.kind == "regression" else ("model__C", [1 / s for s in strengths])
 
 
-def _search(pipeline: Pipeline, grid: dict[str, list[float]], task: Task, rows: Training) -> Pipeline:
+def _search(pipeline: Pipeline, grid: dict[str, list[float]], task: LabelTask, rows: FitData) -> Pipeline:
   """The pipeline with the best value of the grid, fitted on all rows."""
   truth = rows.truth if task.kind == "regression" else rows.truth.astype(int)
   folds = _folds(rows, truth, task.kind != "regression")
@@ -142,7 +142,7 @@ def _search(pipeline: Pipeline, grid: dict[str, list[float]], task: Task, rows: 
   return search.best_estimator_ if isinstance(search, GridSearchCV) else search
 
 
-def _folds(rows: Training, truth: np.ndarray, classes: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+def _folds(rows: FitData, truth: np.ndarray, classes: bool) -> list[tuple[np.ndarray, np.ndarray]]:
   """(training, validation) rows: the tune people's, or those of an inner cross-validation; [] where neither works."""
   people = len(set(rows.participant.tolist()))
   if rows.tune.any():
@@ -163,7 +163,7 @@ def _log_likelihood(estimator: Any, inputs: np.ndarray, truth: np.ndarray) -> fl
   return float(np.mean([log[truth == c].mean() for c in np.unique(truth)]))
 
 
-def _as_affine(task: Task, pipeline: Pipeline, known: np.ndarray) -> FittedProbe:
+def _as_affine(task: LabelTask, pipeline: Pipeline, known: np.ndarray) -> FittedProbe:
   """The fitted pipeline as one affine map; logits of classes that no training row has are -inf."""
   model, scale = pipeline["model"], pipeline["scale"]
   weights, intercept = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_).astype(np.float64)
@@ -186,7 +186,7 @@ def _as_affine(task: Task, pipeline: Pipeline, known: np.ndarray) -> FittedProbe
 class Learner:
   """A fitted scikit-learn pipeline as a Predictor."""
 
-  task: Task
+  task: LabelTask
   pipeline: Pipeline
 
   def predict(self, inputs: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n k"]:
@@ -197,7 +197,7 @@ class Learner:
     return probability
 
 
-def fit_forest(config: ml_collections.ConfigDict, task: Task, rows: Training) -> Learner:
+def fit_forest(config: ml_collections.ConfigDict, task: LabelTask, rows: FitData) -> Learner:
   """A random forest on all training rows, unknown inputs filled with the training mean."""
   kind: Callable[..., Any] = RandomForestRegressor if task.kind == "regression" else RandomForestClassifier
   weight = {} if task.kind == "regression" else {"class_weight": "balanced" if config.balanced else None}
@@ -216,7 +216,7 @@ class Constant:
     return np.repeat(self.answer[None], len(inputs), axis=0)
 
 
-def fit_constant(config: ml_collections.ConfigDict, task: Task, rows: Training) -> Constant:
+def fit_constant(config: ml_collections.ConfigDict, task: LabelTask, rows: FitData) -> Constant:
   if task.kind == "regression":
     return Constant(np.array([np.median(rows.truth)]))
   return Constant(np.bincount(rows.truth.astype(int), minlength=len(task.classes)) / len(rows.truth))

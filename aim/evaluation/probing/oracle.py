@@ -7,8 +7,8 @@ import functools
 
 import numpy as np
 
-from aim.evaluation.probing.label_tasks import Task
-from aim.evaluation.probing.learners import Training
+from aim.evaluation.probing.label_tasks import LabelTask
+from aim.evaluation.probing.learners import FitData
 from data_pipelines.dataset import Dataset
 from data_pipelines.simulator import Simulation
 from data_pipelines.simulator.people import Traits, draw_traits
@@ -44,7 +44,7 @@ class Oracle:
     return self.simulation.traits(person)
 
 
-def strangers(task: Task) -> Training:
+def strangers(task: LabelTask) -> FitData:
   """Traits and labels of many simulated people beside the cohort's, to learn the simulator's own rule from.
 
   The simulator draws illness by a logistic rule of some traits and shifts others by it, normal with the same SD in the
@@ -58,7 +58,7 @@ def strangers(task: Task) -> Training:
   truth = [float(v) if task.kind == "regression" else float(task.classes.index(str(v))) for v in known]  # type: ignore[arg-type]
   inputs = np.array([_numbers(person, task.name) for person in people], np.float32)
   names = np.array([f"stranger{i}" for i in range(len(people))])
-  return Training(inputs, np.array(truth), names, np.zeros(len(people), bool))
+  return FitData(inputs, np.array(truth), names, np.zeros(len(people), bool))
 
 
 def _numbers(traits: Traits, target: str) -> list[float]:

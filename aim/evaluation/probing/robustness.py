@@ -20,7 +20,7 @@ from aim.evaluation import results
 from aim.evaluation.metrics import ERRORS, METRICS, agreement
 from aim.evaluation.probing import label_tasks, robustness_figure
 from aim.evaluation.probing import run as probing_run
-from aim.evaluation.probing.label_tasks import Task
+from aim.evaluation.probing.label_tasks import LabelTask
 from aim.evaluation.probing.learners import FittedProbe
 from aim.evaluation.probing.sensor_dropout import Removal, removals
 from aim.evaluation.results import Result
@@ -76,7 +76,7 @@ def ask(
   config: ml_collections.ConfigDict,
   model: Pretrained,
   dataset: Dataset,
-  asked: Sequence[Task],
+  asked: Sequence[LabelTask],
   probes: Mapping[str, FittedProbe],
   settings: Sequence[Removal],
 ) -> dict[str, Answers]:
@@ -100,7 +100,7 @@ def ask(
 
 
 def score(
-  task: Task, answers: Answers, dataset: str, model: str, model_seed: int, n_bootstrap: int, seed: int
+  task: LabelTask, answers: Answers, dataset: str, model: str, model_seed: int, n_bootstrap: int, seed: int
 ) -> list[Result]:
   """Each of the task's metrics whole, in each setting and its drop there, absolute and in % of the whole days' score.
 

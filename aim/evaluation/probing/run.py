@@ -20,8 +20,8 @@ from aim.common.progress import progress_bar
 from aim.evaluation import predictions, results
 from aim.evaluation.predictions import Predictions, pool
 from aim.evaluation.probing import features, learners
-from aim.evaluation.probing.label_tasks import Rows, Task, tasks
-from aim.evaluation.probing.learners import FittedProbe, Predictor, Training
+from aim.evaluation.probing.label_tasks import LabelRows, LabelTask, tasks
+from aim.evaluation.probing.learners import FitData, FittedProbe, Predictor
 from aim.evaluation.probing.oracle import Oracle, strangers
 from aim.inference.pretrained import Pretrained
 from aim.inference.window_embeddings import embed_windows
@@ -31,14 +31,14 @@ from data_pipelines.errors import SchemaError, SplitError
 from data_pipelines.loader import eval_loader
 from data_pipelines.splits import SPLITS
 
-__all__ = ["Examples", "examples", "fit_probes", "pool", "probe"]
+__all__ = ["ProbeInputs", "examples", "fit_probes", "pool", "probe"]
 
 EMBEDDING, MASK, HOURLY = "embedding", "mask", "hourly"
 ORACLE_DAYS, ORACLE_TRAITS = predictions.ORACLES
 
 
 @dataclasses.dataclass(frozen=True)
-class Examples:
+class ProbeInputs:
   """Labelled rows of one task with what may be known of them.
 
   Attributes:
@@ -57,18 +57,18 @@ class Examples:
   inputs: Mapping[str, np.ndarray]
 
   @classmethod
-  def join(cls, parts: Sequence[Examples]) -> Examples:
+  def join(cls, parts: Sequence[ProbeInputs]) -> ProbeInputs:
     join = lambda name: np.concatenate([getattr(part, name) for part in parts])
     inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
     return cls(*map(join, ("participant", "day", "date", "start", "end", "truth")), inputs)  # type: ignore[arg-type, call-arg]
 
-  def of_people(self) -> Examples:
+  def of_people(self) -> ProbeInputs:
     """One row a person: the mean of their rows' inputs, unknown ones left out."""
     people, row = np.unique(self.participant, return_inverse=True)
     first = np.array([np.flatnonzero(row == i)[0] for i in range(len(people))], int)
     mean = {name: _mean_by(row, len(people), array) for name, array in self.inputs.items()}
     whole = np.full(len(people), -1), np.full(len(people), "")
-    return Examples(people, *whole, self.start[first], self.end[first], self.truth[first], mean)
+    return ProbeInputs(people, *whole, self.start[first], self.end[first], self.truth[first], mean)
 
 
 def _mean_by(row: np.ndarray, count: int, inputs: np.ndarray) -> np.ndarray:
@@ -140,11 +140,11 @@ def examples(
   model: Pretrained,
   dataset: Dataset,
   split: str,
-  asked: Sequence[Task],
+  asked: Sequence[LabelTask],
   *,
   baselines: bool = True,
   change: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> dict[str, Examples]:
+) -> dict[str, ProbeInputs]:
   """The labelled rows of a split with their embeddings, by task name.
 
   Rows of a task "window" have something observed in their window.
@@ -157,7 +157,7 @@ def examples(
   model.check_dataset(dataset)
   oracle = Oracle.of(dataset) if baselines and config.oracle else None
   people = _demographics(dataset)
-  parts: dict[str, list[Examples]] = {task.name: [] for task in asked}
+  parts: dict[str, list[ProbeInputs]] = {task.name: [] for task in asked}
   if not dataset.num_days(split):
     return {}
   with progress_bar(dataset.num_days(split), f"embed {split}", "day") as bar:
@@ -166,7 +166,7 @@ def examples(
       for name, part in _Reader(config, model, days, change, oracle, baselines, people).examples(asked).items():
         parts[name].append(part)
       bar.update(len(days["day"]))
-  return {name: Examples.join(found) for name, found in parts.items() if found}
+  return {name: ProbeInputs.join(found) for name, found in parts.items() if found}
 
 
 class _Reader:
@@ -179,7 +179,7 @@ class _Reader:
     self.shown = self.values if change is None else change(self.values)
     self.there = ~np.isnan(self.shown).all(axis=(1, 2))
 
-  def examples(self, asked: Sequence[Task]) -> dict[str, Examples]:
+  def examples(self, asked: Sequence[LabelTask]) -> dict[str, ProbeInputs]:
     steps = self.values.shape[1]
     rows = {
       task.name: self._observed(task, task.rows(self.days["participant"], self.days["day"], steps)) for task in asked
@@ -188,14 +188,14 @@ class _Reader:
     found = self._windows(windows) if any(len(r.day) for r in windows) else {}
     return {task.name: self._examples(task, rows[task.name], found) for task in asked if len(rows[task.name].day)}
 
-  def _observed(self, task: Task, rows: Rows) -> Rows:
+  def _observed(self, task: LabelTask, rows: LabelRows) -> LabelRows:
     if task.level == "day":
       return rows
     observed = ~np.isnan(self.values).all(axis=2)
     places = zip(rows.day, rows.start, rows.end, strict=True)
     return rows.take(np.array([observed[d, s:e].any() for d, s, e in places], bool))
 
-  def _examples(self, task: Task, rows: Rows, windows: dict[str, Any]) -> Examples:
+  def _examples(self, task: LabelTask, rows: LabelRows, windows: dict[str, Any]) -> ProbeInputs:
     participant = self.days["participant"][rows.day]
     if task.level == "day":
       inputs = {name: array[rows.day] for name, array in self._days.items()}
@@ -207,7 +207,7 @@ class _Reader:
     if self.oracle and task.level == "day":
       inputs[ORACLE_TRAITS] = self.oracle.traits(participant, task.name)
     place = (participant, self.days["day"][rows.day], self.days["date"][rows.day])
-    return Examples(*place, rows.start, rows.end, rows.truth, inputs)
+    return ProbeInputs(*place, rows.start, rows.end, rows.truth, inputs)
 
   @functools.cached_property
   def _days(self) -> dict[str, np.ndarray]:
@@ -227,7 +227,7 @@ class _Reader:
   def _truth(self) -> np.ndarray:
     return self.oracle.days(self.days["participant"], self.days["day"])
 
-  def _windows(self, rows: Sequence[Rows]) -> dict[str, Any]:
+  def _windows(self, rows: Sequence[LabelRows]) -> dict[str, Any]:
     """Inputs of all windows that some task asks about, and where to find each."""
     keys = sorted({key for r in rows for key in zip(r.day, r.start, r.end, strict=True)})
     day, start, end = np.array(keys, np.int64).T
@@ -264,7 +264,7 @@ def check(model: Pretrained, dataset: Dataset) -> None:
     check_disjoint(trained, dataset)
 
 
-def _check_apart(task: Task, train: Examples, held_out: Examples) -> None:
+def _check_apart(task: LabelTask, train: ProbeInputs, held_out: ProbeInputs) -> None:
   """The same of the rows that are really used."""
   twice = set(train.participant.tolist()) & set(held_out.participant.tolist())
   if twice:
@@ -289,7 +289,7 @@ def _trained_on(model: Pretrained, dataset: Dataset) -> Dataset | None:
   return None if trained.path.resolve() == dataset.path.resolve() else trained
 
 
-def _tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> list[Task]:
+def _tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> list[LabelTask]:
   asked, left_out = tasks(config, dataset)
   for line in left_out:
     print(f"left out: {line}")
@@ -299,31 +299,31 @@ def _tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> list[Task]:
 
 
 def _training(
-  config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, asked: Sequence[Task], baselines: bool
-) -> dict[str, tuple[Examples, np.ndarray]]:
+  config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, asked: Sequence[LabelTask], baselines: bool
+) -> dict[str, tuple[ProbeInputs, np.ndarray]]:
   """By task: the rows of the pretrain and tune people, and which are of the latter."""
   parts = [examples(config, model, dataset, split, asked, baselines=baselines) for split in ("pretrain", "tune")]
   found = {}
   for task in asked:
     there = [part[task.name] for part in parts if task.name in part]
     tune = [np.full(len(part[task.name].truth), i == 1) for i, part in enumerate(parts) if task.name in part]
-    found[task.name] = Examples.join(there), np.concatenate(tune)
+    found[task.name] = ProbeInputs.join(there), np.concatenate(tune)
   return found
 
 
-def _of_people(train: tuple[Examples, np.ndarray]) -> tuple[Examples, np.ndarray]:
+def _of_people(train: tuple[ProbeInputs, np.ndarray]) -> tuple[ProbeInputs, np.ndarray]:
   rows, tune = train
   people = rows.of_people()
   return people, np.isin(people.participant, rows.participant[tune])
 
 
-def _rows(train: tuple[Examples, np.ndarray], name: str) -> Training:
+def _rows(train: tuple[ProbeInputs, np.ndarray], name: str) -> FitData:
   rows, tune = train
-  return Training(rows.inputs[name], rows.truth, rows.participant, tune)
+  return FitData(rows.inputs[name], rows.truth, rows.participant, tune)
 
 
 def _fit_probe(
-  config: ml_collections.ConfigDict, task: Task, train: tuple[Examples, np.ndarray], level: str
+  config: ml_collections.ConfigDict, task: LabelTask, train: tuple[ProbeInputs, np.ndarray], level: str
 ) -> FittedProbe:
   train = _of_people(train) if level == "person" and task.level == "day" else train
   return learners.fit_linear(config, task, _rows(train, EMBEDDING))
@@ -349,7 +349,7 @@ def _of_task(config, model, dataset, task, train, held_out, where: Callable[[str
   return found + [p.of_people() for p in found if p.level == "day"]
 
 
-def _competitors(ours: str, rows: Examples) -> list[tuple[str, str, Callable[..., Predictor]]]:
+def _competitors(ours: str, rows: ProbeInputs) -> list[tuple[str, str, Callable[..., Predictor]]]:
   """(name, inputs, fit) of all that answer a task: those whose inputs are there."""
   named: list[tuple[str, str, Callable[..., Predictor]]] = [
     (ours, EMBEDDING, learners.fit_linear),

@@ -7,22 +7,22 @@ import ml_collections
 import numpy as np
 import pytest
 
-from aim.evaluation.finetuning.examples import Days, Scaling
+from aim.evaluation.finetuning.examples import LabelledDays, Scaling
 from aim.evaluation.finetuning.networks import LEAST, probe_head
 from aim.evaluation.finetuning.trainer import Trainer
 from aim.evaluation.probing import learners
-from aim.evaluation.probing.label_tasks import Task
-from aim.evaluation.probing.learners import Training
+from aim.evaluation.probing.label_tasks import LabelTask
+from aim.evaluation.probing.learners import FitData
 from tests.evaluation.finetuning.test_trainer import config, encoder
 from tests.inference.test_pretrained import days
 
 PEOPLE = 12
 TRUTHS = {
-  "regression": (Task("age", "regression", "day", (), {f"p{i}": 20.0 + 3 * i for i in range(PEOPLE)}), 1),
-  "binary": (Task("ill", "binary", "day", ("no", "yes"), {f"p{i}": float(i % 2) for i in range(PEOPLE)}), 2),
+  "regression": (LabelTask("age", "regression", "day", (), {f"p{i}": 20.0 + 3 * i for i in range(PEOPLE)}), 1),
+  "binary": (LabelTask("ill", "binary", "day", ("no", "yes"), {f"p{i}": float(i % 2) for i in range(PEOPLE)}), 2),
   # Nobody is of the class "never".
   "multiclass": (
-    Task("kind", "multiclass", "day", ("a", "never", "b"), {f"p{i}": 2.0 * (i % 2) for i in range(PEOPLE)}),
+    LabelTask("kind", "multiclass", "day", ("a", "never", "b"), {f"p{i}": 2.0 * (i % 2) for i in range(PEOPLE)}),
     3,
   ),
 }
@@ -32,7 +32,7 @@ def study(kind: str):
   """A trainer, its examples, and the head that they give."""
   task, outputs = TRUTHS[kind]
   people = np.array([f"p{i // 2}" for i in range(2 * PEOPLE)])
-  mine = Days(days(2 * PEOPLE), people, np.arange(2 * PEOPLE) % 2, np.full(2 * PEOPLE, ""))
+  mine = LabelledDays(days(2 * PEOPLE), people, np.arange(2 * PEOPLE) % 2, np.full(2 * PEOPLE, ""))
   rows = mine.rows(task)
   scaling = Scaling.of(task, rows.truth, True)
   made = scaling.examples(task, mine, rows)
@@ -50,7 +50,7 @@ def test_the_network_says_what_the_probe_says(kind):
   assert all(head[name].shape == start[name].shape for name in head)
   said = scaling.answers(task, rows, trainer.predict(start | head, made))
   settings = ml_collections.ConfigDict({"pca": 5, "strengths": (1.0, 100.0), "balanced": True})
-  probe = learners.fit_linear(settings, task, Training(inputs[:, 0], rows.truth, people, np.zeros(len(people), bool)))
+  probe = learners.fit_linear(settings, task, FitData(inputs[:, 0], rows.truth, people, np.zeros(len(people), bool)))
   expected = probe.predict(inputs[:, 0])
   np.testing.assert_allclose(said, expected, rtol=1e-3, atol=np.exp(LEAST))
   if task.classes:

@@ -7,8 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aim.evaluation.finetuning.examples import Days, Scaling, class_weights, held_back, ranked, slots, subset, too_few
-from aim.evaluation.probing.label_tasks import Rows, Task
+from aim.evaluation.finetuning.examples import (
+  LabelledDays,
+  Scaling,
+  class_weights,
+  held_back,
+  ranked,
+  slots,
+  subset,
+  too_few,
+)
+from aim.evaluation.probing.label_tasks import LabelRows, LabelTask
 
 classes = st.dictionaries(
   st.integers(0, 999).map("p{}".format), st.sampled_from(("no", "yes", "maybe")).map(lambda name: frozenset({name}))
@@ -61,22 +70,22 @@ def test_held_back_leaves_people_of_each_class(strata):
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30))
 def test_rows_find_their_slot_again(day):
-  rows = Rows(np.array(day), np.arange(len(day)), np.arange(len(day)) + 1, np.zeros(len(day)))
+  rows = LabelRows(np.array(day), np.arange(len(day)), np.arange(len(day)) + 1, np.zeros(len(day)))
   days, index, slot = slots(rows)
   assert (days[index] == rows.day).all()
   assert len(set(zip(index.tolist(), slot.tolist(), strict=True))) == len(day)
   assert all((np.sort(slot[index == i]) == np.arange((index == i).sum())).all() for i in range(len(days)))
 
 
-def days(count: int = 4) -> Days:
-  return Days(
+def days(count: int = 4) -> LabelledDays:
+  return LabelledDays(
     np.zeros((count, 24, 1), np.float32), np.array([f"p{i // 2}" for i in range(count)]), np.arange(count) % 2,
     np.full(count, ""),
   )  # fmt: skip
 
 
 def test_numbers_are_standardised_and_come_back():
-  task = Task("age", "regression", "day", (), {"p0": 20.0, "p1": 60.0})
+  task = LabelTask("age", "regression", "day", (), {"p0": 20.0, "p1": 60.0})
   rows = days().rows(task)
   scaling = Scaling.of(task, rows.truth, True)
   made = scaling.examples(task, days(), rows)
@@ -86,7 +95,7 @@ def test_numbers_are_standardised_and_come_back():
 
 def test_windows_of_a_day_are_one_example():
   windows = {("p0", 0): [(0, 6, 1.0), (6, 12, 0.0)], ("p1", 1): [(3, 4, 0.0)]}
-  task = Task("walking", "binary", "window", ("0", "1"), {}, windows)
+  task = LabelTask("walking", "binary", "window", ("0", "1"), {}, windows)
   d = days()
   d.values[:] = 1
   rows = d.rows(task)

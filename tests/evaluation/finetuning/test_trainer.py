@@ -14,7 +14,7 @@ from flax import nnx
 
 from aim.common.config_files import ConfigError
 from aim.evaluation.finetuning import networks, resnet
-from aim.evaluation.finetuning.examples import Examples
+from aim.evaluation.finetuning.examples import TrainingExamples
 from aim.evaluation.finetuning.networks import encoder_network, resnet_network
 from aim.evaluation.finetuning.trainer import Trainer, order
 from aim.model import lsm2
@@ -39,10 +39,10 @@ def config(**changes):
   return config
 
 
-def examples(rows: int = 8, classes: int = 2, seed: int = 0) -> Examples:
+def examples(rows: int = 8, classes: int = 2, seed: int = 0) -> TrainingExamples:
   span = np.tile([0, 24], (rows, 1, 1))
   target = np.arange(rows)[:, None] % classes
-  return Examples(days(rows, seed=seed), np.arange(rows), span, target, np.ones((rows, 1), np.float32))
+  return TrainingExamples(days(rows, seed=seed), np.arange(rows), span, target, np.ones((rows, 1), np.float32))
 
 
 def encoder(layers: int = -1, decay: float = 1.0, pretrained: bool = True, outputs: int = 2):
@@ -202,7 +202,7 @@ def test_a_span_reads_its_own_tokens_and_falls_back_to_the_day():
 def test_predict_does_not_depend_on_the_batch():
   trainer, result = fitted("encoder")
   many = examples(11, seed=4)
-  alone = [trainer.predict(result.params, Examples(many.values, *(np.asarray(x)[i : i + 1] for x in (
+  alone = [trainer.predict(result.params, TrainingExamples(many.values, *(np.asarray(x)[i : i + 1] for x in (
     many.day, many.span, many.target, many.weight)))) for i in range(11)]  # fmt: skip
   np.testing.assert_allclose(trainer.predict(result.params, many), np.concatenate(alone), rtol=1e-5, atol=1e-6)
 

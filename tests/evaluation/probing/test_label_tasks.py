@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aim.common.config_files import ConfigError
 from aim.evaluation.probing import label_tasks
-from aim.evaluation.probing.label_tasks import ACTIVITY, Task
+from aim.evaluation.probing.label_tasks import ACTIVITY, LabelTask
 from data_pipelines.build import build
 from data_pipelines.dataset import Dataset
 from data_pipelines.npz import NpzSource
@@ -137,7 +137,7 @@ def test_rare_classes_are_left_out(labelled):
   # Of the eight to train on, two, one, three and two people.
   place = dict(zip(training, [0.0, 0.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0], strict=True))
   place |= dict.fromkeys(labelled.people("eval"), 1.0)
-  task = Task("place", "multiclass", "day", ("a", "b", "c", "d"), place)
+  task = LabelTask("place", "multiclass", "day", ("a", "b", "c", "d"), place)
   kept = label_tasks._common_classes(task, config(min_people_a_class=2), labelled)
   assert kept.kind == "multiclass"
   assert {person: kept.classes[int(c)] for person, c in kept.people.items()} == {

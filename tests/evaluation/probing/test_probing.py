@@ -17,8 +17,8 @@ from aim.evaluation import predictions, results
 from aim.evaluation.predictions import Predictions
 from aim.evaluation.probing import label_tasks, learners, oracle
 from aim.evaluation.probing import run as probing_run
-from aim.evaluation.probing.label_tasks import Task
-from aim.evaluation.probing.learners import FittedProbe, Training
+from aim.evaluation.probing.label_tasks import LabelTask
+from aim.evaluation.probing.learners import FitData, FittedProbe
 from aim.evaluation.probing.oracle import Oracle
 from aim.inference.window_embeddings import embed_windows
 from data_pipelines.build import build, simulate_request
@@ -41,7 +41,7 @@ def config(**changes):
 # ---- linear probes
 
 
-def training(kind: str, rows: int = 60, width: int = 5, classes: int = 3, tune: int = 0) -> tuple[Task, Training]:
+def training(kind: str, rows: int = 60, width: int = 5, classes: int = 3, tune: int = 0) -> tuple[LabelTask, FitData]:
   rng = np.random.default_rng(rows + classes)
   inputs = rng.normal(3, 2, (rows, width))
   truth = rng.normal(inputs[:, 0], 1)
@@ -49,7 +49,7 @@ def training(kind: str, rows: int = 60, width: int = 5, classes: int = 3, tune: 
   if kind != "regression":
     truth = np.digitize(truth, np.quantile(truth, np.arange(1, classes) / classes)).astype(float)
   people = np.array([f"p{i // 3}" for i in range(rows)])
-  return Task("t", kind, "day", names), Training(inputs, truth, people, np.arange(rows) >= rows - tune)
+  return LabelTask("t", kind, "day", names), FitData(inputs, truth, people, np.arange(rows) >= rows - tune)
 
 
 @pytest.mark.parametrize("pca", [0, 3])
@@ -314,7 +314,7 @@ def test_another_file_is_no_predictions(tmp_path, text, message):
 
 def test_the_oracle_of_traits_is_the_posterior():
   """Hypertension given all else, by Bayes from the numbers of simulator/people.py, against what strangers teach."""
-  task = Task("hypertension", "binary", "day", ("False", "True"))
+  task = LabelTask("hypertension", "binary", "day", ("False", "True"))
   simulation = Simulation(participants=4000, days=1, seed=1)
   people = [simulation.traits(person) for person in simulation.participants]
   truth = np.array([p.hypertension for p in people])

@@ -8,7 +8,7 @@ import pytest
 from aim.evaluation import results
 from aim.evaluation.metrics import METRICS
 from aim.evaluation.probing import robustness, sensor_dropout
-from aim.evaluation.probing.label_tasks import Task
+from aim.evaluation.probing.label_tasks import LabelTask
 from data_pipelines.build import build, npz_request
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.npz import NpzSource
@@ -65,7 +65,7 @@ def test_drops_are_paired_and_know_what_is_worse():
   kept = np.array([True, True, True, True, True, False])
   hurt[5] = np.nan
   answers = robustness.Answers(people, truth, intact, {"PPG": hurt}, {"PPG": kept})
-  found = robustness.score(Task("age", "regression", "day", ()), answers, *ABOUT)
+  found = robustness.score(LabelTask("age", "regression", "day", ()), answers, *ABOUT)
   of = {(result.task, result.metric): result for result in found}
   assert of["age", "mae"].value == 1 and of["age without PPG", "mae"].value == 3
   drop = of["age without PPG", "mae drop"]
@@ -78,7 +78,8 @@ def test_drops_are_paired_and_know_what_is_worse():
   truth = np.array([0.0, 0, 1, 1, 0, 1])
   answers = robustness.Answers(people, truth, scores, {"x": scores[:, ::-1]}, {"x": np.ones(6, bool)})
   of = {
-    (r.task, r.metric): r.value for r in robustness.score(Task("ill", "binary", "day", ("0", "1")), answers, *ABOUT)
+    (r.task, r.metric): r.value
+    for r in robustness.score(LabelTask("ill", "binary", "day", ("0", "1")), answers, *ABOUT)
   }
   assert of["ill", "auroc"] == 1 and of["ill without x", "auroc"] == 0 and of["ill without x", "auroc drop"] == 1
   assert len(of) == len(METRICS["binary"]) * (1 + 3 + 2)
