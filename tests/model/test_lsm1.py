@@ -17,7 +17,7 @@ from aim.model import buffer_sizes, from_config, interpolation, loss, lsm2, mask
 from aim.model.lsm2 import Architecture, Tower
 from aim.model.patches import Scale
 from aim.training.checkpoint import Restored
-from aim.training.masked_step import Step
+from aim.training.masked_step import MaskedStep
 from data_pipelines.schema import Channel, Schema
 from experiments import lsm1_xs
 from tests import tiny
@@ -71,7 +71,7 @@ def test_a_day_as_lsm1_reads_it():
 ARCHITECTURE = Architecture(
   7, 6, 4, Tower(16, 24, 2, 1), Tower(8, 12, 2, 1), False, patch_channels=3, binary=tuple(SCHEMA.binary.tolist())
 )
-STEP = Step(
+STEP = MaskedStep(
   ARCHITECTURE, masking.Masking((1, 0, 0, 0), min_observed_share=0.0), SCALE, optax.identity(), impute="linear"
 )
 DRAW = jax.jit(STEP.draw)
