@@ -274,7 +274,7 @@ def peak_mb() -> float:
 
 
 def make_step(layout: str, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-  """(aim.training.masked_step.MaskedStep, days float32 [days, steps, channels], config) of a layout with config overrides."""
+  """Returns (MaskedStep, days float32 [days, steps, channels], config) of a layout with config overrides."""
   from aim.model import from_config
   from aim.model.patches import Scale
   from aim.training.masked_step import MaskedStep
