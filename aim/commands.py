@@ -9,6 +9,11 @@ from collections.abc import Sequence
 import jax
 import ml_collections
 
+import aim.evaluation.defaults
+import aim.inference.defaults
+import aim.model.defaults
+import aim.report.defaults
+import aim.training.defaults
 from aim.common import config_files
 from aim.common.config_files import ConfigError
 from aim.evaluation.finetuning.run import finetune as run_finetune
@@ -94,7 +99,7 @@ def preflight(config: ml_collections.ConfigDict, workdir: str | None, name: str)
   from aim.planning import topology
   from aim.planning.preflight import preflight as run_preflight
 
-  on = topology.find(name, config.mesh.get("slices", 1))  # before anything asks JAX for its devices
+  on = topology.find(name, config.mesh.slices)  # before anything asks JAX for its devices
   folder = pathlib.Path(workdir or pathlib.Path("runs", f"preflight_{name.replace(':', '_')}"))
   open_workdir(folder, config)
   dataset = Dataset.open(config.data.dir, config.data.name) if config.data.name else None
@@ -120,7 +125,14 @@ def report(
   from aim.report import page
   from aim.report.workdir import Workdir
 
-  first = Workdir(workdir, config or config_files.read(workdir / "config.json"), open_dataset, trained)
+  first = Workdir(workdir, config or _config_of(workdir), open_dataset, trained)
   folders = [pathlib.Path(folder) for folder in beside]
-  others = [Workdir(folder, config_files.read(folder / "config.json"), open_dataset) for folder in folders]
+  others = [Workdir(folder, _config_of(folder), open_dataset) for folder in folders]
   print(page.write([first, *others], first.config, workdir / "report"))
+
+
+def _config_of(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+  """The config.json of a run of this or an older version."""
+  rooms = (aim.model, aim.training, aim.inference, aim.evaluation, aim.report)
+  path = workdir / "config.json"
+  return config_files.with_defaults(config_files.read(path), [room.defaults.defaults() for room in rooms], str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import functools
 import json
 import os
@@ -12,15 +13,20 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from aim.model import from_config
+from aim.model.lsm2 import Architecture, Tower
+from aim.model.masking import Masking
 from data_pipelines.build import build, npz_request
 from data_pipelines.dataset import Dataset
+from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.npz import NpzSource
 from data_pipelines.splits import ListSplit
+from experiments import default
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = "experiments/lsm2_tiny.py"
@@ -51,6 +57,26 @@ RUN = MODEL | {
   "evaluate.bootstrap": 20,
   "evaluate.days": 0,
 }
+
+
+def masking(weights: Sequence[float], **changes: Any) -> Masking:
+  """The default masking of one-minute steps with these weights of random, temporal, sensor and gaps, and `changes`."""
+  return dataclasses.replace(_published()[0], weights=tuple(map(float, weights)), **changes)
+
+
+def architecture(
+  channels: int, length: int, patch: int, encoder: Tower, decoder: Tower, **changes: Any
+) -> Architecture:
+  """The default architecture of these sizes, on continuous channels, by plain attention in float32, with `changes`."""
+  plain = {"binary": (False,) * channels, "attention": "xla", "dtype": "float32", "remat": False}
+  sizes = {"channels": channels, "length": length, "patch": patch, "encoder": encoder, "decoder": decoder}
+  return dataclasses.replace(_published()[1], **{**plain, **sizes, **changes})
+
+
+@functools.cache
+def _published() -> tuple[Masking, Architecture]:
+  config = default.get_config()
+  return from_config.masking(config, LSM2_SCHEMA), from_config.architecture(config, LSM2_SCHEMA)
 
 
 def arrays(

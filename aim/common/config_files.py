@@ -1,12 +1,13 @@
-"""From config values to the objects they set: the first of the two hops a reader makes."""
+"""Experiment configs: finding, reading, completing, comparing and writing them."""
 
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import json
 import pathlib
 import runpy
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -18,31 +19,86 @@ class ConfigError(UserError):
   """A config value that cannot be used."""
 
 
-def load(path: str) -> ml_collections.ConfigDict:
-  """What get_config() of a Python file returns."""
-  if not pathlib.Path(path).is_file():
-    raise ConfigError(f"--config={path}: no such file")
+def shipped() -> dict[str, pathlib.Path]:
+  """The experiments installed with this package, {"lsm2_tiny": its file, ...}."""
+  package = importlib.util.find_spec("experiments")
+  folders = list(package.submodule_search_locations or ()) if package else []
+  files = sorted(file for folder in folders for file in pathlib.Path(folder).glob("*.py"))
+  return {file.stem: file for file in files if not file.stem.startswith("_")}
+
+
+def find(name: str) -> pathlib.Path:
+  """The config file called `name`: a path that ends in .py, or the name of a shipped experiment.
+
+  A path of a shipped experiment, such as experiments/lsm2_tiny.py, is also found where there is no such folder.
+
+  Raises:
+    ConfigError: there is none; the message names the nearest shipped experiment.
+  """
+  path = pathlib.Path(name)
+  if path.is_file():
+    return path
+  experiments = shipped()
+  if path.stem in experiments and path in (pathlib.Path(path.stem), pathlib.Path("experiments", f"{path.stem}.py")):
+    return experiments[path.stem]
+  what = "no such file" if path.suffix == ".py" else "no shipped experiment of this name"
+  nearest = difflib.get_close_matches(path.stem, experiments, n=1, cutoff=0.0)
+  hint = f"; the nearest shipped experiment is --config={nearest[0]}" if nearest else ""
+  raise ConfigError(f"--config={name}: {what}{hint}")
+
+
+def load(name: str) -> ml_collections.ConfigDict:
+  """The config of a Python file or of a shipped experiment: what its get_config() returns.
+
+  Raises:
+    ConfigError: no such file or experiment, or it has no working get_config().
+  """
+  path = find(name)
   try:
-    found = runpy.run_path(path)
-    config = found["get_config"]() if "get_config" in found else None
-  except Exception as error:  # whatever a file of Python can do wrong
-    raise ConfigError(f"--config={path}: {type(error).__name__}: {error}") from None
+    members = runpy.run_path(str(path))
+    config = members["get_config"]() if "get_config" in members else None
+  except Exception as error:  # a Python file can raise anything
+    raise ConfigError(f"--config={name}: {type(error).__name__}: {error}") from None
   if not isinstance(config, ml_collections.ConfigDict):
-    raise ConfigError(f"--config={path}: has no get_config() that returns an ml_collections.ConfigDict")
+    raise ConfigError(f"--config={name}: has no get_config() that returns an ml_collections.ConfigDict")
   return config
 
 
+def with_defaults(
+  config: Mapping[str, Any] | ml_collections.ConfigDict, defaults: Iterable[ml_collections.ConfigDict], where: str
+) -> ml_collections.ConfigDict:
+  """A config that another version of this program wrote, in the keys of this version.
+
+  A missing key takes its default. A key that is not among the defaults is reported with `where` and left out, except
+  that whole groups without any default, which belong to rooms that the caller does not know, stay as they are.
+  """
+  complete = {key: value for room in defaults for key, value in room.to_dict().items()}
+  _overlay(complete, ml_collections.ConfigDict(config).to_dict(), frozenset(complete), where)
+  return ml_collections.ConfigDict(complete)
+
+
+def _overlay(complete: dict[str, Any], values: dict[str, Any], groups: Collection[str], where: str) -> None:
+  """Puts `values` over `complete`, in place; unknown keys are accepted outside `groups`."""
+  known = dict(leaves(complete))
+  for key, value in leaves(values):
+    *parents, name = key.split(".")
+    if key in known or (parents and parents[0] not in groups):
+      group = complete
+      for parent in parents:
+        group = group.setdefault(parent, {})
+      group[name] = value
+    else:
+      print(f"{where}: config key {key} is not known to this version and has no effect")
+
+
 def simulated_name(data: ml_collections.ConfigDict) -> str:
-  """Of the dataset that holds the simulated cohort of config.data."""
+  """Name of the dataset that holds the simulated cohort of config.data."""
   return f"simulated_{data.participants}x{data.days}_seed{data.seed}"
 
 
 def subset(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """config.data as arguments of data_pipelines.subset.chosen_days; what older configs do not have is without limit."""
-  return {
-    key: config.data.get(key, without)
-    for key, without in (("max_missing", 1.0), ("max_participants", 0), ("max_days", 0))
-  }
+  """The limits on training days in config.data, as arguments of data_pipelines.subset.chosen_days."""
+  return {key: config.data[key] for key in ("max_missing", "max_participants", "max_days")}
 
 
 def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -51,14 +107,18 @@ def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def write(config: ml_collections.ConfigDict, path: pathlib.Path) -> None:
-  """The resolved config as JSON, whole or not at all."""
+  """Writes the resolved config as JSON, in one piece or not at all."""
   fresh = path.with_name(f"{path.name}.new")
   fresh.write_text(json.dumps(to_dict(config), indent=2) + "\n")
   fresh.replace(path)
 
 
 def read(path: pathlib.Path) -> ml_collections.ConfigDict:
-  """The config that a run left as config.json."""
+  """The config that a run wrote as config.json.
+
+  Raises:
+    ConfigError: no such file, or not JSON.
+  """
   try:
     return ml_collections.ConfigDict(json.loads(path.read_text()))
   except FileNotFoundError:
@@ -68,7 +128,7 @@ def read(path: pathlib.Path) -> ml_collections.ConfigDict:
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-  """("model.encoder.width", 64), ... for every value of a nested config."""
+  """Yields ("model.encoder.width", 64) and so on for every value of a nested config."""
   for key, value in config.items():
     if isinstance(value, dict | ml_collections.ConfigDict):
       yield from leaves(value, f"{prefix}{key}.")
@@ -77,21 +137,20 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_keys(config: ml_collections.ConfigDict, overrides: list[str]) -> None:
-  """ConfigError for an override ("model.widht") that is no key of the config, naming the nearest one."""
+  """Raises ConfigError for an override ("model.widht") that is no key of the config, naming the nearest key."""
   known = [key for key, _ in leaves(config)]
   groups = {key.rsplit(".", i)[0] for key in known for i in range(1, key.count(".") + 1)}
   for key in overrides:
     if key in known:
       continue
     if key in groups:
-      raise ConfigError(
-        f"--config.{key}: is a group of keys, such as --config.{next(k for k in known if k.startswith(key + '.'))}"
-      )
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    raise ConfigError(f"--config.{key}: no such config key; the nearest is --config.{near[0]}")
+      example = next(name for name in known if name.startswith(f"{key}."))
+      raise ConfigError(f"--config.{key}: is a group of keys, such as --config.{example}")
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    raise ConfigError(f"--config.{key}: no such config key; the nearest is --config.{nearest[0]}")
 
 
 def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-  """(key, ours, theirs) for every value in which two configs differ."""
+  """(key, our value, their value) for every key in which two configs differ; None stands for a missing key."""
   a, b = dict(leaves(ours)), dict(leaves(theirs))
   return [(key, a.get(key), b.get(key)) for key in sorted(a | b) if a.get(key) != b.get(key)]

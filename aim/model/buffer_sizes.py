@@ -47,7 +47,7 @@ class Sizes:
   wanted: int
   tokens: int
   largest: int
-  decoder_tokens: str = "all"
+  decoder_tokens: str
   predict_all: bool = False
 
   def visible_rows(self, tokens: TokenSet) -> Rows:

@@ -22,7 +22,7 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
   patch = steps(raw.patch_minutes, schema, "config.model.patch_minutes")
   if schema.steps % patch:
     raise ConfigError(f"config.model.patch_minutes is {raw.patch_minutes}: a day is not a whole number of such patches")
-  group = int(raw.get("patch_channels", 1))
+  group = raw.patch_channels
   if group < 1:
     raise ConfigError(f"config.model.patch_channels is {group}, expected at least 1")
   for name in ("encoder", "decoder"):
@@ -84,7 +84,7 @@ def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:
     raise ConfigError(f"config.masking.min_observed_share is {raw.min_observed_share}, expected 0 to 1")
   patch = steps(config.model.patch_minutes, schema, "config.model.patch_minutes")
   # Masks are drawn on folded channels (aim/model/patches.py), in which a step is as many as a patch has channels.
-  group = int(config.model.get("patch_channels", 1))
+  group = config.model.patch_channels
   rest = len(schema.channels) % group / group
   if rest and raw.min_observed_share > rest:
     raise ConfigError(
@@ -114,7 +114,7 @@ def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:
 
 def method(config: ml_collections.ConfigDict) -> str:
   """config.method."""
-  name = config.get("method", "mae")
+  name = config.method
   if name not in METHODS:
     raise ConfigError(f"config.method is {name!r}, expected one of {', '.join(METHODS)}")
   return str(name)
@@ -135,7 +135,7 @@ def _projection(config: ml_collections.ConfigDict) -> Projection | None:
 
 def imputation(config: ml_collections.ConfigDict) -> str:
   """config.data.impute."""
-  impute = config.data.get("impute", "none")
+  impute = config.data.impute
   if impute not in IMPUTATIONS:
     raise ConfigError(f"config.data.impute is {impute!r}, expected one of {', '.join(IMPUTATIONS)}")
   return str(impute)

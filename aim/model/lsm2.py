@@ -73,16 +73,16 @@ class Architecture:
   patch: int
   encoder: Tower
   decoder: Tower
-  observed_flags: bool = True
-  interpolation_skip: bool = False
-  binary: tuple[bool, ...] = ()
-  qk_init: float = 0.0
-  decoder_tokens: str = "all"
-  attention: str = "xla"
-  dtype: str = "float32"
-  remat: bool = False
-  patch_channels: int = 1
-  projection: Projection | None = None
+  observed_flags: bool
+  interpolation_skip: bool
+  binary: tuple[bool, ...]
+  qk_init: float
+  decoder_tokens: str
+  attention: str
+  dtype: str
+  remat: bool
+  patch_channels: int
+  projection: Projection | None
 
   @property
   def groups(self) -> int:

@@ -38,14 +38,14 @@ class Masking:
   """
 
   weights: tuple[float, float, float, float]
-  random_ratio: float = 0.8
-  random_unit: int = 0
-  temporal_ratio: float = 0.5
-  temporal_block: int = 1
-  sensor_ratio: float = 0.5
-  gap_steps: tuple[int, int] = (5, 240)
-  gap_count: int = 6
-  min_observed_share: float = 1.0
+  random_ratio: float
+  random_unit: int
+  temporal_ratio: float
+  temporal_block: int
+  sensor_ratio: float
+  gap_steps: tuple[int, int]
+  gap_count: int
+  min_observed_share: float
 
   def available(self, channels: int) -> np.ndarray:
     """float32 [4] weights of the strategies, `sensor` at 0 where there is no second channel to predict from."""

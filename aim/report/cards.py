@@ -101,9 +101,9 @@ def _model(workdir: Workdir) -> list[Block]:
 
 
 def _kind(model: Pretrained) -> str:
-  if not model.has_decoder:
+  if not model.generates:
     return f"encoder of day windows trained on views of days ({model.config.method}); it reconstructs nothing"
-  if model.config.data.get("impute", "none") != "none":
+  if model.config.data.impute != "none":
     return f"masked autoencoder of days whose holes were filled first ({model.config.data.impute})"
   return "masked autoencoder over sets of (patch, position) tokens; missing tokens are left out (AIM)"
 

@@ -38,7 +38,7 @@ class Workdir:
     trained: str | pathlib.Path | None = None,
   ):
     self.path, self.config, self.trained = path, config, trained or path
-    self.model_name = self.label = str(config.get("name", "LSM-2"))
+    self.model_name = self.label = config.name
     self.missing: dict[str, str] = {}  # why there is no model or dataset, one line each
     self._opener = opener
 

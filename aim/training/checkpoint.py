@@ -19,6 +19,8 @@ import orbax.checkpoint.experimental.v1 as ocp
 from jax.experimental import multihost_utils
 from jaxtyping import Array
 
+import aim.model.defaults
+import aim.training.defaults
 from aim.common import config_files
 from aim.model import from_config, lsm2
 from aim.model.patches import Scale
@@ -59,7 +61,7 @@ def folder(workdir: str | pathlib.Path) -> pathlib.Path:
   return pathlib.Path(workdir).absolute() / "checkpoints"
 
 
-def bytes_being_saved(workdir: str | pathlib.Path) -> int:
+def written(workdir: str | pathlib.Path) -> int:
   """Bytes of the saves under way: what grows while one goes on, however long it takes."""
   found = 0
   for path in folder(workdir).glob("*orbax-checkpoint-tmp*/**/*"):
@@ -86,7 +88,7 @@ class Checkpoints:
 
   @property
   def latest(self) -> int | None:
-    """Step of the newest checkpoint; None if there is none."""
+    """Step of the newest checkpoint."""
     newest = self.checkpointer.latest
     return None if newest is None else newest.step
 
@@ -109,7 +111,7 @@ class Checkpoints:
       yield
     except Exception as error:
       reason = _line(_cause(error))
-      left = complete_steps(self.folder.parent)
+      left = complete(self.folder.parent)
       newest = f"the newest complete one is of step {left[-1]}" if left else "there is no complete one"
       raise CheckpointError(f"{self.folder}: a checkpoint could not be saved: {reason}; {newest}") from None
 
@@ -175,7 +177,8 @@ def check_resumable(saved: dict[str, Any], wanted: dict[str, Any], where: str) -
     raise CheckpointError(f"{where} is of another schema: {unequal}")
   if saved["statistics"] != wanted["statistics"]:
     raise CheckpointError(f"{where} was trained on other data: its normalisation statistics differ")
-  for key, ours, theirs in config_files.difference(wanted["config"], saved["config"]):
+  theirs_now = config_files.to_dict(_of_this_version(saved["config"], where))
+  for key, ours, theirs in config_files.difference(wanted["config"], theirs_now):
     what = (key.startswith("model.") and key not in CHANGEABLE) or key in FUNCTION or key.startswith("views.projection")
     if what or (key == "optimizer.ema" and bool(ours) != bool(theirs)):
       raise CheckpointError(f"{where} is of another architecture: {key} is {theirs} there, {ours} in this config")
@@ -200,7 +203,7 @@ def read(path: str | pathlib.Path) -> Restored:
   try:
     extra = _metadata(step_path)
     schema = Schema.from_dict(extra["schema"])
-    config = ml_collections.ConfigDict(extra["config"])
+    config = _of_this_version(extra["config"], str(step_path))
     scale = Scale.of(schema, extra["statistics"])
   except DamagedError as error:
     raise CheckpointError(f"{step_path}: {error}") from None
@@ -219,6 +222,12 @@ def read(path: str | pathlib.Path) -> Restored:
   except Exception as error:
     raise CheckpointError(f"{step_path}: {_damaged(error)}") from None
   return Restored(config, schema, scale, architecture, params, int(step_path.name))
+
+
+def _of_this_version(config: dict[str, Any], where: str) -> ml_collections.ConfigDict:
+  """A saved config with the defaults of keys that the version that wrote it did not have."""
+  rooms = (aim.model.defaults.defaults(), aim.training.defaults.defaults())
+  return config_files.with_defaults(config, rooms, where)
 
 
 def _newest(path: pathlib.Path) -> pathlib.Path:
@@ -260,7 +269,7 @@ def _metadata(step: pathlib.Path) -> dict[str, Any]:
   return extra
 
 
-def complete_steps(workdir: str | pathlib.Path) -> list[int]:
+def complete(workdir: str | pathlib.Path) -> list[int]:
   """Steps of the checkpoints that were written to their end, the newest last."""
   found = []
   for path in _steps(folder(workdir)):

@@ -9,13 +9,14 @@ import pytest
 from flax import nnx
 
 from aim.model import buffer_sizes, loss, lsm2
-from aim.model.lsm2 import Architecture, Tower
-from aim.model.masking import Masking, sorted_tokens
+from aim.model.lsm2 import Tower
+from aim.model.masking import sorted_tokens
 from benchmarks import workers
 
 torch = pytest.importorskip("torch")
 
 from benchmarks import torch_aim  # noqa: E402
+from tests import tiny  # noqa: E402
 
 torch.set_num_threads(1)  # tensors are tiny, and threads wait for one another
 
@@ -40,7 +41,7 @@ def tokens():
   hidden[0, 3:5] = True
   shuffle = rng.random((4, N)).astype(np.float32)
   found = sorted_tokens(
-    Masking((1, 1, 1, 1), min_observed_share=0.0),
+    tiny.masking((1, 1, 1, 1), min_observed_share=0.0),
     *map(jnp.asarray, (z, observed)),
     4,
     *map(jnp.asarray, (hidden, shuffle)),
@@ -56,7 +57,7 @@ def tokens():
 def ours(request, tokens):
   """(decoder tokens, architecture, parameters, loss, gradients)."""
   kind = request.param
-  a = Architecture(3, 6, 4, Tower(8, 16, 2, 2), Tower(16, 32, 4, 2), binary=BINARY, decoder_tokens=kind)
+  a = tiny.architecture(3, 6, 4, Tower(8, 16, 2, 2), Tower(16, 32, 4, 2), binary=BINARY, decoder_tokens=kind)
   graph, shapes = lsm2.split(lsm2.Lsm2(a, nnx.Rngs(0)))
   rng = np.random.default_rng(1)
   params = {name: jnp.asarray(rng.normal(0, 0.2, leaf.shape), jnp.float32) for name, leaf in sorted(shapes.items())}

@@ -35,16 +35,26 @@ def test_the_default_is_lsm2():
     patch=10,
     encoder=Tower(384, 1536, 6, 12),
     decoder=Tower(256, 1024, 4, 4),
+    patch_channels=1,
+    projection=None,
+    observed_flags=True,
+    interpolation_skip=False,
+    qk_init=0.0,
     binary=(False,) * 26,
+    decoder_tokens="all",
     attention=choose("auto", (64, 64), "float32"),
+    dtype="float32",
     remat=True,
   )
   assert from_config.masking(config(), LSM2_SCHEMA) == Masking(
     weights=(1 / 3, 1 / 3, 1 / 3, 0.0),
     random_ratio=0.8,
+    random_unit=0,
     temporal_ratio=0.5,
+    temporal_block=1,
     sensor_ratio=0.5,
     gap_steps=(10, 240),
+    gap_count=6,
     min_observed_share=0.0,
   )
 
@@ -156,3 +166,60 @@ def test_a_config_survives_json():
   again = ml_collections.ConfigDict(config_files.to_dict(made))
   assert from_config.architecture(again, MANY) == from_config.architecture(made, MANY)
   assert from_config.masking(again, MANY) == from_config.masking(made, MANY)
+
+
+def test_a_config_of_an_older_version_takes_the_missing_defaults(capsys):
+  older = config_files.to_dict(config(seed=3, model__encoder__width=96))
+  del older["method"], older["model"]["patch_channels"], older["data"], older["views"]["projection"]
+  older["model"]["rotary"] = True
+  older["mesh"]["expert"] = {"axis": 1}
+  older["colour"] = "red"
+  complete = config_files.with_defaults(older, [config()], "runs/old")
+  assert config_files.difference(config_files.to_dict(complete), config_files.to_dict(config())) == [
+    ("model.encoder.width", 96, 384),
+    ("seed", 3, 0),
+  ]
+  assert capsys.readouterr().out.splitlines() == [
+    f"runs/old: config key {key} is not known to this version and has no effect"
+    for key in ("colour", "mesh.expert.axis", "model.rotary")
+  ]
+
+
+def test_groups_without_defaults_stay_as_they_are(capsys):
+  rooms = [config().model]
+  older = ml_collections.ConfigDict({"patch_minutes": 60, "probe": {"pool": "mean", "odd": 1}})
+  complete = config_files.with_defaults(older, rooms, "runs/old")
+  assert complete.patch_minutes == 60 and complete.probe == older.probe
+  assert complete.encoder == config().model.encoder
+  assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_shipped_experiment_is_found_by_name_and_by_path_from_any_folder(name, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert config_files.find(name) == config_files.find(f"experiments/{name}.py") == config_files.shipped()[name]
+  assert config_files.shipped()[name].is_file()
+
+
+def test_a_file_of_ones_own_comes_before_a_shipped_experiment(tmp_path, monkeypatch):
+  (tmp_path / "experiments").mkdir()
+  mine = tmp_path / "experiments" / "lsm2_tiny.py"
+  mine.write_text("from experiments import default\n\ndef get_config():\n  return default.get_config()\n")
+  monkeypatch.chdir(tmp_path)
+  assert config_files.find("experiments/lsm2_tiny.py").resolve() == mine
+  assert config_files.load("lsm2_tiny").total_steps == 500
+  assert config_files.load(str(mine)).total_steps == 50_000
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("lsm2_tny", "no shipped experiment of this name; the nearest shipped experiment is --config=lsm2_tiny"),
+    ("experiments/lsm2_bas.py", "no such file; the nearest shipped experiment is --config=lsm2_base"),
+    ("elsewhere/lsm2_tiny.py", "no such file; the nearest shipped experiment is --config=lsm2_tiny"),
+  ],
+)
+def test_a_wrong_name_names_the_nearest_shipped_experiment(name, message):
+  with pytest.raises(ConfigError) as error:
+    config_files.load(name)
+  assert str(error.value) == f"--config={name}: {message}"

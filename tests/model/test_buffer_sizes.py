@@ -150,7 +150,7 @@ def test_rows_of_a_size_are_the_tokens_of_their_kind(form, decoder_tokens):
 
 
 def architecture(decoder_tokens: str) -> Architecture:
-  return Architecture(2, 8, 4, Tower(16, 24, 2, 2), Tower(8, 12, 2, 2), decoder_tokens=decoder_tokens)
+  return tiny.architecture(2, 8, 4, Tower(16, 24, 2, 2), Tower(8, 12, 2, 2), decoder_tokens=decoder_tokens)
 
 
 @pytest.mark.parametrize("decoder_tokens", lsm2.DECODER_TOKENS)

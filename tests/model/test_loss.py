@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aim.model import buffer_sizes, loss, lsm2
-from aim.model.lsm2 import Architecture, Tower
-from aim.model.masking import Masking, TokenSet, sorted_tokens
+from aim.model.lsm2 import Tower
+from aim.model.masking import TokenSet, sorted_tokens
+from tests import tiny
 
 BINARY = np.array([False, True, False])
-ARCHITECTURE = Architecture(3, 6, 4, Tower(8, 16, 2, 1), Tower(8, 16, 2, 1))
+ARCHITECTURE = tiny.architecture(3, 6, 4, Tower(8, 16, 2, 1), Tower(8, 16, 2, 1))
 TEXTBOOK = buffer_sizes.textbook(18, 0, "all")
 
 
@@ -32,7 +33,7 @@ def days(seed: int, observed_rate: float, windows: int = 3):
 
 @functools.partial(jax.jit, static_argnums=0)
 def sort(share, z, observed, hidden, shuffle) -> TokenSet:
-  return sorted_tokens(Masking((1, 1, 1, 1), min_observed_share=share), z, observed, 4, hidden, shuffle)
+  return sorted_tokens(tiny.masking((1, 1, 1, 1), min_observed_share=share), z, observed, 4, hidden, shuffle)
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from aim.common import config_files as config_settings
 from aim.evaluation.generative import imputers
 from aim.inference.pretrained import Pretrained
-from aim.model import buffer_sizes, from_config, interpolation, loss, lsm2, masking, patches
-from aim.model.lsm2 import Architecture, Tower
+from aim.model import buffer_sizes, from_config, interpolation, loss, lsm2, patches
+from aim.model.lsm2 import Tower
 from aim.model.patches import Scale
 from aim.training.checkpoint import Restored
-from aim.training.masked_step import MaskedStep
+from aim.training.masked_step import Step
 from data_pipelines.schema import Channel, Schema
 from experiments import lsm1_xs
 from tests import tiny
@@ -68,11 +68,12 @@ def test_a_day_as_lsm1_reads_it():
   assert (np.asarray(z)[0, :, 1:6] == 0).all() and np.allclose(z[0, :, 6], 0.3)
 
 
-ARCHITECTURE = Architecture(
-  7, 6, 4, Tower(16, 24, 2, 1), Tower(8, 12, 2, 1), False, patch_channels=3, binary=tuple(SCHEMA.binary.tolist())
+BINARY = tuple(SCHEMA.binary.tolist())
+ARCHITECTURE = tiny.architecture(
+  7, 6, 4, Tower(16, 24, 2, 1), Tower(8, 12, 2, 1), observed_flags=False, patch_channels=3, binary=BINARY
 )
-STEP = MaskedStep(
-  ARCHITECTURE, masking.Masking((1, 0, 0, 0), min_observed_share=0.0), SCALE, optax.identity(), impute="linear"
+STEP = Step(
+  ARCHITECTURE, tiny.masking((1, 0, 0, 0)), SCALE, optax.identity(), accumulate=1, groups=0, ema=0.0, impute="linear"
 )
 DRAW = jax.jit(STEP.draw)
 
@@ -105,7 +106,7 @@ def test_exactly_80_percent_is_hidden_and_all_else_visible():
 
 
 def test_fixed_masks():
-  fixed = lambda *weights, **changes: masking.Masking(weights, **changes).fixed(3)
+  fixed = lambda *weights, **changes: tiny.masking(weights, **changes).fixed(3)
   assert fixed(1, 0, 0, 0) and fixed(0, 1, 0, 0) and fixed(0, 0, 1, 0)
   assert not fixed(0, 0, 0, 1) and not fixed(1, 1, 0, 0) and not fixed(1, 0, 0, 0, random_unit=2)
 

@@ -14,12 +14,13 @@ from aim.model import buffer_sizes, flops, from_config, loss, lsm2
 from aim.model.attention import attention
 from aim.model.buffer_sizes import Sizes
 from aim.model.lsm2 import Architecture, Tower
-from aim.model.masking import STRATEGIES, Masking, TokenSet, sorted_tokens
+from aim.model.masking import STRATEGIES, TokenSet, sorted_tokens
 from aim.model.positions import positions, sincos
 from aim.model.token_buffers import Rows
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
+from tests import tiny
 
-PLAIN = Architecture(3, 8, 4, Tower(16, 24, 2, 2), Tower(8, 12, 2, 1), observed_flags=False)
+PLAIN = tiny.architecture(3, 8, 4, Tower(16, 24, 2, 2), Tower(8, 12, 2, 1), observed_flags=False)
 FLAGS = dataclasses.replace(PLAIN, observed_flags=True)
 SKIP = dataclasses.replace(FLAGS, interpolation_skip=True, binary=(False, True, False))
 
@@ -235,7 +236,7 @@ def test_whole_forward_pass_is_the_reference(a, tokens, groups):
   hidden = np.repeat(rng.random((4, 24, 1)) < 0.5, 4, axis=2) | (rng.random((4, 24, 4)) < 0.1)
   shuffle = rng.random((4, 24)).astype(np.float32)
   arrays = (jnp.asarray(z), jnp.asarray(observed), 4, jnp.asarray(hidden), jnp.asarray(shuffle))
-  tokens = sorted_tokens(Masking(weights=(1.0,) * 4, min_observed_share=0.0), *arrays)
+  tokens = sorted_tokens(tiny.masking(weights=(1.0,) * 4, min_observed_share=0.0), *arrays)
   a_group = 4 // groups if groups else 1
   buffers = Sizes(groups or 0, 20 * a_group, 24 * a_group, 23 * a_group, 24, 20, kind)
   buffers = buffer_sizes.textbook(24, 4, kind) if groups is None else buffers
@@ -345,7 +346,7 @@ def test_nothing_hidden_leaks_by_a_bit(a, tokens, share, groups):
   observed = rng.random(z.shape) < np.array([1.0, 0.95, 0.6, 0.0])[:, None, None]
   hidden = rng.random((4, 24, 4)) < 0.3
   hidden[0] = True  # nothing visible is left of the first window, and there never was anything of the last
-  masking = Masking(weights=(1.0,) * len(STRATEGIES), min_observed_share=share)
+  masking = tiny.masking(weights=(1.0,) * len(STRATEGIES), min_observed_share=share)
   shuffle = jnp.asarray(rng.random((4, 24)), jnp.float32)
   network = build(a)
 
@@ -473,7 +474,7 @@ def test_remat_and_bfloat16_are_the_same_function():
 )
 def test_flops_by_the_compiler(tokens, wanted):
   """The count by hand against XLA's, which adds softmax, norms and GELU: at this size within a tenth."""
-  a = Architecture(2, 64, 8, Tower(128, 512, 2, 1), Tower(128, 512, 2, 2), decoder_tokens=tokens)
+  a = tiny.architecture(2, 64, 8, Tower(128, 512, 2, 1), Tower(128, 512, 2, 2), decoder_tokens=tokens)
   graph, params = lsm2.split(lsm2.Lsm2(a, nnx.Rngs(0)))
   buffers = buffer_sizes.textbook(128, 0, tokens) if wanted == 128 else Sizes(0, 128, 128, wanted, 128, 128, tokens)
   full = jnp.full((2,), 128, jnp.int32)

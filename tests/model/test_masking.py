@@ -21,13 +21,14 @@ from aim.model.masking import (
 )
 from aim.model.patches import patchify
 from data_pipelines.errors import UserError
+from tests import tiny
 
 GRIDS = ((1, 6, 2), (3, 8, 4), (4, 5, 1))  # channels, length, patch
 SHARES = (0.0, 0.5, 1.0)
 
 
 def only(strategy: str, **values) -> Masking:
-  return Masking(weights=tuple(float(name == strategy) for name in STRATEGIES), **values)
+  return tiny.masking(weights=tuple(float(name == strategy) for name in STRATEGIES), **values)
 
 
 def masks(masking: Masking, channels: int, length: int, patch: int, draws: int = 1000) -> np.ndarray:
@@ -132,7 +133,7 @@ def test_gaps_are_one_to_the_largest_number():
 
 
 def test_mix_follows_the_weights():
-  masking = Masking(weights=(3.0, 2.0, 1.0, 0.0), random_ratio=0.8, temporal_ratio=0.5, sensor_ratio=1 / 3)
+  masking = tiny.masking(weights=(3.0, 2.0, 1.0, 0.0), random_ratio=0.8, temporal_ratio=0.5, sensor_ratio=1 / 3)
   tokens = masks(masking, 3, 8, 4).sum((1, 2)) / 4
   assert set(tokens) == {19, 12, 8}
   for count, share in ((19, 3 / 6), (12, 2 / 6), (8, 1 / 6)):
@@ -147,27 +148,27 @@ def test_mix_follows_the_weights():
 )
 def test_something_is_left_to_encode(channels, length, ratios, weights):
   """Even of a day of one patch, of which a window always shows one token."""
-  masking = Masking(weights, random_ratio=ratios[0], temporal_ratio=ratios[1], sensor_ratio=ratios[2])
+  masking = tiny.masking(weights, random_ratio=ratios[0], temporal_ratio=ratios[1], sensor_ratio=ratios[2])
   assert 0 <= masking.dropped(channels, length) < channels * length
 
 
 def test_dropped_is_the_least_that_a_strategy_in_use_hides():
-  assert Masking(weights=(1, 1, 1, 0)).dropped(26, 144) == 1872  # half of 3,744
-  assert Masking(weights=(1, 0, 0, 0)).dropped(26, 144) == 2995
-  assert Masking(weights=(1, 1, 1, 1)).dropped(26, 144) == 0
-  assert Masking(weights=(1, 0, 0, 0), random_unit=5).dropped(26, 144) == 0
-  assert Masking(weights=(1, 1, 1, 0), sensor_ratio=0.1).dropped(1, 144) == 72  # one channel: sensor is not in use
+  assert tiny.masking(weights=(1, 1, 1, 0)).dropped(26, 144) == 1872  # half of 3,744
+  assert tiny.masking(weights=(1, 0, 0, 0)).dropped(26, 144) == 2995
+  assert tiny.masking(weights=(1, 1, 1, 1)).dropped(26, 144) == 0
+  assert tiny.masking(weights=(1, 0, 0, 0), random_unit=5).dropped(26, 144) == 0
+  assert tiny.masking(weights=(1, 1, 1, 0), sensor_ratio=0.1).dropped(1, 144) == 72  # one channel: sensor is not in use
 
 
 def test_single_channel_days_have_no_sensor_strategy():
-  assert Masking(weights=(1, 1, 1, 0)).available(1).tolist() == [1, 1, 0, 0]
-  assert Masking(weights=(1, 1, 1, 0)).available(2).tolist() == [1, 1, 1, 0]
+  assert tiny.masking(weights=(1, 1, 1, 0)).available(1).tolist() == [1, 1, 0, 0]
+  assert tiny.masking(weights=(1, 1, 1, 0)).available(2).tolist() == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize(("weights", "channels"), [((0, 0, 0, 0), 3), ((0, 0, 1, 0), 1), ((2, -1, 0, 0), 3)])
 def test_unusable_weights_are_one_line(weights, channels):
   with pytest.raises(UserError, match=r"config\.masking: strategy weights are") as error:
-    Masking(weights=weights).dropped(channels, 4)
+    tiny.masking(weights=weights).dropped(channels, 4)
   assert "\n" not in str(error.value)
 
 
@@ -242,7 +243,7 @@ TRACES = []
 @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiling takes all the time
 def draw_mix(key, z, observed):
   TRACES.append(None)
-  masking = Masking(weights=(1.0, 1.0, 1.0, 1.0), random_ratio=0.8, gap_steps=(1, 9), min_observed_share=0.5)
+  masking = tiny.masking(weights=(1.0, 1.0, 1.0, 1.0), random_ratio=0.8, gap_steps=(1, 9), min_observed_share=0.5)
   return training_tokens(key, masking, z, observed, 4)
 
 
@@ -310,7 +311,7 @@ def test_inference_hides_nothing_and_keeps_grid_order(share):
   rng = np.random.default_rng(2)
   z = rng.normal(size=(4, 32, 3)).astype(np.float32)
   observed = rng.random(z.shape) < np.array([1.0, 0.7, 0.3, 0.0])[:, None, None]
-  masking = Masking(weights=(1, 1, 1, 1), min_observed_share=share)
+  masking = tiny.masking(weights=(1, 1, 1, 1), min_observed_share=share)
   tokens = jax.jit(lambda z, o: observed_tokens(masking, z, o, 4, ~o))(jnp.asarray(z), jnp.asarray(observed))
   holes = np.asarray(patchify(jnp.asarray(~observed), 4))
   np.testing.assert_array_equal(tokens.target, np.take_along_axis(holes, np.asarray(tokens.order)[:, :, None], axis=1))

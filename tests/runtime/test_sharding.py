@@ -13,26 +13,31 @@ from jax.sharding import NamedSharding, PartitionSpec
 from aim.model import buffer_sizes, lsm2
 from aim.model.attention import BACKENDS
 from aim.model.buffer_sizes import Sizes
-from aim.model.lsm2 import Architecture, Tower
-from aim.model.masking import Masking, TokenSet
+from aim.model.lsm2 import Tower
+from aim.model.masking import TokenSet
 from aim.model.patches import Scale
 from aim.runtime import sharding
-from aim.training.masked_step import MaskedStep
+from aim.training.masked_step import Step
 from aim.training.optimizer import decay_mask, make_optimizer
 from data_pipelines.errors import UserError
 from data_pipelines.schema import Channel, Schema
 from experiments.default import get_config
+from tests import tiny
 
 SCHEMA = Schema(180, (Channel("rate"), Channel("sleep", kind="binary")))
 STATISTICS = {"mean": [0.0, 0.5], "std": [1.0, 0.5], "min": [-5.0, 0.0], "max": [5.0, 1.0]}
 # Eight heads and widths of 32, so that every axis of eight divides; the decoder's two heads do not divide by eight.
-ARCHITECTURE = Architecture(2, 4, 2, Tower(32, 64, 8, 1), Tower(16, 32, 2, 1))
-STEP = MaskedStep(
+ARCHITECTURE = tiny.architecture(2, 4, 2, Tower(32, 64, 8, 1), Tower(16, 32, 2, 1))
+STEP = Step(
   architecture=ARCHITECTURE,
-  masking=Masking(weights=(1.0, 1.0, 1.0, 1.0)),
+  masking=tiny.masking(weights=(1.0, 1.0, 1.0, 1.0), min_observed_share=1.0),
   scale=Scale.of(SCHEMA, STATISTICS),
   # Not AdamW: its first update is the sign of each gradient, and rounding decides near 0.
   optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.5, momentum=0.9)),
+  accumulate=1,
+  groups=0,
+  ema=0.0,
+  impute="none",
 )
 
 FAST = {"xla_backend_optimization_level": 0}  # compiling is what takes the time here
@@ -70,12 +75,12 @@ def one_device(decoder_tokens: str = "all"):
   return jax.jit(step_of(decoder_tokens).train, static_argnums=0, compiler_options=FAST)(buffers, state(), tokens())
 
 
-def step_of(decoder_tokens: str, attention: str = "xla", accumulate: int = 1) -> MaskedStep:
+def step_of(decoder_tokens: str, attention: str = "xla", accumulate: int = 1) -> Step:
   architecture = dataclasses.replace(ARCHITECTURE, decoder_tokens=decoder_tokens, attention=attention)
   return dataclasses.replace(STEP, architecture=architecture, accumulate=accumulate)
 
 
-def on_a_mesh(shape: tuple[int, int, int], step: MaskedStep, buffers: Sizes) -> tuple[dict, dict]:
+def on_a_mesh(shape: tuple[int, int, int], step: Step, buffers: Sizes) -> tuple[dict, dict]:
   """State and metrics after the step."""
   with jax.set_mesh(sharding.make_mesh(*shape)):
     device_mesh = jax.sharding.get_mesh()
@@ -184,8 +189,10 @@ def test_moments_and_averages_live_where_their_parameter_does():
   "architecture",
   [
     ARCHITECTURE,
-    Architecture(1, 3, 5, Tower(12, 20, 3, 1), Tower(20, 12, 5, 1), observed_flags=False),
-    Architecture(2, 4, 2, Tower(64, 256, 1, 1), Tower(48, 192, 1, 1), interpolation_skip=True, binary=(False, True)),
+    tiny.architecture(1, 3, 5, Tower(12, 20, 3, 1), Tower(20, 12, 5, 1), observed_flags=False),
+    tiny.architecture(
+      2, 4, 2, Tower(64, 256, 1, 1), Tower(48, 192, 1, 1), interpolation_skip=True, binary=(False, True)
+    ),
   ],
   ids=["even", "odd", "skip"],
 )

@@ -15,7 +15,7 @@ from aim.common.config_files import ConfigError
 from aim.evaluation.generative import heldout_loss
 from aim.inference import pretrained
 from aim.model import buffer_sizes, loss, lsm2
-from aim.model.lsm2 import Architecture, Tower
+from aim.model.lsm2 import Tower
 from aim.model.patches import Scale
 from aim.studies.scaling import figure as scaling_figure
 from aim.studies.scaling import points as scaling_points
@@ -39,7 +39,7 @@ def model_of(width, config=None):
   config.model.patch_minutes = 120
   tower = Tower(width=width, mlp=2 * width, heads=1, layers=1)
   group = config.model.patch_channels
-  architecture = Architecture(
+  architecture = tiny.architecture(
     channels=4,
     length=12,
     patch=2,

@@ -18,13 +18,14 @@ from aim.model.contrastive.from_config import view_changes, view_method
 from aim.model.contrastive.msn import Msn
 from aim.model.contrastive.simclr import Simclr
 from aim.model.contrastive.views import Changes, Crop, changed, crop_tokens, view_sets
-from aim.model.lsm2 import Architecture, Projection, Tower
+from aim.model.lsm2 import Projection, Tower
 from aim.model.patches import Scale
 from aim.runtime import sharding
 from aim.training import optimizer
-from aim.training.contrastive_step import ContrastiveStep, embedding_spread
+from aim.training.contrastive_step import ViewStep, spread
 from data_pipelines.schema import Channel, Schema
 from experiments import dino_xs
+from tests import tiny
 
 C, T, P = 5, 6, 4
 SCHEMA = Schema(60, (*(Channel(f"c{i}") for i in range(C - 1)), Channel("asleep", kind="binary")))
@@ -49,12 +50,12 @@ def architecture(name, group=2):
   head = Projection(24, 8, 2, 0 if name == "simclr" else 16)
   binary = tuple(SCHEMA.binary.tolist())
   tower = Tower(16, 24, 2, 1)
-  return Architecture(C, T, P, tower, tower, True, patch_channels=group, projection=head, binary=binary)
+  return tiny.architecture(C, T, P, tower, tower, patch_channels=group, projection=head, binary=binary)
 
 
 def step_of(name, accumulate=1, impute="linear", optimiser=ADAM):
-  return ContrastiveStep(
-    architecture(name), METHODS[name], CHANGES, SCALE, optimiser, 100, accumulate, momentum=0.9, impute=impute
+  return ViewStep(
+    architecture(name), METHODS[name], CHANGES, SCALE, optimiser, 100, accumulate, ema=0.0, momentum=0.9, impute=impute
   )
 
 
@@ -231,14 +232,14 @@ def test_embeddings_of_days_stay_apart(name, impute):
   # What the head says of days collapses first: to 0.01 within 20 steps before its inputs were standardised.
   assert min(spreads[-10:]) > 0.5 * spreads[0]
   encoded = step._encode(state["params"], views)[0]
-  assert float(embedding_spread(lsm2.merge(step.graph, state["params"]).project(encoded)[:, 0])) > 0.2
+  assert float(spread(lsm2.merge(step.graph, state["params"]).project(encoded)[:, 0])) > 0.2
   assert float(told["useful_flops"]) > 0
 
 
 def test_spread():
   rng = np.random.default_rng(0)
-  assert float(embedding_spread(f32(rng.normal(size=(500, 32))))) == pytest.approx(1, abs=0.05)
-  assert float(embedding_spread(f32(np.ones((5, 32))))) == pytest.approx(0, abs=1e-5)
+  assert float(spread(f32(rng.normal(size=(500, 32))))) == pytest.approx(1, abs=0.05)
+  assert float(spread(f32(np.ones((5, 32))))) == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ONE_OF_METHODS)

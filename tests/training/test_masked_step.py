@@ -17,15 +17,16 @@ from hypothesis import strategies as st
 from aim.model import buffer_sizes, flops, lsm2
 from aim.model.attention import BACKENDS
 from aim.model.buffer_sizes import Sizes
-from aim.model.lsm2 import Architecture, Tower
+from aim.model.lsm2 import Tower
 from aim.model.masking import STRATEGIES, Masking, TokenSet, artificial_mask, sorted_tokens
 from aim.model.patches import Scale
 from aim.training.compiled_step import compilations
-from aim.training.masked_step import MaskedStep
+from aim.training.masked_step import Step
 from aim.training.metrics_writer import MetricsWriter
 from aim.training.optimizer import decay_mask, make_optimizer, schedule
-from aim.training.train_log import TrainingError, TrainLog
+from aim.training.train_log import Journal, TrainingError
 from data_pipelines.schema import Channel, Schema
+from tests import tiny
 
 CHANNELS, LENGTH, PATCH = 4, 8, 2
 TOKENS = CHANNELS * LENGTH
@@ -39,7 +40,7 @@ FAST = {"xla_backend_optimization_level": 0}  # compiling is what takes the time
 
 
 def only(strategy: str, **values) -> Masking:
-  return Masking(weights=tuple(float(name == strategy) for name in STRATEGIES), **values)
+  return tiny.masking([name == strategy for name in STRATEGIES], **{"min_observed_share": 1.0, **values})
 
 
 KINDS = {
@@ -50,11 +51,15 @@ KINDS = {
   "sensor": only("sensor"),
   "gaps": only("gaps", gap_steps=(1, 5)),
 }
-STEP = MaskedStep(
-  architecture=Architecture(CHANNELS, LENGTH, PATCH, Tower(8, 16, 2, 1), Tower(8, 16, 2, 1)),
-  masking=Masking(weights=(1.0, 1.0, 1.0, 1.0), gap_steps=(1, 5)),
+STEP = Step(
+  architecture=tiny.architecture(CHANNELS, LENGTH, PATCH, Tower(8, 16, 2, 1), Tower(8, 16, 2, 1)),
+  masking=tiny.masking(weights=(1.0, 1.0, 1.0, 1.0), gap_steps=(1, 5), min_observed_share=1.0),
   scale=Scale.of(SCHEMA, STATISTICS),
   optimizer=optax.sgd(1.0),
+  accumulate=1,
+  groups=0,
+  ema=0.0,
+  impute="none",
 )
 
 
@@ -84,7 +89,7 @@ def _tokens_of(share: float, values, hidden):
   z, observed = STEP.scale.normalise(values)
   n = hidden.shape[1]
   shuffle = jnp.tile(jnp.arange(n) * 7 % n / n, (len(values), 1))
-  return sorted_tokens(Masking((1, 1, 1, 1), min_observed_share=share), z, observed, PATCH, hidden, shuffle)
+  return sorted_tokens(tiny.masking((1, 1, 1, 1), min_observed_share=share), z, observed, PATCH, hidden, shuffle)
 
 
 def tokens_of(kind: str, share: float, values, windows: int = 4, seed: int = 0) -> TokenSet:
@@ -318,12 +323,15 @@ def test_a_nan_changes_nothing_but_the_step(adam):
   assert bool(metrics["ok"]) and all(np.isfinite(leaf).all() for leaf in again["params"].values())
 
 
-# The train_log's guard and lines.
+# The journal's guard and lines.
 
-SMALL, LARGE = Sizes(0, 12, TOKENS, 20, TOKENS, TOKENS), Sizes(2, 16, TOKENS, 20, TOKENS, TOKENS)
+SMALL, LARGE = (
+  Sizes(0, 12, TOKENS, 20, TOKENS, TOKENS, "all"),
+  Sizes(2, 16, TOKENS, 20, TOKENS, TOKENS, "all"),
+)
 
 
-def train_log(tmp_path, on_nan: str = "stop", every: int = 2) -> TrainLog:
+def journal(tmp_path, on_nan: str = "stop", every: int = 2) -> Journal:
   config = ml_collections.ConfigDict(
     {
       "total_steps": 4,
@@ -334,7 +342,7 @@ def train_log(tmp_path, on_nan: str = "stop", every: int = 2) -> TrainLog:
     }
   )
   names = ["head/bias", "bridge/kernel", "mask_token"]  # not in order, as a caller may give them
-  return TrainLog(config, MetricsWriter(tmp_path), STEP.architecture, names, np.linspace(0, 1, 5), 0)
+  return Journal(config, MetricsWriter(tmp_path), STEP.architecture, names, np.linspace(0, 1, 5), 0)
 
 
 def measured(bad: tuple[bool, ...] = (False,) * 3, loss: float = 1.0) -> dict:
@@ -358,7 +366,7 @@ def lines(tmp_path) -> list[dict]:
 )
 def test_the_guard_names_the_first_bad_leaf(tmp_path, bad, loss, what):
   """In the order of the step's `bad`: names sorted."""
-  log = train_log(tmp_path)
+  log = journal(tmp_path)
   log.record(0, SMALL, measured())
   log.record(1, SMALL, measured(bad, loss))
   with pytest.raises(TrainingError, match=what) as error:
@@ -368,7 +376,7 @@ def test_the_guard_names_the_first_bad_leaf(tmp_path, bad, loss, what):
 
 
 def test_skipping_leaves_the_bad_step_out_of_the_means(tmp_path):
-  log = train_log(tmp_path, on_nan="skip")
+  log = journal(tmp_path, on_nan="skip")
   log.record(0, SMALL, measured((True, False, False), np.nan))
   log.record(1, LARGE, measured(loss=3.0))
   assert log.last == {}, "the current step was read"

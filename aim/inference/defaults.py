@@ -1,0 +1,11 @@
+"""Default config of a trained model's use (aim/inference/pretrained.py)."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+
+def defaults() -> ConfigDict:
+  """The group impute."""
+  # How a hole inside a partly observed patch is filled: "decode" (by the model) or "interpolate" (linearly in time).
+  return ConfigDict({"impute": {"short_holes": "decode"}})

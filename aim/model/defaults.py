@@ -1,0 +1,77 @@
+"""Default config of the model: what aim/model/from_config.py reads, with LSM-2's published value or the reason not."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+
+def defaults() -> ConfigDict:
+  """The keys method, form and sizes, and the groups model, masking and views."""
+  config = ConfigDict()
+  # What is trained: "mae", a masked autoencoder (LSM-2 and LSM-1), or "simclr", "dino" or "msn" on views of days.
+  config.method = "mae"
+  # How the loss is computed (aim/model/buffer_sizes.py): "textbook", "trimmed" or "packed". All three give the same
+  # numbers; "auto" picks the one that was measured fastest on this hardware.
+  config.form = "auto"
+  config.sizes = 6  # buffer sizes to compile the step for, 1 to 6: more sizes waste less, but take longer to compile
+  config.model = _model()
+  config.masking = _masking()
+  config.views = _views()
+  return config
+
+
+def _model() -> ConfigDict:
+  model = ConfigDict()
+  model.patch_minutes = 10
+  model.patch_channels = 1  # channels per patch; 5 in LSM-1
+  model.encoder = ConfigDict({"width": 384, "mlp": 1536, "heads": 6, "layers": 12})
+  model.decoder = ConfigDict({"width": 256, "mlp": 1024, "heads": 4, "layers": 4})
+  # What a token attends to in the decoder: "all" positions (published), the "observed" ones, which cost a third of that
+  # at this size, or only the "visible" tokens. Both are on a par with "all" on some real days and worse where much is
+  # missing (docs/results).
+  model.decoder.tokens = "all"
+  model.attention = "auto"  # or the name of a backend of aim/model/attention
+  model.observed_flags = True  # give the patch embedding the observed flag of every step; not published
+  # Let the decoder correct a learned mixture of interpolation and channel level; not published.
+  model.interpolation_skip = False
+  model.qk_init = 0.0  # above 0: queries and keys start as the same projection with this SD; 0 is published
+  model.dtype = "auto"  # compute type: "float32", "bfloat16", or "auto": bfloat16 on accelerators, float32 on CPUs
+  # Recompute activations in the backward pass: attention over 3,744 tokens would otherwise keep gigabytes per window.
+  model.remat = True
+  return model
+
+
+def _masking() -> ConfigDict:
+  masking = ConfigDict()
+  # A token is inherited-missing if less than this share of its steps is observed. 1: one missing step is enough;
+  # 0: only a token without any observed step.
+  masking.min_observed_share = 0.0
+  masking.random = ConfigDict({"weight": 1 / 3, "ratio": 0.8, "unit_minutes": 0})  # 0: whole patches
+  masking.temporal = ConfigDict({"weight": 1 / 3, "ratio": 0.5, "block_minutes": 0})  # 0: independent patches
+  masking.sensor = ConfigDict({"weight": 1 / 3, "ratio": 0.5})
+  # Gaps of minutes inside visible tokens, which teach the model holes shorter than a patch; not published.
+  masking.gaps = ConfigDict({"weight": 0.0, "shortest_minutes": 10, "longest_minutes": 240, "count": 6})
+  return masking
+
+
+def _views() -> ConfigDict:
+  """Settings of simclr, dino and msn (aim/model/contrastive/views.py); the papers' values are for images."""
+  views = ConfigDict()
+  views.shift_minutes = 30  # a view is shifted in time by at most this much
+  views.jitter = 0.1  # SD of the added noise, in z-scores
+  views.scale = 0.2  # channels are multiplied by a factor between 1 - scale and 1 + scale
+  views.channel_dropout = 0.2  # probability that a channel is removed
+  views.cutouts = 2  # stretches of time removed
+  views.cutout_minutes = 120  # longest length of each
+  views.global_share = 0.6  # share of the day that a large view covers; DINO: 0.4 to 1 of an image
+  views.local_share = 0.2  # share of the day that a small view covers; DINO: 0.05 to 0.4
+  views.local = 4  # small views per day; DINO 8, MSN 10; simclr has none
+  views.mask_ratio = 0.5  # share of tokens hidden in msn's masked view; MSN: 0.15 to 0.7, more for larger models
+  views.temperature = 0.1  # SimCLR, DINO and MSN
+  views.teacher_temperature = 0.04  # DINO: 0.04, warmed up to 0.07; MSN: 0.025
+  views.momentum = 0.996  # of the teacher, rising to 1 by a cosine; DINO and MSN
+  views.prototypes = 1024  # MSN: 1,024; DINO: 65,536
+  views.mean_entropy = 1.0  # weight of the term that keeps msn's prototypes in use
+  # The head, discarded after training. SimCLR: 2 layers down to 128; DINO and MSN: 3 layers of 2,048 down to 256.
+  views.projection = ConfigDict({"hidden": 512, "width": 128, "layers": 2})
+  return views

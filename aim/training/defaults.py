@@ -1,0 +1,77 @@
+"""Default config of a training run: the data it reads, the optimiser, the mesh, checkpoints and logs."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+
+def defaults() -> ConfigDict:
+  """The keys name, seed, total_steps and batch_size, and the groups data, optimizer, mesh, checkpoint and log."""
+  config = ConfigDict()
+  config.name = "LSM-2"  # of the model, in tables and figures
+  config.seed = 0
+  config.total_steps = 50_000
+  config.batch_size = 4096  # windows per step, over all processes
+  config.data = _data()
+  config.optimizer = _optimizer()
+  config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # -1: all remaining devices
+  # TPU slices, or GPU machines, that the data axis spans; fsdp and tensor stay inside one of them.
+  config.mesh.slices = 1
+  config.checkpoint = ConfigDict({"every_steps": 1000, "keep": 3})
+  config.log = _log()
+  return config
+
+
+def _data() -> ConfigDict:
+  data = ConfigDict()
+  data.dir = "data"  # folder of the datasets
+  data.name = ""  # a dataset in data.dir; empty: the simulated cohort below, built on first use
+  data.participants = 200  # size of the simulated cohort
+  data.days = 5  # per simulated participant
+  data.seed = 0  # of the simulation
+  # Train on the simulated cohort although there are several accelerators. Without this, a run there must name its data.
+  data.simulate = False
+  # How holes are filled before masking: "none" (AIM: they stay holes) or "linear" interpolation in time, as LSM-1 is
+  # trained. Filled values then count as observed: the model sees them and learns from them.
+  data.impute = "none"
+  # Train only on days that miss at most this share of their values. Below 1 this mimics a pipeline that discards
+  # incomplete days. Normalisation stays that of all training days.
+  data.max_missing = 1.0
+  # Of those days, train on at most this many people's, and on at most this many days in all; 0: no limit. The choice is
+  # by keyed hash, so that a smaller selection is part of every larger one (data_pipelines/subset.py).
+  data.max_participants = 0
+  data.max_days = 0
+  # A day that cannot be read because a file is damaged: "stop" the run, or "skip" it. When skipped, another day of the
+  # split, chosen by the damaged day's number, replaces it, and the order of all others stays the same. metrics.jsonl
+  # counts replacements as corrupt_days.
+  data.on_corrupt = "stop"
+  data.workers = 0  # loader processes; 0 reads in a thread
+  return data
+
+
+def _optimizer() -> ConfigDict:
+  """AdamW (aim/training/optimizer.py)."""
+  optimizer = ConfigDict()
+  optimizer.learning_rate = 5e-4
+  optimizer.warmup_share = 0.05  # of total_steps: linear warm-up, then a cosine to 0
+  optimizer.b1 = 0.9
+  optimizer.b2 = 0.95
+  optimizer.weight_decay = 1e-4
+  optimizer.clip_norm = 1.0
+  optimizer.accumulate = 1  # microbatches per step
+  optimizer.ema = 0.0  # decay of the moving average of the parameters that inference uses; 0: no average
+  optimizer.on_nan = "stop"  # or "skip": leave out an update with a NaN or Inf and continue
+  return optimizer
+
+
+def _log() -> ConfigDict:
+  log = ConfigDict()
+  log.every_steps = 50
+  log.tensorboard = False
+  log.wandb = ""  # project name; empty: off
+  log.parameters = False  # print where each parameter lives; WORKDIR/parameters.txt always has it
+  # When no step finishes for this many seconds, the stacks of all threads are printed and the process exits with code
+  # 75; 0: never. A running save gets its time. Restoring and compiling have a limit of their own.
+  log.watchdog_seconds = 1800.0
+  log.watchdog_compile_seconds = 7200.0
+  return log
