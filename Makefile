@@ -18,7 +18,7 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=10
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench-gpu lint format hooks constraints clean
+.PHONY: help demo test test-all bench-gpu lint docs format hooks constraints clean
 
 define check_python
 	@command -v $(PYTHON) > /dev/null \
@@ -48,11 +48,19 @@ bench-gpu: ## on a machine with one NVIDIA GPU, jax[cuda13] and torch: every GPU
 	  "--only=textbook,compact,compact observed,compact visible,torch textbook bf16,torch strongest,torch strongest observed"
 	$(PYTHON) -m benchmarks.step --layouts=lsm2:256 --repeats=5 --backends=cudnn,xla --output=benchmarks/results/gpu_step.csv
 
-lint: $(INSTALLED) ## style, formatting, types and the arrows between rooms
+lint: $(INSTALLED) ## style, formatting, types, the arrows between rooms, the documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory docs
+
+docs: $(INSTALLED) ## build the site into build/docs; a broken link, anchor or docstring ends it
+	@mkdir -p build
+	@# Not --quiet: it silences the warnings that --strict counts.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict > build/docs.log 2>&1 \
+	  || { grep -v '^INFO' build/docs.log >&2; exit 1; }
+	@echo "documents: build/docs/index.html"
 
 format: $(INSTALLED) ## mend style and formatting
 	$(BIN)/ruff check --fix .

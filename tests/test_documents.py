@@ -1,0 +1,108 @@
+"""The documents fit their sizes, their links and file names lead somewhere, and nothing that is shipped is left out.
+
+`make docs` checks anchors and the API pages; these tests also hold for a reader of the repository.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from absl import flags
+
+import aim.main  # noqa: F401 defines the flags
+from tests import tiny
+
+ROOT_PAGES = ("README.md", "BUILD_NOTES.md", "CONTRIBUTING.md")
+PAGES = [*ROOT_PAGES, *sorted(str(path.relative_to(tiny.ROOT)) for path in (tiny.ROOT / "docs").rglob("*.md"))]
+FOLDERS = ("aim", "benchmarks", "data_pipelines", "docs", "experiments", "launch", "tests")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+FILE = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)`")
+# Made by a build or a benchmark, or one of several files.
+NOT_TRACKED = re.compile(r"NAME|^docs/|\.(png|csv)$")
+
+
+def text(page: str) -> str:
+  return (tiny.ROOT / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("page", "most"), [("README.md", 9_000), ("BUILD_NOTES.md", 12_000)])
+def test_first_pages_are_short(page, most):
+  assert len(text(page).encode()) <= most
+
+
+def test_lines_of_the_build_notes_fit_a_screen():
+  assert not [line for line in text("BUILD_NOTES.md").splitlines() if len(line) > 120]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_relative_links_lead_to_files(page):
+  targets = [target.partition("#")[0] for target in LINK.findall(CODE_BLOCK.sub("", text(page))) if "://" not in target]
+  folder = (tiny.ROOT / page).parent
+  assert not [target for target in targets if target and not (folder / target).is_file()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_of_the_site_link_to_the_site_only(page):
+  """The site holds docs/ and nothing else of the repository."""
+  if page in ROOT_PAGES:
+    pytest.skip("a page of the repository")
+  docs = tiny.ROOT / "docs"
+  targets = [target.partition("#")[0] for target in LINK.findall(CODE_BLOCK.sub("", text(page))) if "://" not in target]
+  folder = (tiny.ROOT / page).parent
+  assert not [target for target in targets if target and not (folder / target).resolve().is_relative_to(docs)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_exist(page):
+  names = {name for name in FILE.findall(text(page)) if not NOT_TRACKED.search(name)}
+  assert not sorted(name for name in names if not (tiny.ROOT / name).exists())
+
+
+def test_every_experiment_is_on_its_page():
+  shipped = {path.stem for path in (tiny.ROOT / "experiments").glob("*.py")} - {"__init__", "default"}
+  assert not sorted(name for name in shipped if f"`{name}`" not in text("docs/configs.md"))
+
+
+def test_every_mode_is_on_its_page():
+  modes = flags.FLAGS["mode"].parser.enum_values
+  assert not sorted(mode for mode in modes if f"| `{mode}`" not in text("docs/modes.md"))
+
+
+def test_every_decision_is_in_both_indices():
+  decisions = sorted(path.name for path in (tiny.ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+  assert decisions
+  assert not [name for name in decisions if f"({name})" not in text("docs/decisions/index.md")]
+  assert not [name for name in decisions if f"(docs/decisions/{name})" not in text("BUILD_NOTES.md")]
+
+
+def test_every_study_is_in_both_indices():
+  studies = sorted(path.name for path in (tiny.ROOT / "docs" / "results").glob("*.md") if path.stem != "index")
+  assert studies
+  assert not [name for name in studies if f"({name})" not in text("docs/results/index.md")]
+  assert not [name for name in studies if f"(docs/results/{name})" not in text("BUILD_NOTES.md")]
+
+
+def test_every_image_is_on_a_page():
+  images = sorted((tiny.ROOT / "docs" / "images").iterdir())
+  everything = "".join(text(page) for page in PAGES)
+  assert images
+  assert not [image.name for image in images if f"images/{image.name})" not in everything]
+
+
+def test_every_decision_has_its_parts():
+  for path in sorted((tiny.ROOT / "docs" / "decisions").glob("[0-9]*.md")):
+    decision = path.read_text()
+    assert re.match(rf"# {path.name[:3]} .+\n\n\d{{4}}-\d\d-\d\d\n", decision), path.name
+    for part in ("## Context", "## Decision", "## Consequence"):
+      assert part in decision, f"{path.name}: {part}"
+
+
+@pytest.mark.parametrize("study", sorted(path.stem for path in (tiny.ROOT / "docs" / "results").glob("*.md")))
+def test_every_study_says_what_it_does_not_show(study):
+  if study == "index":
+    pytest.skip("the list of studies")
+  page = text(f"docs/results/{study}.md")
+  assert "**Question.**" in page
+  assert "## What this does not show" in page
