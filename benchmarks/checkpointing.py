@@ -21,9 +21,9 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from aim import commands
-from aim.common.tables import csv_number, write_lines
+from aim.common.tables import csv_field, write_rows
 from aim.runtime import sharding
-from aim.training.pretrain import Training
+from aim.training.pretrain import TrainingRun
 
 CONFIG = config_flags.DEFINE_config_file("config", "experiments/lsm2_xs.py")
 STRETCH = flags.DEFINE_integer("stretch", 20, "Steps between a save and the stretch without.", lower_bound=2)
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     config.data.dir = folder
     dataset = commands.open_dataset(config)
     with jax.set_mesh(sharding.make_mesh(**config.mesh)):
-      training = Training(config, pathlib.Path(folder, "run"), dataset)
+      training = TrainingRun(config, pathlib.Path(folder, "run"), dataset)
       starts = _starts(training.compiled)
       training.run()
   rows = [_row(starts, pair, stretch) for pair in range(1, pairs + 1)]
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
   step = statistics.median(plain for _, _, plain, _ in rows) / stretch
   share = lambda every: f"{100 * added / (every * step):+.2f} % of the steps with one every {every}"
   print(f"a save adds {added:.3f} s (median of {pairs}) to steps of {step:.3f} s: {share(stretch)}, {share(usual)}")
-  write_lines(OUTPUT.value, COLUMNS, [[csv_number(value) for value in row] for row in rows])
+  write_rows(OUTPUT.value, COLUMNS, [[csv_field(value) for value in row] for row in rows])
   print(f"wrote {OUTPUT.value}")
 
 

@@ -25,7 +25,7 @@ import orbax.checkpoint.experimental.v1 as ocp
 from absl import app, flags
 from tqdm import tqdm
 
-from aim.common.tables import write_lines
+from aim.common.tables import write_rows
 from aim.training import checkpoint
 
 KILLS = flags.DEFINE_integer("kills", 20, "How often the run is killed.", lower_bound=1)
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
     print(kill)
   if OUTPUT.value:
     columns = [field.name for field in dataclasses.fields(Kill)]
-    write_lines(OUTPUT.value, columns, [dataclasses.astuple(kill) for kill in kills])
+    write_rows(OUTPUT.value, columns, [dataclasses.astuple(kill) for kill in kills])
   redone = [kill.redone for kill in kills]
   print(
     f"{len(kills)} kills, {len(kills)} resumes: all {STEPS.value:,} lines of metrics and all arrays equal to the bit; "
@@ -121,7 +121,7 @@ def _timed(command: Sequence[str], workdir: pathlib.Path, steps: int) -> tuple[f
 def _killed(command: Sequence[str], workdir: pathlib.Path, number: int, seconds: float, early: bool) -> Kill:
   """Starts the command and kills it so many seconds after its start, or after the first step that it tells of."""
   metrics = workdir / "metrics.jsonl"
-  before, restored = _told_at(metrics), max(checkpoint.complete(workdir), default=0)
+  before, restored = _told_at(metrics), max(checkpoint.complete_steps(workdir), default=0)
   # A run that goes on first cuts off what was told of steps after the checkpoint.
   trains = lambda: _told_at(metrics) > before and _told(workdir) > restored
   process = _start(command, workdir)
@@ -133,7 +133,7 @@ def _killed(command: Sequence[str], workdir: pathlib.Path, number: int, seconds:
   except subprocess.TimeoutExpired:
     process.kill()
     process.communicate()
-  told, saved = _told(workdir), max(checkpoint.complete(workdir), default=0)
+  told, saved = _told(workdir), max(checkpoint.complete_steps(workdir), default=0)
   # A process that never came to its first step has lost none; what the file tells is its predecessor's.
   return Kill(number, round(seconds, 2), told, saved, max(0, told - saved) if trains() else 0)
 

@@ -21,7 +21,7 @@ from ml_collections import config_flags
 
 from aim import commands
 from aim.runtime import sharding
-from aim.training.pretrain import Training
+from aim.training.pretrain import TrainingRun
 
 CONFIG = config_flags.DEFINE_config_file("config", "experiments/lsm2_tiny.py")
 STEPS = flags.DEFINE_integer("steps", 60, "Steps timed, after as many to warm up.")
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
   config.checkpoint.every_steps = 10 * config.total_steps
   dataset = commands.open_dataset(config)
   with tempfile.TemporaryDirectory() as folder, jax.set_mesh(sharding.make_mesh(**config.mesh)):
-    training = Training(config, pathlib.Path(folder), dataset)
+    training = TrainingRun(config, pathlib.Path(folder), dataset)
     clock, compiled = Clock(), training.compiled
     compiled.draw, compiled.train = clock.timed(compiled.draw), clock.timed(compiled.train)  # type: ignore[method-assign]
     training.run()

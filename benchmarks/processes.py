@@ -22,7 +22,7 @@ from absl import flags
 
 from aim import commands
 from aim.common import config_files
-from aim.common.tables import csv_number, write_lines
+from aim.common.tables import csv_field, write_rows
 from benchmarks import experiments
 
 CONFIG = flags.DEFINE_string("config", "experiments/lsm2_xs.py", "What to train.")
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"| {count} | {2 // count} | {statistics.median(rates):.2f} ({min(rates):.2f} to {max(rates):.2f}) |")
   ratio = statistics.median(two) / statistics.median(one)
   print(f"two processes against one: {ratio:.3f}, {100 * (1 - ratio):+.1f} % lost")
-  write_lines(OUTPUT.value, COLUMNS, [[csv_number(value) for value in row] for row in rows])
+  write_rows(OUTPUT.value, COLUMNS, [[csv_field(value) for value in row] for row in rows])
   print(f"wrote {OUTPUT.value}")
 
 

@@ -274,10 +274,10 @@ def peak_mb() -> float:
 
 
 def make_step(layout: str, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-  """(aim.step.Step, days float32 [days, steps, channels], config) of a layout with config overrides."""
+  """Returns (MaskedStep, days float32 [days, steps, channels], config) of a layout with config overrides."""
   from aim.model import from_config
   from aim.model.patches import Scale
-  from aim.training.masked_step import Step
+  from aim.training.masked_step import MaskedStep
   from aim.training.optimizer import make_optimizer
   from data_pipelines.schema import Schema
   from data_pipelines.simulator import Simulation
@@ -300,7 +300,7 @@ def make_step(layout: str, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
   found |= {"min": np.nanmin(days, (0, 1)), "max": np.nanmax(days, (0, 1))}
   a = from_config.architecture(config, schema)
   config.form = from_config.form(config, a)
-  step = Step(
+  step = MaskedStep(
     a,
     from_config.masking(config, schema),
     Scale.of(schema, found),

@@ -28,7 +28,7 @@ def as_words(name: str) -> str:
   return name.replace("_", " ")
 
 
-def bare(panel: Axes) -> None:
+def bare_axes(panel: Axes) -> None:
   panel.spines[["top", "right"]].set_visible(False)
   panel.spines[["left", "bottom"]].set_color("#999999")
   panel.tick_params(colors=INK, labelsize=8, length=3)
@@ -40,7 +40,7 @@ def new_figure(width: float, height: float) -> Figure:
   return figure
 
 
-def save(figure: Figure, path: str | pathlib.Path) -> None:
+def save_figure(figure: Figure, path: str | pathlib.Path) -> None:
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, dpi=130, format="png", facecolor="white")

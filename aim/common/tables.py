@@ -11,7 +11,7 @@ from typing import Any
 PERCENTILES = (2.5, 97.5)
 
 
-def write_lines(path: str | pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
+def write_rows(path: str | pathlib.Path, columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
   """Any CSV file of ours: lines under columns, in a folder that is made."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,7 +21,7 @@ def write_lines(path: str | pathlib.Path, columns: Sequence[str], lines: Iterabl
     writer.writerows(lines)
 
 
-def csv_number(value: Any) -> Any:
+def csv_field(value: Any) -> Any:
   """A number with six digits, NaN as an empty cell; anything else as it is."""
   if isinstance(value, float):
     return "" if math.isnan(value) else f"{value:.6g}"

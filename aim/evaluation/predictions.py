@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from aim.common.tables import write_lines
+from aim.common.tables import write_rows
 from aim.evaluation.metrics import ERRORS, HEADLINE, METRICS, agreement
 from aim.evaluation.results import Result, ResultsError, bootstrap
 
@@ -72,7 +72,7 @@ class Predictions:
 
 def write_csv(path: str | pathlib.Path, found: Iterable[Predictions]) -> None:
   """One line a row and model, under COLUMNS; probabilities as JSON {class: number}, empty for values."""
-  write_lines(path, COLUMNS, (line for p in found for line in _lines(p)))
+  write_rows(path, COLUMNS, (line for p in found for line in _lines(p)))
 
 
 def _lines(p: Predictions) -> Iterator[Sequence[Any]]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from aim.common.tables import PERCENTILES, csv_number, write_lines
+from aim.common.tables import PERCENTILES, csv_field, write_rows
 from data_pipelines.errors import UserError
 
 
@@ -55,7 +55,7 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Result))
 
 def write_csv(path: str | pathlib.Path, results: Iterable[Result]) -> None:
   """Writes the lines under COLUMNS, making the folder; NaN as an empty cell."""
-  write_lines(path, COLUMNS, ([csv_number(value) for value in dataclasses.astuple(result)] for result in results))
+  write_rows(path, COLUMNS, ([csv_field(value) for value in dataclasses.astuple(result)] for result in results))
 
 
 def read_csv(path: str | pathlib.Path) -> list[Result]:

@@ -93,7 +93,7 @@ def _days(
   host, count = processes.share()
   if data.endswith(".npz"):
     days = npz.read_days(data, schema=model.schema)
-    model.check(days.values, data, empty_days=False)
+    model.check_days(days.values, data, empty_days=False)
     columns = {"values": days.values, "participant": days.participant, "date": days.date}
     starts = range(host * model.batch_size, len(days.values), count * model.batch_size)
     cut = lambda start: slice(start, start + model.batch_size)

@@ -6,12 +6,12 @@ import functools
 import math
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from aim.common import config_files
 from aim.common.progress import progress_bar
@@ -38,6 +38,20 @@ def load(path: str | pathlib.Path, batch_size: int = 32, short_holes: str | None
   return Pretrained(checkpoint.read(path), batch_size, short_holes)
 
 
+class EncodedTokens(NamedTuple):
+  """The encoder's output for a batch of days, in token buffers.
+
+  Attributes:
+    embeddings: float32; of each day only the first `lengths` tokens mean anything.
+    positions: each token's place on the day's grid, channel (or group of channels) * patches per day + patch.
+    lengths: how many tokens each day has.
+  """
+
+  embeddings: Float[Array, "b k d"]
+  positions: Int[Array, "b k"]
+  lengths: Int[Array, " b"]
+
+
 class Pretrained:
   """A checkpoint's function on day windows of its `schema`.
 
@@ -52,7 +66,7 @@ class Pretrained:
     self.masking = from_config.masking(restored.config, restored.schema)
     self.imputation = from_config.imputation(restored.config)
     # A hole in a visible token of an imputed day is no hole to the model: it has the imputed value.
-    self.short_holes = "interpolate" if self.imputes else short_holes or restored.config.impute.short_holes
+    self.short_holes = "interpolate" if self.imputes_input else short_holes or restored.config.impute.short_holes
     if self.short_holes not in SHORT_HOLES:
       raise config_files.ConfigError(
         f"config.impute.short_holes is {self.short_holes!r}, expected one of {', '.join(SHORT_HOLES)}"
@@ -60,17 +74,17 @@ class Pretrained:
     self._graph = lsm2.abstract(self.architecture)[0]
 
   @property
-  def generates(self) -> bool:
+  def has_decoder(self) -> bool:
     """Whether there is a decoder: SimCLR, DINO and MSN reconstruct nothing."""
     return self.architecture.projection is None
 
-  def check_generates(self, where: str) -> None:
+  def check_has_decoder(self, where: str) -> None:
     """UserError unless the model reconstructs days."""
-    if not self.generates:
+    if not self.has_decoder:
       raise SchemaError(f"{where}: {self.name} has no decoder, it makes embeddings alone; use a masked autoencoder")
 
   @property
-  def imputes(self) -> bool:
+  def imputes_input(self) -> bool:
     """Whether days are imputed before the model sees them (LSM-1)."""
     return self.imputation != "none"
 
@@ -84,8 +98,8 @@ class Pretrained:
     days of another shape, infinite values, or a day with nothing observed.
     """
     self.embedding_width(pool)
-    self.check(values, "embed", empty_days=False)
-    return self._run(self._embed(pool), values, "embed" if progress else None, whole=True)
+    self.check_days(values, "embed", empty_days=False)
+    return self.map_days(self._embed(pool), values, "embed" if progress else None, whole=True)
 
   def embedding_width(self, pool: str) -> int:
     """Numbers in an embedding of embed(pool=pool); ConfigError for an unknown pool."""
@@ -100,8 +114,8 @@ class Pretrained:
     Binary channels are filled with 0 or 1; others with the expected value, within the range seen in training.
     A day with nothing observed is filled with the model's day without evidence.
     """
-    self.check_generates("impute")
-    self.check(values, "impute")
+    self.check_has_decoder("impute")
+    self.check_days(values, "impute")
     filled = np.array(values, np.float32)
     holes = np.isnan(filled)
     filled[holes] = self.physical(self.reconstruct(values, holes, progress))[holes]
@@ -116,12 +130,12 @@ class Pretrained:
     A model of imputed days (LSM-1): a token without any observed cell is masked and decoded; every other is visible,
     its holes on a straight line in time as in training, and there the line is the answer: it is what the model has.
     """
-    self.check_generates("reconstruct")
-    self.check(values, "reconstruct")
+    self.check_has_decoder("reconstruct")
+    self.check_days(values, "reconstruct")
     wanted = np.ones(values.shape, bool) if wanted is None else wanted
     if wanted.shape != values.shape or wanted.dtype != bool:
       raise SchemaError(f"reconstruct: wanted is {wanted.dtype} {wanted.shape}, expected bool {values.shape}")
-    z = self._run(self._reconstruct, values, "reconstruct" if progress else None, wanted=wanted)
+    z = self.map_days(self._reconstruct, values, "reconstruct" if progress else None, wanted=wanted)
     return self._short_holes(z, values)
 
   def _short_holes(self, z: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -142,7 +156,7 @@ class Pretrained:
     continuous = np.clip(z * self.scale.std + self.scale.mean, self.scale.low, self.scale.high)
     return np.where(self.scale.binary, z >= 0.5, continuous).astype(np.float32)
 
-  def check(self, values: np.ndarray, where: str, empty_days: bool = True) -> None:
+  def check_days(self, values: np.ndarray, where: str, empty_days: bool = True) -> None:
     """SchemaError unless values are days of this model's schema."""
     if isinstance(values, np.ndarray) and values.ndim != 3:
       expected = (self.schema.steps, len(self.schema.channels))
@@ -161,11 +175,11 @@ class Pretrained:
     if difference:
       raise SchemaError(f"dataset {dataset.name!r} does not fit the checkpoint: {difference}")
 
-  def _run(
+  def map_days(
     self,
     function: Callable[..., Any],
     values: np.ndarray,
-    description: str | None,
+    description: str | None = None,
     whole: bool = False,
     wanted: np.ndarray | None = None,
   ) -> np.ndarray:
@@ -203,6 +217,26 @@ class Pretrained:
     targets = np.zeros(len(values), int) if wanted is None else tokens(jnp.asarray(wanted)).any(-1).sum(1)
     return np.asarray(visible.sum(1)), np.asarray(targets)
 
+  def encoder_sizes(self, *days: np.ndarray) -> Sizes:
+    """Buffers for encode() that hold the observed tokens of every one of `days`, arrays [days, steps, channels]."""
+    return self._sizes(max(int(self._counts(values, whole=True)[0].max()) for values in days), 1)
+
+  def encode(self, params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> EncodedTokens:
+    """Encodes each day's observed tokens (of LSM-1: all of them, imputed): a pure function that may be jitted and
+    differentiated.
+
+    Args:
+      params: the model's own (self.params) or others of the same architecture; only the encoder's are read.
+      values: days in physical units, NaN where missing.
+      sizes: buffers that are large enough for every day; see encoder_sizes.
+    """
+    tokens = self._tokens(values, whole=True)
+    rows = sizes.visible_rows(tokens)
+    positions = rows.take(tokens.order)
+    network = lsm2.merge(self._graph, params)
+    encoded = network.encode(rows.take(tokens.values), rows.take(tokens.shown), positions, rows)
+    return EncodedTokens(encoded.astype(jnp.float32), positions, tokens.visible_lengths)
+
   def _sizes(self, visible: int, targets: int) -> Sizes:
     """Padded buffers for batches of at most so many observed tokens and tokens to predict.
 
@@ -226,7 +260,7 @@ class Pretrained:
   def _readable(self, observed: Bool[Array, "b s c"], whole: bool) -> Bool[Array, "b s c"]:
     """The cells that tokens may be made of: the observed ones. Of an imputed day those of tokens with an observed cell;
     all of them where the `whole` day is meant."""
-    if not self.imputes:
+    if not self.imputes_input:
       return observed
     if whole:
       return jnp.ones_like(observed)
@@ -258,14 +292,10 @@ class Pretrained:
   @functools.cache  # noqa: B019 a handful of models live as long as the program
   def _embed(self, pool: str) -> Callable[[Any, Any, Sizes], Any]:
     def embed(params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> Array:
-      tokens = self._tokens(values, whole=True)
-      network = lsm2.merge(self._graph, params)
-      rows = sizes.visible_rows(tokens)
-      order = rows.take(tokens.order)
-      encoded = network.encode(rows.take(tokens.values), rows.take(tokens.shown), order, rows).astype(jnp.float32)
+      encoded, positions, lengths = self.encode(params, values, sizes)
       if pool == "channel":
-        a = self.architecture  # a token's place is group of channels * length + time
-        return lsm2.pooled_by_channel(encoded, tokens.visible_lengths, order // a.length, a.tokens // a.length)
-      return lsm2.pooled(encoded, tokens.visible_lengths, pool)
+        a = self.architecture
+        return lsm2.pooled_by_channel(encoded, lengths, positions // a.length, a.groups)
+      return lsm2.pooled(encoded, lengths, pool)
 
     return jax.jit(embed, static_argnums=2, compiler_options=compile_options.options())

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from aim.inference.pretrained import Pretrained
-from aim.model import lsm2
+from aim.inference.pretrained import EncodedTokens, Pretrained
 from aim.model.buffer_sizes import Sizes
 from aim.model.lsm2 import Architecture
 from aim.runtime import compile_options
@@ -40,7 +39,7 @@ def embed_windows(
     the mean of its day. A model of imputed days (LSM-1) has every token, as in Pretrained.embed.
   """
   a = trained.architecture
-  by_time = trained._run(_by_time(trained, pool), values, None, whole=True)  # [d, channels, length, width + 1]
+  by_time = trained.map_days(_by_time(trained, pool), values, whole=True)  # [d, channels, length, width + 1]
   first, last = start // a.patch, -(-end // a.patch)
   found = np.empty((len(day), by_time.shape[1], by_time.shape[3]))
   for d in np.unique(day):
@@ -60,31 +59,25 @@ def embed_windows(
 def _by_time(trained: Pretrained, pool: str) -> Callable[[Any, Any, Sizes], Any]:
   """sums_by_time of days, of each channel or, for "mean", of all channels together."""
   a = trained.architecture
-  graph = lsm2.abstract(a)[0]
 
   def by_time(params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> Float[Array, "b g length w"]:
-    tokens = trained._tokens(values, whole=True)
-    rows = sizes.visible_rows(tokens)
-    order = rows.take(tokens.order)
-    encoded = lsm2.merge(graph, params).encode(rows.take(tokens.values), rows.take(tokens.shown), order, rows)
-    sums = sums_by_time(encoded, order, tokens.visible_lengths, a)
+    sums = sums_by_time(trained.encode(params, values, sizes), a)
     return sums if pool == "channel" else sums.sum(1, keepdims=True)
 
   return jax.jit(by_time, static_argnums=2, compiler_options=compile_options.options())
 
 
-def sums_by_time(
-  encoded: Float[Array, "b k d"], order: Int[Array, "b k"], lengths: Int[Array, " b"], architecture: Architecture
-) -> Float[Array, "b g length w"]:
+def sums_by_time(tokens: EncodedTokens, architecture: Architecture) -> Float[Array, "b g length w"]:
   """The first lengths[i] encoded tokens at their channel (or group of channels, g) and time of day, float32.
 
   In the last place, w = d + 1, is 1 where there is a token; 0 everywhere where there is none.
   """
   a = architecture
-  valid = jnp.arange(order.shape[1]) < lengths[:, None]
-  counted = jnp.concatenate([encoded.astype(jnp.float32), jnp.ones((*order.shape, 1))], axis=-1)
+  embeddings, positions, lengths = tokens
+  valid = jnp.arange(positions.shape[1]) < lengths[:, None]
+  counted = jnp.concatenate([embeddings, jnp.ones((*positions.shape, 1))], axis=-1)
   # A token's place is group of channels * length + time; rows without one hold anything, NaN too, and are dropped.
-  place = jnp.where(valid, order, a.tokens)
-  sums = jnp.zeros((len(order), a.tokens, counted.shape[-1]))
-  sums = sums.at[jnp.arange(len(order))[:, None], place].add(counted, mode="drop")
-  return sums.reshape(len(order), a.tokens // a.length, a.length, -1)
+  place = jnp.where(valid, positions, a.tokens)
+  sums = jnp.zeros((len(positions), a.tokens, counted.shape[-1]))
+  sums = sums.at[jnp.arange(len(positions))[:, None], place].add(counted, mode="drop")
+  return sums.reshape(len(positions), a.tokens // a.length, a.length, -1)

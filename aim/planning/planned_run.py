@@ -22,8 +22,8 @@ from aim.model.buffer_sizes import Sizes
 from aim.planning.topology import Topology
 from aim.runtime import sharding
 from aim.runtime.devices import Device
-from aim.training.masked_step import Step
-from aim.training.pretrain import Training
+from aim.training.masked_step import MaskedStep
+from aim.training.pretrain import TrainingRun
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import UserError
 
@@ -47,7 +47,7 @@ class Program:
   seconds: float
 
 
-class Plan(Training):
+class Plan(TrainingRun):
   """The run that is planned; nothing of it runs, but for --topology=local."""
 
   def __init__(
@@ -72,33 +72,33 @@ class Plan(Training):
   def count(self) -> None:
     """Draws masks on the device that is here, whatever the plan is for."""
     step = self.step  # of any number of windows
-    step = dataclasses.replace(step, groups=0, accumulate=1) if isinstance(step, Step) else step
+    step = dataclasses.replace(step, groups=0, accumulate=1) if isinstance(step, MaskedStep) else step
     draw = jax.jit(lambda key, i, values: step.draw(key, i, values)[2])
     cpu = jax.local_devices(backend="cpu")[0] if self.on.name != "local" else None
     with jax.default_device(cpu):
       self.counts = np.concatenate([np.asarray(draw(self.key, i, self.days)) for i in range(MASKS)])
     useful = 0.0
-    if isinstance(self.step, Step):
+    if isinstance(self.step, MaskedStep):
       useful = float(flops.useful_flops(self.step.architecture, jnp.asarray(self.counts))) / len(self.counts)
     self.useful = useful
 
   @property
   def fixed(self) -> dict[str, int]:
     """Bytes of a device that do not depend on the batch."""
-    size = lambda name: sharding.bytes_per_device(self.abstract[name], self.shardings[name])
+    size = lambda name: sharding.bytes_per_device(self.abstract_state[name], self.shardings[name])
     return {"parameters": size("params"), "optimizer": size("optimizer"), "average": size("ema")}
 
   @functools.cached_property
   def tokens(self) -> Any:
     """Shapes of a step's token sets."""
-    return self.compiled.tokens(self.shape_of_key, self.batch_shape())
+    return self.compiled.token_shapes(self.shape_of_key, self.batch_shape())
 
   def programs(self, wanted: Sequence[Sizes], say: Callable[[str], None]) -> list[Program]:
     """The steps of such sizes, several compiled at a time."""
     lowered = []
     for size in wanted:
       say(f"  tracing {size.encoder} rows to encode")
-      lowered.append(self.compiled.lower(size, self.abstract, self.tokens))
+      lowered.append(self.compiled.lower(size, self.abstract_state, self.tokens))
     with concurrent.futures.ThreadPoolExecutor(min(len(lowered), os.cpu_count() or 1)) as pool:
       waiting = [pool.submit(_compile, *pair) for pair in zip(lowered, wanted, strict=True)]
       while concurrent.futures.wait(waiting, timeout=WORD).not_done:
@@ -114,7 +114,7 @@ class Plan(Training):
   def textbook(self) -> float | None:
     """Of AIM's step as published: N - D tokens in the encoder, all in the decoder."""
     a = self.step.architecture
-    if not isinstance(self.step, Step):
+    if not isinstance(self.step, MaskedStep):
       return None
     size = buffer_sizes.textbook(a.tokens, self.step.masking.dropped(a.groups, a.length), "all")
     return flops.executed_flops(dataclasses.replace(a, decoder_tokens="all"), size, 1)

@@ -58,10 +58,10 @@ def preflight(config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset:
       with jax.set_mesh(planned):
         found["measured"] = _measure(plan, found)
   found["seconds"] = round(time.perf_counter() - began, 1)
-  (workdir / "parameters.txt").write_text(plan.table + "\n")
+  (workdir / "parameters.txt").write_text(plan.parameter_table + "\n")
   (workdir / "preflight.json").write_text(json.dumps(found, indent=2) + "\n")
   if config.log.parameters:
-    print(plan.table)
+    print(plan.parameter_table)
   print(preflight_text.text(found))
   print(f"{workdir / 'preflight.json'}\n{workdir / 'parameters.txt'}")
   return found
@@ -77,7 +77,7 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
   wanted = list(dict.fromkeys([stand_in, largest]))
   say(
     f"compiling {len(wanted)} program(s) for {len(plan.on.devices)} x {plan.on.kind}: "
-    f"{count_parameters(plan.abstract['params']) / 1e6:.1f}M parameters, {a.attention} attention, {a.dtype}, "
+    f"{count_parameters(plan.abstract_state['params']) / 1e6:.1f}M parameters, {a.attention} attention, {a.dtype}, "
     f"{plan.form} form"
   )
   made = plan.programs(wanted, say)
@@ -104,7 +104,7 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
       "remat": a.remat,
       "decoder_tokens": a.decoder_tokens,
     },
-    "parameters": count_parameters(plan.abstract["params"]),
+    "parameters": count_parameters(plan.abstract_state["params"]),
     "sizes": {"typical": describe(typical), "largest": describe(largest)},
     "memory": _memory(plan, whole, ahead),
     "largest_batch": _largest_batch(plan, whole, ahead),
@@ -228,7 +228,7 @@ def _moved(plan: Plan, compiled: Any) -> float:
 
 def _measure(plan: Plan, found: dict[str, Any]) -> dict[str, Any]:
   """Some real steps, masks drawn too, on the devices here; all of them by the program for the largest buffers."""
-  program, drawing = plan.made[-1], plan.compiled.drawing(plan.key, plan.batch_shape())
+  program, drawing = plan.made[-1], plan.compiled.draw_program(plan.key, plan.batch_shape())
   repeats = -(-plan.config.batch_size // len(plan.days))
   values = np.concatenate([plan.days] * repeats)[: plan.config.batch_size]
   batch = jax.device_put(values, sharding.batch_sharding(plan.mesh))

@@ -10,7 +10,7 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from aim.common.tables import csv_number, write_lines
+from aim.common.tables import csv_field, write_rows
 from aim.planning import scale_out_figure
 from aim.planning.scaled_step import COLUMNS, STRONG, WEAK, CompiledStep, Point, ScaleOutError, curve, read
 
@@ -52,8 +52,8 @@ def scale_out(
     points.append(compiled)
     if step is not source:
       print(compared(source.scaled(STRONG, step.chips, step.batch, loader), compiled))
-  rows = (map(csv_number, dataclasses.astuple(point)) for point in points)
-  write_lines(workdir / "scale_out.csv", COLUMNS, [list(row) for row in rows])
+  rows = (map(csv_field, dataclasses.astuple(point)) for point in points)
+  write_rows(workdir / "scale_out.csv", COLUMNS, [list(row) for row in rows])
   scale_out_figure.chart(points, loader, workdir / "scale_out.png")
   print(f"{workdir / 'scale_out.csv'}\n{workdir / 'scale_out.png'}")
   return points

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from aim.common.plotting import COLOURS, INK, bare, new_figure, save
+from aim.common.plotting import COLOURS, INK, bare_axes, new_figure, save_figure
 from aim.planning.scaled_step import COMPILED, STRONG, WEAK, Point
 
 LINES = {WEAK: "-", STRONG: "--"}
@@ -53,7 +53,7 @@ def chart(points: Sequence[Point], loader: float, path: str | pathlib.Path) -> N
   step.legend(
     handles=[_line(term, INK, ls="--", marker=marker, ms=5) for term, marker in TERMS.items()], ncols=4, **_LEGEND
   )
-  save(figure, path)
+  save_figure(figure, path)
 
 
 _LEGEND = {"frameon": False, "fontsize": 8, "loc": "lower left", "bbox_to_anchor": (0, 1.0), "borderaxespad": 0.2}
@@ -75,4 +75,4 @@ def _finish(panel: Axes, label: str, points: Sequence[Point]) -> None:
   panel.set_xlabel("chips", fontsize=9, color=INK)
   panel.set_ylabel(label, fontsize=9, color=INK)
   panel.grid(axis="y", color="#ececec", lw=0.6)
-  bare(panel)
+  bare_axes(panel)

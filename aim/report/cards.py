@@ -101,7 +101,7 @@ def _model(workdir: Workdir) -> list[Block]:
 
 
 def _kind(model: Pretrained) -> str:
-  if not model.generates:
+  if not model.has_decoder:
     return f"encoder of day windows trained on views of days ({model.config.method}); it reconstructs nothing"
   if model.config.data.impute != "none":
     return f"masked autoencoder of days whose holes were filled first ({model.config.data.impute})"

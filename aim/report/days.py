@@ -41,7 +41,7 @@ def section(workdirs: Sequence[Workdir], split: str, count: int) -> Section:
     blocks.append(TextLine(f"No day to draw: {first.missing.get('dataset', 'no person is held out.')}", "hint"))
     return Section("day", "A day and its holes", blocks)
   models = [w for w in workdirs if w.model and not first.dataset.schema.difference(w.model.schema)]
-  able = [w for w in models if w.model and w.model.generates]
+  able = [w for w in models if w.model and w.model.has_decoder]
   for workdir in workdirs:
     if workdir not in able:
       why = workdir.missing.get("model") or ("it reconstructs nothing" if workdir in models else "of another schema")

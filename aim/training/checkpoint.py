@@ -61,7 +61,7 @@ def folder(workdir: str | pathlib.Path) -> pathlib.Path:
   return pathlib.Path(workdir).absolute() / "checkpoints"
 
 
-def written(workdir: str | pathlib.Path) -> int:
+def bytes_being_saved(workdir: str | pathlib.Path) -> int:
   """Bytes of the saves under way: what grows while one goes on, however long it takes."""
   found = 0
   for path in folder(workdir).glob("*orbax-checkpoint-tmp*/**/*"):
@@ -88,7 +88,7 @@ class Checkpoints:
 
   @property
   def latest(self) -> int | None:
-    """Step of the newest checkpoint."""
+    """Step of the newest checkpoint; None if there is none."""
     newest = self.checkpointer.latest
     return None if newest is None else newest.step
 
@@ -111,7 +111,7 @@ class Checkpoints:
       yield
     except Exception as error:
       reason = _line(_cause(error))
-      left = complete(self.folder.parent)
+      left = complete_steps(self.folder.parent)
       newest = f"the newest complete one is of step {left[-1]}" if left else "there is no complete one"
       raise CheckpointError(f"{self.folder}: a checkpoint could not be saved: {reason}; {newest}") from None
 
@@ -269,7 +269,7 @@ def _metadata(step: pathlib.Path) -> dict[str, Any]:
   return extra
 
 
-def complete(workdir: str | pathlib.Path) -> list[int]:
+def complete_steps(workdir: str | pathlib.Path) -> list[int]:
   """Steps of the checkpoints that were written to their end, the newest last."""
   found = []
   for path in _steps(folder(workdir)):

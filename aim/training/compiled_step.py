@@ -11,8 +11,8 @@ import jax
 from aim.common.progress import progress_bar
 from aim.model.buffer_sizes import Sizes
 from aim.runtime import compile_options, sharding
-from aim.training.contrastive_step import ViewStep
-from aim.training.masked_step import Step
+from aim.training.contrastive_step import ContrastiveStep
+from aim.training.masked_step import MaskedStep
 
 _count = 0
 
@@ -31,9 +31,9 @@ def compilations() -> int:
 
 
 class CompiledStep:
-  """Step.draw, and Step.train for each of some sizes."""
+  """MaskedStep.draw, and MaskedStep.train for each of some sizes."""
 
-  def __init__(self, step: Step | ViewStep, shardings: Any):
+  def __init__(self, step: MaskedStep | ContrastiveStep, shardings: Any):
     """shardings: of the train state."""
     everywhere = shardings["step"]  # every host reads the counts of all windows
     self._by_window = sharding.batch_sharding(everywhere.mesh)
@@ -56,16 +56,16 @@ class CompiledStep:
     return tuple(self._programs)
 
   def draw(self, key: jax.Array, step: int, values: jax.Array) -> Any:
-    """Step.draw of a whole batch."""
-    return self.drawing(key, values)(key, step, values)
+    """MaskedStep.draw of a whole batch."""
+    return self.draw_program(key, values)(key, step, values)
 
-  def drawing(self, key: jax.Array, values: jax.Array | jax.ShapeDtypeStruct) -> Any:
+  def draw_program(self, key: jax.Array, values: jax.Array | jax.ShapeDtypeStruct) -> Any:
     """The program that draws."""
     if self._drawing is None:
       self._drawing = self._draw.lower(key, 0, values).compile()
     return self._drawing
 
-  def tokens(self, key: jax.Array, values: jax.ShapeDtypeStruct) -> Any:
+  def token_shapes(self, key: jax.Array, values: jax.ShapeDtypeStruct) -> Any:
     """Shapes and shardings of the token sets of such a batch; nothing is compiled."""
     shapes = jax.eval_shape(self._draw, key, 0, values)[0]
     return jax.tree.map(lambda leaf: _shape(leaf, self._by_window), shapes)
@@ -76,8 +76,8 @@ class CompiledStep:
 
   def compile(self, sizes: tuple[Sizes, ...], key: jax.Array, state: Any, values: jax.ShapeDtypeStruct) -> None:
     """Compiles the step for batches of the shape and sharding of `values`, several sizes at a time, with a bar."""
-    tokens = self.tokens(key, values)
-    self.drawing(key, values)
+    tokens = self.token_shapes(key, values)
+    self.draw_program(key, values)
     lowered = {size: self.lower(size, state, tokens) for size in sizes}
     with (
       progress_bar(len(sizes), "compiling the step", "size") as bar,

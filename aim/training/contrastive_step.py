@@ -1,4 +1,4 @@
-"""The step of SimCLR, DINO and MSN: the interface of aim/step.Step, so that one loop trains all models."""
+"""The training step of SimCLR, DINO and MSN; it has the interface of MaskedStep, so that one loop trains all models."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from aim.model.contrastive.simclr import Simclr
 from aim.model.contrastive.views import Changes, ViewSet, view_sets
 from aim.model.patches import Scale
 from aim.model.token_buffers import Rows
-from aim.training.train_state import State, following, fresh_state, microbatches, update
+from aim.training.train_state import TrainState, ema_rate, initial_state, microbatches, update
 
 Method = Simclr | Dino | Msn
 
 
 @dataclasses.dataclass(frozen=True)
-class ViewStep:
+class ContrastiveStep:
   """What is fixed during a run.
 
   The loss compares all windows of the step, whatever the number of devices and microbatches: with `accumulate` above 1
@@ -37,7 +37,7 @@ class ViewStep:
   Attributes:
     method: crops and loss.
     changes: what views differ in.
-    impute: as in Step.
+    impute: as in MaskedStep.
     momentum: of the teacher, state["ema"], rising to 1 by a cosine over total_steps (DINO, section 3.1).
     ema: of the average for inference where the method has no teacher; 0: none.
   """
@@ -57,10 +57,10 @@ class ViewStep:
   def graph(self) -> nnx.GraphDef:
     return lsm2.abstract(self.architecture)[0]
 
-  def init(self, key: jax.Array) -> State:
+  def init(self, key: jax.Array) -> TrainState:
     """A fresh train state; the teacher starts as the student."""
     _, params = lsm2.split(lsm2.build(self.architecture, nnx.Rngs(key)))
-    return fresh_state(self.optimizer, params, averaged=bool(self.method.teacher or self.ema))
+    return initial_state(self.optimizer, params, averaged=bool(self.method.teacher or self.ema))
 
   @functools.cached_property
   def size(self) -> Sizes:
@@ -74,7 +74,7 @@ class ViewStep:
   def draw(
     self, key: jax.Array, step: jax.Array, values: Float[Array, "b s c"]
   ) -> tuple[tuple[ViewSet, ...], Int[Array, " 3"], Int[Array, "b 3"]]:
-    """The views of each window; also the rows their buffers need, and each window's token counts, as Step.draw."""
+    """Draws each window's views; also returns the buffer sizes they need and token counts, as MaskedStep.draw."""
     z, observed = patches.read(self.scale, values, self.impute)
     key = jax.random.fold_in(key, step)
     views = view_sets(key, self.changes, self.method.crops, self.architecture, z, observed)
@@ -82,8 +82,10 @@ class ViewStep:
     counts = jnp.stack([visible, jnp.zeros_like(visible), jnp.zeros_like(visible)], axis=1)
     return views, jnp.array([self.size.encoder, 0, 0], jnp.int32), counts
 
-  def train(self, buffers: Sizes, state: State, views: tuple[ViewSet, ...]) -> tuple[State, dict[str, jax.Array]]:
-    """One update, as Step.train; "embedding_spread" is 1 for embeddings all over the sphere, 0 for equal ones."""
+  def train(
+    self, buffers: Sizes, state: TrainState, views: tuple[ViewSet, ...]
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One update, as MaskedStep.train; "embedding_spread" is 1 for embeddings all over the sphere, 0 for equal ones."""
     loss, grads, embeddings = self._gradient(state, views)
     state, told = update(self.optimizer, state, grads, loss, self._ema_rate(state["step"]))
     lengths = [view.lengths for view in views]
@@ -91,17 +93,17 @@ class ViewStep:
       "loss": loss,
       "visible_tokens": jnp.stack([length.sum() for length in lengths]).sum(),
       "useful_flops": flops.view_flops(self.architecture, lengths, self.method.student, self.method.teacher),
-      "embedding_spread": spread(embeddings[0][:, 0]),
+      "embedding_spread": embedding_spread(embeddings[0][:, 0]),
     }
     return state, metrics
 
   def _ema_rate(self, step: jax.Array) -> jax.Array:
     if not self.method.teacher:
-      return following(step, self.ema)
+      return ema_rate(step, self.ema)
     done = jnp.minimum(step / self.total_steps, 1.0)
     return (1.0 - self.momentum) * (jnp.cos(np.pi * done) + 1) / 2
 
-  def _gradient(self, state: State, views: tuple[ViewSet, ...]) -> tuple[jax.Array, dict, tuple[jax.Array, ...]]:
+  def _gradient(self, state: TrainState, views: tuple[ViewSet, ...]) -> tuple[jax.Array, dict, tuple[jax.Array, ...]]:
     """Loss, its gradient, and the embeddings of the student's views."""
     params = state["params"]
     seen = tuple(views[i] for i in self.method.student)
@@ -121,7 +123,7 @@ class ViewStep:
 
     return loss, jax.lax.scan(add, head, (parts, self._split(slopes)))[0], embeddings
 
-  def _targets(self, state: State, views: tuple[ViewSet, ...]) -> tuple[tuple[jax.Array, ...], jax.Array]:
+  def _targets(self, state: TrainState, views: tuple[ViewSet, ...]) -> tuple[tuple[jax.Array, ...], jax.Array]:
     """The teacher's unit vectors of its views, and its prototypes: none where the method has no teacher."""
     if not views:
       return (), jnp.zeros((0, self.architecture.projection.width))  # type: ignore[union-attr]
@@ -161,6 +163,6 @@ class ViewStep:
     return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), tree)
 
 
-def spread(embeddings: Float[Array, "b d"]) -> Float[Array, ""]:
+def embedding_spread(embeddings: Float[Array, "b d"]) -> Float[Array, ""]:
   """SD of the unit vectors over the batch times the root of their dimension (Chen and He 2021, 4.1): 0 is collapse."""
   return lsm2.unit(embeddings).std(0).mean() * jnp.sqrt(embeddings.shape[1])

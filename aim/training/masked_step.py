@@ -15,11 +15,11 @@ from aim.model import buffer_sizes, flops, loss, lsm2, patches
 from aim.model.buffer_sizes import Sizes
 from aim.model.masking import Masking, TokenSet, training_tokens
 from aim.model.patches import Scale
-from aim.training.train_state import State, following, fresh_state, microbatches, update
+from aim.training.train_state import TrainState, ema_rate, initial_state, microbatches, update
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class MaskedStep:
   """What is fixed during a run: everything the jitted functions close over.
 
   Attributes:
@@ -41,10 +41,10 @@ class Step:
   def graph(self) -> nnx.GraphDef:
     return lsm2.abstract(self.architecture)[0]
 
-  def init(self, key: jax.Array) -> State:
+  def init(self, key: jax.Array) -> TrainState:
     """A fresh train state."""
     _, params = lsm2.split(lsm2.Lsm2(self.architecture, nnx.Rngs(key)))
-    return fresh_state(self.optimizer, params, averaged=bool(self.ema))
+    return initial_state(self.optimizer, params, averaged=bool(self.ema))
 
   def draw(
     self, key: jax.Array, step: jax.Array, values: Float[Array, "b s c"]
@@ -56,12 +56,12 @@ class Step:
     counts = buffer_sizes.token_counts(tokens)
     return tokens, buffer_sizes.needed(counts, self.groups, self.accumulate), counts
 
-  def train(self, buffers: Sizes, state: State, tokens: TokenSet) -> tuple[State, dict[str, jax.Array]]:
+  def train(self, buffers: Sizes, state: TrainState, tokens: TokenSet) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update. A gradient with a NaN or Inf changes nothing but the step number; metrics["bad"] tells which."""
     total, count, grads = self._gradient(buffers, state["params"], tokens)
     scored = jnp.maximum(count, 1.0)
     grads = jax.tree.map(lambda g: g / scored, grads)
-    state, told = update(self.optimizer, state, grads, total, following(state["step"], self.ema))
+    state, told = update(self.optimizer, state, grads, total, ema_rate(state["step"], self.ema))
     metrics = told | {
       "loss": total / scored,
       "scored_steps": count,

@@ -23,10 +23,10 @@ from aim.runtime.watchdog import Watchdog
 from aim.training import checkpoint, metrics_writer
 from aim.training.checkpoint import Checkpoints
 from aim.training.compiled_step import CompiledStep
-from aim.training.contrastive_step import ViewStep
-from aim.training.masked_step import Step
+from aim.training.contrastive_step import ContrastiveStep
+from aim.training.masked_step import MaskedStep
 from aim.training.optimizer import make_optimizer, schedule
-from aim.training.train_log import Journal
+from aim.training.train_log import TrainLog
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import device_prefetch, train_loader
 from data_pipelines.subset import chosen_days
@@ -40,10 +40,10 @@ def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset: 
   Returns the last logged metrics; {} on a workdir that is already finished.
   """
   with jax.set_mesh(sharding.make_mesh(**config.mesh)):
-    return Training(config, workdir, dataset).run()
+    return TrainingRun(config, workdir, dataset).run()
 
 
-class Training:
+class TrainingRun:
   """One pretraining run: what is fixed, then run() in the order things happen."""
 
   def __init__(
@@ -62,13 +62,13 @@ class Training:
     self.form = from_config.form(config, architecture) if architecture.projection is None else config.method
     self.step = self.make_step(architecture)
     self.key = jax.random.key(config.seed)
-    self.abstract = jax.eval_shape(self.step.init, self.key)
-    self.shardings = sharding.state_shardings(self.abstract, self.abstract["params"], self.mesh)
+    self.abstract_state = jax.eval_shape(self.step.init, self.key)
+    self.shardings = sharding.state_shardings(self.abstract_state, self.abstract_state["params"], self.mesh)
     self.compiled = CompiledStep(self.step, self.shardings)
-    self.table = sharding.table(self.abstract["params"], self.shardings["params"])
-    self.watchdog = Watchdog(lambda: checkpoint.written(workdir))
+    self.parameter_table = sharding.table(self.abstract_state["params"], self.shardings["params"])
+    self.watchdog = Watchdog(lambda: checkpoint.bytes_being_saved(workdir))
 
-  def make_step(self, architecture: Architecture) -> Step | ViewStep:
+  def make_step(self, architecture: Architecture) -> MaskedStep | ContrastiveStep:
     """The step of config.method."""
     config, schema = self.config, self.dataset.schema
     common: dict[str, Any] = {
@@ -81,8 +81,8 @@ class Training:
     }
     if architecture.projection is None:
       groups = self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.form == "packed" else 0
-      return Step(masking=from_config.masking(config, schema), groups=groups, **common)
-    return ViewStep(
+      return MaskedStep(masking=from_config.masking(config, schema), groups=groups, **common)
+    return ContrastiveStep(
       method=view_method(config, architecture),
       changes=view_changes(config, schema),
       total_steps=config.total_steps,
@@ -100,9 +100,9 @@ class Training:
       ending.callback(checkpoints.close)
       ending.enter_context(processes.together())  # and before it, where it would wait for one that is gone
       state = self.initial_state(checkpoints)
-      return self.go_on(state, int(state["step"]), checkpoints)
+      return self.train_from(state, int(state["step"]), checkpoints)
 
-  def go_on(self, state: dict[str, Any], start: int, checkpoints: Checkpoints) -> dict[str, float | None]:
+  def train_from(self, state: dict[str, Any], start: int, checkpoints: Checkpoints) -> dict[str, float | None]:
     """Trains from `start` steps on."""
     if start >= self.config.total_steps:
       print(f"{self.workdir}: already trained for {start} steps; raise --config.total_steps to go on")
@@ -114,7 +114,7 @@ class Training:
     ladder = self.ladder()
     self.announce(start, ladder[0])
     stop = processes.Stop(start)
-    self.compiled.compile(ladder, self.key, self.abstract, self.batch_shape())
+    self.compiled.compile(ladder, self.key, self.abstract_state, self.batch_shape())
     with contextlib.closing(metrics_writer.MetricsWriter(self.workdir, self.config.log, start)) as writer:
       last = self.loop(state, start, stop, checkpoints, writer)
     self.watchdog.expect("the last save", self.config.log.watchdog_seconds)
@@ -125,7 +125,7 @@ class Training:
     """Fresh parameters, or those of the newest checkpoint that can be read, if it is of this model and data."""
     shapes = jax.tree.map(
       lambda leaf, placement: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
-      self.abstract,
+      self.abstract_state,
       self.shardings,
     )
     while (newest := checkpoints.latest) is not None:
@@ -141,7 +141,7 @@ class Training:
 
   def ladder(self) -> tuple[Sizes, ...]:
     """The sizes that the step may need."""
-    if isinstance(self.step, ViewStep):
+    if isinstance(self.step, ContrastiveStep):
       return (self.step.size,)
     a, config = self.step.architecture, self.config
     dropped = self.step.masking.dropped(a.groups, a.length)
@@ -174,7 +174,7 @@ class Training:
     if kept < days:
       print(f"kept {kept:,} of {days:,} days: {_spoken(chosen)}")
     print(
-      f"pretraining {count_parameters(self.abstract['params']) / 1e6:.2f}M parameters on "
+      f"pretraining {count_parameters(self.abstract_state['params']) / 1e6:.2f}M parameters on "
       f"{self.dataset.num_days('pretrain')} days of {self.dataset.name}: {_grid(a)} = "
       f"{a.tokens} tokens a day, {config.batch_size} days a step, steps {start} to {config.total_steps}, "
       f"{jax.device_count()} device(s) of kind {jax.devices()[0].device_kind}; "
@@ -182,9 +182,9 @@ class Training:
       flush=True,
     )
     if processes.first():
-      (self.workdir / "parameters.txt").write_text(self.table + "\n")
+      (self.workdir / "parameters.txt").write_text(self.parameter_table + "\n")
     if config.log.parameters:
-      print(self.table)
+      print(self.parameter_table)
     if flops.peak_flops() is None:
       # Attention and other memory-bound parts keep a CPU at about a third of a plain matrix product's speed.
       windows = config.batch_size // config.optimizer.accumulate
@@ -205,35 +205,37 @@ class Training:
   ) -> dict[str, float | None]:
     config, total = self.config, self.config.total_steps
     with stop, contextlib.closing(self.batches(start)) as batches:
-      journal = Journal(config, writer, self.step.architecture, list(state["params"]), _learning_rates(config), start)
+      train_log = TrainLog(
+        config, writer, self.step.architecture, list(state["params"]), _learning_rates(config), start
+      )
       try:
         # Each batch is masked one step ahead: its size is known when its turn comes, and no device waits.
-        ahead = self.masked(batches, start, journal)
+        ahead = self.masked(batches, start, train_log)
         for step in range(start, total):
           # The first step ends in the second turn, once the slowest process has compiled.
           patient = config.log.watchdog_compile_seconds if step < start + 2 else config.log.watchdog_seconds
           self.watchdog.expect(f"step {step + 1}", patient)
           tokens, rows = ahead
           if step + 1 < total:
-            ahead = self.masked(batches, step + 1, journal)
+            ahead = self.masked(batches, step + 1, train_log)
           # Reading the rows waits for the mask of this step, drawn while the step before was computed.
           state, fresh = self.compiled.train(
             buffers := buffer_sizes.smallest(self.compiled.sizes, np.asarray(rows)), state, tokens
           )
-          journal.record(step, buffers, fresh)
+          train_log.record(step, buffers, fresh)
           received = stop.after(step + 1)  # looked at once: a signal after this line is the next step's
           last = step + 1 == total or received is not None
           if last:
-            journal.flush()
+            train_log.flush()
           checkpoints.save(step + 1, state, self.metadata, force=last)
           if received is not None and step + 1 < total:
             checkpoints.close()
-            journal.close()
+            train_log.close()
             print(f"{self.workdir}: {received.name}: saved step {step + 1}; repeat the command to go on")
             raise SystemExit(128 + received)
       finally:
-        journal.close()
-    return journal.last
+        train_log.close()
+    return train_log.last
 
   def batches(self, start: int) -> Generator[tuple[jax.Array, int]]:
     """The device batches of steps start, start + 1, ..., read ahead in a thread until closed.
@@ -255,12 +257,12 @@ class Training:
     put = lambda batch: (sharding.put_batch(batch["values"], self.mesh), int(batch["corrupt"].sum()))
     return device_prefetch(loader, put)
 
-  def masked(self, batches: Iterator[tuple[jax.Array, int]], step: int, journal: Journal) -> tuple[Any, jax.Array]:
+  def masked(self, batches: Iterator[tuple[jax.Array, int]], step: int, train_log: TrainLog) -> tuple[Any, jax.Array]:
     """The token sets of a step's batch and the rows they need."""
     began = time.perf_counter()
     values, corrupt = next(batches)
-    journal.waited += time.perf_counter() - began
-    journal.corrupt += corrupt
+    train_log.waited += time.perf_counter() - began
+    train_log.corrupt += corrupt
     return self.compiled.draw(self.key, step, values)[:2]
 
 

@@ -1,4 +1,4 @@
-"""The journal of a training run: a progress bar, metrics.jsonl, and the guard that names a bad gradient."""
+"""The log of a training run: a progress bar, metrics.jsonl, and the guard that names a bad gradient."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TrainingError(UserError):
   """Training cannot go on."""
 
 
-class Journal:
+class TrainLog:
   """Told of every step one step late, so that reading its metrics never makes the device wait."""
 
   def __init__(

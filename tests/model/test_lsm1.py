@@ -17,7 +17,7 @@ from aim.model import buffer_sizes, from_config, interpolation, loss, lsm2, patc
 from aim.model.lsm2 import Tower
 from aim.model.patches import Scale
 from aim.training.checkpoint import Restored
-from aim.training.masked_step import Step
+from aim.training.masked_step import MaskedStep
 from data_pipelines.schema import Channel, Schema
 from experiments import lsm1_xs
 from tests import tiny
@@ -72,7 +72,7 @@ BINARY = tuple(SCHEMA.binary.tolist())
 ARCHITECTURE = tiny.architecture(
   7, 6, 4, Tower(16, 24, 2, 1), Tower(8, 12, 2, 1), observed_flags=False, patch_channels=3, binary=BINARY
 )
-STEP = Step(
+STEP = MaskedStep(
   ARCHITECTURE, tiny.masking((1, 0, 0, 0)), SCALE, optax.identity(), accumulate=1, groups=0, ema=0.0, impute="linear"
 )
 DRAW = jax.jit(STEP.draw)

@@ -180,7 +180,7 @@ def test_the_watchdog_ends_a_run_of_which_one_process_hangs(dataset, unbroken, t
   ended = tiny.wait(count[0])
   assert ended.code == watchdog.CODE, ended
   assert re.search(r"error: (step \d+|the last save) was not done within 5 s; what each thread is doing:", ended.err)
-  assert "in go_on" in ended.err, "the loop is among the stacks"
+  assert "in train_from" in ended.err, "the loop is among the stacks"
   count[1].send_signal(signal.SIGCONT)
   lost(tiny.wait(count[1]))
   shutil.copytree(tmp_path / "two", tmp_path / "four")

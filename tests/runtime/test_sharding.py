@@ -17,7 +17,7 @@ from aim.model.lsm2 import Tower
 from aim.model.masking import TokenSet
 from aim.model.patches import Scale
 from aim.runtime import sharding
-from aim.training.masked_step import Step
+from aim.training.masked_step import MaskedStep
 from aim.training.optimizer import decay_mask, make_optimizer
 from data_pipelines.errors import UserError
 from data_pipelines.schema import Channel, Schema
@@ -28,7 +28,7 @@ SCHEMA = Schema(180, (Channel("rate"), Channel("sleep", kind="binary")))
 STATISTICS = {"mean": [0.0, 0.5], "std": [1.0, 0.5], "min": [-5.0, 0.0], "max": [5.0, 1.0]}
 # Eight heads and widths of 32, so that every axis of eight divides; the decoder's two heads do not divide by eight.
 ARCHITECTURE = tiny.architecture(2, 4, 2, Tower(32, 64, 8, 1), Tower(16, 32, 2, 1))
-STEP = Step(
+STEP = MaskedStep(
   architecture=ARCHITECTURE,
   masking=tiny.masking(weights=(1.0, 1.0, 1.0, 1.0), min_observed_share=1.0),
   scale=Scale.of(SCHEMA, STATISTICS),
@@ -75,12 +75,12 @@ def one_device(decoder_tokens: str = "all"):
   return jax.jit(step_of(decoder_tokens).train, static_argnums=0, compiler_options=FAST)(buffers, state(), tokens())
 
 
-def step_of(decoder_tokens: str, attention: str = "xla", accumulate: int = 1) -> Step:
+def step_of(decoder_tokens: str, attention: str = "xla", accumulate: int = 1) -> MaskedStep:
   architecture = dataclasses.replace(ARCHITECTURE, decoder_tokens=decoder_tokens, attention=attention)
   return dataclasses.replace(STEP, architecture=architecture, accumulate=accumulate)
 
 
-def on_a_mesh(shape: tuple[int, int, int], step: Step, buffers: Sizes) -> tuple[dict, dict]:
+def on_a_mesh(shape: tuple[int, int, int], step: MaskedStep, buffers: Sizes) -> tuple[dict, dict]:
   """State and metrics after the step."""
   with jax.set_mesh(sharding.make_mesh(*shape)):
     device_mesh = jax.sharding.get_mesh()

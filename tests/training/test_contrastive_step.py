@@ -22,7 +22,7 @@ from aim.model.lsm2 import Projection, Tower
 from aim.model.patches import Scale
 from aim.runtime import sharding
 from aim.training import optimizer
-from aim.training.contrastive_step import ViewStep, spread
+from aim.training.contrastive_step import ContrastiveStep, embedding_spread
 from data_pipelines.schema import Channel, Schema
 from experiments import dino_xs
 from tests import tiny
@@ -54,7 +54,7 @@ def architecture(name, group=2):
 
 
 def step_of(name, accumulate=1, impute="linear", optimiser=ADAM):
-  return ViewStep(
+  return ContrastiveStep(
     architecture(name), METHODS[name], CHANGES, SCALE, optimiser, 100, accumulate, ema=0.0, momentum=0.9, impute=impute
   )
 
@@ -232,14 +232,14 @@ def test_embeddings_of_days_stay_apart(name, impute):
   # What the head says of days collapses first: to 0.01 within 20 steps before its inputs were standardised.
   assert min(spreads[-10:]) > 0.5 * spreads[0]
   encoded = step._encode(state["params"], views)[0]
-  assert float(spread(lsm2.merge(step.graph, state["params"]).project(encoded)[:, 0])) > 0.2
+  assert float(embedding_spread(lsm2.merge(step.graph, state["params"]).project(encoded)[:, 0])) > 0.2
   assert float(told["useful_flops"]) > 0
 
 
 def test_spread():
   rng = np.random.default_rng(0)
-  assert float(spread(f32(rng.normal(size=(500, 32))))) == pytest.approx(1, abs=0.05)
-  assert float(spread(f32(np.ones((5, 32))))) == pytest.approx(0, abs=1e-5)
+  assert float(embedding_spread(f32(rng.normal(size=(500, 32))))) == pytest.approx(1, abs=0.05)
+  assert float(embedding_spread(f32(np.ones((5, 32))))) == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ONE_OF_METHODS)

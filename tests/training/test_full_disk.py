@@ -33,8 +33,8 @@ def one_line(ended, workdir):
   assert "Traceback" not in ended.err
   (line,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
   assert line.startswith(f"error: {workdir}/checkpoints: a checkpoint could not be saved: ")
-  assert line.endswith(f"; the newest complete one is of step {checkpoint.complete(workdir)[-1]}")
-  assert checkpoint.read(workdir).step == checkpoint.complete(workdir)[-1]
+  assert line.endswith(f"; the newest complete one is of step {checkpoint.complete_steps(workdir)[-1]}")
+  assert checkpoint.read(workdir).step == checkpoint.complete_steps(workdir)[-1]
   return line
 
 
@@ -42,12 +42,12 @@ def one_line(ended, workdir):
 def test_no_room_for_a_file(command, tmp_path):
   """As a full disk or a quota, for files of a process: no file may be as large as those of parameters."""
   process = tiny.start(*command, f"--workdir={tmp_path}")
-  until(process, lambda: len(checkpoint.complete(tmp_path)) > 1)
+  until(process, lambda: len(checkpoint.complete_steps(tmp_path)) > 1)
   resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
   one_line(tiny.wait(process), tmp_path)
   process = tiny.start(*command, f"--workdir={tmp_path}")
-  before = checkpoint.complete(tmp_path)[-1]
-  until(process, lambda: checkpoint.complete(tmp_path)[-1:] > [before])
+  before = checkpoint.complete_steps(tmp_path)[-1]
+  until(process, lambda: checkpoint.complete_steps(tmp_path)[-1:] > [before])
   process.kill()
   assert f"checkpoint at step {before}: going on from there" in tiny.wait(process).out
 

@@ -21,10 +21,10 @@ from aim.model.lsm2 import Tower
 from aim.model.masking import STRATEGIES, Masking, TokenSet, artificial_mask, sorted_tokens
 from aim.model.patches import Scale
 from aim.training.compiled_step import compilations
-from aim.training.masked_step import Step
+from aim.training.masked_step import MaskedStep
 from aim.training.metrics_writer import MetricsWriter
 from aim.training.optimizer import decay_mask, make_optimizer, schedule
-from aim.training.train_log import Journal, TrainingError
+from aim.training.train_log import TrainingError, TrainLog
 from data_pipelines.schema import Channel, Schema
 from tests import tiny
 
@@ -51,7 +51,7 @@ KINDS = {
   "sensor": only("sensor"),
   "gaps": only("gaps", gap_steps=(1, 5)),
 }
-STEP = Step(
+STEP = MaskedStep(
   architecture=tiny.architecture(CHANNELS, LENGTH, PATCH, Tower(8, 16, 2, 1), Tower(8, 16, 2, 1)),
   masking=tiny.masking(weights=(1.0, 1.0, 1.0, 1.0), gap_steps=(1, 5), min_observed_share=1.0),
   scale=Scale.of(SCHEMA, STATISTICS),
@@ -323,7 +323,7 @@ def test_a_nan_changes_nothing_but_the_step(adam):
   assert bool(metrics["ok"]) and all(np.isfinite(leaf).all() for leaf in again["params"].values())
 
 
-# The journal's guard and lines.
+# The train_log's guard and lines.
 
 SMALL, LARGE = (
   Sizes(0, 12, TOKENS, 20, TOKENS, TOKENS, "all"),
@@ -331,7 +331,7 @@ SMALL, LARGE = (
 )
 
 
-def journal(tmp_path, on_nan: str = "stop", every: int = 2) -> Journal:
+def train_log(tmp_path, on_nan: str = "stop", every: int = 2) -> TrainLog:
   config = ml_collections.ConfigDict(
     {
       "total_steps": 4,
@@ -342,7 +342,7 @@ def journal(tmp_path, on_nan: str = "stop", every: int = 2) -> Journal:
     }
   )
   names = ["head/bias", "bridge/kernel", "mask_token"]  # not in order, as a caller may give them
-  return Journal(config, MetricsWriter(tmp_path), STEP.architecture, names, np.linspace(0, 1, 5), 0)
+  return TrainLog(config, MetricsWriter(tmp_path), STEP.architecture, names, np.linspace(0, 1, 5), 0)
 
 
 def measured(bad: tuple[bool, ...] = (False,) * 3, loss: float = 1.0) -> dict:
@@ -366,7 +366,7 @@ def lines(tmp_path) -> list[dict]:
 )
 def test_the_guard_names_the_first_bad_leaf(tmp_path, bad, loss, what):
   """In the order of the step's `bad`: names sorted."""
-  log = journal(tmp_path)
+  log = train_log(tmp_path)
   log.record(0, SMALL, measured())
   log.record(1, SMALL, measured(bad, loss))
   with pytest.raises(TrainingError, match=what) as error:
@@ -376,7 +376,7 @@ def test_the_guard_names_the_first_bad_leaf(tmp_path, bad, loss, what):
 
 
 def test_skipping_leaves_the_bad_step_out_of_the_means(tmp_path):
-  log = journal(tmp_path, on_nan="skip")
+  log = train_log(tmp_path, on_nan="skip")
   log.record(0, SMALL, measured((True, False, False), np.nan))
   log.record(1, LARGE, measured(loss=3.0))
   assert log.last == {}, "the current step was read"

@@ -75,12 +75,12 @@ def test_loaded_and_used(trained, dataset, tmp_path):
   method, workdir = trained
   model = aim.load(workdir)
   assert isinstance(model, Pretrained)
-  assert (model.name, model.generates) == (NAMES[method], method == "lsm1")
+  assert (model.name, model.has_decoder) == (NAMES[method], method == "lsm1")
   values = np.stack([day["values"] for day in dataset.days("eval")])
   embedding = model.embed(values)
   assert embedding.shape == (len(values), 16) and np.isfinite(embedding).all()
   assert len(np.unique(embedding, axis=0)) == len(values)
-  if model.generates:
+  if model.has_decoder:
     assert np.isfinite(model.reconstruct(values)).all()
     return
   for call in (model.reconstruct, model.impute):

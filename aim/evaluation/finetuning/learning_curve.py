@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from aim.common.plotting import INK, as_words, bare, method_style, new_figure, save
+from aim.common.plotting import INK, as_words, bare_axes, method_style, new_figure, save_figure
 from aim.evaluation.metrics import ERRORS, HEADLINE
 from aim.evaluation.results import Result
 
@@ -88,7 +88,7 @@ def learning_curves(lines: Sequence[Result], path: str | pathlib.Path) -> None:
     panel.set_visible(False)
   handles = [Line2D([], [], label=name, **method_style(models, name)) for name in models]
   figure.legend(handles=handles, loc="outside upper center", ncols=len(models), frameon=False, fontsize=9)
-  save(figure, path)
+  save_figure(figure, path)
 
 
 def _panel(panel: Axes, rows: Sequence[Result], models: Sequence[str]) -> None:
@@ -107,4 +107,4 @@ def _panel(panel: Axes, rows: Sequence[Result], models: Sequence[str]) -> None:
   panel.set_xticks(range(len(shares)), [f"{number:g}" for number in shares])
   panel.set_xlim(-0.5, len(shares) - 0.5)
   panel.grid(axis="y", color="#e6e6e6", lw=0.7)
-  bare(panel)
+  bare_axes(panel)

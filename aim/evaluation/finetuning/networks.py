@@ -90,7 +90,7 @@ def encoder_network(
   """
   architecture = trained.architecture
   width = trained.embedding_width("channel")
-  graph, shapes = lsm2.abstract(architecture)
+  shapes = lsm2.abstract(architecture)[1]
 
   def init(key: jax.Array) -> Params:
     body_key, head_key = jax.random.split(key)
@@ -98,12 +98,8 @@ def encoder_network(
     return dict(body) | _prefixed(flatten(Head(width, outputs, nnx.Rngs(head_key))))
 
   def pooled(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b w 2"]) -> Float[Array, "b w width"]:
-    tokens = trained._tokens(values, whole=True)
-    rows = sizes.visible_rows(tokens)
-    network = lsm2.merge(graph, {name: params[name] for name in shapes})
-    order = rows.take(tokens.order)
-    encoded = network.encode(rows.take(tokens.values), rows.take(tokens.shown), order, rows)
-    sums = sums_by_time(encoded, order, tokens.visible_lengths, architecture)
+    encoded = trained.encode({name: params[name] for name in shapes}, values, sizes)
+    sums = sums_by_time(encoded, architecture)
     return mean_within(sums, architecture.patch, span).reshape(*span.shape[:2], -1)
 
   names = [*shapes, *_prefixed(flatten(_head_shapes(width, outputs)))]

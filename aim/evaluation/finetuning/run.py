@@ -148,8 +148,7 @@ class Study:
     self.tune_people = set(dataset.people("tune"))
     self.training = days["pretrain"].join(days["tune"]) if "tune" in days else days["pretrain"]
     self.held_out = days["eval"]
-    visible = max(int(model._counts(part.values, whole=True)[0].max()) for part in days.values())
-    self.sizes = model._sizes(visible, 1)
+    self.sizes = model.encoder_sizes(*(part.values for part in days.values()))
     self._trainers: dict[tuple[str, int], Trainer] = {}
 
   def name(self, rival: str) -> str:

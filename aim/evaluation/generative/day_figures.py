@@ -16,7 +16,7 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from aim.common.plotting import INK, OBSERVED, RECONSTRUCTED, as_words, bare, new_figure, save
+from aim.common.plotting import INK, OBSERVED, RECONSTRUCTED, as_words, bare_axes, new_figure, save_figure
 from data_pipelines.schema import Schema
 
 INHERITED, HIDDEN, HIDDEN_TRUTH = "#dedede", "#ffe8c7", "#c26a00"
@@ -57,7 +57,7 @@ def day_chart(
   _hours(panels[-1], "hour of the day")
   figure.suptitle(title, fontsize=12, color=INK)
   figure.legend(handles=_day_handles(truth, shown), loc="outside lower center", ncols=5, frameon=False, fontsize=9)
-  save(figure, path)
+  save_figure(figure, path)
 
 
 def day_heatmap(
@@ -99,7 +99,7 @@ def day_heatmap(
     Patch(color=HIDDEN, label="hidden by us"),
   ]
   figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-  save(figure, path)
+  save_figure(figure, path)
 
 
 def _channel_panel(
@@ -127,7 +127,7 @@ def _channel_panel(
   if schema.binary[c]:
     panel.set_yticks([0, 1])
     panel.set_ylim(-0.12, 1.12)
-  bare(panel)
+  bare_axes(panel)
 
 
 def _observed_line(

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from aim.common.plotting import INK, as_words, bare, method_style, new_figure, save
+from aim.common.plotting import INK, as_words, bare_axes, method_style, new_figure, save_figure
 from aim.evaluation.generative import scenarios
 from aim.evaluation.generative.scores import ALL, ScoreRow
 from aim.evaluation.generative.tasks import GenerativeTask
@@ -71,10 +71,10 @@ def channel_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> None:
   panel.invert_yaxis()
   panel.set_xlim(left=0)
   panel.grid(axis="y", color="#e6e6e6", lw=0.7)
-  bare(panel)
+  bare_axes(panel)
   panel.set_xlabel("mean squared error, z-scored, mean over the tasks", fontsize=9, color=INK)
   _legend(figure, methods)
-  save(figure, path)
+  save_figure(figure, path)
 
 
 def _methods(rows: Sequence[ScoreRow]) -> list[str]:
@@ -100,10 +100,10 @@ def _points(
 def _finish(figure: Figure, panel: Axes, methods: Sequence[str], path: str | pathlib.Path) -> bool:
   panel.set_ylim(bottom=0)
   panel.grid(axis="y", color="#e6e6e6", lw=0.7)
-  bare(panel)
+  bare_axes(panel)
   panel.set_ylabel(YLABEL, fontsize=9, color=INK)
   _legend(figure, methods)
-  save(figure, path)
+  save_figure(figure, path)
   return True
 
 
@@ -148,7 +148,7 @@ def generative_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> None
   figure.legend(
     handles=handles, loc="outside upper center", ncols=min(len(methods), 1 + 2 * len(tasks)), frameon=False, fontsize=9
   )
-  save(figure, path)
+  save_figure(figure, path)
 
 
 def _task_panel(panel: Axes, rows: Sequence[ScoreRow], methods: Sequence[str]) -> None:
@@ -168,4 +168,4 @@ def _task_panel(panel: Axes, rows: Sequence[ScoreRow], methods: Sequence[str]) -
   panel.set_xlim(-0.5, len(levels) - 0.5)
   panel.set_ylim(bottom=0)
   panel.grid(axis="y", color="#e6e6e6", lw=0.7)
-  bare(panel)
+  bare_axes(panel)

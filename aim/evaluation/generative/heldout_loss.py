@@ -37,7 +37,7 @@ def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dat
   """Writes workdir/heldout.json: both measures on the days of config.evaluate, their sums for each person, and what
   the training took."""
   trained.check_dataset(dataset)
-  trained.check_generates("--mode=heldout")
+  trained.check_has_decoder("--mode=heldout")
   quiet = config.evaluate.copy_and_resolve_references()
   quiet.imputers = ()
   days = HeldoutDays(quiet, trained, dataset)

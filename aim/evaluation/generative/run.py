@@ -30,7 +30,7 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   people.csv (sums per person, which scores.merge pools), and pictures.
   """
   model.check_dataset(dataset)
-  model.check_generates("--mode=evaluate")
+  model.check_has_decoder("--mode=evaluate")
   if not dataset.num_days(config.split):
     raise SchemaError(f"dataset {dataset.name!r} has no days in split {config.split!r} (config.evaluate.split)")
   check_imputers(config)

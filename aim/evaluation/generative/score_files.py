@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from aim.common.tables import csv_number, write_lines
+from aim.common.tables import csv_field, write_rows
 from aim.evaluation.generative.scores import ALL, SUMS, ScoreRow, Scores
 from aim.evaluation.generative.tasks import GenerativeTask
 
@@ -22,7 +22,7 @@ PEOPLE_COLUMNS = ("task", "level", "method", "channel", "participant", *SUMS)
 
 def save_people(scores: Scores, path: str | pathlib.Path) -> None:
   """Writes the sums, one line per task, method, channel and participant; `load_people` gives them back exactly."""
-  write_lines(path, PEOPLE_COLUMNS, _lines(scores))
+  write_rows(path, PEOPLE_COLUMNS, _lines(scores))
 
 
 def _lines(scores: Scores) -> Iterator[tuple[Any, ...]]:
@@ -65,7 +65,7 @@ def load_people(path: str | pathlib.Path) -> Scores:
 def write_channels(path: str | pathlib.Path, rows: Sequence[ScoreRow]) -> None:
   """Writes the table, a line per task, method and channel, in the columns of ScoreRow; NaN as an empty cell."""
   columns = [field.name for field in dataclasses.fields(ScoreRow)]
-  write_lines(path, columns, ([csv_number(value) for value in dataclasses.astuple(row)] for row in rows))
+  write_rows(path, columns, ([csv_field(value) for value in dataclasses.astuple(row)] for row in rows))
 
 
 def format_table(rows: Sequence[ScoreRow], intervals: bool = True) -> str:

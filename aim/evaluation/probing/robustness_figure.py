@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from aim.common.plotting import COLOURS, INK, MARKERS, as_words, bare, new_figure, save
+from aim.common.plotting import COLOURS, INK, MARKERS, as_words, bare_axes, new_figure, save_figure
 from aim.evaluation.metrics import HEADLINE, METRICS
 from aim.evaluation.results import Result
 
@@ -50,7 +50,7 @@ def chart(found: Sequence[Result], path: str | pathlib.Path) -> None:
   ]
   handles += [Line2D([], [], color=COLOURS[i], ls="--", label=f"{model}, whole days") for i, model in enumerate(models)]
   figure.legend(handles=handles, loc="outside upper center", ncols=2 * len(models), frameon=False, fontsize=9)
-  save(figure, path)
+  save_figure(figure, path)
 
 
 def headline(found: Sequence[Result], task: str) -> str:
@@ -73,4 +73,4 @@ def _panel(panel: Axes, results: Sequence[Result], settings: Sequence[str], mode
   panel.set_yticks(range(len(settings)), [as_words(name) for name in settings])
   panel.set_ylim(len(settings) - 0.5, -0.5)
   panel.grid(axis="y", color="#e6e6e6", lw=0.7)
-  bare(panel)
+  bare_axes(panel)

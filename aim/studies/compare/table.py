@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import ml_collections
 
-from aim.common.tables import write_lines
+from aim.common.tables import write_rows
 from aim.evaluation import metrics, predictions, results
 from aim.evaluation.finetuning.run import NAMES
 from aim.evaluation.generative import score_files, scores, summary
@@ -156,4 +156,4 @@ def _write_commands(cells: Sequence[Cell], path: pathlib.Path) -> None:
     seconds = job_runner.seconds(cell.folder)
     for line in map(job_runner.spoken, cell.commands):
       lines.append([cell.dataset, cell.fold, cell.seed, cell.model, seconds[line], line])
-  write_lines(path, ("dataset", "fold", "seed", "model", "seconds", "command"), lines)
+  write_rows(path, ("dataset", "fold", "seed", "model", "seconds", "command"), lines)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from aim.common.plotting import INK, bare, method_style, new_figure, save
+from aim.common.plotting import INK, bare_axes, method_style, new_figure, save_figure
 from aim.studies.scaling.curves import Curve
 from aim.studies.scaling.points import Point
 
@@ -58,7 +58,7 @@ def chart(points: Sequence[Point], curves: Sequence[Curve], path: str | pathlib.
     fontsize=12,
     color=INK,
   )
-  save(figure, path)
+  save_figure(figure, path)
 
 
 def _cloud(panel: Axes, points: Sequence[Point], measure: str, models: Sequence[str]) -> None:
@@ -98,7 +98,7 @@ def _finish(panel: Axes, axis: str) -> None:
   panel.grid(axis="y", which="both", color="#ececec", lw=0.6)
   if panel.get_legend_handles_labels()[0]:
     panel.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
-  bare(panel)
+  bare_axes(panel)
 
 
 def _ticks(panel: Axes) -> None:

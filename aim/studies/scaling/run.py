@@ -18,7 +18,7 @@ from typing import Any
 import ml_collections
 
 from aim.common.config_files import ConfigError
-from aim.common.tables import write_lines
+from aim.common.tables import write_rows
 from aim.studies import job_runner
 from aim.studies.scaling import figure as scaling_figure
 from aim.studies.scaling import points as scaling_points
@@ -169,4 +169,4 @@ def _write_cells(found: Sequence[Cell], builds: Sequence[str], path: pathlib.Pat
     values = [getattr(cell, column) for column in columns]
     commands = " && ".join(map(job_runner.spoken, cell.commands))
     lines.append([*values, cell.result.exists(), f"{cell.seconds:.0f}", cell.folder, commands])
-  write_lines(path, (*columns, "done", "seconds", "folder", "commands"), lines)
+  write_rows(path, (*columns, "done", "seconds", "folder", "commands"), lines)
