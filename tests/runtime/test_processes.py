@@ -19,25 +19,26 @@ from tests import tiny
 CHANGES = {"checkpoint__every_steps": 3}
 
 
-def start(dataset, workdir, count, mode="pretrain", more=(), **changes):
-  """The count of a run, started: on two devices in all, or one each."""
+def start(dataset, workdir, process_count, mode="pretrain", more=(), **changes):
+  """Starts the processes of a run: two devices in all, or one per process."""
   flags = [f"--config={tiny.CONFIG}", *tiny.on(dataset), *tiny.overrides(**CHANGES | changes), f"--workdir={workdir}"]
   flags += [f"--mode={mode}", *more]
-  if count == 1:
+  if process_count == 1:
     return [tiny.start(*flags, devices=2)]
   with socket.socket() as free:
     free.bind(("localhost", 0))
     port = free.getsockname()[1]
-  together = [f"--coordinator=localhost:{port}", f"--num_processes={count}"]
+  together = [f"--coordinator=localhost:{port}", f"--num_processes={process_count}"]
   return [
-    tiny.start(*flags, *together, f"--process_id={process}", devices=max(1, 2 // count)) for process in range(count)
+    tiny.start(*flags, *together, f"--process_id={process}", devices=max(1, 2 // process_count))
+    for process in range(process_count)
   ]
 
 
-def train(dataset, workdir, count, **changes):
+def train(dataset, workdir, process_count, **changes):
   """A run to its end; only its first process has said anything."""
-  ended = [tiny.wait(process) for process in start(dataset, workdir, count, **changes)]
-  assert [each.code for each in ended] == [0] * count, ended
+  ended = [tiny.wait(process) for process in start(dataset, workdir, process_count, **changes)]
+  assert [each.code for each in ended] == [0] * process_count, ended
   assert f"{workdir}: trained for {changes.get('total_steps', 6)} steps" in ended[0].out
   for each in ended[1:]:
     assert (each.out, re.findall("pretrain:|compiling", each.err)) == ("", [])
@@ -67,7 +68,7 @@ def one(dataset, tmp_path_factory):
 
 
 def same_parameters(workdir, one, step=6):
-  """Together the count wrote one checkpoint, which one process reads."""
+  """Together the processes wrote one checkpoint, which one process reads."""
   ours, theirs = checkpoint.read(workdir), checkpoint.read(one)
   assert ours.step == theirs.step == step
   assert ours.params.keys() == theirs.params.keys()
@@ -80,11 +81,11 @@ def same_parameters(workdir, one, step=6):
 
 # Buffers of another form, whose size all must choose alike, included.
 @pytest.mark.parametrize(
-  ("count", "form"),
+  ("process_count", "form"),
   [(2, "textbook"), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, "packed"), (4, "textbook")))],
 )
-def test_several_processes_are_one(dataset, one, tmp_path, count, form):
-  train(dataset, tmp_path, count, form=form)
+def test_several_processes_are_one(dataset, one, tmp_path, process_count, form):
+  train(dataset, tmp_path, process_count, form=form)
   np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-5)
   same_parameters(tmp_path, one)
   told = json.loads((tmp_path / "config.json").read_text())
@@ -105,21 +106,21 @@ def test_a_run_goes_on_with_another_number_of_processes(dataset, one, tmp_path):
 @pytest.mark.parametrize(("told", "number"), [(0, signal.SIGTERM), (1, signal.SIGTERM), (1, signal.SIGINT)])
 def test_a_signal_to_one_process_stops_all_after_the_same_step(dataset, tmp_path, told, number):
   changes = {"total_steps": 4000, "checkpoint__every_steps": 10_000}
-  count = start(dataset, tmp_path, 2, **changes)
+  started = start(dataset, tmp_path, 2, **changes)
   metrics = tmp_path / "metrics.jsonl"
   deadline = time.monotonic() + 120
   while not (metrics.exists() and metrics.read_text().count("\n") > 3):
-    assert time.monotonic() < deadline and [process.poll() for process in count] == [None, None]
+    assert time.monotonic() < deadline and [process.poll() for process in started] == [None, None]
     time.sleep(0.05)
-  count[told].send_signal(number)
-  ended = [tiny.wait(process) for process in count]
+  started[told].send_signal(number)
+  ended = [tiny.wait(process) for process in started]
   assert [each.code for each in ended] == [128 + signal.SIGTERM] * 2, ended
   (saved,) = (int(path.name) for path in (tmp_path / "checkpoints").iterdir())
   assert f"{tmp_path}: SIGTERM: saved step {saved}; repeat the command to go on" in ended[0].out
   assert losses(tmp_path)[-1][0] == saved < 4000
   # The saved step is one that every process had done: two more steps go on from it.
-  count = start(dataset, tmp_path, 2, **changes | {"total_steps": saved + 2})
-  assert [tiny.wait(process).code for process in count] == [0, 0]
+  started = start(dataset, tmp_path, 2, **changes | {"total_steps": saved + 2})
+  assert [tiny.wait(process).code for process in started] == [0, 0]
   assert losses(tmp_path)[:, 0].tolist() == list(range(1, saved + 3))
 
 
@@ -135,18 +136,18 @@ def unbroken(dataset, tmp_path_factory):
 
 
 def half_way(dataset, workdir, **changes):
-  """Two count that have done 25 steps, and saved some."""
-  count = start(dataset, workdir, 2, **LONG | changes)
+  """Two processes that have done 25 steps, and saved some."""
+  started = start(dataset, workdir, 2, **LONG | changes)
   metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 180
   while not (metrics.exists() and metrics.read_text().count("\n") > 25):
-    assert time.monotonic() < deadline and [process.poll() for process in count] == [None, None]
+    assert time.monotonic() < deadline and [process.poll() for process in started] == [None, None]
     time.sleep(0.005)
-  return count
+  return started
 
 
-def goes_on(dataset, workdir, unbroken, count):
+def goes_on(dataset, workdir, unbroken, process_count):
   """The run goes on to the end of the unbroken one, and tells every step once."""
-  train(dataset, workdir, count, **LONG)
+  train(dataset, workdir, process_count, **LONG)
   assert losses(workdir)[:, 0].tolist() == list(range(1, 201))
   np.testing.assert_allclose(losses(workdir), losses(unbroken), rtol=1e-3)
   same_parameters(workdir, unbroken, 200)
@@ -156,33 +157,33 @@ def lost(ended):
   """It ended because another did, and said so in a line."""
   assert ended.code == processes.LOST, ended
   (line,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
-  assert line.startswith("error: the count of this run cannot go on together, one of them may have ended (")
+  assert line.startswith("error: the processes of this run cannot go on together, one of them may have ended (")
   assert line.endswith("); repeat the command on every host to go on from the newest checkpoint")
   assert "Traceback" not in ended.err
 
 
 @pytest.mark.slow
 def test_kill_9_of_one_process_ends_the_other(dataset, unbroken, tmp_path):
-  count = half_way(dataset, tmp_path)
-  count[1].kill()
+  started = half_way(dataset, tmp_path)
+  started[1].kill()
   began = time.monotonic()
-  lost(tiny.wait(count[0]))
+  lost(tiny.wait(started[0]))
   assert time.monotonic() - began < 60
-  tiny.wait(count[1])
+  tiny.wait(started[1])
   goes_on(dataset, tmp_path, unbroken, 2)
 
 
 @pytest.mark.slow
 def test_the_watchdog_ends_a_run_of_which_one_process_hangs(dataset, unbroken, tmp_path):
   """Not while it compiles, which takes longer than a step may; the process that hung finds the others gone."""
-  count = half_way(dataset, tmp_path / "two", log__watchdog_seconds=5.0)
-  count[1].send_signal(signal.SIGSTOP)
-  ended = tiny.wait(count[0])
+  started = half_way(dataset, tmp_path / "two", log__watchdog_seconds=5.0)
+  started[1].send_signal(signal.SIGSTOP)
+  ended = tiny.wait(started[0])
   assert ended.code == watchdog.CODE, ended
   assert re.search(r"error: (step \d+|the last save) was not done within 5 s; what each thread is doing:", ended.err)
   assert "in train_from" in ended.err, "the loop is among the stacks"
-  count[1].send_signal(signal.SIGCONT)
-  lost(tiny.wait(count[1]))
+  started[1].send_signal(signal.SIGCONT)
+  lost(tiny.wait(started[1]))
   shutil.copytree(tmp_path / "two", tmp_path / "four")
   goes_on(dataset, tmp_path / "two", unbroken, 1)
   goes_on(dataset, tmp_path / "four", unbroken, 4)
@@ -204,9 +205,9 @@ def test_days_and_steps_that_are_skipped_are_counted_once(dataset, tmp_path):
   """A day that only one process reads, and a step that blows up on both."""
   changes = {"data__on_corrupt": "skip", "optimizer__on_nan": "skip", "optimizer__learning_rate": 1e30}
   broken, told = damaged(dataset, tmp_path), []
-  for count in (1, 2):
-    workdir = tmp_path / str(count)
-    train(broken, workdir, count, **changes)
+  for process_count in (1, 2):
+    workdir = tmp_path / str(process_count)
+    train(broken, workdir, process_count, **changes)
     told.append([(record["step"], record.get("skipped"), record.get("corrupt_days")) for record in records(workdir)])
   assert told[0] == told[1]
   assert any(skipped for _, skipped, _ in told[0]) and told[0][-1][2] > 0
@@ -227,17 +228,17 @@ def numbers(path):
 
 @pytest.mark.slow
 def test_evaluation_and_embedding_are_shared_out(dataset, one, tmp_path):
-  """Blocks of four days, batches of 64: both count have some, and the first writes what one alone does."""
+  """Blocks of four days, batches of 64: both processes have some, and the first writes what one alone does."""
   source = tiny.write_npz(tmp_path / "many.npz", people=70)
   embedded = []
-  for count in (1, 2):
-    workdir, output = tmp_path / str(count), tmp_path / f"{count}.npz"
+  for process_count in (1, 2):
+    workdir, output = tmp_path / str(process_count), tmp_path / f"{process_count}.npz"
     changes = {"evaluate__batch_size": 1}
     for mode, more in (("evaluate", ()), ("heldout", ()), ("embed", (f"--data={source}", f"--output={output}"))):
-      together = start(dataset, workdir, count, mode, (f"--checkpoint={one}", *more), **changes)
+      together = start(dataset, workdir, process_count, mode, (f"--checkpoint={one}", *more), **changes)
       ended = [tiny.wait(process) for process in together]
-      assert [each.code for each in ended] == [0] * count, ended
-      assert [each.out for each in ended[1:]] == [""] * (count - 1)
+      assert [each.code for each in ended] == [0] * process_count, ended
+      assert [each.out for each in ended[1:]] == [""] * (process_count - 1)
     embedded.append(dict(np.load(output)))
   for name, array in embedded[0].items():
     np.testing.assert_array_equal(embedded[1][name], array)
@@ -255,9 +256,9 @@ def test_evaluation_and_embedding_are_shared_out(dataset, one, tmp_path):
 
 @pytest.mark.slow
 def test_what_is_not_shared_out_is_refused_to_several_processes(dataset, one):
-  count = start(dataset, one, 2, mode="probe")
+  started = start(dataset, one, 2, mode="probe")
   line = "error: --mode=probe is for one process, and there are others; run it alone: --distributed=off"
-  assert [(ended.code, ended.err.strip().splitlines()[-1]) for ended in map(tiny.wait, count)] == [(2, line)] * 2
+  assert [(ended.code, ended.err.strip().splitlines()[-1]) for ended in map(tiny.wait, started)] == [(2, line)] * 2
 
 
 SLURM = {
@@ -296,7 +297,7 @@ def test_environments(environment, found):
   # Flags go before whatever the environment tells.
   assert processes.find("auto", "h:1", 2, 1, environment) == processes.Found("--coordinator", "h:1", 2, 1)
   if found is None:
-    with pytest.raises(processes.HostsError, match="nothing here tells of other count"):
+    with pytest.raises(processes.HostsError, match="nothing here tells of other processes"):
       processes.find("on", None, None, None, environment)
   else:
     assert processes.find("on", None, None, None, environment) == found
@@ -310,7 +311,7 @@ def test_environments(environment, found):
     (["--coordinator=localhost", "--num_processes=2", "--process_id=0"], "=localhost: expected HOST:PORT"),
     (["--coordinator=localhost:1", "--num_processes=2", "--process_id=2"], "--process_id=2: expected 0 to 1"),
     (["--num_processes=2", "--distributed=off"], "--num_processes and --distributed=off exclude each other"),
-    (["--distributed=on"], "--distributed=on: nothing here tells of other count"),
+    (["--distributed=on"], "--distributed=on: nothing here tells of other processes"),
     (["--num_processes=0"], "--num_processes=0"),
   ],
 )

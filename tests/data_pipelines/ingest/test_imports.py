@@ -282,8 +282,9 @@ def test_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
 
 KILLED = """
 import os, sys
-from data_pipelines import build, spool
-from data_pipelines.importers.long_table import LongTable
+from data_pipelines import build
+from data_pipelines.ingest.gridding import spool
+from data_pipelines.ingest.importers.long_table import LongTable
 
 spool.ROWS_A_PART, spool.SECONDS_A_COMMIT = 500, 0.0
 whole, files = LongTable.read, []
