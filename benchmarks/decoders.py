@@ -79,9 +79,9 @@ def report(folder: pathlib.Path) -> None:
   score_files.write_channels(folder / ("decoders_equal_time.csv" if EQUAL_TIME.value else "decoders.csv"), rows)
   print(f"{folder.name}\n{score_files.format_table(rows)}")
   for tokens in DECODER_TOKENS[1:]:
-    found = pooled.difference(tokens, "all")
-    told = ", ".join(f"{d.task} {d.level}: {d.percent:+.0f} [{d.ci_low:+.0f}, {d.ci_high:+.0f}]" for d in found)
-    print(f"{tokens} against all, %: mean {statistics.mean(d.percent for d in found):+.1f}; {told}")
+    differences = pooled.differences(tokens, "all")
+    verdicts = "; ".join(f"{task.label}: {d.verdict}" for task, d in differences.items())
+    print(f"{tokens} against all: mean {statistics.mean(d.value for d in differences.values()):+.1f} %; {verdicts}")
 
 
 def renamed(people: pathlib.Path, method: str) -> scores.Scores:

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
   pooled = scores.merge(parts)
   rows = pooled.table()
   score_files.write_channels(output / "channels.csv", rows)
-  found = summary.results(pooled, pathlib.Path(INPUT.value).stem, seed, n_bootstrap=1000, seed=0)
+  found = summary.contest_results(pooled, pathlib.Path(INPUT.value).stem, seed, n_bootstrap=1000, seed=0)
   results.write_csv(output / "generative.csv", found)
   generative_chart(rows, output / "generative.png")
   print(score_files.format_table(rows))
@@ -62,10 +62,10 @@ def _differences(pooled: scores.Scores, path: pathlib.Path) -> None:
     for other in pooled.methods:
       if other == model:
         continue
-      for d in pooled.difference(model, other):
-        writer.writerow([d.task, d.level, other, f"{d.percent:.1f}", f"{d.ci_low:.1f}", f"{d.ci_high:.1f}"])
+      for task, d in pooled.differences(model, other).items():
+        writer.writerow([task.name, task.level, other, f"{d.value:.1f}", f"{d.ci_low:.1f}", f"{d.ci_high:.1f}"])
         if other in ("linear", "time_of_day_mean"):
-          print(f"{d.task} {d.level}: below {other}? {summary.verdict(d)}")
+          print(f"{task.label}: {d.against}: {d.verdict}")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,38 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
+from data_pipelines.errors import UserError
+
 METRICS = {
   "regression": ("mae", "rmse", "r"),
   "binary": ("auroc", "auprc", "f1", "f1_macro", "accuracy", "balanced_accuracy"),
   "multiclass": ("auroc", "auprc", "f1_macro", "accuracy", "balanced_accuracy"),
 }
 HEADLINE = {"regression": "mae", "binary": "auroc", "multiclass": "f1_macro"}
-ERRORS = ("mae", "rmse")  # lower is better
+
+# Every metric that a results file may hold, those of the generative tasks too.
+LOWER_IS_BETTER = ("mse", "mae", "rmse", "mre")
+HIGHER_IS_BETTER = ("r", "auroc", "auprc", "f1", "f1_macro", "accuracy", "balanced_accuracy", "skill")
+
+
+class MetricError(UserError):
+  """A metric of which it is not known whether lower or higher is better."""
+
+
+def lower_is_better(metric: str) -> bool:
+  """Whether a lower value of the metric is better. A drop, such as "auroc drop", always is.
+
+  Args:
+    metric: one of LOWER_IS_BETTER or HIGHER_IS_BETTER, or one followed by " drop"; " vs OTHER" and " %" are ignored.
+
+  Raises:
+    MetricError: the metric is none of these.
+  """
+  name = metric.split(" vs ")[0].removesuffix(" %")
+  known = (*LOWER_IS_BETTER, *HIGHER_IS_BETTER)
+  if name.removesuffix(" drop") not in known:
+    raise MetricError(f"unknown metric {metric!r}, expected one of {', '.join(known)}")
+  return name.endswith(" drop") or name in LOWER_IS_BETTER
 
 
 def agreement(

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from aim.common.tables import write_rows
-from aim.evaluation.metrics import ERRORS, HEADLINE, METRICS, agreement
+from aim.evaluation.difference import model_label
+from aim.evaluation.metrics import HEADLINE, METRICS, agreement
 from aim.evaluation.results import Result, ResultsError, bootstrap
 
 COLUMNS = (
@@ -157,11 +158,12 @@ def _score(group: list[Predictions], n_bootstrap: int, seed: int, against: Seque
 
   columns = bootstrap(statistic, first.participant, n_bootstrap, seed)
   metrics = METRICS[first.kind]
-  labels = [(name, metric) for name in names for metric in metrics]
-  labels += [(names[i], f"{metric} vs {names[j]}") for i, j in pairs for metric in metrics]
+  labels = [(name, metric, "") for name in names for metric in metrics]
+  labels += [(names[i], f"{metric} vs {names[j]}", names[j]) for i, j in pairs for metric in metrics]
   people = len(set(first.participant.tolist()))
-  line = lambda model, metric, value, low, high: Result(
-    first.dataset, first.task, first.level, model, metric, float(value), float(low), float(high), people, first.seed
+  head = first.dataset, first.task, first.level
+  line = lambda model, metric, other, value, low, high: Result(
+    *head, model, metric, float(value), float(low), float(high), people, first.seed, other
   )
   return [line(*label, *numbers) for label, *numbers in zip(labels, *columns, strict=True)]
 
@@ -226,7 +228,7 @@ def format_tables(results: Sequence[Result]) -> str:
   tables = []
   key = lambda r: (r.dataset, r.task, r.level, r.seed)
   for (_, task, level, _), group in itertools.groupby(results, key=key):
-    plain = [r for r in group if " vs " not in r.metric]
+    plain = [r for r in group if not r.compared_with]
     metrics = list(dict.fromkeys(r.metric for r in plain))
     rows = [[f"{task}, {level} ({plain[0].n_people} people)", *metrics]]
     for model in dict.fromkeys(r.model for r in plain):
@@ -237,31 +239,23 @@ def format_tables(results: Sequence[Result]) -> str:
   return "\n\n".join(tables)
 
 
-def _interval(r: Result, sign: str = "") -> str:
+def _interval(r: Result) -> str:
   if math.isnan(r.value):
     return "-"
-  number = lambda x: f"{x:{sign}.3g}" if abs(x) >= 1 else f"{x:{sign}.3f}"
+  number = lambda x: f"{x:.3g}" if abs(x) >= 1 else f"{x:.3f}"
   return number(r.value) + ("" if math.isnan(r.ci_low) else f" [{number(r.ci_low)}, {number(r.ci_high)}]")
 
 
 def verdicts(results: Sequence[Result]) -> list[str]:
-  """A plain line a question and model: its score, and whether it is better than each baseline beyond chance."""
+  """One line per question and model: its score, and its paired difference to each baseline."""
   lines = []
   key = lambda r: (r.dataset, r.task, r.level, r.seed, r.model)
   for (_, task, level, _, model), group in itertools.groupby(sorted(results, key=key), key=key):
     numbers = {r.metric: r for r in group}
     metric = next(m for m in HEADLINE.values() if m in numbers and (m != "f1_macro" or "f1" not in numbers))
-    compared = [r for name, r in numbers.items() if name.startswith(f"{metric} vs ")]
+    paired = [r.difference for r in numbers.values() if r.compares_models]
+    compared = [d for d in paired if d and d.metric == metric]
     if compared:
-      said = "; ".join(_better(r, metric) for r in compared)
-      lines.append(f"{task}, {level}: {model} {metric} {_interval(numbers[metric])}; {said}")
+      against = "; ".join(f"against {model_label(d.other)}: {d.verdict}" for d in compared)
+      lines.append(f"{task}, {level}: {model} {metric} {_interval(numbers[metric])}; {against}")
   return lines
-
-
-def _better(r: Result, metric: str) -> str:
-  """ "below mask-only: yes, -3.2 [..]"; an interval that includes zero is no yes."""
-  lower = metric in ERRORS
-  bound = -r.ci_high if lower else r.ci_low
-  gain = -r.value if lower else r.value
-  answer = "yes" if bound > 0 else "not surely" if gain > 0 else "no"
-  return f"{'below' if lower else 'above'} {r.metric.split(' vs ')[1]}: {answer}, {_interval(r, '+')}"

@@ -1,7 +1,7 @@
-"""One line per number, whatever was evaluated, and intervals over people.
+"""The common results file: one line per number, whatever was evaluated, with an interval over people.
 
-Every results file (probe/results.csv, finetune/results.csv, generative.csv, robustness/results.csv) has these columns,
-so that reports and comparisons read them alike.
+generative.csv, probe/results.csv, finetune/results.csv and robustness/results.csv all have these columns, so reports
+and studies read them alike.
 """
 
 from __future__ import annotations
@@ -10,32 +10,40 @@ import csv
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from aim.common.tables import PERCENTILES, csv_field, write_rows
+from aim.evaluation.difference import Difference
+from aim.evaluation.metrics import MetricError, lower_is_better
 from data_pipelines.errors import UserError
+
+WHOLE_DAYS = "whole days"  # what a score is compared with when a sensor or a part of the day is lost
+# "mse vs linear %", "mae vs LSM-1"; files written before the column compared_with say it in the metric alone.
+_COMPARED = re.compile(r".+? vs (?P<other>.+?)(?: %)?")
 
 
 class ResultsError(UserError):
-  """A results file that is not one."""
+  """The file cannot be read as results."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """One number of one model; NaN where there is nothing to say.
+  """One number of one model. `value` and the interval are NaN where they are not defined.
 
   Attributes:
-    dataset: its name.
-    task: what was asked, such as "hypertension", "random" or "age without PPG".
-    level: of what, such as "day", "person", "30 %", "60 min" or "10 % of labels".
-    model: who answered: the config's `name`, or a baseline's.
-    metric: such as "mse", "auroc", "mae"; "mse vs LSM-1 %" for a paired difference.
+    dataset: name of the dataset.
+    task: such as "hypertension", "random" or "age without PPG".
+    level: such as "day", "person", "30 %", "60 min" or "10 % of labels".
+    model: the config's `name`, or the name of a baseline.
+    metric: such as "mse", "auroc", "mae"; "mse vs LSM-1 %" for a paired difference, "mae drop" for a loss of score.
     value, ci_low, ci_high: the number and its 95 % bootstrap interval over people.
-    n_people: held-out people it was computed from.
-    seed: of the model's training.
+    n_people: held-out people that it was computed from.
+    seed: seed of the model's training.
+    compared_with: the other model of a paired difference, WHOLE_DAYS for a drop; "" for a plain number.
   """
 
   dataset: str
@@ -48,36 +56,104 @@ class Result:
   ci_high: float
   n_people: int
   seed: int
+  compared_with: str = ""
+
+  @property
+  def compares_models(self) -> bool:
+    """Whether the number is a paired difference of two models."""
+    return self.compared_with not in ("", WHOLE_DAYS)
+
+  @property
+  def difference(self) -> Difference | None:
+    """The comparison that this number is; None for a plain number and where the value is not defined."""
+    if not self.compared_with or math.isnan(self.value):
+      return None
+    unit = "%" if self.metric.endswith(" %") else ""
+    metric = self.metric.split(" vs ")[0].removesuffix(" %")
+    return Difference(self.model, self.compared_with, metric, self.value, self.ci_low, self.ci_high, unit)
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(Result))
+_FIELDS = tuple(field.name for field in dataclasses.fields(Result))
+COLUMNS = (*_FIELDS, "lower_is_better", "outcome")
+OLD_COLUMNS = _FIELDS[: _FIELDS.index("compared_with")]  # of files written before differences had columns
 
 
 def write_csv(path: str | pathlib.Path, results: Iterable[Result]) -> None:
-  """Writes the lines under COLUMNS, making the folder; NaN as an empty cell."""
-  write_rows(path, COLUMNS, ([csv_field(value) for value in dataclasses.astuple(result)] for result in results))
+  """Writes one line per result under COLUMNS and makes the folder; NaN becomes an empty field.
+
+  `lower_is_better` ("true" or "false") describes the metric. `outcome` (see `Outcome`) describes the difference and is
+  empty for a plain number.
+  """
+  write_rows(path, COLUMNS, (_line(result) for result in results))
+
+
+def _line(result: Result) -> list[object]:
+  outcome = result.difference.outcome if result.difference else ""
+  numbers = [csv_field(value) for value in dataclasses.astuple(result)]
+  return [*numbers, str(lower_is_better(result.metric)).lower(), str(outcome)]
 
 
 def read_csv(path: str | pathlib.Path) -> list[Result]:
-  """What write_csv wrote; ResultsError naming file and line otherwise."""
+  """Reads what write_csv wrote, also under OLD_COLUMNS.
+
+  Raises:
+    ResultsError: the file is missing or not such a file; the message names file and line.
+  """
   try:
     with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
-      lines = list(csv.reader(file))
+      header, *lines = list(csv.reader(file)) or [[]]
   except FileNotFoundError:
     raise ResultsError(f"{path}: no such file") from None
   except (UnicodeDecodeError, csv.Error) as error:
     raise ResultsError(f"{path}: not a CSV file: {error}") from None
-  if not lines or tuple(lines[0]) != COLUMNS:
-    raise ResultsError(f"{path}: columns are {','.join(lines[0]) if lines else 'none'}, expected {','.join(COLUMNS)}")
+  if tuple(header) not in (COLUMNS, OLD_COLUMNS):
+    raise ResultsError(f"{path}: columns are {','.join(header) or 'none'}, expected {','.join(COLUMNS)}")
   results = []
-  for number, line in enumerate(lines[1:], start=2):
+  for number, line in enumerate(lines, start=2):
     try:
-      dataset, task, level, model, metric, *numbers, people, seed = line
-      value, low, high = (float(number) if number else math.nan for number in numbers)
-      results.append(Result(dataset, task, level, model, metric, value, low, high, int(people), int(seed)))
+      results.append(_result(dict(zip(header, line, strict=True))))
+    except MetricError as error:
+      raise ResultsError(f"{path} line {number}: {error}") from None
     except (TypeError, ValueError):
-      raise ResultsError(f"{path} line {number}: {','.join(line)!r}, expected {','.join(COLUMNS)}") from None
+      raise ResultsError(f"{path} line {number}: {','.join(line)!r}, expected {','.join(header)}") from None
   return results
+
+
+def _result(fields: Mapping[str, str]) -> Result:
+  metric = fields["metric"]
+  lower_is_better(metric)  # an unknown metric is refused here, where the line is known
+  value, low, high = (float(fields[name] or math.nan) for name in ("value", "ci_low", "ci_high"))
+  head = fields["dataset"], fields["task"], fields["level"], fields["model"], metric
+  compared_with = fields.get("compared_with", _compared_with(metric))
+  return Result(*head, value, low, high, int(fields["n_people"]), int(fields["seed"]), compared_with)
+
+
+def _compared_with(metric: str) -> str:
+  if metric.removesuffix(" %").endswith(" drop"):
+    return WHOLE_DAYS
+  match = _COMPARED.fullmatch(metric)
+  return match["other"] if match else ""
+
+
+def differences(
+  results: Iterable[Result],
+) -> dict[tuple[str, str, str, str], dict[str, Difference]]:
+  """Paired differences of models, grouped by what can be counted together.
+
+  Returns:
+    {(dataset, model, other, metric): {"task, level": difference}}; the name has the seed too where a file has several.
+  """
+  paired = [result for result in results if result.compares_models and result.difference]
+  several_seeds = len({result.seed for result in paired}) > 1
+  groups: dict[tuple[str, str, str, str], dict[str, Difference]] = {}
+  for result in paired:
+    difference = result.difference
+    assert difference is not None
+    name = ", ".join(part for part in (result.task, result.level) if part)
+    name += f", seed {result.seed}" * several_seeds
+    key = result.dataset, result.model, difference.other, difference.metric
+    groups.setdefault(key, {})[name] = difference
+  return groups
 
 
 def bootstrap(

@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aim.evaluation.results import Result
-from aim.report.verdicts import is_paired
 from aim.report.workdir import Workdir
 from data_pipelines.page.blocks import Block, Section
 from data_pipelines.page.chart import MARKERS, SERIES, Chart, panels, slug
@@ -28,7 +27,7 @@ TRAINING = {
 
 def charts(results: Sequence[Result], kind: str) -> list[Chart]:
   """A curve for each dataset, task and metric whose levels are numbers; dots of everything else by metric."""
-  results = [result for result in results if not is_paired(result) and not math.isnan(result.value)]
+  results = [result for result in results if not result.compares_models and not math.isnan(result.value)]
   colours = _colours([result.model for result in results])
   groups: dict[tuple[str, str, str, str], list[Result]] = {}
   for result in results:
@@ -72,7 +71,7 @@ def _training_chart(key: str, title: str, series: Mapping[str, Sequence[tuple[fl
   _legend(figure, len(series))
   rows = [[label, int(step), f"{value:.6g}"] for label, points in series.items() for step, value in points]
   ends = "; ".join(f"{label} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for label, points in series.items())
-  return Chart(f"training-{slug(key)}", title, f"TextLine over steps: {ends}.", figure, ["model", "step", key], rows)
+  return Chart(f"training-{slug(key)}", title, f"Line over steps: {ends}.", figure, ["model", "step", key], rows)
 
 
 def _named(datasets: Sequence[str]) -> dict[str, str]:
@@ -112,7 +111,7 @@ def _curve(
   panel.set_xlim(-0.5, len(levels) - 0.5)
   _legend(figure, len(models))
   title = f"{task}: {metric}{dataset}"
-  alt = f"TextLine with intervals for each of {len(models)} models: {metric} of {task} against {', '.join(levels)}."
+  alt = f"Line with intervals for each of {len(models)} models: {metric} of {task} against {', '.join(levels)}."
   return Chart(name, title, alt, figure, *_numbers(results))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import math
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from aim.evaluation import results
+from aim.evaluation.difference import Difference
 from aim.evaluation.results import Result
 
 LINE = Result("mss", "random", "30 %", "LSM-2", "mse", 0.25, 0.125, 0.5, 12, 0)
@@ -23,6 +25,36 @@ def test_what_is_written_comes_back(tmp_path):
   assert second.task == 'a, "b"'
 
 
+def test_differences_have_columns_of_their_own(tmp_path):
+  compared = dataclasses.replace(LINE, metric="mse vs linear %", value=-23.0, ci_low=-27.0, ci_high=-19.0)
+  lines = [
+    LINE,
+    dataclasses.replace(compared, compared_with="linear"),
+    dataclasses.replace(LINE, metric="auroc drop", compared_with=results.WHOLE_DAYS, ci_low=-0.1),
+    dataclasses.replace(LINE, metric="auroc vs LSM-1", compared_with="LSM-1", ci_low=math.nan, ci_high=math.nan),
+  ]
+  results.write_csv(tmp_path / "results.csv", lines)
+  with (tmp_path / "results.csv").open(newline="") as file:
+    columns = [(row["compared_with"], row["lower_is_better"], row["outcome"]) for row in csv.DictReader(file)]
+  assert columns == [
+    ("", "true", ""),
+    ("linear", "true", "better"),
+    ("whole days", "true", "not beyond chance"),
+    ("LSM-1", "false", "no interval"),
+  ]
+  read = results.read_csv(tmp_path / "results.csv")
+  assert read[:3] == lines[:3]
+  assert read[1].difference == Difference("LSM-2", "linear", "mse", -23.0, -27.0, -19.0, "%")
+  assert [line.compares_models for line in read] == [False, True, False, True]
+
+
+def test_files_without_these_columns_are_read_as_well(tmp_path):
+  metrics = {"mse": "", "mse vs linear %": "linear", "auroc vs LSM-1": "LSM-1", "mae drop %": results.WHOLE_DAYS}
+  body = "".join(f"mss,random,30 %,LSM-2,{metric},1,,2,12,0\n" for metric in metrics)
+  (tmp_path / "old.csv").write_text(",".join(results.OLD_COLUMNS) + "\n" + body)
+  assert [line.compared_with for line in results.read_csv(tmp_path / "old.csv")] == list(metrics.values())
+
+
 @pytest.mark.parametrize(
   ("text", "message"),
   [
@@ -30,7 +62,12 @@ def test_what_is_written_comes_back(tmp_path):
     ("", "columns are none"),
     ("a,b\n", "columns are a,b"),
     (",".join(results.COLUMNS) + "\nmss,random\n", "line 2"),
-    (",".join(results.COLUMNS) + "\nd,t,l,m,mse,x,,,1,0\n", "line 2"),
+    (",".join(results.COLUMNS) + "\nd,t,l,m,mse,x,,,1,0,,true,\n", "line 2: 'd,t,l,m,mse,x"),
+    (",".join(results.OLD_COLUMNS) + "\nd,t,l,m,mse,x,,,1,0\n", "line 2: 'd,t,l,m,mse,x"),
+    (
+      ",".join(results.OLD_COLUMNS) + "\nd,t,l,m,kappa,1,,,1,0\n",
+      "line 2: unknown metric 'kappa', expected one of mse",
+    ),
   ],
 )
 def test_another_file_is_refused(tmp_path, text, message):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aim.evaluation.results import Result, ResultsError, write_csv
+from aim.evaluation.results import WHOLE_DAYS, Result, ResultsError, write_csv
 from aim.report import curves, embedding, page, tables, verdicts
 from aim.report.workdir import RESULTS, Workdir, tell_apart, together
 from data_pipelines.build import build, npz_request
@@ -83,7 +83,7 @@ def made_up(kind: str, model: str, better: float = 0.1) -> list[Result]:
   for level in levels.get(kind, ("30 %", "80 %")):
     for name, value in ((model, 0.5 - better), ("linear", 0.5), (HOSTILE, 0.6)):
       rows.append(Result("tiny", "random", level, name, "mse", value, value - 0.02, value + 0.02, 4, 0))
-    rows.append(Result("tiny", "random", level, model, "mse vs linear %", -200 * better, -25.0, -15.0, 4, 0))
+    rows.append(Result("tiny", "random", level, model, "mse vs linear %", -200 * better, -25.0, -15.0, 4, 0, "linear"))
   return rows
 
 
@@ -161,7 +161,7 @@ def test_structure(written):
   assert "@media print" in text and 'name="viewport"' in text
   for words in ("Data card", "Model card", "Missingness", "Embedding map", "charging", "Apache-2.0", "people held out"):
     assert words in text
-  assert "LSM-2 beats linear interpolation (mse): yes, in all 2 rows beyond chance; the middle row is −20 %" in text
+  assert "LSM-2 against linear interpolation (mse): better in all 2 comparisons; median -20 %" in text
 
 
 def test_colours_follow_the_scheme(written):
@@ -253,9 +253,9 @@ def test_two_workdirs_side_by_side(tmp_path):
   assert list(dict.fromkeys(result.model for result in results)) == models
   section = tables.section(both, "generative")
   table = next(block for block in section.blocks if isinstance(block, Table))
-  assert table.columns == ["task", "level", *models, "in words"]
+  assert table.columns == ["task", "level", *models, "verdict"]
   assert [cell.text for cell in table.rows[1][2:4]] == ["0.4 [0.38, 0.42]", "0.3 [0.28, 0.32]"]
-  assert table.rows[1][-1] == "best: LSM-2 (b), beyond all others' intervals"
+  assert table.rows[1][-1] == TextLine("LSM-2 (a) against linear interpolation: better, -20 % [-25, -15]", "yes")
   [drawn] = section.charts
   assert [text.get_text() for text in drawn.figure.legends[0].get_texts()] == models
   assert len(drawn.rows) == 8  # two levels of two models and of two baselines, which both workdirs have
@@ -281,57 +281,65 @@ def test_a_page_of_two_workdirs(trained, tmp_path):
 # ----- the parts
 
 
-def difference(metric, value, low, high) -> verdicts.Difference:
-  [found] = verdicts.differences([Result("d", "random", "80 %", "LSM-2", metric, value, low, high, 9, 0)])
-  return found
+def sentence(metric: str, value: float, low: float, high: float) -> TextLine:
+  other = metric.split(" vs ")[1].removesuffix(" %")
+  [line] = verdicts.sentences([Result("d", "random", "80 %", "LSM-2", metric, value, low, high, 9, 0, other)])
+  return line
 
 
 @pytest.mark.parametrize(
-  ("metric", "numbers", "sentence"),
+  ("metric", "numbers", "text", "tone"),
   [
     (
       "mse vs linear %",
       (-23.0, -27.0, -19.0),
-      "LSM-2 beats linear interpolation (random, 80 %, mse): yes, −23 % [−27, −19]",
+      "LSM-2 against linear interpolation (random, 80 %, mse): better, -23 % [-27, -19]",
+      "yes",
     ),
-    ("mse vs LSM-1 %", (4.0, 1.0, 7.0), "LSM-2 beats LSM-1 (random, 80 %, mse): no, worse, +4 % [1, 7]"),
+    ("mse vs LSM-1 %", (4.0, 1.0, 7.0), "LSM-2 against LSM-1 (random, 80 %, mse): worse, +4 % [+1, +7]", "no"),
     (
       "mae vs mask-only",
       (-1.0, -3.0, 0.5),
-      "LSM-2 beats mask-only (random, 80 %, mae): not beyond chance, −1 [−3, 0.5]",
+      "LSM-2 against mask-only (random, 80 %, mae): not beyond chance, -1 [-3, +0.5]",
+      "open",
     ),
-    ("auroc vs LSM-1", (0.1, 0.05, 0.2), "LSM-2 beats LSM-1 (random, 80 %, auroc): yes, +0.1 [0.05, 0.2]"),
     (
-      "auroc drop vs LSM-1",
+      "auroc vs LSM-1",
       (0.1, 0.05, 0.2),
-      "LSM-2 beats LSM-1 (random, 80 %, auroc drop): no, worse, +0.1 [0.05, 0.2]",
+      "LSM-2 against LSM-1 (random, 80 %, auroc): better, +0.1 [+0.05, +0.2]",
+      "yes",
     ),
     (
       "f1 vs constant",
       (0.1, math.nan, math.nan),
-      "LSM-2 beats a constant (random, 80 %, f1): no interval: too few people, +0.1",
+      "LSM-2 against a constant (random, 80 %, f1): no interval, +0.1",
+      "open",
     ),
   ],
 )
-def test_verdicts(metric, numbers, sentence):
-  assert difference(metric, *numbers).sentence.text == sentence
+def test_a_single_comparison_is_a_sentence(metric, numbers, text, tone):
+  assert sentence(metric, *numbers) == TextLine(text, tone)
 
 
-@given(st.floats(-50, 50), st.floats(0, 20), st.sampled_from(["mse", "mae", "auroc", "balanced accuracy"]))
-def test_a_yes_needs_the_whole_interval(value, half, measure):
-  tone = difference(f"{measure} vs LSM-1", value, value - half, value + half).answer.tone
-  good = -value if measure in ("mse", "mae") else value
-  assert tone == ("yes" if good > half else "no" if -good > half else "open")
+@given(st.floats(-50, 50), st.floats(0, 20), st.sampled_from(["mse", "mae", "auroc", "balanced_accuracy"]))
+def test_a_colour_needs_the_whole_interval(value, half, metric):
+  gain = -value if metric in ("mse", "mae") else value
+  expected = "yes" if gain > half else "no" if -gain > half else "open"
+  assert sentence(f"{metric} vs LSM-1", value, value - half, value + half).tone == expected
 
 
-def test_who_is_best_is_told_with_its_doubts():
+def test_without_a_paired_difference_the_best_is_named_with_its_overlaps():
   row = lambda model, value: Result("d", "t", "", model, "mse", value, value - 0.1, value + 0.1, 9, 0)
-  assert tables.in_words([row("a", 0.1), row("b", 0.2), row("c", 0.9)]) == "best: a; within its interval: b"
-  assert tables.in_words([row("a", 0.1), row("c", 0.9)]) == "best: a, beyond all others' intervals"
+  ranked = [row("a", 0.1), row("b", 0.2), row("c", 0.9)]
+  assert tables.overlap(ranked) == "best: a; its interval overlaps with b"
+  assert tables.overlap([ranked[0], ranked[2]]) == "best: a; its interval overlaps with no other"
 
 
 def test_one_metric_of_each_row_is_drawn_and_judged(tmp_path):
-  row = lambda task, model, metric, value: Result("d", task, "day", model, metric, value, value - 1, value + 1, 9, 0)
+  row = lambda task, model, metric, value: Result(
+    *("d", task, "day", model, metric, value, value - 1, value + 1, 9, 0),
+    compared_with="sex" if " vs " in metric else WHOLE_DAYS if " drop" in metric else "",
+  )
   rows = [row("age", model, metric, 9.0) for model in ("LSM-2", "sex") for metric in ("rmse", "mae", "mae vs sex")]
   rows += [
     row("sick", model, metric, 3.0)
@@ -344,10 +352,10 @@ def test_one_metric_of_each_row_is_drawn_and_judged(tmp_path):
   write_csv(tmp_path / "probe" / "results.csv", rows)
   section = tables.section([workdir_of(tmp_path)], "probe")
   assert [drawn.title for drawn in section.charts] == ["age: mae", "sick: auroc", "age without PPG: mae drop %"]
-  told = [block.text for block in section.blocks if isinstance(block, TextLine) and block.tone]
-  assert told == [
-    "LSM-2 beats sex (age, day, mae): no, worse, +9 [8, 10]",
-    "LSM-2 beats sex (sick, day, auroc): yes, +3 [2, 4]",
+  shown = [block.text for block in section.blocks if isinstance(block, TextLine) and block.tone]
+  assert shown == [
+    "LSM-2 against sex (age, day, mae): worse, +9 [+8, +10]",
+    "LSM-2 against sex (sick, day, auroc): better, +3 [+2, +4]",
   ]
   assert {block.title for block in section.blocks if isinstance(block, Table) and not block.folded} >= {
     "mae on d (lower is better)",

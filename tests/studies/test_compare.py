@@ -102,3 +102,20 @@ def test_the_table_shows_means_over_seeds_and_the_best():
   line = lambda model, value, seed=0: Result("d", "age", "day", model, "mae", value, value - 1, value + 1, 9, seed)
   text = compare_table.table("probe", [line("a", 4.0), line("a", 6.0, 1), line("b", 7.0)])
   assert text.splitlines()[-1] == "| d | age | day | mae | **5** (2 seeds) | 7 [6, 8] |"
+
+
+def test_verdicts_are_a_column_per_other_model_and_count_seeds():
+  line = lambda value, seed, other: Result(
+    "d", "age", "day", "a", f"mae vs {other}", value, value - 1, value + 1, 9, seed, other
+  )
+  counted, text = compare_table.verdicts("probe", [line(-2.0, 0, "b"), line(-0.5, 1, "b"), line(3.0, 0, "constant")])
+  assert counted.splitlines() == [
+    "- d, mae: a against b: better in 1 of 2 comparisons, not beyond chance in 1 (age, day, seed 1); median -1.25",
+    "- d, mae: a against a constant: worse, +3 [+2, +4]",
+  ]
+  assert text.splitlines()[0] == "| data | task | level | metric | model | against b | against a constant |"
+  assert text.splitlines()[2] == (
+    "| d | age | day | mae | a | better in 1 of 2 seeds, not beyond chance in 1 (seed 1); median -1.25 "
+    "| worse, +3 [+2, +4] |"
+  )
+  assert not list(compare_table.verdicts("probe", []))

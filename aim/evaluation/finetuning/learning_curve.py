@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from aim.common.plotting import INK, as_words, bare_axes, method_style, new_figure, save_figure
-from aim.evaluation.metrics import ERRORS, HEADLINE
+from aim.evaluation.difference import model_label
+from aim.evaluation.metrics import HEADLINE
 from aim.evaluation.results import Result
 
 LEVEL = re.compile(r"([\d.e+-]+) % of labels, (\w+)")
@@ -40,23 +41,16 @@ def headlines(lines: Sequence[Result]) -> dict[tuple[str, int], tuple[str, str, 
 
 
 def verdicts(lines: Sequence[Result], ours: str) -> list[str]:
-  """A plain line a task: our model against each other one at every share of the labels, paired over people."""
-  told = []
+  """One line per task and other model: our model against it at every share of the labels, paired over people."""
+  sentences = []
   for (task, _), (metric, level, rows) in headlines(lines).items():
-    better = "below" if metric in ERRORS else "above"
-    for other in dict.fromkeys(r.metric.split(" vs ")[1] for r in rows if " vs " in r.metric):
-      pairs = sorted((r for r in rows if r.model == ours and r.metric == f"{metric} vs {other}"), key=share)
-      said = "; ".join(f"{share(r):g} %: {_answer(r, metric)}" for r in pairs)
-      told.append(f"{task}, {level}, {metric}: {ours} {better} {other}? {said}")
-  return told
-
-
-def _answer(r: Result, metric: str) -> str:
-  """ "yes, +0.05 [0.01, 0.09]"; an interval that includes zero is no yes."""
-  sign = -1 if metric in ERRORS else 1
-  gain, bounds = sign * r.value, sorted((sign * r.ci_low, sign * r.ci_high))
-  answer = "yes" if bounds[0] > 0 else "no" if gain <= 0 else "not surely"
-  return f"{answer}, {r.value:+.3g} [{r.ci_low:+.3g}, {r.ci_high:+.3g}]"
+    pairs: dict[str, list[Result]] = {}
+    for r in sorted((r for r in rows if r.compares_models and r.model == ours), key=share):
+      pairs.setdefault(r.compared_with, []).append(r)
+    for other, of_other in pairs.items():
+      by_share = "; ".join(f"{share(r):g} % of labels: {r.difference.verdict}" for r in of_other if r.difference)
+      sentences.append(f"{task}, {level}, {metric}: {ours} against {model_label(other)}: {by_share}")
+  return sentences
 
 
 def learning_curves(lines: Sequence[Result], path: str | pathlib.Path) -> None:

@@ -1,7 +1,7 @@
 """--mode=heldout: a checkpoint's loss on people never seen, under masks that are the same for every model of its kind.
 
 Two measures. "loss" is what the model was trained for, so it compares models with the same masking and patches. "mse"
-is the generative task random 80 % (aim/evaluation/generative/contest.py): the same cells for every model, LSM-2 and LSM-1 alike.
+is the generative task random 80 % (aim/evaluation/generative/contest.py), scored on the same values for every model.
 """
 
 from __future__ import annotations

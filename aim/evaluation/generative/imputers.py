@@ -1,4 +1,4 @@
-"""The trivial imputers every model is held against; those that learn are in aim/evaluation/generative/fitted_imputers.py.
+"""The trivial imputers that every model is compared with; fitted_imputers.py has those that learn.
 
 Each maps z float [D, S, C], NaN where missing, to a dense array of the same shape and dtype in which the observed cells
 are unchanged. Units are the model's: z-scores for continuous channels, 0/1 for binary ones. A channel without a single

@@ -53,9 +53,10 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   if not processes.first():
     return scores
   rows = scores.table(config.bootstrap, config.seed)
-  _write(config, model, dataset, scores, rows, workdir)
+  lines = summary.contest_results(scores, dataset.name, model.config.seed, config.bootstrap, config.seed)
+  _write(scores, rows, lines, workdir)
   draw_day(days, model, workdir / "evaluate" / "day.png")
-  _tell(config, days, scores, rows, workdir)
+  _print(days, scores, rows, lines, workdir)
   return scores
 
 
@@ -83,20 +84,12 @@ def _tasks(config: ml_collections.ConfigDict, schema: Schema) -> tuple[tuple[Gen
   return tasks, told
 
 
-def _write(
-  config: ml_collections.ConfigDict,
-  model: Pretrained,
-  dataset: Dataset,
-  scores: Scores,
-  rows: list[ScoreRow],
-  workdir: pathlib.Path,
-) -> None:
+def _write(scores: Scores, rows: list[ScoreRow], lines: list[results.Result], workdir: pathlib.Path) -> None:
   output = workdir / "evaluate"
   output.mkdir(parents=True, exist_ok=True)
-  found = summary.results(scores, dataset.name, model.config.seed, config.bootstrap, config.seed)
-  results.write_csv(workdir / "generative.csv", found)
+  results.write_csv(workdir / "generative.csv", lines)
   score_files.write_channels(output / "channels.csv", rows)
-  results.write_csv(output / "gap_length.csv", [line for line in found if line.task == "interpolation"])
+  results.write_csv(output / "gap_length.csv", [line for line in lines if line.task == "interpolation"])
   score_files.save_people(scores, output / "people.csv")
   generative_chart(rows, output / "generative.png")
   figures.scenario_chart(rows, output / "scenarios.png")
@@ -104,16 +97,15 @@ def _write(
   figures.channel_chart(rows, output / "channels.png")
 
 
-def _tell(
-  config: ml_collections.ConfigDict, days: HeldoutDays, scores: Scores, rows: list[ScoreRow], workdir: pathlib.Path
+def _print(
+  days: HeldoutDays, scores: Scores, rows: list[ScoreRow], lines: list[results.Result], workdir: pathlib.Path
 ) -> None:
   dataset = days.dataset
   people = len({person for of_people in scores.sums.values() for person in of_people})
   print(f"\n{dataset.name}: {people} people never seen in training, {days.wanted} days; mean squared error, z-scored")
   print("units, mean over channels [95 % interval over people]; * marks the lowest\n")
   print(score_files.format_table(rows) + "\n")
-  ours, against = scores.methods[0], summary.against(scores, config.bootstrap, config.seed)
-  print("\n".join([*summary.of_rows(ours, against), "", *summary.summary(ours, against)]))
+  print("\n".join([*summary.task_verdicts(lines), "", *summary.model_verdicts(lines)]))
   output = workdir / "evaluate"
   print(f"\n{workdir / 'generative.csv'}")
   for path in sorted([*output.glob("*.csv"), *output.glob("*.png")]):

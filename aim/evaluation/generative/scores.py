@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aim.common.tables import PERCENTILES
+from aim.evaluation.difference import Difference
 from aim.evaluation.generative.tasks import GenerativeTask
 
 ALL = "all"  # the row with the mean over channels
@@ -53,17 +54,6 @@ class ScoreRow:
   unit_mae: float = math.nan
   unit_rmse: float = math.nan
   unit_mre: float = math.nan
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-  """100 * (mse of a method / mse of the other - 1), mean over channels, with its paired 95 % interval."""
-
-  task: str
-  level: int
-  percent: float
-  ci_low: float
-  ci_high: float
 
 
 class Scores:
@@ -143,16 +133,18 @@ class Scores:
     """
     return [row for task in self.tasks for row in self._task_rows(task, n_bootstrap, seed)]
 
-  def difference(self, method: str, other: str, n_bootstrap: int = 1000, seed: int = 0) -> list[Difference]:
-    """How far `method` lies above (+) or below (-) `other` in each task that has both, with the draws of `table`.
+  def differences(
+    self, method: str, other: str, n_bootstrap: int = 1000, seed: int = 0
+  ) -> dict[GenerativeTask, Difference]:
+    """Paired difference of two methods in each task that has both, in % of the other's mse, with the draws of `table`.
 
     Raises:
-      ValueError: no scores of one of the two, or they were scored on different cells.
+      ValueError: there are no scores of one of the two, or they were scored on different values.
     """
     for name in (method, other):
       if name not in self.methods:
         raise ValueError(f"scores: no method {name!r}; methods are {', '.join(self.methods) or 'none'}")
-    differences = []
+    differences = {}
     for task in self.tasks:
       names, sums = self.people(task)
       if method in sums and other in sums:
@@ -160,7 +152,7 @@ class Scores:
         percent = percent_above(sums[method].sum(axis=0), sums[other].sum(axis=0))
         samples = percent_above(pool(draws, sums[method]), pool(draws, sums[other]))
         low, high = interval(samples) if len(names) > 1 else (math.nan, math.nan)
-        differences.append(Difference(task.name, task.level, float(percent), float(low), float(high)))
+        differences[task] = Difference(method, other, "mse", float(percent), float(low), float(high), "%")
     return differences
 
   def people(self, task: GenerativeTask) -> tuple[list[str], dict[str, np.ndarray]]:

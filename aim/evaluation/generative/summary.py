@@ -1,100 +1,86 @@
-"""The contest in the common columns of aim/evaluation/results.py, and in plain words."""
+"""The contest in the common columns of aim/evaluation/results.py, and what its paired differences say."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from aim.evaluation.generative.scores import (
-  METRICS,
-  Difference,
-  Scores,
-  draws_of,
-  interval,
-  metric,
-  percent_above,
-  pool,
-  with_mean,
-)
-from aim.evaluation.generative.tasks import GenerativeTask
-from aim.evaluation.results import Result
+from aim.evaluation.difference import Difference, best_other, tally
+from aim.evaluation.generative.scores import METRICS, Scores, draws_of, interval, metric, percent_above, pool, with_mean
+from aim.evaluation.results import Result, differences
 
-CARRIED = "locf"  # skill is told against it, as OpenMHC does
+CARRIED = "locf"  # skill is relative to it, as in OpenMHC
 SKILL = "skill vs LOCF %"
 
 
-def results(scores: Scores, dataset: str, model_seed: int, n_bootstrap: int, seed: int) -> list[Result]:
-  """Every task, method and metric, the mean over channels with its 95 % interval over people.
+def contest_results(scores: Scores, dataset: str, model_seed: int, n_bootstrap: int, seed: int) -> list[Result]:
+  """Every task, method and metric: the mean over channels with its 95 % interval over people.
 
-  mse, mae, rmse, mre in z-scored units; "skill vs LOCF %", 100 * (1 - mse / mse of the last observation carried
-  forward), above 0 where better; of the first method also "mse vs OTHER %", below 0 where it is better than the other.
-  Intervals of the last two are paired.
+  mse, mae, rmse and mre are in z-scored units. "skill vs LOCF %" is 100 * (1 - mse / mse of the last observation
+  carried forward), above 0 where the method is better. The first method also has "mse vs OTHER %", 100 * (mse / mse of
+  the other - 1), below 0 where the first is better. The intervals of the last two are paired. A value that is not
+  finite (the other's error is 0) is NaN.
+
+  Args:
+    scores: what the methods were scored on; the first method is the model.
+    dataset: name for the column of that name.
+    model_seed: seed of the model's training.
+    n_bootstrap: draws of people.
+    seed: seed of the draws.
   """
-  found = []
+  lines = []
   for task in scores.tasks:
     people, sums = scores.people(task)
     draws = draws_of(len(people), n_bootstrap, seed)
     totals = {method: of_method.sum(axis=0)[None] for method, of_method in sums.items()}
     drawn = {method: pool(draws, of_method) for method, of_method in sums.items()}
     for i, method in enumerate(sums):
-      numbers = {name: [with_mean(metric(of[method], name))[..., 0] for of in (totals, drawn)] for name in METRICS}
+      numbers = {
+        (name, ""): [with_mean(metric(of[method], name))[..., 0] for of in (totals, drawn)] for name in METRICS
+      }
       if CARRIED in sums and method != CARRIED:
-        numbers[SKILL] = [-percent_above(of[method], of[CARRIED]) for of in (totals, drawn)]
+        numbers[SKILL, CARRIED] = [-percent_above(of[method], of[CARRIED]) for of in (totals, drawn)]
       if i == 0 and method == scores.methods[0]:
-        others = [other for other in sums if other != method]
-        numbers |= {
-          f"mse vs {other} %": [percent_above(of[method], of[other]) for of in (totals, drawn)] for other in others
-        }
-      for name, (value, samples) in numbers.items():
-        low, high = interval(samples) if len(people) > 1 else (math.nan, math.nan)
-        number, low, high = (_finite(each) for each in (value[0], low, high))
-        found.append(Result(dataset, task.name, task.amount, method, name, number, low, high, len(people), model_seed))
-  return found
+        for other in sums:
+          if other != method:
+            numbers[f"mse vs {other} %", other] = [percent_above(of[method], of[other]) for of in (totals, drawn)]
+      for (name, other), (value, samples) in numbers.items():
+        bounds = interval(samples) if len(people) > 1 else (math.nan, math.nan)
+        number, low, high = (_finite(bound) for bound in (value[0], *bounds))
+        head = dataset, task.name, task.amount, method, name
+        lines.append(Result(*head, number, low, high, len(people), model_seed, compared_with=other))
+  return lines
 
 
 def _finite(number: float | np.ndarray) -> float:
   return float(number) if np.isfinite(number) else math.nan
 
 
-def against(scores: Scores, n_bootstrap: int, seed: int) -> dict[str, dict[GenerativeTask, Difference]]:
-  """The first method against each other one, by task."""
-  ours, *others = scores.methods
-  return {other: {_task(d): d for d in scores.difference(ours, other, n_bootstrap, seed)} for other in others}
+def task_verdicts(results: Sequence[Result]) -> Iterator[str]:
+  """One line per task: the model against the best of the others.
+
+  Args:
+    results: of `contest_results`.
+  """
+  by_task: dict[str, list[Difference]] = {}
+  for result in results:
+    if result.compares_models and result.metric != SKILL and result.difference:
+      by_task.setdefault(f"{result.task} {result.level}", []).append(result.difference)
+  for task, of_task in by_task.items():
+    best = best_other(of_task)
+    if best:
+      yield f"{task}: {best.against}, the best of the others: {best.verdict}"
 
 
-def of_rows(ours: str, against: Mapping[str, Mapping[GenerativeTask, Difference]]) -> list[str]:
-  """A line for each task: whether `ours` beats the best of the others, by how much, and how sure."""
-  lines = []
-  for task in dict.fromkeys(task for of_task in against.values() for task in of_task):
-    known = [(of_task[task].percent, other) for other, of_task in against.items() if task in of_task]
-    known = [each for each in known if math.isfinite(each[0])]
-    if known:
-      best = max(known)[1]  # the lower the other's error, the higher we lie above it
-      lines.append(f"{task.label}: {ours} beats {best}, the best of the others: {verdict(against[best][task])}")
-  return lines
+def model_verdicts(results: Sequence[Result]) -> Iterator[str]:
+  """One line per other method: in how many tasks the model is better.
 
-
-def verdict(d: Difference) -> str:
-  """Such as "yes, -23 % [-27, -19]"."""
-  word = "yes" if d.ci_high < 0 else "no" if d.percent >= 0 else "not surely"
-  bounds = f" [{d.ci_low:+.0f}, {d.ci_high:+.0f}]" if math.isfinite(d.ci_low) else ""
-  return f"{word}, {d.percent:+.0f} %{bounds}"
-
-
-def summary(ours: str, against: Mapping[str, Mapping[GenerativeTask, Difference]]) -> list[str]:
-  """A line for each other method: in how many tasks `ours` is below it."""
-  return [_below(ours, other, list(of_task.values())) for other, of_task in against.items()]
-
-
-def _below(ours: str, other: str, differences: Sequence[Difference]) -> str:
-  lower = [d for d in differences if d.percent < 0]
-  surely = [d for d in lower if d.ci_high < 0]
-  higher = ", ".join(_task(d).label for d in differences if d.percent >= 0)
-  line = f"{ours} below {other}: {len(lower)} of {len(differences)} rows, {len(surely)} beyond chance (95 %)"
-  return f"{line}; not in {higher}" if higher else line
-
-
-def _task(d: Difference) -> GenerativeTask:
-  return GenerativeTask(d.task, d.level)
+  Args:
+    results: of `contest_results`.
+  """
+  paired = [result for result in results if result.metric != SKILL]
+  for of_tasks in differences(paired).values():
+    against = next(iter(of_tasks.values())).against
+    yield f"{against}, mse: {tally(of_tasks, 'tasks')}"

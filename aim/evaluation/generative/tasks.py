@@ -1,8 +1,8 @@
 """The generative tasks: which cells of a day are hidden from an imputer, and then scored.
 
-Four are LSM-1's and LSM-2's, six are the public scenarios (aim/evaluation/generative/scenarios.py). The cells are a pure function of (task,
-participant, day, seed), for some scenarios also of the day's values, never of a model: every method is asked for
-exactly the same ones.
+Four are those of LSM-1 and LSM-2, six are the public scenarios (aim/evaluation/generative/scenarios.py). What is hidden
+is a pure function of (task, participant, day, seed) and for some scenarios of the day's values, never of a model, so
+every method fills exactly the same values.
 """
 
 from __future__ import annotations

@@ -10,14 +10,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import ml_collections
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from aim.evaluation import results
-from aim.evaluation.metrics import ERRORS, METRICS, agreement
+from aim.evaluation.metrics import METRICS, agreement, lower_is_better
 from aim.evaluation.probing import label_tasks, robustness_figure
 from aim.evaluation.probing import run as probing_run
 from aim.evaluation.probing.label_tasks import LabelTask
@@ -67,7 +67,8 @@ def robustness(
       found += score(task, answers[task.name], *about, config.robustness.bootstrap, config.robustness.seed)
   results.write_csv(output / "results.csv", found)
   robustness_figure.chart(found, output / "robustness.png")
-  _tell(found, answers, dataset)
+  print(f"\n{dataset.name}: {len(dataset.people('eval'))} people never seen in training; drop of the score [95 %]\n")
+  print("\n".join(verdicts(found, answers)))
   print(f"\n{output / 'results.csv'}\n{output / 'robustness.png'}")
   return found
 
@@ -108,7 +109,7 @@ def score(
   of the mean over the settings are paired.
   """
   names = METRICS[task.kind]
-  worse = np.array([1.0 if name in ERRORS else -1.0 for name in names])
+  worse = np.array([1.0 if lower_is_better(name) else -1.0 for name in names])
   settings = [name for name in answers.hurt if answers.kept[name].any()]
 
   def statistic(rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, " k"]:
@@ -136,26 +137,28 @@ def score(
   labelled += [(f"{task.name} without {MEAN}", f"{name}{suffix}") for suffix in (" drop", " drop %") for name in names]
   people = len(set(answers.participant.tolist()))
   return [
-    Result(dataset, label, task.level, model, metric, *map(float, numbers), people, model_seed)  # type: ignore[arg-type, call-arg]
-    for (label, metric), *numbers in zip(labelled, value, low, high, strict=True)
+    Result(
+      *(dataset, label, task.level, model, metric, float(number), float(lower), float(upper), people, model_seed),
+      compared_with=results.WHOLE_DAYS if " drop" in metric else "",
+    )
+    for (label, metric), number, lower, upper in zip(labelled, value, low, high, strict=True)
   ]
 
 
-def _tell(found: Sequence[Result], answers: Mapping[str, Answers], dataset: Dataset) -> None:
-  """The drops of each task's first metric, a line a setting."""
-  print(f"\n{dataset.name}: {len(dataset.people('eval'))} people never seen in training; drop of the score [95 %]\n")
+def verdicts(found: Sequence[Result], answers: Mapping[str, Answers]) -> Iterator[str]:
+  """One line per task and setting: the drop of the task's first metric, compared with whole days."""
   of = {(result.task, result.metric): result for result in found}
   for name, answer in answers.items():
     metric = robustness_figure.headline(found, name)
     whole = of[name, metric]
-    print(f"{name}: {metric} {whole.value:.3f} [{whole.ci_low:.3f}, {whole.ci_high:.3f}] on whole days")
+    yield f"{name}: {metric} {whole.value:.3f} [{whole.ci_low:.3f}, {whole.ci_high:.3f}] on whole days"
     for setting in (*answer.hurt, MEAN):
       key = f"{name} without {setting}"
       if (key, f"{metric} drop") not in of:
-        print(f"  without {setting:<24} no row has anything left")
+        yield f"  without {setting:<24} no row has anything left"
         continue
       drop, percent = of[key, f"{metric} drop"], of[key, f"{metric} drop %"]
+      verdict = drop.difference.verdict if drop.difference else "not defined"
       lost = int((~answer.kept[setting]).sum()) if setting in answer.kept else 0
-      told = f"; {lost} rows left out, which lose everything" if lost else ""
-      bounds = f"[{drop.ci_low:+.3f}, {drop.ci_high:+.3f}]"
-      print(f"  without {setting:<24} {drop.value:+.3f} {bounds}, {percent.value:+.1f} %{told}")
+      left_out = f"; {lost} rows left out, which lose everything" if lost else ""
+      yield f"  without {setting:<24} {verdict}, {percent.value:+.1f} %{left_out}"

@@ -12,6 +12,7 @@ import ml_collections
 
 from aim.common.tables import write_rows
 from aim.evaluation import metrics, predictions, results
+from aim.evaluation.difference import Difference, model_label, tally
 from aim.evaluation.finetuning.run import NAMES
 from aim.evaluation.generative import score_files, scores, summary
 from aim.evaluation.generative.figures import generative_chart
@@ -22,7 +23,6 @@ from aim.studies import job_runner
 
 KINDS = {"evaluate": "Generative tasks", "probe": "Probes", "finetune": "Fine-tuning", "robustness": "Robustness"}
 HEADLINE = tuple(metrics.HEADLINE.values())
-LOWER = ("mse", *metrics.ERRORS)  # metrics of which less is better; and all drops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,8 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[Cell], workdir: pa
   """Writes comparison.csv (aim/evaluation/results.py), comparison.md and commands.csv; prints the tables."""
   found = {mode: list(_of_mode(mode, config, cells)) for mode in config.modes}
   results.write_csv(workdir / "comparison.csv", [line for lines in found.values() for line in lines])
-  text = "\n\n".join(f"## {KINDS[mode]}\n\n{table(mode, lines)}" for mode, lines in found.items() if lines)
+  parts = {mode: [table(mode, lines), *verdicts(mode, lines)] for mode, lines in found.items() if lines}
+  text = "\n\n".join("\n\n".join([f"## {KINDS[mode]}", *part]) for mode, part in parts.items())
   (workdir / "comparison.md").write_text(text + "\n", encoding="utf-8")
   _write_commands(cells, workdir / "commands.csv")
   drawn = list(_draw(config, cells, workdir)) if "evaluate" in config.modes else []
@@ -93,7 +94,7 @@ def _of_mode(mode: str, config: ml_collections.ConfigDict, cells: Sequence[Cell]
 def generative(cells: Sequence[Cell], dataset: str, seed: int, n_bootstrap: int) -> list[Result]:
   """Errors of all models on the people of all folds."""
   found = _pooled(cells)
-  return summary.results(found, dataset, seed, n_bootstrap, seed=0) if found else []
+  return summary.contest_results(found, dataset, seed, n_bootstrap, seed=0) if found else []
 
 
 def _pooled(cells: Sequence[Cell]) -> Scores | None:
@@ -113,25 +114,56 @@ def table(mode: str, found: Sequence[Result]) -> str:
     lambda: collections.defaultdict(list)
   )
   for line in found:
-    if _shown(mode, line):
+    if _shown(mode, line, line.metric):
       numbers[line.dataset, line.task, line.level, line.metric][line.model].append(line)
   models = list(dict.fromkeys(model for row in numbers.values() for model in row))
   lines = [["data", "task", "level", "metric", *models], ["---"] * (4 + len(models))]
   for key, row in numbers.items():
     means = {model: _mean([line.value for line in lines]) for model, lines in row.items()}
     known = [mean for mean in means.values() if not math.isnan(mean)]
-    best = (min if key[3] in LOWER or key[3].endswith("%") else max)(known, default=math.nan)
+    best = (min if metrics.lower_is_better(key[3]) else max)(known, default=math.nan)
     lines.append([*key, *(_cell(row.get(model, []), means.get(model, math.nan), best) for model in models)])
+  return _markdown(lines)
+
+
+def verdicts(mode: str, results_of_mode: Sequence[Result]) -> Iterator[str]:
+  """Markdown: the first model's paired differences to each other one, first counted, then a row per question.
+
+  With several seeds a field counts their outcomes; there is no interval over seeds.
+  """
+  shown = [line for line in results_of_mode if line.difference and _shown(mode, line, line.difference.metric)]
+  paired = [line for line in shown if line.compares_models]
+  if not paired:
+    return
+  counts = []
+  for (dataset, *_, metric), differences in results.differences(paired).items():
+    against = next(iter(differences.values())).against
+    counts.append(f"- {dataset}, {metric}: {against}: {tally(differences)}")
+  yield "\n".join(counts)
+  others = list(dict.fromkeys(line.compared_with for line in paired))
+  rows: dict[tuple[str, ...], dict[str, dict[str, Difference]]] = {}
+  for line in paired:
+    if line.difference:
+      row = rows.setdefault((line.dataset, line.task, line.level, line.difference.metric, line.model), {})
+      row.setdefault(line.compared_with, {})[f"seed {line.seed}"] = line.difference
+  lines = [["data", "task", "level", "metric", "model", *(f"against {model_label(other)}" for other in others)]]
+  lines.append(["---"] * len(lines[0]))
+  for key, row in rows.items():
+    lines.append([*key, *(tally(row[other], "seeds") if other in row else "-" for other in others)])
+  yield _markdown(lines)
+
+
+def _markdown(lines: Iterable[Sequence[str]]) -> str:
   return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _shown(mode: str, line: Result) -> bool:
-  """What the table shows of a mode's numbers; of robustness the mean drop over all settings."""
+def _shown(mode: str, line: Result, metric: str) -> bool:
+  """Whether a mode's tables show a number of this metric; of robustness they show the mean drop over all settings."""
   if mode == "evaluate":
-    return line.metric == "mse"
+    return metric == "mse"
   if mode == "robustness":
-    return line.task.endswith(MEAN) and line.metric.endswith(" drop %") and line.metric.split()[0] in HEADLINE
-  return line.metric in HEADLINE
+    return line.task.endswith(MEAN) and metric.endswith(" drop %") and metric.split()[0] in HEADLINE
+  return metric in HEADLINE
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aim.evaluation.difference import Outcome
 from aim.evaluation.generative import score_files, scores
 from aim.evaluation.generative.scores import ScoreRow, Scores
 from aim.evaluation.generative.tasks import GenerativeTask
@@ -90,11 +91,11 @@ def test_table_equals_naive_bootstrap(seed, people):
         assert row.mae == pytest.approx(np.mean(np.abs(errors)), rel=1e-9)
     known = [rows[method, channel].mae for channel in ("heart", "steps") if rows[method, channel].n]
     assert rows[method, "all"].mae == pytest.approx(np.mean(known))
-  (found,) = scored(seed, people).difference("AIM", "linear", n_bootstrap=40, seed=5)
+  (difference,) = scored(seed, people).differences("AIM", "linear", n_bootstrap=40, seed=5).values()
   ratios = [100 * (a[-1] / b[-1] - 1) for a, b in zip(samples["AIM"], samples["linear"], strict=True)]
-  assert found.percent == pytest.approx(100 * (rows["AIM", "all"].mse / rows["linear", "all"].mse - 1))
+  assert difference.value == pytest.approx(100 * (rows["AIM", "all"].mse / rows["linear", "all"].mse - 1))
   if len(names) > 1:
-    np.testing.assert_allclose([found.ci_low, found.ci_high], np.percentile(ratios, [2.5, 97.5]), rtol=1e-9)
+    np.testing.assert_allclose([difference.ci_low, difference.ci_high], np.percentile(ratios, [2.5, 97.5]), rtol=1e-9)
 
 
 def test_batches_pool_exactly():
@@ -125,9 +126,9 @@ def test_difference_is_paired():
     target = np.ones(truth.shape, bool)
     table.add(GAP, "AIM", [f"p{p}"], 0.9 * noise, truth, target)
     table.add(GAP, "linear", [f"p{p}"], noise, truth, target)
-  (found,) = table.difference("AIM", "linear")
-  assert found.percent == pytest.approx(-19) and found.ci_low == pytest.approx(-19)
-  assert found.ci_high == pytest.approx(-19)
+  (difference,) = table.differences("AIM", "linear").values()
+  assert [difference.value, difference.ci_low, difference.ci_high] == pytest.approx([-19, -19, -19])
+  assert difference.verdict == "better, -19 % [-19, -19]"
   aim, linear = (row for row in table.table() if row.channel == "all")
   assert aim.ci_high > linear.ci_low
 
@@ -136,7 +137,7 @@ def test_one_person_has_no_interval(tmp_path):
   table = scored(2, people=1)
   rows = table.table()
   assert all(math.isnan(row.ci_low) and math.isnan(row.ci_high) for row in rows)
-  assert math.isnan(table.difference("AIM", "linear")[0].ci_low)
+  assert {d.outcome for d in table.differences("AIM", "linear").values()} == {Outcome.NO_INTERVAL}
   score_files.write_channels(tmp_path / "channels.csv", rows)
   with (tmp_path / "channels.csv").open(newline="") as file:
     first = next(csv.DictReader(file))
@@ -247,7 +248,7 @@ def test_bad_input_names_the_place():
     with pytest.raises(ValueError, match="expected different names"):
       Scores(channels)
   with pytest.raises(ValueError, match="no method 'KNN'; methods are AIM, linear"):
-    scored(0).difference("KNN", "linear")
+    scored(0).differences("KNN", "linear")
 
 
 def test_not_finite_outside_the_targets_is_ignored():
@@ -264,7 +265,7 @@ def test_methods_on_different_cells_are_refused():
   participants, truth, target = random_batch(0)
   target[0] = False
   table.add(GAP, "nearest", participants, np.nan_to_num(truth), truth, target)
-  for read in (table.table, lambda: table.difference("nearest", "AIM")):
+  for read in (table.table, lambda: table.differences("nearest", "AIM")):
     with pytest.raises(ValueError, match="were scored on different cells: participant"):
       read()
 
