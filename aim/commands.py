@@ -33,13 +33,13 @@ from data_pipelines.dataset import Dataset
 def use_compile_cache() -> None:
   """Keeps compiled programs between runs, in the user's cache folder or where JAX_COMPILATION_CACHE_DIR says."""
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir.folder("xla")))
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir.cache_folder("xla")))
 
 
 def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
   """Makes the run's folder and writes the resolved config.json into it; of several processes the first does."""
   workdir.mkdir(parents=True, exist_ok=True)
-  if processes.first():
+  if processes.is_first_process():
     config_files.write(config, workdir / "config.json")
 
 

@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # libraries turn it up when they are imported
   commands.use_compile_cache()
   processes.initialize(DISTRIBUTED.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-  with processes.together():
+  with processes.exit_on_lost_process():
     _run_mode()
 
 
@@ -64,7 +64,7 @@ def _run_mode() -> None:
   from aim.inference.commands import embed, impute
   from aim.runtime import processes
 
-  if MODE.value not in TOGETHER and processes.several():
+  if MODE.value not in TOGETHER and processes.is_multi_process():
     raise ConfigError(f"--mode={MODE.value} is for one process, and there are others; run it alone: --distributed=off")
   if MODE.value in CONFIG_MODES:
     config, workdir = _required("config", CONFIG.value), pathlib.Path(_required("workdir", WORKDIR.value))
@@ -117,7 +117,7 @@ def _leave(code: int) -> NoReturn:
   if "aim.runtime.processes" in sys.modules:  # else the flags were wrong, and nothing has begun
     from aim.runtime import processes
 
-    processes.leave(code)
+    processes.exit_process(code)
   sys.exit(code)
 
 

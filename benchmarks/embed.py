@@ -23,8 +23,8 @@ from absl import app, flags
 from aim.inference.pretrained import Pretrained
 from aim.model import lsm2
 from aim.model.lsm2 import pooled
-from aim.model.masking import observed_tokens
-from aim.model.token_buffers import Rows
+from aim.model.masking import evaluation_token_set
+from aim.model.token_buffers import TokenBuffer
 from aim.runtime import compile_options
 from aim.training import checkpoint
 from benchmarks import workers
@@ -97,12 +97,12 @@ def dense_embedder(trained: Pretrained, attention: str) -> Callable[[np.ndarray]
   a = dataclasses.replace(trained.architecture, attention=attention)
   graph = lsm2.abstract(a)[0]
 
-  @functools.partial(jax.jit, compiler_options=compile_options.options())
+  @functools.partial(jax.jit, compiler_options=compile_options.compiler_options())
   def embed(params: dict[str, jax.Array], values: jax.Array) -> jax.Array:
-    tokens = observed_tokens(trained.masking, *trained.scale.normalise(values), a.patch)
+    tokens = evaluation_token_set(trained.masking, *trained.scale.normalise(values), a.patch)
     lengths = tokens.visible_lengths
-    rows = Rows.padded(jnp.zeros_like(lengths), lengths, a.tokens)
-    encoded = lsm2.merge(graph, params).encode(tokens.values, tokens.shown, tokens.order, rows)
+    rows = TokenBuffer.padded(jnp.zeros_like(lengths), lengths, a.tokens)
+    encoded = lsm2.merge(graph, params).encode(tokens.values, tokens.visible, tokens.order, rows)
     return pooled(encoded.astype(jnp.float32), lengths, "mean")
 
   starts = lambda days: range(0, len(days), trained.batch_size)

@@ -30,17 +30,17 @@ class Batch:
 
   order: Tensor  # int64 [b, n]
   values: Tensor  # float32 [b, n, p]
-  shown: Tensor  # bool [b, n, p]
+  visible: Tensor  # bool [b, n, p]
   target: Tensor  # bool [b, n, p]
   visible_lengths: Tensor  # int64 [b], on the CPU
-  scored_lengths: Tensor  # int64 [b], on the CPU
+  target_ends: Tensor  # int64 [b], on the CPU
   target_tokens: Tensor  # bool [b, n], on the CPU: tokens with a scored step
 
   @classmethod
   def of(cls, arrays: Mapping[str, Any], device: str = "cpu") -> Batch:
     """From the fields of a TokenSet."""
     found = {name: torch.tensor(np.asarray(arrays[name])) for name in list(cls.__annotations__)[:6]}
-    host = {name: found.pop(name).long() for name in ("visible_lengths", "scored_lengths")}
+    host = {name: found.pop(name).long() for name in ("visible_lengths", "target_ends")}
     host["target_tokens"] = found["target"].any(-1)
     found["order"] = found["order"].long()
     return cls(**{name: tensor.to(device) for name, tensor in found.items()}, **host)
@@ -118,7 +118,7 @@ class Textbook(nn.Module):
     """The mean error of the scored steps."""
     lengths = batch.visible_lengths.to(batch.values.device)
     order = batch.order[:, : self.kept]
-    x = self.embed(batch.values[:, : self.kept], batch.shown[:, : self.kept], order)
+    x = self.embed(batch.values[:, : self.kept], batch.visible[:, : self.kept], order)
     visible = torch.arange(self.kept, device=x.device) < lengths[:, None]
     for block in self.encoder:
       x = block(x, functools.partial(sdpa, mask=visible[:, None, None]))
@@ -127,8 +127,8 @@ class Textbook(nn.Module):
     m = self.architecture.tokens
     mask = None
     if self.decoder_tokens == "observed":
-      m = int(batch.scored_lengths.max())
-      scored = batch.scored_lengths.to(x.device)
+      m = int(batch.target_ends.max())
+      scored = batch.target_ends.to(x.device)
       mask = (torch.arange(m, device=x.device) < scored[:, None])[:, None, None]
     kept = min(m, self.kept)
     x = torch.where(visible[:, :kept, None], x[:, :kept], self.mask_token.to(x.dtype))
@@ -234,12 +234,12 @@ class Strongest(Textbook):
           setattr(block, name, torch.compile(getattr(block, name), dynamic=True))
 
   def forward(self, batch: Batch) -> Tensor:
-    return self._run(batch.order, batch.values, batch.shown, batch.target, self.plan(batch))
+    return self._run(batch.order, batch.values, batch.visible, batch.target, self.plan(batch))
 
   def plan(self, batch: Batch) -> Plan:
     """Which tokens are computed and what attends to what, from the lengths alone."""
     packed, device = self.layout == "packed", batch.order.device
-    (b, n), lengths, scored = batch.order.shape, batch.visible_lengths, batch.scored_lengths
+    (b, n), lengths, scored = batch.order.shape, batch.visible_lengths, batch.target_ends
     if self.decoder_tokens == "all":
       scored = torch.full_like(scored, n)
     padded = lambda real: real if packed else torch.full_like(real, int(real.max()))

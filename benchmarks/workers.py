@@ -303,7 +303,7 @@ def make_step(layout: str, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
   step = MaskedStep(
     a,
     from_config.masking(config, schema),
-    Scale.of(schema, found),
+    Scale.from_statistics(schema, found),
     make_optimizer(config.optimizer, config.total_steps),
     accumulate=config.optimizer.accumulate,
     groups=int(config.form == "packed"),
@@ -360,7 +360,7 @@ def jax_competitor(spec: Spec, arrays: Mapping[str, np.ndarray]) -> tuple[Step, 
     )
     needs = [buffer_sizes.needed(buffer_sizes.token_counts(tokens), step.groups, step.accumulate) for tokens in sets]
     chosen = [buffer_sizes.smallest(ladder, np.asarray(need)) for need in needs]
-  train = jax.jit(step.train, static_argnums=0, donate_argnums=1, compiler_options=compile_options.options())
+  train = jax.jit(step.train, static_argnums=0, donate_argnums=1, compiler_options=compile_options.compiler_options())
   state = jax.jit(step.init)(jax.random.key(config.seed))
   began = time.perf_counter()
   programs = {size: train.lower(size, state, sets[0]).compile() for size in set(chosen)}

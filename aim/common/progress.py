@@ -10,4 +10,4 @@ from data_pipelines.progress import progress_bar as data_progress_bar
 
 def progress_bar(total: int, description: str, unit: str, initial: int = 0, disable: bool = False) -> tqdm:
   """data_pipelines.progress, of the first process alone."""
-  return data_progress_bar(total, description, unit, initial, disable or not processes.first())
+  return data_progress_bar(total, description, unit, initial, disable or not processes.is_first_process())

@@ -24,11 +24,11 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
   suffix = pathlib.Path(output).suffix
   if suffix not in (".parquet", ".npz"):
     raise ConfigError(f"--output={output}: ends in {suffix!r}, expected .parquet or .npz")
-  if processes.first():
+  if processes.is_first_process():
     _check_writable(output)
   model = pretrained.load(trained)
   embedding, participant, date = _embedded(model, *_days(model, data, data_dir, split))
-  if not processes.first():
+  if not processes.is_first_process():
     return
   if suffix == ".npz":
     np.savez_compressed(output, embedding=embedding, participant=participant, date=date)
@@ -51,7 +51,7 @@ def _embedded(
     for batch in days:
       empty = not len(batch["values"])  # a batch that only fills up those of the other processes
       parts.append(None if empty else (model.embed(batch["values"]), batch["participant"], batch["date"]))
-      bar.update(processes.share()[1] * len(batch["values"]))
+      bar.update(processes.process_index_and_count()[1] * len(batch["values"]))
   turns = itertools.zip_longest(*processes.gather(parts))
   found = [part for turn in turns for part in turn if part is not None]
   return tuple(np.concatenate(arrays) for arrays in zip(*found, strict=True))  # type: ignore[return-value]
@@ -90,12 +90,12 @@ def _days(
 
   Of several processes each has every so many batches, those that one process has in its turn.
   """
-  host, count = processes.share()
+  process_index, process_count = processes.process_index_and_count()
   if data.endswith(".npz"):
     days = npz.read_days(data, schema=model.schema)
     model.check_days(days.values, data, empty_days=False)
     columns = {"values": days.values, "participant": days.participant, "date": days.date}
-    starts = range(host * model.batch_size, len(days.values), count * model.batch_size)
+    starts = range(process_index * model.batch_size, len(days.values), process_count * model.batch_size)
     cut = lambda start: slice(start, start + model.batch_size)
     return ({name: array[cut(start)] for name, array in columns.items()} for start in starts), len(days.values)
   dataset = Dataset.open(data_dir, data)
@@ -105,7 +105,11 @@ def _days(
     {name: array[batch["weight"] > 0] for name, array in batch.items()}
     for name in splits
     for batch in eval_loader(
-      dataset, split=name, batch_size=count * model.batch_size, process_index=host, process_count=count
+      dataset,
+      split=name,
+      batch_size=process_count * model.batch_size,
+      process_index=process_index,
+      process_count=process_count,
     )
   )
   return batches, sum(dataset.num_days(name) for name in splits)

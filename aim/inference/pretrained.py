@@ -16,9 +16,9 @@ from jaxtyping import Array, Bool, Float, Int
 from aim.common import config_files
 from aim.common.progress import progress_bar
 from aim.model import from_config, interpolation, loss, lsm2, patches
-from aim.model.buffer_sizes import Sizes
-from aim.model.masking import TokenSet, inherited_missing, observed_tokens
-from aim.model.token_buffers import Rows, move
+from aim.model.buffer_sizes import BufferSizes
+from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
+from aim.model.token_buffers import TokenBuffer, move
 from aim.runtime import compile_options
 from aim.training import checkpoint
 from data_pipelines.dataset import Dataset
@@ -148,7 +148,7 @@ class Pretrained:
     tokens = np.asarray(patches.patchify(jnp.asarray(observed), a.patch, a.patch_channels))
     partly = np.broadcast_to(tokens.any(2, keepdims=True), tokens.shape)
     partly = np.asarray(patches.unpatchify(jnp.asarray(partly), a.channels, a.patch_channels))
-    line = np.asarray(interpolation.filled(jnp.asarray(known), jnp.asarray(observed), self.scale.middle))
+    line = np.asarray(interpolation.fill_linearly(jnp.asarray(known), jnp.asarray(observed), self.scale.training_mean))
     return np.where(partly & ~observed, line, z)
 
   def physical(self, z: np.ndarray) -> np.ndarray:
@@ -183,7 +183,9 @@ class Pretrained:
     whole: bool = False,
     wanted: np.ndarray | None = None,
   ) -> np.ndarray:
-    """function(parameters, days, Sizes) of every day, or of (parameters, days, wanted, Sizes); `whole` as in _readable.
+    """function(parameters, days, BufferSizes) of every day, or of (parameters, days, wanted, BufferSizes).
+
+    `whole` as in _readable.
 
     Days are taken in the order of their observed tokens, so that a batch pads little.
     """
@@ -217,11 +219,11 @@ class Pretrained:
     targets = np.zeros(len(values), int) if wanted is None else tokens(jnp.asarray(wanted)).any(-1).sum(1)
     return np.asarray(visible.sum(1)), np.asarray(targets)
 
-  def encoder_sizes(self, *days: np.ndarray) -> Sizes:
+  def encoder_sizes(self, *days: np.ndarray) -> BufferSizes:
     """Buffers for encode() that hold the observed tokens of every one of `days`, arrays [days, steps, channels]."""
     return self._sizes(max(int(self._counts(values, whole=True)[0].max()) for values in days), 1)
 
-  def encode(self, params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> EncodedTokens:
+  def encode(self, params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes) -> EncodedTokens:
     """Encodes each day's observed tokens (of LSM-1: all of them, imputed): a pure function that may be jitted and
     differentiated.
 
@@ -231,13 +233,13 @@ class Pretrained:
       sizes: buffers that are large enough for every day; see encoder_sizes.
     """
     tokens = self._tokens(values, whole=True)
-    rows = sizes.visible_rows(tokens)
+    rows = sizes.visible_buffer(tokens)
     positions = rows.take(tokens.order)
     network = lsm2.merge(self._graph, params)
-    encoded = network.encode(rows.take(tokens.values), rows.take(tokens.shown), positions, rows)
+    encoded = network.encode(rows.take(tokens.values), rows.take(tokens.visible), positions, rows)
     return EncodedTokens(encoded.astype(jnp.float32), positions, tokens.visible_lengths)
 
-  def _sizes(self, visible: int, targets: int) -> Sizes:
+  def _sizes(self, visible: int, targets: int) -> BufferSizes:
     """Padded buffers for batches of at most so many observed tokens and tokens to predict.
 
     Few sizes, because each is compiled: eighths of the grid to encode; an eighth, half or all of it to predict.
@@ -246,16 +248,20 @@ class Pretrained:
     unit = 128 if n >= 1024 else 8
     rows = lambda eighths: min(n, math.ceil(eighths * n / 8 / unit) * unit)
     least = lambda count, of: rows(next(eighths for eighths in of if 8 * count <= eighths * n))
-    return Sizes(0, least(visible, range(1, 9)), n, least(targets, (1, 4, 8)), n, n, self.architecture.decoder_tokens)
+    return BufferSizes(
+      0, least(visible, range(1, 9)), n, least(targets, (1, 4, 8)), n, n, self.architecture.decoder_tokens
+    )
 
   def _tokens(
     self, values: Float[Array, "b s c"], whole: bool = False, wanted: Bool[Array, "b s c"] | None = None
   ) -> TokenSet:
     a = self.architecture
-    z = patches.read(self.scale, values, self.imputation)[0]
+    z = patches.normalised_days(self.scale, values, self.imputation)[0]
     readable = self._readable(~jnp.isnan(values), whole)
     fold = lambda cells: patches.fold(cells, a.patch_channels)
-    return observed_tokens(self.masking, fold(z), fold(readable), a.cells, None if wanted is None else fold(wanted))
+    return evaluation_token_set(
+      self.masking, fold(z), fold(readable), a.patch_values, None if wanted is None else fold(wanted)
+    )
 
   def _readable(self, observed: Bool[Array, "b s c"], whole: bool) -> Bool[Array, "b s c"]:
     """The cells that tokens may be made of: the observed ones. Of an imputed day those of tokens with an observed cell;
@@ -274,28 +280,28 @@ class Pretrained:
     a = self.architecture
 
     def reconstruct(
-      params: dict[str, Array], values: Float[Array, "b s c"], asked: Bool[Array, "b s c"], sizes: Sizes
+      params: dict[str, Array], values: Float[Array, "b s c"], asked: Bool[Array, "b s c"], sizes: BufferSizes
     ) -> Array:
       tokens = self._tokens(values, wanted=asked)
       network = lsm2.merge(self._graph, params)
-      wanted = sizes.wanted_rows(tokens)
+      wanted = sizes.target_buffer(tokens)
       prediction = loss.forward(network, tokens, sizes, wanted)
       # Places of tokens that were not asked for are 0.
-      in_order = Rows.padded(jnp.zeros_like(tokens.scored_lengths), tokens.scored_lengths, a.tokens)
+      in_order = TokenBuffer.padded(jnp.zeros_like(tokens.target_ends), tokens.target_ends, a.tokens)
       grid = jnp.argsort(tokens.order, axis=1)
       z = jnp.take_along_axis(move(prediction, wanted, in_order), grid[:, :, None], axis=1)
       z = patches.unpatchify(z, a.channels, a.patch_channels)
       return jnp.where(self.scale.binary, jax.nn.sigmoid(z), jnp.clip(z, -self.scale.clip, self.scale.clip))
 
-    return jax.jit(reconstruct, static_argnums=3, compiler_options=compile_options.options())
+    return jax.jit(reconstruct, static_argnums=3, compiler_options=compile_options.compiler_options())
 
   @functools.cache  # noqa: B019 a handful of models live as long as the program
-  def _embed(self, pool: str) -> Callable[[Any, Any, Sizes], Any]:
-    def embed(params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> Array:
+  def _embed(self, pool: str) -> Callable[[Any, Any, BufferSizes], Any]:
+    def embed(params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes) -> Array:
       encoded, positions, lengths = self.encode(params, values, sizes)
       if pool == "channel":
         a = self.architecture
-        return lsm2.pooled_by_channel(encoded, lengths, positions // a.length, a.groups)
+        return lsm2.pooled_by_channel(encoded, lengths, positions // a.length, a.channel_groups)
       return lsm2.pooled(encoded, lengths, pool)
 
-    return jax.jit(embed, static_argnums=2, compiler_options=compile_options.options())
+    return jax.jit(embed, static_argnums=2, compiler_options=compile_options.compiler_options())

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aim.inference.pretrained import EncodedTokens, Pretrained
-from aim.model.buffer_sizes import Sizes
+from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Architecture
 from aim.runtime import compile_options
 
@@ -56,15 +56,17 @@ def embed_windows(
 
 
 @functools.cache
-def _by_time(trained: Pretrained, pool: str) -> Callable[[Any, Any, Sizes], Any]:
+def _by_time(trained: Pretrained, pool: str) -> Callable[[Any, Any, BufferSizes], Any]:
   """sums_by_time of days, of each channel or, for "mean", of all channels together."""
   a = trained.architecture
 
-  def by_time(params: dict[str, Array], values: Float[Array, "b s c"], sizes: Sizes) -> Float[Array, "b g length w"]:
+  def by_time(
+    params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes
+  ) -> Float[Array, "b g length w"]:
     sums = sums_by_time(trained.encode(params, values, sizes), a)
     return sums if pool == "channel" else sums.sum(1, keepdims=True)
 
-  return jax.jit(by_time, static_argnums=2, compiler_options=compile_options.options())
+  return jax.jit(by_time, static_argnums=2, compiler_options=compile_options.compiler_options())
 
 
 def sums_by_time(tokens: EncodedTokens, architecture: Architecture) -> Float[Array, "b g length w"]:

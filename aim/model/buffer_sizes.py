@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from aim.model.masking import TokenSet
-from aim.model.token_buffers import Rows
+from aim.model.token_buffers import TokenBuffer
 
 Counts = TypeVar("Counts", jax.Array, np.ndarray)
 
@@ -27,12 +27,12 @@ FORMS = ("auto", "textbook", "trimmed", "packed")
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
+class BufferSizes:
   """Rows of the buffers of one compiled step.
 
   Attributes:
     groups: buffers that the windows are packed in, one a device; 0: a padded stretch of rows for each window.
-    encoder, decoder, wanted: rows a group, or a window where groups is 0, for the visible tokens, those in the decoder
+    encoder, decoder, targets: rows a group, or a window where groups is 0, for the visible tokens, those in the decoder
     and
       those to predict.
     tokens: N, tokens of a day.
@@ -44,40 +44,40 @@ class Sizes:
   groups: int
   encoder: int
   decoder: int
-  wanted: int
+  targets: int
   tokens: int
   largest: int
   decoder_tokens: str
   predict_all: bool = False
 
-  def visible_rows(self, tokens: TokenSet) -> Rows:
+  def visible_buffer(self, tokens: TokenSet) -> TokenBuffer:
     return self._rows(jnp.zeros_like(tokens.visible_lengths), tokens.visible_lengths, self.encoder, self.largest)
 
-  def decoded_rows(self, tokens: TokenSet) -> Rows:
+  def decoder_buffer(self, tokens: TokenSet) -> TokenBuffer:
     """The tokens that take part in the decoder (of a cross-attention one, its queries)."""
     if self.decoder_tokens == "visible" and not self.predict_all:
-      return self.wanted_rows(tokens)
-    first = jnp.zeros_like(tokens.scored_lengths)
+      return self.target_buffer(tokens)
+    first = jnp.zeros_like(tokens.target_ends)
     if self.decoder_tokens == "observed":
-      return self._rows(first, tokens.scored_lengths, self.decoder, self.tokens)
+      return self._rows(first, tokens.target_ends, self.decoder, self.tokens)
     windows = len(first) // self.groups if self.groups else 1
     return self._rows(first, jnp.full_like(first, self.tokens), windows * self.tokens, self.tokens)
 
-  def wanted_rows(self, tokens: TokenSet) -> Rows:
+  def target_buffer(self, tokens: TokenSet) -> TokenBuffer:
     """The tokens to predict."""
     if self.predict_all:
-      return self.decoded_rows(tokens)
-    first = tokens.unscored_lengths
-    return self._rows(first, tokens.scored_lengths - first, self.wanted, self.tokens)
+      return self.decoder_buffer(tokens)
+    first = tokens.target_starts
+    return self._rows(first, tokens.target_ends - first, self.targets, self.tokens)
 
-  def _rows(self, first: Int[Array, " b"], lengths: Int[Array, " b"], count: int, longest: int) -> Rows:
+  def _rows(self, first: Int[Array, " b"], lengths: Int[Array, " b"], count: int, longest: int) -> TokenBuffer:
     if self.groups:
-      return Rows.packed(first, lengths, self.groups, count, longest)
-    return Rows.padded(first, lengths, min(count, longest))
+      return TokenBuffer.packed(first, lengths, self.groups, count, longest)
+    return TokenBuffer.padded(first, lengths, min(count, longest))
 
 
 @dataclasses.dataclass(frozen=True)
-class ViewSizes(Sizes):
+class ViewBufferSizes(BufferSizes):
   """Of a step that encodes views and decodes nothing; `encoder` counts the rows of all views of a window.
 
   Attributes:
@@ -98,21 +98,21 @@ def needed(lengths: Counts, groups: int, accumulate: int) -> Counts:
 
 def token_counts(tokens: TokenSet) -> Int[Array, "b 3"]:
   """Visible tokens, those that are visible or targets, and targets of each window."""
-  scored = tokens.scored_lengths
-  return jnp.stack([tokens.visible_lengths, scored, scored - tokens.unscored_lengths], axis=1)
+  scored = tokens.target_ends
+  return jnp.stack([tokens.visible_lengths, scored, scored - tokens.target_starts], axis=1)
 
 
-def textbook(tokens: int, dropped: int, decoder_tokens: str) -> Sizes:
+def textbook(tokens: int, dropped: int, decoder_tokens: str) -> BufferSizes:
   """AIM as published: N - D tokens in the encoder, all N through the decoder."""
-  return Sizes(0, tokens - dropped, tokens, tokens, tokens, tokens - dropped, decoder_tokens, True)
+  return BufferSizes(0, tokens - dropped, tokens, tokens, tokens, tokens - dropped, decoder_tokens, True)
 
 
 def exact(
   counts: Int[np.ndarray, " 3"], tokens: int, dropped: int, decoder_tokens: str, windows: int, groups: int
-) -> Sizes:
+) -> BufferSizes:
   """For steps of windows that all have the same token_counts."""
   visible, decoded, wanted = (int(count) * (windows // groups if groups else 1) for count in counts)
-  return Sizes(groups, visible, decoded, wanted, tokens, tokens - dropped, decoder_tokens)
+  return BufferSizes(groups, visible, decoded, wanted, tokens, tokens - dropped, decoder_tokens)
 
 
 def ladder(
@@ -124,13 +124,13 @@ def ladder(
   groups: int,
   accumulate: int,
   count: int,
-) -> tuple[Sizes, ...]:
+) -> tuple[BufferSizes, ...]:
   """At most `count` sizes, from one that many steps fit in to one that any step does.
 
   Args:
     counts: token_counts of a sample of windows; steps are made up from it by drawing windows at random.
     windows: windows of a microbatch.
-    groups: as in Sizes.
+    groups: as in BufferSizes.
   """
   rng = np.random.default_rng(0)
   draws = [needed(counts[rng.integers(len(counts), size=windows * accumulate)], groups, accumulate) for _ in range(500)]
@@ -141,15 +141,15 @@ def ladder(
   unit = 128 if bound[0] >= 1024 else 8
   rows = {tuple(np.minimum(np.ceil(level / unit).astype(int) * unit, bound)) for level in levels} | {tuple(bound)}
   return tuple(
-    Sizes(groups, int(e), int(d), int(w), tokens, tokens - dropped, decoder_tokens) for e, d, w in sorted(rows)
+    BufferSizes(groups, int(e), int(d), int(w), tokens, tokens - dropped, decoder_tokens) for e, d, w in sorted(rows)
   )
 
 
-def smallest(sizes: tuple[Sizes, ...], rows: Int[np.ndarray, " 3"]) -> Sizes:
+def smallest(sizes: tuple[BufferSizes, ...], rows: Int[np.ndarray, " 3"]) -> BufferSizes:
   """The first of the ladder that holds so many visible, decoded and wanted tokens."""
   visible, decoded, wanted = (int(number) for number in rows)
   return next(
     s
     for s in sizes
-    if s.encoder >= visible and s.wanted >= wanted and (s.decoder >= decoded or s.decoder_tokens != "observed")
+    if s.encoder >= visible and s.targets >= wanted and (s.decoder >= decoded or s.decoder_tokens != "observed")
   )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from aim.model.buffer_sizes import Sizes, ViewSizes
+from aim.model.buffer_sizes import BufferSizes, ViewBufferSizes
 from aim.model.lsm2 import Architecture, Tower
 from aim.runtime import devices
 
@@ -51,18 +51,18 @@ def useful_flops(a: Architecture, counts: Int[Array, "b 3"]) -> Float[Array, ""]
   return 3 * forward.sum()
 
 
-def executed_flops(a: Architecture, sizes: Sizes, windows: int) -> float:
+def executed_flops(a: Architecture, sizes: BufferSizes, windows: int) -> float:
   """Forward and backward FLOPs (3 x forward) of the buffers a compiled step works on, `windows` windows a microbatch.
 
   Attention counts whole buffers a window, though the native kernel skips their padding; recomputation does not count.
   """
-  if isinstance(sizes, ViewSizes):
+  if isinstance(sizes, ViewBufferSizes):
     a_view = lambda rows: tower_flops(a.encoder, rows, rows**2) + _embedding_flops(a, rows) + _head_flops(a)
     return windows * sum(passes * views * a_view(rows) for views, rows, passes in sizes.crops)
   groups = sizes.groups or windows
-  encoder, wanted = groups * sizes.encoder, groups * sizes.wanted
+  encoder, wanted = groups * sizes.encoder, groups * sizes.targets
   longest = sizes.largest if sizes.groups else sizes.encoder
-  targets = sizes.tokens if sizes.groups else sizes.wanted
+  targets = sizes.tokens if sizes.groups else sizes.targets
   forward = tower_flops(a.encoder, encoder, windows * longest**2) + _ends(a, encoder, wanted)
   if a.decoder_tokens == "visible":
     return 3 * (forward + _cross_flops(a.decoder, wanted, encoder, windows * targets * longest))
@@ -89,7 +89,7 @@ def view_flops(
 
 
 def _embedding_flops(a: Architecture, tokens: Number) -> Number:
-  return 2 * tokens * a.encoder.width * a.cells * (2 if a.observed_flags else 1)
+  return 2 * tokens * a.encoder.width * a.patch_values * (2 if a.observed_flags else 1)
 
 
 def _head_flops(a: Architecture) -> int:
@@ -102,8 +102,8 @@ def _head_flops(a: Architecture) -> int:
 
 def _ends(a: Architecture, visible: Number, targets: Number) -> Number:
   """Patch embedding, bridge and head."""
-  inputs = a.cells * (2 if a.observed_flags else 1)
-  return 2 * visible * a.encoder.width * (inputs + a.decoder.width) + 2 * targets * a.decoder.width * a.cells
+  inputs = a.patch_values * (2 if a.observed_flags else 1)
+  return 2 * visible * a.encoder.width * (inputs + a.decoder.width) + 2 * targets * a.decoder.width * a.patch_values
 
 
 def _last_flops(tower: Tower, tokens: Number, targets: Number, pairs: Number) -> Number:
@@ -120,7 +120,7 @@ def _cross_flops(tower: Tower, queries: Number, keys: Number, pairs: Number) -> 
 
 def peak_flops() -> float | None:
   """Peak of all devices together in FLOP/s; None where the data sheet is not known (a CPU)."""
-  sheet = devices.sheet(jax.devices()[0].device_kind)
+  sheet = devices.data_sheet(jax.devices()[0].device_kind)
   return sheet.flops * jax.device_count() if sheet else None
 
 

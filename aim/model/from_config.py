@@ -5,7 +5,7 @@ from __future__ import annotations
 import ml_collections
 
 from aim.common.config_files import ConfigError
-from aim.model.attention import choose
+from aim.model.attention.backends import choose_backend
 from aim.model.buffer_sizes import FORMS
 from aim.model.interpolation import IMPUTATIONS
 from aim.model.lsm2 import DECODER_TOKENS, Architecture, Projection, Tower
@@ -47,7 +47,7 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     qk_init=float(raw.qk_init),
     binary=tuple(schema.binary.tolist()),
     decoder_tokens=raw.decoder.tokens,
-    attention=choose(
+    attention=choose_backend(
       raw.attention, (raw.encoder.width // raw.encoder.heads, raw.decoder.width // raw.decoder.heads), dtype
     ),
     dtype=dtype,

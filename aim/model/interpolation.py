@@ -40,7 +40,7 @@ def line(z: Float[Array, "b s c"], shown: Bool[Array, "b s c"]) -> Line:
   return Line(value, before, after)
 
 
-def filled(
+def fill_linearly(
   z: Float[Array, "b s c"], observed: Bool[Array, "b s c"], fill: Float[np.ndarray, " c"]
 ) -> Float[Array, "b s c"]:
   """z with its holes on the line, as imputers.linear; `fill` where a channel has no observation that day."""

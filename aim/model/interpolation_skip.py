@@ -14,7 +14,7 @@ from aim.model import interpolation
 FEATURES = 4
 
 
-def evidence(
+def interpolation_evidence(
   z: Float[Array, "b s c"], shown: Bool[Array, "b s c"], binary: Bool[Array, " c"]
 ) -> Float[Array, "b s c features"]:
   """[line, level, nearness of the last step shown, nearness of the next] at every step.

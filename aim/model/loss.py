@@ -7,11 +7,11 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from aim.model import patches
-from aim.model.buffer_sizes import Sizes
-from aim.model.interpolation_skip import FEATURES, evidence
+from aim.model.buffer_sizes import BufferSizes
+from aim.model.interpolation_skip import FEATURES, interpolation_evidence
 from aim.model.lsm2 import Architecture, Lsm2
 from aim.model.masking import TokenSet
-from aim.model.token_buffers import Rows
+from aim.model.token_buffers import TokenBuffer
 
 
 def reconstruction_error(
@@ -28,18 +28,18 @@ def reconstruction_error(
 
 
 def token_error(
-  model: Lsm2, tokens: TokenSet, binary: Bool[Array, " c"], sizes: Sizes
+  model: Lsm2, tokens: TokenSet, binary: Bool[Array, " c"], sizes: BufferSizes
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
   """reconstruction_error of a batch of token sets, computed in buffers of `sizes`, which must be enough for it."""
   return reconstruction_error(*predictions(model, tokens, binary, sizes))
 
 
 def predictions(
-  model: Lsm2, tokens: TokenSet, binary: Bool[Array, " c"], sizes: Sizes
+  model: Lsm2, tokens: TokenSet, binary: Bool[Array, " c"], sizes: BufferSizes
 ) -> tuple[Float[Array, "g r p"], Float[Array, "g r p"], Bool[Array, "g r p"], Bool[Array, "g r #p"]]:
   """The arguments of reconstruction_error; where sizes.groups is 0, a window a group."""
   a = model.architecture
-  wanted = sizes.wanted_rows(tokens)
+  wanted = sizes.target_buffer(tokens)
   prediction = forward(model, tokens, sizes, wanted)
   channel = wanted.take(tokens.order) // a.length
   return prediction, wanted.take(tokens.values), wanted.take(tokens.target), _binary_cells(binary, a)[channel]
@@ -52,12 +52,12 @@ def _binary_cells(binary: Bool[Array, " c"], a: Architecture) -> Bool[Array, "gr
   return patches.patchify(jnp.broadcast_to(binary, (1, a.patch, a.channels)), a.patch, a.patch_channels)[0]
 
 
-def forward(model: Lsm2, tokens: TokenSet, sizes: Sizes, wanted: Rows) -> Float[Array, "g r p"]:
+def forward(model: Lsm2, tokens: TokenSet, sizes: BufferSizes, wanted: TokenBuffer) -> Float[Array, "g r p"]:
   """Encodes the visible tokens and predicts the `wanted` ones."""
-  encoded = sizes.visible_rows(tokens)
-  x = model.encode(encoded.take(tokens.values), encoded.take(tokens.shown), encoded.take(tokens.order), encoded)
+  encoded = sizes.visible_buffer(tokens)
+  x = model.encode(encoded.take(tokens.values), encoded.take(tokens.visible), encoded.take(tokens.order), encoded)
   found = token_evidence(tokens, model.architecture) if model.architecture.interpolation_skip else None
-  decoded = sizes.decoded_rows(tokens)
+  decoded = sizes.decoder_buffer(tokens)
   return model.decode(x, encoded, tokens.order, decoded, None if sizes.predict_all else wanted, found)
 
 
@@ -65,9 +65,9 @@ def token_evidence(tokens: TokenSet, a: Architecture) -> Float[Array, "b n p fea
   """aim/model/interpolation_skip.py on the shown steps of token sets, in the order of the tokens."""
   grid = jnp.argsort(tokens.order, axis=1)
   on_grid = lambda x: patches.unpatchify(jnp.take_along_axis(x, grid[:, :, None], axis=1), a.channels, a.patch_channels)
-  shown = on_grid(tokens.shown)
+  shown = on_grid(tokens.visible)
   binary = jnp.asarray(a.binary or (False,) * a.channels)
-  found = evidence(jnp.where(shown, on_grid(tokens.values), 0.0), shown, binary)
+  found = interpolation_evidence(jnp.where(shown, on_grid(tokens.values), 0.0), shown, binary)
   in_order = lambda x: jnp.take_along_axis(
     patches.patchify(x, a.patch, a.patch_channels), tokens.order[:, :, None], axis=1
   )

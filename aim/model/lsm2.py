@@ -17,8 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from aim.model.interpolation_skip import FEATURES
 from aim.model.layers import Dense, LayerNorm, gelu, initial
-from aim.model.positions import positions
-from aim.model.token_buffers import Rows, move, rows_attention
+from aim.model.positions import token_positions
+from aim.model.token_buffers import TokenBuffer, buffer_attention, move
 
 DECODER_TOKENS = ("all", "observed", "visible")
 
@@ -85,18 +85,18 @@ class Architecture:
   projection: Projection | None
 
   @property
-  def groups(self) -> int:
+  def channel_groups(self) -> int:
     """Rows of the token grid: groups of patch_channels channels."""
     return -(-self.channels // self.patch_channels)
 
   @property
-  def cells(self) -> int:
+  def patch_values(self) -> int:
     """Numbers in a patch: steps x channels."""
     return self.patch * self.patch_channels
 
   @property
   def tokens(self) -> int:
-    return self.groups * self.length
+    return self.channel_groups * self.length
 
 
 class Attention(nnx.Module):
@@ -111,7 +111,7 @@ class Attention(nnx.Module):
     self.out = Dense((heads, width // heads), width, dtype, rngs)
 
   def __call__(
-    self, x: Float[Array, "g r d"], rows: Rows, memory: Float[Array, "g s d"] | None, memory_rows: Rows
+    self, x: Float[Array, "g r d"], rows: TokenBuffer, memory: Float[Array, "g s d"] | None, memory_buffer: TokenBuffer
   ) -> Float[Array, "g r d"]:
     """Each token of x attends to its window's tokens in `memory`, or in x itself where that is None."""
     if memory is None:
@@ -120,7 +120,7 @@ class Attention(nnx.Module):
     else:
       q, kv = self.qkv(x, slice(0, 1))[:, :, 0], self.qkv(memory, slice(1, 3))
       k, v = (kv[:, :, i] for i in range(2))
-    return self.out(rows_attention(q, k, v, rows, memory_rows, self.backend))
+    return self.out(buffer_attention(q, k, v, rows, memory_buffer, self.backend))
 
 
 class Mlp(nnx.Module):
@@ -134,7 +134,7 @@ class Mlp(nnx.Module):
     return self.down(gelu(self.up(x)))
 
 
-class Block(nnx.Module):
+class TransformerBlock(nnx.Module):
   """A pre-LN transformer block."""
 
   def __init__(self, tower: Tower, a: Architecture, rngs: nnx.Rngs):
@@ -147,14 +147,14 @@ class Block(nnx.Module):
   def __call__(
     self,
     x: Float[Array, "g r d"],
-    rows: Rows,
+    rows: TokenBuffer,
     memory: Float[Array, "g s d"] | None = None,
-    memory_rows: Rows | None = None,
+    memory_buffer: TokenBuffer | None = None,
   ) -> Float[Array, "g r d"]:
     """x after attending to `memory`, or to itself where that is None."""
     if memory is not None:
       memory = self.norm1(memory)
-    x = x + self.attention(self.norm1(x), rows, memory, memory_rows or rows)
+    x = x + self.attention(self.norm1(x), rows, memory, memory_buffer or rows)
     return x + self.mlp(self.norm2(x))
 
 
@@ -162,11 +162,13 @@ class Transformer(nnx.Module):
   """Blocks and a final LayerNorm."""
 
   def __init__(self, tower: Tower, a: Architecture, rngs: nnx.Rngs):
-    self.blocks = nnx.List([Block(tower, a, rngs) for _ in range(tower.layers)])
+    self.blocks = nnx.List([TransformerBlock(tower, a, rngs) for _ in range(tower.layers)])
     self.norm = LayerNorm(tower.width)
     self.remat = a.remat
 
-  def __call__(self, x: Float[Array, "g r d"], rows: Rows, wanted: Rows | None = None) -> Float[Array, "g s d"]:
+  def __call__(
+    self, x: Float[Array, "g r d"], rows: TokenBuffer, wanted: TokenBuffer | None = None
+  ) -> Float[Array, "g s d"]:
     """Self-attention of x; with `wanted` only the outputs of those tokens, and only their last block, are computed."""
     for block in self.blocks[:-1]:
       x = self._run(block, x, rows)
@@ -175,26 +177,26 @@ class Transformer(nnx.Module):
     return self.norm(self._run(self.blocks[-1], move(x, rows, wanted), wanted, x, rows))
 
   def attend(
-    self, x: Float[Array, "g r d"], rows: Rows, memory: Float[Array, "g s d"], memory_rows: Rows
+    self, x: Float[Array, "g r d"], rows: TokenBuffer, memory: Float[Array, "g s d"], memory_buffer: TokenBuffer
   ) -> Float[Array, "g r d"]:
     """Cross-attention: x attends to `memory` in every block and never to itself."""
     for block in self.blocks:
-      x = self._run(block, x, rows, memory, memory_rows)
+      x = self._run(block, x, rows, memory, memory_buffer)
     return self.norm(x)
 
   def _run(
     self,
-    block: Block,
+    block: TransformerBlock,
     x: Float[Array, "g r d"],
-    rows: Rows,
+    rows: TokenBuffer,
     memory: Float[Array, "g s d"] | None = None,
-    memory_rows: Rows | None = None,
+    memory_buffer: TokenBuffer | None = None,
   ) -> Float[Array, "g r d"]:
     if not self.remat:
-      return block(x, rows, memory, memory_rows)
+      return block(x, rows, memory, memory_buffer)
     # Activations are computed again in the backward pass instead of kept.
     graph, state = nnx.split(block)
-    again = jax.checkpoint(lambda state, x, memory: nnx.merge(graph, state)(x, rows, memory, memory_rows))
+    again = jax.checkpoint(lambda state, x, memory: nnx.merge(graph, state)(x, rows, memory, memory_buffer))
     return again(state, x, memory)
 
 
@@ -203,11 +205,13 @@ class Encoder(nnx.Module):
 
   def __init__(self, architecture: Architecture, rngs: nnx.Rngs):
     a = self.architecture = architecture
-    self.patch_embedding = Dense(a.cells * (2 if a.observed_flags else 1), a.encoder.width, jnp.dtype(a.dtype), rngs)
+    self.patch_embedding = Dense(
+      a.patch_values * (2 if a.observed_flags else 1), a.encoder.width, jnp.dtype(a.dtype), rngs
+    )
     self.encoder = Transformer(a.encoder, a, rngs)
 
   def encode(
-    self, values: Float[Array, "g r p"], shown: Bool[Array, "g r p"], token: Int[Array, "g r"], rows: Rows
+    self, values: Float[Array, "g r p"], shown: Bool[Array, "g r p"], token: Int[Array, "g r"], rows: TokenBuffer
   ) -> Float[Array, "g r d"]:
     """Encodes sets of tokens.
 
@@ -235,32 +239,32 @@ class Lsm2(Encoder):
     self.bridge = Dense(a.encoder.width, a.decoder.width, dtype, rngs)
     self.mask_token = nnx.Param(initial(rngs.params(), (a.decoder.width,)))
     self.decoder = Transformer(a.decoder, a, rngs)
-    outputs = a.cells
+    outputs = a.patch_values
     if a.interpolation_skip:
-      self.evidence_embedding = Dense(FEATURES * a.cells, a.decoder.width, dtype, rngs)
-      outputs = 2 * a.cells  # what is added to the mixture, and its weights
+      self.evidence_embedding = Dense(FEATURES * a.patch_values, a.decoder.width, dtype, rngs)
+      outputs = 2 * a.patch_values  # what is added to the mixture, and its weights
     self.head = Dense(a.decoder.width, outputs, jnp.float32, rngs)
 
   def decode(
     self,
     encoded: Float[Array, "g r d"],
-    encoded_rows: Rows,
+    encoder_buffer: TokenBuffer,
     order: Int[Array, "b n"],
-    decoded_rows: Rows,
-    wanted: Rows | None = None,
+    decoder_buffer: TokenBuffer,
+    wanted: TokenBuffer | None = None,
     evidence: Float[Array, "b n p features"] | None = None,
   ) -> Float[Array, "g s p"]:
     """Predicts tokens from the encoded ones.
 
     Args:
-      encoded, encoded_rows: encode()'s output.
-      order: the grid positions of each window's tokens, in the token order that all Rows count in.
-      decoded_rows: the tokens in the decoder: those that take part or, with decoder_tokens "visible", those to predict.
+      encoded, encoder_buffer: encode()'s output.
+      order: the grid positions of each window's tokens, in the token order that all TokenBuffer count in.
+      decoder_buffer: the tokens in the decoder: those that take part or, with decoder_tokens "visible", those to predict.
         The learned mask token stands for what is not encoded.
       wanted: which of them to predict; None: all.
       evidence: aim/model/interpolation_skip.py, needed by an architecture with interpolation_skip, and only by it.
 
-    Returns float32 z-scores (logits for binary channels) in the rows of `wanted`, or of decoded_rows.
+    Returns float32 z-scores (logits for binary channels) in the rows of `wanted`, or of decoder_buffer.
     """
     a = self.architecture
     place = lambda rows: _place(rows.take(order), a, a.decoder.width)
@@ -268,24 +272,24 @@ class Lsm2(Encoder):
     mask_token = self.mask_token.get_value().astype(encoded.dtype)
     cross = a.decoder_tokens == "visible"
     if cross:
-      decoded_rows, wanted = wanted or decoded_rows, None
-    x = move(encoded, encoded_rows, decoded_rows)
-    x = jnp.where(encoded_rows.covers(decoded_rows)[:, :, None], x, mask_token)
-    x = x + place(decoded_rows).astype(x.dtype)
+      decoder_buffer, wanted = wanted or decoder_buffer, None
+    x = move(encoded, encoder_buffer, decoder_buffer)
+    x = jnp.where(encoder_buffer.covers(decoder_buffer)[:, :, None], x, mask_token)
+    x = x + place(decoder_buffer).astype(x.dtype)
     if evidence is not None:
-      seen = decoded_rows.take(evidence)
+      seen = decoder_buffer.take(evidence)
       x = x + self.evidence_embedding(seen.reshape(*seen.shape[:2], -1))
     if cross:
-      memory = encoded + place(encoded_rows).astype(encoded.dtype)
-      x = self.decoder.attend(x, decoded_rows, memory, encoded_rows)
+      memory = encoded + place(encoder_buffer).astype(encoded.dtype)
+      x = self.decoder.attend(x, decoder_buffer, memory, encoder_buffer)
     else:
-      x = self.decoder(x, decoded_rows, wanted)
+      x = self.decoder(x, decoder_buffer, wanted)
     out = self.head(x.astype(jnp.float32))
     if evidence is None:
       return out
-    seen = (wanted or decoded_rows).take(evidence)
+    seen = (wanted or decoder_buffer).take(evidence)
     line, level = seen[..., 0], seen[..., 1]
-    return out[..., : a.cells] + level + jax.nn.sigmoid(out[..., a.cells :]) * (line - level)
+    return out[..., : a.patch_values] + level + jax.nn.sigmoid(out[..., a.patch_values :]) * (line - level)
 
 
 class Projector(Encoder):
@@ -332,7 +336,7 @@ def unit(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
 
 def _place(token: Int[Array, "g r"], a: Architecture, width: int) -> Float[Array, "g r d"]:
   # Looked up: there are far more rows than positions, and sines are slow.
-  return positions(jnp.arange(a.tokens), a.length, width)[token]
+  return token_positions(jnp.arange(a.tokens), a.length, width)[token]
 
 
 def count_parameters(params: Any) -> int:

@@ -47,7 +47,7 @@ class Masking:
   gap_count: int
   min_observed_share: float
 
-  def available(self, channels: int) -> np.ndarray:
+  def strategy_weights(self, channels: int) -> np.ndarray:
     """float32 [4] weights of the strategies, `sensor` at 0 where there is no second channel to predict from."""
     weights = np.asarray(self.weights, np.float32).copy()
     if channels == 1:
@@ -56,7 +56,7 @@ class Masking:
       raise UserError(f"config.masking: strategy weights are {self.weights}; one usable weight must be above 0")
     return weights
 
-  def count(self, strategy: str, channels: int, length: int) -> int:
+  def hidden_count(self, strategy: str, channels: int, length: int) -> int:
     """Number of whole tokens that `strategy` is sure to hide in every window of [channels x length] tokens."""
     if strategy == "random" and not self.random_unit:
       return _share(self.random_ratio, channels * length)
@@ -66,15 +66,15 @@ class Masking:
       return _share(self.sensor_ratio, channels) * length
     return 0
 
-  def dropped(self, channels: int, length: int) -> int:
+  def dropped_count(self, channels: int, length: int) -> int:
     """D, the fixed number of masked tokens dropped: what every strategy in use is sure to hide (AIM, "dropout")."""
-    used = [name for name, weight in zip(STRATEGIES, self.available(channels), strict=True) if weight > 0]
+    used = [name for name, weight in zip(STRATEGIES, self.strategy_weights(channels), strict=True) if weight > 0]
     # A window always shows one token, even a day of one patch that is hidden whole.
-    return min(channels * length - 1, *(self.count(name, channels, length) for name in used))
+    return min(channels * length - 1, *(self.hidden_count(name, channels, length) for name in used))
 
-  def fixed(self, channels: int) -> bool:
+  def hides_equal_counts(self, channels: int) -> bool:
     """Whether one strategy of whole tokens does all, so that the same number is hidden in every window."""
-    used = [name for name, weight in zip(STRATEGIES, self.available(channels), strict=True) if weight > 0]
+    used = [name for name, weight in zip(STRATEGIES, self.strategy_weights(channels), strict=True) if weight > 0]
     return used in (["temporal"], ["sensor"]) or (used == ["random"] and not self.random_unit)
 
 
@@ -89,20 +89,20 @@ class TokenSet(NamedTuple):
   Attributes:
     order: int32 [b, n], the grid position (channel * t + time) of each sorted token.
     values: float32 [b, n, p] z-scores to predict, 0 where unobserved.
-    shown: bool [b, n, p], steps the encoder may read; none outside visible tokens.
+    visible: bool [b, n, p], steps the encoder may read; none outside visible tokens.
     target: bool [b, n, p], the steps to predict: in training those that are observed and hidden.
     visible_lengths: int32 [b], number of visible tokens, at least 1.
-    unscored_lengths: int32 [b], number of tokens from the front that hold no target.
-    scored_lengths: int32 [b], number of tokens from the front that hold every visible and every target token.
+    target_starts: int32 [b], number of tokens from the front that hold no target.
+    target_ends: int32 [b], number of tokens from the front that hold every visible and every target token.
   """
 
   order: Int[Array, "b n"]
   values: Float[Array, "b n p"]
-  shown: Bool[Array, "b n p"]
+  visible: Bool[Array, "b n p"]
   target: Bool[Array, "b n p"]
   visible_lengths: Int[Array, " b"]
-  unscored_lengths: Int[Array, " b"]
-  scored_lengths: Int[Array, " b"]
+  target_starts: Int[Array, " b"]
+  target_ends: Int[Array, " b"]
 
 
 def inherited_missing(observed: Bool[Array, "b n p"], min_observed_share: float) -> Bool[Array, "b n"]:
@@ -111,12 +111,12 @@ def inherited_missing(observed: Bool[Array, "b n p"], min_observed_share: float)
   return observed.sum(-1) < least
 
 
-def random_tokens(key: Key[Array, ""], channels: int, length: int, count: int) -> Bool[Array, " n"]:
+def random_mask(key: Key[Array, ""], channels: int, length: int, count: int) -> Bool[Array, " n"]:
   """Exactly `count` tokens of the grid."""
   return _lowest(jax.random.uniform(key, (channels * length,)), count)
 
 
-def temporal_tokens(key: Key[Array, ""], channels: int, length: int, count: int, block: int) -> Bool[Array, " n"]:
+def temporal_mask(key: Key[Array, ""], channels: int, length: int, count: int, block: int) -> Bool[Array, " n"]:
   """All channels at exactly `count` of the `length` times, in contiguous blocks at a random phase."""
   phase_key, block_key = jax.random.split(key)
   phase = jax.random.randint(phase_key, (), 0, block)
@@ -125,12 +125,12 @@ def temporal_tokens(key: Key[Array, ""], channels: int, length: int, count: int,
   return jnp.tile(hidden, channels)
 
 
-def sensor_tokens(key: Key[Array, ""], channels: int, length: int, count: int) -> Bool[Array, " n"]:
+def sensor_mask(key: Key[Array, ""], channels: int, length: int, count: int) -> Bool[Array, " n"]:
   """Exactly `count` channels for the whole day."""
   return jnp.repeat(_lowest(jax.random.uniform(key, (channels,)), count), length, total_repeat_length=channels * length)
 
 
-def gap_steps(key: Key[Array, ""], masking: Masking, channels: int, steps: int) -> Bool[Array, "s c"]:
+def gap_mask(key: Key[Array, ""], masking: Masking, channels: int, steps: int) -> Bool[Array, "s c"]:
   """Steps hidden by 1 to gap_count gaps of log-uniform length, anywhere in the day, not aligned to patches."""
   keys = jax.random.split(key, 5)
   gaps = masking.gap_count
@@ -157,23 +157,23 @@ def artificial_mask(
 ) -> Bool[Array, "n p"]:
   """Draws one window's strategy and the steps it hides; a token is hidden whole when all its steps are."""
   choice_key, token_key, gap_key = jax.random.split(key, 3)
-  weights = masking.available(channels)
+  weights = masking.strategy_weights(channels)
   strategy = jax.random.categorical(choice_key, jnp.log(weights))
   whole = lambda tokens: jnp.broadcast_to(tokens[:, None], (channels * length, patch))
   unit = masking.random_unit or patch
   draws = {
     "random": lambda: (
-      random_tokens(
+      random_mask(
         token_key, channels, length * patch // unit, _share(masking.random_ratio, channels * length * patch // unit)
       )
       .repeat(unit)
       .reshape(-1, patch)
     ),
     "temporal": lambda: whole(
-      temporal_tokens(token_key, channels, length, _share(masking.temporal_ratio, length), masking.temporal_block)
+      temporal_mask(token_key, channels, length, _share(masking.temporal_ratio, length), masking.temporal_block)
     ),
-    "sensor": lambda: whole(sensor_tokens(token_key, channels, length, _share(masking.sensor_ratio, channels))),
-    "gaps": lambda: patches.patchify(gap_steps(gap_key, masking, channels, length * patch)[None], patch)[0],
+    "sensor": lambda: whole(sensor_mask(token_key, channels, length, _share(masking.sensor_ratio, channels))),
+    "gaps": lambda: patches.patchify(gap_mask(gap_key, masking, channels, length * patch)[None], patch)[0],
   }
   hidden = jnp.zeros((channels * length, patch), bool)
   for i, draw in enumerate(draws.values()):
@@ -182,7 +182,7 @@ def artificial_mask(
   return hidden
 
 
-def training_tokens(
+def training_token_set(
   key: Key[Array, ""], masking: Masking, z: Float[Array, "b s c"], observed: Bool[Array, "b s c"], patch: int
 ) -> TokenSet:
   """Hides part of every window: the token sets that one pretraining step learns from."""
@@ -190,10 +190,10 @@ def training_tokens(
   length = s // patch
   mask_key, order_key = jax.random.split(key)
   hidden = jax.vmap(lambda k: artificial_mask(k, masking, c, length, patch))(jax.random.split(mask_key, b))
-  return sorted_tokens(masking, z, observed, patch, hidden, jax.random.uniform(order_key, (b, c * length)))
+  return sorted_token_set(masking, z, observed, patch, hidden, jax.random.uniform(order_key, (b, c * length)))
 
 
-def observed_tokens(
+def evaluation_token_set(
   masking: Masking,
   z: Float[Array, "b s c"],
   observed: Bool[Array, "b s c"],
@@ -205,10 +205,10 @@ def observed_tokens(
   n = c * (s // patch)
   grid = jnp.broadcast_to(jnp.arange(n) / n, (b, n))
   wanted = patches.patchify(jnp.zeros_like(observed) if wanted is None else wanted, patch)
-  return sorted_tokens(masking, z, observed, patch, jnp.zeros((b, n, patch), bool), grid, wanted)
+  return sorted_token_set(masking, z, observed, patch, jnp.zeros((b, n, patch), bool), grid, wanted)
 
 
-def sorted_tokens(
+def sorted_token_set(
   masking: Masking,
   z: Float[Array, "b s c"],
   observed: Bool[Array, "b s c"],
@@ -238,11 +238,11 @@ def sorted_tokens(
   return TokenSet(
     order=order.astype(jnp.int32),
     values=take(jnp.where(observed, z, 0.0)),
-    shown=take(shown),
+    visible=take(shown),
     target=take(target),
     visible_lengths=visible.sum(1).astype(jnp.int32),
-    unscored_lengths=(visible & ~scored).sum(1).astype(jnp.int32),
-    scored_lengths=(visible | scored).sum(1).astype(jnp.int32),
+    target_starts=(visible & ~scored).sum(1).astype(jnp.int32),
+    target_ends=(visible | scored).sum(1).astype(jnp.int32),
   )
 
 

@@ -40,7 +40,7 @@ class Scale:
   high: np.ndarray
 
   @classmethod
-  def of(cls, schema: Schema, statistics: Mapping[str, npt.ArrayLike]) -> Scale:
+  def from_statistics(cls, schema: Schema, statistics: Mapping[str, npt.ArrayLike]) -> Scale:
     """From a schema and the statistics `mean`, `std`, `min`, `max` [channels]."""
     binary = schema.binary
     mean, std, low, high = (np.asarray(statistics[key], np.float32) for key in ("mean", "std", "min", "max"))
@@ -57,7 +57,7 @@ class Scale:
     )
 
   @property
-  def middle(self) -> np.ndarray:
+  def training_mean(self) -> np.ndarray:
     """float32 [channels], the training mean on the model's scale: 0, or a binary channel's share of ones."""
     return np.where(self.binary, self.reference_mean, 0).astype(np.float32)
 
@@ -70,18 +70,18 @@ class Scale:
     return jnp.where(observed, z, 0.0), observed
 
 
-def read(
+def normalised_days(
   scale: Scale, values: Float[Array | np.ndarray, "b s c"], impute: str
 ) -> tuple[Float[Array, "b s c"], Bool[Array, "b s c"]]:
   """Normalised days and what counts as observed, for config.data.impute.
 
-  "none": as normalise(). "linear", as LSM-1 is trained: every hole is on a straight line in time (interpolation.filled)
+  "none": as normalise(). "linear", as LSM-1 is trained: every hole is on a straight line in time (interpolation.fill_linearly)
   and counts as observed, so that nothing is inherited-missing and the loss is on all that is hidden.
   """
   z, observed = scale.normalise(values)
   if impute == "none":
     return z, observed
-  return interpolation.filled(z, observed, scale.middle), jnp.ones_like(observed)
+  return interpolation.fill_linearly(z, observed, scale.training_mean), jnp.ones_like(observed)
 
 
 def fold(x: Shaped[Array, "b s c"], group: int) -> Shaped[Array, "b f groups"]:

@@ -15,7 +15,7 @@ def sincos(position: Real[Array, "..."], width: int) -> Float[Array, "... width"
   return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
-def positions(token: Int[Array, "..."], length: int, width: int) -> Float[Array, "... width"]:
+def token_positions(token: Int[Array, "..."], length: int, width: int) -> Float[Array, "... width"]:
   """Positions of tokens token = channel * length + time: half the width for the channel, then half for the time.
 
   Time counts in ten minutes whatever the patch: the published layout's patch, so nothing changes for it. With 24

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from aim.model.attention import attention, varlen_attention
+from aim.model.attention.backends import packed_attention, padded_attention
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class TokenBuffer:
   """A stretch of each window's token order, laid out in a buffer [g, r].
 
   Attributes:
@@ -36,13 +36,15 @@ class Rows:
   longest: int
 
   @classmethod
-  def padded(cls, first: Int[Array, " b"], lengths: Int[Array, " b"], longest: int) -> Rows:
+  def padded(cls, first: Int[Array, " b"], lengths: Int[Array, " b"], longest: int) -> TokenBuffer:
     """One window a group, `longest` rows each."""
     zeros = jnp.zeros_like(lengths)[:, None]
     return cls(first[:, None], lengths[:, None], zeros, longest, longest)
 
   @classmethod
-  def packed(cls, first: Int[Array, " b"], lengths: Int[Array, " b"], groups: int, count: int, longest: int) -> Rows:
+  def packed(
+    cls, first: Int[Array, " b"], lengths: Int[Array, " b"], groups: int, count: int, longest: int
+  ) -> TokenBuffer:
     """`count` rows a group, which the caller knows to be enough for the lengths of its windows."""
     first, lengths = first.reshape(groups, -1), lengths.reshape(groups, -1)
     return cls(first, lengths, jnp.cumsum(lengths, axis=1) - lengths, count, longest)
@@ -72,7 +74,7 @@ class Rows:
     index, valid = self._source(jnp.arange(self.starts.shape[1]) * n, jnp.zeros_like(self.first), n)
     return _gather(jax.lax.stop_gradient(flat), index, valid)
 
-  def covers(self, other: Rows) -> Bool[Array, "g s"]:
+  def covers(self, other: TokenBuffer) -> Bool[Array, "g s"]:
     """Which rows of `other` hold a token that is here too."""
     return other._source(self.starts, self.first, self.lengths)[1]
 
@@ -88,7 +90,7 @@ class Rows:
     return jnp.where(valid, pick(starts) + offset, 0), valid
 
 
-def move(x: Float[Array, "g r ..."], source: Rows, target: Rows) -> Float[Array, "g s ..."]:
+def move(x: Float[Array, "g r ..."], source: TokenBuffer, target: TokenBuffer) -> Float[Array, "g s ..."]:
   """The rows of `source` laid out as `target`; tokens that only `target` has are 0.
 
   A token has at most one row in either, so the gradient is a move the other way: a gather, where the derivative of
@@ -116,22 +118,22 @@ def _gather(x: Shaped[Array, "g r ..."], index: Int[Array, "g s"], valid: Array)
   return jnp.where(valid.reshape(*valid.shape, *trailing), rows, jnp.zeros((), x.dtype))
 
 
-def rows_attention(
+def buffer_attention(
   q: Float[Array, "g r h d"],
   k: Float[Array, "g s h d"],
   v: Float[Array, "g s h d"],
-  queries: Rows,
-  keys: Rows,
+  queries: TokenBuffer,
+  keys: TokenBuffer,
   backend: str,
 ) -> Float[Array, "g r h d"]:
   """Attention of each window's queries to its own keys (aim/model/attention), 0 on rows that hold no query."""
   if backend == "native":
-    return varlen_attention(q, k, v, queries.starts, queries.lengths, keys.starts, keys.lengths)
+    return packed_attention(q, k, v, queries.starts, queries.lengths, keys.starts, keys.lengths)
   if queries.is_padded:
-    return attention(q, k, v, queries.lengths[:, 0], keys.lengths[:, 0], backend)
-  q_windows, kv_windows = _by_window(queries), _by_window(keys)
+    return padded_attention(q, k, v, queries.lengths[:, 0], keys.lengths[:, 0], backend)
+  q_windows, kv_windows = unpacked(queries), unpacked(keys)
   split = lambda x, rows: x.reshape(-1, rows.longest, *x.shape[2:])
-  out = attention(
+  out = padded_attention(
     split(move(q, queries, q_windows), q_windows),
     split(move(k, keys, kv_windows), kv_windows),
     split(move(v, keys, kv_windows), kv_windows),
@@ -142,7 +144,7 @@ def rows_attention(
   return move(out.reshape(len(q), -1, *out.shape[2:]), q_windows, queries)
 
 
-def _by_window(rows: Rows) -> Rows:
+def unpacked(rows: TokenBuffer) -> TokenBuffer:
   """The same tokens with every window on a stretch of `longest` rows."""
   windows = rows.starts.shape[1]
   starts = jnp.broadcast_to(jnp.arange(windows) * rows.longest, rows.starts.shape)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from aim.runtime.devices import Device
+from aim.runtime.devices import DataSheet
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _INSTRUCTION = re.compile(rf" = (?P<type>.*?) (?P<kind>{'|'.join(KINDS)})(?P<start>-start)?\((?P<rest>.*)")
@@ -34,7 +34,7 @@ class Collective:
   bytes: int
   group: tuple[int, ...]
 
-  def seconds(self, device: Device, box: int | None = None) -> float:
+  def seconds(self, device: DataSheet, box: int | None = None) -> float:
     """Of all of them by rings over all links at full speed: a lower bound.
 
     Args:
@@ -135,7 +135,7 @@ class Roofline:
 
   @classmethod
   def of(
-    cls, device: Device, flops: float, moved: float, collectives: Sequence[Collective], box: int | None
+    cls, device: DataSheet, flops: float, moved: float, collectives: Sequence[Collective], box: int | None
   ) -> Roofline:
     """flops, moved: FLOPs and bytes of memory traffic of one device in a step."""
     network = sum(collective.seconds(device, box) for collective in collectives)

@@ -18,10 +18,10 @@ import ml_collections
 import numpy as np
 
 from aim.model import buffer_sizes, flops
-from aim.model.buffer_sizes import Sizes
+from aim.model.buffer_sizes import BufferSizes
 from aim.planning.topology import Topology
 from aim.runtime import sharding
-from aim.runtime.devices import Device
+from aim.runtime.devices import DataSheet
 from aim.training.masked_step import MaskedStep
 from aim.training.pretrain import TrainingRun
 from data_pipelines.dataset import Dataset
@@ -40,7 +40,7 @@ class Program:
     code: bytes of them that the program itself takes; 0 where it is not known.
   """
 
-  size: Sizes
+  size: BufferSizes
   compiled: Any
   needs: int
   code: int
@@ -93,7 +93,7 @@ class Plan(TrainingRun):
     """Shapes of a step's token sets."""
     return self.compiled.token_shapes(self.shape_of_key, self.batch_shape())
 
-  def programs(self, wanted: Sequence[Sizes], say: Callable[[str], None]) -> list[Program]:
+  def programs(self, wanted: Sequence[BufferSizes], say: Callable[[str], None]) -> list[Program]:
     """The steps of such sizes, several compiled at a time."""
     lowered = []
     for size in wanted:
@@ -106,7 +106,7 @@ class Plan(TrainingRun):
       self.made = [one.result() for one in waiting]
     return self.made
 
-  def executed(self, size: Sizes) -> float:
+  def executed(self, size: BufferSizes) -> float:
     """FLOPs of a window in the buffers of that size, as flops.executed_flops counts."""
     accumulate, batch = self.config.optimizer.accumulate, self.config.batch_size
     return flops.executed_flops(self.step.architecture, size, batch // accumulate) * accumulate / batch
@@ -116,11 +116,11 @@ class Plan(TrainingRun):
     a = self.step.architecture
     if not isinstance(self.step, MaskedStep):
       return None
-    size = buffer_sizes.textbook(a.tokens, self.step.masking.dropped(a.groups, a.length), "all")
+    size = buffer_sizes.textbook(a.tokens, self.step.masking.dropped_count(a.channel_groups, a.length), "all")
     return flops.executed_flops(dataclasses.replace(a, decoder_tokens="all"), size, 1)
 
 
-def _compile(lowered: Any, size: Sizes) -> Program:
+def _compile(lowered: Any, size: BufferSizes) -> Program:
   began = time.perf_counter()
   try:
     compiled = lowered.compile()
@@ -140,7 +140,7 @@ def overflow(message: str) -> int:
   return int(float(used[1]) * 1024 ** " KMGT".index(used[2] or " "))
 
 
-def measured_device(count: int) -> Device:
+def measured_device(count: int) -> DataSheet:
   """Of a device without data sheet, a CPU: what it does now, shared by as many devices as JAX was told to see."""
   x = np.ones(2**24, np.float32)
   y = np.empty_like(x)
@@ -152,6 +152,6 @@ def measured_device(count: int) -> Device:
   bandwidth = 2 * x.nbytes / min(seconds)
   memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
   share = lambda whole: whole / count
-  return Device(
+  return DataSheet(
     share(flops.measured_flops()), share(memory), share(bandwidth), share(bandwidth), None, share(bandwidth)
   )

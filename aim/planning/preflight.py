@@ -20,7 +20,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from aim.model.buffer_sizes import Sizes, ViewSizes
+from aim.model.buffer_sizes import BufferSizes, ViewBufferSizes
 from aim.model.lsm2 import count_parameters
 from aim.planning import collectives, preflight_text
 from aim.planning.collectives import Roofline
@@ -47,7 +47,7 @@ def preflight(config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset:
   planned = sharding.make_mesh(**config.mesh, planned=on.devices)
   say("drawing days" if dataset is None else f"reading days of {dataset.name}")
   dataset, days = _simulated() if dataset is None else (dataset, _days(dataset))
-  with devices.planning(on.platform):
+  with devices.target_platform(on.platform):
     plan = Plan(config, workdir, dataset, days, on, planned)
     say(f"{100 * np.isnan(days).mean():.0f} % of {len(days)} days are missing; drawing masks")
     plan.count()
@@ -162,7 +162,7 @@ def _accumulate(plan: Plan, most: int) -> int | None:
   return next((n for n in options if config.batch_size / n <= most / now), None)
 
 
-def _speed(plan: Plan, program: Program, typical: Sizes) -> dict[str, Any]:
+def _speed(plan: Plan, program: Program, typical: BufferSizes) -> dict[str, Any]:
   """FLOPs, traffic, exchanges and the time they take at least; those that need the program are null without one."""
   config, count, batch = plan.config, len(plan.on.devices), plan.config.batch_size
   executed, textbook = plan.executed(typical), plan.textbook()
@@ -255,11 +255,11 @@ def _held(leaf: jax.ShapeDtypeStruct) -> int:
   return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
-def describe(size: Sizes) -> str:
-  if isinstance(size, ViewSizes):
+def describe(size: BufferSizes) -> str:
+  if isinstance(size, ViewBufferSizes):
     return f"{size.encoder} rows of views"
   where = "a group" if size.groups else "a window"
-  return f"{size.encoder} rows to encode, {size.decoder} to decode, {size.wanted} to predict {where}"
+  return f"{size.encoder} rows to encode, {size.decoder} to decode, {size.targets} to predict {where}"
 
 
 def _simulated() -> tuple[Dataset, np.ndarray]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aim.planning.collectives import Collective
-from aim.runtime.devices import Device
+from aim.runtime.devices import DataSheet
 from data_pipelines.errors import UserError
 
 STORED = 68_225 / (4 * 26 * 1440)  # bytes in a file for a byte of float32 in memory (benchmarks/results/loader.csv)
@@ -85,7 +85,7 @@ class CompiledStep:
   """
 
   model: str
-  device: Device
+  device: DataSheet
   kind: str
   chips: int
   hosts: int
@@ -194,7 +194,7 @@ def _read(told: dict[str, Any], path: pathlib.Path) -> CompiledStep:
   if mesh["tensor"] > 1 or mesh["slices"] > 1:
     raise ScaleOutError(f"{path}: its mesh is {mesh}, expected tensor 1 and slices 1")
   chips, batch, accumulate, kind = told["devices"], config["batch_size"], config["accumulate"], told["device"]["kind"]
-  device = Device(**{field.name: told["device"][field.name] for field in dataclasses.fields(Device)})
+  device = DataSheet(**{field.name: told["device"][field.name] for field in dataclasses.fields(DataSheet)})
   return CompiledStep(
     model=f"{config['name']} {told['parameters'] / 1e6:.3g}M",
     device=dataclasses.replace(device, box=device.box or SLICES.get(kind)),

@@ -12,7 +12,7 @@ import jax
 from jax.experimental import topologies
 
 from aim.runtime import devices
-from aim.runtime.devices import Device
+from aim.runtime.devices import DataSheet
 from data_pipelines.errors import UserError
 
 TPUS = {"v5e": "TPU v5e", "v5p": "TPU v5p", "v6e": "TPU v6e"}
@@ -42,7 +42,7 @@ class Topology:
   devices: tuple[jax.Device, ...]
   hosts: int
   kind: str
-  sheet: Device | None
+  sheet: DataSheet | None
 
 
 def find(name: str, slices: int = 1) -> Topology:
@@ -51,7 +51,7 @@ def find(name: str, slices: int = 1) -> Topology:
   if name == "local":
     here = jax.devices()
     kind = here[0].device_kind
-    return Topology(name, jax.default_backend(), tuple(here), jax.process_count(), kind, devices.sheet(kind))
+    return Topology(name, jax.default_backend(), tuple(here), jax.process_count(), kind, devices.data_sheet(kind))
   if kind in TPUS and re.fullmatch(r"\d+(x\d+){1,2}", shape):
     return _tpu(name, TPUS[kind], slices)
   if kind in GPUS and re.fullmatch(r"[1-9]\d*", shape):
@@ -77,14 +77,14 @@ def _tpu(name: str, kind: str, slices: int) -> Topology:
   except Exception as error:  # the plugin raises what it likes
     raise TopologyError(f"--topology={name}: {str(error).splitlines()[0]}; expected {KNOWN}") from None
   hosts = len({(getattr(device, "process_index", 0), getattr(device, "slice_index", 0)) for device in found})
-  return Topology(name, "tpu", tuple(found), hosts, kind, devices.sheet(kind))
+  return Topology(name, "tpu", tuple(found), hosts, kind, devices.data_sheet(kind))
 
 
 def _gpu(name: str, kind: str, count: int) -> Topology:
   _on_cpu(count)
   if jax.device_count("cpu") < count:
     raise TopologyError(f"--topology={name}: JAX has started already, with {jax.device_count('cpu')} CPU devices")
-  sheet = devices.sheet(kind)
+  sheet = devices.data_sheet(kind)
   assert sheet is not None and sheet.box is not None
   return Topology(name, "gpu", tuple(jax.devices("cpu")[:count]), -(-count // sheet.box), kind, sheet)
 

@@ -6,7 +6,7 @@ import os
 import pathlib
 
 
-def folder(name: str) -> pathlib.Path:
+def cache_folder(name: str) -> pathlib.Path:
   """This program's cache folder `name`; not made yet."""
   root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
   return root / "lsm2-aim" / name

@@ -16,7 +16,7 @@ CPU = {
 }
 
 
-def options() -> dict[str, str]:
+def compiler_options() -> dict[str, str]:
   """compiler_options for jax.jit, without those that this version of XLA does not have or the user has set."""
   return _cpu() if devices.platform() == "cpu" else {}
 

@@ -10,7 +10,7 @@ import jax
 
 
 @dataclasses.dataclass(frozen=True)
-class Device:
+class DataSheet:
   """One device's data sheet.
 
   Attributes:
@@ -33,15 +33,17 @@ class Device:
 # By the beginning of JAX's device_kind; the longest one that fits counts. Interconnects are stated for both directions
 # together, so half of that here. Between TPU slices: a host's network cards, shared by its chips (200 Gbit/s by 8 chips
 # of v5e and v6e, by 4 of v4 and v5p).
-_V5E = Device(197e12, 16e9, 819e9, 200e9, None, 3.1e9)  # cloud.google.com/tpu/docs/v5e: ICI 400 GB/s
-_V5P = Device(459e12, 95e9, 2765e9, 600e9, None, 6.2e9)  # cloud.google.com/tpu/docs/v5p: ICI 1200 GB/s
-_V6E = Device(918e12, 32e9, 1638e9, 400e9, None, 6.2e9)  # cloud.google.com/tpu/docs/v6e: ICI 800 GB/s, 4 x 200 Gbit/s
-_V4 = Device(275e12, 32e9, 1228e9, 300e9, None, 6.2e9)  # cloud.google.com/tpu/docs/v4: ICI 2400 Gbit/s
+_V5E = DataSheet(197e12, 16e9, 819e9, 200e9, None, 3.1e9)  # cloud.google.com/tpu/docs/v5e: ICI 400 GB/s
+_V5P = DataSheet(459e12, 95e9, 2765e9, 600e9, None, 6.2e9)  # cloud.google.com/tpu/docs/v5p: ICI 1200 GB/s
+_V6E = DataSheet(
+  918e12, 32e9, 1638e9, 400e9, None, 6.2e9
+)  # cloud.google.com/tpu/docs/v6e: ICI 800 GB/s, 4 x 200 Gbit/s
+_V4 = DataSheet(275e12, 32e9, 1228e9, 300e9, None, 6.2e9)  # cloud.google.com/tpu/docs/v4: ICI 2400 Gbit/s
 # NVIDIA A100 data sheet, SXM: NVLink 600 GB/s; DGX A100: one 200 Gbit/s adapter a GPU.
-_A100 = Device(312e12, 40e9, 1555e9, 300e9, 8, 25e9)
+_A100 = DataSheet(312e12, 40e9, 1555e9, 300e9, 8, 25e9)
 _A100_80 = dataclasses.replace(_A100, memory=80e9, bandwidth=2039e9)
 # NVIDIA H100 and H200 data sheets, SXM, without sparsity: NVLink 900 GB/s; DGX H100: one 400 Gbit/s adapter a GPU.
-_H100 = Device(989e12, 80e9, 3350e9, 450e9, 8, 50e9)
+_H100 = DataSheet(989e12, 80e9, 3350e9, 450e9, 8, 50e9)
 _H200 = dataclasses.replace(_H100, memory=141e9, bandwidth=4800e9)
 SHEETS = {
   "TPU v4": _V4,
@@ -59,7 +61,7 @@ SHEETS = {
 }
 
 
-def sheet(kind: str) -> Device | None:
+def data_sheet(kind: str) -> DataSheet | None:
   """Of a JAX device_kind; None where it is not known (a CPU)."""
   known = [name for name in SHEETS if kind.startswith(name)]
   return SHEETS[max(known, key=len)] if known else None
@@ -69,12 +71,12 @@ _planned: str | None = None
 
 
 def platform() -> str:
-  """ "cpu", "gpu" or "tpu": what programs are made for. That of the devices here, unless inside planning()."""
+  """ "cpu", "gpu" or "tpu": what programs are made for. That of the devices here, unless inside target_platform()."""
   return _planned or jax.default_backend()
 
 
 @contextlib.contextmanager
-def planning(name: str) -> Iterator[None]:
+def target_platform(name: str) -> Iterator[None]:
   """Programs traced inside are for the platform `name`, which need not be here."""
   global _planned
   before, _planned = _planned, name

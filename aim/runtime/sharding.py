@@ -107,7 +107,7 @@ def bytes_per_device(tree: Any, shardings: Any) -> int:
   return sum(jax.tree.leaves(jax.tree.map(size, tree, shardings)))
 
 
-def table(params: dict[str, Any], shardings: dict[str, NamedSharding]) -> str:
+def sharding_table(params: dict[str, Any], shardings: dict[str, NamedSharding]) -> str:
   """Where each parameter lives: a line each of name, shape, spec and bytes on a device, and their sum."""
   rows = [("parameter", "shape", "spec", "bytes a device")]
   for name, leaf in params.items():

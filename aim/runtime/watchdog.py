@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-CODE = 75  # EX_TEMPFAIL of sysexits.h: what failed may succeed when it is tried again
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: what failed may succeed when it is tried again
 _TICK = 1.0
 _UNSEEN = object()
 
 
 class Watchdog:
-  """Told what is being waited for and for how long that may take; after that long all stacks, then exit code CODE.
+  """Told what is being waited for and for how long that may take; after that long all stacks, then exit code EXIT_CODE.
 
   Time in which the process itself stood still (Ctrl-Z, a suspended laptop) does not count, and what `progress` returns
   gives the wait its whole time again whenever it has changed: bytes written of a checkpoint, say.
@@ -80,4 +80,4 @@ class Watchdog:
     print(f"error: {self._what} was not done within {self._seconds:g} s; what each thread is doing:", file=sys.stderr)
     sys.stderr.flush()
     faulthandler.dump_traceback(all_threads=True)
-    self._end(CODE)
+    self._end(EXIT_CODE)

@@ -204,7 +204,7 @@ def read(path: str | pathlib.Path) -> Restored:
     extra = _metadata(step_path)
     schema = Schema.from_dict(extra["schema"])
     config = _of_this_version(extra["config"], str(step_path))
-    scale = Scale.of(schema, extra["statistics"])
+    scale = Scale.from_statistics(schema, extra["statistics"])
   except DamagedError as error:
     raise CheckpointError(f"{step_path}: {error}") from None
   except (TypeError, ValueError) as error:

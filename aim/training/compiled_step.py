@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from aim.common.progress import progress_bar
-from aim.model.buffer_sizes import Sizes
+from aim.model.buffer_sizes import BufferSizes
 from aim.runtime import compile_options, sharding
 from aim.training.contrastive_step import ContrastiveStep
 from aim.training.masked_step import MaskedStep
@@ -38,20 +38,20 @@ class CompiledStep:
     everywhere = shardings["step"]  # every host reads the counts of all windows
     self._by_window = sharding.batch_sharding(everywhere.mesh)
     split = (self._by_window, everywhere, everywhere)
-    self._draw = jax.jit(step.draw, out_shardings=split, compiler_options=compile_options.options())
+    self._draw = jax.jit(step.draw, out_shardings=split, compiler_options=compile_options.compiler_options())
     self._drawing: Any = None  # its program, compiled by the first call: all batches of a run are alike
     self._train = jax.jit(
       step.train,
       static_argnums=0,
       donate_argnums=1,
       out_shardings=(shardings, None),
-      compiler_options=compile_options.options(),
+      compiler_options=compile_options.compiler_options(),
     )
     self._shardings = shardings
-    self._programs: dict[Sizes, Any] = {}
+    self._programs: dict[BufferSizes, Any] = {}
 
   @property
-  def sizes(self) -> tuple[Sizes, ...]:
+  def sizes(self) -> tuple[BufferSizes, ...]:
     """That train() is compiled for, in the order they were given."""
     return tuple(self._programs)
 
@@ -70,11 +70,11 @@ class CompiledStep:
     shapes = jax.eval_shape(self._draw, key, 0, values)[0]
     return jax.tree.map(lambda leaf: _shape(leaf, self._by_window), shapes)
 
-  def lower(self, size: Sizes, state: Any, tokens: Any) -> Any:
+  def lower(self, size: BufferSizes, state: Any, tokens: Any) -> Any:
     """The step of that size, traced and not yet compiled, for arguments of such shapes."""
     return self._train.lower(size, jax.tree.map(_shape, state, self._shardings), tokens)
 
-  def compile(self, sizes: tuple[Sizes, ...], key: jax.Array, state: Any, values: jax.ShapeDtypeStruct) -> None:
+  def compile(self, sizes: tuple[BufferSizes, ...], key: jax.Array, state: Any, values: jax.ShapeDtypeStruct) -> None:
     """Compiles the step for batches of the shape and sharding of `values`, several sizes at a time, with a bar."""
     tokens = self.token_shapes(key, values)
     self.draw_program(key, values)
@@ -89,7 +89,7 @@ class CompiledStep:
         bar.update()
     self._programs = {size: done.result() for size, done in waiting.items()}
 
-  def train(self, size: Sizes, state: Any, tokens: Any) -> tuple[Any, dict[str, jax.Array]]:
+  def train(self, size: BufferSizes, state: Any, tokens: Any) -> tuple[Any, dict[str, jax.Array]]:
     """One update by the program of that size. The state given is used up."""
     return self._programs[size](state, tokens)
 

@@ -14,13 +14,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from aim.model import flops, lsm2, patches
-from aim.model.buffer_sizes import Sizes, ViewSizes
+from aim.model.buffer_sizes import BufferSizes, ViewBufferSizes
 from aim.model.contrastive.dino import Dino
 from aim.model.contrastive.msn import Msn
 from aim.model.contrastive.simclr import Simclr
 from aim.model.contrastive.views import Changes, ViewSet, view_sets
 from aim.model.patches import Scale
-from aim.model.token_buffers import Rows
+from aim.model.token_buffers import TokenBuffer
 from aim.training.train_state import TrainState, ema_rate, initial_state, microbatches, update
 
 Method = Simclr | Dino | Msn
@@ -63,19 +63,19 @@ class ContrastiveStep:
     return initial_state(self.optimizer, params, averaged=bool(self.method.teacher or self.ema))
 
   @functools.cached_property
-  def size(self) -> Sizes:
+  def size(self) -> BufferSizes:
     """The one size of this step's buffers."""
     passes = lambda i: ((4 if self.accumulate > 1 else 3) * (i in self.method.student)) + (i in self.method.teacher)
     a = self.architecture
     crops = tuple((crop.views, crop.tokens(a), passes(i)) for i, crop in enumerate(self.method.crops))
     rows = sum(views * tokens for views, tokens, _ in crops)
-    return ViewSizes(0, rows, 0, 0, a.tokens, a.tokens, a.decoder_tokens, crops=crops)
+    return ViewBufferSizes(0, rows, 0, 0, a.tokens, a.tokens, a.decoder_tokens, crops=crops)
 
   def draw(
     self, key: jax.Array, step: jax.Array, values: Float[Array, "b s c"]
   ) -> tuple[tuple[ViewSet, ...], Int[Array, " 3"], Int[Array, "b 3"]]:
     """Draws each window's views; also returns the buffer sizes they need and token counts, as MaskedStep.draw."""
-    z, observed = patches.read(self.scale, values, self.impute)
+    z, observed = patches.normalised_days(self.scale, values, self.impute)
     key = jax.random.fold_in(key, step)
     views = view_sets(key, self.changes, self.method.crops, self.architecture, z, observed)
     visible = sum((view.lengths.sum(1) for view in views), start=jnp.zeros(len(values), jnp.int32))
@@ -83,7 +83,7 @@ class ContrastiveStep:
     return views, jnp.array([self.size.encoder, 0, 0], jnp.int32), counts
 
   def train(
-    self, buffers: Sizes, state: TrainState, views: tuple[ViewSet, ...]
+    self, buffers: BufferSizes, state: TrainState, views: tuple[ViewSet, ...]
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update, as MaskedStep.train; "embedding_spread" is 1 for embeddings all over the sphere, 0 for equal ones."""
     loss, grads, embeddings = self._gradient(state, views)
@@ -150,8 +150,8 @@ class ContrastiveStep:
 
     def mean(view: ViewSet) -> Float[Array, "b v d"]:
       flat = ViewSet(*(x.reshape(-1, *x.shape[2:]) for x in view))
-      rows = Rows.padded(jnp.zeros_like(flat.lengths), flat.lengths, flat.order.shape[1])
-      encoded = encoder.encode(flat.values, flat.shown, flat.order, rows)
+      rows = TokenBuffer.padded(jnp.zeros_like(flat.lengths), flat.lengths, flat.order.shape[1])
+      encoded = encoder.encode(flat.values, flat.visible, flat.order, rows)
       return lsm2.pooled(encoded.astype(jnp.float32), flat.lengths).reshape(*view.lengths.shape, -1)
 
     return tuple(mean(view) for view in views)

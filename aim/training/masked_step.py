@@ -12,8 +12,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from aim.model import buffer_sizes, flops, loss, lsm2, patches
-from aim.model.buffer_sizes import Sizes
-from aim.model.masking import Masking, TokenSet, training_tokens
+from aim.model.buffer_sizes import BufferSizes
+from aim.model.masking import Masking, TokenSet, training_token_set
 from aim.model.patches import Scale
 from aim.training.train_state import TrainState, ema_rate, initial_state, microbatches, update
 
@@ -51,12 +51,12 @@ class MaskedStep:
   ) -> tuple[TokenSet, Int[Array, " 3"], Int[Array, "b 3"]]:
     """Hides part of each window; also returns the rows its buffers need, and each window's token counts."""
     a = self.architecture
-    z, observed = (patches.fold(x, a.patch_channels) for x in patches.read(self.scale, values, self.impute))
-    tokens = training_tokens(jax.random.fold_in(key, step), self.masking, z, observed, a.cells)
+    z, observed = (patches.fold(x, a.patch_channels) for x in patches.normalised_days(self.scale, values, self.impute))
+    tokens = training_token_set(jax.random.fold_in(key, step), self.masking, z, observed, a.patch_values)
     counts = buffer_sizes.token_counts(tokens)
     return tokens, buffer_sizes.needed(counts, self.groups, self.accumulate), counts
 
-  def train(self, buffers: Sizes, state: TrainState, tokens: TokenSet) -> tuple[TrainState, dict[str, jax.Array]]:
+  def train(self, buffers: BufferSizes, state: TrainState, tokens: TokenSet) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update. A gradient with a NaN or Inf changes nothing but the step number; metrics["bad"] tells which."""
     total, count, grads = self._gradient(buffers, state["params"], tokens)
     scored = jnp.maximum(count, 1.0)
@@ -66,12 +66,12 @@ class MaskedStep:
       "loss": total / scored,
       "scored_steps": count,
       "visible_tokens": tokens.visible_lengths.sum(),
-      "scored_tokens": tokens.scored_lengths.sum(),
+      "scored_tokens": tokens.target_ends.sum(),
       "useful_flops": flops.useful_flops(self.architecture, buffer_sizes.token_counts(tokens)),
     }
     return state, metrics
 
-  def _gradient(self, buffers: Sizes, params: dict, tokens: TokenSet) -> tuple[jax.Array, jax.Array, dict]:
+  def _gradient(self, buffers: BufferSizes, params: dict, tokens: TokenSet) -> tuple[jax.Array, jax.Array, dict]:
     """Sum of errors, number of scored steps, gradient of the sum, over `accumulate` microbatches."""
 
     def error(params: dict, tokens: TokenSet) -> tuple[jax.Array, jax.Array]:

@@ -22,7 +22,7 @@ class MetricsWriter:
   def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None, start: int = 0):
     """start: steps done; what the file tells of later ones, lost with their process, is cut off."""
     self.file = self.tensorboard = self.wandb = None
-    if not processes.first():
+    if not processes.is_first_process():
       return
     _cut(workdir / "metrics.jsonl", start)
     self.file = (workdir / "metrics.jsonl").open("a", buffering=1)

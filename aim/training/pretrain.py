@@ -14,7 +14,7 @@ import numpy as np
 
 from aim.common import config_files
 from aim.model import buffer_sizes, flops, from_config
-from aim.model.buffer_sizes import Sizes
+from aim.model.buffer_sizes import BufferSizes
 from aim.model.contrastive.from_config import view_changes, view_method
 from aim.model.lsm2 import Architecture, count_parameters
 from aim.model.patches import Scale
@@ -65,7 +65,7 @@ class TrainingRun:
     self.abstract_state = jax.eval_shape(self.step.init, self.key)
     self.shardings = sharding.state_shardings(self.abstract_state, self.abstract_state["params"], self.mesh)
     self.compiled = CompiledStep(self.step, self.shardings)
-    self.parameter_table = sharding.table(self.abstract_state["params"], self.shardings["params"])
+    self.parameter_table = sharding.sharding_table(self.abstract_state["params"], self.shardings["params"])
     self.watchdog = Watchdog(lambda: checkpoint.bytes_being_saved(workdir))
 
   def make_step(self, architecture: Architecture) -> MaskedStep | ContrastiveStep:
@@ -73,7 +73,7 @@ class TrainingRun:
     config, schema = self.config, self.dataset.schema
     common: dict[str, Any] = {
       "architecture": architecture,
-      "scale": Scale.of(schema, self.metadata["statistics"]),
+      "scale": Scale.from_statistics(schema, self.metadata["statistics"]),
       "optimizer": make_optimizer(config.optimizer, config.total_steps),
       "accumulate": config.optimizer.accumulate,
       "ema": config.optimizer.ema,
@@ -94,11 +94,13 @@ class TrainingRun:
     """Trains; what it leaves is closed whatever happens."""
     with contextlib.ExitStack() as ending:
       ending.callback(self.watchdog.stop)
-      ending.enter_context(processes.together())  # around the closing of checkpoints, which waits for the others
+      ending.enter_context(
+        processes.exit_on_lost_process()
+      )  # around the closing of checkpoints, which waits for the others
       self.watchdog.expect("restoring and compiling", self.config.log.watchdog_compile_seconds)
       checkpoints = Checkpoints(self.workdir, self.config.checkpoint.every_steps, self.config.checkpoint.keep)
       ending.callback(checkpoints.close)
-      ending.enter_context(processes.together())  # and before it, where it would wait for one that is gone
+      ending.enter_context(processes.exit_on_lost_process())  # and before it, where it would wait for one that is gone
       state = self.initial_state(checkpoints)
       return self.train_from(state, int(state["step"]), checkpoints)
 
@@ -109,11 +111,11 @@ class TrainingRun:
       return {}
     if start:
       print(f"{self.workdir}: checkpoint at step {start}: going on from there")
-    if processes.first():
+    if processes.is_first_process():
       config_files.write(self.config, self.workdir / "config.json")
     ladder = self.ladder()
     self.announce(start, ladder[0])
-    stop = processes.Stop(start)
+    stop = processes.StopSignals(start)
     self.compiled.compile(ladder, self.key, self.abstract_state, self.batch_shape())
     with contextlib.closing(metrics_writer.MetricsWriter(self.workdir, self.config.log, start)) as writer:
       last = self.loop(state, start, stop, checkpoints, writer)
@@ -139,18 +141,18 @@ class TrainingRun:
       raise checkpoint.CheckpointError(f"{self.workdir}: no checkpoint is left to go on from; repeat to start anew")
     return jax.jit(self.step.init, out_shardings=self.shardings)(jax.random.fold_in(self.key, 2**31 - 1))
 
-  def ladder(self) -> tuple[Sizes, ...]:
+  def ladder(self) -> tuple[BufferSizes, ...]:
     """The sizes that the step may need."""
     if isinstance(self.step, ContrastiveStep):
       return (self.step.size,)
     a, config = self.step.architecture, self.config
-    dropped = self.step.masking.dropped(a.groups, a.length)
+    dropped = self.step.masking.dropped_count(a.channel_groups, a.length)
     if self.form == "textbook":
       return (buffer_sizes.textbook(a.tokens, dropped, a.decoder_tokens),)
     counts = self.sample()
     groups, accumulate = self.step.groups, config.optimizer.accumulate
     windows = config.batch_size // accumulate
-    if self.step.impute != "none" and self.step.masking.fixed(a.groups):
+    if self.step.impute != "none" and self.step.masking.hides_equal_counts(a.channel_groups):
       return (buffer_sizes.exact(counts[0], a.tokens, dropped, a.decoder_tokens, windows, groups),)
     return buffer_sizes.ladder(counts, a.tokens, dropped, a.decoder_tokens, windows, groups, accumulate, config.sizes)
 
@@ -166,7 +168,7 @@ class TrainingRun:
     shape = (self.config.batch_size, self.dataset.schema.steps, self.step.architecture.channels)
     return jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding.batch_sharding(self.mesh))
 
-  def announce(self, start: int, size: Sizes) -> None:
+  def announce(self, start: int, size: BufferSizes) -> None:
     """What is about to run and, without an accelerator, how long a step will take."""
     a, config = self.step.architecture, self.config
     chosen = config_files.subset(config)
@@ -181,7 +183,7 @@ class TrainingRun:
       f"{self.form} form, {a.attention} attention, {a.dtype}",
       flush=True,
     )
-    if processes.first():
+    if processes.is_first_process():
       (self.workdir / "parameters.txt").write_text(self.parameter_table + "\n")
     if config.log.parameters:
       print(self.parameter_table)
@@ -199,7 +201,7 @@ class TrainingRun:
     self,
     state: dict[str, Any],
     start: int,
-    stop: processes.Stop,
+    stop: processes.StopSignals,
     checkpoints: Checkpoints,
     writer: metrics_writer.MetricsWriter,
   ) -> dict[str, float | None]:
@@ -301,7 +303,7 @@ def _spoken(chosen: Mapping[str, float]) -> str:
 
 
 def _grid(a: Architecture) -> str:
-  grouped = f" in {a.groups} groups" if a.patch_channels > 1 else ""
+  grouped = f" in {a.channel_groups} groups" if a.patch_channels > 1 else ""
   return f"{a.channels} channels{grouped} x {a.length} patches"
 
 

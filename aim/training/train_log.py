@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 
 from aim.common.progress import progress_bar
 from aim.model import flops
-from aim.model.buffer_sizes import Sizes
+from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Architecture
 from aim.runtime import processes
 from aim.training import metrics_writer
@@ -44,14 +44,14 @@ class TrainLog:
     self.skipped = 0
     self.corrupt = 0  # days of this process so far that stand in for one that cannot be read
     self.last: dict[str, float | None] = {}
-    self._pending: tuple[int, Sizes, dict[str, jax.Array]] | None = None
+    self._pending: tuple[int, BufferSizes, dict[str, jax.Array]] | None = None
     self._start_interval()
 
   def _start_interval(self) -> None:
     self.clock, self.waited = time.perf_counter(), 0.0
     self.steps: list[dict[str, Any]] = []
 
-  def record(self, step: int, sizes: Sizes, fresh: dict[str, jax.Array]) -> None:
+  def record(self, step: int, sizes: BufferSizes, fresh: dict[str, jax.Array]) -> None:
     """Takes the metrics of `step`, still being computed, and reads those of the one before."""
     self.flush()
     self._pending = (step, sizes, fresh)
@@ -120,7 +120,7 @@ class TrainLog:
 
   def _corrupt_days(self) -> int:
     """Of all processes, which all ask at the same step; only where such days are passed over is there a sum to make."""
-    if self.config.data.on_corrupt == "stop" or not processes.several():
+    if self.config.data.on_corrupt == "stop" or not processes.is_multi_process():
       return self.corrupt
     return int(multihost_utils.process_allgather(np.int32(self.corrupt)).sum())
 

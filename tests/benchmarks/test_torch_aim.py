@@ -10,7 +10,7 @@ from flax import nnx
 
 from aim.model import buffer_sizes, loss, lsm2
 from aim.model.lsm2 import Tower
-from aim.model.masking import sorted_tokens
+from aim.model.masking import sorted_token_set
 from benchmarks import workers
 
 torch = pytest.importorskip("torch")
@@ -40,7 +40,7 @@ def tokens():
   hidden = rng.random((4, N, 4)) < np.array([0, 1, 0.3, 0.6])[:, None, None]
   hidden[0, 3:5] = True
   shuffle = rng.random((4, N)).astype(np.float32)
-  found = sorted_tokens(
+  found = sorted_token_set(
     tiny.masking((1, 1, 1, 1), min_observed_share=0.0),
     *map(jnp.asarray, (z, observed)),
     4,
@@ -48,7 +48,7 @@ def tokens():
   )
   visible, target = np.asarray(found.visible_lengths), np.asarray(found.target)
   assert visible[0] == KEPT and visible[1] == 1 and len(set(visible.tolist())) == 4
-  assert (np.asarray(found.scored_lengths) < N).any() and (target & np.asarray(found.shown).any(-1)[..., None]).any()
+  assert (np.asarray(found.target_ends) < N).any() and (target & np.asarray(found.visible).any(-1)[..., None]).any()
   assert target[np.asarray(found.order) // 6 == 1].any()
   return found
 

@@ -9,7 +9,7 @@ import pytest
 from aim.common import config_files
 from aim.common.config_files import ConfigError
 from aim.model import from_config
-from aim.model.attention import choose
+from aim.model.attention.backends import choose_backend
 from aim.model.lsm2 import Architecture, Tower
 from aim.model.masking import STRATEGIES, Masking
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
@@ -42,7 +42,7 @@ def test_the_default_is_lsm2():
     qk_init=0.0,
     binary=(False,) * 26,
     decoder_tokens="all",
-    attention=choose("auto", (64, 64), "float32"),
+    attention=choose_backend("auto", (64, 64), "float32"),
     dtype="float32",
     remat=True,
   )
@@ -67,7 +67,7 @@ def test_every_experiment_fits_every_schema(name, schema):
   assert a.channels == len(schema.channels) and a.length * a.patch == schema.steps
   assert a.patch * schema.minutes_per_step == made.model.patch_minutes
   assert a.binary == tuple(schema.binary)
-  assert 0 <= masking.dropped(a.groups, a.length) < a.tokens
+  assert 0 <= masking.dropped_count(a.channel_groups, a.length) < a.tokens
   assert made.batch_size % made.optimizer.accumulate == 0
   assert set(dict(config_files.leaves(made))) == set(dict(config_files.leaves(config()))), "keys of its own"
 

@@ -10,9 +10,9 @@ import pytest
 from aim.common.config_files import ConfigError
 from aim.inference.pretrained import Pretrained
 from aim.model import from_config, lsm2
-from aim.model.interpolation_skip import evidence
+from aim.model.interpolation_skip import interpolation_evidence
 from aim.model.patches import Scale
-from aim.model.token_buffers import Rows
+from aim.model.token_buffers import TokenBuffer
 from aim.training.checkpoint import Restored
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
@@ -38,7 +38,7 @@ def pretrained(schema: Schema = SCHEMA, batch_size: int = 4, short_holes: str | 
     holder[name] = value
   repeats = -(-len(schema.channels) // 3)
   mean, std = (np.where(schema.binary, x, np.tile(y, repeats)[: len(x)]) for x, y in _statistics(schema))
-  scale = Scale.of(schema, {"mean": mean, "std": std, "min": mean - std / 2, "max": mean + std / 2})
+  scale = Scale.from_statistics(schema, {"mean": mean, "std": std, "min": mean - std / 2, "max": mean + std / 2})
   architecture = from_config.architecture(config, schema)
   rng = np.random.default_rng(0)
   shapes = lsm2.abstract(architecture)[1]
@@ -103,7 +103,7 @@ def _evidence_by_hand(trained: Pretrained, day: np.ndarray, order: list[int]) ->
   if not a.interpolation_skip:
     return ()
   z, observed = (np.asarray(x) for x in trained.scale.normalise(day[None]))
-  found = np.asarray(evidence(jnp.asarray(z), jnp.asarray(observed), jnp.asarray(a.binary)))[0]
+  found = np.asarray(interpolation_evidence(jnp.asarray(z), jnp.asarray(observed), jnp.asarray(a.binary)))[0]
   return (jnp.array([[found[n % a.length * a.patch :][: a.patch, n // a.length] for n in order]]),)
 
 
@@ -115,7 +115,7 @@ def _dense_program(trained: Pretrained):
 
   def program(values, shown, order, lengths, found=None):
     zeros = jnp.zeros_like(lengths)
-    rows, everything = Rows.padded(zeros, lengths, n), Rows.padded(zeros, zeros + n, n)
+    rows, everything = TokenBuffer.padded(zeros, lengths, n), TokenBuffer.padded(zeros, zeros + n, n)
     encoded = network.encode(values, shown, order, rows)
     return encoded, network.decode(encoded, rows, order, everything, None, found)
 
@@ -200,7 +200,7 @@ def test_days_of_any_coverage_are_what_they_are_alone(tokens, batch_size, skip, 
   monkeypatch.setattr(trained, "_sizes", lambda *counts: used.add(found := sizes(*counts)) or found, raising=True)
   embedding, z, filled = trained.embed(values), trained.reconstruct(values), trained.impute(values)
   if batch_size == 4:
-    assert len({size.encoder for size in used}) > 2 and len({size.wanted for size in used}) > 2, "one size did for all"
+    assert len({size.encoder for size in used}) > 2 and len({size.targets for size in used}) > 2, "one size did for all"
   for i, day in enumerate(values):
     _, encoded = encoded_by_hand(trained, day)
     np.testing.assert_allclose(embedding[i], encoded.mean(0), rtol=1e-5, atol=1e-5)

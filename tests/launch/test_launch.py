@@ -375,7 +375,7 @@ def test_the_jobs_of_gpus_are_found_by_the_program(cloud):
   given = {variable["name"]: variable.get("value") for variable in container["env"]}
   # Kubernetes fills these in from the pod's annotations and its index.
   given |= {"JOBSET_NAME": jobset["metadata"]["name"], "REPLICATED_JOB_NAME": job["name"], "JOB_COMPLETION_INDEX": "1"}
-  found = processes.find("on", None, None, None, given)
+  found = processes.find_process_group("on", None, None, None, given)
   assert (found.coordinator, found.processes, found.process) == ("base-hosts-0-0.base:8476", 2, 1)
   assert {"containerPort": processes.PORT} in container["ports"]
 

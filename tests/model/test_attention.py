@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aim.model.attention import attention, cudnn, splash
+from aim.model.attention import cudnn, splash
+from aim.model.attention.backends import padded_attention
 from aim.runtime.sharding import make_mesh
 
 B = 3
@@ -77,7 +78,7 @@ def test_splash_on_a_mesh_with_garbage_past_the_lengths():
   qkv, weights, lengths = operands(9, 21, 32, windows=8)
   garbage = tuple(jnp.where(x == 0, jnp.nan, x) for x in qkv)
   with jax.set_mesh(make_mesh(data=2, fsdp=2, tensor=2)):
-    got = results(lambda *arguments: attention(*arguments, backend="splash"), garbage, weights, lengths)
+    got = results(lambda *arguments: padded_attention(*arguments, backend="splash"), garbage, weights, lengths)
   wanted = results(reference, qkv, weights, lengths)
   for name, value in got.items():
     np.testing.assert_allclose(value, wanted[name], 2e-5, 2e-5, err_msg=name)
@@ -111,7 +112,7 @@ def test_cudnn_lowers_for_cuda(monkeypatch):
 def test_cudnn_equals_plain_attention(n, m, d):
   if why := cudnn.unavailable(d, "bfloat16"):
     pytest.skip(why)
-  kernel = lambda *arguments: attention(*arguments, backend="cudnn")
+  kernel = lambda *arguments: padded_attention(*arguments, backend="cudnn")
   assert_equal(kernel, *operands(n, m, d, dtype=jnp.bfloat16), 4e-2)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aim.common.config_files import ConfigError
 from aim.model import buffer_sizes, flops, from_config, lsm2
-from aim.model.buffer_sizes import Sizes
+from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Architecture, Tower
 from aim.model.masking import TokenSet
 from data_pipelines.build import build, npz_request
@@ -68,7 +68,7 @@ def test_the_ladder_is_short_and_holds_every_step(step, decoder_tokens, count):
   ladder = buffer_sizes.ladder(sample, *arguments)
   assert ladder == buffer_sizes.ladder(sample, *arguments), "hosts would choose differently"
   assert 1 <= len(ladder) <= count
-  rows = [(size.encoder, size.decoder, size.wanted) for size in ladder]
+  rows = [(size.encoder, size.decoder, size.targets) for size in ladder]
   bound = ((tokens - dropped) * a_group, tokens * a_group, tokens * a_group)
   assert rows[-1] == bound
   unit = 128 if bound[0] >= 1024 else 8
@@ -108,7 +108,7 @@ def test_most_steps_take_a_small_size(groups):
 
 def test_the_textbook_is_one_size_for_all():
   size = buffer_sizes.textbook(3744, 1872, "all")
-  assert (size.encoder, size.decoder, size.wanted, size.groups) == (1872, 3744, 3744, 0) and size.predict_all
+  assert (size.encoder, size.decoder, size.targets, size.groups) == (1872, 3744, 3744, 0) and size.predict_all
   assert buffer_sizes.smallest((size,), np.array([1872, 3744, 3744])) == size
 
 
@@ -130,18 +130,18 @@ def test_rows_of_a_size_are_the_tokens_of_their_kind(form, decoder_tokens):
   need = [int(x) for x in buffer_sizes.needed(counts, 2 if form == "packed" else 0, 1)]
   size = {
     "textbook": buffer_sizes.textbook(10, 3, decoder_tokens),
-    "trimmed": Sizes(0, *need, 10, 7, decoder_tokens),
-    "packed": Sizes(2, *need, 10, 7, decoder_tokens),
+    "trimmed": BufferSizes(0, *need, 10, 7, decoder_tokens),
+    "packed": BufferSizes(2, *need, 10, 7, decoder_tokens),
   }[form]
   visible, scored, targets = counts.T
   span = lambda rows: (rows.first.reshape(-1).tolist(), rows.lengths.reshape(-1).tolist())
-  assert span(size.visible_rows(tokens)) == ([0] * 6, visible.tolist())
+  assert span(size.visible_buffer(tokens)) == ([0] * 6, visible.tolist())
   whole = ([0] * 6, [10] * 6) if decoder_tokens != "observed" else ([0] * 6, scored.tolist())
   stretch = ((scored - targets).tolist(), targets.tolist())
-  assert span(size.wanted_rows(tokens)) == (whole if form == "textbook" else stretch)
+  assert span(size.target_buffer(tokens)) == (whole if form == "textbook" else stretch)
   apart = decoder_tokens == "visible" and form != "textbook"
-  assert span(size.decoded_rows(tokens)) == (stretch if apart else whole)
-  for rows in (size.visible_rows(tokens), size.decoded_rows(tokens), size.wanted_rows(tokens)):
+  assert span(size.decoder_buffer(tokens)) == (stretch if apart else whole)
+  for rows in (size.visible_buffer(tokens), size.decoder_buffer(tokens), size.target_buffer(tokens)):
     assert rows.is_padded == (form != "packed") and len(rows.lengths) == (2 if form == "packed" else 6)
     assert int((rows.starts + rows.lengths).max()) <= rows.count and int(rows.lengths.max()) <= rows.longest
 
@@ -163,8 +163,8 @@ def test_useful_work_is_part_of_what_is_done(decoder_tokens, groups, seed):
   need = [int(x) for x in buffer_sizes.needed(counts, groups, 1)]
   a_group = 8 // groups if groups else 1
   textbook = buffer_sizes.textbook(16, 4, decoder_tokens)
-  tight = Sizes(groups, *need, 16, 12, decoder_tokens)
-  largest = Sizes(groups, 12 * a_group, 16 * a_group, 16 * a_group, 16, 12, decoder_tokens)
+  tight = BufferSizes(groups, *need, 16, 12, decoder_tokens)
+  largest = BufferSizes(groups, 12 * a_group, 16 * a_group, 16 * a_group, 16, 12, decoder_tokens)
   done = [flops.executed_flops(a, size, 8) for size in (tight, largest, textbook)]
   assert 0 < useful <= done[0] * (1 + 1e-6)
   assert done[0] <= done[1] <= done[2] * (1 + 1e-6)
@@ -175,7 +175,9 @@ def test_no_padding_and_nothing_missing_wastes_nothing(decoder_tokens):
   """Windows of 16 tokens, 12 visible and the other 4 to predict: useful is executed, and is this count by hand."""
   a = architecture(decoder_tokens)
   useful = float(flops.useful_flops(a, jnp.tile(jnp.array([12, 16, 4]), (6, 1))))
-  assert flops.executed_flops(a, Sizes(0, 12, 16, 4, 16, 12, decoder_tokens), 6) == pytest.approx(useful, rel=1e-6)
+  assert flops.executed_flops(a, BufferSizes(0, 12, 16, 4, 16, 12, decoder_tokens), 6) == pytest.approx(
+    useful, rel=1e-6
+  )
   per_token = lambda d, mlp: 2 * (4 * d * d + 2 * d * mlp)
   encoder = 2 * (12 * per_token(16, 24) + 4 * 12 * 12 * 16)
   # Patch embedding (values and flags), bridge, head.

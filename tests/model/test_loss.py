@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aim.model import buffer_sizes, loss, lsm2
 from aim.model.lsm2 import Tower
-from aim.model.masking import TokenSet, sorted_tokens
+from aim.model.masking import TokenSet, sorted_token_set
 from tests import tiny
 
 BINARY = np.array([False, True, False])
@@ -33,7 +33,7 @@ def days(seed: int, observed_rate: float, windows: int = 3):
 
 @functools.partial(jax.jit, static_argnums=0)
 def sort(share, z, observed, hidden, shuffle) -> TokenSet:
-  return sorted_tokens(tiny.masking((1, 1, 1, 1), min_observed_share=share), z, observed, 4, hidden, shuffle)
+  return sorted_token_set(tiny.masking((1, 1, 1, 1), min_observed_share=share), z, observed, 4, hidden, shuffle)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def predicted_error():
 
   def error(params, tokens):
     network = lsm2.merge(graph, params)
-    prediction = loss.forward(network, tokens, TEXTBOOK, TEXTBOOK.wanted_rows(tokens))
+    prediction = loss.forward(network, tokens, TEXTBOOK, TEXTBOOK.target_buffer(tokens))
     total, count = loss.token_error(network, tokens, jnp.asarray(BINARY), TEXTBOOK)
     return total, (prediction, count)
 
@@ -121,7 +121,7 @@ def test_only_targets_are_scored(predicted_error):
   """Loss and gradient stay, bit for bit, whatever stands at steps that are neither shown nor targets."""
   z, observed, hidden, shuffle = days(5, 0.7)
   tokens = sort(0.5, *map(jnp.asarray, (z, observed, hidden, shuffle)))
-  silent = ~np.asarray(tokens.shown | tokens.target)
+  silent = ~np.asarray(tokens.visible | tokens.target)
   inherited = silent & (np.asarray(tokens.values) != 0)
   assert inherited.any(), "no observed step in an inherited-missing token: the test is empty"
   dirty = tokens._replace(values=jnp.asarray(np.where(silent, np.float32(1e15), tokens.values)))

@@ -24,7 +24,7 @@ from tests import tiny
 
 SCHEMA = Schema(60, (*(Channel(f"c{i}") for i in range(6)), Channel("asleep", kind="binary")))
 MEAN, STD = np.array([50.0] * 6 + [0.3], np.float32), np.array([20.0] * 6 + [0.46], np.float32)
-SCALE = Scale.of(SCHEMA, {"mean": MEAN, "std": STD, "min": MEAN - 9 * STD, "max": MEAN + 9 * STD})
+SCALE = Scale.from_statistics(SCHEMA, {"mean": MEAN, "std": STD, "min": MEAN - 9 * STD, "max": MEAN + 9 * STD})
 
 
 @settings(max_examples=20)
@@ -53,7 +53,9 @@ def test_filled_is_linear_interpolation(seed, rate):
   holed = np.where(observed, z, np.nan)
   expected = imputers.linear(holed, fill)
   # What stands at the holes is not read.
-  found = interpolation.filled(jnp.asarray(np.where(observed, z, 1e30).astype(np.float32)), jnp.asarray(observed), fill)
+  found = interpolation.fill_linearly(
+    jnp.asarray(np.where(observed, z, 1e30).astype(np.float32)), jnp.asarray(observed), fill
+  )
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
   np.testing.assert_array_equal(np.asarray(found)[observed], z[observed])
 
@@ -61,7 +63,7 @@ def test_filled_is_linear_interpolation(seed, rate):
 def test_a_day_as_lsm1_reads_it():
   values = np.full((1, 24, 7), np.nan, np.float32)
   values[0, [2, 4], 0] = 50, 90
-  z, observed = patches.read(SCALE, values, "linear")
+  z, observed = patches.normalised_days(SCALE, values, "linear")
   assert np.asarray(observed).all()
   np.testing.assert_allclose(z[0, :6, 0], [0, 0, 0, 1, 2, 2], atol=1e-6)
   # Never observed that day: the training mean; of a binary channel its share of ones.
@@ -95,9 +97,9 @@ def test_exactly_80_percent_is_hidden_and_all_else_visible():
   tokens, rows, counts = DRAW(jax.random.key(0), 3, days(8))
   hidden = round(0.8 * n)
   assert counts.tolist() == [[n - hidden, n, hidden]] * 8
-  assert STEP.masking.fixed(ARCHITECTURE.groups)
+  assert STEP.masking.hides_equal_counts(ARCHITECTURE.channel_groups)
   size = buffer_sizes.exact(np.asarray(counts)[0], n, hidden, "all", 8, 0)
-  assert (size.encoder, size.decoder, size.wanted) == tuple(rows.tolist())
+  assert (size.encoder, size.decoder, size.targets) == tuple(rows.tolist())
   # Scored are the cells of real channels: the last group has one of three.
   for order, target in zip(np.asarray(tokens.order), np.asarray(tokens.target), strict=True):
     masked = order[n - hidden :]
@@ -106,7 +108,7 @@ def test_exactly_80_percent_is_hidden_and_all_else_visible():
 
 
 def test_fixed_masks():
-  fixed = lambda *weights, **changes: tiny.masking(weights, **changes).fixed(3)
+  fixed = lambda *weights, **changes: tiny.masking(weights, **changes).hides_equal_counts(3)
   assert fixed(1, 0, 0, 0) and fixed(0, 1, 0, 0) and fixed(0, 0, 1, 0)
   assert not fixed(0, 0, 0, 1) and not fixed(1, 1, 0, 0) and not fixed(1, 0, 0, 0, random_unit=2)
 
@@ -118,7 +120,7 @@ def predicted():
 
   def program(tokens):
     network = lsm2.merge(graph, params)
-    prediction = loss.forward(network, tokens, size, size.wanted_rows(tokens))
+    prediction = loss.forward(network, tokens, size, size.target_buffer(tokens))
     return prediction, loss.token_error(network, tokens, jnp.asarray(SCALE.binary), size)
 
   return jax.jit(program)
@@ -127,7 +129,7 @@ def predicted():
 def test_nothing_hidden_leaks():
   tokens = DRAW(jax.random.key(1), 0, days(4))[0]
   before, (total, _) = predicted()(tokens)
-  dirty = tokens._replace(values=jnp.where(tokens.shown, tokens.values, 7.5))
+  dirty = tokens._replace(values=jnp.where(tokens.visible, tokens.values, 7.5))
   after, (other, _) = predicted()(dirty)
   np.testing.assert_array_equal(before, after)
   assert float(total) != float(other), "the loss reads what is hidden"
@@ -173,7 +175,7 @@ def days_without_binary_holes():
 def imputed_by_hand(values):
   """The days with the holes filled as LSM-1's pipeline does, in physical units."""
   z = np.clip((values - SCALE.mean) / SCALE.std, -SCALE.clip, SCALE.clip)
-  return imputers.linear(z.astype(np.float32), SCALE.middle) * SCALE.std + SCALE.mean
+  return imputers.linear(z.astype(np.float32), SCALE.training_mean) * SCALE.std + SCALE.mean
 
 
 def test_an_embedding_is_that_of_the_imputed_day():
@@ -194,7 +196,9 @@ def test_a_hole_is_decoded_where_its_token_is_lost_and_else_on_the_line(short_ho
   values = days_without_binary_holes()
   found, empty = trained(short_holes).reconstruct(values), lost(values)
   assert empty[0, :12, :3].all() and empty[1, :, 3:6].all()
-  line = imputers.linear(np.where(np.isnan(values), np.nan, np.asarray(SCALE.normalise(values)[0])), SCALE.middle)
+  line = imputers.linear(
+    np.where(np.isnan(values), np.nan, np.asarray(SCALE.normalise(values)[0])), SCALE.training_mean
+  )
   short = np.isnan(values) & ~empty
   assert short.any()
   np.testing.assert_allclose(found[short], line[short], rtol=1e-5, atol=1e-5)

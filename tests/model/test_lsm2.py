@@ -11,12 +11,12 @@ import pytest
 from flax import nnx
 
 from aim.model import buffer_sizes, flops, from_config, loss, lsm2
-from aim.model.attention import attention
-from aim.model.buffer_sizes import Sizes
+from aim.model.attention.backends import padded_attention
+from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Architecture, Tower
-from aim.model.masking import STRATEGIES, TokenSet, sorted_tokens
-from aim.model.positions import positions, sincos
-from aim.model.token_buffers import Rows
+from aim.model.masking import STRATEGIES, TokenSet, sorted_token_set
+from aim.model.positions import sincos, token_positions
+from aim.model.token_buffers import TokenBuffer
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from tests import tiny
 
@@ -146,8 +146,8 @@ def _decode(network, encoded, encoded_lengths, token, lengths, found=None):
   return network.decode(encoded, rows, token, padded(lengths, token.shape[1]), None, found)
 
 
-def padded(lengths: jax.Array, longest: int) -> Rows:
-  return Rows.padded(jnp.zeros_like(lengths), lengths, longest)
+def padded(lengths: jax.Array, longest: int) -> TokenBuffer:
+  return TokenBuffer.padded(jnp.zeros_like(lengths), lengths, longest)
 
 
 def decoder(a: Architecture, tokens: str) -> Architecture:
@@ -183,7 +183,7 @@ def test_decoder_is_the_reference(a, tokens, part):
   @jax.jit
   def predict(*arrays):
     encoded, encoded_lengths, token, first, lengths, found = arrays
-    wanted = Rows.padded(first, lengths - first, a.tokens) if part else None
+    wanted = TokenBuffer.padded(first, lengths - first, a.tokens) if part else None
     visible, decoded = padded(encoded_lengths, encoded.shape[1]), padded(lengths, a.tokens)
     return build(a).decode(encoded, visible, token, decoded, wanted, found)
 
@@ -236,26 +236,24 @@ def test_whole_forward_pass_is_the_reference(a, tokens, groups):
   hidden = np.repeat(rng.random((4, 24, 1)) < 0.5, 4, axis=2) | (rng.random((4, 24, 4)) < 0.1)
   shuffle = rng.random((4, 24)).astype(np.float32)
   arrays = (jnp.asarray(z), jnp.asarray(observed), 4, jnp.asarray(hidden), jnp.asarray(shuffle))
-  tokens = sorted_tokens(tiny.masking(weights=(1.0,) * 4, min_observed_share=0.0), *arrays)
+  tokens = sorted_token_set(tiny.masking(weights=(1.0,) * 4, min_observed_share=0.0), *arrays)
   a_group = 4 // groups if groups else 1
-  buffers = Sizes(groups or 0, 20 * a_group, 24 * a_group, 23 * a_group, 24, 20, kind)
+  buffers = BufferSizes(groups or 0, 20 * a_group, 24 * a_group, 23 * a_group, 24, 20, kind)
   buffers = buffer_sizes.textbook(24, 4, kind) if groups is None else buffers
-  predict = jax.jit(lambda tokens: loss.forward(build(a), tokens, buffers, buffers.wanted_rows(tokens)))
+  predict = jax.jit(lambda tokens: loss.forward(build(a), tokens, buffers, buffers.target_buffer(tokens)))
   prediction = np.asarray(predict(tokens))
-  tokens, wanted = jax.tree.map(np.asarray, tokens), buffers.wanted_rows(tokens)
+  tokens, wanted = jax.tree.map(np.asarray, tokens), buffers.target_buffer(tokens)
   first, lengths, starts = (np.asarray(x).reshape(-1) for x in (wanted.first, wanted.lengths, wanted.starts))
-  assert (
-    tokens.visible_lengths.max() <= 20 and (tokens.scored_lengths < 24).any() and lengths.max() <= 23 + (not groups)
-  )
-  assert (tokens.unscored_lengths < tokens.visible_lengths).any(), "no token is shown in part"
+  assert tokens.visible_lengths.max() <= 20 and (tokens.target_ends < 24).any() and lengths.max() <= 23 + (not groups)
+  assert (tokens.target_starts < tokens.visible_lengths).any(), "no token is shown in part"
   hidden = hidden.reshape(4, 3, 32).transpose(0, 2, 1)
   for i, k in enumerate(tokens.visible_lengths):
-    m = tokens.scored_lengths[i] if kind == "observed" else 24
+    m = tokens.target_ends[i] if kind == "observed" else 24
     found = None
     if a.interpolation_skip:
       grid = ref_evidence(a, z[i].astype(np.float64), observed[i] & ~hidden[i])
       found = np.array([[grid[n % 8 * 4 + p, n // 8] for p in range(4)] for n in tokens.order[i, :m]])
-    encoded = ref_encode(a, params, tokens.values[i, :k].astype(np.float64), tokens.shown[i, :k], tokens.order[i, :k])
+    encoded = ref_encode(a, params, tokens.values[i, :k].astype(np.float64), tokens.visible[i, :k], tokens.order[i, :k])
     theirs = ref_decode(a, params, encoded, tokens.order[i, :m], found)[first[i] : first[i] + lengths[i]]
     ours = prediction[i // a_group, starts[i] : starts[i] + lengths[i]]
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-5 * np.abs(theirs).max())
@@ -267,11 +265,11 @@ def test_sincos_by_hand():
   np.testing.assert_allclose(sincos(jnp.int32(3), 4), by_hand, atol=1e-6)
   # Token 143 of days of 12 patches: channel 11, time 11; token 25: channel 2, time 1. The channel's half comes first,
   # and a patch of two hours is twelve of ten minutes.
-  ours = positions(jnp.array([[143, 25]], jnp.int32), 12, 8)[0]
+  ours = token_positions(jnp.array([[143, 25]], jnp.int32), 12, 8)[0]
   half = lambda p: [math.sin(p), math.sin(p / 100), math.cos(p), math.cos(p / 100)]
   np.testing.assert_allclose(ours, [half(11) + half(132), half(2) + half(12)], atol=2e-5)
   # Patches of ten minutes, the published layout, count one by one.
-  published = positions(jnp.array([[144 * 3 + 100]], jnp.int32), 144, 8)[0]
+  published = token_positions(jnp.array([[144 * 3 + 100]], jnp.int32), 144, 8)[0]
   np.testing.assert_allclose(published, [half(3) + half(100)], atol=2e-5)
 
 
@@ -338,7 +336,7 @@ def test_permuting_tokens_with_their_positions_permutes_the_output():
 def test_nothing_hidden_leaks_by_a_bit(a, tokens, share, groups):
   """Hidden values, and values of steps never observed, replaced: encoder output and prediction stay, bit for bit."""
   a_group = 4 // groups if groups else 1
-  buffers = Sizes(groups or 0, 24 * a_group, 24 * a_group, 24 * a_group, 24, 24, tokens)
+  buffers = BufferSizes(groups or 0, 24 * a_group, 24 * a_group, 24 * a_group, 24, 24, tokens)
   buffers, a = buffer_sizes.textbook(24, 0, tokens) if groups is None else buffers, decoder(a, tokens)
   rng = np.random.default_rng(5)
   z = rng.normal(size=(4, 32, 3)).astype(np.float32)
@@ -352,9 +350,9 @@ def test_nothing_hidden_leaks_by_a_bit(a, tokens, share, groups):
 
   @jax.jit
   def outputs(z):
-    tokens = sorted_tokens(masking, z, jnp.asarray(observed), 4, jnp.asarray(hidden), shuffle)
-    rows, wanted = buffers.visible_rows(tokens), buffers.wanted_rows(tokens)
-    encoded = network.encode(rows.take(tokens.values), rows.take(tokens.shown), rows.take(tokens.order), rows)
+    tokens = sorted_token_set(masking, z, jnp.asarray(observed), 4, jnp.asarray(hidden), shuffle)
+    rows, wanted = buffers.visible_buffer(tokens), buffers.target_buffer(tokens)
+    encoded = network.encode(rows.take(tokens.values), rows.take(tokens.visible), rows.take(tokens.order), rows)
     return tokens, encoded, loss.forward(network, tokens, buffers, wanted)
 
   tokens, encoded, prediction = outputs(jnp.asarray(z))
@@ -362,7 +360,7 @@ def test_nothing_hidden_leaks_by_a_bit(a, tokens, share, groups):
   shown = np.zeros(z.shape, bool)
   for i, order in enumerate(np.asarray(tokens.order)):
     for place, n in enumerate(order):
-      shown[i, n % 8 * 4 : n % 8 * 4 + 4, n // 8] = tokens.shown[i, place]
+      shown[i, n % 8 * 4 : n % 8 * 4 + 4, n // 8] = tokens.visible[i, place]
   assert not shown[0].any() and shown[1:3].any((1, 2)).all() and not shown[3].any()
   for garbage in (1e30, -1.0, np.nan):
     _, other_encoded, other_prediction = outputs(jnp.asarray(np.where(shown, z, np.float32(garbage))))
@@ -376,7 +374,7 @@ def test_attention_sees_its_prefix_alone():
   rng = np.random.default_rng(6)
   q, k, v = (rng.normal(size=(2, 5, 2, 4)).astype(np.float32) for _ in range(3))
   q *= 1e3  # scores that overflow an exponential
-  attend = lambda: np.asarray(attention(*map(jnp.asarray, (q, k, v)), *map(jnp.asarray, lengths)))
+  attend = lambda: np.asarray(padded_attention(*map(jnp.asarray, (q, k, v)), *map(jnp.asarray, lengths)))
   lengths = np.array([[5, 4], [1, 3]], np.int32)  # of queries, of keys
   out = attend()
   np.testing.assert_array_equal(out[0], np.broadcast_to(v[0, :1], (5, 2, 4)))
@@ -476,12 +474,14 @@ def test_flops_by_the_compiler(tokens, wanted):
   """The count by hand against XLA's, which adds softmax, norms and GELU: at this size within a tenth."""
   a = tiny.architecture(2, 64, 8, Tower(128, 512, 2, 1), Tower(128, 512, 2, 2), decoder_tokens=tokens)
   graph, params = lsm2.split(lsm2.Lsm2(a, nnx.Rngs(0)))
-  buffers = buffer_sizes.textbook(128, 0, tokens) if wanted == 128 else Sizes(0, 128, 128, wanted, 128, 128, tokens)
+  buffers = (
+    buffer_sizes.textbook(128, 0, tokens) if wanted == 128 else BufferSizes(0, 128, 128, wanted, 128, 128, tokens)
+  )
   full = jnp.full((2,), 128, jnp.int32)
 
   def forward(params, values, shown, order):
     sets = TokenSet(order, values, shown, ~shown, full, full - wanted, full)
-    return loss.forward(lsm2.merge(graph, params), sets, buffers, buffers.wanted_rows(sets))
+    return loss.forward(lsm2.merge(graph, params), sets, buffers, buffers.target_buffer(sets))
 
   arrays = (jnp.ones((2, 128, 8)), jnp.ones((2, 128, 8), bool), jnp.zeros((2, 128), jnp.int32))
   counted = jax.jit(forward).lower(params, *arrays).compile().cost_analysis()["flops"]

@@ -14,10 +14,10 @@ from aim.model.masking import (
   STRATEGIES,
   Masking,
   artificial_mask,
+  evaluation_token_set,
   inherited_missing,
-  observed_tokens,
-  sorted_tokens,
-  training_tokens,
+  sorted_token_set,
+  training_token_set,
 )
 from aim.model.patches import patchify
 from data_pipelines.errors import UserError
@@ -55,7 +55,7 @@ def test_random_hides_exactly_its_share_of_whole_tokens(ratio):
   masking = only("random", random_ratio=ratio)
   tokens = masks(masking, 3, 8, 4).reshape(1000, 24, 4)
   assert (tokens.all(-1) == tokens.any(-1)).all()
-  assert set(tokens.all(-1).sum(1)) == {share_of(ratio, 24)} == {masking.count("random", 3, 8)}
+  assert set(tokens.all(-1).sum(1)) == {share_of(ratio, 24)} == {masking.hidden_count("random", 3, 8)}
 
 
 @settings(max_examples=12)
@@ -78,7 +78,7 @@ def test_temporal_hides_all_channels_at_exactly_its_share_of_times(block, ratio)
   times = hidden[:, 0].reshape(1000, 8, 4)
   assert (times.all(-1) == times.any(-1)).all()
   assert set(times.all(-1).sum(1)) == {share_of(ratio, 8)}
-  assert masking.count("temporal", 3, 8) == 3 * share_of(ratio, 8)
+  assert masking.hidden_count("temporal", 3, 8) == 3 * share_of(ratio, 8)
   for day in times.all(-1)[:20]:
     assert any(_broken_blocks(day, block, phase) <= 1 for phase in range(block))
 
@@ -101,7 +101,7 @@ def test_sensor_hides_whole_channels(channels, ratio, expected):
   hidden = masks(masking, channels, 8, 4)
   assert (hidden.all(-1) == hidden.any(-1)).all()
   assert set(hidden.all(-1).sum(1)) == {expected}
-  assert masking.count("sensor", channels, 8) == 8 * expected
+  assert masking.hidden_count("sensor", channels, 8) == 8 * expected
   assert hidden.all(-1).any(0).all(), "some channel is never hidden"
 
 
@@ -149,26 +149,28 @@ def test_mix_follows_the_weights():
 def test_something_is_left_to_encode(channels, length, ratios, weights):
   """Even of a day of one patch, of which a window always shows one token."""
   masking = tiny.masking(weights, random_ratio=ratios[0], temporal_ratio=ratios[1], sensor_ratio=ratios[2])
-  assert 0 <= masking.dropped(channels, length) < channels * length
+  assert 0 <= masking.dropped_count(channels, length) < channels * length
 
 
 def test_dropped_is_the_least_that_a_strategy_in_use_hides():
-  assert tiny.masking(weights=(1, 1, 1, 0)).dropped(26, 144) == 1872  # half of 3,744
-  assert tiny.masking(weights=(1, 0, 0, 0)).dropped(26, 144) == 2995
-  assert tiny.masking(weights=(1, 1, 1, 1)).dropped(26, 144) == 0
-  assert tiny.masking(weights=(1, 0, 0, 0), random_unit=5).dropped(26, 144) == 0
-  assert tiny.masking(weights=(1, 1, 1, 0), sensor_ratio=0.1).dropped(1, 144) == 72  # one channel: sensor is not in use
+  assert tiny.masking(weights=(1, 1, 1, 0)).dropped_count(26, 144) == 1872  # half of 3,744
+  assert tiny.masking(weights=(1, 0, 0, 0)).dropped_count(26, 144) == 2995
+  assert tiny.masking(weights=(1, 1, 1, 1)).dropped_count(26, 144) == 0
+  assert tiny.masking(weights=(1, 0, 0, 0), random_unit=5).dropped_count(26, 144) == 0
+  assert (
+    tiny.masking(weights=(1, 1, 1, 0), sensor_ratio=0.1).dropped_count(1, 144) == 72
+  )  # one channel: sensor is not in use
 
 
 def test_single_channel_days_have_no_sensor_strategy():
-  assert tiny.masking(weights=(1, 1, 1, 0)).available(1).tolist() == [1, 1, 0, 0]
-  assert tiny.masking(weights=(1, 1, 1, 0)).available(2).tolist() == [1, 1, 1, 0]
+  assert tiny.masking(weights=(1, 1, 1, 0)).strategy_weights(1).tolist() == [1, 1, 0, 0]
+  assert tiny.masking(weights=(1, 1, 1, 0)).strategy_weights(2).tolist() == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize(("weights", "channels"), [((0, 0, 0, 0), 3), ((0, 0, 1, 0), 1), ((2, -1, 0, 0), 3)])
 def test_unusable_weights_are_one_line(weights, channels):
   with pytest.raises(UserError, match=r"config\.masking: strategy weights are") as error:
-    tiny.masking(weights=weights).dropped(channels, 4)
+    tiny.masking(weights=weights).dropped_count(channels, 4)
   assert "\n" not in str(error.value)
 
 
@@ -186,7 +188,7 @@ def test_inherited_rule(share, missing_at):
 @functools.cache
 def _sorter(share: float, patch: int):
   masking = only("random", min_observed_share=share)
-  return jax.jit(lambda z, observed, hidden, shuffle: sorted_tokens(masking, z, observed, patch, hidden, shuffle))
+  return jax.jit(lambda z, observed, hidden, shuffle: sorted_token_set(masking, z, observed, patch, hidden, shuffle))
 
 
 @given(
@@ -225,11 +227,11 @@ def test_token_sets_by_definition(grid, share, observed_rate, hidden_rate, whole
       for p, (value, seen) in enumerate(steps[n]):
         shown = seen and not hidden[i, n, p] and n in visible
         target = seen and not shown and not inherited[n]
-        assert tokens.shown[i, place, p] == shown
+        assert tokens.visible[i, place, p] == shown
         assert tokens.target[i, place, p] == target
         assert tokens.values[i, place, p] == (value if seen else 0)
         scored |= {n} if target else set()
-    j, k, m = tokens.unscored_lengths[i], tokens.visible_lengths[i], tokens.scored_lengths[i]
+    j, k, m = tokens.target_starts[i], tokens.visible_lengths[i], tokens.target_ends[i]
     order = tokens.order[i].tolist()
     assert set(order[:k]) == set(visible) and k == len(visible)
     assert set(order[j:m]) == scored and m - j == len(scored)
@@ -244,7 +246,7 @@ TRACES = []
 def draw_mix(key, z, observed):
   TRACES.append(None)
   masking = tiny.masking(weights=(1.0, 1.0, 1.0, 1.0), random_ratio=0.8, gap_steps=(1, 9), min_observed_share=0.5)
-  return training_tokens(key, masking, z, observed, 4)
+  return training_token_set(key, masking, z, observed, 4)
 
 
 def mixed_windows() -> tuple[np.ndarray, np.ndarray]:
@@ -257,20 +259,20 @@ def mixed_windows() -> tuple[np.ndarray, np.ndarray]:
 def test_drawn_token_sets():
   z, observed = mixed_windows()
   tokens = jax.tree.map(np.asarray, draw_mix(jax.random.key(0), jnp.asarray(z), jnp.asarray(observed)))
-  assert not (tokens.shown & tokens.target).any()
+  assert not (tokens.visible & tokens.target).any()
   places = np.arange(24)
-  assert not tokens.shown[places >= tokens.visible_lengths[:, None]].any()
-  holds = (places >= tokens.unscored_lengths[:, None]) & (places < tokens.scored_lengths[:, None])
+  assert not tokens.visible[places >= tokens.visible_lengths[:, None]].any()
+  holds = (places >= tokens.target_starts[:, None]) & (places < tokens.target_ends[:, None])
   np.testing.assert_array_equal(tokens.target.any(-1), holds)
-  assert (tokens.unscored_lengths < tokens.visible_lengths).any(), "no token is shown in part"
+  assert (tokens.target_starts < tokens.visible_lengths).any(), "no token is shown in part"
   empty = slice(48, 64)
-  assert (tokens.visible_lengths[empty] == 1).all() and (tokens.scored_lengths[empty] == 1).all()
-  assert not tokens.shown[empty].any() and not tokens.target[empty].any()
+  assert (tokens.visible_lengths[empty] == 1).all() and (tokens.target_ends[empty] == 1).all()
+  assert not tokens.visible[empty].any() and not tokens.target[empty].any()
   full = slice(0, 16)
-  assert (tokens.shown[full] | tokens.target[full]).all() and tokens.target[full].any((1, 2)).all()
+  assert (tokens.visible[full] | tokens.target[full]).all() and tokens.target[full].any((1, 2)).all()
   # Every strategy came up: random leaves 5 of 24 tokens, temporal 12, sensor 1 of 3 channels; gaps cut tokens.
   lengths = tokens.visible_lengths[full].tolist()
-  cut = tokens.shown[full].any(-1) & ~tokens.shown[full].all(-1)
+  cut = tokens.visible[full].any(-1) & ~tokens.visible[full].all(-1)
   assert {5, 12, 8} <= set(lengths) and cut.any()
   visible = [frozenset(order[:k].tolist()) for order, k in zip(tokens.order, tokens.visible_lengths, strict=True)]
   assert len(set(visible[full])) > 8, "windows of a batch are masked alike"
@@ -282,7 +284,7 @@ def test_a_key_repeats_its_masks_and_another_does_not():
   first, again, other = (draw_mix(jax.random.key(seed), z, observed) for seed in (5, 5, 6))
   for ours, theirs in zip(first, again, strict=True):
     np.testing.assert_array_equal(ours, theirs)
-  for name in ("order", "shown", "target"):
+  for name in ("order", "visible", "target"):
     assert (getattr(first, name) != getattr(other, name)).any()
 
 
@@ -312,7 +314,7 @@ def test_inference_hides_nothing_and_keeps_grid_order(share):
   z = rng.normal(size=(4, 32, 3)).astype(np.float32)
   observed = rng.random(z.shape) < np.array([1.0, 0.7, 0.3, 0.0])[:, None, None]
   masking = tiny.masking(weights=(1, 1, 1, 1), min_observed_share=share)
-  tokens = jax.jit(lambda z, o: observed_tokens(masking, z, o, 4, ~o))(jnp.asarray(z), jnp.asarray(observed))
+  tokens = jax.jit(lambda z, o: evaluation_token_set(masking, z, o, 4, ~o))(jnp.asarray(z), jnp.asarray(observed))
   holes = np.asarray(patchify(jnp.asarray(~observed), 4))
   np.testing.assert_array_equal(tokens.target, np.take_along_axis(holes, np.asarray(tokens.order)[:, :, None], axis=1))
   least = max(1, math.ceil(share * 4))
@@ -323,7 +325,7 @@ def test_inference_hides_nothing_and_keeps_grid_order(share):
     assert k == max(len(expected), 1)
     if len(expected):
       whole = counts[expected] == 4  # tokens without a hole, then those with one
-      assert int(tokens.unscored_lengths[i]) == whole.sum() and int(tokens.scored_lengths[i]) == 24
+      assert int(tokens.target_starts[i]) == whole.sum() and int(tokens.target_ends[i]) == 24
       np.testing.assert_array_equal(tokens.order[i, :k], [*expected[whole], *expected[~whole]])
       np.testing.assert_array_equal(tokens.order[i, k:], np.flatnonzero(counts < least))
-      assert int(tokens.shown[i].sum()) == counts[expected].sum()
+      assert int(tokens.visible[i].sum()) == counts[expected].sum()

@@ -28,7 +28,7 @@ def test_token_is_channel_major(b, channels, length, patch):
 
 
 def test_scale_keeps_binary_channels_raw():
-  scale = Scale.of(MIXED, STATISTICS)
+  scale = Scale.from_statistics(MIXED, STATISTICS)
   assert scale.mean.tolist() == [70, 0, 5] and scale.std.tolist() == [10, 1, 2]
   assert scale.clip.tolist() == [2, np.inf, 5]
   assert scale.binary.tolist() == [False, True, False]
@@ -40,7 +40,7 @@ def test_scale_keeps_binary_channels_raw():
 
 def test_normalise_z_scores_clips_and_zero_fills():
   values = np.array([[[75.0, 1.0, np.nan], [150.0, np.nan, -100.0]]], np.float32)
-  z, observed = Scale.of(MIXED, STATISTICS).normalise(jnp.asarray(values))
+  z, observed = Scale.from_statistics(MIXED, STATISTICS).normalise(jnp.asarray(values))
   assert observed.tolist() == [[[True, True, False], [True, False, True]]]
   # (75 - 70) / 10; binary as it is; missing 0; 8 SDs clipped to this channel's 2; missing 0; -52.5 SDs clipped to 5.
   assert z.tolist() == [[[0.5, 1.0, 0.0], [2.0, 0.0, -5.0]]]
@@ -51,7 +51,7 @@ def test_normalise_every_channel_by_its_own_statistics(channels):
   schema = Schema(5, tuple(Channel(f"c{i}") for i in range(channels)))
   rng = np.random.default_rng(0)
   mean, std = rng.normal(size=channels), rng.uniform(0.5, 2, channels)
-  scale = Scale.of(schema, {"mean": mean, "std": std, "min": mean - 9, "max": mean + 9})
+  scale = Scale.from_statistics(schema, {"mean": mean, "std": std, "min": mean - 9, "max": mean + 9})
   values = rng.normal(size=(2, schema.steps, channels)).astype(np.float32)
   values[rng.random(values.shape) < 0.3] = np.nan
   z, observed = scale.normalise(jnp.asarray(values))

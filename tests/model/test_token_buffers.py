@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aim.model.attention import BACKENDS
-from aim.model.token_buffers import Rows, _by_window, move, rows_attention
+from aim.model.attention.backends import BACKENDS
+from aim.model.token_buffers import TokenBuffer, buffer_attention, move, unpacked
 
 WINDOWS, TOKENS, WIDTH = 6, 8, 3
 GROUPS = (0, 1, 2, 6)  # 0: padded
@@ -19,12 +19,12 @@ GROUPS = (0, 1, 2, 6)  # 0: padded
 FAST = {"xla_backend_optimization_level": 0}  # compiling is what takes the time here
 
 
-def make(groups: int, stretch, spare: int = 3) -> Rows:
+def make(groups: int, stretch, spare: int = 3) -> TokenBuffer:
   """Rows of a stretch: first [b] and lengths [b]."""
   first, lengths = (jnp.asarray(x, jnp.int32) for x in stretch)
   if not groups:
-    return Rows.padded(first, lengths, TOKENS)
-  return Rows.packed(first, lengths, groups, WINDOWS // groups * TOKENS + spare, TOKENS)
+    return TokenBuffer.padded(first, lengths, TOKENS)
+  return TokenBuffer.packed(first, lengths, groups, WINDOWS // groups * TOKENS + spare, TOKENS)
 
 
 def places(groups: int, stretch) -> dict[tuple[int, int], tuple[int, int]]:
@@ -52,7 +52,7 @@ def _there_and_back(groups, source, target, x, weights):
   """The move, the move back, the gradient of a weighted sum of the move, and the other way over windows apart."""
   source, target = make(groups, source), make(groups, target, spare=5)
   moved, backward = jax.vjp(lambda x: move(x, source, target), x)
-  apart = _by_window(target)
+  apart = unpacked(target)
   return moved, move(moved, target, source), backward(weights)[0], move(move(x, source, apart), apart, target)
 
 
@@ -164,7 +164,7 @@ def test_attention_stays_in_its_window(groups, backend):
 
   q, k, v = buffer(queries), buffer(keys), buffer(keys)
   weights = jnp.nan_to_num(jnp.asarray(buffer(queries)))
-  attend = lambda q, k, v: rows_attention(q, k, v, make(groups, queries), make(groups, keys), backend)
+  attend = lambda q, k, v: buffer_attention(q, k, v, make(groups, queries), make(groups, keys), backend)
   forward_and_back = lambda q, k, v: (lambda out, back: (out, *back(weights)))(*jax.vjp(attend, q, k, v))
   out, *gradients = jax.jit(forward_and_back, compiler_options=FAST)(q, k, v)
   asked, given_rows = places(groups, queries), places(groups, keys)
@@ -184,7 +184,7 @@ def test_attention_stays_in_its_window(groups, backend):
 
 def test_padded_rows_are_packed_ones_of_one_window_a_group():
   stretch = tuple(jnp.asarray(x, jnp.int32) for x in ([2, 0, 1], [3, 0, 7]))
-  padded, packed = Rows.padded(*stretch, TOKENS), Rows.packed(*stretch, 3, TOKENS, TOKENS)
-  assert padded.is_padded and packed.is_padded and not Rows.packed(*stretch, 1, 3 * TOKENS, TOKENS).is_padded
+  padded, packed = TokenBuffer.padded(*stretch, TOKENS), TokenBuffer.packed(*stretch, 3, TOKENS, TOKENS)
+  assert padded.is_padded and packed.is_padded and not TokenBuffer.packed(*stretch, 1, 3 * TOKENS, TOKENS).is_padded
   for ours, theirs in zip(dataclasses.astuple(padded), dataclasses.astuple(packed), strict=True):
     np.testing.assert_array_equal(ours, theirs)

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from aim.planning import collectives, planned_run, preflight_text, topology
 from aim.planning.collectives import Collective, Roofline
 from aim.runtime import devices, sharding
-from aim.runtime.devices import Device
+from aim.runtime.devices import DataSheet
 from data_pipelines.errors import UserError
 from tests import tiny
 
@@ -82,7 +82,7 @@ def test_collectives_of_a_real_program(shape):
   assert len(found.group) == shape[0] * shape[1]
 
 
-DEVICE = Device(flops=100.0, memory=1000.0, bandwidth=10.0, network=4.0, box=None, beyond=1.0)
+DEVICE = DataSheet(flops=100.0, memory=1000.0, bandwidth=10.0, network=4.0, box=None, beyond=1.0)
 
 
 @pytest.mark.parametrize(
@@ -116,16 +116,16 @@ def test_the_longest_term_limits():
 
 
 def test_sheets_by_the_longest_name():
-  assert devices.sheet("TPU v5 lite").memory == 16e9
-  assert devices.sheet("TPU v5").memory == 95e9
-  assert devices.sheet("NVIDIA A100-SXM4-80GB").memory == 80e9
-  assert devices.sheet("NVIDIA A100-SXM4-40GB").memory == 40e9
-  assert devices.sheet("NVIDIA H100 80GB HBM3").flops == 989e12
-  assert devices.sheet("cpu") is None
+  assert devices.data_sheet("TPU v5 lite").memory == 16e9
+  assert devices.data_sheet("TPU v5").memory == 95e9
+  assert devices.data_sheet("NVIDIA A100-SXM4-80GB").memory == 80e9
+  assert devices.data_sheet("NVIDIA A100-SXM4-40GB").memory == 40e9
+  assert devices.data_sheet("NVIDIA H100 80GB HBM3").flops == 989e12
+  assert devices.data_sheet("cpu") is None
 
 
 def test_planning_ends_with_its_block():
-  with pytest.raises(ZeroDivisionError), devices.planning("tpu"):
+  with pytest.raises(ZeroDivisionError), devices.target_platform("tpu"):
     assert devices.platform() == "tpu"
     raise ZeroDivisionError
   assert devices.platform() == "cpu"
@@ -160,7 +160,7 @@ def test_the_table_tells_where_parameters_live():
     "mlp/up/kernel": jax.ShapeDtypeStruct((8, 32), jnp.float32),
     "norm/scale": jax.ShapeDtypeStruct((8,), jnp.float32),
   }
-  lines = sharding.table(shapes, sharding.state_shardings(shapes, shapes, device_mesh)).splitlines()
+  lines = sharding.sharding_table(shapes, sharding.state_shardings(shapes, shapes, device_mesh)).splitlines()
   assert lines[1].split() == ["mlp/up/kernel", "8x32", "fsdp,", "tensor", "256"]
   assert lines[2].split() == ["norm/scale", "8", "replicated", "32"]
   assert lines[3].split() == ["all", "264", "288"]

@@ -179,7 +179,7 @@ def test_the_watchdog_ends_a_run_of_which_one_process_hangs(dataset, unbroken, t
   started = half_way(dataset, tmp_path / "two", log__watchdog_seconds=5.0)
   started[1].send_signal(signal.SIGSTOP)
   ended = tiny.wait(started[0])
-  assert ended.code == watchdog.CODE, ended
+  assert ended.code == watchdog.EXIT_CODE, ended
   assert re.search(r"error: (step \d+|the last save) was not done within 5 s; what each thread is doing:", ended.err)
   assert "in train_from" in ended.err, "the loop is among the stacks"
   started[1].send_signal(signal.SIGCONT)
@@ -280,27 +280,29 @@ JOBSET = {
   ("environment", "found"),
   [
     ({}, None),
-    ({"TPU_WORKER_HOSTNAMES": "t-0,t-1"}, processes.Found("TPU_WORKER_HOSTNAMES, MEGASCALE_NUM_SLICES")),
+    ({"TPU_WORKER_HOSTNAMES": "t-0,t-1"}, processes.ProcessGroup("TPU_WORKER_HOSTNAMES, MEGASCALE_NUM_SLICES")),
     ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
-    ({"MEGASCALE_NUM_SLICES": "2"}, processes.Found("TPU_WORKER_HOSTNAMES, MEGASCALE_NUM_SLICES")),
+    ({"MEGASCALE_NUM_SLICES": "2"}, processes.ProcessGroup("TPU_WORKER_HOSTNAMES, MEGASCALE_NUM_SLICES")),
     ({"MEGASCALE_NUM_SLICES": "1"}, None),
-    (JOBSET, processes.Found("JobSet", "base-hosts-0-0.base:8476", 4, 2)),
+    (JOBSET, processes.ProcessGroup("JobSet", "base-hosts-0-0.base:8476", 4, 2)),
     (JOBSET | {"JAX_NUM_PROCESSES": "1"}, None),
-    (SLURM, processes.Found("Slurm")),
+    (SLURM, processes.ProcessGroup("Slurm")),
     (SLURM | {"SLURM_NTASKS": "1"}, None),
     ({name: value for name, value in SLURM.items() if name != "SLURM_STEP_NODELIST"}, None),
   ],
 )
 def test_environments(environment, found):
-  assert processes.find("auto", None, None, None, environment) == found
-  assert processes.find("off", None, None, None, environment) is None
+  assert processes.find_process_group("auto", None, None, None, environment) == found
+  assert processes.find_process_group("off", None, None, None, environment) is None
   # Flags go before whatever the environment tells.
-  assert processes.find("auto", "h:1", 2, 1, environment) == processes.Found("--coordinator", "h:1", 2, 1)
+  assert processes.find_process_group("auto", "h:1", 2, 1, environment) == processes.ProcessGroup(
+    "--coordinator", "h:1", 2, 1
+  )
   if found is None:
-    with pytest.raises(processes.HostsError, match="nothing here tells of other processes"):
-      processes.find("on", None, None, None, environment)
+    with pytest.raises(processes.ProcessGroupError, match="nothing here tells of other processes"):
+      processes.find_process_group("on", None, None, None, environment)
   else:
-    assert processes.find("on", None, None, None, environment) == found
+    assert processes.find_process_group("on", None, None, None, environment) == found
 
 
 @pytest.mark.parametrize(
@@ -324,5 +326,5 @@ def test_flags(flags, message, tmp_path):
 
 
 def test_a_bad_number_in_the_environment():
-  with pytest.raises(processes.HostsError, match="SLURM_NTASKS is 'many', expected a number"):
-    processes.find("auto", None, None, None, SLURM | {"SLURM_NTASKS": "many"})
+  with pytest.raises(processes.ProcessGroupError, match="SLURM_NTASKS is 'many', expected a number"):
+    processes.find_process_group("auto", None, None, None, SLURM | {"SLURM_NTASKS": "many"})

@@ -11,8 +11,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from aim.model import buffer_sizes, lsm2
-from aim.model.attention import BACKENDS
-from aim.model.buffer_sizes import Sizes
+from aim.model.attention.backends import BACKENDS
+from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Tower
 from aim.model.masking import TokenSet
 from aim.model.patches import Scale
@@ -31,7 +31,7 @@ ARCHITECTURE = tiny.architecture(2, 4, 2, Tower(32, 64, 8, 1), Tower(16, 32, 2, 
 STEP = MaskedStep(
   architecture=ARCHITECTURE,
   masking=tiny.masking(weights=(1.0, 1.0, 1.0, 1.0), min_observed_share=1.0),
-  scale=Scale.of(SCHEMA, STATISTICS),
+  scale=Scale.from_statistics(SCHEMA, STATISTICS),
   # Not AdamW: its first update is the sign of each gradient, and rounding decides near 0.
   optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.5, momentum=0.9)),
   accumulate=1,
@@ -80,7 +80,7 @@ def step_of(decoder_tokens: str, attention: str = "xla", accumulate: int = 1) ->
   return dataclasses.replace(STEP, architecture=architecture, accumulate=accumulate)
 
 
-def on_a_mesh(shape: tuple[int, int, int], step: MaskedStep, buffers: Sizes) -> tuple[dict, dict]:
+def on_a_mesh(shape: tuple[int, int, int], step: MaskedStep, buffers: BufferSizes) -> tuple[dict, dict]:
   """State and metrics after the step."""
   with jax.set_mesh(sharding.make_mesh(*shape)):
     device_mesh = jax.sharding.get_mesh()
@@ -134,7 +134,7 @@ def test_every_form_on_a_mesh_is_the_textbook_on_one_device(form, decoder_tokens
   rows = [
     int(count) for count in buffer_sizes.needed(np.asarray(buffer_sizes.token_counts(tokens())), groups, accumulate)
   ]
-  buffers = Sizes(groups, *rows, 8, 6, decoder_tokens)
+  buffers = BufferSizes(groups, *rows, 8, 6, decoder_tokens)
   step = dataclasses.replace(step_of(decoder_tokens, attention, accumulate), groups=groups)
   assert_same_step(on_a_mesh((2, 2, 2), step, buffers), one_device(decoder_tokens))
 

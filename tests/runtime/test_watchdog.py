@@ -25,7 +25,7 @@ def test_what_is_not_done_ends_the_process_with_all_stacks(capfd):
   dog.expect("step 7", 0.05)
   assert ended.wait(5)
   dog.stop()
-  assert codes[0] == watchdog.CODE == 75
+  assert codes[0] == watchdog.EXIT_CODE == 75
   err = capfd.readouterr().err
   assert "error: step 7 was not done within 0.05 s; what each thread is doing:" in err
   assert "test_what_is_not_done_ends" in err and err.count("hread 0x") >= 2

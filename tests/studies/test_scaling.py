@@ -50,7 +50,9 @@ def model_of(width, config=None):
     observed_flags=config.model.observed_flags,
   )
   params = lsm2.split(lsm2.Lsm2(architecture, lsm2.nnx.Rngs(0)))[1]
-  return pretrained.Pretrained(Restored(config, SCHEMA, Scale.of(SCHEMA, STATISTICS), architecture, params, 3))
+  return pretrained.Pretrained(
+    Restored(config, SCHEMA, Scale.from_statistics(SCHEMA, STATISTICS), architecture, params, 3)
+  )
 
 
 def days(count=5):

@@ -30,7 +30,7 @@ from tests import tiny
 C, T, P = 5, 6, 4
 SCHEMA = Schema(60, (*(Channel(f"c{i}") for i in range(C - 1)), Channel("asleep", kind="binary")))
 ONES = np.ones(C, np.float32)
-SCALE = Scale.of(SCHEMA, {"mean": 0 * ONES, "std": ONES, "min": -9 * ONES, "max": 9 * ONES})
+SCALE = Scale.from_statistics(SCHEMA, {"mean": 0 * ONES, "std": ONES, "min": -9 * ONES, "max": 9 * ONES})
 CHANGES = Changes(shift=2, jitter=0.1, scale=0.2, channel_dropout=0.2, cutouts=2, cutout=5)
 METHODS = {
   "simclr": Simclr((Crop(2, 4),), 0.1),

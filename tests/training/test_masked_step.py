@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aim.model import buffer_sizes, flops, lsm2
-from aim.model.attention import BACKENDS
-from aim.model.buffer_sizes import Sizes
+from aim.model.attention.backends import BACKENDS
+from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Tower
-from aim.model.masking import STRATEGIES, Masking, TokenSet, artificial_mask, sorted_tokens
+from aim.model.masking import STRATEGIES, Masking, TokenSet, artificial_mask, sorted_token_set
 from aim.model.patches import Scale
 from aim.training.compiled_step import compilations
 from aim.training.masked_step import MaskedStep
@@ -54,7 +54,7 @@ KINDS = {
 STEP = MaskedStep(
   architecture=tiny.architecture(CHANNELS, LENGTH, PATCH, Tower(8, 16, 2, 1), Tower(8, 16, 2, 1)),
   masking=tiny.masking(weights=(1.0, 1.0, 1.0, 1.0), gap_steps=(1, 5), min_observed_share=1.0),
-  scale=Scale.of(SCHEMA, STATISTICS),
+  scale=Scale.from_statistics(SCHEMA, STATISTICS),
   optimizer=optax.sgd(1.0),
   accumulate=1,
   groups=0,
@@ -89,7 +89,7 @@ def _tokens_of(share: float, values, hidden):
   z, observed = STEP.scale.normalise(values)
   n = hidden.shape[1]
   shuffle = jnp.tile(jnp.arange(n) * 7 % n / n, (len(values), 1))
-  return sorted_tokens(tiny.masking((1, 1, 1, 1), min_observed_share=share), z, observed, PATCH, hidden, shuffle)
+  return sorted_token_set(tiny.masking((1, 1, 1, 1), min_observed_share=share), z, observed, PATCH, hidden, shuffle)
 
 
 def tokens_of(kind: str, share: float, values, windows: int = 4, seed: int = 0) -> TokenSet:
@@ -108,7 +108,7 @@ def params() -> dict[str, jax.Array]:
   return {name: jnp.asarray(rng.normal(0, 0.2, leaf.shape), jnp.float32) for name, leaf in sorted(shapes.items())}
 
 
-def gradient(buffers: Sizes, tokens: TokenSet, accumulate: int = 1, attention: str = "xla"):
+def gradient(buffers: BufferSizes, tokens: TokenSet, accumulate: int = 1, attention: str = "xla"):
   """Sum of errors, number of scored steps, gradients of the sum."""
   return jax.tree.map(np.asarray, _gradient(buffers, accumulate, attention, params(), tokens))
 
@@ -141,15 +141,15 @@ def assert_same_gradient(ours, theirs, tolerance: float = 1e-5) -> None:
     assert np.linalg.norm(ours[2][name] - leaf) <= tolerance * np.linalg.norm(leaf), name
 
 
-def some_sizes(decoder_tokens: str, windows: int, groups: int) -> tuple[Sizes, ...]:
+def some_sizes(decoder_tokens: str, windows: int, groups: int) -> tuple[BufferSizes, ...]:
   """For few windows a microbatch one that about half of the steps below fit in; for all one that they all do."""
   a_group = windows // groups if groups else 1
-  make = lambda e, d, w: Sizes(groups, e * a_group, d * a_group, w * a_group, TOKENS, TOKENS, decoder_tokens)
+  make = lambda e, d, w: BufferSizes(groups, e * a_group, d * a_group, w * a_group, TOKENS, TOKENS, decoder_tokens)
   small, large = make(12, 24, 20) if groups else make(20, 30, 26), make(TOKENS, TOKENS, TOKENS)
   return (small, large) if windows <= 8 else (large,)
 
 
-def smallest(ladder: tuple[Sizes, ...], tokens: TokenSet, accumulate: int = 1) -> Sizes:
+def smallest(ladder: tuple[BufferSizes, ...], tokens: TokenSet, accumulate: int = 1) -> BufferSizes:
   return buffer_sizes.smallest(
     ladder, np.asarray(buffer_sizes.needed(buffer_sizes.token_counts(tokens), ladder[0].groups, accumulate))
   )
@@ -194,7 +194,7 @@ def test_every_form_is_textbook(
 @pytest.mark.parametrize("kind", ["random", "temporal", "sensor"])
 def test_tokens_that_are_dropped_are_not_missed(kind):
   """The textbook's encoder of N - D tokens is the encoder of all N."""
-  dropped = KINDS[kind].dropped(CHANNELS, LENGTH)
+  dropped = KINDS[kind].dropped_count(CHANNELS, LENGTH)
   tokens = tokens_of(kind, 0.0, jnp.asarray(days(0.1)), 8)
   assert dropped >= 16
   assert_same_gradient(
@@ -235,7 +235,7 @@ def test_draw_is_a_function_of_key_and_step(groups, accumulate):
   step = dataclasses.replace(STEP, groups=groups, accumulate=accumulate)
   draw, values, key = jax.jit(step.draw, compiler_options=FAST), jnp.asarray(days(0.3)[:8]), jax.random.key(7)
   first, rows, counts = draw(key, jnp.int32(5), values)
-  visible, scored = np.asarray(first.visible_lengths), np.asarray(first.scored_lengths)
+  visible, scored = np.asarray(first.visible_lengths), np.asarray(first.target_ends)
   targets = np.asarray(first.target.any(-1).sum(1))
   np.testing.assert_array_equal(counts, np.stack([visible, scored, targets], axis=1))
   if groups:  # windows 0, 2, 4, 6 and 1, 3, 5, 7, two devices each
@@ -272,7 +272,7 @@ def test_training_lowers_the_loss(adam):
   assert int(state["step"]) == 150 and bool(metrics["ok"]) and not metrics["bad"].any()
   assert int(metrics["visible_tokens"]) == int(tokens.visible_lengths.sum())
   assert int(metrics["scored_steps"]) == int(tokens.target.sum())
-  assert int(metrics["scored_tokens"]) == int(tokens.scored_lengths.sum())
+  assert int(metrics["scored_tokens"]) == int(tokens.target_ends.sum())
   useful = flops.useful_flops(STEP.architecture, buffer_sizes.token_counts(tokens))
   assert float(metrics["useful_flops"]) == pytest.approx(float(useful))
 
@@ -311,7 +311,7 @@ def test_a_nan_changes_nothing_but_the_step(adam):
   _, train, state, tokens = adam
   state, _ = train(TEXTBOOK, state, tokens)
   values = np.array(tokens.values)
-  place = np.argwhere(np.asarray(tokens.shown[2]))[0]
+  place = np.argwhere(np.asarray(tokens.visible[2]))[0]
   values[2, place[0], place[1]] = np.nan
   after, metrics = train(TEXTBOOK, state, tokens._replace(values=jnp.asarray(values)))
   assert not bool(metrics["ok"]) and metrics["bad"].all()
@@ -326,8 +326,8 @@ def test_a_nan_changes_nothing_but_the_step(adam):
 # The train_log's guard and lines.
 
 SMALL, LARGE = (
-  Sizes(0, 12, TOKENS, 20, TOKENS, TOKENS, "all"),
-  Sizes(2, 16, TOKENS, 20, TOKENS, TOKENS, "all"),
+  BufferSizes(0, 12, TOKENS, 20, TOKENS, TOKENS, "all"),
+  BufferSizes(2, 16, TOKENS, 20, TOKENS, TOKENS, "all"),
 )
 
 

@@ -22,7 +22,7 @@ from aim.evaluation.probing.learners import FitData
 from aim.inference.pretrained import Pretrained
 from aim.inference.window_embeddings import sums_by_time
 from aim.model import lsm2, patches
-from aim.model.buffer_sizes import Sizes
+from aim.model.buffer_sizes import BufferSizes
 from aim.model.layers import Dense, normalised
 
 NETWORKS = ("encoder", "resnet")
@@ -75,7 +75,12 @@ class Head(nnx.Module):
 
 
 def encoder_network(
-  trained: Pretrained, outputs: int, sizes: Sizes, pretrained: bool = True, layers: int = -1, layer_decay: float = 1.0
+  trained: Pretrained,
+  outputs: int,
+  sizes: BufferSizes,
+  pretrained: bool = True,
+  layers: int = -1,
+  layer_decay: float = 1.0,
 ) -> Network:
   """The encoder on a day's observed tokens, each channel's mean, and the head (AIM, "evaluation"): the inherited mask
   alone. A channel without a token is unknown to the head.
@@ -125,7 +130,7 @@ def resnet_network(trained: Pretrained, outputs: int, impute: str = "none") -> N
     return flatten(make(nnx.Rngs(body_key))) | head
 
   def pooled(params: Params, values: Float[Array, "b s c"], span: Int[Array, "b w 2"]) -> Float[Array, "b w width"]:
-    z, observed = patches.read(trained.scale, values, impute)
+    z, observed = patches.normalised_days(trained.scale, values, impute)
     mine = {name: leaf for name, leaf in params.items() if not name.startswith(HEAD)}
     x = lsm2.merge(graph, mine)(z, observed)
     sums = jnp.concatenate([x, jnp.ones((*x.shape[:2], 1))], axis=-1)[:, None]

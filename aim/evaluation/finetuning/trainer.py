@@ -61,14 +61,14 @@ class Trainer:
     raw = ml_collections.ConfigDict(config.to_dict() | {"learning_rate": learning_rate})
     slower = lambda updates: {name: update * network.rates[name] for name, update in updates.items()}
     self.optimizer = optax.chain(make_optimizer(raw, config.steps), optax.stateless(lambda u, _: slower(u)))
-    self._step = jax.jit(self.step, donate_argnums=0, compiler_options=compile_options.options())
+    self._step = jax.jit(self.step, donate_argnums=0, compiler_options=compile_options.compiler_options())
     self._forward = jax.jit(
       lambda params, frozen, values, span: network.forward(params | frozen, values, span),
-      compiler_options=compile_options.options(),
+      compiler_options=compile_options.compiler_options(),
     )
     self._pooled = jax.jit(
       lambda params, frozen, values, span: network.pooled(params | frozen, values, span),
-      compiler_options=compile_options.options(),
+      compiler_options=compile_options.compiler_options(),
     )
 
   def init(self, seed: int) -> tuple[State, Params]:

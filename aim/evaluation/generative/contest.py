@@ -169,14 +169,14 @@ def contest(
   Several processes share the days, and all have the sums in the end.
   """
   scores = Scores(days.dataset.schema.names)
-  host, count = processes.share()
+  process_index, process_count = processes.process_index_and_count()
   with progress_bar(days.wanted * len(tasks), "evaluate", "day") as bar:
-    for block in days.blocks(host, count):
+    for block in days.blocks(process_index, process_count):
       person = days.person_means(block) if PERSON in days.config.imputers else None
       for task in tasks:
         _score_block(scores, model, days, task, block, person, external)
-        bar.update(count * len(block["values"]))
-  return add(processes.gather(scores)) if count > 1 else scores
+        bar.update(process_count * len(block["values"]))
+  return add(processes.gather(scores)) if process_count > 1 else scores
 
 
 def _score_block(

@@ -45,7 +45,7 @@ def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dat
   scores = contest.contest(trained, days, (TASK,), {})
   for person, sums in scores.sums[TASK, trained.name].items():
     people[person] |= {"cells": sums[0].tolist(), "squared": sums[1].tolist()}
-  if not processes.first():
+  if not processes.is_first_process():
     return
   told = _training(trained, dataset, window) | measures(people) | {"people": people}
   fresh = workdir / f"{FILE}.new"
@@ -92,9 +92,9 @@ def _objective(trained: Pretrained, days: HeldoutDays) -> tuple[dict[str, dict[s
   sums = objective(trained, days.config.seed)
   people: dict[str, dict[str, Any]] = {}
   size, work = days.config.batch_size, 0.0
-  host, count = processes.share()
+  process_index, process_count = processes.process_index_and_count()
   with progress_bar(days.wanted, "held-out loss", "day") as bar:
-    for block in days.blocks(host, count):
+    for block in days.blocks(process_index, process_count):
       for start in range(0, len(block["values"]), size):
         values, place = (block[name][start : start + size] for name in ("values", "place"))
         short = size - len(values)  # filled up, so that one shape is compiled
@@ -106,7 +106,7 @@ def _objective(trained: Pretrained, days: HeldoutDays) -> tuple[dict[str, dict[s
           person = people.setdefault(name, {"error": 0.0, "scored": 0.0})
           person["error"] += float(error[i])
           person["scored"] += float(scored[i])
-        bar.update(count * len(values))
+        bar.update(process_count * len(values))
   parts = processes.gather((people, work))
   total: dict[str, dict[str, Any]] = {}
   for of_people, _ in parts:
@@ -128,7 +128,7 @@ def objective(
   """
   a, scale = trained.architecture, trained.scale
   graph = lsm2.abstract(a)[0]
-  size = buffer_sizes.textbook(a.tokens, trained.masking.dropped(a.groups, a.length), a.decoder_tokens)
+  size = buffer_sizes.textbook(a.tokens, trained.masking.dropped_count(a.channel_groups, a.length), a.decoder_tokens)
 
   def sums(params: dict[str, Array], values: Float[Array, "b s c"], place: Int[Array, " b"]) -> tuple:
     tokens = fixed_tokens(trained, jax.random.key(seed), values, place)
@@ -136,7 +136,7 @@ def objective(
     error, scored = jax.vmap(loss.reconstruction_error)(*(part[:, None] for part in parts))
     return error, scored, buffer_sizes.token_counts(tokens)
 
-  return jax.jit(sums, compiler_options=compile_options.options())
+  return jax.jit(sums, compiler_options=compile_options.compiler_options())
 
 
 def fixed_tokens(
@@ -145,12 +145,14 @@ def fixed_tokens(
   """Days hidden as in training, by a mask that depends on the key and a day's place alone: not on the network, nor on
   the batch."""
   a = trained.architecture
-  z, observed = (patches.fold(x, a.patch_channels) for x in patches.read(trained.scale, values, trained.imputation))
+  z, observed = (
+    patches.fold(x, a.patch_channels) for x in patches.normalised_days(trained.scale, values, trained.imputation)
+  )
 
   def draw(place: Int[Array, ""]) -> tuple[Array, Array]:
     mask_key, order_key = jax.random.split(jax.random.fold_in(key, place))
-    hidden = masking.artificial_mask(mask_key, trained.masking, a.groups, a.length, a.cells)
+    hidden = masking.artificial_mask(mask_key, trained.masking, a.channel_groups, a.length, a.patch_values)
     return hidden, jax.random.uniform(order_key, (a.tokens,))
 
   hidden, shuffle = jax.vmap(draw)(place)
-  return masking.sorted_tokens(trained.masking, z, observed, a.cells, hidden, shuffle)
+  return masking.sorted_token_set(trained.masking, z, observed, a.patch_values, hidden, shuffle)

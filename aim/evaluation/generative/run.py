@@ -41,7 +41,7 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   external = pypots_export.externals(config.external)
   for imputation in external.values():
     imputation.check(tasks, days.wanted)
-  if config.export and processes.first():
+  if config.export and processes.is_first_process():
     pypots_export.export(days, tasks, config.export)
     print(f"{config.export}: the cells of {len(tasks)} tasks, and days to train on")
   scores = contest(model, days, tasks, external)
@@ -50,7 +50,7 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
       print(f"left out: {task.label}: none of the {days.wanted} days has such cells")
   if not scores.tasks:
     raise ConfigError("config.evaluate: no task hides an observed cell of these days")
-  if not processes.first():
+  if not processes.is_first_process():
     return scores
   rows = scores.table(config.bootstrap, config.seed)
   lines = summary.contest_results(scores, dataset.name, model.config.seed, config.bootstrap, config.seed)

@@ -69,7 +69,7 @@ def _build() -> pathlib.Path:
   """The compiled kernel, from the cache folder if it is there. Unavailable if there is no compiler or it fails."""
   command = _compiler()
   built = "\n".join([SOURCE.read_text(), *command, *FLAGS, importlib.metadata.version("jaxlib"), _cpu()])
-  folder = cache_dir.folder("native") / hashlib.sha256(built.encode()).hexdigest()[:16]
+  folder = cache_dir.cache_folder("native") / hashlib.sha256(built.encode()).hexdigest()[:16]
   library = folder / "native.so"
   if library.is_file():
     return library

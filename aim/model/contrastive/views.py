@@ -54,7 +54,7 @@ class Crop:
 
   def tokens(self, a: Architecture) -> int:
     """The most tokens a view has."""
-    return max(1, round(self.kept * self.patches * a.groups))
+    return max(1, round(self.kept * self.patches * a.channel_groups))
 
 
 class ViewSet(NamedTuple):
@@ -63,13 +63,13 @@ class ViewSet(NamedTuple):
   Attributes:
     order: grid positions (group of channels * length + time).
     values: z-scores, 0 where not shown.
-    shown: the cells that may be read.
+    visible: the values that may be read.
     lengths: tokens, at least 1.
   """
 
   order: Int[Array, "b v k"]
   values: Float[Array, "b v k p"]
-  shown: Bool[Array, "b v k p"]
+  visible: Bool[Array, "b v k p"]
   lengths: Int[Array, "b v"]
 
 

@@ -1,0 +1,115 @@
+"""Attention over sets of tokens, per window, on the fastest backend of the platform.
+
+| backend | where | how |
+|---|---|---|
+| `xla` | everywhere | batched products; long sets in blocks of queries |
+| `native` | CPU | a C++ kernel, compiled on first use, that works on the true lengths only |
+| `cudnn` | NVIDIA GPU | cuDNN's fused attention with sequence lengths, bfloat16 |
+| `splash` | TPU | JAX's Pallas kernel, padding in a segment of its own |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from aim.model.attention import cudnn, native, splash, xla
+from data_pipelines.errors import UserError
+
+BACKENDS = {"native": native, "cudnn": cudnn, "splash": splash, "xla": xla}
+
+
+def choose_backend(backend: str, head_dims: tuple[int, ...], dtype: str) -> str:
+  """`backend`, or for "auto" the fastest that runs here with these head sizes and this compute type.
+
+  UserError, with the reason, if `backend` cannot.
+  """
+
+  def reason(name: str) -> str | None:
+    return next((why for why in (BACKENDS[name].unavailable(size, dtype) for size in head_dims) if why), None)
+
+  if backend == "auto":
+    return next(name for name in BACKENDS if reason(name) is None)
+  if backend not in BACKENDS:
+    raise UserError(f"config.model.attention is {backend!r}, expected one of auto, {', '.join(BACKENDS)}")
+  if why := reason(backend):
+    raise UserError(f"config.model.attention is {backend!r}, which cannot run here: {why}")
+  return backend
+
+
+def padded_attention(
+  q: Float[Array, "b n h d"],
+  k: Float[Array, "b m h d"],
+  v: Float[Array, "b m h d"],
+  q_lengths: Int[Array, " b"],
+  kv_lengths: Int[Array, " b"],
+  backend: str = "xla",
+) -> Float[Array, "b n h d"]:
+  """softmax(q k^T / sqrt(d)) v of each window's first q_lengths[i] queries over its first kv_lengths[i] keys.
+
+  Scores and softmax statistics are float32. Rows past a length are never read; their outputs and gradients are 0.
+  kv_lengths[i] is at least 1 wherever q_lengths[i] is.
+  """
+  if backend == "native":
+    zeros = jnp.zeros_like(q_lengths)[:, None]
+    return packed_attention(q, k, v, zeros, q_lengths[:, None], zeros, kv_lengths[:, None])
+  within = lambda x, lengths: (jnp.arange(x.shape[1]) < lengths[:, None])[:, :, None, None]
+  # A select, not a product: garbage past a length may be NaN, and 0 times NaN is NaN.
+  q = jnp.where(within(q, q_lengths), q, 0)
+  k, v = (jnp.where(within(x, kv_lengths), x, 0) for x in (k, v))
+  kernel = {"xla": xla.xla_attention, "cudnn": cudnn.cudnn_attention, "splash": splash.splash_attention}[backend]
+  if backend != "xla":  # the compiler knows how to split products over devices, not how to split a kernel
+    kernel = _per_device(kernel, q.shape)
+  out = kernel(q, k, v, q_lengths, jnp.maximum(kv_lengths, 1))
+  return jnp.where(within(out, q_lengths), out, 0)
+
+
+def packed_attention(
+  q: Float[Array, "g r h d"],
+  k: Float[Array, "g s h d"],
+  v: Float[Array, "g s h d"],
+  q_starts: Int[Array, "g w"],
+  q_lengths: Int[Array, "g w"],
+  kv_starts: Int[Array, "g w"],
+  kv_lengths: Int[Array, "g w"],
+) -> Float[Array, "g r h d"]:
+  """padded_attention() by the native kernel of windows that stand one after another in groups of rows (aim/model/token_buffers.py)."""
+
+  def kernel(
+    q: Array, k: Array, v: Array, q_starts: Array, q_lengths: Array, kv_starts: Array, kv_lengths: Array
+  ) -> Array:
+    groups = jnp.arange(len(q), dtype=jnp.int32)[:, None]
+    flat = lambda x: x.reshape(-1, *x.shape[2:])
+    out = native.varlen_attention(
+      flat(q),
+      flat(k),
+      flat(v),
+      (q_starts + groups * q.shape[1]).reshape(-1).astype(jnp.int32),
+      q_lengths.reshape(-1).astype(jnp.int32),
+      (kv_starts + groups * k.shape[1]).reshape(-1).astype(jnp.int32),
+      kv_lengths.reshape(-1).astype(jnp.int32),
+    )
+    return out.reshape(q.shape)
+
+  return _per_device(kernel, q.shape)(q, k, v, q_starts, q_lengths, kv_starts, kv_lengths)
+
+
+def _per_device(kernel: Callable[..., Array], shape: tuple[int, ...]) -> Callable[..., Array]:
+  """The kernel on each device's windows and heads, where a mesh is set."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return kernel
+  batch = ("data", "fsdp") if shape[0] % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0 else None
+  heads = "tensor" if shape[2] % mesh.shape["tensor"] == 0 else None
+  rows, lengths = PartitionSpec(batch, None, heads, None), PartitionSpec(batch)
+
+  def mapped(q: Array, k: Array, v: Array, *integers: Array) -> Array:
+    specs = (rows,) * 3 + (lengths,) * len(integers)
+    # Without the check of replication, which kernels do not tell the compiler about.
+    return jax.shard_map(kernel, in_specs=specs, out_specs=rows, check_vma=False)(q, k, v, *integers)
+
+  return mapped
