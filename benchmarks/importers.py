@@ -26,8 +26,8 @@ from absl import app, flags
 
 from benchmarks import made_fitbit
 from data_pipelines.ingest.importers import IMPORTERS
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account
 
 _SOURCE = flags.DEFINE_string("source", "apple", "Which importer.")
 _MEGABYTES = flags.DEFINE_integer("megabytes", 100, "Size of the export that is made.", lower_bound=1)

@@ -40,7 +40,7 @@ from data_pipelines.day_windows.duplicates import Seen
 from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
 from data_pipelines.errors import DatasetError, SchemaError
-from data_pipelines.ingest.flags import SOURCES, define, refuse, run
+from data_pipelines.ingest.command import SOURCES, define_flags, refuse_flags, run_import
 from data_pipelines.npz import NpzSource
 from data_pipelines.source import Source
 from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
@@ -59,7 +59,7 @@ flags.DEFINE_string(
   "time zones if it has a column timezone.",
   flag_values=FLAGS,
 )
-define(FLAGS)
+define_flags(FLAGS)
 flags.DEFINE_integer("days", 10, "Days of each simulated person.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "Seed of the simulation.", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_list("split", None, "Shares of people: pretrain,tune,eval (default 0.8,0.1,0.1).", flag_values=FLAGS)
@@ -295,9 +295,9 @@ def _build_from_flags() -> None:
     if getattr(FLAGS, flag) is None:
       raise flags.Error(f"--{flag} is missing")
   if FLAGS.source not in ("npz", "simulate"):
-    run(FLAGS, functools.partial(_build, _split_from_flags()))
+    run_import(FLAGS, functools.partial(_build, _split_from_flags()))
     return
-  refuse(FLAGS)
+  refuse_flags(FLAGS)
   if FLAGS.source == "npz":
     if FLAGS.input is None:
       raise flags.Error("--input is missing")

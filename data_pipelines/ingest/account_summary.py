@@ -1,4 +1,4 @@
-"""The account of an import that closes: of each person's rows, how many were read, kept, and dropped and why."""
+"""Presents the account of an import: account.csv, and lines for the screen and the data card."""
 
 from __future__ import annotations
 
@@ -7,49 +7,53 @@ import csv
 import io
 from collections.abc import Callable, Iterator
 
-from data_pipelines.ingest.reading.readings import Account
+from data_pipelines.ingest.reading.account import Account
 
-FEW = 20  # people whose rows are shown one by one
+FEW = 20  # up to this many people are shown one by one
 _WORST = 5
 
 
-def renamed(account: Account, name: Callable[[str], str], where: Callable[[str], str]) -> Account:
-  """The account under other names of people and places."""
-  other = Account()
+def rename_people(account: Account, name: Callable[[str], str], where: Callable[[str], str]) -> Account:
+  """A copy of the account in which `name` replaces participants and `where` replaces the locations of rows."""
+  renamed = Account()
   for participant, rows in account.read.items():
-    other.add(name(participant), rows)
+    renamed.add(name(participant), rows)
   for (participant, why), rows in account.dropped.items():
-    other.drop(name(participant), why, rows, where(account.example.get((participant, why), "")))
-  return other
+    renamed.drop(name(participant), why, rows, where(account.example.get((participant, why), "")))
+  return renamed
 
 
-def table(account: Account) -> str:
-  """account.csv: participant, what became of how many rows, and where the first of them is."""
+def to_csv(account: Account) -> str:
+  """The text of account.csv.
+
+  Its columns are participant, rows (a number), outcome ("read", "kept", or the reason for dropping) and first (the
+  location of the first row dropped for this reason).
+  """
   text = io.StringIO()
-  rows = csv.writer(text, lineterminator="\n")
-  rows.writerow(["participant", "rows", "outcome", "first"])
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(["participant", "rows", "outcome", "first"])
   for participant, read, dropped in _people(account):
-    rows.writerow([participant, read, "read", ""])
-    rows.writerow([participant, read - sum(dropped.values()), "kept", ""])
+    writer.writerow([participant, read, "read", ""])
+    writer.writerow([participant, read - sum(dropped.values()), "kept", ""])
     for why, count in dropped.most_common():
-      rows.writerow([participant, count, why, account.example.get((participant, why), "")])
+      writer.writerow([participant, count, why, account.example.get((participant, why), "")])
   return text.getvalue()
 
 
-def summary(account: Account) -> list[str]:
-  """Lines for the screen: each person for few people, all together and the worst for many."""
+def summary_lines(account: Account) -> list[str]:
+  """The totals, the reasons for dropping, and a line for each person, or for the worst few of many."""
   people = list(_people(account))
-  dropped = sum((lost for _, _, lost in people), collections.Counter())
+  dropped = sum((reasons for _, _, reasons in people), collections.Counter())
   lines = [f"account of {len(people):,} people: {_counts(sum(read for _, read, _ in people), dropped.total())}"]
   for why, count in dropped.most_common():
     first = next((where for key, where in account.example.items() if key[1] == why and where), "")
     lines.append(f"  {count:>12,}  {why}" + f" (first: {first})" * bool(first))
   shown = people
   if len(people) > FEW:
-    shown = sorted(people, key=lambda row: -row[2].total() / max(row[1], 1))[:_WORST]
-    lines.append(f"  the {_WORST} who lost most of {len(people):,}, all of them in account.csv:")
+    shown = sorted(people, key=lambda person: -person[2].total() / max(person[1], 1))[:_WORST]
+    lines.append(f"  the {_WORST} of {len(people):,} people who lost the largest share (account.csv lists everybody):")
   if len(people) > 1:
-    lines += [f"  {participant}: {_counts(read, lost.total())}" for participant, read, lost in shown]
+    lines += [f"  {participant}: {_counts(read, reasons.total())}" for participant, read, reasons in shown]
   return lines
 
 
@@ -59,8 +63,9 @@ def _counts(read: int, dropped: int) -> str:
 
 
 def _people(account: Account) -> Iterator[tuple[str, int, collections.Counter[str]]]:
-  lost: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+  """Each participant, the number of their rows read, and the number of their rows dropped by reason."""
+  dropped: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
   for (participant, why), rows in account.dropped.items():
-    lost[participant][why] += rows
-  for participant in sorted({*account.read, *lost}):
-    yield participant, account.read[participant], lost[participant]
+    dropped[participant][why] += rows
+  for participant in sorted({*account.read, *dropped}):
+    yield participant, account.read[participant], dropped[participant]

@@ -1,4 +1,4 @@
-"""People of exports as a source of days: read once into a spool, put on the steps of days, kept on disk until built."""
+"""Exports as a source of days: read once into a spool, gridded, and kept on disk until the dataset is built."""
 
 from __future__ import annotations
 
@@ -6,187 +6,206 @@ import collections
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest import account_summary, day_events
-from data_pipelines.ingest.gridding.gridding import Seen, account, grid
-from data_pipelines.ingest.gridding.spool import spooled
-from data_pipelines.ingest.options import Asked
-from data_pipelines.ingest.reading.input_files import Input
-from data_pipelines.ingest.reading.readings import Account, Stretch
+from data_pipelines.ingest import account_summary
+from data_pipelines.ingest.day_events import day_events, number_days
+from data_pipelines.ingest.gridding.channel_summary import ChannelSummary
+from data_pipelines.ingest.gridding.spool import fill_spool
+from data_pipelines.ingest.gridding.spool_to_days import full_account, grid_spool
+from data_pipelines.ingest.options import ImportOptions
+from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.input_files import ExportSet
+from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.schema import Schema
 from data_pipelines.source import Day, Event, Label, Person
 
 
 class ImportedSource:
-  """The people of some exports; a `Source`.
+  """The people of some exports, as a `Source` (see data_pipelines.source).
+
+  Within the class, `original` is a person's name in the exports and `participant` the name in the dataset. They differ
+  only if the import is anonymised.
 
   Attributes:
-    recipe: that was followed.
-    account: what became of every row.
-    left_out: days of each person that missed too much.
-    notes, card, documents: lines to tell the user, lines of the data card, and files that go beside the dataset.
+    recipe: the recipe that was followed.
+    guessed: signals that the importer does not know, for which the recipe guesses a rule.
+    account: what became of every row, under the original names.
+    left_out: number of days that miss too much, for each person with any, under the original names.
   """
 
-  def __init__(self, given: Input, folder: pathlib.Path, asked: Asked):
-    """Reads and grids all of it, or goes on where an interrupted import in `folder` was."""
-    self._asked = asked
+  def __init__(self, exports: ExportSet, folder: pathlib.Path, options: ImportOptions):
+    """Reads and grids everything, or continues an interrupted import in `folder`.
+
+    Raises:
+      SchemaError: a file cannot be used, or no day is left to build.
+    """
+    self._options = options
     self._folder = folder
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    spool = spooled(given, folder / "readings")
-    self.recipe, self.unknown = asked.recipe_of(given.importer, spool)
-    self._kept = grid(spool, given.importer.devices, self.recipe, asked.zone, folder)
-    self.account = account(spool, self._kept)
-    self.left_out = {who: told["left_out"] for who, told in self._kept.told.items() if told["left_out"]}
-    self._seen = Seen.of(self._kept, self.recipe)
-    self._channels = self._observed()
-    self._public = {self._name(participant): participant for participant in self._kept.people}
+    spool = fill_spool(exports, folder / "readings")
+    self.recipe, self.guessed = options.recipe_for(exports.importer, spool)
+    self._store = grid_spool(spool, exports.importer.devices, self.recipe, options.zone_of, folder)
+    self.account = full_account(spool, self._store)
+    self.left_out = {who: entry["left_out"] for who, entry in self._store.summaries.items() if entry["left_out"]}
+    self._channel_summary = ChannelSummary.from_store(self._store, self.recipe)
+    self._channels = self._channels_to_build()
+    self._originals = {self._public_name(original): original for original in self._store.people}
     self._stretches: dict[str, list[Stretch]] = collections.defaultdict(list)
-    for stretch in [*spool.stretches, *asked.events]:
+    for stretch in [*spool.stretches, *options.events]:
       self._stretches[stretch.participant].append(stretch)
-    self._lost = self._lost_events()
-    if not self._public:
-      print(*account_summary.summary(self.told_account), sep="\n")
-      steps = ["a source that reports every 5 minutes wants --minutes_per_step=5"] * bool(self.left_out)
-      raise SchemaError("; ".join(["no day is left to build", *steps, *self.notes]))
+    self._lost_events = self._count_lost_events()
+    if not self._originals:
+      print(*account_summary.summary_lines(self.public_account), sep="\n")
+      hint = ["for a source that reports every 5 minutes, use --minutes_per_step=5"] * bool(self.left_out)
+      raise SchemaError("; ".join(["no day is left to build", *hint, *self.notes]))
 
   @property
   def schema(self) -> Schema:
+    """The schema of the days: the channels of the recipe that are built."""
     return dataclasses.replace(self.recipe, signals=tuple(self.recipe.signals[c] for c in self._channels)).schema
 
   @property
   def participants(self) -> Sequence[str]:
-    return sorted(self._public)
+    """Names of the people with at least one day, sorted."""
+    return sorted(self._originals)
 
   @property
   def n_days(self) -> int:
-    return sum(len(self._kept.dates(participant)) for participant in self._kept.people)
+    """Number of days of all people."""
+    return sum(len(self._store.dates(original)) for original in self._store.people)
 
   def person(self, participant: str) -> Person:
-    original = self._public[participant]
-    labels: dict[str, Label] = self._asked.people.labels.get(original, {})
+    """One person's days (read as they are used), labels and events."""
+    original = self._originals[participant]
+    labels: dict[str, Label] = self._options.people.labels.get(original, {})
     return Person(participant, _Days(self, participant, original), labels, list(self._events(participant, original)))
 
-  def day(self, participant: str, original: str, number: int) -> Day:
-    """The day at this place of the person's, as it may be told."""
-    day = self._kept.day(original, number)
-    shown = slice(None) if len(self._channels) == len(self.recipe.signals) else self._channels
+  def day(self, participant: str, original: str, index: int) -> Day:
+    """A person's day, with the public name and date, and only the channels that are built."""
+    day = self._store.day(original, index)
+    channels = slice(None) if len(self._channels) == len(self.recipe.signals) else self._channels
     return dataclasses.replace(
       day,
       participant=participant,
-      date=self._date(original, day.date),
-      values=day.values[:, shown],
-      cause=None if day.cause is None else day.cause[:, shown],
+      date=self._public_date(original, day.date),
+      values=day.values[:, channels],
+      cause=None if day.cause is None else day.cause[:, channels],
     )
 
-  def count(self, original: str) -> int:
-    """Days of a person, by the name in the exports."""
-    return len(self._kept.dates(original))
+  def count_days(self, original: str) -> int:
+    """Number of a person's days."""
+    return len(self._store.dates(original))
 
   def discard(self) -> None:
-    """Removes what was put by on disk."""
+    """Deletes the spool and the days from disk."""
     shutil.rmtree(self._folder, ignore_errors=True)
 
   @property
   def notes(self) -> list[str]:
+    """Lines about what was left out or guessed, for the screen."""
     lines = []
-    nobody = sorted({*self._asked.people.labels} - {*self._kept.people})
-    if nobody:
-      lines.append(f"{len(nobody)} of the labelled participants have no day in the exports")
+    without_days = sorted({*self._options.people.labels} - {*self._store.people})
+    if without_days:
+      lines.append(f"{len(without_days)} of the labelled participants have no day in the exports")
     if self.left_out:
       days = f"{sum(self.left_out.values()):,} days of {len(self.left_out):,} people"
-      lines.append(f"left out {days} that miss more than {100 * self.recipe.max_missing:g} % (--max_missing)")
-    without = sorted({*self.account.read} - {*self._kept.people})
-    if without:
-      lines.append(f"{len(without):,} people have no day left")
+      lines.append(f"left out {days} with more than {100 * self.recipe.max_missing:g} % missing (--max_missing)")
+    people_lost = sorted({*self.account.read} - {*self._store.people})
+    if people_lost:
+      lines.append(f"{len(people_lost):,} people have no day left")
     if len(self._channels) < len(self.recipe.signals):
       names = [signal.name for c, signal in enumerate(self.recipe.signals) if c not in self._channels]
-      lines.append(f"channels without a value are left out: {', '.join(names)}")
-    if self._lost:
-      lines.append(f"{self._lost:,} events are on no day that was kept")
-    if self.unknown:
-      lines.append(f"taken as means, for want of a rule: {', '.join(self.unknown)} (--write_recipe, then --recipe)")
+      lines.append(f"left out channels without a value: {', '.join(names)}")
+    if self._lost_events:
+      lines.append(f"{self._lost_events:,} events fall on no day that was kept")
+    if self.guessed:
+      names_text = ", ".join(self.guessed)
+      lines.append(f"averaged, because no rule is known: {names_text} (to change: --write_recipe, then --recipe)")
     return lines
 
   @property
   def documents(self) -> dict[str, str]:
-    """Files beside the dataset, by name."""
-    return {"account.csv": account_summary.table(self.told_account), "recipe.yaml": self.recipe.to_yaml()}
+    """Texts of files to store beside the dataset, by file name."""
+    return {"account.csv": account_summary.to_csv(self.public_account), "recipe.yaml": self.recipe.to_yaml()}
 
   @property
-  def told_account(self) -> Account:
-    """The account as it may be told."""
-    anonymity = self._asked.anonymity
-    return account_summary.renamed(self.account, anonymity.name, anonymity.where) if anonymity else self.account
+  def public_account(self) -> Account:
+    """The account under the names in the dataset; if it is anonymised, without file names."""
+    anonymity = self._options.anonymity
+    if not anonymity:
+      return self.account
+    return account_summary.rename_people(self.account, anonymity.name, anonymity.where)
 
   @property
-  def ranges(self) -> list[str]:
-    """A line for each channel: how much of it there is, and its values."""
-    return [self._seen.line(c, self.recipe) for c in self._channels]
+  def channel_lines(self) -> list[str]:
+    """A line per channel: the share of steps that have a value, and the range of the values."""
+    return [self._channel_summary.line(c, self.recipe) for c in self._channels]
 
   @property
   def card(self) -> list[str]:
-    """Lines of the data card."""
-    zones = sorted({*self._asked.people.zones.values(), *([self._asked.timezone] if self._asked.timezone else [])})
-    secret = self._asked.anonymity
-    told = f"names by keyed hash, dates moved by up to {secret.weeks} weeks" if secret else "no"
+    """Lines for the dataset's data card."""
+    timezone = self._options.timezone
+    zones = sorted({*self._options.people.zones.values(), *([timezone] if timezone else [])})
+    anonymity = self._options.anonymity
+    anonymised = f"names by keyed hash, dates moved by up to {anonymity.weeks} weeks" if anonymity else "no"
     return [
-      f"- time zone: {', '.join(zones) or 'wall clocks as the exports tell them'}",
-      f"- anonymised: {told}",
-      f"- days that miss more than {100 * self.recipe.max_missing:g} % of the channels they have were left out: "
+      f"- time zone: {', '.join(zones) or 'wall clocks as in the exports'}",
+      f"- anonymised: {anonymised}",
+      f"- days left out because more than {100 * self.recipe.max_missing:g} % is missing in the channels they have: "
       f"{sum(self.left_out.values()):,}",
       "- recipe.yaml: how readings became steps; account.csv: what became of every row",
       "",
       "Channels, as read:",
       "",
-      *self.ranges,
+      *self.channel_lines,
       "",
-      *account_summary.summary(self.told_account),
+      *account_summary.summary_lines(self.public_account),
     ]
 
-  def _observed(self) -> list[int]:
-    """Channels that have a value, or all where the recipe was given."""
-    every = range(len(self.recipe.signals))
-    return list(every) if self._asked.recipe else [c for c in every if self._seen.count[c]]
+  def _channels_to_build(self) -> list[int]:
+    """The channels that have a value, or all of them if the recipe was given."""
+    channels = range(len(self.recipe.signals))
+    return list(channels) if self._options.recipe else [c for c in channels if self._channel_summary.count[c]]
 
-  def _name(self, original: str) -> str:
-    return self._asked.anonymity.name(original) if self._asked.anonymity else original
+  def _public_name(self, original: str) -> str:
+    return self._options.anonymity.name(original) if self._options.anonymity else original
 
-  def _date(self, original: str, date: str) -> str:
-    return self._asked.anonymity.date(original, date) if self._asked.anonymity else date
+  def _public_date(self, original: str, date: str) -> str:
+    return self._options.anonymity.date(original, date) if self._options.anonymity else date
 
   def _events(self, participant: str, original: str) -> Iterator[Event]:
-    dates = day_events.numbers(self._kept.dates(original))
+    day_numbers = number_days(self._store.dates(original))
     for stretch in self._stretches[original]:
-      for event in self._of(stretch, dates):
-        yield dataclasses.replace(event, participant=participant, date=self._date(original, event.date))
+      for event in self._events_of(stretch, day_numbers):
+        yield dataclasses.replace(event, participant=participant, date=self._public_date(original, event.date))
 
-  def _of(self, stretch: Stretch, dates: Mapping[str, int]) -> Iterator[Event]:
-    start, end = day_events.on_wall_clock(stretch, self._asked.zone(stretch.participant))
-    return day_events.events(start, end, stretch, dates, self.recipe.minutes_per_step)
+  def _events_of(self, stretch: Stretch, day_numbers: dict[str, int]) -> Iterator[Event]:
+    zone = self._options.zone_of(stretch.participant)
+    return day_events(stretch, zone, day_numbers, self.recipe.minutes_per_step)
 
-  def _lost_events(self) -> int:
+  def _count_lost_events(self) -> int:
     lost = 0
     for original, stretches in self._stretches.items():
-      dates = day_events.numbers(self._kept.dates(original)) if original in self._kept else {}
-      lost += sum(next(self._of(stretch, dates), None) is None for stretch in stretches)
+      day_numbers = number_days(self._store.dates(original)) if original in self._store else {}
+      lost += sum(next(self._events_of(stretch, day_numbers), None) is None for stretch in stretches)
     return lost
 
 
 class _Days(Sequence):
-  """A person's days, read one by one as they are asked for."""
+  """A person's days, each read from disk when it is accessed."""
 
   def __init__(self, source: ImportedSource, participant: str, original: str):
     self._source, self._participant, self._original = source, participant, original
 
   def __len__(self) -> int:
-    return self._source.count(self._original)
+    return self._source.count_days(self._original)
 
-  def __getitem__(self, number: Any) -> Any:
-    if isinstance(number, slice):
-      return [self[n] for n in range(*number.indices(len(self)))]
-    if not -len(self) <= number < len(self):
-      raise IndexError(number)
-    return self._source.day(self._participant, self._original, number % len(self))
+  def __getitem__(self, index: Any) -> Any:
+    if isinstance(index, slice):
+      return [self[n] for n in range(*index.indices(len(self)))]
+    if not -len(self) <= index < len(self):
+      raise IndexError(index)
+    return self._source.day(self._participant, self._original, index % len(self))

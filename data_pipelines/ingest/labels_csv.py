@@ -1,4 +1,4 @@
-"""Labels of people and events of their days, from CSV files that go with an export."""
+"""CSV files that accompany exports: labels of people (--participants) and events of their days (--events)."""
 
 from __future__ import annotations
 
@@ -19,44 +19,62 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 @dataclasses.dataclass(frozen=True)
-class People:
-  """What --participants tells: labels of each person by name, and the time zones of those who have one."""
+class ParticipantTable:
+  """The content of --participants.
 
-  labels: dict[str, dict[str, Label]]
-  zones: dict[str, str]
+  Attributes:
+    labels: labels by name, for each participant.
+    zones: IANA time zones of the participants who have one.
+  """
+
+  labels: dict[str, dict[str, Label]] = dataclasses.field(default_factory=dict)
+  zones: dict[str, str] = dataclasses.field(default_factory=dict)
 
   @classmethod
-  def load(cls, path: str | os.PathLike) -> People:
-    """From a CSV whose first column is participant; a column timezone is no label. Empty cells are unknown."""
-    header, rows = _table(path)
+  def load(cls, path: str | os.PathLike) -> ParticipantTable:
+    """Reads a CSV whose first column is "participant".
+
+    A column "timezone" gives time zones; every other column is a label. Empty fields mean unknown.
+
+    Raises:
+      SchemaError: the file is not such a CSV; the message names the file and the row.
+    """
+    header, rows = _read_csv(path)
     if header[0] != "participant":
       raise SchemaError(f"{path}: the first column is {header[0]!r}, expected 'participant'")
     names = [row[0] for _, row in rows]
     seen: set[str] = set()
     for number, (name, *_) in rows:
       if not name or name in seen:
-        raise SchemaError(f"{path} row {number}: participant {'is there twice' if name else 'is empty'}")
+        fault = f"participant {name!r} appears more than once" if name else "participant is empty"
+        raise SchemaError(f"{path} row {number}: {fault}")
       seen.add(name)
     columns = {name: [row[1 + c] for _, row in rows] for c, name in enumerate(header[1:])}
     zones = {}
     for (number, (who, *_)), zone in zip(rows, columns.pop("timezone", [""] * len(rows)), strict=True):
       if zone:
-        zones[who] = clocks.zone(zone, f"{path} row {number}").key
-    typed = {name: _typed(cells) for name, cells in columns.items()}
-    return cls({who: {name: cells[n] for name, cells in typed.items()} for n, who in enumerate(names)}, zones)
+        zones[who] = clocks.find_zone(zone, f"{path} row {number}").key
+    labels = {name: _typed(fields) for name, fields in columns.items()}
+    return cls({who: {name: column[n] for name, column in labels.items()} for n, who in enumerate(names)}, zones)
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelledStretch(Stretch):
-  """A stretch of --events; value 0 is a known absence."""
+  """A stretch from --events. Value 0 means that `name` is known to be absent."""
 
   value: int = 1
 
 
 def load_events(path: str | os.PathLike) -> list[LabelledStretch]:
-  """From a CSV of participant, start, end, name and, optionally, value; ISO times of the wall clock, but with an offset
-  those of a clock so far ahead of UTC, and with Z those of UTC."""
-  header, rows = _table(path)
+  """Reads a CSV with the columns participant, start, end, name and, optionally, value.
+
+  Times are ISO 8601: on the wall clock if they have no offset, in UTC if they end in Z, and otherwise on a clock that
+  is ahead of UTC by their offset.
+
+  Raises:
+    SchemaError: the file is not such a CSV; the message names the file and the row.
+  """
+  header, rows = _read_csv(path)
   missing = [name for name in ("participant", "start", "end", "name") if name not in header]
   if missing:
     raise SchemaError(f"{path}: column {missing[0]!r} is missing; the header has {', '.join(header)}")
@@ -66,14 +84,15 @@ def load_events(path: str | os.PathLike) -> list[LabelledStretch]:
 def _event(row: dict[str, str], where: str) -> LabelledStretch:
   if not row["participant"] or not row["name"]:
     raise SchemaError(f"{where}: participant or name is empty")
-  clock, ahead, zoned, bad = csv_batches.zoned_times(pa.array([row["start"], row["end"]]))
+  clock, ahead, zoned, bad = csv_batches.parse_zoned_times(pa.array([row["start"], row["end"]]))
   if bad.any():
-    raise SchemaError(f"{where}: {('start', 'end')[int(bad.argmax())]} is no ISO time, such as 2024-03-01T18:30")
+    column = ("start", "end")[int(bad.argmax())]
+    raise SchemaError(f"{where}: {column} is {row[column]!r}, expected an ISO time such as 2024-03-01T18:30")
   value = row.get("value", "") or "1"
   if not value.isdecimal() or int(value) > 2**31 - 1:
     raise SchemaError(f"{where}: value is {value!r}, expected a whole number, 0 for a known absence")
   if zoned[0] != zoned[1]:
-    raise SchemaError(f"{where}: one of start and end has an offset, the other not")
+    raise SchemaError(f"{where}: only one of start and end has an offset")
   start, end = (clock - 60_000 * ahead).tolist()
   if end <= start:
     raise SchemaError(f"{where}: ends before it starts")
@@ -82,40 +101,43 @@ def _event(row: dict[str, str], where: str) -> LabelledStretch:
   return LabelledStretch(row["participant"], row["name"], start, end, offset, kind, int(value))  # type: ignore[arg-type]
 
 
-def _table(path: str | os.PathLike) -> tuple[list[str], list[tuple[int, list[str]]]]:
-  """Header, and rows with their numbers."""
+def _read_csv(path: str | os.PathLike) -> tuple[list[str], list[tuple[int, list[str]]]]:
+  """The header, and the rows with their numbers."""
   try:
     with pathlib.Path(path).open(encoding="utf-8-sig", newline="") as file:
       rows = list(_stripped(csv.reader(file, strict=True)))
   except OSError as error:
     raise SchemaError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
-  except (UnicodeDecodeError, csv.Error) as error:
-    raise SchemaError(f"{path}: {'not UTF-8 text' if isinstance(error, ValueError) else f'no CSV: {error}'}") from None
+  except UnicodeDecodeError:
+    raise SchemaError(f"{path}: not UTF-8 text") from None
+  except csv.Error as error:
+    raise SchemaError(f"{path}: not a CSV: {error}") from None
   if not rows:
     raise SchemaError(f"{path}: empty, expected a header")
   header = rows[0][1]
-  twice = sorted({name for name in header if header.count(name) > 1})
-  if twice or "" in header:
-    raise SchemaError(f"{path}: column {twice[0] if twice else ''!r} is there twice or has no name")
+  repeated = sorted({name for name in header if header.count(name) > 1})
+  if repeated or "" in header:
+    fault = f"column {repeated[0]!r} appears more than once" if repeated else "a column has no name"
+    raise SchemaError(f"{path}: {fault}")
   for number, row in rows[1:]:
     if len(row) != len(header):
-      raise SchemaError(f"{path} row {number}: {len(row)} cells, expected the header's {len(header)}")
+      raise SchemaError(f"{path} row {number}: {len(row)} fields, expected the header's {len(header)}")
   return header, rows[1:]
 
 
 def _stripped(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
   for number, row in enumerate(rows, 1):
-    if any(cell.strip() for cell in row):
-      yield number, [cell.strip() for cell in row]
+    if any(field.strip() for field in row):
+      yield number, [field.strip() for field in row]
 
 
-def _typed(cells: Sequence[str]) -> list[Label]:
-  """True and false, whole numbers, numbers or texts: the first kind that all cells are of; None for empty ones."""
-  told = [cell for cell in cells if cell]
-  if all(cell.lower() in _BOOLEANS for cell in told):
-    return [_BOOLEANS[cell.lower()] if cell else None for cell in cells]
-  _, bad = csv_batches.numbers(pa.array(told, pa.string()))
+def _typed(fields: Sequence[str]) -> list[Label]:
+  """A column as booleans, whole numbers, numbers or text: the first that fits all its fields. Empty fields are None."""
+  filled = [field for field in fields if field]
+  if all(field.lower() in _BOOLEANS for field in filled):
+    return [_BOOLEANS[field.lower()] if field else None for field in fields]
+  _, bad = csv_batches.parse_numbers(pa.array(filled, pa.string()))
   if bad.any():
-    return [cell or None for cell in cells]
-  whole = all(cell.lstrip("+-").isdecimal() and abs(int(cell)) < 2**53 for cell in told)
-  return [(int(cell) if whole else float(cell)) if cell else None for cell in cells]
+    return [field or None for field in fields]
+  whole = all(field.lstrip("+-").isdecimal() and abs(int(field)) < 2**53 for field in filled)
+  return [(int(field) if whole else float(field)) if field else None for field in fields]

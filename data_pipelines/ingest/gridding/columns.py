@@ -1,4 +1,4 @@
-"""Readings of one person as columns: checked, and put on the wall clock."""
+"""Readings of one person as columns: implausible ones dropped, times moved to the wall clock."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.reading import clocks
 from data_pipelines.ingest.reading.clocks import DAY, MINUTE, NO_OFFSET
 
-EARLIEST = 946_684_800_000  # 2000-01-01: a clock that shows less was never set
-LARGEST = 1e30  # what is larger, summed up, is not finite as float32
-Drop = Callable[[str, int], None]  # why, how many readings
+EARLIEST = 946_684_800_000  # ms, 2000-01-01: a clock that shows an earlier time was never set
+LARGEST = 1e30  # sums of larger values would overflow float32
+Drop = Callable[[str, int], None]  # called with a reason and a number of readings
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
-  """Readings of one person (see data_pipelines.readings.Readings), in any order; 31 bytes each.
+class ReadingColumns:
+  """Readings of one person (see reading.readings.Readings), in any order; 31 bytes each.
 
   Attributes:
-    signal: index into the recipe's signals.
-    device: index into the devices, the more trusted first.
-    start, end: ms of UTC, or of the wall clock where `wall`.
-    value: in the unit of the recipe's signal.
-    offset: minutes that the wall clock was ahead of UTC; clocks.NO_OFFSET where the file does not tell.
-    wall: whether start and end are of the wall clock.
+    signal: [n], index into the recipe's signals.
+    device: [n], index into the devices, most trusted first.
+    start, end: [n], ms of UTC, or of the wall clock where `wall`.
+    value: [n], in the unit of the recipe's signal.
+    offset: [n], minutes that the wall clock was ahead of UTC; clocks.NO_OFFSET where the file does not say.
+    wall: [n], whether start and end are on the wall clock.
   """
 
   signal: Int16[np.ndarray, "n"]
@@ -45,16 +45,16 @@ class Columns:
     return len(self.start)
 
   def take(self, rows: np.ndarray | slice) -> Self:
-    """Some rows, by a mask, indices or a slice; no copy where these are all."""
+    """Some of the readings, by a mask, indices or a slice; not copied if a mask selects all of them."""
     if isinstance(rows, np.ndarray) and rows.dtype == bool:
       if rows.all():
         return self
-      rows = np.flatnonzero(rows)  # seven columns: cheaper than the mask seven times
+      rows = np.flatnonzero(rows)  # cheaper than applying the mask to every column
     return type(self)(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
 
   @classmethod
   def concat(cls, blocks: Sequence[Self]) -> Self:
-    """All rows of some blocks."""
+    """All readings of several blocks."""
     blocks = [block for block in blocks if len(block)] or blocks[:1]
     if len(blocks) == 1:
       return blocks[0]
@@ -62,87 +62,100 @@ class Columns:
 
 
 @dataclasses.dataclass(frozen=True)
-class Placed(Columns):
-  """Readings whose start and end are of the wall clock.
+class WallClockColumns(ReadingColumns):
+  """Readings whose start and end are on the wall clock.
 
   Attributes:
-    counted: False for the later parts of a reading that was cut where its clock was changed: it is one reading.
+    counted: [n], False for all but the first part of a reading that was cut at a clock change, so that the account
+      counts it once.
   """
 
   counted: Bool[np.ndarray, "n"]
 
 
-def checked(rows: Columns, recipe: Recipe, latest: int, drop: Drop) -> Columns:
-  """The readings that can be true, each for itself; the others are dropped, by the first reason that holds."""
-  kept = np.ones(len(rows), bool)
+def drop_implausible(rows: ReadingColumns, recipe: Recipe, latest: int, drop: Drop) -> ReadingColumns:
+  """Keeps the readings that can be true on their own; drops each of the others for the first reason that applies.
+
+  Args:
+    rows: the readings.
+    recipe: holds the signals' bounds.
+    latest: UTC ms after which no reading can start.
+    drop: called with each reason and the number of readings dropped for it.
+  """
+  plausible = np.ones(len(rows), bool)
   for why, bad in _reasons(rows, recipe, latest):
-    bad &= kept
+    bad &= plausible
     drop(why, int(bad.sum()))
-    kept &= ~bad
-  return rows.take(kept)
+    plausible &= ~bad
+  return rows.take(plausible)
 
 
-def _reasons(rows: Columns, recipe: Recipe, latest: int) -> Iterator[tuple[str, np.ndarray]]:
-  """Why readings cannot be true, and which."""
+def _reasons(rows: ReadingColumns, recipe: Recipe, latest: int) -> Iterator[tuple[str, Bool[np.ndarray, "n"]]]:
+  """Reasons why readings cannot be true, and the readings that each applies to."""
   spans = rows.end - rows.start
   sums = np.array([signal.rule == "sum" for signal in recipe.signals])[rows.signal]
   yield "clock not set (before 2000)", rows.start < EARLIEST
   yield "clock wrong (after the export)", rows.start > latest + np.where(rows.wall, DAY, 0)
   yield "ends before it starts", spans < 0
-  yield "offset of the clock wrong", (abs(rows.offset) > clocks.MOST_OFFSET) & (rows.offset != NO_OFFSET)
-  yield "no usable number", ~(abs(rows.value) < LARGEST)
+  yield "clock offset wrong (over 18 h)", (abs(rows.offset) > clocks.MOST_OFFSET) & (rows.offset != NO_OFFSET)
+  yield "not a usable number", ~(abs(rows.value) < LARGEST)
   yield f"count over more than {recipe.longest_sum} min", sums & (spans > recipe.longest_sum * MINUTE)
   yield "lasts longer than a day", spans > DAY
   for number, signal in enumerate(recipe.signals):
-    of_it = rows.signal == number
+    of_signal = rows.signal == number
     if signal.zero_is_missing:
-      yield f"{signal.name} of 0: not measured", of_it & (rows.value == 0)
+      yield f"{signal.name} is 0: not measured", of_signal & (rows.value == 0)
     if signal.kind == "binary":
-      yield f"{signal.name} neither 0 nor 1", of_it & (rows.value != 0) & (rows.value != 1)
+      yield f"{signal.name} neither 0 nor 1", of_signal & (rows.value != 0) & (rows.value != 1)
     if np.isfinite(signal.low) or np.isfinite(signal.high):
       outside = (rows.value < signal.low) | (rows.value > signal.high)
-      yield f"{signal.name} outside {signal.low:g} to {signal.high:g} {signal.unit}".rstrip(), of_it & outside
+      yield f"{signal.name} outside {signal.low:g} to {signal.high:g} {signal.unit}".rstrip(), of_signal & outside
 
 
-def placed(rows: Columns, zone: zoneinfo.ZoneInfo | None, recipe: Recipe, drop: Drop) -> Placed:
-  """Readings on the wall clock: as it is given, by their own offset, or by the person's zone.
+def to_wall_clock(rows: ReadingColumns, zone: zoneinfo.ZoneInfo | None, recipe: Recipe, drop: Drop) -> WallClockColumns:
+  """Moves readings to the wall clock, by their own offset or else by the person's time zone.
 
-  A reading of a count or a state that lasts over a change of the zone's clock is cut there; what falls on an hour that
-  the clock had shown before is dropped. Of a wall clock without offsets that cannot be told: both passages count.
+  Readings that are already on the wall clock stay as they are. A count or a state that lasts over a change of the
+  zone's clock is cut there. Readings in an hour that the clock had shown before are dropped; wall clocks without
+  offsets cannot tell, so both passages count there.
+
+  Raises:
+    SchemaError: readings are in UTC without an offset, and `zone` is None.
   """
   counted = np.ones(len(rows), bool)
   by_zone = ~rows.wall & (rows.offset == NO_OFFSET)
-  by_offset = np.where(rows.wall | by_zone, 0, rows.offset).astype(np.int64) * MINUTE
-  start, end = rows.start + by_offset, rows.end + by_offset
-  as_is = Placed(rows.signal, rows.device, start, end, rows.value, rows.offset, rows.wall, counted)
+  own_offset = np.where(rows.wall | by_zone, 0, rows.offset).astype(np.int64) * MINUTE
+  start, end = rows.start + own_offset, rows.end + own_offset
+  moved = WallClockColumns(rows.signal, rows.device, start, end, rows.value, rows.offset, rows.wall, counted)
   if not by_zone.any():
-    return as_is
+    return moved
   if zone is None:
-    names = sorted({recipe.signals[number].name for number in np.unique(rows.signal[by_zone])})
-    raise SchemaError(f"readings of {', '.join(names)} are in UTC: tell the person's zone, as --timezone=Europe/Berlin")
-  return Placed.concat([as_is.take(~by_zone), _by_zone(as_is.take(by_zone), zone, recipe, drop)])
+    names = ", ".join(sorted({recipe.signals[number].name for number in np.unique(rows.signal[by_zone])}))
+    raise SchemaError(f"readings of {names} are in UTC; give the person's time zone, as in --timezone=Europe/Berlin")
+  return WallClockColumns.concat([moved.take(~by_zone), _by_zone(moved.take(by_zone), zone, recipe, drop)])
 
 
-def _by_zone(rows: Placed, zone: zoneinfo.ZoneInfo, recipe: Recipe, drop: Drop) -> Placed:
+def _by_zone(rows: WallClockColumns, zone: zoneinfo.ZoneInfo, recipe: Recipe, drop: Drop) -> WallClockColumns:
+  """Moves readings whose start and end are still UTC."""
   clock = clocks.ZoneClock(zone, int(rows.start.min()), int(rows.end.max()))
   lasting = np.array([signal.rule == "sum" or signal.holds for signal in recipe.signals])[rows.signal]
   next_cut = np.append(clock.cuts, np.iinfo(np.int64).max)[np.searchsorted(clock.cuts, rows.start, side="right")]
   cut = lasting & (next_cut < rows.end)
-  wall, again = clock.at(rows.start)
-  drop("repeated hour", int((again & ~cut).sum()))
+  wall, repeated = clock.at(rows.start)
+  drop("repeated hour", int((repeated & ~cut).sum()))
   moved = dataclasses.replace(rows, start=wall, end=wall + rows.end - rows.start)
   pieces = [_pieces(rows.take(slice(row, row + 1)), clock, recipe) for row in np.flatnonzero(cut)]
   drop("repeated hour", sum(not len(piece) for piece in pieces))
-  return Placed.concat([moved.take(~again & ~cut), *pieces])
+  return WallClockColumns.concat([moved.take(~repeated & ~cut), *pieces])
 
 
-def _pieces(row: Placed, clock: clocks.ZoneClock, recipe: Recipe) -> Placed:
-  """A single reading, cut at changes of the clock, a count in proportion to time, without what comes twice."""
+def _pieces(row: WallClockColumns, clock: clocks.ZoneClock, recipe: Recipe) -> WallClockColumns:
+  """Cuts a single reading at clock changes, shares a count out over the pieces, and leaves out repeated hours."""
   inside = clock.cuts[(clock.cuts > row.start) & (clock.cuts < row.end)]
   start, end = np.concatenate([row.start, inside]), np.concatenate([inside, row.end])
-  wall, again = clock.at(start)
+  wall, repeated = clock.at(start)
   pieces = row.take(np.zeros(len(start), int))
   share = (end - start) / (row.end - row.start)
   value = row.value * share if recipe.signals[row.signal[0]].rule == "sum" else pieces.value
-  pieces = dataclasses.replace(pieces, start=wall, end=wall + end - start, value=value).take(~again)
+  pieces = dataclasses.replace(pieces, start=wall, end=wall + end - start, value=value).take(~repeated)
   return dataclasses.replace(pieces, counted=np.arange(len(pieces)) == 0)

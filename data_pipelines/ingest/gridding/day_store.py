@@ -1,11 +1,11 @@
-"""The days of an import on disk until they are built: how many there are is known, and memory holds one."""
+"""The gridded days of an import on disk until the dataset is built, so that memory holds one day at a time."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ _CODEC = "zstd"
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-  """Where a day is: its bytes in the file, without and with its causes."""
+  """Where a day is stored: its bytes in days.bin, and whether they include causes."""
 
   date: str
   offset: int
@@ -28,20 +28,24 @@ class _Place:
   has_cause: bool
 
 
-class KeptDays:
-  """Appends the days of person after person, then gives them back.
+class DayStore:
+  """Stores the days of one person after another, and reads them back in any order.
 
-  An interrupted one goes on behind the last person that is complete: FOLDER/days.bin, and a line for each in
-  FOLDER/days.jsonl, with what else is to be known of them (`told`).
+  FOLDER/days.bin holds the days. FOLDER/days.jsonl holds one line per completed person. After an interruption,
+  storing continues behind the last completed person.
+
+  Attributes:
+    summaries: what `complete` was given for each completed person.
   """
 
   def __init__(self, folder: pathlib.Path, schema: Schema):
+    """Opens the store in `folder`, or makes one."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     self._schema = schema
     self._shape = (schema.steps, len(schema.channels))
     self._index = folder / "days.jsonl"
     self._places: dict[str, list[_Place]] = {}
-    self.told: dict[str, dict[str, Any]] = {}
+    self.summaries: dict[str, Mapping[str, Any]] = {}
     self._file = (folder / "days.bin").open("a+b")
     self._resume()
 
@@ -49,7 +53,7 @@ class KeptDays:
     return {**self.__dict__, "_file": pathlib.Path(self._file.name)}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
-    """In another process: a file of its own, whose place nobody else moves."""
+    """Opens the file anew in another process, because processes must not share a file position."""
     self.__dict__.update(state)
     self._file = state["_file"].open("r+b")
 
@@ -60,19 +64,16 @@ class KeptDays:
         break
       raw = json.loads(line)
       complete, end = complete + line, raw["end"]
-      self._take(raw)
+      self._places[raw["participant"]] = [_Place(*place) for place in raw["days"]]
+      self.summaries[raw["participant"]] = raw["summary"]
     self._file.truncate(end)
     self._index.write_text(complete)
-
-  def _take(self, raw: dict[str, Any]) -> None:
-    self._places[raw["participant"]] = [_Place(*place) for place in raw["days"]]
-    self.told[raw["participant"]] = raw["told"]
 
   def __contains__(self, participant: str) -> bool:
     return participant in self._places
 
   def add(self, participant: str, days: Iterable[GridDay]) -> None:
-    """Writes a person's days; they are there when `tell` has been called too."""
+    """Writes a person's days. They only count as stored once `complete` has been called."""
     self._file.seek(0, 2)
     self._places[participant] = [self._append(day) for day in days]
 
@@ -84,37 +85,37 @@ class KeptDays:
     self._file.write(packed)
     return _Place(day.date, offset, len(packed), day.cause is not None)
 
-  def tell(self, participant: str, told: dict[str, Any]) -> None:
-    """Completes a person: what else is to be known of them, JSON-able."""
+  def complete(self, participant: str, summary: Mapping[str, Any]) -> None:
+    """Marks a person as completed, with a JSON-able summary that `summaries` gives back."""
     self._file.flush()
     raw = {
       "participant": participant,
       "days": [dataclasses.astuple(place) for place in self._places[participant]],
-      "told": told,
+      "summary": summary,
       "end": self._file.tell(),
     }
     with self._index.open("a") as file:
       file.write(json.dumps(raw) + "\n")
-    self.told[participant] = told
+    self.summaries[participant] = summary
 
   @property
   def people(self) -> list[str]:
-    """Those who have a day, by name."""
+    """Names of the people with at least one day, sorted."""
     return sorted(participant for participant, places in self._places.items() if places)
 
   def dates(self, participant: str) -> list[str]:
     """ISO dates of the person's days, in order."""
     return [place.date for place in self._places[participant]]
 
-  def day(self, participant: str, number: int) -> Day:
-    """The person's day at this place; day numbers count from the first one's date."""
+  def day(self, participant: str, index: int) -> Day:
+    """The person's day at this index. Its day number counts from the date of the first."""
     places = self._places[participant]
-    place = places[number]
+    place = places[index]
     steps, channels = self._shape
-    cells = steps * channels
+    size = steps * channels
     self._file.seek(place.offset)
-    raw = pa.decompress(self._file.read(place.size), cells * (5 if place.has_cause else 4), _CODEC, asbytes=True)
-    values = np.frombuffer(raw, np.float32, cells).reshape(self._shape).copy()
-    cause = np.frombuffer(raw, np.uint8, cells, 4 * cells).reshape(self._shape).copy() if place.has_cause else None
+    raw = pa.decompress(self._file.read(place.size), size * (5 if place.has_cause else 4), _CODEC, asbytes=True)
+    values = np.frombuffer(raw, np.float32, size).reshape(self._shape).copy()
+    cause = np.frombuffer(raw, np.uint8, size, 4 * size).reshape(self._shape).copy() if place.has_cause else None
     since = np.datetime64(place.date) - np.datetime64(places[0].date)
     return Day(values, participant, int(since.astype(int)), place.date, cause)

@@ -1,4 +1,4 @@
-"""How readings become day windows: the YAML file of an import, which people edit."""
+"""The recipe: a YAML file, which people edit, that says how readings become day windows."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from typing import Any, Literal
 import yaml
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.reading.readings import Signal
+from data_pipelines.ingest.reading.signals import Signal
 from data_pipelines.schema import Channel, Schema
-
-RULES = ("auto", "heart", "zeros", "choi", "flag", "off")
 
 
 @dataclasses.dataclass(frozen=True)
-class Worn:
-  """How to tell when the device was worn, where it does not say so itself; see data_pipelines.worn.
+class WearRule:
+  """How to infer when the device was worn, where it does not say so itself (see gridding.wear_time).
 
   Attributes:
-    rule: "heart": while `heart` has a reading within `within` minutes; "zeros": but for long runs without `counts`
-      (Troiano et al. 2008), "choi": the same by Choi et al. 2011; "flag": where the signal `flag` is 1; "auto": by
-      what there is of `heart` and, on days without, of `counts`, and else as "off": nothing is concluded.
-    heart, counts, flag: names of signals. Steps make poor counts: nobody takes any asleep.
-    within: minutes from a reading of `heart`, before or after.
-    run: minutes without a count; 0 means the rule's own, 60 for "zeros" and 90 for "choi".
+    rule: "heart": worn while `heart` has a reading within `within` minutes. "zeros": worn except in long runs without
+      `counts` (Troiano et al. 2008). "choi": the same by Choi et al. (2011). "flag": worn where the signal `flag` is 1.
+      "auto": by `heart` where the recipe has it and by `counts` on days without; with neither, as "off". "off": nothing
+      is inferred.
+    heart, counts, flag: names of signals. Steps are unsuitable as counts, because nobody takes any while asleep.
+    within: minutes before or after a reading of `heart`.
+    run: minutes without a count; 0 uses the rule's own length, 60 for "zeros" and 90 for "choi".
   """
 
   rule: Literal["auto", "heart", "zeros", "choi", "flag", "off"] = "auto"
@@ -47,48 +46,61 @@ class Recipe:
   """The clock, signals and thresholds of a dataset made from readings.
 
   Attributes:
+    signals: the channels, in order, each with its rule (see reading.signals.Signal).
     minutes_per_step: a divisor of 1440.
-    signals: the channels, in order, each with its rule (see Signal).
-    max_missing: days that miss a greater share of the values of the channels they have are left out, and counted.
-    longest_sum: minutes that one reading of a count may span; a longer one tells too little of a step.
-    worn: when the device was worn.
+    max_missing: days on which a greater share of values is missing, over the channels that the day has, are left out
+      and counted.
+    longest_sum: minutes that a single reading of a count may span. Longer readings say too little about a step.
+    worn: how to infer when the device was worn.
+
+  Raises:
+    SchemaError: a value makes no sense; the message names the key.
   """
 
   signals: tuple[Signal, ...]
   minutes_per_step: int = 1
   max_missing: float = 0.8
   longest_sum: int = 60
-  worn: Worn = Worn()
+  worn: WearRule = WearRule()
 
   def __post_init__(self) -> None:
     _check(self)
 
   @property
   def schema(self) -> Schema:
-    """The day windows' schema."""
+    """The schema of the day windows."""
     fields = [field.name for field in dataclasses.fields(Channel)]
     channels = tuple(Channel(**{name: getattr(signal, name) for name in fields}) for signal in self.signals)
     return Schema(self.minutes_per_step, channels)
 
   @property
   def causes(self) -> bool:
-    """Whether days tell why values are missing: all of them or, where nothing can be concluded, none."""
-    tells = {"off": False, "auto": any(self.index(n) is not None for n in (self.worn.heart, self.worn.counts))}
-    return tells.get(self.worn.rule, True) and any(signal.rule == "sum" for signal in self.signals)
+    """Whether days say why values are missing. Either all days of a dataset do, or none."""
+    has_signal = any(self.index(name) is not None for name in (self.worn.heart, self.worn.counts))
+    inferred = {"off": False, "auto": has_signal}.get(self.worn.rule, True)
+    return inferred and any(signal.rule == "sum" for signal in self.signals)
 
   def index(self, name: str) -> int | None:
-    """Position of a signal; None if the recipe leaves it out."""
+    """Position of a signal; None if the recipe does not have it."""
     names = [signal.name for signal in self.signals]
     return names.index(name) if name in names else None
 
   @classmethod
-  def of(cls, signals: Sequence[Signal], found: Collection[str], minutes_per_step: int = 1) -> Recipe:
-    """The default for an export that holds the signals named in `found`, out of an importer's."""
-    return cls(tuple(signal for signal in signals if signal.name in found), minutes_per_step)
+  def default(cls, signals: Sequence[Signal], present: Collection[str], minutes_per_step: int = 1) -> Recipe:
+    """The default recipe of an export: those of the importer's `signals` whose names are in `present`."""
+    return cls(tuple(signal for signal in signals if signal.name in present), minutes_per_step)
 
   @classmethod
   def load(cls, path: str | os.PathLike, signals: Sequence[Signal] = ()) -> Recipe:
-    """Reads a recipe; SchemaError names file and key. `signals`: what the importer knows; others are refused."""
+    """Reads a recipe from a YAML file.
+
+    Args:
+      path: the file.
+      signals: the signals that may occur; empty allows any.
+
+    Raises:
+      SchemaError: the file is not a recipe; the message names the file and the key.
+    """
     try:
       text = pathlib.Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -99,59 +111,61 @@ class Recipe:
 
   @classmethod
   def from_yaml(cls, text: str, where: str = "recipe", signals: Sequence[Signal] = ()) -> Recipe:
-    """As load, from the text of a file."""
-    raw = _parsed(text, where)
+    """Reads a recipe from YAML text. `where` names it in messages; `signals` and errors are as in `load`."""
+    raw = _parse(text, where)
     entries = raw.get("signals")
     if not isinstance(entries, list) or not entries:
       raise SchemaError(f"{where}: key 'signals' is missing or empty, expected a list of signals")
-    built = {**raw, "signals": tuple(_built(Signal, e, where, f"signals[{n}].") for n, e in enumerate(entries))}
+    fields = {**raw, "signals": tuple(_build(Signal, e, where, f"signals[{n}].") for n, e in enumerate(entries))}
     if "worn" in raw:
-      built["worn"] = _built(Worn, raw["worn"], where, "worn.")
-    recipe = _built(cls, built, where, "")
+      fields["worn"] = _build(WearRule, raw["worn"], where, "worn.")
+    recipe = _build(cls, fields, where, "")
     known = {signal.name for signal in signals}
     for n, signal in enumerate(recipe.signals):
       if known and signal.name not in known:
         raise SchemaError(f"{where}: key 'signals[{n}].name' is {signal.name!r}: {_nearest(signal.name, known)}")
     return recipe
 
-  def to_yaml(self) -> str:
-    """The recipe with a word on every key, as from_yaml reads it."""
+  def to_yaml(self, comments: bool = True) -> str:
+    """The recipe as YAML that from_yaml reads, with or without comments that explain every key."""
     lines = [_HEAD]
     for name in ("minutes_per_step", "max_missing", "longest_sum"):
       lines += [f"# {_COMMENTS[name]}", f"{name}: {_scalar(getattr(self, name))}", ""]
-    lines += [f"# {line}" for line in _WORN] + ["worn:", *_lines(self.worn, Worn(), ("rule",), "  "), ""]
+    lines += [f"# {line}" for line in _WORN] + ["worn:", *_lines(self.worn, WearRule(), ("rule",), "  "), ""]
     lines += [f"# {line}" for line in _SIGNALS] + ["signals:"]
     for signal in self.signals:
       entry = _lines(signal, Signal(signal.name), ("name", "unit", "rule"), "    ")
       lines += ["  - " + entry[0].lstrip(), *entry[1:]]
+    if not comments:
+      lines = [line for line in lines if line and not line.startswith("#")]
     return "\n".join(lines) + "\n"
 
 
 _HEAD = """\
-# How readings become day windows. Edit it and give it back by --recipe=FILE; nothing else has to be told.
-# Delete a signal and the dataset does without it; change its unit and values are converted, where that is known.
+# How readings become day windows. Edit this file and pass it with --recipe=FILE.
+# Delete a signal to leave it out. Change its unit to convert its values, if the conversion is known.
 """
 _COMMENTS = {
-  "minutes_per_step": "Minutes of a step; 5 or 15 for a source that reports so seldom: nothing is filled in.",
-  "max_missing": "Days are left out, and counted, that miss a greater share than this of the channels they have.",
-  "longest_sum": "Minutes that one reading of a count may span; longer ones are dropped, and counted.",
+  "minutes_per_step": "Minutes per step. Use 5 or 15 for a source that reports this seldom: gaps are not filled in.",
+  "max_missing": "Days on which a greater share of values is missing, over the channels they have, are left out.",
+  "longest_sum": "Minutes that a single reading of a count may span. Longer ones are dropped and counted.",
 }
 _WORN = (
-  "When the device was worn, for signals of which nothing is written while there is nothing to count (quiet: true),",
-  "or zeros are written all the time. rule: heart (a reading of `heart` within `within` minutes), zeros (no run of",
-  "`run` minutes, 60 if not given, without `counts`; Troiano et al. 2008), choi (90; Choi et al. 2011), flag (the",
-  "signal `flag` is 1), auto (by heart; on days without, by zeros), off (no zeros are added, none taken away).",
+  "When the device was worn. This decides where signals with quiet: true are 0 rather than missing, and which zeros",
+  "of other counts are removed. rule: heart (a reading of `heart` within `within` minutes), zeros (no run of `run`",
+  "minutes, 60 by default, without `counts`; Troiano et al. 2008), choi (90 minutes; Choi et al. 2011), flag (the",
+  "signal `flag` is 1), auto (by heart, or by zeros on days without it), off (no zeros are added or removed).",
 )
 _SIGNALS = (
-  "The channels, in order. Of several readings in a step, rule: mean, sum (a count; one that spans steps is shared",
-  "out) or last. holds: true for a state that lasts from start to end. low, high: what lies outside is dropped.",
-  "zero_is_missing: 0 means not measured. quiet: no reading means 0 while worn. kind: continuous or binary.",
-  "clip: bound on a z-score, in standard deviations. sensor: channels of a sensor fail together.",
+  "The channels, in order. rule: how several readings in a step are combined: mean, sum (for counts; a reading that",
+  "spans several steps is shared out) or last. holds: true for a state that lasts from start to end. low, high: values",
+  "outside are dropped. zero_is_missing: 0 means not measured. quiet: no reading means 0 while worn. kind: continuous",
+  "or binary. clip: bound on a z-score, in standard deviations. sensor: channels of the same sensor fail together.",
 )
 
 
 def _lines(entry: Any, default: Any, always: Sequence[str], indent: str) -> list[str]:
-  """YAML of a dataclass's fields, those that are not as by default."""
+  """YAML of a dataclass's fields: those named in `always`, and those that differ from `default`."""
   fields = {field.name: getattr(entry, field.name) for field in dataclasses.fields(entry)}
   shown = [*always, *(name for name in fields if name not in always and fields[name] != getattr(default, name))]
   return [f"{indent}{name}: {_scalar(fields[name])}" for name in shown]
@@ -162,7 +176,7 @@ def _scalar(value: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-  """YAML's safe loader, but a key given twice is an error instead of the first being forgotten, and so is an alias."""
+  """YAML's safe loader, except that repeated keys, of which it would keep the last, and aliases are errors."""
 
   def construct_mapping(self, node: Any, deep: bool = False) -> dict:
     keys = [key.value for key, _ in node.value]
@@ -173,13 +187,13 @@ class _Loader(yaml.SafeLoader):
 
   def compose_node(self, parent: Any, index: Any) -> Any:
     if self.check_event(yaml.AliasEvent):
-      raise yaml.composer.ComposerError(None, None, "an alias, which recipes do without", self.peek_event().start_mark)
+      raise yaml.composer.ComposerError(None, None, "aliases are not allowed in recipes", self.peek_event().start_mark)
     return super().compose_node(parent, index)
 
 
-def _parsed(text: str, where: str) -> dict[str, Any]:
+def _parse(text: str, where: str) -> dict[str, Any]:
   try:
-    raw = yaml.load(text, Loader=_Loader)  # a SafeLoader: builds nothing but plain values
+    raw = yaml.load(text, Loader=_Loader)  # a SafeLoader, which builds only plain values
   except (yaml.YAMLError, RecursionError, ValueError) as error:
     mark = getattr(error, "problem_mark", None)
     line = f" line {mark.line + 1}" if mark else ""
@@ -189,8 +203,8 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
   return raw
 
 
-def _built(kind: type, raw: Any, where: str, prefix: str) -> Any:
-  """A dataclass from a mapping of YAML, every key and type checked."""
+def _build(kind: type, raw: Any, where: str, prefix: str) -> Any:
+  """A dataclass from a YAML mapping, with every key and type checked."""
   if not isinstance(raw, Mapping):
     raise SchemaError(f"{where}: key {prefix.rstrip('.')!r} is {raw!r}, expected keys and values")
   hints = typing.get_type_hints(kind)
@@ -209,17 +223,17 @@ def _built(kind: type, raw: Any, where: str, prefix: str) -> Any:
 
 
 def _typed(value: Any, hint: Any, where: str, key: str) -> Any:
-  """A value as its annotation wants it; 1 may stand for 1.0, but "yes" not for true."""
+  """A value checked against its annotation. An int is accepted for a float, but "yes" is not accepted for true."""
   if typing.get_origin(hint) is Literal:
     if value not in typing.get_args(hint):
       raise SchemaError(f"{where}: key {key!r} is {value!r}, expected {', '.join(typing.get_args(hint))}")
     return value
   if typing.get_origin(hint) is tuple or dataclasses.is_dataclass(hint):
-    return value  # built already
+    return value  # already built
   if hint is float and type(value) is int:
     return float(value)
   if type(value) is not hint:
-    names = types.MappingProxyType({int: "a whole number", float: "a number", bool: "true or false", str: "a text"})
+    names = types.MappingProxyType({int: "a whole number", float: "a number", bool: "true or false", str: "text"})
     raise SchemaError(f"{where}: key {key!r} is {value!r}, expected {names[hint]}")
   return value
 
@@ -230,7 +244,7 @@ def _nearest(name: str, known: Collection[str]) -> str:
 
 
 def _check(recipe: Recipe) -> None:
-  """SchemaError naming the key whose value makes no sense."""
+  """Raises SchemaError, naming the key, if a value makes no sense."""
   where = "recipe"
   try:
     _ = recipe.schema
@@ -251,5 +265,5 @@ def _check(recipe: Recipe) -> None:
   key = {"heart": "heart", "zeros": "counts", "choi": "counts", "flag": "flag"}.get(recipe.worn.rule)
   if key and recipe.index(getattr(recipe.worn, key)) is None:
     names = [signal.name for signal in recipe.signals]
-    found = getattr(recipe.worn, key)
-    raise SchemaError(f"{where}: key 'worn.{key}' is {found!r}, no signal of the recipe: {_nearest(found, names)}")
+    name = getattr(recipe.worn, key)
+    raise SchemaError(f"{where}: key 'worn.{key}' is {name!r}, not a signal of the recipe: {_nearest(name, names)}")

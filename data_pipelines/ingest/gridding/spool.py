@@ -1,12 +1,12 @@
-"""Readings on their way from the files of exports to days: on disk, by person and time, in a private folder.
+"""The spool: readings on disk between the files of exports and the grid, sorted by person and time.
 
-FOLDER/part-N.parquet   person (a number), series (signal, unit, device and clock, numbered), start, end, value, offset,
-                        sorted by person and start
-FOLDER/journal.jsonl    a line for every commit: its files and their digests, its parts, new people and series, rows of
-                        each person, the account and the stretches
+FOLDER/part-N.parquet   columns person (a number), series (the number of a combination of signal, unit, device and
+                        clock), start, end, value and offset, sorted by person and start
+FOLDER/journal.jsonl    one line per commit: its files and their digests, its parts, new people and series, the number
+                        of readings per person, the account and the stretches
 
-Files that end between two commits share the parts. A part that no line tells of was being written when the import was
-interrupted, and is thrown away; so is what was read from a file that has changed since.
+Files that end between two commits share parts. A part that the journal does not list was being written when an import
+was interrupted, and is deleted. Readings from a file that has changed since are discarded.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data_pipelines.ingest.reading import units
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import NO_OFFSET
-from data_pipelines.ingest.reading.input_files import Input, Watched
-from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
+from data_pipelines.ingest.reading.input_files import CountingExport, ExportSet
+from data_pipelines.ingest.reading.readings import Readings, Stretch
 
-ROWS_A_PART = 2**20  # readings held in memory while reading, 34 bytes each and as much again to sort them
-ROWS_A_GROUP = 2**15
-SECONDS_A_COMMIT = 60.0
+# Readings held in memory before they are written as a part: 34 bytes each, and as much again to sort them.
+ROWS_PER_PART = 2**20
+ROWS_PER_GROUP = 2**15
+SECONDS_PER_COMMIT = 60.0
 
 _SCHEMA = pa.schema(
   [
@@ -47,8 +49,8 @@ _SCHEMA = pa.schema(
 
 
 @dataclasses.dataclass(frozen=True)
-class Series:
-  """What rows of a part have in common: fields of Readings."""
+class SeriesKey:
+  """The fields of Readings that all readings of a block share."""
 
   signal: str
   unit: str
@@ -57,56 +59,59 @@ class Series:
 
 
 class Spool:
-  """Appends readings file by file.
+  """Stores readings, file by file. After an interruption, it continues behind the last commit.
 
   Attributes:
+    folder: where it is.
+    parts: names of the Parquet files that are committed.
     people: names, by number.
     series: by number.
-    rows: readings of each person, by number.
-    account: of all files that are complete.
-    stretches: of these too.
+    rows: number of readings, by the person's number.
+    complete: keys of the files that were read to the end.
+    account: account of these files.
+    stretches: labelled stretches in these files.
   """
 
   def __init__(self, folder: pathlib.Path, files: Mapping[str, str]):
     """Opens or makes a spool.
 
     Args:
-      folder: nothing else may be in it.
-      files: names of the files to read, and what changes if their content does.
+      folder: holds the spool and nothing else.
+      files: a digest of each file to be read, by key (see ExportSet.digests).
     """
     self.folder = folder
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     self._files = files
     self._journal = folder / "journal.jsonl"
-    self._lines = [_valid(line, files) for line in _read(self._journal)]
+    self._lines = [_still_valid(line, files) for line in _read_journal(self._journal)]
     _replace(self._journal, "".join(json.dumps(line) + "\n" for line in self._lines))
     self.parts = [part for line in self._lines for part in line["parts"]]
     for stray in folder.glob("part-*"):
       if stray.name not in self.parts:
         stray.unlink()
     self._load()
-    self._number = 1 + max((int(part[5:-8]) for part in self.parts), default=-1)
-    self._started()
+    self._next_part = 1 + max((int(part[5:-8]) for part in self.parts), default=-1)
+    self._begin_commit()
 
   def _load(self) -> None:
     self.people = [name for line in self._lines for name in line["people"]]
-    self.series = [Series(*fields) for line in self._lines for fields in line["series"]]
-    self._person = {name: n for n, name in enumerate(self.people)}
-    self._numbers = {series: n for n, series in enumerate(self.series)}
+    self.series = [SeriesKey(*fields) for line in self._lines for fields in line["series"]]
+    self._person_numbers = {name: n for n, name in enumerate(self.people)}
+    self._series_numbers = {series: n for n, series in enumerate(self.series)}
     self.complete = {name for line in self._lines for name in line["files"]}
     self.rows: collections.Counter[int] = collections.Counter()
     self.account = Account()
     self.stretches: list[Stretch] = []
     for line in self._lines:
-      self._take(line)
+      self._apply(line)
 
-  def _take(self, line: Mapping[str, Any]) -> None:
+  def _apply(self, line: Mapping[str, Any]) -> None:
     for person, rows in line["rows"]:
       self.rows[person] += rows
-    merge(self.account, account_of(line["account"]))
+    self.account.merge(Account.from_json(line["account"]))
     self.stretches += [Stretch(**fields) for fields in line["stretches"]]
 
-  def _started(self) -> None:
+  def _begin_commit(self) -> None:
     self._blocks: list[tuple[int, Readings]] = []
     self._held = 0
     self._since = time.monotonic()
@@ -115,100 +120,104 @@ class Spool:
     self._new_files: dict[str, str] = {}
     self._new_stretches: list[Stretch] = []
     self._new_account = Account()
-    self._known = len(self.people), len(self.series)
+    self._committed = len(self.people), len(self.series)
 
-  def add(self, found: Readings | Stretch) -> None:
-    """Something that the file being read holds."""
-    if isinstance(found, Stretch):
-      self._new_stretches.append(found)
+  def add(self, item: Readings | Stretch) -> None:
+    """Adds something from the file that is being read."""
+    if isinstance(item, Stretch):
+      self._new_stretches.append(item)
       return
-    self._blocks.append((self._series(found), found))
-    self._new_rows[self._number_of(found.participant)] += len(found.start)
-    self._held += len(found.start)
-    if self._held >= ROWS_A_PART:
+    self._blocks.append((self._series_number(item), item))
+    self._new_rows[self._person_number(item.participant)] += len(item.start)
+    self._held += len(item.start)
+    if self._held >= ROWS_PER_PART:
       self._write_part()
 
   def end_file(self, name: str, account: Account) -> None:
-    """The file that was being read is complete."""
+    """Marks the file that was being read as complete."""
     self._new_files[name] = self._files[name]
-    merge(self._new_account, account)
-    if self._new_parts or time.monotonic() - self._since > SECONDS_A_COMMIT:
+    self._new_account.merge(account)
+    if self._new_parts or time.monotonic() - self._since > SECONDS_PER_COMMIT:
       self.commit()
 
   def commit(self) -> None:
-    """Makes all complete files last."""
+    """Writes everything to disk, so that an interrupted import does not read the complete files again."""
     self._write_part()
-    people, series = self._known
+    people, series = self._committed
     line = {
       "files": self._new_files,
       "parts": self._new_parts,
       "people": self.people[people:],
-      "series": [dataclasses.astuple(one) for one in self.series[series:]],
+      "series": [dataclasses.astuple(key) for key in self.series[series:]],
       "rows": list(self._new_rows.items()),
-      "account": as_json(self._new_account),
-      "stretches": [dataclasses.asdict(one) for one in self._new_stretches],
+      "account": self._new_account.to_json(),
+      "stretches": [dataclasses.asdict(stretch) for stretch in self._new_stretches],
     }
     with self._journal.open("a") as file:
       file.write(json.dumps(line) + "\n")
       file.flush()
       os.fsync(file.fileno())
     self.parts += self._new_parts
-    self._take(line)
+    self._apply(line)
     self.complete |= set(self._new_files)
-    self._started()
+    self._begin_commit()
 
-  def _number_of(self, participant: str) -> int:
-    if participant not in self._person:
-      self._person[participant] = len(self.people)
+  def _person_number(self, participant: str) -> int:
+    if participant not in self._person_numbers:
+      self._person_numbers[participant] = len(self.people)
       self.people.append(participant)
-    return self._person[participant]
+    return self._person_numbers[participant]
 
-  def _series(self, found: Readings) -> int:
-    series = Series(found.signal, found.unit, found.device, found.clock)
-    if series not in self._numbers:
-      self._numbers[series] = len(self.series)
-      self.series.append(series)
-    return self._numbers[series]
+  def _series_number(self, block: Readings) -> int:
+    key = SeriesKey(block.signal, block.unit, block.device, block.clock)
+    if key not in self._series_numbers:
+      self._series_numbers[key] = len(self.series)
+      self.series.append(key)
+    return self._series_numbers[key]
 
   def _write_part(self) -> None:
     if not self._held:
       return
-    columns = _columns([(self._person[block.participant], series, block) for series, block in self._blocks])
+    columns = _columns([(self._person_numbers[block.participant], series, block) for series, block in self._blocks])
     self._blocks, self._held = [], 0
     order = np.lexsort((columns["start"], columns["person"]))
     table = pa.table({name: column[order] for name, column in columns.items()}, schema=_SCHEMA)
-    name = f"part-{self._number:06d}.parquet"
-    self._number += 1
+    name = f"part-{self._next_part:06d}.parquet"
+    self._next_part += 1
     with (self.folder / name).open("wb") as file:
-      pq.write_table(table, file, row_group_size=ROWS_A_GROUP, compression="zstd", compression_level=1)
+      pq.write_table(table, file, row_group_size=ROWS_PER_GROUP, compression="zstd", compression_level=1)
       file.flush()
       os.fsync(file.fileno())
     self._new_parts.append(name)
 
 
-def spooled(given: Input, folder: pathlib.Path) -> Spool:
-  """All readings of an input in a spool in `folder`; what is there of an interrupted import is not read again."""
-  units_of = {signal.name: signal.unit for signal in given.importer.signals}
-  spool = Spool(folder, given.digests)
-  with tqdm(total=sum(given.files.values()), desc="reading", unit="B", unit_scale=True, disable=None) as progress:
-    for n, export in enumerate(given.exports):
-      watched = Watched(export.path, export.participant, progress.update)
-      for name in given.importer.files(export):
-        before, key = progress.n, given.key(n, name)
+def fill_spool(exports: ExportSet, folder: pathlib.Path) -> Spool:
+  """Reads all files of the exports into a spool in `folder`, except those that an interrupted import has read.
+
+  Raises:
+    SchemaError: a file cannot be read, or has a unit that does not convert to its signal's.
+  """
+  units_of = {signal.name: signal.unit for signal in exports.importer.signals}
+  spool = Spool(folder, exports.digests)
+  with tqdm(total=sum(exports.files.values()), desc="reading", unit="B", unit_scale=True, disable=None) as progress:
+    for n, export in enumerate(exports.exports):
+      counting = CountingExport(export.path, export.participant, progress.update)
+      for name in exports.importer.files(export):
+        before, key = progress.n, exports.key(n, name)
         if key not in spool.complete:
           account = Account()
-          for found in given.importer.read(watched, name, account):
-            if isinstance(found, Readings) and found.signal in units_of:
-              units.convert(np.empty(0), found.unit, units_of[found.signal], export.where(name))
-            spool.add(found)
+          for item in exports.importer.read(counting, name, account):
+            if isinstance(item, Readings) and item.signal in units_of:
+              units.convert(np.empty(0), item.unit, units_of[item.signal], export.where(name))
+            spool.add(item)
           spool.end_file(key, account)
-        progress.update(before + given.files[n, name] - progress.n)  # of files that are not read as a stream
+        progress.update(before + exports.files[n, name] - progress.n)  # for files that are not read as a stream
   spool.commit()
   return spool
 
 
 def _columns(blocks: list[tuple[int, int, Readings]]) -> dict[str, np.ndarray]:
-  """The columns of a part: of each block the person's number, that of the series, and the readings."""
+  """The columns of a part, from blocks with the number of their person and series."""
   sizes = [len(block.start) for _, _, block in blocks]
   offsets = [
     np.full(n, NO_OFFSET) if b.offset is None else b.offset for n, (_, _, b) in zip(sizes, blocks, strict=True)
@@ -222,8 +231,8 @@ def _columns(blocks: list[tuple[int, int, Readings]]) -> dict[str, np.ndarray]:
   }
 
 
-def _read(journal: pathlib.Path) -> Iterator[dict[str, Any]]:
-  """Lines of a journal; one that was cut off ends it."""
+def _read_journal(journal: pathlib.Path) -> Iterator[dict[str, Any]]:
+  """The lines of a journal, up to one that was cut off."""
   if not journal.exists():
     return
   for line in journal.read_text().splitlines():
@@ -233,11 +242,14 @@ def _read(journal: pathlib.Path) -> Iterator[dict[str, Any]]:
       return
 
 
-def _valid(line: dict[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
-  """A line of the journal, without its readings if one of its files is not what it was; numbers stay given."""
+def _still_valid(line: dict[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+  """A line of the journal, without its readings if one of its files has changed.
+
+  New people and series stay, because later lines use their numbers.
+  """
   if all(files.get(name) == digest for name, digest in line["files"].items()):
     return line
-  empty = {"files": {}, "parts": [], "rows": [], "account": as_json(Account()), "stretches": []}
+  empty = {"files": {}, "parts": [], "rows": [], "account": Account().to_json(), "stretches": []}
   return {**line, **empty}
 
 
@@ -245,25 +257,3 @@ def _replace(path: pathlib.Path, text: str) -> None:
   unfinished = path.with_suffix(".incomplete")
   unfinished.write_text(text)
   unfinished.replace(path)
-
-
-def merge(account: Account, other: Account) -> None:
-  """Adds the rows of another account to this one."""
-  account.read.update(other.read)
-  account.dropped.update(other.dropped)
-  for key, where in other.example.items():
-    account.example.setdefault(key, where)
-
-
-def as_json(account: Account) -> dict[str, Any]:
-  dropped = [[*key, rows, account.example.get(key, "")] for key, rows in account.dropped.items()]
-  return {"read": dict(account.read), "dropped": dropped}
-
-
-def account_of(raw: Mapping[str, Any]) -> Account:
-  """What as_json made a plain object of."""
-  account = Account()
-  account.read.update(raw["read"])
-  for participant, why, rows, where in raw["dropped"]:
-    account.drop(participant, why, rows, where)
-  return account

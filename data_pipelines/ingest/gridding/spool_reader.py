@@ -1,4 +1,4 @@
-"""Readings of a spool, person by person and in order of time, as a grid wants them."""
+"""Reads a spool person by person and in order of time, as the grid needs it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
-from data_pipelines.ingest.gridding.columns import EARLIEST, Columns
+from data_pipelines.ingest.gridding.columns import EARLIEST, ReadingColumns
 from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.gridding.spool import Spool
 from data_pipelines.ingest.reading import units
 
 ROWS_AT_ONCE = 2**21
-_HALF_MONTH = 15 * 86_400_000
-# Times before and after these cannot be true: they go by at once, however far off they are.
-_EARLIEST, _LATEST = EARLIEST, 4_102_444_800_000  # 2100-01-01
+_HALF_MONTH = 15 * 86_400_000  # ms
+# Readings before or after these times cannot be true. They are read in one part, however far apart they are.
+_EARLIEST, _LATEST = EARLIEST, 4_102_444_800_000  # 2000-01-01 and 2100-01-01
 
 
 @dataclasses.dataclass(frozen=True)
-class _Groups:
-  """Row groups of all parts, and what their statistics tell: [g] each."""
+class _RowGroups:
+  """The Parquet row groups of all parts, with the ranges that their statistics give; [g] each."""
 
   part: Int64[np.ndarray, "g"]
   group: Int64[np.ndarray, "g"]
@@ -33,17 +33,18 @@ class _Groups:
   last_start: Int64[np.ndarray, "g"]
 
 
-class Spooled:
-  """Reads what a finished Spool holds, in the signals and units of a recipe.
+class SpoolReader:
+  """Reads a finished Spool, in the signals and units of a recipe.
 
   Attributes:
-    left_out: readings of each person of signals that the recipe does without, as they go by.
+    left_out: number of readings per person, so far, of signals that the recipe does not have.
   """
 
   def __init__(self, spool: Spool, recipe: Recipe, devices: Sequence[str]):
+    """Opens all parts. `devices` are in the order that ReadingColumns.device counts."""
     self._spool = spool
     self._files = [pq.ParquetFile(spool.folder / part, memory_map=True) for part in spool.parts]
-    self._groups = _groups(self._files)
+    self._groups = _row_groups(self._files)
     signals = {signal.name: n for n, signal in enumerate(recipe.signals)}
     device = {name: n for n, name in enumerate(devices)}
     self._signal = np.array([signals.get(series.signal, -1) for series in spool.series], np.int16)
@@ -52,22 +53,22 @@ class Spooled:
     self._unit = {signal.name: signal.unit for signal in recipe.signals}
     self.left_out: dict[str, int] = {}
 
-  def people(self) -> Iterator[tuple[str, Iterator[Columns]]]:
-    """Each person with readings, and these in parts; small people are read together."""
+  def people(self) -> Iterator[tuple[str, Iterator[ReadingColumns]]]:
+    """Each person with readings, and these in parts in order of time. People with few readings are read together."""
     batch: list[int] = []
     for person in sorted(self._spool.rows):
       if self._spool.rows[person] > ROWS_AT_ONCE:
-        yield from self._together(batch)
+        yield from self._read_together(batch)
         batch = []
-        yield self._spool.people[person], self._by_time(person)
+        yield self._spool.people[person], self._read_by_time(person)
         continue
       batch.append(person)
-      if sum(self._spool.rows[one] for one in batch) > ROWS_AT_ONCE:
-        yield from self._together(batch)
+      if sum(self._spool.rows[member] for member in batch) > ROWS_AT_ONCE:
+        yield from self._read_together(batch)
         batch = []
-    yield from self._together(batch)
+    yield from self._read_together(batch)
 
-  def _together(self, batch: Sequence[int]) -> Iterator[tuple[str, Iterator[Columns]]]:
+  def _read_together(self, batch: Sequence[int]) -> Iterator[tuple[str, Iterator[ReadingColumns]]]:
     if not batch:
       return
     g = self._groups
@@ -75,46 +76,46 @@ class Spooled:
     order = np.argsort(rows["person"], kind="stable")
     rows = {name: column[order] for name, column in rows.items()}
     for person in batch:
-      mine = slice(*np.searchsorted(rows["person"], [person, person + 1]))
-      yield self._spool.people[person], iter([self._converted({n: column[mine] for n, column in rows.items()}, person)])
+      own = slice(*np.searchsorted(rows["person"], [person, person + 1]))
+      yield self._spool.people[person], iter([self._converted({n: column[own] for n, column in rows.items()}, person)])
 
-  def _by_time(self, person: int) -> Iterator[Columns]:
-    """Half a month of starts at a time, so that nobody has to fit in memory."""
+  def _read_by_time(self, person: int) -> Iterator[ReadingColumns]:
+    """Half a month of starts at a time, so that a person's readings need not fit in memory."""
     g = self._groups
-    mine = (g.first_person <= person) & (g.last_person >= person)
-    edge: int | None = int(g.first_start[mine].min()) if mine.any() else None
+    own_groups = (g.first_person <= person) & (g.last_person >= person)
+    edge: int | None = int(g.first_start[own_groups].min()) if own_groups.any() else None
     while edge is not None:
       last = _EARLIEST - 1 if edge < _EARLIEST else edge + _HALF_MONTH - 1 if edge < _LATEST else 2**63 - 1
-      rows = self._read(mine & (g.first_start <= last) & (g.last_start >= edge))
+      rows = self._read(own_groups & (g.first_start <= last) & (g.last_start >= edge))
       own = rows["person"] == person
       inside = own & (rows["start"] >= edge) & (rows["start"] <= last)
       if inside.any():
         yield self._converted({name: column[inside] for name, column in rows.items()}, person)
-      later = np.append(rows["start"][own & (rows["start"] > last)], g.first_start[mine & (g.first_start > last)])
+      later = np.append(rows["start"][own & (rows["start"] > last)], g.first_start[own_groups & (g.first_start > last)])
       edge = int(later.min()) if len(later) else None
 
-  def _read(self, wanted: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns of these row groups, one after another."""
+  def _read(self, selected: Bool[np.ndarray, "g"]) -> dict[str, np.ndarray]:
+    """The columns of the selected row groups, one group after another."""
     tables = []
-    for part in np.unique(self._groups.part[wanted]):
-      groups = self._groups.group[wanted & (self._groups.part == part)]
+    for part in np.unique(self._groups.part[selected]):
+      groups = self._groups.group[selected & (self._groups.part == part)]
       tables.append(self._files[part].read_row_groups(groups.tolist()))
     if not tables:
       return {name: np.empty(0, np.int64) for name in ("person", "series", "start", "end", "value", "offset")}
     table = pa.concat_tables(tables)
     return {name: table.column(name).to_numpy() for name in table.column_names}
 
-  def _converted(self, rows: Mapping[str, np.ndarray], person: int) -> Columns:
-    """A person's rows in the units of the recipe, without the signals that it leaves out."""
+  def _converted(self, rows: Mapping[str, np.ndarray], person: int) -> ReadingColumns:
+    """A person's readings in the units of the recipe, without the signals that the recipe does not have."""
     series, value = rows["series"].astype(np.int64), rows["value"].astype(np.float64)
     for number in np.unique(series):
-      of_it, one = series == number, self._spool.series[number]
-      if one.signal in self._unit:
-        value[of_it] = units.convert(value[of_it], one.unit, self._unit[one.signal], f"signal {one.signal!r}")
-    known = self._signal[series] >= 0
+      of_series, key = series == number, self._spool.series[number]
+      if key.signal in self._unit:
+        value[of_series] = units.convert(value[of_series], key.unit, self._unit[key.signal], f"signal {key.signal!r}")
+    in_recipe = self._signal[series] >= 0
     name = self._spool.people[person]
-    self.left_out[name] = self.left_out.get(name, 0) + int((~known).sum())
-    return Columns(
+    self.left_out[name] = self.left_out.get(name, 0) + int((~in_recipe).sum())
+    return ReadingColumns(
       signal=self._signal[series],
       device=self._device[series],
       start=rows["start"],
@@ -122,14 +123,14 @@ class Spooled:
       value=value,
       offset=rows["offset"].astype(np.int16),
       wall=self._wall[series],
-    ).take(known)
+    ).take(in_recipe)
 
 
-def _groups(files: Sequence[pq.ParquetFile]) -> _Groups:
-  found = []
+def _row_groups(files: Sequence[pq.ParquetFile]) -> _RowGroups:
+  groups = []
   for part, file in enumerate(files):
     for group in range(file.metadata.num_row_groups):
       columns = file.metadata.row_group(group)
       person, start = columns.column(0).statistics, columns.column(2).statistics
-      found.append((part, group, person.min, person.max, start.min, start.max))
-  return _Groups(*np.array(found, np.int64).reshape(-1, 6).T)
+      groups.append((part, group, person.min, person.max, start.min, start.max))
+  return _RowGroups(*np.array(groups, np.int64).reshape(-1, 6).T)

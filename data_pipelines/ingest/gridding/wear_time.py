@@ -1,33 +1,36 @@
-"""When a device was worn, told from its readings, where it does not say so itself.
+"""When a device was worn, inferred from its readings.
 
-Long runs without a count: Troiano et al., "Physical activity in the United States measured by accelerometer", Med Sci
-Sports Exerc 40 (2008) 181-188: at least 60 minutes of zeros, up to 2 minutes in a row of at most 100 counts allowed
-for. Choi et al., "Validation of accelerometer wear and nonwear time classification algorithm", Med Sci Sports Exerc 43
-(2011) 357-364: at least 90 minutes of zeros, up to 2 minutes in a row allowed for that have 30 minutes of zeros before
-and after.
+Rules "zeros" and "choi" find long runs without a count.
+Troiano et al., "Physical activity in the United States measured by accelerometer", Med Sci Sports Exerc 40 (2008)
+181-188: at least 60 minutes of zeros, allowing up to 2 consecutive minutes of at most 100 counts.
+Choi et al., "Validation of accelerometer wear and nonwear time classification algorithm", Med Sci Sports Exerc 43
+(2011) 357-364: at least 90 minutes of zeros, allowing up to 2 consecutive minutes of counts that have 30 minutes of
+zeros before and after.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 
 from data_pipelines.ingest.gridding.recipe import Recipe
 
-_SPIKE = 2  # minutes in a row
-_SPIKE_COUNTS = 100  # Troiano's, a minute
-_QUIET = 30  # Choi's, minutes before and after a spike
-_RUN = {"zeros": 60, "choi": 90}
+_SPIKE = 2  # consecutive minutes
+_SPIKE_COUNTS = 100  # per minute (Troiano)
+_QUIET = 30  # minutes before and after a spike (Choi)
+_RUN = {"zeros": 60, "choi": 90}  # minutes
 
 
-def worn(
+def worn_steps(
   values: Float[np.ndarray, "t c"], recipe: Recipe, had_heart: bool = False
 ) -> tuple[Bool[np.ndarray, "t"], Bool[np.ndarray, "t"]]:
-  """In which steps the device was worn, and in which not; neither where that cannot be told.
+  """In which steps the device was worn, and in which it was not. Where neither holds, the readings do not tell.
 
   Args:
-    values: whole days one after another, NaN where nothing was read.
-    had_heart: the person's device measures the heart: rule "auto" may conclude from a day without.
+    values: whole days, one after another; NaN where nothing was read.
+    recipe: its `worn` holds the rule.
+    had_heart: the person's device is known to measure the heart, so rule "auto" may conclude from a day without heart
+      readings that it was not worn.
   """
   rule = recipe.worn.rule
   heart, counts = recipe.index(recipe.worn.heart), recipe.index(recipe.worn.counts)
@@ -50,52 +53,53 @@ def worn(
 
 
 def zero_writers(recipe: Recipe) -> Bool[np.ndarray, "c"]:
-  """Counts of which the device writes zeros all the time, worn or not."""
+  """Which channels are counts for which the device keeps writing zeros, worn or not."""
   return np.array([s.rule == "sum" and not s.quiet and not s.zero_is_missing for s in recipe.signals])
 
 
 def _by_zeros(counts: Float[np.ndarray, "t"], recipe: Recipe) -> tuple[Bool[np.ndarray, "t"], Bool[np.ndarray, "t"]]:
-  """Steps with counts outside the long runs without any, and those runs."""
+  """The observed steps outside long runs without counts, and those runs."""
   minutes, choi = recipe.minutes_per_step, recipe.worn.rule == "choi"
   observed, zero = ~np.isnan(counts), counts == 0
   most = np.inf if choi else _SPIKE_COUNTS * minutes
   spikes = _spikes(counts, _SPIKE // minutes, most, -(-_QUIET // minutes) if choi else 1)
   run = recipe.worn.run or _RUN["choi" if choi else "zeros"]
-  off = _runs_of(zero | spikes, -(-run // minutes))
+  off = _long_runs(zero | spikes, -(-run // minutes))
   return observed & ~off, off
 
 
-def _edges(where: Bool[np.ndarray, "t"]) -> tuple[np.ndarray, np.ndarray]:
+def _edges(where: Bool[np.ndarray, "t"]) -> tuple[Int64[np.ndarray, "r"], Int64[np.ndarray, "r"]]:
   """Start and end of each run of True."""
   change = np.diff(np.concatenate([[0], where.astype(np.int8), [0]]))
   return np.flatnonzero(change == 1), np.flatnonzero(change == -1)
 
 
-def _filled(starts: np.ndarray, ends: np.ndarray, length: int) -> Bool[np.ndarray, "t"]:
+def _filled(starts: Int64[np.ndarray, "r"], ends: Int64[np.ndarray, "r"], length: int) -> Bool[np.ndarray, "t"]:
+  """True within each of the ranges, which may overlap."""
   marks = np.zeros(length + 1, np.int64)
   np.add.at(marks, starts, 1)
   np.add.at(marks, ends, -1)
   return marks[:-1].cumsum() > 0
 
 
-def _runs_of(where: Bool[np.ndarray, "t"], least: int) -> Bool[np.ndarray, "t"]:
-  """The runs of True that are `least` steps long or longer."""
+def _long_runs(where: Bool[np.ndarray, "t"], least: int) -> Bool[np.ndarray, "t"]:
+  """The runs of True that are at least `least` steps long."""
   starts, ends = _edges(where)
-  kept = ends - starts >= least
-  return _filled(starts[kept], ends[kept], len(where))
+  long = ends - starts >= least
+  return _filled(starts[long], ends[long], len(where))
 
 
 def _spikes(counts: Float[np.ndarray, "t"], longest: int, most: float, around: int) -> Bool[np.ndarray, "t"]:
-  """Runs of up to `longest` steps of at most `most` counts that have `around` steps of zeros before and after."""
+  """Runs of up to `longest` steps with at most `most` counts each, and `around` steps of zeros before and after."""
   starts, ends = _edges(counts > 0)
   zeros, high = (np.concatenate([[0], np.cumsum(where)]) for where in (counts == 0, counts > most))
   before, after = np.maximum(starts - around, 0), np.minimum(ends + around, len(counts))
-  kept = (ends - starts <= longest) & (high[ends] == high[starts])
-  kept &= (zeros[starts] - zeros[before] == around) & (zeros[after] - zeros[ends] == around)
-  return _filled(starts[kept], ends[kept], len(counts))
+  spike = (ends - starts <= longest) & (high[ends] == high[starts])
+  spike &= (zeros[starts] - zeros[before] == around) & (zeros[after] - zeros[ends] == around)
+  return _filled(starts[spike], ends[spike], len(counts))
 
 
 def _near(observed: Bool[np.ndarray, "t"], steps: int) -> Bool[np.ndarray, "t"]:
-  """Steps at most `steps` from an observed one."""
+  """Steps that are at most `steps` away from an observed one."""
   places = np.flatnonzero(observed)
   return _filled(np.maximum(places - steps, 0), np.minimum(places + steps + 1, len(observed)), len(observed))

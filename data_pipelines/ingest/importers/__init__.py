@@ -10,7 +10,7 @@ from data_pipelines.ingest.importers.health_connect import HealthConnect
 from data_pipelines.ingest.importers.long_table import LongTable
 from data_pipelines.ingest.importers.nhanes import Nhanes
 from data_pipelines.ingest.importers.samsung import Samsung
-from data_pipelines.ingest.reading.readings import Importer
+from data_pipelines.ingest.reading.importer import Importer
 
 IMPORTERS: Mapping[str, Importer] = {
   "fitbit": Fitbit(),

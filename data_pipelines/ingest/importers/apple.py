@@ -41,11 +41,12 @@ from jaxtyping import Bool, Int64
 
 from data_pipelines.ingest.importers.health_xml import Entry, entries, is_health_xml
 from data_pipelines.ingest.importers.sources import DEVICES, Sources
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import MINUTE, ZoneClock
-from data_pipelines.ingest.reading.csv_batches import numbers, zoned_times
+from data_pipelines.ingest.reading.csv_batches import parse_numbers, parse_zoned_times
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Signal, Stretch
-from data_pipelines.ingest.reading.signals import common
+from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.signals import Signal, common_signal
 from data_pipelines.ingest.reading.units import convert
 
 _ROWS = 1 << 16  # rows in memory
@@ -53,20 +54,20 @@ _IN_BED = "in bed"
 _YEAR_2100 = 4_102_444_800_000
 
 _TYPES = {
-  "HKQuantityTypeIdentifierHeartRate": common("heart_rate"),
-  "HKQuantityTypeIdentifierHeartRateVariabilitySDNN": common("hrv_sdnn"),
-  "HKQuantityTypeIdentifierOxygenSaturation": common("spo2"),
-  "HKQuantityTypeIdentifierRespiratoryRate": common("respiratory_rate"),
-  "HKQuantityTypeIdentifierStepCount": common("steps"),
-  "HKQuantityTypeIdentifierDistanceWalkingRunning": common("distance"),
-  "HKQuantityTypeIdentifierFlightsClimbed": common("floors"),
-  "HKQuantityTypeIdentifierActiveEnergyBurned": common("active_calories", quiet=False),
-  "HKQuantityTypeIdentifierBasalEnergyBurned": common("basal_calories"),
+  "HKQuantityTypeIdentifierHeartRate": common_signal("heart_rate"),
+  "HKQuantityTypeIdentifierHeartRateVariabilitySDNN": common_signal("hrv_sdnn"),
+  "HKQuantityTypeIdentifierOxygenSaturation": common_signal("spo2"),
+  "HKQuantityTypeIdentifierRespiratoryRate": common_signal("respiratory_rate"),
+  "HKQuantityTypeIdentifierStepCount": common_signal("steps"),
+  "HKQuantityTypeIdentifierDistanceWalkingRunning": common_signal("distance"),
+  "HKQuantityTypeIdentifierFlightsClimbed": common_signal("floors"),
+  "HKQuantityTypeIdentifierActiveEnergyBurned": common_signal("active_calories", quiet=False),
+  "HKQuantityTypeIdentifierBasalEnergyBurned": common_signal("basal_calories"),
   "HKQuantityTypeIdentifierAppleStandTime": Signal("stand_time", "min", "ACC", rule="sum", low=0, quiet=True),
   "HKQuantityTypeIdentifierAppleExerciseTime": Signal("exercise_time", "min", "ACC", rule="sum", low=0, quiet=True),
-  "HKQuantityTypeIdentifierAppleSleepingWristTemperature": common("skin_temperature"),
-  "HKQuantityTypeIdentifierBloodGlucose": common("glucose"),
-  "HKCategoryTypeIdentifierSleepAnalysis": common("asleep"),
+  "HKQuantityTypeIdentifierAppleSleepingWristTemperature": common_signal("skin_temperature"),
+  "HKQuantityTypeIdentifierBloodGlucose": common_signal("glucose"),
+  "HKCategoryTypeIdentifierSleepAnalysis": common_signal("asleep"),
 }
 _SLEEP = {
   "HKCategoryValueSleepAnalysisInBed": "0",
@@ -161,7 +162,8 @@ class _Blocks:
   def _block(
     self, key: _Key, rows: list[int], starts: list[str], ends: list[str], values: list[str]
   ) -> Iterator[Readings | Stretch]:
-    (start, no_start), (end, no_end), (value, no_value) = _instants(starts), _instants(ends), numbers(pa.array(values))
+    (start, no_start), (end, no_end) = _instants(starts), _instants(ends)
+    value, no_value = parse_numbers(pa.array(values))
     good = np.ones(len(rows), bool)
     for why, bad in (
       ("no time with an offset, from 1970 on", no_start | no_end),
@@ -207,7 +209,7 @@ def _instants(texts: list[str]) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray
   column = pa.array(texts, pa.string())
   for sign in "+-":  # without the space before the offset it is the form that machines write, and read in one step
     column = pc.replace_substring(column, f" {sign}", sign)
-  clock, ahead, zoned, bad = zoned_times(column)
+  clock, ahead, zoned, bad = parse_zoned_times(column)
   utc = clock - MINUTE * ahead
   return utc, bad | ~zoned | (utc < 0) | (utc >= _YEAR_2100)
 

@@ -36,9 +36,10 @@ from jaxtyping import Bool, Float64, Int64
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.words import ASLEEP, meant
 from data_pipelines.ingest.reading import csv_batches
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Signal
-from data_pipelines.ingest.reading.signals import common
+from data_pipelines.ingest.reading.readings import Readings
+from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _TIME = "%m/%d/%Y %I:%M:%S %p"
 _MINUTE = 60_000
@@ -95,12 +96,12 @@ class Fitabase:
   """Importer of Fitabase's files of minutes and seconds; see the module."""
 
   signals: Sequence[Signal] = (
-    common("heart_rate"),
-    common("steps", quiet=False, high=1000),
-    common("calories", high=100),
+    common_signal("heart_rate"),
+    common_signal("steps", quiet=False, high=1000),
+    common_signal("calories", high=100),
     Signal("intensity", "", "ACC", rule="mean", low=0, high=3),
     Signal("mets", "MET", "ACC", rule="mean", zero_is_missing=True, low=0, high=30),
-    common("asleep"),
+    common_signal("asleep"),
   )
   devices: Sequence[str] = ("stages",)
   beside: Sequence[str] = ()
@@ -116,7 +117,7 @@ class Fitabase:
     spare = _has_twin(export, name, match, kind.rather)
     device = "stages" if kind.words is ASLEEP else ""  # which tell more than minutes asleep do
     columns = [f"{kind.value}{minute:02d}" for minute in range(60)] if kind.wide else [kind.value]
-    for rows in csv_batches.table(export, name, [kind.time, *columns], optional=["Id"]):
+    for rows in csv_batches.read_batches(export, name, [kind.time, *columns], optional=["Id"]):
       for participant, mine in _people(rows, match["before"].rstrip("_") or export.participant):
         account.add(participant, len(mine) * len(columns))
         if spare:
@@ -141,7 +142,7 @@ def _has_twin(export: Export, name: str, match: re.Match[str], rather: str) -> b
   return bool(rather) and any(other == there.lower() for there in export.names)
 
 
-def _people(rows: csv_batches.Rows, owner: str) -> Iterator[tuple[str, Int64[np.ndarray, "k"]]]:
+def _people(rows: csv_batches.CsvBatch, owner: str) -> Iterator[tuple[str, Int64[np.ndarray, "k"]]]:
   """Every participant of some rows, with the places of theirs; rows without Id are the file's owner's."""
   ids = pc.utf8_trim_whitespace(pc.fill_null(rows["Id"], "")).dictionary_encode()
   index = ids.indices.to_numpy()
@@ -152,14 +153,14 @@ def _people(rows: csv_batches.Rows, owner: str) -> Iterator[tuple[str, Int64[np.
 def _cells(
   kind: _Kind,
   columns: Sequence[str],
-  rows: csv_batches.Rows,
+  rows: csv_batches.CsvBatch,
   mine: Int64[np.ndarray, "k"],
   participant: str,
   account: Account,
 ) -> tuple[Int64[np.ndarray, "k c"], Float64[np.ndarray, "k c"], Bool[np.ndarray, "k c"]]:
   """Start (ms) and value of a participant's cells, rows `mine` of some by columns, and which of them can be used."""
-  part = rows.batch.take(pa.array(mine))
-  clock, no_time = csv_batches.times(part.column(kind.time), _TIME)
+  part = rows.columns.take(pa.array(mine))
+  clock, no_time = csv_batches.parse_times(part.column(kind.time), _TIME)
   found = [_values(part.column(column), kind) for column in columns]
   value = np.stack([values for values, _ in found], axis=1)
   odd = np.stack([bad for _, bad in found], axis=1)
@@ -174,6 +175,6 @@ def _cells(
 def _values(column: pa.StringArray, kind: _Kind) -> tuple[Float64[np.ndarray, "k"], Bool[np.ndarray, "k"]]:
   """Numbers, or what the words stand for; and where there is none."""
   if kind.words is None:
-    values, bad = csv_batches.numbers(column)
+    values, bad = csv_batches.parse_numbers(column)
     return values / 10 if kind.tenfold else values, bad
   return meant(column, kind.words)

@@ -54,9 +54,10 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import takeout_csv, takeout_json
 from data_pipelines.ingest.importers.takeout_csv import Table
 from data_pipelines.ingest.importers.takeout_json import Series
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Signal, Stretch
-from data_pipelines.ingest.reading.signals import common
+from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _MERGED, _UNSURE = "0 merged", "9 wall clock"  # before and after the data sources, see takeout_csv.device_name
 _MINUTE = 60_000
@@ -100,17 +101,17 @@ class Fitbit:
   """Importer of Fitbit's exports; see the module."""
 
   signals: Sequence[Signal] = (
-    common("heart_rate"),
-    common("steps", high=1000),
-    common("distance", high=2000),
-    common("calories", high=100),
-    common("floors", high=60),
+    common_signal("heart_rate"),
+    common_signal("steps", high=1000),
+    common_signal("distance", high=2000),
+    common_signal("calories", high=100),
+    common_signal("floors", high=60),
     Signal("intensity", "", "ACC", rule="mean", low=0, high=3),
-    common("asleep"),
-    common("spo2"),
-    common("hrv_rmssd"),
-    common("skin_temperature"),
-    common("skin_temperature_delta"),
+    common_signal("asleep"),
+    common_signal("spo2"),
+    common_signal("hrv_rmssd"),
+    common_signal("skin_temperature"),
+    common_signal("skin_temperature_delta"),
   )
   devices: Sequence[str] = (_MERGED,)
   beside: Sequence[str] = ()

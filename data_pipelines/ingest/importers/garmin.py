@@ -31,9 +31,10 @@ import numpy as np
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import fit
 from data_pipelines.ingest.importers.monitoring import FIELDS, Totals
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Signal, Stretch
-from data_pipelines.ingest.reading.signals import common
+from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _POINTS = {  # by message: field, signal
   fit.NUMBER["MONITORING"]: (("heart_rate", "heart_rate"), ("intensity", "intensity")),
@@ -58,16 +59,16 @@ class Garmin:
   """FIT files and the account export of Garmin; see the module."""
 
   signals: Sequence[Signal] = (
-    common("heart_rate"),
-    common("steps"),
-    common("distance"),
-    common("active_calories"),
+    common_signal("heart_rate"),
+    common_signal("steps"),
+    common_signal("distance"),
+    common_signal("active_calories"),
     Signal("intensity", "", "ACC", low=0, high=7),
-    common("stress"),
-    common("respiratory_rate"),
-    common("hrv_rmssd"),
-    common("spo2"),
-    common("asleep"),
+    common_signal("stress"),
+    common_signal("respiratory_rate"),
+    common_signal("hrv_rmssd"),
+    common_signal("spo2"),
+    common_signal("asleep"),
   )
   devices: Sequence[str] = ()
   beside: Sequence[str] = ()

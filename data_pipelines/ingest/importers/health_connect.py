@@ -44,9 +44,10 @@ from data_pipelines.ingest.importers.health_connect_tables import (
   TYPES,
   Kind,
 )
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Signal, Stretch
-from data_pipelines.ingest.reading.signals import common
+from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _LAST = 4_102_444_800_000  # 2100-01-01; a later time is a mistake
 _FURTHEST = 18 * 3600  # seconds that Java's ZoneOffset may be ahead
@@ -59,19 +60,19 @@ class HealthConnect:
   """The export of Google Health Connect; see the module."""
 
   signals: Sequence[Signal] = (
-    common("heart_rate"),
-    common("steps"),
-    common("distance"),
-    common("floors"),
-    common("calories"),
-    common("active_calories"),
-    common("spo2"),
-    common("respiratory_rate"),
-    common("hrv_rmssd"),
-    common("glucose"),
-    common("skin_temperature"),
-    common("skin_temperature_delta"),
-    common("asleep"),
+    common_signal("heart_rate"),
+    common_signal("steps"),
+    common_signal("distance"),
+    common_signal("floors"),
+    common_signal("calories"),
+    common_signal("active_calories"),
+    common_signal("spo2"),
+    common_signal("respiratory_rate"),
+    common_signal("hrv_rmssd"),
+    common_signal("glucose"),
+    common_signal("skin_temperature"),
+    common_signal("skin_temperature_delta"),
+    common_signal("asleep"),
   )
   devices: Sequence[str] = ()  # their names start with their rank
   beside: Sequence[str] = ()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from lxml import etree
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.reading.export_files import Export, NoNul
+from data_pipelines.ingest.reading.export_files import Export, NulGuard
 
 _BLOCK = 1 << 20
 _PROLOG = 1 << 20  # Apple's is 10 kB
@@ -60,7 +60,7 @@ def entries(export: Export, name: str, types: Collection[str]) -> Iterator[list[
   parser = etree.XMLParser(target=found, encoding="utf-8", resolve_entities=False, no_network=True)
   with export.open(name) as raw:
     try:
-      for block in _blocks(NoNul(raw, where), where):
+      for block in _blocks(NulGuard(raw, where), where):
         parser.feed(block.translate(_CONTROLS))
         if found.entries:
           yield found.take()
@@ -112,7 +112,7 @@ class _Found:
     pass
 
 
-def _blocks(file: NoNul, where: str) -> Iterator[bytes]:
+def _blocks(file: NulGuard, where: str) -> Iterator[bytes]:
   """The file, without its document type but with as many lines."""
   start = _until_root(file)
   root = _ROOT.search(start)
@@ -127,7 +127,7 @@ def _blocks(file: NoNul, where: str) -> Iterator[bytes]:
     yield block
 
 
-def _until_root(file: NoNul) -> bytes:
+def _until_root(file: NulGuard) -> bytes:
   """The file's first bytes, to its root at least."""
   start = b""
   while len(start) < _PROLOG and not _ROOT.search(start) and (block := file.read(_BLOCK)):

@@ -28,25 +28,26 @@ from jaxtyping import Bool, Int64
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import csv_batches
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Signal
-from data_pipelines.ingest.reading.signals import common
+from data_pipelines.ingest.reading.readings import Readings
+from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 SIGNALS = (
-  common("heart_rate"),
-  common("hrv_rmssd"),
-  common("spo2"),
-  common("respiratory_rate"),
-  common("skin_temperature"),
-  common("steps", quiet=False),
-  common("distance", quiet=False),
-  common("calories"),
-  common("floors", quiet=False),
-  common("activity_counts"),
-  common("glucose"),
-  common("stress"),
-  common("body_battery"),
-  common("asleep"),
+  common_signal("heart_rate"),
+  common_signal("hrv_rmssd"),
+  common_signal("spo2"),
+  common_signal("respiratory_rate"),
+  common_signal("skin_temperature"),
+  common_signal("steps", quiet=False),
+  common_signal("distance", quiet=False),
+  common_signal("calories"),
+  common_signal("floors", quiet=False),
+  common_signal("activity_counts"),
+  common_signal("glucose"),
+  common_signal("stress"),
+  common_signal("body_battery"),
+  common_signal("asleep"),
 )
 _KEYS = ("participant", "time", "end", "device", "unit", "channel", "value")
 _ROWS = 2**17
@@ -59,11 +60,11 @@ _FIRST, _LAST = 978_307_200_000, 4_102_444_800_000
 class _Block:
   """Rows of a table: columns by name; `rows` names them in messages."""
 
-  rows: csv_batches.Rows
+  rows: csv_batches.CsvBatch
   channels: Sequence[str]  # of a wide table; empty for a long one
 
   def has(self, column: str) -> bool:
-    return column in self.rows.batch.schema.names and self.rows[column].null_count < len(self.rows)
+    return column in self.rows.columns.schema.names and self.rows[column].null_count < len(self.rows)
 
   def texts(self, column: str, default: str) -> pa.Array:
     """Texts of a column, `default` where it is empty or not there."""
@@ -98,7 +99,7 @@ def _is_table(columns: Sequence[str]) -> bool:
 def _columns(export: Export, name: str) -> list[str]:
   if not name.lower().endswith(".parquet"):
     try:
-      return csv_batches.header(export, name)
+      return csv_batches.read_header(export, name)
     except SchemaError:
       return []  # no text; no table then
   try:
@@ -117,7 +118,7 @@ def _blocks(export: Export, name: str) -> Iterator[_Block]:
     raise SchemaError(f"{export.where(name)}: no channel; the header has {', '.join(columns)}")
   optional = [key for key in ("participant", "end", "device", *["unit"] * long) if key in columns]
   if not name.lower().endswith(".parquet"):
-    for rows in csv_batches.table(export, name, [*wanted, *optional]):
+    for rows in csv_batches.read_batches(export, name, [*wanted, *optional]):
       yield _Block(rows, channels)
     return
   first = 1
@@ -125,7 +126,9 @@ def _blocks(export: Export, name: str) -> Iterator[_Block]:
     with export.on_disk(name) as path, pq.ParquetFile(path) as file:
       for batch in file.iter_batches(_ROWS, columns=[*wanted, *optional]):
         plain = [_plain(batch.column(column), column, export.where(name)) for column in batch.schema.names]
-        yield _Block(csv_batches.Rows(export.where(name), first, pa.record_batch(plain, batch.schema.names)), channels)
+        yield _Block(
+          csv_batches.CsvBatch(export.where(name), first, pa.record_batch(plain, batch.schema.names)), channels
+        )
         first += batch.num_rows
   except (pa.ArrowException, OSError) as error:
     raise SchemaError(f"{export.where(name)}: not Parquet, or damaged: {str(error).splitlines()[0]}") from None
@@ -217,9 +220,9 @@ class _Clock:
     column = pc.utf8_trim_whitespace(column).cast(pa.string())
     empty = pc.equal(column, "").fill_null(True).to_numpy(zero_copy_only=False)
     if pc.any(pc.match_substring_regex(column, r"^[0-9]{9,19}(\.[0-9]*)?$")).as_py():
-      numbers = pa.array(csv_batches.numbers(column)[0])
+      numbers = pa.array(csv_batches.parse_numbers(column)[0])
       return dataclasses.replace(cls._of_numbers(numbers), empty=empty)
-    clock, offset, zoned, bad = csv_batches.zoned_times(column)
+    clock, offset, zoned, bad = csv_batches.parse_zoned_times(column)
     if len(bad) and bad.all() and not empty.all():
       raise SchemaError(f"{block.rows.where(0)}: column {name!r} holds neither ISO 8601 nor seconds or ms since 1970")
     kind = np.where(zoned, np.where(offset == 0, _UTC, _OFFSET), _WALL)
@@ -267,7 +270,7 @@ class _Times:
 def _values(column: pa.Array, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Numbers, where there is none, and where the cell is empty."""
   if pa.types.is_string(column.type):
-    value, bad = csv_batches.numbers(column)
+    value, bad = csv_batches.parse_numbers(column)
     return value, bad, pc.equal(pc.utf8_trim_whitespace(column), "").fill_null(True).to_numpy(zero_copy_only=False)
   if pa.types.is_timestamp(column.type):
     raise SchemaError(f"{where}: values are {column.type}, expected numbers")

@@ -28,9 +28,10 @@ import pandas as pd
 from jaxtyping import Bool, Float64
 
 from data_pipelines.errors import SchemaError
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Signal
-from data_pipelines.ingest.reading.signals import common
+from data_pipelines.ingest.reading.readings import Readings
+from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _BLOCK = 100_000  # rows
 _MONDAY = int(np.datetime64("2001-01-01", "ms").astype(np.int64))
@@ -47,11 +48,11 @@ class Nhanes:
   """Minutes of NHANES' activity monitors; see the module."""
 
   signals: Sequence[Signal] = (
-    common("activity_counts", high=32766),
-    common("steps", quiet=False),
+    common_signal("activity_counts", high=32766),
+    common_signal("steps", quiet=False),
     Signal("mims", "MIMS", "ACC", rule="sum", low=0),
     Signal("light", "lux", "light", low=0),
-    common("asleep"),
+    common_signal("asleep"),
   )
   devices: Sequence[str] = ("hip", "wrist")
   beside: Sequence[str] = ()

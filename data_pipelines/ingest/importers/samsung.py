@@ -38,30 +38,31 @@ from data_pipelines.ingest.importers import samsung_exercises
 from data_pipelines.ingest.importers.samsung_bins import bins
 from data_pipelines.ingest.importers.samsung_cells import each, instants, mask, offset_minutes
 from data_pipelines.ingest.importers.sources import DEVICES, Sources
-from data_pipelines.ingest.reading.csv_batches import Rows, header, numbers, table
+from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.csv_batches import CsvBatch, parse_numbers, read_batches, read_header
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Signal, Stretch
-from data_pipelines.ingest.reading.signals import common
+from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _BLOCK = 1 << 16  # binned readings in memory
 _GROUPS = {"360001": "phone", "360003": "watch"}
 _STAGES = {"40001": 0.0, "40002": 1.0, "40003": 1.0, "40004": 1.0}
 
 _SIGNALS = (
-  common("heart_rate"),
-  common("hrv_rmssd"),
-  common("hrv_sdnn"),
-  common("spo2"),
-  common("respiratory_rate"),
-  common("skin_temperature"),
-  common("stress"),
-  common("steps"),
-  common("distance"),
-  common("active_calories"),
-  common("floors"),
+  common_signal("heart_rate"),
+  common_signal("hrv_rmssd"),
+  common_signal("hrv_sdnn"),
+  common_signal("spo2"),
+  common_signal("respiratory_rate"),
+  common_signal("skin_temperature"),
+  common_signal("stress"),
+  common_signal("steps"),
+  common_signal("distance"),
+  common_signal("active_calories"),
+  common_signal("floors"),
   Signal("movement", "", "ACC", low=0),
-  common("glucose"),
-  common("asleep"),
+  common_signal("glucose"),
+  common_signal("asleep"),
 )
 _UNITS = {signal.name: signal.unit for signal in _SIGNALS}
 
@@ -154,7 +155,7 @@ class _File:
 
   def _found_columns(self) -> dict[str, str]:
     """Columns by the name without prefix."""
-    names = header(self._export, self._name, skip_rows=1)
+    names = read_header(self._export, self._name, skip_rows=1)
     fields = ["start_time", "end_time", "time_offset", "deviceuuid", self._type.binning, *self._type.columns.values()]
     full = {field: f"com.samsung.health.{self._type.prefix}.{field}" for field in fields}
     return {field: full[field] if full[field] in names or field not in names else field for field in fields}
@@ -165,14 +166,14 @@ class _File:
     needed += ["end_time"] if self._type is _SLEEP or self._type is _EXERCISE else []
     optional = [column for field, column in self._columns.items() if field not in needed]
     required = [self._columns[field] for field in needed]
-    for rows in table(self._export, self._name, required, optional, skip_rows=1, ragged=self._ragged):
+    for rows in read_batches(self._export, self._name, required, optional, skip_rows=1, ragged=self._ragged):
       yield from self._batch(rows)
 
   def _ragged(self, row: int) -> None:
     self._account.add(self._person)
     self._account.drop(self._person, "more or fewer cells than the header", 1, self._export.where(self._name, row))
 
-  def _batch(self, rows: Rows) -> Iterator[Readings | Stretch]:
+  def _batch(self, rows: CsvBatch) -> Iterator[Readings | Stretch]:
     names = [name.rsplit("/", 1)[-1] for name in self._cells(rows, self._type.binning).to_pylist()]
     binned = np.array([bool(name) for name in names]) & bool(self._type.binned)
     there = binned & np.array([name in self._json for name in names])
@@ -190,15 +191,15 @@ class _File:
     if len(which):
       yield from self._bins([self._json[names[i]] for i in which], when.take(which))
 
-  def _without(self, rows: Rows, good: Bool[np.ndarray, "n"], why: str, bad: Bool[np.ndarray, "n"]) -> np.ndarray:
+  def _without(self, rows: CsvBatch, good: Bool[np.ndarray, "n"], why: str, bad: Bool[np.ndarray, "n"]) -> np.ndarray:
     """The good rows without those that are bad, which are counted."""
     rows.drop(self._account, self._person, why, good & bad)
     return good & ~bad
 
-  def _cells(self, rows: Rows, field: str) -> pa.StringArray:
+  def _cells(self, rows: CsvBatch, field: str) -> pa.StringArray:
     return rows[self._columns[field]].fill_null("")
 
-  def _times(self, rows: Rows) -> tuple[_Times, Bool[np.ndarray, "n"]]:
+  def _times(self, rows: CsvBatch) -> tuple[_Times, Bool[np.ndarray, "n"]]:
     """Times of rows, and where there are none; a row without an end is a sample."""
     (start, bad), (end, no_end) = (instants(self._cells(rows, field)) for field in ("start_time", "end_time"))
     sample = mask(pc.equal(self._cells(rows, "end_time"), ""))
@@ -210,9 +211,9 @@ class _File:
   def _device(self, uuid: str) -> str:
     return self._sources.name(self._kinds.get(uuid, "other"), uuid)
 
-  def _values(self, rows: Rows, good: Bool[np.ndarray, "n"], when: _Times) -> Iterator[Readings]:
+  def _values(self, rows: CsvBatch, good: Bool[np.ndarray, "n"], when: _Times) -> Iterator[Readings]:
     cells = {signal: self._cells(rows, field) for signal, field in self._type.columns.items()}
-    read = (lambda column: each(column, _STAGES.get, float)) if self._type is _SLEEP else numbers
+    read = (lambda column: each(column, _STAGES.get, float)) if self._type is _SLEEP else parse_numbers
     values = {signal: read(column)[0] for signal, column in cells.items()}
     if not values:
       self._without(rows, good, "names no binned data", np.ones(len(rows), bool))
@@ -236,7 +237,7 @@ class _File:
           unit = _UNITS[signal]
           yield Readings(self._person, signal, unit, some.start, some.end, value[which], device, offset)
 
-  def _stretches(self, rows: Rows, good: Bool[np.ndarray, "n"], when: _Times) -> Iterator[Stretch]:
+  def _stretches(self, rows: CsvBatch, good: Bool[np.ndarray, "n"], when: _Times) -> Iterator[Stretch]:
     names = [samsung_exercises.name(code) for code in self._cells(rows, "exercise_type").to_pylist()]
     good = self._without(rows, good, "was never stopped", when.end == when.start)
     good = self._without(rows, good, "no exercise type", np.array([name is None for name in names]))
@@ -267,7 +268,7 @@ def _kinds(export: Export, name: str) -> dict[str, str]:
   profiles = [file for file in export.matching(f"{_PROFILE}*.csv") if file.rpartition("/")[0] == folder]
   kinds = {}
   for profile in profiles:
-    for rows in table(export, profile, ["deviceuuid", "device_group"], skip_rows=1, ragged=lambda row: None):
+    for rows in read_batches(export, profile, ["deviceuuid", "device_group"], skip_rows=1, ragged=lambda row: None):
       for uuid, group in zip(rows["deviceuuid"].to_pylist(), rows["device_group"].to_pylist(), strict=True):
         kinds[uuid] = _GROUPS.get(group.removesuffix(".0"), "other")
   return kinds

@@ -10,8 +10,8 @@ from jaxtyping import Float64
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.samsung_cells import YEAR_1971, YEAR_2100
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account
 
 _MOST_BYTES = 16 * 2**20  # an hour of minutes has 10 kB
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Int64
 
 from data_pipelines.ingest.reading.clocks import MINUTE
-from data_pipelines.ingest.reading.csv_batches import numbers, times
+from data_pipelines.ingest.reading.csv_batches import parse_numbers, parse_times
 
 YEAR_1971, YEAR_2100 = 31_536_000_000, 4_102_444_800_000  # earlier and later numbers are no milliseconds
 _MOST_OFFSET = 18 * 60
@@ -19,9 +19,9 @@ _MOST_OFFSET = 18 * 60
 
 def instants(column: pa.StringArray) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
   """Milliseconds of UTC, and where there is none; text, or milliseconds since 1970."""
-  found, bad = times(column)
+  found, bad = parse_times(column)
   if bad.any():
-    plain, no_number = numbers(column)
+    plain, no_number = parse_numbers(column)
     counted = bad & ~no_number & (np.nan_to_num(plain) >= YEAR_1971) & (np.nan_to_num(plain) < YEAR_2100)
     found = np.where(counted, np.nan_to_num(plain), found).astype(np.int64)
     bad = bad & ~counted

@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float64, Int64
 
 from data_pipelines.ingest.importers.words import ASLEEP, meant
 from data_pipelines.ingest.reading import csv_batches
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
+from data_pipelines.ingest.reading.readings import Readings, Stretch
 
 _MINUTE, _DAY = 60_000, 86_400_000
 # Of the wearer's phone, and copies of it: they count the steps that a tracker counts too.
@@ -50,11 +51,11 @@ class Table:
     self, export: Export, name: str, account: Account, told: Int64[np.ndarray, "d"] | None = None
   ) -> Iterator[Readings]:
     """Readings of a file, but for those of days (since 1970, UTC) that are `told` by a better one."""
-    column = _longest(self.value, csv_batches.header(export, name))
-    for rows in csv_batches.table(export, name, [self.time, column], optional=["data source"]):
+    column = _longest(self.value, csv_batches.read_header(export, name))
+    for rows in csv_batches.read_batches(export, name, [self.time, column], optional=["data source"]):
       account.add(export.participant, len(rows))
-      clock, ahead, zoned, no_time = csv_batches.zoned_times(rows[self.time])
-      value, no_value = meant(rows[column], self.words) if self.words else csv_batches.numbers(rows[column])
+      clock, ahead, zoned, no_time = csv_batches.parse_zoned_times(rows[self.time])
+      value, no_value = meant(rows[column], self.words) if self.words else csv_batches.parse_numbers(rows[column])
       unset = value == self.never if self.never is not None else np.zeros(len(rows), bool)
       unknown = ~zoned if self.naive is None else np.zeros(len(rows), bool)
       known = np.isin(clock // _DAY, told) if told is not None else np.zeros(len(rows), bool)
@@ -73,7 +74,7 @@ class Table:
   def _blocks(
     self,
     participant: str,
-    rows: csv_batches.Rows,
+    rows: csv_batches.CsvBatch,
     clock: Int64[np.ndarray, "n"],
     ahead: Int64[np.ndarray, "n"],
     zoned: Bool[np.ndarray, "n"],
@@ -113,7 +114,7 @@ def device_name(source: str) -> str:
 def stages(export: Export, name: str, account: Account, device: str) -> Iterator[Readings]:
   """asleep of a UserSleepStages_*.csv."""
   columns = ["sleep_stage_type", "start_utc_offset", "sleep_stage_start", "sleep_stage_end"]
-  for rows in csv_batches.table(export, name, columns):
+  for rows in csv_batches.read_batches(export, name, columns):
     account.add(export.participant, len(rows))
     start, end, offset, bad = _span(rows, "sleep_stage_start", "sleep_stage_end", "start_utc_offset")
     value, no_value = meant(rows["sleep_stage_type"], ASLEEP)
@@ -126,7 +127,7 @@ def stages(export: Export, name: str, account: Account, device: str) -> Iterator
 
 def workouts(export: Export, name: str, account: Account) -> Iterator[Stretch]:
   """The workouts of a UserExercises_*.csv."""
-  for rows in csv_batches.table(export, name, ["exercise_start", "exercise_end", "utc_offset", "activity_name"]):
+  for rows in csv_batches.read_batches(export, name, ["exercise_start", "exercise_end", "utc_offset", "activity_name"]):
     account.add(export.participant, len(rows))
     start, end, offset, bad = _span(rows, "exercise_start", "exercise_end", "utc_offset")
     names = pc.utf8_lower(pc.utf8_trim_whitespace(rows["activity_name"])).to_pylist()
@@ -143,13 +144,13 @@ def _longest(start: str, header: list[str]) -> str:
 
 
 def _span(
-  rows: csv_batches.Rows, start: str, end: str, offset: str
+  rows: csv_batches.CsvBatch, start: str, end: str, offset: str
 ) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"], Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
   """Start and end (ms, UTC), minutes ahead of UTC, and where one of them is not to be had or they are out of order."""
   begin, no_start = _instant(rows[start])
   finish, no_end = _instant(rows[end])
   prefix = pa.array(["2000-01-01T00:00:00"] * len(rows))
-  _, ahead, zoned, no_offset = csv_batches.zoned_times(
+  _, ahead, zoned, no_offset = csv_batches.parse_zoned_times(
     pc.binary_join_element_wise(prefix, pc.utf8_trim_whitespace(rows[offset]), "")
   )
   return begin, finish, ahead, no_start | no_end | no_offset | ~zoned | (finish <= begin)
@@ -157,5 +158,5 @@ def _span(
 
 def _instant(column: pa.StringArray) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
   """Milliseconds of UTC; without an offset times of these files are UTC, as their README says."""
-  clock, ahead, _, bad = csv_batches.zoned_times(column)
+  clock, ahead, _, bad = csv_batches.parse_zoned_times(column)
   return clock - _MINUTE * ahead, bad

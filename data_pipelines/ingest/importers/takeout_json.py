@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float64, Int64
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.words import ASLEEP
 from data_pipelines.ingest.reading import csv_batches
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
+from data_pipelines.ingest.reading.readings import Readings, Stretch
 
 _TIME = "%m/%d/%y %H:%M:%S"
 _LONGEST_STAGE = 24 * 3600  # seconds
@@ -35,7 +36,7 @@ class Series:
     before = 0
     for items in export.json_items(name):
       account.add(export.participant, len(items))
-      clock, no_time = csv_batches.times(_texts(_each(_date_time, items)), _TIME)
+      clock, no_time = csv_batches.parse_times(_texts(_each(_date_time, items)), _TIME)
       value, no_value, unsure = self._values(items)
       reasons = {"unreadable time": no_time, f"unreadable {self.signal}": no_value & ~no_time}
       reasons["confidence 0"] = unsure & ~no_value & ~no_time
@@ -112,7 +113,7 @@ def _stage(stage: Any) -> tuple[int, int, float] | None:
 
 
 def _moment(text: Any, *formats: str) -> int | None:
-  clock, bad = csv_batches.times(_texts([text]), *formats)
+  clock, bad = csv_batches.parse_times(_texts([text]), *formats)
   return None if bad[0] else int(clock[0])
 
 
@@ -202,4 +203,4 @@ def _numbers(values: Sequence[Any]) -> tuple[Float64[np.ndarray, "n"], Bool[np.n
     with contextlib.suppress(OverflowError):
       found = np.array(values, float)
       return found, ~np.isfinite(found)
-  return csv_batches.numbers(_texts([repr(value) if type(value) in (int, float) else value for value in values]))
+  return csv_batches.parse_numbers(_texts([repr(value) if type(value) in (int, float) else value for value in values]))

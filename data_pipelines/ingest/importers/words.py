@@ -1,4 +1,4 @@
-"""Columns of words that stand for numbers."""
+"""ReadingColumns of words that stand for numbers."""
 
 from __future__ import annotations
 

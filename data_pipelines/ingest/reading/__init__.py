@@ -1,4 +1,41 @@
-"""Untrusted input files, read safely: folders, zips, CSV in batches, units, clocks.
+"""Reads untrusted input files safely (folders, zips, CSV in batches), and defines what importers yield.
 
-Nothing here knows a vendor.
+Nothing here depends on a vendor's format. A new importer needs: importer.py (the protocol to follow), readings.py and
+account.py (what it yields and counts), signals.py, and export_files.py or csv_batches.py to read its files.
 """
+
+from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.csv_batches import (
+  CsvBatch,
+  parse_numbers,
+  parse_times,
+  parse_zoned_times,
+  read_batches,
+  read_header,
+)
+from data_pipelines.ingest.reading.export_files import Export, NulGuard
+from data_pipelines.ingest.reading.importer import Importer
+from data_pipelines.ingest.reading.input_files import ExportSet, detect_importer
+from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.signals import Signal, common_signal
+from data_pipelines.ingest.reading.units import convert
+
+__all__ = [
+  "Account",
+  "CsvBatch",
+  "Export",
+  "ExportSet",
+  "Importer",
+  "NulGuard",
+  "Readings",
+  "Signal",
+  "Stretch",
+  "common_signal",
+  "convert",
+  "detect_importer",
+  "parse_numbers",
+  "parse_times",
+  "parse_zoned_times",
+  "read_batches",
+  "read_header",
+]

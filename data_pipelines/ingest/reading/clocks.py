@@ -1,8 +1,8 @@
-"""From instants to the wall clock of the person, on which days are cut.
+"""Converts times to the person's wall clock, which decides where days begin.
 
-All times are int64 milliseconds: of UTC since 1970-01-01 00:00, or of a wall clock since its own 1970-01-01 00:00. A
-day is the 1,440 minutes that a wall clock can show on a date. Where it is put forward the missing hour stays missing.
-Where it is put back, in autumn or on the way west, an hour comes twice: its first passage is kept.
+All times are int64 milliseconds since 1970-01-01 00:00, either of UTC or of a wall clock. A day is the 1,440 minutes
+that a wall clock can show on a date. When the clock is put forward, the skipped hour stays missing. When it is put
+back, in autumn or when travelling west, an hour occurs twice, and its first passage is kept.
 """
 
 from __future__ import annotations
@@ -17,17 +17,21 @@ from jaxtyping import Bool, Int64, Integer
 
 from data_pipelines.errors import SchemaError
 
-MINUTE = 60_000
+MINUTE = 60_000  # ms
 DAY = 1440 * MINUTE
-NO_OFFSET = np.iinfo(np.int16).min  # in a column of offsets: the file tells none
-MOST_OFFSET = 18 * 60  # minutes; the widest that ISO 8601 readers take, beyond any zone's
+NO_OFFSET = np.iinfo(np.int16).min  # stands in a column of offsets where the file gives none
+MOST_OFFSET = 18 * 60  # minutes; the widest that ISO 8601 parsers accept, beyond that of any zone
 _SECOND = 1000
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
-def zone(name: str, where: str = "--timezone") -> zoneinfo.ZoneInfo:
-  """The IANA zone of this name, such as "Europe/Berlin"; SchemaError with the nearest names if there is none."""
-  known = _zones()
+def find_zone(name: str, where: str = "--timezone") -> zoneinfo.ZoneInfo:
+  """The IANA time zone of this name, such as "Europe/Berlin".
+
+  Raises:
+    SchemaError: there is no such zone. The message names `where` and the nearest names.
+  """
+  known = _zone_names()
   if name in known:
     return zoneinfo.ZoneInfo(name)
   lower = {other.lower(): other for other in sorted(known)}
@@ -35,77 +39,83 @@ def zone(name: str, where: str = "--timezone") -> zoneinfo.ZoneInfo:
   near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, 3)]
   near += [cities[match] for match in difflib.get_close_matches(name.lower().rpartition("/")[2], cities, 2, 0.8)]
   nearest = f"; nearest are {', '.join(dict.fromkeys(near))}" if near else ", such as Europe/Berlin"
-  raise SchemaError(f"{where}: {name!r} is no IANA time zone{nearest}")
+  raise SchemaError(f"{where}: {name!r} is not an IANA time zone{nearest}")
 
 
 class ZoneClock:
   """The wall clock of a zone over a range of time, for whole arrays.
 
   Attributes:
-    since: [k] UTC, from when each of `offset` [k] (ms ahead of UTC) holds.
-    cuts: UTC instants between which the offset is one, and the minutes either new or repeated.
+    since: [k] UTC, the instants from which each `offset` applies.
+    offset: [k] ms that the wall clock is ahead of UTC.
+    cuts: [m] UTC instants. Between two of them the offset is constant, and either all minutes are new or all repeated.
   """
 
   def __init__(self, zone: zoneinfo.ZoneInfo, first: int, last: int):
-    """The clock of `zone` for UTC instants first to last."""
-    years = range(_at(first - DAY).year, _at(last + DAY).year + 1)
+    """Prepares the clock of `zone` for the UTC instants from `first` to `last`."""
+    years = range(_datetime(first - DAY).year, _datetime(last + DAY).year + 1)
     changes = [change for year in years for change in _changes(zone, year)]
     before = _offset(zone, _start_of(years[0]))
     self.since = np.array([np.iinfo(np.int64).min, *(since for since, _ in changes)])
     self.offset = np.array([before, *(offset for _, offset in changes)])
-    back = np.maximum(-np.diff(self.offset), 0)
-    self._repeats_until = np.concatenate([self.since[:1], self.since[1:] + back])
+    put_back = np.maximum(-np.diff(self.offset), 0)
+    self._repeats_until = np.concatenate([self.since[:1], self.since[1:] + put_back])
     self.cuts = np.unique(np.concatenate([self.since[1:], self._repeats_until[1:]]))
 
   def at(self, utc: Int64[np.ndarray, "n"]) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-    """Of UTC instants: what the wall clock shows, and whether it showed that before."""
+    """What the wall clock shows at UTC instants, and whether it had shown that before."""
     if not len(self.cuts):
       return utc + self.offset[0], np.zeros(len(utc), bool)
     place = np.searchsorted(self.since, utc, side="right") - 1
     return utc + self.offset[place], utc < self._repeats_until[place]
 
 
-def on_wall(ms: int, clock: str, offset: int | None, zone: zoneinfo.ZoneInfo | None, where: str) -> int:
-  """What the wall clock showed at a single time, such as a workout's start; arguments as of readings.Stretch.
+def to_wall_clock(ms: int, clock: str, offset: int | None, zone: zoneinfo.ZoneInfo | None, where: str) -> int:
+  """What the wall clock showed at a single time, such as the start of a workout.
+
+  Args:
+    ms, clock, offset: the time, as in readings.Stretch.
+    zone: the person's time zone, used for a time in UTC without an offset.
+    where: what the time belongs to, for messages.
 
   Raises:
-    SchemaError: naming `where`, if the time is in UTC and nothing tells the person's zone.
+    SchemaError: the time is in UTC and the person's time zone is unknown.
   """
   if clock == "wall":
     return ms
   if offset is not None:
     return ms + offset * MINUTE
   if zone is None:
-    raise SchemaError(f"{where}: a time in UTC: tell the person's zone, as --timezone=Europe/Berlin")
+    raise SchemaError(f"{where}: times are in UTC; give the person's time zone, as in --timezone=Europe/Berlin")
   return ms + _offset(zone, ms)
 
 
-def seen_before(wall: Int64[np.ndarray, "n"], offset: Integer[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-  """Which readings fall on minutes that the person's wall clock, by its own offsets, had shown before.
+def repeated_minutes(wall: Int64[np.ndarray, "n"], offset: Integer[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+  """Which readings fall on minutes that the person's wall clock, according to their own offsets, had shown before.
 
   Args:
-    wall: ms of the wall clock, in any order.
-    offset: minutes that it was ahead of UTC, or NO_OFFSET, of which nothing can be told.
+    wall: ms on the wall clock, in any order.
+    offset: minutes that the clock was ahead of UTC, or NO_OFFSET, for which the result is False.
   """
-  again = np.zeros(len(wall), bool)
-  told = np.flatnonzero(offset != NO_OFFSET)
-  offsets = np.unique(offset[told])
+  repeated = np.zeros(len(wall), bool)
+  with_offset = np.flatnonzero(offset != NO_OFFSET)
+  offsets = np.unique(offset[with_offset])
   if len(offsets) < 2:
-    return again
-  since, until, ahead = _runs(wall[told] - offset[told].astype(np.int64) * MINUTE, offset[told])
-  for larger in offsets[1:]:  # a minute comes again after the clock was put back from a larger offset
-    rows = told[offset[told] < larger]
-    then = wall[rows] - int(larger) * MINUTE  # when a clock so far ahead showed this minute
+    return repeated
+  since, until, ahead = _runs(wall[with_offset] - offset[with_offset].astype(np.int64) * MINUTE, offset[with_offset])
+  for larger in offsets[1:]:  # a minute occurs again after the clock was put back from a larger offset
+    rows = with_offset[offset[with_offset] < larger]
+    earlier = wall[rows] - int(larger) * MINUTE  # when a clock with the larger offset showed this minute
     runs = ahead == larger
-    run = np.searchsorted(since[runs], then, side="right") - 1
-    again[rows] |= (run >= 0) & (then <= until[runs][run])
-  return again
+    run = np.searchsorted(since[runs], earlier, side="right") - 1
+    repeated[rows] |= (run >= 0) & (earlier <= until[runs][run])
+  return repeated
 
 
 def _runs(
   utc: Int64[np.ndarray, "n"], offset: Integer[np.ndarray, "n"]
 ) -> tuple[Int64[np.ndarray, "r"], Int64[np.ndarray, "r"], Integer[np.ndarray, "r"]]:
-  """Stretches of one offset: first minute's start, last minute's end (UTC), offset."""
+  """Runs of readings with the same offset: start of the first minute and end of the last (UTC), and the offset."""
   order = np.lexsort((offset, utc))
   utc, offset = utc[order], offset[order]
   change = np.flatnonzero(np.diff(offset)) + 1
@@ -114,11 +124,11 @@ def _runs(
 
 
 @functools.cache
-def _zones() -> frozenset[str]:
+def _zone_names() -> frozenset[str]:
   return frozenset(zoneinfo.available_timezones())
 
 
-def _at(ms: int) -> datetime.datetime:
+def _datetime(ms: int) -> datetime.datetime:
   return _EPOCH + datetime.timedelta(milliseconds=ms)
 
 
@@ -127,14 +137,14 @@ def _start_of(year: int) -> int:
 
 
 def _offset(zone: zoneinfo.ZoneInfo, utc: int) -> int:
-  ahead = _at(utc).astimezone(zone).utcoffset()
-  assert ahead is not None  # an aware datetime's never is
+  ahead = _datetime(utc).astimezone(zone).utcoffset()
+  assert ahead is not None  # never None for an aware datetime
   return round(ahead.total_seconds()) * _SECOND
 
 
 @functools.cache
 def _changes(zone: zoneinfo.ZoneInfo, year: int) -> list[tuple[int, int]]:
-  """UTC instants of a year at which the zone's offset changes, and the offset from then on."""
+  """UTC instants within a year at which the zone's offset changes, each with the offset that applies from then on."""
   changes = []
   low, before = _start_of(year), _offset(zone, _start_of(year))
   for high in range(low + DAY, _start_of(year + 1) + 1, DAY):
@@ -146,7 +156,7 @@ def _changes(zone: zoneinfo.ZoneInfo, year: int) -> list[tuple[int, int]]:
 
 
 def _change_between(zone: zoneinfo.ZoneInfo, low: int, high: int) -> int:
-  """The first second by which the offset is no longer that at `low`."""
+  """The first second at which the offset differs from that at `low`, by bisection."""
   before = _offset(zone, low)
   while high - low > _SECOND:
     middle = low + (high - low) // (2 * _SECOND) * _SECOND

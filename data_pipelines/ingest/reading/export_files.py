@@ -1,7 +1,7 @@
-"""The files of one person's (or one study's) export, in a folder or a zip, read without trusting any of them.
+"""The files of an export, in a folder or a zip, read without trusting any of them.
 
-Nothing of an export is unpacked, run or fetched; a name that leads outside, a zip that unfolds into far more than it
-holds, a link, a password, NUL bytes and wrong encodings are refused with one line.
+Nothing in an export is unpacked in place, run or fetched. Names that lead outside, zips that unpack to far more than
+their size, links, passwords, NUL bytes and wrong encodings are each refused with a one-line error.
 """
 
 from __future__ import annotations
@@ -23,50 +23,56 @@ from typing import IO, Any
 
 from data_pipelines.errors import SchemaError
 
-# Text of sensors packs 10 to 50 times; what unfolds further is an attack or damage. Small files may: one line repeated.
-MOST_UNFOLDED = 200
-UNFOLDED_FREE = 64 * 2**20
-DEEPEST = 32  # brackets in brackets of JSON; exports have five
+# Sensor text compresses 10 to 50 times; a file that expands far more is an attack or damaged. Small files are exempt,
+# because one repeated line compresses without limit.
+MOST_EXPANSION = 200
+EXPANSION_EXEMPT = 64 * 2**20  # bytes
+DEEPEST = 32  # levels of nested JSON; exports have five
 _BLOCK = 1 << 20
-_ITEMS_BLOCK = 4 << 20  # characters of JSON
+_ITEMS_BLOCK = 4 << 20  # characters of JSON per block
 _BETWEEN_ITEMS = re.compile(r"\}\s*,\s*\{")
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NO_MARKS = bytes(set(range(256)) - set(b'"[]{}\\'))
 
 
 class Export:
-  """Files by name, with "/" between folders.
+  """The files of one person's or one study's export, by name, with "/" between folders.
 
   Attributes:
     path: the folder, zip or single file.
-    participant: whom the files are of, where they do not say it themselves: the name of the folder or file.
-    label: how messages name it.
-    names: of all files, sorted.
+    participant: the person the files belong to, for files that do not say so: the name of the folder or file.
+    label: the export, as messages name it.
+    names: names of all files, sorted.
   """
 
   def __init__(self, path: str | os.PathLike, participant: str | None = None, label: str | None = None):
+    """Lists the files.
+
+    Raises:
+      SchemaError: there is no such file or folder, a zip is damaged or suspicious, or a folder contains a link.
+    """
     self.path = pathlib.Path(path)
     self.participant = participant or self.path.name.removesuffix("".join(self.path.suffixes[-1:]))
     self.label = label or str(self.path)
-    self._inside = label is not None
+    self._nested = label is not None
     self._zip: zipfile.ZipFile | None = None
     if self.path.is_dir():
       self.names = sorted(_walk(self.path))
     elif not self.path.exists():
       raise SchemaError(f"{self.path}: no such file or folder")
-    elif self._inside or self.path.suffix.lower() == ".zip":
+    elif self._nested or self.path.suffix.lower() == ".zip":
       self._zip = _open_zip(self.path, self.label)
-      self.names = sorted(_checked(info, self.label) for info in self._zip.infolist() if not info.is_dir())
+      self.names = sorted(_safe_name(info, self.label) for info in self._zip.infolist() if not info.is_dir())
     else:
       self.names = [self.path.name]
 
   def matching(self, *patterns: str) -> list[str]:
-    """Names whose last parts match one of the patterns, such as "Physical Activity/heart_rate-*.json"; any case."""
-    wanted = [re.compile(fnmatch.translate(f"*/{pattern}".lower())) for pattern in patterns]
-    return [name for name in self.names if any(p.match(f"/{name}".lower()) for p in wanted)]
+    """Names that end in one of the patterns, such as "Physical Activity/heart_rate-*.json", in any letter case."""
+    expressions = [re.compile(fnmatch.translate(f"*/{pattern}".lower())) for pattern in patterns]
+    return [name for name in self.names if any(e.match(f"/{name}".lower()) for e in expressions)]
 
   def where(self, name: str, row: int | None = None) -> str:
-    """How messages name a file, and a row of it: "takeout.zip/Fitbit/steps.json row 7"."""
+    """Location of a file, or of a row in it, as messages name it: "takeout.zip/Fitbit/steps.json row 7"."""
     place = self.label if not self._zip and self.path.is_file() else f"{self.label}/{name}"
     return place if row is None else f"{place} row {row}"
 
@@ -75,7 +81,7 @@ class Export:
     return self._zip.getinfo(name).file_size if self._zip else self._file(name).stat().st_size
 
   def digest(self, name: str) -> str:
-    """Changes if the file's content does: its size, and a hash, or within a zip the checksum that is there already."""
+    """Changes whenever the file's content does: its size and a hash, or the checksum that a zip already stores."""
     if self._zip:
       return f"{self.size(name)} {self._zip.getinfo(name).CRC:08x}"
     with self.open(name) as file:
@@ -84,45 +90,49 @@ class Export:
 
   @contextlib.contextmanager
   def open(self, name: str) -> Iterator[IO[bytes]]:
-    """A file as a stream of bytes; what turns out to be damaged while it is read is a SchemaError too."""
+    """A file as a stream of bytes.
+
+    Raises:
+      SchemaError: the file is damaged, encrypted or unreadable, even if this only shows while it is read.
+    """
     try:
       with self._zip.open(name) if self._zip else self._file(name).open("rb") as file:
         yield file
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
       raise SchemaError(f"{self.where(name)}: damaged: {error}") from None
-    except (RuntimeError, NotImplementedError) as error:  # a password, an unknown packing
+    except (RuntimeError, NotImplementedError) as error:  # a password, or an unknown compression
       raise SchemaError(f"{self.where(name)}: cannot be unpacked: {error}") from None
     except OSError as error:
       raise SchemaError(f"{self.where(name)}: {(error.strerror or 'cannot be read').lower()}") from None
 
   @contextlib.contextmanager
   def text(self, name: str) -> Iterator[IO[str]]:
-    """A file as UTF-8 text, with or without a byte order mark, line ends as they are."""
+    """A file as UTF-8 text, with or without a byte order mark, with its line ends unchanged."""
     with self.open(name) as file:
-      plain = io.TextIOWrapper(NoNul(file, self.where(name)), encoding="utf-8-sig", newline="")  # type: ignore[type-var]
+      stream = io.TextIOWrapper(NulGuard(file, self.where(name)), encoding="utf-8-sig", newline="")  # type: ignore[type-var]
       try:
-        yield plain
+        yield stream
       except UnicodeDecodeError as error:
         raise SchemaError(f"{self.where(name)}: not UTF-8 text (byte {error.start} of a block)") from None
 
   def json(self, name: str) -> Any:
-    """A JSON file, whole: for those that are cut into months, as Fitbit's and Garmin's are."""
+    """A whole JSON file, for exports that write one file per month, such as Fitbit's and Garmin's."""
     return _parsed(self._json_text(name), self.where(name))
 
   def json_items(self, name: str) -> Iterator[list[Any]]:
-    """The items of a JSON file that is one array, in blocks: parsed, they take ten times the room of their text."""
+    """The items of a JSON file that is one array, in blocks, because parsed items take ten times the memory of text."""
     text = self._json_text(name).strip()
     if text[:1] != "[":
       raise SchemaError(f"{self.where(name)}: not a JSON array")
-    # Where "}, {" parts two items, what stands on either side is an array by itself. Inside an item it is not, and then
-    # the first side does not parse: the rest is taken as one.
+    # The text is cut at a "}, {" between two items, where both sides are arrays by themselves. A cut inside an item
+    # gives a first side that does not parse; the rest is then parsed as a whole.
     begin = 1
-    while parted := _BETWEEN_ITEMS.search(text, begin + _ITEMS_BLOCK):
-      block = _array(text[begin : parted.start() + 1])
+    while boundary := _BETWEEN_ITEMS.search(text, begin + _ITEMS_BLOCK):
+      block = _array(text[begin : boundary.start() + 1])
       if block is None:
         break
       yield block
-      begin = parted.end() - 1
+      begin = boundary.end() - 1
     yield _parsed(f"[{text[begin:]}", self.where(name))
 
   def _json_text(self, name: str) -> str:
@@ -133,8 +143,10 @@ class Export:
 
   @contextlib.contextmanager
   def on_disk(self, name: str) -> Iterator[pathlib.Path]:
-    """A path for readers that want one (SQLite, SAS); a member of a zip is unpacked beside the system's other
-    temporary files for as long."""
+    """A path to the file, for readers that need one (SQLite, SAS).
+
+    A member of a zip is unpacked into a temporary folder, which is removed afterwards.
+    """
     if not self._zip:
       yield self._file(name)
       return
@@ -146,9 +158,9 @@ class Export:
 
   @contextlib.contextmanager
   def inside(self, name: str) -> Iterator[Export]:
-    """A zip among the files, as an export of its own; one level deep, since no export has more."""
-    if self._inside:
-      raise SchemaError(f"{self.where(name)}: a zip in a zip in a zip: refused")
+    """A zip among the files, as an export of its own. Only one level deep, because no known export has more."""
+    if self._nested:
+      raise SchemaError(f"{self.where(name)}: refused, a zip in a zip in a zip")
     with self.on_disk(name) as path:
       yield Export(path, self.participant, label=self.where(name))
 
@@ -156,12 +168,16 @@ class Export:
     return self.path / name if self.path.is_dir() else self.path
 
 
-class NoNul(io.RawIOBase):
-  """Passes bytes on, but for NUL: no text has it, and readers of text stop there or worse."""
+class NulGuard(io.RawIOBase):
+  """A stream that refuses NUL bytes, because text never contains them and text parsers stop or fail there.
+
+  Attributes:
+    where: the file, as messages name it.
+  """
 
   def __init__(self, file: IO[bytes], where: str):
     self._file = file
-    self._where = where
+    self.where = where
 
   def readable(self) -> bool:
     return True
@@ -169,17 +185,17 @@ class NoNul(io.RawIOBase):
   def readinto(self, buffer: Any) -> int:
     block = self._file.read(len(buffer))
     if b"\0" in block:
-      raise SchemaError(f"{self._where}: holds NUL bytes, expected text")
+      raise SchemaError(f"{self.where}: holds NUL bytes, expected text")
     buffer[: len(block)] = block
     return len(block)
 
 
 def _walk(folder: pathlib.Path) -> Iterator[str]:
-  for place, _, files in os.walk(folder):  # links to folders are not followed
+  for place, _, files in os.walk(folder):  # does not follow links to folders
     for name in files:
       path = pathlib.Path(place) / name
       if path.is_symlink():
-        raise SchemaError(f"{path}: a link; links in an export are not followed")
+        raise SchemaError(f"{path}: is a link; links in an export are not followed")
       if path.is_file() and not name.startswith("."):
         yield path.relative_to(folder).as_posix()
 
@@ -191,12 +207,14 @@ def _open_zip(path: pathlib.Path, label: str) -> zipfile.ZipFile:
     raise SchemaError(f"{label}: not a zip, or a truncated one") from None
 
 
-def _checked(info: zipfile.ZipInfo, label: str) -> str:
+def _safe_name(info: zipfile.ZipInfo, label: str) -> str:
+  """The name of a zip's member. SchemaError if the name leads outside or the member expands suspiciously."""
   name = info.filename
   if name.startswith("/") or "\\" in name or ".." in name.split("/") or re.match(r"[A-Za-z]:", name):
     raise SchemaError(f"{label}: holds {name!r}, a name that leads outside")
-  if info.file_size > UNFOLDED_FREE and info.file_size > MOST_UNFOLDED * max(info.compress_size, 1):
-    raise SchemaError(f"{label}: {name!r} unfolds from {info.compress_size:,} to {info.file_size:,} bytes: refused")
+  if info.file_size > EXPANSION_EXEMPT and info.file_size > MOST_EXPANSION * max(info.compress_size, 1):
+    sizes = f"from {info.compress_size:,} to {info.file_size:,} bytes"
+    raise SchemaError(f"{label}: refused, {name!r} expands {sizes}, more than {MOST_EXPANSION} times")
   return name
 
 
@@ -215,15 +233,18 @@ def _array(items: str) -> list[Any] | None:
 
 
 def _check_depth(text: str, where: str) -> None:
-  """Refuses deep JSON before a recursive parser meets it; brackets inside strings do not count."""
+  """Refuses deeply nested JSON before the recursive parser sees it. Brackets inside strings do not count."""
   if not _is_shallow(text):
     _count_depth(text, where)
 
 
 def _is_shallow(text: str) -> bool:
-  """Whether pairs of brackets, taken out from within, leave nothing: then there are no more than DEEPEST in another."""
-  # Fifteen times as fast as counting. Two quotes side by side go first, which leaves other marks in or out of a string
-  # as they were; a bracket in a string or a backslash stays, and is left to the count.
+  """A quick check that nesting is at most DEEPEST; False means that the depth has to be counted.
+
+  Removing innermost pairs of brackets DEEPEST times leaves nothing if the nesting is no deeper. This is fifteen times
+  as fast as counting. Pairs of quotes go first, which does not change whether other marks are inside a string; a
+  bracket or a backslash inside a string is left over, and leads to the count.
+  """
   marks = text.encode(errors="replace").translate(_ONE_KIND, _NO_MARKS).replace(b'""', b"")
   for _ in range(DEEPEST):
     marks = marks.replace(b"[]", b"")
@@ -232,12 +253,12 @@ def _is_shallow(text: str) -> bool:
 
 def _count_depth(text: str, where: str) -> None:
   depth = 0
-  for found in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{\]}]', text):
-    mark = found.group()
+  for match in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{\]}]', text):
+    mark = match.group()
     depth += 1 if mark in "[{" else -1 if mark in "]}" else 0
     if depth > DEEPEST:
-      raise SchemaError(f"{where}: JSON nested deeper than {DEEPEST}")
+      raise SchemaError(f"{where}: JSON is nested deeper than {DEEPEST} levels")
 
 
 def _no_constant(name: str) -> float:
-  raise ValueError(f"{name} is no number of JSON")
+  raise ValueError(f"{name} is not a JSON number")

@@ -1,4 +1,4 @@
-"""The exports of an input: one, or one for each person; what tells whether they have changed; how far reading is."""
+"""The exports within an input: which importer reads them, whose they are, and whether they have changed."""
 
 from __future__ import annotations
 
@@ -14,43 +14,48 @@ from typing import IO, Any
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Importer
+from data_pipelines.ingest.reading.importer import Importer
 
 
-def choose(path: str | os.PathLike, importers: Mapping[str, Importer]) -> str:
-  """Name of the one importer that finds files of its kind in the input; SchemaError if none does, or several do."""
-  tried = [Export(path), *_children(pathlib.Path(path))]
-  names = [name for name, importer in importers.items() if any(importer.files(export) for export in tried)]
+def detect_importer(path: str | os.PathLike, importers: Mapping[str, Importer]) -> str:
+  """Name of the one importer that finds files of its kind in an input.
+
+  Raises:
+    SchemaError: no importer does, or several do.
+  """
+  candidates = [Export(path), *_children(pathlib.Path(path))]
+  names = [name for name, importer in importers.items() if any(importer.files(export) for export in candidates)]
   if len(names) == 1:
     return names[0]
   if names:
-    raise SchemaError(f"{path}: may be an export of {' or of '.join(names)}; tell by --source which one to read")
-  raise SchemaError(f"{path}: nothing there that an importer knows ({', '.join(importers)}); name one by --source")
+    raise SchemaError(f"{path}: may be an export of {' or of '.join(names)}; choose one with --source")
+  raise SchemaError(f"{path}: holds nothing that an importer reads ({', '.join(importers)}); name one with --source")
 
 
-class Input:
-  """The exports that an importer is to read.
+class ExportSet:
+  """The exports that one importer is to read.
 
   Attributes:
-    importer: what reads them.
-    exports: those that hold something for it.
-    files: of each export's files that it reads: the bytes, by place in `exports` and name.
+    importer: reads them.
+    exports: those with files for the importer.
+    files: bytes of each file to be read, by index into `exports` and name.
   """
 
   def __init__(self, path: str | os.PathLike, importer: Importer, per_person: bool | None = None):
     """Finds the exports of an input.
 
     Args:
-      path: an export (a folder, zip or single file), or a folder of exports.
-      per_person: whether it is a folder of exports, one for each person, named after them; None finds out: it is one
-        if two of its folders or zips hold files of the same name, or if zips are all that it holds.
+      path: one export (a folder, zip or single file), or a folder of exports.
+      importer: reads them.
+      per_person: whether the input is a folder with one export per person, each named after the person. None decides
+        by its content: it is one if two of its folders or zips hold files of the same name, or if it holds only zips.
 
     Raises:
-      SchemaError: there is nothing to read.
+      SchemaError: there is nothing that the importer reads.
     """
     self.importer = importer
     children = [] if per_person is False else [e for e in _children(pathlib.Path(path)) if importer.files(e)]
-    if per_person is None and not _alike(children, importer):
+    if per_person is None and not _look_alike(children, importer):
       children = []
     self.exports = children or [export for export in [Export(path)] if importer.files(export)]
     if not self.exports:
@@ -59,24 +64,24 @@ class Input:
 
   @functools.cached_property
   def digests(self) -> dict[str, str]:
-    """Of each file, by what names it: what changes if its content, its person or what is read along with it does."""
-    around = self._around()
+    """A text per file, by its key, that changes if its content, its person or a file read along with it does."""
+    surroundings = self._surroundings()
     return {
-      self.key(n, name): f"{self.exports[n].digest(name)} {self.exports[n].participant} {around[n]}"
+      self.key(n, name): f"{self.exports[n].digest(name)} {self.exports[n].participant} {surroundings[n]}"
       for n, name in self.files
     }
 
-  def _around(self) -> list[str]:
-    """Of each export, what changes with the names of its files, and with those that are opened by the way of others."""
-    told: list[list[str]] = [[] for _ in self.exports]
+  def _surroundings(self) -> list[str]:
+    """A digest per export of its files' names and of the contents of `importer.beside`."""
+    lines: list[list[str]] = [[] for _ in self.exports]
     for n, name in self.files:
-      told[n].append(name)
-    for lines, export in zip(told, self.exports, strict=True):
-      lines += [f"{name} {export.digest(name)}" for name in export.matching(*self.importer.beside)]
-    return [hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest() for lines in told]
+      lines[n].append(name)
+    for export_lines, export in zip(lines, self.exports, strict=True):
+      export_lines += [f"{name} {export.digest(name)}" for name in export.matching(*self.importer.beside)]
+    return [hashlib.blake2b("\n".join(names).encode(), digest_size=8).hexdigest() for names in lines]
 
   def key(self, n: int, name: str) -> str:
-    """Names a file of the n-th export among all files of the input."""
+    """The name of a file of the n-th export that is unique within the input."""
     return f"{self.exports[n].path.name}/{name}"
 
 
@@ -85,7 +90,7 @@ def _purpose(importer: Importer) -> str:
 
 
 def _children(path: pathlib.Path) -> list[Export]:
-  """What could be exports of a person each, within a folder; of one that was packed in several zips, each of them."""
+  """The folders and zips in a folder, each of which may be one person's export or a part of it."""
   if not path.is_dir():
     return []
   places = sorted(p for p in path.iterdir() if p.is_dir() or p.suffix.lower() == ".zip")
@@ -99,7 +104,8 @@ def _person(place: pathlib.Path) -> str:
   return re.sub(r"^(takeout-.*)-\d+$", r"\1", name)  # takeout-20240131T120000Z-001.zip, -002.zip, ...
 
 
-def _alike(children: list[Export], importer: Importer) -> bool:
+def _look_alike(children: list[Export], importer: Importer) -> bool:
+  """Whether these look like exports of one person each, rather than the folders of a single export."""
   if children and all(export.path.suffix.lower() == ".zip" and export.path.is_file() for export in children):
     return True
   seen: set[str] = set()
@@ -111,22 +117,23 @@ def _alike(children: list[Export], importer: Importer) -> bool:
   return False
 
 
-class Watched(Export):
-  """An export that tells how many bytes of its files have been read."""
+class CountingExport(Export):
+  """An export that reports how many bytes of its files have been read, for a progress bar."""
 
-  def __init__(self, path: str | os.PathLike, participant: str | None, tell: Callable[[int], object]):
+  def __init__(self, path: str | os.PathLike, participant: str | None, report: Callable[[int], object]):
+    """Calls `report` with the number of bytes of every block that is read."""
     super().__init__(path, participant)
-    self._tell = tell
+    self._report = report
 
   @contextlib.contextmanager
   def open(self, name: str) -> Iterator[IO[bytes]]:
-    with super().open(name) as file, io.BufferedReader(_Counted(file, self._tell), 1 << 20) as counted:  # type: ignore
+    with super().open(name) as file, io.BufferedReader(_CountedFile(file, self._report), 1 << 20) as counted:  # type: ignore
       yield counted
 
 
-class _Counted(io.RawIOBase):
-  def __init__(self, file: IO[bytes], tell: Callable[[int], object]):
-    self._file, self._report = file, tell
+class _CountedFile(io.RawIOBase):
+  def __init__(self, file: IO[bytes], report: Callable[[int], object]):
+    self._file, self._report = file, report
 
   def readable(self) -> bool:
     return True

@@ -1,14 +1,39 @@
-"""The signals that several devices report, named, bounded and aggregated alike, so that data sets of them join."""
+"""What a signal is, and the signals that several devices report: the same name, unit and bounds for all importers."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import math
+from typing import Any, Literal
 
-from data_pipelines.ingest.reading.readings import Signal
+from data_pipelines.schema import Channel
 
-# Bounds are what a living person and a working sensor can give; a recipe changes them.
-_COMMON = {
+
+@dataclasses.dataclass(frozen=True)
+class Signal(Channel):
+  """A channel, and how a device's readings of it become one value per step.
+
+  Attributes:
+    rule: how several readings in a step are combined. "mean"; "sum" for counts, where a reading that spans several
+      steps is shared out in proportion to time; "last" for the latest reading.
+    holds: True for a state, such as being asleep, that lasts from a reading's start to its end. Any other reading with
+      rule "mean" or "last" counts only for the step it starts in: a value reported every five minutes is not repeated.
+    low, high: plausible values, in `unit`. Values outside are dropped and counted.
+    zero_is_missing: 0 means that nothing was measured (a heart rate), rather than that there was nothing to count.
+    quiet: the device writes no reading while there is nothing to count (the steps of a phone). Steps without a reading
+      become 0 while the device is worn and stay missing otherwise. If False, a step without a reading is missing.
+  """
+
+  rule: Literal["mean", "sum", "last"] = "mean"
+  holds: bool = False
+  low: float = -math.inf
+  high: float = math.inf
+  zero_is_missing: bool = False
+  quiet: bool = False
+
+
+# The bounds are what a living person and a working sensor can produce. A recipe can change them.
+_COMMON_SIGNALS = {
   signal.name: signal
   for signal in (
     Signal("heart_rate", "bpm", "PPG", low=20, high=250, zero_is_missing=True),
@@ -33,6 +58,6 @@ _COMMON = {
 }
 
 
-def common(name: str, **changes: Any) -> Signal:
-  """The signal of this name; changes: what this source does otherwise, such as quiet=False where it writes zeros."""
-  return dataclasses.replace(_COMMON[name], **changes)
+def common_signal(name: str, **changes: Any) -> Signal:
+  """The shared signal of this name, with changed fields where a source differs (quiet=False if it writes zeros)."""
+  return dataclasses.replace(_COMMON_SIGNALS[name], **changes)

@@ -1,18 +1,20 @@
-"""Units that exports write, and the way from one to another. What is not in the table is refused, never guessed."""
+"""Units found in exports, and conversion between them. Unknown units are refused, never guessed."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from data_pipelines.errors import SchemaError
 
-# mg/dL of one mmol/L of glucose: a tenth of its molar mass, 180.16 g/mol (PubChem CID 5793).
+# mg/dL per mmol/L of glucose: a tenth of its molar mass, 180.16 g/mol (PubChem CID 5793).
 GLUCOSE = 18.016
 
-# Each line is one quantity: name of a unit (and its other spellings): base = value * factor + shift.
+# Each dictionary is one quantity. Each key lists the spellings of a unit; base unit = value * factor + shift.
 _QUANTITIES: tuple[dict[str, tuple[float, float]], ...] = (
-  {  # how often; base: a minute
+  {  # frequency; base: per minute
     "bpm beats/min beats_per_minute count/min counts/min 1/min /min min^-1 brpm breaths/min rpm steps/min": (1, 0),
     "count/s counts/s 1/s hz": (60, 0),
     "count/h counts/h 1/h": (1 / 60, 0),
@@ -58,34 +60,43 @@ _QUANTITIES: tuple[dict[str, tuple[float, float]], ...] = (
   {"uS µS μS microsiemens": (1, 0)},
   {"w watt watts": (1, 0)},
 )
-# Spelled as in the table, or in any case; but Cal (of food) is not cal, and uS (conductance) not us (time).
-_CASED = {"Cal", "Calorie", "Calories", "uS", "µS", "μS"}
-_PLACES = {
-  spelling: (quantity, *number)
-  for quantity, table in enumerate(_QUANTITIES)
-  for spellings, number in table.items()
+
+
+class Unit(NamedTuple):
+  """A unit of a quantity: value in the quantity's base unit = value * factor + shift."""
+
+  quantity: int
+  factor: float
+  shift: float
+
+
+# Units by spelling. Any letter case will do, except that Cal (food) is not cal, and uS (conductance) is not us (time).
+UNITS = {
+  spelling: Unit(quantity, *numbers)
+  for quantity, units in enumerate(_QUANTITIES)
+  for spellings, numbers in units.items()
   for spelling in spellings.split()
 }
-_ANY_CASE = {spelling.casefold(): place for spelling, place in _PLACES.items() if spelling not in _CASED}
+_CASE_SENSITIVE = {"Cal", "Calorie", "Calories", "uS", "µS", "μS"}
+_ANY_CASE = {spelling.casefold(): unit for spelling, unit in UNITS.items() if spelling not in _CASE_SENSITIVE}
 
 
 def convert(values: Float[np.ndarray, "..."], unit: str, to: str, where: str) -> Float[np.ndarray, "..."]:
-  """Values of `unit` in the unit `to`.
+  """Converts values from `unit` to the unit `to`.
 
   Raises:
-    SchemaError: naming `where` and both units, if one is unknown or they measure different things.
+    SchemaError: a unit is unknown, or the two measure different quantities. The message names `where` and both units.
   """
   if unit == to:
     return values
-  source, target = _place(unit), _place(to)
-  if source is None or target is None or source[0] != target[0]:
-    raise SchemaError(f"{where}: unit is {unit!r}, expected {to!r} or one that is known to convert to it")
+  source, target = _find(unit), _find(to)
+  if source is None or target is None or source.quantity != target.quantity:
+    raise SchemaError(f"{where}: unit is {unit!r}, expected {to!r} or a unit that converts to it")
   if source == target:
     return values
-  return (values * source[1] + (source[2] - target[2])) / target[1]
+  return (values * source.factor + (source.shift - target.shift)) / target.factor
 
 
-def _place(unit: str) -> tuple[int, float, float] | None:
-  """Quantity, factor and shift of a unit; None for one that is not in the table."""
-  unit = unit.strip()
-  return _PLACES.get(unit) or (None if unit == "CAL" else _ANY_CASE.get(unit.casefold()))
+def _find(spelling: str) -> Unit | None:
+  spelling = spelling.strip()
+  return UNITS.get(spelling) or (None if spelling == "CAL" else _ANY_CASE.get(spelling.casefold()))

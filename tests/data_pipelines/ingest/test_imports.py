@@ -27,10 +27,12 @@ from data_pipelines.ingest.gridding import spool, spool_reader
 from data_pipelines.ingest.imported_source import ImportedSource
 from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.importers.long_table import LongTable
-from data_pipelines.ingest.options import Asked
+from data_pipelines.ingest.options import ImportOptions
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.input_files import Input, choose
-from data_pipelines.ingest.reading.readings import Account, Readings, Signal, Stretch
+from data_pipelines.ingest.reading.input_files import ExportSet, detect_importer
+from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.signals import Signal
 from data_pipelines.loader import eval_loader
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -184,7 +186,7 @@ def test_labels_events_and_zones(tmp_path, capsys):
   assert run("--source=long_table", f"--input={as_csv(tmp_path, rows)}", *flags) == 0
   said = capsys.readouterr().out
   assert "1 of the labelled participants have no day" in said
-  assert "1 events are on no day that was kept" in said
+  assert "1 events fall on no day that was kept" in said
   dataset = Dataset.open(tmp_path / "data", "mine")
   people = dataset.participants().to_pydict()
   assert people["participant"] == ["anna0", "anna1", "anna2"]
@@ -221,11 +223,11 @@ def tables(draw):
 @settings(max_examples=40)
 def test_every_row_is_kept_or_dropped(tmp_path_factory, rows, most):
   folder = tmp_path_factory.mktemp("account")
-  given = Input(as_csv(folder, draw_good(rows)), LongTable())
+  given = ExportSet(as_csv(folder, draw_good(rows)), LongTable())
   rows = draw_good(rows)
   source = None
   try:
-    source = ImportedSource(given, folder / "work", Asked(max_missing=most))
+    source = ImportedSource(given, folder / "work", ImportOptions(max_missing=most))
   except SchemaError as error:
     assert "no day is left" in str(error)
     return
@@ -251,7 +253,7 @@ def test_days_below_the_threshold_are_counted(tmp_path, capsys):
   assert run(f"--input={as_csv(tmp_path, rows)}", *flags) == 0
   said = capsys.readouterr().out
   assert "would build 8 days of 4 people, every 5 min" in said
-  assert "left out 1 days of 1 people that miss more than 80 %" in said
+  assert "left out 1 days of 1 people with more than 80 % missing" in said
   assert "9  day with more than 80 % missing" in said
   assert run(f"--input={tmp_path / 'study.csv'}", *flags, "--max_missing=1") == 0
   assert "would build 9 days of 4 people" in capsys.readouterr().out
@@ -274,7 +276,7 @@ def test_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
   assert run(*flags) == 2
   said = capsys.readouterr()
   assert f"{len(rows):,}  day with more than 80 % missing" in said.out
-  assert "every 5 minutes wants --minutes_per_step=5" in said.err
+  assert "every 5 minutes, use --minutes_per_step=5" in said.err
 
 
 # ----- interrupted, and repeated
@@ -286,7 +288,7 @@ from data_pipelines import build
 from data_pipelines.ingest.gridding import spool
 from data_pipelines.ingest.importers.long_table import LongTable
 
-spool.ROWS_A_PART, spool.SECONDS_A_COMMIT = 500, 0.0
+spool.ROWS_PER_PART, spool.SECONDS_PER_COMMIT = 500, 0.0
 whole, files = LongTable.read, []
 
 def read(self, export, name, account):
@@ -342,7 +344,7 @@ def test_a_recipe_is_written_edited_and_followed(tmp_path, capsys):
   flags = [f"--input={as_csv(tmp_path, rows)}", "--source=long_table", "--minutes_per_step=5"]
   recipe = tmp_path / "recipe.yaml"
   assert run(*flags, "--dry_run", f"--write_recipe={recipe}") == 0
-  assert "taken as means, for want of a rule: mood" in capsys.readouterr().out
+  assert "averaged, because no rule is known: mood" in capsys.readouterr().out
   changed = recipe.read_text().replace("minutes_per_step: 5", "minutes_per_step: 10").replace("rule: sum", "rule: last")
   kept, _, dropped = changed.partition("  - name: mood")
   recipe.write_text(kept)
@@ -384,16 +386,16 @@ class Made:
 
 @pytest.mark.parametrize(("part", "at_once"), [(2**20, 2**21), (70, 2**21), (250, 100)])
 def test_spool_gives_back_what_was_read(tmp_path, monkeypatch, part, at_once):
-  monkeypatch.setattr(spool, "ROWS_A_PART", part)
-  monkeypatch.setattr(spool, "ROWS_A_GROUP", 64)
+  monkeypatch.setattr(spool, "ROWS_PER_PART", part)
+  monkeypatch.setattr(spool, "ROWS_PER_GROUP", 64)
   monkeypatch.setattr(spool_reader, "ROWS_AT_ONCE", at_once)
   (tmp_path / "in").mkdir()
   for n in range(4):
     (tmp_path / "in" / f"{n}.made").write_text("")
-  made = Input(tmp_path / "in", Made())
+  made = ExportSet(tmp_path / "in", Made())
   for _ in range(2):  # the second time from the journal
-    kept = spool.spooled(made, tmp_path / "spool")
-  recipe, _ = Asked().recipe_of(Made(), kept)
+    kept = spool.fill_spool(made, tmp_path / "spool")
+  recipe, _ = ImportOptions().recipe_for(Made(), kept)
   expected = collections.defaultdict(list)
   for n in range(4):
     for found in Made().read(made.exports[0], f"{n}.made", Account()):
@@ -405,7 +407,7 @@ def test_spool_gives_back_what_was_read(tmp_path, monkeypatch, part, at_once):
           device = ("watch", "belt").index(found.device)
           expected[found.participant].append((found.start[i], found.end[i], signal, device, value, offset))
   found = {}
-  for who, parts in spool_reader.Spooled(kept, recipe, ("watch", "belt")).people():
+  for who, parts in spool_reader.SpoolReader(kept, recipe, ("watch", "belt")).people():
     parts = list(parts)
     assert all(a.start.max() < b.start.min() for a, b in itertools.pairwise(parts))
     assert len(parts) > (1 if at_once == 100 else 0)
@@ -423,20 +425,20 @@ def test_spool_gives_back_what_was_read(tmp_path, monkeypatch, part, at_once):
 def test_times_of_no_century_go_by_at_once(tmp_path, monkeypatch):
   monkeypatch.setattr(spool_reader, "ROWS_AT_ONCE", 2)
   rows, _ = rows_of(1, days=1)
-  given = Input(as_csv(tmp_path, rows), LongTable())
+  given = ExportSet(as_csv(tmp_path, rows), LongTable())
   kept = spool.Spool(tmp_path / "spool", given.digests)
   start = np.array([-(2**63), 0, 1_700_000_000_000, 2**63 - 1])
   kept.add(Readings("p", "heart_rate", "bpm", start, start, np.ones(4)))
   kept.end_file("study.csv/study.csv", Account())
   kept.commit()
-  recipe, _ = Asked().recipe_of(LongTable(), kept)
-  ((_, parts),) = spool_reader.Spooled(kept, recipe, ("",)).people()
+  recipe, _ = ImportOptions().recipe_for(LongTable(), kept)
+  ((_, parts),) = spool_reader.SpoolReader(kept, recipe, ("",)).people()
   assert [part.start.tolist() for part in parts] == [start[:2].tolist(), [1_700_000_000_000], [2**63 - 1]]
 
 
 def test_memory_does_not_grow_with_the_readings(tmp_path, monkeypatch):
-  monkeypatch.setattr(spool, "ROWS_A_PART", 20_000)
-  monkeypatch.setattr(spool, "ROWS_A_GROUP", 1_000)
+  monkeypatch.setattr(spool, "ROWS_PER_PART", 20_000)
+  monkeypatch.setattr(spool, "ROWS_PER_GROUP", 1_000)
   monkeypatch.setattr(spool_reader, "ROWS_AT_ONCE", 20_000)
   count = 600_000
 
@@ -449,9 +451,9 @@ def test_memory_does_not_grow_with_the_readings(tmp_path, monkeypatch):
   (tmp_path / "0.made").write_text("")
   tracemalloc.start()
   try:
-    kept = spool.spooled(Input(tmp_path, Many()), tmp_path / "spool")
-    recipe, _ = Asked().recipe_of(Many(), kept)
-    ((_, parts),) = spool_reader.Spooled(kept, recipe, ("",)).people()
+    kept = spool.fill_spool(ExportSet(tmp_path, Many()), tmp_path / "spool")
+    recipe, _ = ImportOptions().recipe_for(Many(), kept)
+    ((_, parts),) = spool_reader.SpoolReader(kept, recipe, ("",)).people()
     assert sum(len(part) for part in parts) == count
     peak = tracemalloc.get_traced_memory()[1]
   finally:
@@ -484,17 +486,17 @@ def test_folders_of_exports_are_told_from_exports(tmp_path, files, per_person, e
         packed.writestr("hr.csv", row)
     else:
       path.write_text(row)
-  given = Input(tmp_path / "in", LongTable(), per_person)
+  given = ExportSet(tmp_path / "in", LongTable(), per_person)
   assert {export.participant for export in given.exports} == expected
 
 
 def test_auto_refuses_none_and_several(tmp_path):
   as_csv(tmp_path, rows_of(1)[0])
-  assert choose(tmp_path, IMPORTERS) == "long_table"
-  with pytest.raises(SchemaError, match="may be an export of a or of b; tell by --source"):
-    choose(tmp_path, {"a": LongTable(), "b": LongTable(), "c": Made()})
-  with pytest.raises(SchemaError, match=r"nothing there that an importer knows \(c\)"):
-    choose(tmp_path, {"c": Made()})
+  assert detect_importer(tmp_path, IMPORTERS) == "long_table"
+  with pytest.raises(SchemaError, match="may be an export of a or of b; choose one with --source"):
+    detect_importer(tmp_path, {"a": LongTable(), "b": LongTable(), "c": Made()})
+  with pytest.raises(SchemaError, match=r"holds nothing that an importer reads \(c\)"):
+    detect_importer(tmp_path, {"c": Made()})
 
 
 def test_digests_tell_contents_apart(tmp_path):
@@ -573,27 +575,27 @@ def _files(tmp, **contents):
 ROW = "participant,time,channel,value,unit\na,2024-01-01 10:00,heart_rate,60,bpm\n"
 BAD = {
   "missing": (ROW, dict(input="none"), "none: no such file or folder"),
-  "kind": ("a,b\n1,2\n", {}, "nothing there that an importer knows"),
+  "kind": ("a,b\n1,2\n", {}, "holds nothing that an importer reads"),
   "named": ("a,b\n1,2\n", dict(source="long_table"), "holds no file that this importer reads: CSV or Parquet with"),
   "unit": (ROW.replace("bpm", "parsec"), {}, "unit is 'parsec', expected 'bpm'"),
   "no_channel": ("participant,time,value\n", {}, "no channel; the header has participant, time, value"),
   "times": (ROW.replace("2024-01-01", "1/1/24"), {}, "column 'time' holds neither ISO 8601 nor"),
   "values": (ROW.replace("60", "?"), {}, "nothing could be read; account of 1 people: 1 rows read, 0 kept, 1 dropped"),
-  "ragged": (ROW + "a\n", {}, "input.csv row 3: more or fewer cells"),
-  "utc": (ROW.replace("10:00", "10:00Z"), {}, "readings of heart_rate are in UTC: "),
-  "sparse": (ROW, {}, "left out 1 days of 1 people that miss more than 80 %"),
-  "zone": (ROW, dict(timezone="Europe/Berlim"), "'Europe/Berlim' is no IANA time zone; nearest are Europe/Berlin"),
-  "labels": (ROW, dict(participants="labels.csv"), "labels.csv row 3: participant is there twice"),
-  "label_zone": (ROW, dict(participants="zones.csv"), "zones.csv row 2: 'Mars' is no IANA time zone"),
+  "ragged": (ROW + "a\n", {}, "input.csv row 3: more or fewer fields"),
+  "utc": (ROW.replace("10:00", "10:00Z"), {}, "readings of heart_rate are in UTC; "),
+  "sparse": (ROW, {}, "left out 1 days of 1 people with more than 80 % missing"),
+  "zone": (ROW, dict(timezone="Europe/Berlim"), "'Europe/Berlim' is not an IANA time zone; nearest are Europe/Berlin"),
+  "labels": (ROW, dict(participants="labels.csv"), "labels.csv row 3: participant 'a' appears more than once"),
+  "label_zone": (ROW, dict(participants="zones.csv"), "zones.csv row 2: 'Mars' is not an IANA time zone"),
   "events": (ROW, dict(events="events.csv"), "events.csv row 2: ends before it starts"),
   "event_columns": (ROW, dict(events="labels.csv"), "labels.csv: column 'start' is missing"),
   "recipe": (ROW, dict(recipe="labels.csv"), "labels.csv: expected keys such as 'signals'"),
   "key": (ROW, dict(anonymise="short.csv", date_shift=4), "expected 16 to 64"),
-  "no_key": (ROW, dict(anonymise="none"), "none: no such file or directory; head -c 32"),
+  "no_key": (ROW, dict(anonymise="none"), "none: no such file or directory; make a key with: head -c 32"),
   "shift": (ROW, dict(date_shift=4), "--date_shift needs --anonymise"),
   "step": (ROW, dict(minutes_per_step=7), "minutes_per_step is 7, expected a divisor of 1440"),
   "share": (ROW, dict(max_missing=7), "'max_missing' is 7"),
-  "other": (ROW, dict(source="npz", timezone="UTC"), "--timezone is for exports, not for --source=npz"),
+  "other": (ROW, dict(source="npz", timezone="UTC"), "--timezone is only for exports, not for --source=npz"),
 }
 
 
@@ -616,7 +618,7 @@ def test_the_real_command_tells_bad_input(tmp_path):
   command = [sys.executable, "-m", "data_pipelines.build", "--source=auto", f"--input={tmp_path}", "--dry_run"]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 2
-  assert done.stderr.startswith(f"error: {tmp_path}: nothing there that an importer knows (fitbit, ")
+  assert done.stderr.startswith(f"error: {tmp_path}: holds nothing that an importer reads (fitbit, ")
   assert done.stderr.count("\n") == 1
 
 

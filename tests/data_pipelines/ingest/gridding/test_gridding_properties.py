@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.ingest.gridding.recipe import Worn
+from data_pipelines.ingest.gridding.recipe import WearRule
 from data_pipelines.ingest.reading import clocks
-from data_pipelines.ingest.reading.readings import Signal
+from data_pipelines.ingest.reading.signals import Signal
 from tests.data_pipelines.ingest.gridding.test_monthly_grid import HEART, MINUTE, STEPS, columns, days, ms
 
 ASLEEP = Signal("asleep", sensor="sleep", kind="binary", holds=True)
@@ -92,7 +92,7 @@ def cells_of(found):
 @given(rows=readings(), zone=st.sampled_from(ZONES))
 @settings(max_examples=40, deadline=None)
 def test_every_minute_is_that_of_a_plain_loop_and_every_reading_used_or_dropped(rows, zone):
-  found, dropped = days(columns(rows), ALL, zone, ("watch", "phone"), worn=Worn("off"))
+  found, dropped = days(columns(rows), ALL, zone, ("watch", "phone"), worn=WearRule("off"))
   ours, (theirs, used) = cells_of(found), by_hand(rows, zone)
   assert sum(dropped.values()) == len(rows) - used
   assert ours.keys() == theirs.keys()

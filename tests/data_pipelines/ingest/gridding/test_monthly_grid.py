@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.gridding.columns import Columns
-from data_pipelines.ingest.gridding.monthly_grid import Grid, priority
-from data_pipelines.ingest.gridding.recipe import Recipe, Worn
+from data_pipelines.ingest.gridding.columns import ReadingColumns
+from data_pipelines.ingest.gridding.monthly_grid import Grid, device_order
+from data_pipelines.ingest.gridding.recipe import Recipe, WearRule
 from data_pipelines.ingest.reading import clocks
-from data_pipelines.ingest.reading.readings import Account, Signal
+from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.signals import Signal
 
 HEART = Signal("heart_rate", "bpm", "PPG", low=20, high=250, zero_is_missing=True)
 STEPS = Signal("steps", "steps", "ACC", rule="sum")
@@ -24,19 +25,21 @@ def ms(text: str) -> int:
 
 
 def columns(rows, wall=False, offset=clocks.NO_OFFSET):
-  """Columns of (signal, start, end, value[, device])."""
+  """ReadingColumns of (signal, start, end, value[, device])."""
   signal, start, end, value, device = zip(*((*row, 0)[:5] for row in rows), strict=True)
   ints = lambda values, kind=np.int64: np.array(values, kind)
   n = len(rows)
   clock = (np.broadcast_to(np.int16(offset), n).copy(), np.full(n, wall))
-  return Columns(ints(signal, np.int16), ints(device, np.int16), ints(start), ints(end), np.array(value, float), *clock)
+  return ReadingColumns(
+    ints(signal, np.int16), ints(device, np.int16), ints(start), ints(end), np.array(value, float), *clock
+  )
 
 
 def days(rows, signals=(HEART, STEPS), zone="UTC", devices=("",), **recipe):
-  """Days by date, and what was dropped, of Columns or of parts of them."""
-  parts = [rows] if isinstance(rows, Columns) else rows
+  """Days by date, and what was dropped, of ReadingColumns or of parts of them."""
+  parts = [rows] if isinstance(rows, ReadingColumns) else rows
   account = Account()
-  grid = Grid(Recipe(tuple(signals), **{"max_missing": 1.0, **recipe}), zone and clocks.zone(zone), devices)
+  grid = Grid(Recipe(tuple(signals), **{"max_missing": 1.0, **recipe}), zone and clocks.find_zone(zone), devices)
   found = {day.date: day for day in grid.days(parts, account, "p")}
   return found, {why: rows for (_, why), rows in account.dropped.items()}
 
@@ -75,7 +78,7 @@ def test_zero_is_missing_or_a_value_and_ranges_are_counted():
   rows += [(0, NOON + m * MINUTE, NOON + m * MINUTE, value) for m, value in ((1, 20), (2, 250), (3, 19.9), (4, 251))]
   found, dropped = days(columns(rows))
   assert minutes_of(found, 0) == {721: 20, 722: 250} and minutes_of(found, 1) == {720: 0}
-  assert dropped == {"heart_rate of 0: not measured": 1, "heart_rate outside 20 to 250 bpm": 2}
+  assert dropped == {"heart_rate is 0: not measured": 1, "heart_rate outside 20 to 250 bpm": 2}
 
 
 def test_clocks_that_were_wrong_are_counted():
@@ -107,13 +110,13 @@ def test_what_cannot_be_a_reading_is_counted():
   found, dropped = days(columns(rows), signals)
   assert found == {}
   assert dropped == {
-    "no usable number": 4,
+    "not a usable number": 4,
     "count over more than 60 min": 1,
     "lasts longer than a day": 1,
     "asleep neither 0 nor 1": 1,
   }
   found, dropped = days(columns([(0, NOON, NOON, 60)], offset=1081), signals)
-  assert found == {} and dropped == {"offset of the clock wrong": 1}
+  assert found == {} and dropped == {"clock offset wrong (over 18 h)": 1}
 
 
 def test_exact_duplicates_count_once():
@@ -134,7 +137,7 @@ def test_the_first_device_that_has_anything_in_a_step_counts():
 
 
 def test_devices_in_priority():
-  assert priority(["Watch", "Phone"], {"Scale", "Phone", "Band"}) == ["Phone", "Band", "Scale"]
+  assert device_order(["Watch", "Phone"], {"Scale", "Phone", "Band"}) == ["Phone", "Band", "Scale"]
 
 
 def test_states_hold_and_the_last_of_a_step_counts():
@@ -164,7 +167,7 @@ def test_a_state_over_the_end_of_a_month_is_in_both():
 def test_days_that_miss_too_much_are_left_out_and_counted():
   full = [(0, NOON - 720 * MINUTE + m * MINUTE, NOON - 720 * MINUTE + m * MINUTE, 60) for m in range(288)]
   account = Account()
-  grid = Grid(Recipe((HEART, STEPS)), clocks.zone("UTC"))
+  grid = Grid(Recipe((HEART, STEPS)), clocks.find_zone("UTC"))
   next_day = [(0, start + clocks.DAY, end + clocks.DAY, value) for _, start, end, value in full[:287]]
   found = list(grid.days([columns(full + next_day)], account, "p"))
   # Over the channels that the day has: steps were never read.
@@ -205,7 +208,7 @@ def test_no_steps_while_worn_are_zero_and_else_missing():
   cause = found["2024-01-10"].cause
   assert cause.dtype == np.uint8 and not cause[:, 0].any()
   assert np.flatnonzero(cause[:, 1] == 0).tolist() == sorted(steps)
-  assert days(columns(rows), (HEART, QUIET), worn=Worn("off"))[0]["2024-01-10"].cause is None
+  assert days(columns(rows), (HEART, QUIET), worn=WearRule("off"))[0]["2024-01-10"].cause is None
 
 
 def test_zeros_while_not_worn_are_missing():

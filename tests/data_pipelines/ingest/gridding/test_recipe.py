@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.gridding.recipe import Recipe, Worn
-from data_pipelines.ingest.reading.readings import Signal
+from data_pipelines.ingest.gridding.recipe import Recipe, WearRule
+from data_pipelines.ingest.reading.signals import Signal
 from data_pipelines.schema import Channel
 
 HEART = Signal("heart_rate", "bpm", "PPG", low=20, high=250, zero_is_missing=True)
@@ -20,7 +20,7 @@ KNOWN = (HEART, STEPS, ASLEEP)
 
 
 def test_the_default_is_what_the_export_has_in_the_importers_order():
-  recipe = Recipe.of(KNOWN, {"asleep", "heart_rate"})
+  recipe = Recipe.default(KNOWN, {"asleep", "heart_rate"})
   assert recipe.signals == (HEART, ASLEEP) and recipe.minutes_per_step == 1 and recipe.max_missing == 0.8
   assert recipe.schema.channels == (Channel("heart_rate", "bpm", "PPG"), Channel("asleep", "", "sleep", "binary"))
   assert all(type(channel) is Channel for channel in recipe.schema.channels)
@@ -42,7 +42,7 @@ def recipes(draw):
     unit = draw(st.sampled_from(["", "bpm", "%", "C", "null", "1", "yes", "no: x", "µS", "'", "# a"]))
     kind, clip = draw(st.sampled_from(["continuous", "binary"])), draw(st.floats(0.1, 100))
     signals.append(Signal(name, unit, draw(names), kind, clip, rule, low=low, high=high, **flags))
-  worn = Worn(draw(st.sampled_from(["auto", "off"])), draw(names), draw(names), "", draw(st.integers(0, 99)))
+  worn = WearRule(draw(st.sampled_from(["auto", "off"])), draw(names), draw(names), "", draw(st.integers(0, 99)))
   minutes = draw(st.sampled_from([1, 5, 15]))
   return Recipe(tuple(signals), minutes, draw(st.floats(0, 1)), draw(st.integers(1, 1440)), worn)
 
@@ -60,7 +60,7 @@ def test_a_file(tmp_path):
   path = tmp_path / "recipe.yaml"
   path.write_text(Recipe(KNOWN).to_yaml(), encoding="utf-8")
   assert Recipe.load(path, KNOWN) == Recipe(KNOWN)
-  assert "low: 20" in path.read_text() and "# Days are left out" in path.read_text()
+  assert "low: 20" in path.read_text() and "# Days on which" in path.read_text()
   with pytest.raises(SchemaError, match="no such file"):
     Recipe.load(tmp_path / "none.yaml")
   path.write_bytes(b"\xff\xfe")
@@ -93,7 +93,7 @@ GOOD = yaml.safe_load(Recipe(KNOWN).to_yaml())
     ({"signals": [{"name": "heart_rat"}]}, "key 'signals[0].name' is 'heart_rat': nearest is 'heart_rate'"),
     ({"signals": [{"name": "steps"}, {"name": "steps"}]}, "channel 'steps' appears more than once"),
     ({"worn": {"rule": "hart"}}, "key 'worn.rule' is 'hart', expected auto, heart"),
-    ({"worn": {"rule": "choi"}}, "key 'worn.counts' is 'activity_counts', no signal of the recipe"),
+    ({"worn": {"rule": "choi"}}, "key 'worn.counts' is 'activity_counts', not a signal of the recipe"),
     ({"worn": {"within": -1}}, "key 'worn.within' is -1"),
     ({"worn": 3}, "key 'worn' is 3, expected keys and values"),
   ],

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.ingest.gridding.recipe import Recipe, Worn
-from data_pipelines.ingest.gridding.wear_time import worn
-from data_pipelines.ingest.reading.readings import Signal
+from data_pipelines.ingest.gridding.recipe import Recipe, WearRule
+from data_pipelines.ingest.gridding.wear_time import worn_steps
+from data_pipelines.ingest.reading.signals import Signal
 
 HEART = Signal("heart_rate", "bpm")
 COUNTS = Signal("activity_counts", "counts", rule="sum")
@@ -57,7 +57,7 @@ SPIKES = st.tuples(st.sampled_from([7, 100, 101, 3000]), st.integers(1, 4))
 def test_runs_of_zeros_by_troiano_and_by_choi(runs):
   day = np.array([count for count, length in runs for _ in range(length)], float)
   for rule, by_hand in (("zeros", troiano), ("choi", choi)):
-    on, off = worn(day[:, None], Recipe((COUNTS,), worn=Worn(rule)))
+    on, off = worn_steps(day[:, None], Recipe((COUNTS,), worn=WearRule(rule)))
     assert off.tolist() == by_hand(day.tolist())
     assert on.tolist() == (~off & ~np.isnan(day)).tolist()
 
@@ -67,20 +67,20 @@ def test_runs_of_zeros_by_troiano_and_by_choi(runs):
 def test_worn_near_readings_of_the_heart(places, within):
   values = np.full((1440, 1), np.nan)
   values[places] = 60
-  on, off = worn(values, Recipe((HEART,), worn=Worn("heart", within=within)))
+  on, off = worn_steps(values, Recipe((HEART,), worn=WearRule("heart", within=within)))
   assert on.tolist() == [any(abs(m - place) <= within for place in places) for m in range(1440)]
   assert (off == ~on).all()
 
 
 def test_a_flag_and_off_and_another_length_of_run():
   flag = np.tile([[1.0], [0.0], [np.nan]], (480, 1))
-  on, off = worn(flag, Recipe((FLAG,), worn=Worn("flag", flag="on_wrist")))
+  on, off = worn_steps(flag, Recipe((FLAG,), worn=WearRule("flag", flag="on_wrist")))
   assert on[:3].tolist() == [True, False, False] and off[:3].tolist() == [False, True, False]
-  assert not np.any(worn(flag, Recipe((FLAG,), worn=Worn("off"))))
-  assert not np.any(worn(flag, Recipe((FLAG,))))  # auto, and nothing to tell by
+  assert not np.any(worn_steps(flag, Recipe((FLAG,), worn=WearRule("off"))))
+  assert not np.any(worn_steps(flag, Recipe((FLAG,))))  # auto, and nothing to tell by
   zeros = np.r_[np.full(600, 5.0), np.zeros(300), np.full(540, 5.0)][:, None]
-  assert worn(zeros, Recipe((COUNTS,), worn=Worn("zeros", run=300)))[1].sum() == 300
-  assert worn(zeros, Recipe((COUNTS,), worn=Worn("zeros", run=301)))[1].sum() == 0
+  assert worn_steps(zeros, Recipe((COUNTS,), worn=WearRule("zeros", run=300)))[1].sum() == 300
+  assert worn_steps(zeros, Recipe((COUNTS,), worn=WearRule("zeros", run=301)))[1].sum() == 0
 
 
 def test_auto_takes_the_heart_on_days_that_have_it():
@@ -88,7 +88,7 @@ def test_auto_takes_the_heart_on_days_that_have_it():
   values[:, 1] = 0
   values[100, 0] = 60
   values[1440:2160, 1] = 500
-  on, off = worn(values, Recipe((HEART, COUNTS)))
+  on, off = worn_steps(values, Recipe((HEART, COUNTS)))
   assert np.flatnonzero(on[:1440]).tolist() == list(range(90, 111)) and (off == ~on).all()
   assert np.flatnonzero(on[1440:]).tolist() == list(range(720))
 
@@ -98,5 +98,5 @@ def test_longer_steps(minutes, run):
   day = np.full((1440 // minutes, 1), 9.0)
   day[10 : 10 + run] = 0
   day[40 : 40 + run - 1] = 0
-  _, off = worn(day, Recipe((COUNTS,), minutes, worn=Worn("zeros")))
+  _, off = worn_steps(day, Recipe((COUNTS,), minutes, worn=WearRule("zeros")))
   assert np.flatnonzero(off).tolist() == list(range(10, 10 + run))

@@ -15,8 +15,9 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.importers.apple import Apple
 from data_pipelines.ingest.importers.health_xml import entries
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
+from data_pipelines.ingest.reading.readings import Readings, Stretch
 
 DOCUMENT_TYPE = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE HealthData [

@@ -14,8 +14,8 @@ from data_pipelines import build
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.fitabase import Fitabase
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account
 from data_pipelines.loader import eval_loader
 
 FOLDER = "Fitabase Data 4.12.16-5.12.16"
@@ -156,7 +156,7 @@ def test_bad_rows_are_counted_with_an_example(tmp_path):
     ("", "column 'ActivityMinute' is missing"),
     (NARROW.encode("utf-16"), "NUL|UTF-8"),
     (NARROW.encode() + b"\xff\xfe,1,2\n", "not UTF-8"),
-    (NARROW + "1,2\n", "row 4: more or fewer cells"),
+    (NARROW + "1,2\n", "row 4: more or fewer fields"),
     (NARROW + '1,"4/12/2016', "minuteStepsNarrow_merged.csv"),
   ],
 )

@@ -15,8 +15,9 @@ from data_pipelines import build
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.fitbit import Fitbit
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
+from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.loader import eval_loader
 
 JSON, CSV, SLEEP = "Global Export Data", "Physical Activity_GoogleData", "Health Fitness Data_GoogleData"

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.garmin import Garmin
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
+from data_pipelines.ingest.reading.readings import Readings, Stretch
 
 EPOCH = 631_065_600  # 1989-12-31T00:00:00Z
 MIDNIGHT = 1_767_218_400 - EPOCH  # 2025-12-31T22:00:00Z, midnight of 2026-01-01 at UTC+2

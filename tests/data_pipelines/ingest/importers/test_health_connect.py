@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.health_connect import HealthConnect
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
+from data_pipelines.ingest.reading.readings import Readings, Stretch
 
 HEALTH_CONNECT = HealthConnect()
 T = 1_769_900_400_000  # 2026-01-31T23:00:00Z, midnight of February at UTC+1

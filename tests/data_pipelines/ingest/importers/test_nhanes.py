@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.nhanes import Nhanes
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account
 
 NHANES = Nhanes()
 MONDAY = pd.Timestamp("2001-01-01")

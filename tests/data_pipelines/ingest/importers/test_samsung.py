@@ -15,9 +15,10 @@ from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.importers.samsung import Samsung
 from data_pipelines.ingest.importers.samsung_cells import offset_minutes
 from data_pipelines.ingest.importers.samsung_exercises import name as exercise
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.input_files import Input
-from data_pipelines.ingest.reading.readings import Account, Readings, Stretch
+from data_pipelines.ingest.reading.input_files import ExportSet
+from data_pipelines.ingest.reading.readings import Readings, Stretch
 
 FOLDER = "samsunghealth_anna.k_20240601120000"
 DATE = ".20240601120000.csv"
@@ -273,11 +274,11 @@ def test_a_zip_reads_as_its_folder(tmp_path):
 def test_binned_data_and_profile_are_part_of_what_must_not_change(tmp_path, kept):
   def digests():
     if kept == "folder":
-      return Input(tmp_path, Samsung(), per_person=False).digests
+      return ExportSet(tmp_path, Samsung(), per_person=False).digests
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as packed:
       for path in sorted((tmp_path / FOLDER).rglob("*.*")):
         packed.write(path, path.relative_to(tmp_path))
-    return Input(tmp_path / "all.zip", Samsung()).digests
+    return ExportSet(tmp_path / "all.zip", Samsung()).digests
 
   write(tmp_path)
   before = digests()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import csv_batches
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Account
 
 
 def export(folder, data, name="rows.csv"):
@@ -23,8 +23,8 @@ def export(folder, data, name="rows.csv"):
 
 
 def rows(folder, data, columns=("a", "b"), **options):
-  batches = list(csv_batches.table(export(folder, data), "rows.csv", columns, **options))
-  return [row for batch in batches for row in zip(*(batch.batch.column(c).to_pylist() for c in columns), strict=True)]
+  batches = list(csv_batches.read_batches(export(folder, data), "rows.csv", columns, **options))
+  return [row for batch in batches for row in zip(*(batch.columns.column(c).to_pylist() for c in columns), strict=True)]
 
 
 cells = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=6)
@@ -42,17 +42,17 @@ def test_zip_preamble_delimiter_optional_and_trailing(tmp_path):
   with zipfile.ZipFile(tmp_path / "e.zip", "w") as file:
     file.writestr("in/rows.csv", "made by, a watch\na;b;c\n1;2;3;\n4;5;6;\n")
   packed = Export(tmp_path / "e.zip")
-  (found,) = csv_batches.table(packed, "in/rows.csv", ["c", "a"], ["unit"], delimiter=";", skip_rows=1)
-  assert found.batch.to_pydict() == {"c": ["3", "6"], "a": ["1", "4"], "unit": [None, None]}
+  (found,) = csv_batches.read_batches(packed, "in/rows.csv", ["c", "a"], ["unit"], delimiter=";", skip_rows=1)
+  assert found.columns.to_pydict() == {"c": ["3", "6"], "a": ["1", "4"], "unit": [None, None]}
   assert found.where(1) == f"{tmp_path}/e.zip/in/rows.csv row 4"
-  assert csv_batches.header(packed, "in/rows.csv", ";", 1) == ["a", "b", "c"]
+  assert csv_batches.read_header(packed, "in/rows.csv", ";", 1) == ["a", "b", "c"]
 
 
 def test_row_numbers_and_ragged_rows_over_many_batches(tmp_path, monkeypatch):
   monkeypatch.setattr(csv_batches, "BLOCK_BYTES", 64)
   lines = ["a,b"] + [f"{row},x" if row % 7 else f"{row}" for row in range(2, 200)]
   odd, seen = [], []
-  for batch in csv_batches.table(export(tmp_path, "\n".join(lines)), "rows.csv", ["a"], ragged=odd.append):
+  for batch in csv_batches.read_batches(export(tmp_path, "\n".join(lines)), "rows.csv", ["a"], ragged=odd.append):
     seen += [(int(batch.where(i).rsplit(" ")[-1]), int(text)) for i, text in enumerate(batch["a"].to_pylist())]
   assert odd == list(range(7, 200, 7))
   assert seen == [(row, row) for row in range(2, 200) if row % 7]
@@ -67,14 +67,14 @@ def test_empty_files(tmp_path):
   [
     ("", "column 'a' is missing; the header has nothing"),
     ("a,c\n1,2\n", "rows.csv: column 'b' is missing; the header has a, c"),
-    ("a,b,a\n", "column 'a' is there twice"),
-    ("a,b\n1,2\n3\n", "rows.csv row 3: more or fewer cells than the header's 2"),
+    ("a,b,a\n", "column 'a' appears more than once"),
+    ("a,b\n1,2\n3\n", "rows.csv row 3: more or fewer fields than the header's 2"),
     (b"a,b\n1,\xff\n", "rows.csv: not UTF-8 text"),
     (b"\xff,b\n", "not UTF-8 text"),
     ("a,b\n1,2\n".encode("utf-16"), "holds NUL bytes"),
     ("a,b\n1,\0\n", "holds NUL bytes"),
-    ('a,b\n1,2\n3,"' + "x" * 9 * 2**20, "row 3 on: a row of more than 4,194,304 bytes, or a quote that does not end"),
-    ("a" * 2**21, "a line of more than"),
+    ('a,b\n1,2\n3,"' + "x" * 9 * 2**20, "row 3 on: a row has more than 4,194,304 bytes, or a quote never ends"),
+    ("a" * 2**21, "a line has more than"),
   ],
 )
 def test_bad_files_are_told_in_one_line(tmp_path, data, message):
@@ -94,7 +94,7 @@ def test_any_bytes_give_rows_or_a_schema_error(tmp_path_factory, data):
 
 def test_numbers():
   texts = ["1", " -2.5 ", "+3", "1e3", ".5", "", "nan", "inf", "1,5", "0x1", "1_0", "1e999", "twelve", None]
-  values, bad = csv_batches.numbers(pa.array(texts))
+  values, bad = csv_batches.parse_numbers(pa.array(texts))
   assert values[:5].tolist() == [1, -2.5, 3, 1000, 0.5]
   assert bad.tolist() == [False] * 5 + [True] * 9
   assert np.isnan(values[5:]).all()
@@ -102,7 +102,7 @@ def test_numbers():
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
 def test_numbers_are_pythons(values):
-  found, bad = csv_batches.numbers(pa.array([repr(value) for value in values], pa.string()))
+  found, bad = csv_batches.parse_numbers(pa.array([repr(value) for value in values], pa.string()))
   assert found.tolist() == values
   assert not bad.any()
 
@@ -120,7 +120,7 @@ def milliseconds(stamp):
 def test_iso_times_are_pythons(table):
   zones = [None if m is None else datetime.timezone(datetime.timedelta(minutes=m)) for _, m in table]
   texts = [stamp.replace(tzinfo=zone).isoformat() for (stamp, _), zone in zip(table, zones, strict=True)]
-  clock, offset, zoned, bad = csv_batches.zoned_times(pa.array(texts, pa.string()))
+  clock, offset, zoned, bad = csv_batches.parse_zoned_times(pa.array(texts, pa.string()))
   assert clock.tolist() == [milliseconds(stamp) for stamp, _ in table]
   assert offset.tolist() == [minutes or 0 for _, minutes in table]
   assert zoned.tolist() == [minutes is not None for _, minutes in table]
@@ -130,7 +130,7 @@ def test_iso_times_are_pythons(table):
 @given(st.lists(stamps), st.sampled_from(["%m/%d/%Y %I:%M:%S %p", "%Y-%m-%d %H:%M:%S", "%d.%m.%Y %H:%M:%S"]))
 def test_times_by_format_are_pythons(table, form):
   table = [stamp.replace(microsecond=0) for stamp in table]
-  clock, bad = csv_batches.times(pa.array([stamp.strftime(form) for stamp in table], pa.string()), "%Y", form)
+  clock, bad = csv_batches.parse_times(pa.array([stamp.strftime(form) for stamp in table], pa.string()), "%Y", form)
   assert clock.tolist() == [milliseconds(stamp) for stamp in table]
   assert not bad.any()
 
@@ -139,22 +139,22 @@ def test_times_that_are_none():
   good = ["2024-02-29", "2024-02-29 23:59:59.9999999Z", "2024-02-29T12:00+0530"]
   wrong = ["2023-02-29", "2024-02-30T10:00", "2024-04-31", "2024-13-01", "2024-01-01T24:00", "2024-01-01T10:60"]
   wrong += ["24-01-01", "", "noon", "2024-01-01T10:00 CET", None]
-  clock, offset, zoned, bad = csv_batches.zoned_times(pa.array(good + wrong))
+  clock, offset, zoned, bad = csv_batches.parse_zoned_times(pa.array(good + wrong))
   assert bad.tolist() == [False] * 3 + [True] * len(wrong)
   assert offset.tolist()[:3] == [0, 0, 330]
   assert clock[1] == milliseconds(datetime.datetime(2024, 3, 1)) - 1
   assert zoned.tolist()[:3] == [False, True, True]
-  _, bad = csv_batches.times(
+  _, bad = csv_batches.parse_times(
     pa.array(["2/29/2024 1:00", "2/29/2023 1:00", "4/31/2023 1:00", "5/1/2023 1:30"]), "%m/%d/%Y %H:%M"
   )
   assert bad.tolist() == [False, True, True, False]
-  assert csv_batches.times(pa.array(["2024-01-01", "2024-01-01T00:00Z"]))[1].tolist() == [False, True]
+  assert csv_batches.parse_times(pa.array(["2024-01-01", "2024-01-01T00:00Z"]))[1].tolist() == [False, True]
 
 
 def test_dropped_rows_are_counted_with_the_first(tmp_path):
   account = Account()
-  (found,) = csv_batches.table(export(tmp_path, "a,b\n1,2\n3,x\n5,y\n"), "rows.csv", ["b"])
-  found.drop(account, "p", "not a number", csv_batches.numbers(found["b"])[1])
+  (found,) = csv_batches.read_batches(export(tmp_path, "a,b\n1,2\n3,x\n5,y\n"), "rows.csv", ["b"])
+  found.drop(account, "p", "not a number", csv_batches.parse_numbers(found["b"])[1])
   assert account.dropped == {("p", "not a number"): 2}
   assert account.example == {("p", "not a number"): f"{tmp_path}/rows.csv row 3"}
 
@@ -162,8 +162,8 @@ def test_dropped_rows_are_counted_with_the_first(tmp_path):
 @given(st.lists(stamps, min_size=1), st.sampled_from(["", "Z", "+02:00", "-0330"]))
 def test_columns_of_one_zone_are_read_as_mixed_ones(table, zone):
   texts = [stamp.isoformat(" ") + zone for stamp in table]
-  alike = csv_batches.zoned_times(pa.array(texts))
-  mixed = csv_batches.zoned_times(pa.array([*texts, "2024-01-01T00:00-07:15", "never"]))
+  alike = csv_batches.parse_zoned_times(pa.array(texts))
+  mixed = csv_batches.parse_zoned_times(pa.array([*texts, "2024-01-01T00:00-07:15", "never"]))
   for one, other in zip(alike, mixed, strict=True):
     assert one.tolist() == other[:-2].tolist()
   assert [column[-2:].tolist() for column in mixed[1:]] == [[-435, 0], [True, False], [False, True]]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.reading.units import _PLACES, convert
+from data_pipelines.ingest.reading.units import UNITS, convert
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def test_others_are_refused_in_one_line(unit, to):
   assert repr(to) in str(error.value)
 
 
-@given(st.sampled_from(sorted(_PLACES)), st.sampled_from(sorted(_PLACES)), st.floats(-1e6, 1e6))
+@given(st.sampled_from(sorted(UNITS)), st.sampled_from(sorted(UNITS)), st.floats(-1e6, 1e6))
 def test_there_and_back(unit, to, value):
   values = np.array([value])
-  if _PLACES[unit][0] != _PLACES[to][0]:
+  if UNITS[unit].quantity != UNITS[to].quantity:
     with pytest.raises(SchemaError):
       convert(values, unit, to, "x")
   else:

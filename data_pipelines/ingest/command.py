@@ -1,0 +1,171 @@
+"""The import command: the flags that data_pipelines.build adds for exports, and what it does with them."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from absl import flags
+
+from data_pipelines.errors import SchemaError
+from data_pipelines.ingest import account_summary
+from data_pipelines.ingest.anonymity import Anonymity
+from data_pipelines.ingest.gridding.recipe import Recipe
+from data_pipelines.ingest.imported_source import ImportedSource
+from data_pipelines.ingest.importers import IMPORTERS
+from data_pipelines.ingest.labels_csv import ParticipantTable, load_events
+from data_pipelines.ingest.options import ImportOptions
+from data_pipelines.ingest.reading.input_files import ExportSet, detect_importer
+from data_pipelines.source import Source
+
+SOURCES = ("auto", *IMPORTERS)  # values of --source that are imports
+_IMPORT_FLAGS = (
+  "timezone",
+  "events",
+  "recipe",
+  "write_recipe",
+  "minutes_per_step",
+  "max_missing",
+  "anonymise",
+  "per_person",
+  "date_shift",
+  "dry_run",
+)
+
+
+def define_flags(values: flags.FlagValues) -> None:
+  """Adds the flags of imports to `values`."""
+  to: dict[str, Any] = {"flag_values": values}
+  flags.DEFINE_string("timezone", None, "IANA zone of people whose export has only UTC times: Europe/Berlin.", **to)
+  flags.DEFINE_string("events", None, "CSV of participant,start,end,name[,value] with ISO times.", **to)
+  flags.DEFINE_string("recipe", None, "YAML file with the channels, rules, units, ranges and thresholds to use.", **to)
+  flags.DEFINE_string("write_recipe", None, "Write the recipe that was used to this file, for editing.", **to)
+  flags.DEFINE_integer("minutes_per_step", None, "Minutes per step (default: the recipe's, 1).", **to)
+  flags.DEFINE_float(
+    "max_missing", None, "Leave out days with a greater share missing (default: the recipe's, 0.8).", **to
+  )
+  flags.DEFINE_bool("dry_run", False, "Show what an import would make, without writing to data_dir.", **to)
+  flags.DEFINE_bool(
+    "per_person", None, "--input holds one export per person, each named after them (default: detected).", **to
+  )
+  flags.DEFINE_string("anonymise", None, "File with a secret key: replaces names by hashes and moves dates.", **to)
+  flags.DEFINE_integer("date_shift", 52, "Move each person's dates back by up to this many weeks.", 0, 5200, **to)
+
+
+def refuse_flags(values: flags.FlagValues) -> None:
+  """Raises flags.Error if a flag of imports was given with a --source that is not an import."""
+  given = [name for name in _IMPORT_FLAGS if values[name].present]
+  if given:
+    raise flags.Error(f"--{given[0]} is only for exports, not for --source={values.source}")
+
+
+def run_import(values: flags.FlagValues, build: Callable[[Callable[[], Source], Mapping[str, Any]], None]) -> None:
+  """Imports as the flags say, and prints the account.
+
+  Args:
+    values: the flags.
+    build: builds the dataset from a function that makes the source, and from a request that identifies its days. It
+      does not call the function if the dataset exists already.
+
+  Raises:
+    SchemaError: the exports or an accompanying file cannot be used.
+    flags.Error: flags contradict each other.
+  """
+  if values.input is None:
+    raise flags.Error("--input is missing")
+  name = detect_importer(values.input, IMPORTERS) if values.source == "auto" else values.source
+  if values.source == "auto":
+    print(f"--source={name}")
+  exports = ExportSet(values.input, IMPORTERS[name], values.per_person)
+  options = _options(values)
+  if values.dry_run:
+    with tempfile.TemporaryDirectory() as temporary:
+      source = ImportedSource(exports, pathlib.Path(temporary), options)
+      _write_recipe(source, values.write_recipe)
+      _show(source)
+    return
+  sources: list[ImportedSource] = []
+  folder = _work_folder(values, name)
+
+  def make_source() -> ImportedSource:
+    source = ImportedSource(exports, folder, options)
+    _write_recipe(source, values.write_recipe)
+    sources.append(source)
+    return source
+
+  build(make_source, _request(values, name, exports, options))
+  for source in sources:
+    print(*account_summary.summary_lines(source.public_account), sep="\n")
+    source.discard()
+
+
+def _options(values: flags.FlagValues) -> ImportOptions:
+  if values["date_shift"].present and values.anonymise is None:
+    raise flags.Error("--date_shift needs --anonymise")
+  return ImportOptions(
+    recipe=Recipe.load(values.recipe) if values.recipe else None,
+    minutes_per_step=values.minutes_per_step,
+    max_missing=values.max_missing,
+    timezone=values.timezone,
+    people=ParticipantTable.load(values.participants) if values.participants else ParticipantTable(),
+    events=load_events(values.events) if values.events else (),
+    anonymity=Anonymity.load(values.anonymise, values.date_shift) if values.anonymise else None,
+  )
+
+
+def _work_folder(values: flags.FlagValues, source: str) -> pathlib.Path:
+  """Where the spool and the days are kept until the build ends; the same for the same input and dataset name."""
+  origin = f"{source} {pathlib.Path(values.input).resolve()} {values.per_person}"
+  digest = hashlib.blake2b(origin.encode(), digest_size=6).hexdigest()
+  return pathlib.Path(values.data_dir).expanduser() / ".importing" / f"{values.name}-{digest}"
+
+
+def _request(values: flags.FlagValues, source: str, exports: ExportSet, options: ImportOptions) -> dict[str, Any]:
+  """Identifies the days by what they are made from. It holds nothing personal if the dataset is anonymous."""
+  anonymity = options.anonymity
+  contents = {
+    "files": sorted(exports.digests.items()),
+    "participants": _content(values.participants),
+    "events": _content(values.events),
+  }
+  digests = {key: _digest(repr(content), anonymity) for key, content in contents.items() if content}
+  return {
+    "source": source,
+    **({} if anonymity else {"input": exports.exports[0].path.name if len(exports.exports) == 1 else ""}),
+    "exports": len(exports.exports),
+    **digests,
+    "timezone": options.timezone,
+    "recipe": options.recipe.to_yaml(comments=False) if options.recipe else None,
+    "minutes_per_step": options.minutes_per_step,
+    "max_missing": options.max_missing,
+    "anonymised": {"date_shift": anonymity.weeks} if anonymity else None,
+  }
+
+
+def _content(path: str | None) -> str:
+  return pathlib.Path(path).read_bytes().hex() if path else ""
+
+
+def _digest(text: str, anonymity: Anonymity | None) -> str:
+  if anonymity:
+    return anonymity.digest("request", text).hex()
+  return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _write_recipe(source: ImportedSource, path: str | None) -> None:
+  if path:
+    try:
+      with pathlib.Path(path).open("x", encoding="utf-8") as file:
+        file.write(source.recipe.to_yaml())
+    except OSError as error:
+      raise SchemaError(f"{path}: {(error.strerror or 'cannot be written').lower()}") from None
+
+
+def _show(source: ImportedSource) -> None:
+  people = source.participants
+  print(f"would build {source.n_days:,} days of {len(people):,} people, every {source.schema.minutes_per_step} min")
+  print(*source.channel_lines, *(f"note: {note}" for note in source.notes), sep="\n")
+  print(*account_summary.summary_lines(source.public_account), sep="\n")
