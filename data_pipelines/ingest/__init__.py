@@ -5,7 +5,7 @@ From an export to day windows:
   command           flags of `python -m data_pipelines.build --source=...`, and what they do
   options           all choices of an import in one record; labels_csv and anonymity are two of them
   reading/          opens untrusted files (export_files, input_files, csv_batches), knows units, clocks and signals
-  importers/        one module per format: yields readings (reading/readings.py) and counts every row (reading/account.py)
+  importers/        one module per format: yields readings (reading/readings.py), counts rows (reading/account.py)
   gridding/spool    keeps the readings on disk, sorted by person and time
   gridding/         moves them to the wall clock (columns), one value per step (step_values), one month at a time
                     (monthly_grid), and infers when the device was worn (wear_time); recipe.py holds all its settings

@@ -1,4 +1,4 @@
-"""What holds for any readings: totals, means, orders, clocks (data_pipelines.ingest.gridding.monthly_grid), against plain loops."""
+"""Properties of gridding that hold for any readings, checked against plain loops over minutes."""
 
 import collections
 import datetime
