@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034  # ROOT, COMMAND and EXTRA are read by the scripts that source this
-# What the launch scripts share; sourced.
+# Functions that the launch scripts share; sourced by them.
 set -euo pipefail
-exec 3>&2 # where commands are told
+exec 3>&2 # commands are printed here
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 DRY_RUN=""
@@ -11,7 +11,7 @@ die() {
   exit 2
 }
 
-# need NAME...: ends with one line that names the first variable without a value.
+# need NAME...: ends the script with one line that names the first variable that has no value.
 need() {
   local name
   for name in "$@"; do
@@ -19,7 +19,7 @@ need() {
   done
 }
 
-# quoted WORD...: the words as one line that a shell reads back.
+# quoted WORD...: prints the words as one line that a shell can read back.
 quoted() {
   local word line=()
   for word in "$@"; do
@@ -34,7 +34,7 @@ run() {
   [[ -n $DRY_RUN ]] || "$@"
 }
 
-# ask STAND_IN WORD...: what a command prints; with --dry_run the command is printed instead and STAND_IN supposed.
+# ask STAND_IN WORD...: prints what a command prints; with --dry_run prints the command and takes STAND_IN as its answer.
 ask() {
   local stand_in=$1
   shift
@@ -47,21 +47,21 @@ ask() {
   fi
 }
 
-# parse WORD...: sets COMMAND, DRY_RUN and EXTRA, the flags after `--`.
+# parse WORD...: sets COMMAND, DRY_RUN and EXTRA (the flags after `--`).
 parse() {
   COMMAND="" EXTRA=()
   while (($#)); do
     case $1 in
       --dry_run)
         DRY_RUN=yes
-        exec 3>&1 # commands are all that there is to see
+        exec 3>&1 # the commands are the output
         ;;
       --)
         shift
         EXTRA=("$@")
         return
         ;;
-      -*) die "unknown flag $1; --dry_run is known, flags of aim.main come after --" ;;
+      -*) die "unknown flag $1; the only one is --dry_run, and flags of aim.main come after --" ;;
       *)
         [[ -z $COMMAND ]] || die "unexpected argument $1 after $COMMAND"
         COMMAND=$1
@@ -71,7 +71,7 @@ parse() {
   done
 }
 
-# usage FILE: the comment on top of a script.
+# usage FILE: prints the comment at the top of a script.
 usage() {
   sed -n '2,/^$/s/^# \{0,1\}//p' "$1"
 }

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# A run on GKE by a JobSet: launch/gke.sh COMMAND [--dry_run] [-- FLAGS OF aim.main]
+# Runs on GKE with a JobSet: launch/gke.sh COMMAND [--dry_run] [-- FLAGS OF aim.main]
 #
-#   nodes    make the node pool(s) of the slice(s); JobSet must be installed in the cluster
-#   apply    start the run: fill launch/jobset_tpu.yaml or jobset_gpu.yaml and hand it to kubectl
+#   nodes    create the node pool(s) of the slice(s); JobSet must be installed in the cluster
+#   apply    start the run: fill in launch/jobset_tpu.yaml or jobset_gpu.yaml and pass it to kubectl
 #   render   only print the manifest
-#   logs     follow the first pod, which alone prints
-#   status   the JobSet and its pods
-#   delete   end the run: SIGTERM to every pod, which saves
-#   unnodes  give the node pool(s) back; their cost ends here
-#   xpk      in place of apply, on a cluster made by xpk
+#   logs     follow the first pod, the only one that prints
+#   status   show the JobSet and its pods
+#   delete   end the run: every pod gets SIGTERM and saves
+#   unnodes  delete the node pool(s), which ends their cost
+#   xpk      use instead of apply on a cluster made by xpk
 #
-# Needs DATA (see launch/flags.env), IMAGE (of launch/Dockerfile.tpu or .gpu), BUCKET (mounted at SHARED), and for
-# nodes and xpk PROJECT, CLUSTER, LOCATION (region of the cluster) and ZONE (of the nodes).
-# Optional: PLATFORM=gpu, SLICES, HOSTS (of a slice), CHIPS (of a host), ACCELERATOR, TOPOLOGY, MACHINE, SPOT=yes,
-# SERVICE_ACCOUNT (of Kubernetes; may write the bucket), TPU_TYPE and STORAGE (xpk's).
+# Needs DATA (see launch/flags.env), IMAGE (built from launch/Dockerfile.tpu or .gpu) and BUCKET (mounted at SHARED);
+# nodes and xpk also need PROJECT, CLUSTER, LOCATION (region of the cluster) and ZONE (of the nodes).
+# Optional: PLATFORM=gpu, SLICES, HOSTS (per slice), CHIPS (per host), ACCELERATOR, TOPOLOGY, MACHINE, SPOT=yes,
+# SERVICE_ACCOUNT (of Kubernetes; may write the bucket), TPU_TYPE and STORAGE (for xpk).
 
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -32,23 +32,23 @@ source "$ROOT/launch/xla_flags.sh"
 : "${SPOT:=}"
 : "${SERVICE_ACCOUNT:=default}"
 case $PLATFORM in
-  tpu) # v5e:8x16, what experiments/lsm2_base.py is sized for
+  tpu) # v5e:8x16, which experiments/lsm2_base.py is sized for
     : "${ACCELERATOR:=tpu-v5-lite-podslice}" "${TOPOLOGY:=8x16}" "${MACHINE:=ct5lp-hightpu-4t}" "${HOSTS:=32}" "${CHIPS:=4}"
     XLA=("${TPU_FLAGS[@]}")
     ;;
-  gpu) # SLICES is 1: GPUs know no slices
+  gpu) # SLICES is 1: GPUs have no slices
     : "${ACCELERATOR:=nvidia-h100-80gb}" "${TOPOLOGY:=}" "${MACHINE:=a3-highgpu-8g}" "${HOSTS:=2}" "${CHIPS:=8}"
     XLA=("${GPU_FLAGS[@]}")
-    [[ $SLICES == 1 ]] || die "SLICES=$SLICES: of GPUs there is one; set HOSTS"
+    [[ $SLICES == 1 ]] || die "SLICES=$SLICES: expected 1 for GPUs; set HOSTS instead"
     ;;
   *) die "PLATFORM=$PLATFORM: expected tpu or gpu" ;;
 esac
-# One process a host: alone it has nobody to find.
+# One process per host. A single process has no other one to find.
 DISTRIBUTED=on
 [[ $((SLICES * HOSTS)) -gt 1 ]] || DISTRIBUTED=off
 FLAGS=("${AIM_FLAGS[@]}" --distributed="$DISTRIBUTED" "${EXTRA[@]}")
 
-# json WORD...: a list that YAML reads too.
+# json WORD...: prints the words as a JSON list, which is YAML too.
 json() {
   local word list=""
   for word in "$@"; do
@@ -58,7 +58,7 @@ json() {
   echo "[${list#, }]"
 }
 
-# shellcheck disable=SC2034  # args, xla and extra_selector are read by their names
+# shellcheck disable=SC2034  # args, xla and extra_selector are read by name
 render() {
   need IMAGE BUCKET
   local text name args xla extra_selector=""
@@ -90,7 +90,7 @@ nodes() {
   need PROJECT CLUSTER LOCATION ZONE
   local slice options=()
   [[ -z $SPOT ]] || options+=(--spot)
-  # A slice of one host has no topology to choose; GPUs come with the machine.
+  # A slice of one host has no topology to choose, and GPUs come with the machine.
   [[ $PLATFORM != tpu || $HOSTS == 1 ]] || options+=(--tpu-topology="$TOPOLOGY")
   for ((slice = 0; slice < SLICES; slice++)); do
     run gcloud container node-pools create "$(pool "$slice")" --project="$PROJECT" --cluster="$CLUSTER" \
@@ -108,7 +108,7 @@ unnodes() {
   done
 }
 
-# xpk mounts what `xpk storage attach STORAGE --type=gcsfuse --bucket=BUCKET --mount-point=SHARED ...` named.
+# xpk mounts the storage that `xpk storage attach STORAGE --type=gcsfuse --bucket=BUCKET --mount-point=SHARED ...` named.
 xpk_create() {
   need PROJECT CLUSTER ZONE IMAGE STORAGE TPU_TYPE
   run xpk workload create --workload="$RUN" --project="$PROJECT" --cluster="$CLUSTER" --zone="$ZONE" \

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# A run on a Cloud TPU slice: launch/tpu_vm.sh COMMAND [--dry_run] [-- FLAGS OF aim.main]
+# Runs on a Cloud TPU slice: launch/tpu_vm.sh COMMAND [--dry_run] [-- FLAGS OF aim.main]
 #
-#   up       create, install, start, watch
-#   watch    until the run ends, then delete; a slice that is preempted is asked for again, and the run goes on
-#   create   ask for the slice (a queued resource) and wait until it is there
-#   install  on every worker: mount the bucket at SHARED, pull the image
+#   up       create, install, start and watch
+#   watch    wait until the run ends, then delete; a preempted slice is requested again, and the run continues
+#   create   request the slice (a queued resource) and wait until it is active
+#   install  on every worker: mount the bucket at SHARED and pull the image
 #   start    on every worker: start the run, in the background
-#   logs     follow the first worker, which alone prints
-#   status   the slice, and the process of each worker
-#   stop     SIGTERM to every worker: the run saves and ends
-#   delete   give the slice back; its cost ends here
+#   logs     follow the first worker, the only one that prints
+#   status   show the state of the slice and of each worker's process
+#   stop     send SIGTERM to every worker: the run saves and ends
+#   delete   delete the slice, which ends its cost
 #
-# Needs PROJECT, ZONE, DATA (see launch/flags.env), IMAGE (of launch/Dockerfile.tpu), BUCKET (mounted at SHARED).
-# Optional: ACCELERATOR, RUNTIME, SPOT=yes, MOUNT (a command that mounts SHARED in place of gcsfuse), SERVICE_ACCOUNT.
+# Needs PROJECT, ZONE, DATA (see launch/flags.env), IMAGE (built from launch/Dockerfile.tpu), BUCKET (mounted at SHARED).
+# Optional: ACCELERATOR, RUNTIME, SPOT=yes, MOUNT (a command that mounts SHARED instead of gcsfuse), SERVICE_ACCOUNT.
 
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -27,24 +27,24 @@ source "$ROOT/launch/flags.env"
 # shellcheck source=launch/xla_flags.sh
 source "$ROOT/launch/xla_flags.sh"
 
-: "${ACCELERATOR:=v5litepod-128}" # v5e:8x16, what experiments/lsm2_base.py is sized for
+: "${ACCELERATOR:=v5litepod-128}" # v5e:8x16, which experiments/lsm2_base.py is sized for
 : "${SPOT:=}"
 : "${SERVICE_ACCOUNT:=}"
 CONTAINER=lsm2
 WHERE=(--project="$PROJECT" --zone="$ZONE")
 
-# The software of a TPU VM that JAX uses; of v4 and older another.
+# runtime: prints the software version of the TPU VM that JAX needs on ACCELERATOR.
 runtime() {
   case $ACCELERATOR in
     v5litepod-*) echo v2-alpha-tpuv5-lite ;;
     v5p-*) echo v2-alpha-tpuv5 ;;
     v6e-*) echo v2-alpha-tpuv6e ;;
     v4-*) echo tpu-ubuntu2204-base ;;
-    *) die "ACCELERATOR=$ACCELERATOR: no runtime is known for it; name it with RUNTIME=..." ;;
+    *) die "ACCELERATOR=$ACCELERATOR: no runtime version is known for it; set RUNTIME=..." ;;
   esac
 }
 
-# workers WHICH COMMAND: on all workers or one; the command is read by the worker's shell.
+# workers WHICH COMMAND: runs a command in the shell of one worker, or of all.
 workers() {
   run gcloud compute tpus tpu-vm ssh "$RUN" "${WHERE[@]}" --worker="$1" --command="$2"
 }
@@ -71,14 +71,14 @@ gcloud compute tpus queued-resources describe $(quoted "$RUN" "${WHERE[@]}")"
 install() {
   need IMAGE BUCKET
   local mount=${MOUNT:-sudo gcsfuse -o allow_other --implicit-dirs $(quoted "$BUCKET" "$SHARED")}
-  # The image's registry is in its name; the workers' service account may read it.
+  # The name of the image contains its registry, which the workers' service account may read.
   workers all "sudo mkdir -p $(quoted "$SHARED") && { mountpoint --quiet $(quoted "$SHARED") || $mount; } \
 && sudo gcloud auth configure-docker $(quoted "${IMAGE%%/*}") --quiet && sudo docker pull $(quoted "$IMAGE")"
 }
 
 start() {
   need IMAGE
-  # --init passes SIGTERM on; --privileged and --net=host let the container reach the chips and the other workers.
+  # --init forwards SIGTERM; --privileged and --net=host let the container reach the chips and the other workers.
   local command=(
     sudo docker run --detach --init --name="$CONTAINER" --privileged --net=host --ulimit=memlock=-1 --shm-size=16g
     --stop-timeout="$GRACE_SECONDS" --volume="$SHARED:$SHARED" --env=LIBTPU_INIT_ARGS="${TPU_FLAGS[*]}"
@@ -96,17 +96,17 @@ delete() {
   run gcloud compute tpus queued-resources delete "$RUN" "${WHERE[@]}" --force --quiet
 }
 
-# One line a worker: its container's state and exit code.
+# processes STAND_IN: prints one line per worker, its container's state and exit code.
 processes() {
   ask "$1" gcloud compute tpus tpu-vm ssh "$RUN" "${WHERE[@]}" --worker=all \
     --command="sudo docker inspect --format='{{.State.Status}} {{.State.ExitCode}}' $CONTAINER"
 }
 
-# outcome [SLICE PROCESSES]: waits until the run ends, tells how: finished, failed, refused or preempted.
+# outcome [SLICE PROCESSES]: waits until the run ends and prints how: finished, failed, refused or preempted.
 outcome() {
   local now seen unheard=0
   while :; do
-    now=$(state "${1:-ACTIVE}") || now=unknown # looked at again: a slice that is gone says so by its state
+    now=$(state "${1:-ACTIVE}") || now=unknown # checked again: the state says when a slice is gone
     case $now in
       SUSPENDING | SUSPENDED | FAILED) echo preempted && return ;;
       ACTIVE) if seen=$(processes "${2:-exited 0}"); then unheard=0; else seen=unheard; fi ;;
@@ -116,7 +116,7 @@ outcome() {
       ((++unheard < 10)) || { echo failed && return; }
     elif grep -q '^exited 2$' <<< "$seen"; then
       echo refused && return
-    elif ! grep -q '^running' <<< "$seen"; then # some may end a moment before the others
+    elif ! grep -q '^running' <<< "$seen"; then # some end a moment before the others
       if grep -Evq '^exited 0$' <<< "$seen"; then echo failed; else echo finished; fi
       return
     fi
@@ -124,26 +124,26 @@ outcome() {
   done
 }
 
-# Everything on the workers, done again after a reboot too, which unmounts SHARED.
+# prepare: sets up the workers and starts the run; repeated after a reboot too, which unmounts SHARED.
 prepare() {
   install && start && return
-  [[ $(state) != ACTIVE ]] || die "$RUN: the workers could not be prepared, see above; the slice is there and costs"
+  [[ $(state) != ACTIVE ]] || die "$RUN: the workers could not be prepared, see above; the slice still exists and costs money"
 }
 
 watch() {
   local restarts now suppose=(SUSPENDED)
   for ((restarts = 0; restarts <= MAX_RESTARTS; restarts++)); do
     now=$(outcome "${suppose[@]}")
-    suppose=() # --dry_run: preempted once, finished then
+    suppose=() # --dry_run: first preempted, then finished
     echo "$RUN: $now, after $restarts restarts" >&2
     case $now in
       finished) delete && return ;;
-      refused) die "$RUN: the program refused its input; see: $0 logs; the slice is still there and costs" ;;
+      refused) die "$RUN: the program refused its input; see: $0 logs; the slice still exists and costs money" ;;
       preempted) delete && create ;;
     esac
-    prepare # the run goes on from its newest complete checkpoint
+    prepare # the run continues from its newest complete checkpoint
   done
-  die "$RUN: preempted or failed more than MAX_RESTARTS=$MAX_RESTARTS times; the slice is still there and costs"
+  die "$RUN: preempted or failed more than MAX_RESTARTS=$MAX_RESTARTS times; the slice still exists and costs money"
 }
 
 up() {

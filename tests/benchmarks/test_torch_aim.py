@@ -1,4 +1,4 @@
-"""The PyTorch peers compute our loss, and the harness that times them answers."""
+"""The PyTorch peers compute the same loss as our step, and the harness that times them works."""
 
 import csv
 
@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 from benchmarks import torch_aim  # noqa: E402
 from tests import tiny  # noqa: E402
 
-torch.set_num_threads(1)  # tensors are tiny, and threads wait for one another
+torch.set_num_threads(1)  # tensors are tiny, and threads would wait for one another
 
 BINARY = (False, True, False)
 N, KEPT = 18, 16
@@ -32,7 +32,7 @@ FORMS = {
 
 @pytest.fixture(scope="module")
 def tokens():
-  """Windows of 16, 1, and some visible tokens, also partly shown ones, targets of a binary channel, lost tokens."""
+  """Windows with 16, 1 and a few visible tokens, some partly shown, binary targets, and lost tokens."""
   rng = np.random.default_rng(0)
   z = rng.normal(size=(4, 24, 3)).astype(np.float32)
   z[:, :, 1] = z[:, :, 1] > 0
@@ -40,22 +40,23 @@ def tokens():
   hidden = rng.random((4, N, 4)) < np.array([0, 1, 0.3, 0.6])[:, None, None]
   hidden[0, 3:5] = True
   shuffle = rng.random((4, N)).astype(np.float32)
-  found = sorted_token_set(
+  token_set = sorted_token_set(
     tiny.masking((1, 1, 1, 1), min_observed_share=0.0),
     *map(jnp.asarray, (z, observed)),
     4,
     *map(jnp.asarray, (hidden, shuffle)),
   )
-  visible, target = np.asarray(found.visible_lengths), np.asarray(found.target)
+  visible, target = np.asarray(token_set.visible_lengths), np.asarray(token_set.target)
   assert visible[0] == KEPT and visible[1] == 1 and len(set(visible.tolist())) == 4
-  assert (np.asarray(found.target_ends) < N).any() and (target & np.asarray(found.visible).any(-1)[..., None]).any()
-  assert target[np.asarray(found.order) // 6 == 1].any()
-  return found
+  partly_visible = np.asarray(token_set.visible).any(-1)[..., None]
+  assert (np.asarray(token_set.target_ends) < N).any() and (target & partly_visible).any()
+  assert target[np.asarray(token_set.order) // 6 == 1].any()
+  return token_set
 
 
 @pytest.fixture(scope="module", params=["all", "observed"])
 def ours(request, tokens):
-  """(decoder tokens, architecture, parameters, loss, gradients)."""
+  """Our (decoder tokens, architecture, parameters, loss, gradients)."""
   kind = request.param
   a = tiny.architecture(3, 6, 4, Tower(8, 16, 2, 2), Tower(16, 32, 4, 2), binary=BINARY, decoder_tokens=kind)
   graph, shapes = lsm2.split(lsm2.Lsm2(a, nnx.Rngs(0)))
@@ -83,15 +84,15 @@ def peer(form, ours):
 def test_same_loss_and_gradients(form, ours, tokens):
   *_, value, grads = ours
   theirs = peer(form, ours)
-  found = theirs(torch_aim.Batch.of(tokens._asdict()))
-  found.backward()
-  assert found.item() == pytest.approx(value, rel=1e-5)
+  their_loss = theirs(torch_aim.Batch.of(tokens._asdict()))
+  their_loss.backward()
+  assert their_loss.item() == pytest.approx(value, rel=1e-5)
   named = dict(theirs.named_parameters())
   assert len(named) == len(grads)
   for name, expected in grads.items():
     expected = torch_aim.torch_array(name, expected)
     difference = (named[torch_aim.torch_name(name)].grad - expected).norm()
-    # The gradient of a key's bias is 0, but for rounding.
+    # The gradient of a key's bias is 0 except for rounding.
     assert difference <= 1e-4 * expected.norm() + 1e-7, name
 
 

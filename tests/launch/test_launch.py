@@ -1,4 +1,4 @@
-"""The launch scripts: what they say with --dry_run, what they do with stand-ins for gcloud, kubectl and Slurm."""
+"""The launch scripts: what they print with --dry_run, what they do with stand-ins for gcloud, kubectl and Slurm."""
 
 import json
 import os
@@ -37,7 +37,7 @@ FLAGS = [
   "--distributed=on",
 ]
 
-# Every outer command, recorded as a line of JSON; gcloud runs what it is asked to run on a worker, as a worker would.
+# Stands in for every outside command and records it as a line of JSON; gcloud runs a worker's command like the worker.
 STAND_IN = """#!{python} -IS
 import json, os, pathlib, subprocess, sys
 name, folder = pathlib.Path(sys.argv[0]).name, pathlib.Path(__file__).parent
@@ -69,7 +69,7 @@ elif name == "srun":
 
 @pytest.fixture
 def cloud(tmp_path):
-  """A folder of stand-ins, first on PATH."""
+  """A folder of stand-ins, which launch() puts first on PATH."""
   text = STAND_IN.format(python=sys.executable)
   for name in ("gcloud", "kubectl", "xpk", "sudo", "docker", "mountpoint", "gcsfuse", "sbatch", "srun", "scontrol"):
     (tmp_path / name).write_text(text)
@@ -83,13 +83,12 @@ def calls(cloud):
 
 
 def launch(cloud, script, *arguments, without=(), **variables):
-  """A script's (exit code, standard output, error output), with the stand-ins before every other program."""
+  """Runs a script with the stand-ins before every other program; returns (exit code, output, error output)."""
   clean = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
   environment = clean | VARIABLES | variables | {"PATH": f"{cloud}:{os.environ['PATH']}"}
   for name in without:
     del environment[name]
   command = ["bash", str(LAUNCH / script), *arguments]
-  # sudo and docker of a worker: its mkdir is not ours.
   ended = subprocess.run(command, env=environment, cwd=cloud, capture_output=True, text=True, timeout=60)
   return ended.returncode, ended.stdout, ended.stderr
 
@@ -106,10 +105,10 @@ EVERY = [(script, command) for script in SCRIPTS for command in commands(script)
 
 
 def shellcheck():
-  found = shutil.which("shellcheck")
-  if found is None:
+  program = shutil.which("shellcheck")
+  if program is None:
     pytest.skip("no shellcheck here; on Debian: apt-get install shellcheck")
-  return found
+  return program
 
 
 def test_shellcheck():
@@ -119,23 +118,23 @@ def test_shellcheck():
 
 
 @pytest.mark.parametrize(("script", "command"), EVERY)
-def test_dry_run_tells_commands_and_runs_none(cloud, script, command):
+def test_dry_run_prints_commands_and_runs_none(cloud, script, command):
   code, out, err = launch(cloud, script, *command, "--dry_run", "--", AWKWARD)
   assert code == 0, err
   assert calls(cloud) == []
   if command == ("render",):
     assert out.startswith("# A run on TPU slices")
     return
-  told = [shlex.split(line.removeprefix("+ ")) for line in out.splitlines() if line.startswith("+ ")]
-  assert told
-  assert {words[0] for words in told} <= {"gcloud", "kubectl", "xpk", "sbatch", "srun"}
+  printed = [shlex.split(line.removeprefix("+ ")) for line in out.splitlines() if line.startswith("+ ")]
+  assert printed
+  assert {words[0] for words in printed} <= {"gcloud", "kubectl", "xpk", "sbatch", "srun"}
 
 
-def test_what_is_told_is_what_is_run(cloud):
-  """Line by line, for a command whose answers do not matter."""
-  told = launch(cloud, "gke.sh", "nodes", "--dry_run", SLICES="2", SPOT="yes")[1]
+def test_printed_commands_are_the_ones_that_run(cloud):
+  """Compared line by line, for a command whose answers do not matter."""
+  printed = launch(cloud, "gke.sh", "nodes", "--dry_run", SLICES="2", SPOT="yes")[1]
   assert launch(cloud, "gke.sh", "nodes", SLICES="2", SPOT="yes")[0] == 0
-  assert [shlex.split(line.removeprefix("+ ")) for line in told.splitlines()] == calls(cloud)
+  assert [shlex.split(line.removeprefix("+ ")) for line in printed.splitlines()] == calls(cloud)
   assert [call[4] for call in calls(cloud)] == ["base-0", "base-1"]
   assert all("--spot" in call and "--tpu-topology=8x16" in call for call in calls(cloud))
 
@@ -163,16 +162,16 @@ def test_a_missing_variable_is_named_in_one_line(cloud, script, command, missing
   ("script", "arguments", "variables", "message"),
   [
     ("tpu_vm.sh", ["lgos"], {}, "error: unknown command lgos; expected up, "),
-    ("tpu_vm.sh", ["logs", "--dry-run"], {}, "error: unknown flag --dry-run; --dry_run is known"),
+    ("tpu_vm.sh", ["logs", "--dry-run"], {}, "error: unknown flag --dry-run; the only one is --dry_run"),
     ("tpu_vm.sh", ["logs", "now"], {}, "error: unexpected argument now after logs"),
     (
       "tpu_vm.sh",
       ["create", "--dry_run"],
       {"ACCELERATOR": "v9-8"},
-      "no runtime is known for it; name it with RUNTIME=",
+      "no runtime version is known for it; set RUNTIME=",
     ),
     ("gke.sh", ["render"], {"PLATFORM": "cpu"}, "error: PLATFORM=cpu: expected tpu or gpu"),
-    ("gke.sh", ["render"], {"PLATFORM": "gpu", "SLICES": "2"}, "error: SLICES=2"),
+    ("gke.sh", ["render"], {"PLATFORM": "gpu", "SLICES": "2"}, "error: SLICES=2: expected 1 for GPUs"),
     ("slurm.sbatch", ["now"], {}, "error: unexpected argument now"),
     ("slurm.sbatch", [], {"PYTHON": "", "IMAGE": ""}, "error: neither PYTHON nor IMAGE is set"),
   ],
@@ -188,11 +187,11 @@ def test_mistakes(cloud, script, arguments, variables, message):
 
 
 def started(cloud):
-  """The containers' command lines."""
+  """Command lines of the containers that were started."""
   return [call[1:] for call in calls(cloud) if call[:2] == ["docker", "run"]]
 
 
-def test_start_gives_the_flags_to_the_program_as_they_are(cloud):
+def test_start_passes_flags_on_unchanged(cloud):
   code, _, err = launch(cloud, "tpu_vm.sh", "start", "--", AWKWARD)
   assert code == 0, err
   (command,) = started(cloud)
@@ -201,7 +200,7 @@ def test_start_gives_the_flags_to_the_program_as_they_are(cloud):
   assert any(word.startswith("--env=LIBTPU_INIT_ARGS=--xla_tpu_") for word in command[:image])
 
 
-def test_up_asks_again_for_a_slice_that_was_preempted_and_restarts_a_run_that_failed(cloud):
+def test_up_replaces_a_preempted_slice_and_restarts_a_failed_run(cloud):
   (cloud / "states").write_text("WAITING_FOR_RESOURCES\nACTIVE\nSUSPENDED\nACTIVE\nACTIVE\nACTIVE\nACTIVE\n")
   (cloud / "processes").write_text(
     "running 0,running 0\nrunning 0,exited 143\nexited 143,exited 1\nexited 0,exited 0\n"
@@ -219,7 +218,7 @@ def test_up_asks_again_for_a_slice_that_was_preempted_and_restarts_a_run_that_fa
   assert len(started(cloud)) == 3
 
 
-def test_up_does_not_repeat_what_the_program_refused(cloud):
+def test_up_does_not_retry_refused_input(cloud):
   (cloud / "states").write_text("ACTIVE\n")
   (cloud / "processes").write_text("exited 2,exited 1\n")
   code, _, err = launch(cloud, "tpu_vm.sh", "up", MOUNT="true", SHARED=str(cloud / "shared"))
@@ -228,7 +227,7 @@ def test_up_does_not_repeat_what_the_program_refused(cloud):
   assert len(started(cloud)) == 1
 
 
-def test_up_gives_up(cloud):
+def test_up_stops_after_max_restarts(cloud):
   (cloud / "states").write_text("ACTIVE\n")
   (cloud / "processes").write_text("exited 1\n")
   code, _, err = launch(cloud, "tpu_vm.sh", "up", MOUNT="true", SHARED=str(cloud / "shared"), MAX_RESTARTS="2")
@@ -237,7 +236,7 @@ def test_up_gives_up(cloud):
   assert len(started(cloud)) == 4
 
 
-def test_a_request_that_fails_ends(cloud):
+def test_a_failed_request_ends_the_launcher(cloud):
   (cloud / "states").write_text("WAITING_FOR_RESOURCES\nFAILED\n")
   code, _, err = launch(cloud, "tpu_vm.sh", "up")
   assert code == 2
@@ -248,8 +247,8 @@ def test_a_request_that_fails_ends(cloud):
 # ----- GKE
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
-# What of JobSet v1alpha2, batch/v1 Job and v1 Pod our manifests use. A set is a choice, a list has items of one kind,
-# ! is required.
+# The parts of JobSet v1alpha2, batch/v1 Job and v1 Pod that our manifests use. A set lists the allowed values, a list
+# has items of one kind, and ! marks a required key.
 CONTAINER = {
   "name!": NAME,
   "image!": str,
@@ -261,7 +260,7 @@ CONTAINER = {
 }
 POD = {
   "serviceAccountName": str,
-  "restartPolicy!": {"Never"},  # podFailurePolicy asks for it
+  "restartPolicy!": {"Never"},  # required by podFailurePolicy
   "terminationGracePeriodSeconds": int,
   "nodeSelector!": {re.compile(r"cloud\.google\.com/gke-[a-z-]+"): str},
   "containers!": [CONTAINER],
@@ -304,7 +303,7 @@ JOBSET = {
 
 
 def faults(value, schema, where=""):
-  """Where `value` is not of `schema`."""
+  """Lists the places where `value` does not follow `schema`."""
   if isinstance(schema, set):
     return [] if value in schema else [f"{where}: {value!r}"]
   if isinstance(schema, re.Pattern):
@@ -319,15 +318,15 @@ def faults(value, schema, where=""):
     return [f"{where}: {value!r} is no mapping"]
   patterns = [key for key in schema if isinstance(key, re.Pattern)]
   fields = {key.rstrip("!"): of for key, of in schema.items() if isinstance(key, str)}
-  found = [
+  broken = [
     f"{where}.{key[:-1]} is missing"
     for key in schema
     if isinstance(key, str) and key.endswith("!") and key[:-1] not in value
   ]
   for key, item in value.items():
     inner = fields.get(key) or next((schema[pattern] for pattern in patterns if pattern.fullmatch(key)), None)
-    found += faults(item, inner, f"{where}.{key}") if inner else [f"{where}.{key} is unknown"]
-  return found
+    broken += faults(item, inner, f"{where}.{key}") if inner else [f"{where}.{key} is unknown"]
+  return broken
 
 
 @pytest.mark.parametrize("spot", ["", "yes"])
@@ -350,7 +349,7 @@ def test_manifests(cloud, platform, spot):
   assert ("cloud.google.com/gke-spot" in pod["nodeSelector"]) == bool(spot)
 
 
-def test_the_check_of_manifests_sees_faults(cloud):
+def test_faults_of_a_manifest_are_found(cloud):
   jobset = yaml.safe_load(launch(cloud, "gke.sh", "render")[1])
   pod = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
   pod["nodeselector"] = pod.pop("nodeSelector")
@@ -365,18 +364,18 @@ def test_the_check_of_manifests_sees_faults(cloud):
   ]
 
 
-def test_the_jobs_of_gpus_are_found_by_the_program(cloud):
-  """The environment that the manifest gives is the one that aim/runtime/processes.py looks for."""
+def test_the_program_finds_its_processes_in_a_gpu_jobset(cloud):
+  """The manifest sets the environment variables that aim/runtime/processes.py reads."""
   from aim.runtime import processes
 
   jobset = yaml.safe_load(launch(cloud, "gke.sh", "render", PLATFORM="gpu")[1])
   (job,) = jobset["spec"]["replicatedJobs"]
   (container,) = job["template"]["spec"]["template"]["spec"]["containers"]
   given = {variable["name"]: variable.get("value") for variable in container["env"]}
-  # Kubernetes fills these in from the pod's annotations and its index.
+  # Kubernetes fills these in from the pod's annotations and index.
   given |= {"JOBSET_NAME": jobset["metadata"]["name"], "REPLICATED_JOB_NAME": job["name"], "JOB_COMPLETION_INDEX": "1"}
-  found = processes.find_process_group("on", None, None, None, given)
-  assert (found.coordinator, found.processes, found.process) == ("base-hosts-0-0.base:8476", 2, 1)
+  group = processes.find_process_group("on", None, None, None, given)
+  assert (group.coordinator, group.processes, group.process) == ("base-hosts-0-0.base:8476", 2, 1)
   assert {"containerPort": processes.PORT} in container["ports"]
 
 
@@ -395,7 +394,7 @@ def test_slurm_submits_itself(cloud):
 @pytest.mark.parametrize(
   ("ended", "restarts", "again"), [(0, 0, False), (2, 0, False), (143, 0, True), (143, 50, False)]
 )
-def test_a_slurm_job_puts_itself_back_after_sigterm(cloud, ended, restarts, again):
+def test_a_slurm_job_requeues_itself_after_sigterm(cloud, ended, restarts, again):
   (cloud / "codes").write_text(f"{ended}\n")
   spooled = shutil.copy(LAUNCH / "slurm.sbatch", cloud / "slurm_script")
   job = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": str(restarts), "LSM2_ROOT": str(tiny.ROOT), "IMAGE": ""}
@@ -410,7 +409,7 @@ def test_a_slurm_job_puts_itself_back_after_sigterm(cloud, ended, restarts, agai
 
 
 def arrays(name):
-  """A bash array of launch/xla_flags.sh."""
+  """The words of a bash array of launch/xla_flags.sh, as one string."""
   ended = subprocess.run(
     ["bash", "-c", f'source {LAUNCH}/xla_flags.sh; echo "${{{name}[*]}}"'], capture_output=True, text=True, check=True
   )
@@ -418,7 +417,7 @@ def arrays(name):
 
 
 def compiles(variables, code):
-  """Whether a fresh process runs `code` with XLA's variables; and what it says."""
+  """Runs `code` in a fresh process with XLA's variables; returns whether it succeeded, and its error output."""
   environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | variables
   ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200)
   return ended.returncode == 0, ended.stderr
@@ -426,20 +425,20 @@ def compiles(variables, code):
 
 def test_xla_knows_the_gpu_flags():
   code = "import jax; jax.devices()"
-  ok, said = compiles({"XLA_FLAGS": arrays("GPU_FLAGS")}, code)
-  assert ok, said
+  ok, message = compiles({"XLA_FLAGS": arrays("GPU_FLAGS")}, code)
+  assert ok, message
   assert not compiles({"XLA_FLAGS": "--xla_gpu_no_such_flag=true"}, code)[0]
 
 
 def test_libtpu_knows_the_tpu_flags():
   pytest.importorskip("libtpu", reason="no libtpu here: pip install -e '.[tpu]'")
   code = "from jax.experimental import topologies as t; t.get_topology_desc(platform='tpu', topology_name='v5e:2x4')"
-  ok, said = compiles({"LIBTPU_INIT_ARGS": arrays("TPU_FLAGS")}, code)
-  assert ok, said
+  ok, message = compiles({"LIBTPU_INIT_ARGS": arrays("TPU_FLAGS")}, code)
+  assert ok, message
   assert not compiles({"LIBTPU_INIT_ARGS": "--xla_no_such_flag=true"}, code)[0]
 
 
-def test_flags_of_the_program_are_flags_of_the_program():
+def test_flags_in_scripts_and_page_are_flags_of_the_program():
   known = (tiny.ROOT / "aim" / "main.py").read_text()
   text = "".join(path.read_text() for path in (*LAUNCH.iterdir(), tiny.ROOT / "docs" / "launch.md"))
   for flag in set(re.findall(r"--(distributed|coordinator|num_processes|process_id|workdir|config|mode)\b", text)):
@@ -447,16 +446,16 @@ def test_flags_of_the_program_are_flags_of_the_program():
 
 
 def page():
-  """(exports so far, command) of every launch command on docs/launch.md."""
+  """Returns (exports so far, command) for every launch command on docs/launch.md."""
   text = (tiny.ROOT / "docs" / "launch.md").read_text()
-  exports, found = [], []
+  exports, commands_of_page = [], []
   for line in "\n".join(re.findall(r"```(?:bash)?\n(.*?)```", text, re.DOTALL)).splitlines():
     if line.startswith("export "):
       exports.append(line)
     elif "launch/tpu_vm.sh" in line or "launch/gke.sh" in line or "launch/slurm.sbatch" in line:
-      found.append(("\n".join(exports), line))
-  assert len(found) > 12
-  return found
+      commands_of_page.append(("\n".join(exports), line))
+  assert len(commands_of_page) > 12
+  return commands_of_page
 
 
 @pytest.mark.parametrize(("exports", "command"), page())
@@ -480,6 +479,6 @@ def test_the_page_names_every_command():
 
 
 def test_no_registry_is_named():
-  """Images come from IMAGE, packages from what pip is set up for."""
+  """Images come from IMAGE, and packages from wherever pip is configured to look."""
   for path in LAUNCH.iterdir():
     assert not re.search(r"gcr\.io|pkg\.dev|nvcr\.io|docker\.io|index-url|https?://", path.read_text()), path
