@@ -70,6 +70,13 @@ def test_every_mode_is_on_its_page():
   assert not sorted(mode for mode in modes if f"| `{mode}`" not in text("docs/modes.md"))
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_every_room_is_named(page):
+  rooms = [path.parent.name for path in (tiny.ROOT / "aim").glob("*/__init__.py")]
+  assert len(rooms) >= 9
+  assert not sorted(room for room in rooms if not re.search(rf"\b{room}\b", text(page)))
+
+
 def test_every_decision_is_in_both_indices():
   decisions = sorted(path.name for path in (tiny.ROOT / "docs" / "decisions").glob("[0-9]*.md"))
   assert decisions
