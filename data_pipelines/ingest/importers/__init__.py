@@ -1,4 +1,8 @@
-"""Importers by the name of their --source."""
+"""Importers of vendors' exports, by the name of their --source.
+
+Each one only reads: everything that all sources share (units, clocks, the grid, wear) is in reading/ and gridding/. A
+new importer is a module here, with a class like the others and an entry in IMPORTERS.
+"""
 
 from collections.abc import Mapping
 

@@ -1,7 +1,7 @@
 """Apple Health: "Export All Health Data" of the Health app (support.apple.com/guide/iphone, "Share your health data").
 
-export.zip or its folder apple_health_export holds one XML file, export.xml or its name in the phone's language, with a
-row for each sample of HealthKit (developer.apple.com/documentation/healthkit, "Data types"):
+export.zip or its folder apple_health_export holds one XML file, called export.xml or a translation of it, with one
+element per HealthKit sample (developer.apple.com/documentation/healthkit, "Data types"):
 
   <Record type="HKQuantityTypeIdentifierHeartRate" sourceName="Anna's Apple Watch" device="&lt;&lt;HKDevice: 0x1&gt;,
    name:Apple Watch, manufacturer:Apple Inc., model:Watch, ...&gt;" unit="count/min"
@@ -9,20 +9,22 @@ row for each sample of HealthKit (developer.apple.com/documentation/healthkit, "
    <MetadataEntry key="HKTimeZone" value="Europe/Berlin"/></Record>
   <Workout workoutActivityType="HKWorkoutActivityTypeRunning" startDate=... endDate=...>
 
-- type: what is measured, see `_TYPES`; other types are not read.
-- unit: the phone's choice for the person, hence km or mi, kcal, Cal or kJ, mg/dL or mmol/L, degC or degF. "%" is a
-  fraction: 0.97.
-- value: a number, or the name of a category (`_SLEEP`).
-- startDate, endDate: to the second, always in the zone in which the phone was *when it exported*. So the instant is
-  right and the wall clock is not: it lacks travel. clock is "utc", and the offset of the wall clock is told
-  where HKTimeZone names the zone in which the sample was taken (sleep and workouts of the watch); elsewhere, and
-  where it names no zone that is known, it is left to --timezone.
-- device, and sourceName where there is no device: which kind of device. Both may hold the owner's name: neither is
-  kept. Sources of a kind are numbered as they appear: "watch", "watch 2"; steps of a watch go before those of a phone.
-- sleep: a stage is 1, awake is 0. "In bed" spans the night, stages lie within; it is 0 where no source knows better.
+- type: what is measured, see `_TYPES`. Other types are not read.
+- unit: depends on the person's settings: km or mi, kcal, Cal or kJ, mg/dL or mmol/L, degC or degF. A value with unit
+  "%" is a fraction such as 0.97.
+- value: a number, or the name of a category (see `_SLEEP`).
+- startDate, endDate: to the second, always in the zone in which the phone was *when it exported*. The instant is
+  therefore right, but the wall clock ignores travel. clock is "utc", and the wall clock's offset is known only where
+  HKTimeZone names the zone in which the sample was taken (the watch's sleep and workouts). Elsewhere, and for unknown
+  zones, --timezone decides.
+- device, or sourceName if there is no device: the kind of device. Both may hold the owner's name, so neither is kept.
+  Sources of a kind are numbered in order of appearance ("watch", "watch 2"). A watch's steps are preferred to a
+  phone's.
+- sleep: a stage counts as 1, awake as 0. "In bed" spans the night and contains the stages; it counts as 0 where no
+  other source says more.
 
-creationDate, sourceVersion, the profile (Me), routes and clinical records are not read. Rows in messages count the
-Records and Workouts of the file from 1.
+creationDate, sourceVersion, the profile (Me), routes and clinical records are not read. Row numbers in messages count
+the Records and Workouts of the file from 1.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 from data_pipelines.ingest.reading.units import convert
 
-_ROWS = 1 << 16  # rows in memory
+_MOST_ROWS = 1 << 16  # held in memory
 _IN_BED = "in bed"
 _YEAR_2100 = 4_102_444_800_000
 
@@ -82,7 +84,7 @@ _WORKOUT = re.compile(r"HKWorkoutActivityType([A-Za-z]{1,60})")
 
 
 class Apple:
-  """Apple Health: export.xml, in apple_health_export/ or export.zip."""
+  """Reads Apple Health's export.xml, in apple_health_export/ or export.zip."""
 
   signals: Sequence[Signal] = tuple(_TYPES.values())
   devices: Sequence[str] = (*DEVICES, _IN_BED)
@@ -92,18 +94,18 @@ class Apple:
     return [name for name in export.matching("*.xml") if is_health_xml(export, name)]
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
-    blocks = _Blocks(export, name, account)
-    for found in entries(export, name, _TYPES):
-      for entry in found:
-        blocks.add(entry)
-      if blocks.rows >= _ROWS:
-        yield from blocks.take()
-    yield from blocks.take()
+    batch = _Batch(export, name, account)
+    for some_entries in entries(export, name, _TYPES):
+      for entry in some_entries:
+        batch.add(entry)
+      if batch.rows >= _MOST_ROWS:
+        yield from batch.take()
+    yield from batch.take()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Key:
-  """What the rows of one block share; `what` is the type of a record, or the name of a workout."""
+  """What the rows of one Readings share; `what` is the type of a record or the name of a workout."""
 
   what: str
   unit: str = ""
@@ -111,8 +113,8 @@ class _Key:
   zone: str = ""
 
 
-class _Blocks:
-  """Rows read so far, by what they share."""
+class _Batch:
+  """The rows read so far, grouped by what they share."""
 
   def __init__(self, export: Export, name: str, account: Account):
     self.rows = 0
@@ -132,7 +134,7 @@ class _Blocks:
       if not activity:
         self._account.drop(self._participant, "unknown kind of workout", 1, self._where(entry.row))
         return
-      key, value = _Key(_in_words(activity[1]), zone=zone), "0"
+      key, value = _Key(_separated(activity[1]), zone=zone), "0"
     else:
       key, value = self._record(entry, zone)
     self._texts[key].append((entry.row, get("startDate", ""), get("endDate", ""), value))
@@ -153,20 +155,20 @@ class _Blocks:
     return _Key(what, unit, device, zone), value
 
   def take(self) -> Iterator[Readings | Stretch]:
-    """What the rows say; they are forgotten."""
-    taken, self._texts, self.rows = self._texts, collections.defaultdict(list), 0
-    for key, texts in taken.items():
+    """Yields what the rows hold and empties the batch."""
+    texts_by_key, self._texts, self.rows = self._texts, collections.defaultdict(list), 0
+    for key, texts in texts_by_key.items():
       rows, start, end, value = (list(column) for column in zip(*texts, strict=True))
-      yield from self._block(key, rows, start, end, value)
+      yield from self._readings(key, rows, start, end, value)
 
-  def _block(
+  def _readings(
     self, key: _Key, rows: list[int], starts: list[str], ends: list[str], values: list[str]
   ) -> Iterator[Readings | Stretch]:
     (start, no_start), (end, no_end) = _instants(starts), _instants(ends)
     value, no_value = parse_numbers(pa.array(values))
     good = np.ones(len(rows), bool)
     for why, bad in (
-      ("no time with an offset, from 1970 on", no_start | no_end),
+      ("no time with an offset between 1970 and 2100", no_start | no_end),
       ("ends before it starts", end < start),
       ("no number or known category", no_value),
     ):
@@ -187,11 +189,11 @@ class _Blocks:
 
 @functools.lru_cache(1 << 12)
 def _kind(device: str, source: str) -> str:
-  """Watch, phone or other, by Apple's own device, or by the source's name where it is the device's."""
-  told = (device if "manufacturer:Apple" in device else "") if device else source
-  told = told.replace("\xa0", " ")
+  """Returns watch, phone or other, from an Apple device, or from the source's name if there is no device."""
+  text = (device if "manufacturer:Apple" in device else "") if device else source
+  text = text.replace("\xa0", " ")
   watch = "model:Watch" if device else "Apple Watch"
-  return "watch" if watch in told else "phone" if "iPhone" in told else "other"
+  return "watch" if watch in text else "phone" if "iPhone" in text else "other"
 
 
 @functools.cache
@@ -199,15 +201,15 @@ def _zones() -> frozenset[str]:
   return frozenset(zoneinfo.available_timezones())
 
 
-def _in_words(camel: str) -> str:
-  """ "TraditionalStrengthTraining" as "traditional strength training"."""
+def _separated(camel: str) -> str:
+  """Separates the words of a name: "TraditionalStrengthTraining" gives "traditional strength training"."""
   return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", camel).lower()
 
 
 def _instants(texts: list[str]) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-  """Milliseconds of UTC, and where there are none."""
+  """Milliseconds since 1970 UTC, and where a text has no valid time."""
   column = pa.array(texts, pa.string())
-  for sign in "+-":  # without the space before the offset it is the form that machines write, and read in one step
+  for sign in "+-":  # without the space before the offset, the text is ISO 8601 and parsed in one step
     column = pc.replace_substring(column, f" {sign}", sign)
   clock, ahead, zoned, bad = parse_zoned_times(column)
   utc = clock - MINUTE * ahead
@@ -215,6 +217,6 @@ def _instants(texts: list[str]) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray
 
 
 def _offsets(zone: str, start: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
-  """Minutes that a zone was ahead of UTC."""
+  """Minutes by which the zone was ahead of UTC at each moment."""
   wall, _ = ZoneClock(zoneinfo.ZoneInfo(zone), int(start.min()), int(start.max())).at(start)
   return (wall - start) // MINUTE

@@ -1,8 +1,8 @@
-"""An SQLite file of someone else's, read without trusting its schema (https://www.sqlite.org/security.html).
+"""Reads an untrusted SQLite file without relying on its schema (https://www.sqlite.org/security.html).
 
-It is opened read-only and as if nothing could change it, so that no journal beside it is played back. Only plain
-columns of plain tables are read: no views, no virtual tables, no computed columns, no functions, and triggers have
-nothing to run on. A file whose pages lead in circles comes to an end, since the work is bounded by its size.
+The file is opened read-only and as immutable, so that a journal beside it is not replayed. Only plain columns of plain
+tables are read: no views, virtual tables, computed columns or functions, and triggers have nothing to run on. A file
+whose pages form a cycle ends with an error, because the work is bounded by the size of the file.
 """
 
 from __future__ import annotations
@@ -15,54 +15,55 @@ from typing import Any
 
 from data_pipelines.errors import SchemaError
 
-BLOCK = 50_000  # rows
-_LONGEST = 16 * 2**20  # bytes of a row
-_STEPS, _STEPS_FREE, _EVERY = 64, 10_000_000, 100_000  # of SQLite's machine: per byte of the file, on top, checked
+ROWS_PER_BATCH = 50_000
+_LONGEST_ROW = 16 * 2**20  # bytes
+# Steps of SQLite's virtual machine: allowed per byte of the file, allowed on top, and between two checks.
+_STEPS, _STEPS_FREE, _EVERY = 64, 10_000_000, 100_000
 
 
 class Database:
-  """Tables of an SQLite file, block by block. SchemaErrors name it by `where`."""
+  """The tables of an SQLite file, read batch by batch. Every SchemaError names the file by `where`."""
 
   def __init__(self, path: pathlib.Path, where: str, tables: Sequence[str]):
-    """Opens the file; of all its tables only `tables`, our own names, are looked at."""
+    """Opens the file. Only `tables`, names given by our own code, are looked at."""
     self._where = where
     self._steps = _STEPS * path.stat().st_size + _STEPS_FREE
     self._columns: dict[str, frozenset[str]] = {}
     with self._checked():
       self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-      self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
+      self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_ROW)
       self._connection.set_progress_handler(self._progress, _EVERY)
       self._connection.text_factory = lambda text: text.decode("utf-8", "replace")
       for pragma in ("trusted_schema=OFF", "query_only=ON", "cell_size_check=ON", "mmap_size=0"):
         self._connection.execute(f"PRAGMA {pragma}")
-      found = self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0")
-      for name in {name for (name,) in found} & set(tables):
-        about = self._connection.execute(f'PRAGMA table_xinfo("{name}")')
-        self._columns[name] = frozenset(row[1] for row in about if row[6] == 0)  # neither hidden nor computed
+      names = self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0")
+      for name in {name for (name,) in names} & set(tables):
+        details = self._connection.execute(f'PRAGMA table_xinfo("{name}")')
+        self._columns[name] = frozenset(row[1] for row in details if row[6] == 0)  # neither hidden nor computed
       self._connection.set_authorizer(self._allow)
 
   def close(self) -> None:
     self._connection.close()
 
   def columns(self, table: str) -> frozenset[str]:
-    """Names of the plain columns of a table; none if there is no such table."""
+    """Returns the names of a table's plain columns; empty if there is no such table."""
     return self._columns.get(table, frozenset())
 
-  def blocks(self, query: str) -> Iterator[list[tuple[Any, ...]]]:
-    """Rows of a SELECT of ours, at most BLOCK at a time."""
+  def batches(self, query: str) -> Iterator[list[tuple[Any, ...]]]:
+    """Yields the rows of a SELECT written by our own code, at most ROWS_PER_BATCH at a time."""
     with self._checked():
       cursor = self._connection.execute(query)
-      while rows := cursor.fetchmany(BLOCK):
+      while rows := cursor.fetchmany(ROWS_PER_BATCH):
         yield rows
 
   @contextlib.contextmanager
   def _checked(self) -> Iterator[None]:
     try:
       yield
-    # A damaged schema is quoted in SQLite's message: several lines, or bytes that are no text.
+    # SQLite's message quotes a damaged schema, which may span several lines or not be valid text.
     except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
-      said = " ".join(str(error).split())[:200]
-      raise SchemaError(f"{self._where}: not a database, or a damaged one: {said}") from None
+      message = " ".join(str(error).split())[:200]
+      raise SchemaError(f"{self._where}: not a database, or a damaged one: {message}") from None
 
   def _progress(self) -> bool:
     self._steps -= _EVERY

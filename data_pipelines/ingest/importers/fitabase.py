@@ -1,25 +1,26 @@
-"""Fitabase: the minutes and heart rates of a study's Fitbit wearers as CSV, one file of a kind for all (with a column
-Id: "minuteStepsNarrow_merged.csv") or one for each of them ("P07_minuteStepsNarrow_20160412_20160512.csv").
+"""Fitabase: per-minute data and heart rates of a study's Fitbit wearers, as CSV.
 
-Format: https://www.fitabase.com/media/1930/fitabasedatadictionary102320.pdf ("Data Dictionary", 2020). Public sample of
-33 people: https://doi.org/10.5281/zenodo.53894. Read are, by the part of the name that tells the kind:
+There is one file per kind for everybody, with a column Id ("minuteStepsNarrow_merged.csv"), or one per person
+("P07_minuteStepsNarrow_20160412_20160512.csv"). The format is described in the "Data Dictionary" of 2020,
+https://www.fitabase.com/media/1930/fitabasedatadictionary102320.pdf; a public sample of 33 people is at
+https://doi.org/10.5281/zenodo.53894. These kinds, recognised by part of the file's name, are read:
 
-  minuteStepsNarrow         ActivityMinute, Steps         steps of the minute that starts there
+  minuteStepsNarrow         ActivityMinute, Steps         steps in the minute that starts then
   minuteIntensitiesNarrow   ActivityMinute, Intensity     0 sedentary, 1 light, 2 moderate, 3 very active
-  minuteCaloriesNarrow      ActivityMinute, Calories      kcal of the minute, those at rest included
-  minuteMETsNarrow          ActivityMinute, METs          ten times the metabolic equivalent, as the dictionary warns
-  minute...Wide             ActivityHour, Steps00-59 (Intensity00, Calories00, METs00)   the same, a row an hour
+  minuteCaloriesNarrow      ActivityMinute, Calories      kcal in the minute, resting energy included
+  minuteMETsNarrow          ActivityMinute, METs          ten times the metabolic equivalent, as documented
+  minute...Wide             ActivityHour, Steps00-59 (Intensity00, Calories00, METs00)   the same, one row per hour
   heartrate_seconds         Time, Value                   bpm, every 5 to 15 s
   heartrate_1min            Time, Value                   bpm, mean of the minute
-  minuteSleep               date, value, logId            1 asleep, 2 restless, 3 awake, of the minute that starts there
-  30secondSleepStages       Time, SleepStage, ...         wake, light, deep, rem, with short wakes, of 30 s
+  minuteSleep               date, value, logId            1 asleep, 2 restless, 3 awake, in the minute that starts then
+  30secondSleepStages       Time, SleepStage, ...         wake, light, deep, rem, with short wakes, per 30 s
 
-Clock: all times are the wearer's wall clock, as the Fitbit Web API gives them ("4/12/2016 1:05:00 PM", no zone; the
-dictionary: "mm/dd/yyyy hh:mm:ss AM/PM"). So a night of daylight saving lacks an hour or has one twice.
-Restless minutes count as not asleep: so does Fitbit (its TotalMinutesAsleep is the number of ones).
-A minute that is in both a narrow and a wide file is read from the narrow one; so for heart rates by second and minute.
-Hours and days (hourlySteps, dailyActivity, sleepDay, weightLogInfo, ...) are sums of these, and not read. In the
-account a row of a wide file counts as its 60 minutes.
+All times are on the wearer's wall clock without a zone, as the Fitbit Web API gives them ("4/12/2016 1:05:00 PM";
+"mm/dd/yyyy hh:mm:ss AM/PM" in the dictionary), so the nights on which clocks change lack an hour or have one twice.
+Restless minutes count as not asleep, as in Fitbit's TotalMinutesAsleep, which is the number of ones. A minute that is
+in both a narrow and a wide file is read from the narrow one; heart rates by second are preferred to those by minute.
+Hourly and daily files (hourlySteps, dailyActivity, sleepDay, weightLogInfo, ...) are sums of these and are not read. In
+the account, a row of a wide file counts as its 60 minutes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int64
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.importers.words import ASLEEP, meant
+from data_pipelines.ingest.importers.categories import ASLEEP, category_values
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
@@ -51,30 +52,30 @@ class _Kind:
   """One kind of file.
 
   Attributes:
-    signal, unit: of its values.
-    time, value: its columns; of a wide file there are 60 of the latter, numbered.
-    lasts: milliseconds that a value is of; 0 for a sample.
-    words: what its values stand for, where they are no numbers to take as they are.
-    tenfold: values are ten times what they say.
-    rather: the kind of file that is read instead where the export has both.
+    signal, unit: what the values measure.
+    time, value: the columns; a wide file has 60 numbered value columns.
+    duration: milliseconds that a value covers; 0 for a sample.
+    value_of: the number each text stands for, if the values are categories.
+    tenfold: whether the stored values are ten times the real ones.
+    preferred: the kind of file that is read instead if the export has both.
   """
 
   signal: str
   unit: str
   time: str
   value: str
-  lasts: int = 0
+  duration: int = 0
   wide: bool = False
-  words: Mapping[str, float] | None = None
+  value_of: Mapping[str, float] | None = None
   tenfold: bool = False
-  rather: str = ""
+  preferred: str = ""
 
 
 def _minutes(signal: str, unit: str, value: str, plural: str, tenfold: bool = False) -> dict[str, _Kind]:
   narrow, wide = f"minute{plural}Narrow", f"minute{plural}Wide"
   return {
     narrow: _Kind(signal, unit, "ActivityMinute", value, _MINUTE, tenfold=tenfold),
-    wide: _Kind(signal, unit, "ActivityHour", value, _MINUTE, wide=True, tenfold=tenfold, rather=narrow),
+    wide: _Kind(signal, unit, "ActivityHour", value, _MINUTE, wide=True, tenfold=tenfold, preferred=narrow),
   }
 
 
@@ -84,16 +85,16 @@ _KINDS = {
   **_minutes("intensity", "", "Intensity", "Intensities"),
   **_minutes("mets", "MET", "METs", "METs", tenfold=True),
   "heartrate_seconds": _Kind("heart_rate", "bpm", "Time", "Value"),
-  "heartrate_1min": _Kind("heart_rate", "bpm", "Time", "Value", rather="heartrate_seconds"),
-  "30secondSleepStages": _Kind("asleep", "", "Time", "SleepStage", 30_000, words=ASLEEP),
-  "minuteSleep": _Kind("asleep", "", "date", "value", _MINUTE, words=_STATES),
+  "heartrate_1min": _Kind("heart_rate", "bpm", "Time", "Value", preferred="heartrate_seconds"),
+  "30secondSleepStages": _Kind("asleep", "", "Time", "SleepStage", 30_000, value_of=ASLEEP),
+  "minuteSleep": _Kind("asleep", "", "date", "value", _MINUTE, value_of=_STATES),
 }
 _NAME = re.compile(rf"(?P<before>.*?)(?P<kind>{'|'.join(_KINDS)})(?P<after>(_.*)?\.csv)", re.IGNORECASE)
 _BY_LOWER = {name.lower(): name for name in _KINDS}
 
 
 class Fitabase:
-  """Importer of Fitabase's files of minutes and seconds; see the module."""
+  """Reads Fitabase's files of minutes and seconds; the module's docstring lists them."""
 
   signals: Sequence[Signal] = (
     common_signal("heart_rate"),
@@ -112,45 +113,45 @@ class Fitabase:
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     match = _NAME.fullmatch(_base(name))
     if not match:
-      raise SchemaError(f"{export.where(name)}: not a file of Fitabase's minutes or seconds")
+      raise SchemaError(f"{export.where(name)}: not a Fitabase file of minutes or seconds")
     kind = _KINDS[_BY_LOWER[match["kind"].lower()]]
-    spare = _has_twin(export, name, match, kind.rather)
-    device = "stages" if kind.words is ASLEEP else ""  # which tell more than minutes asleep do
+    redundant = _has_preferred(export, name, match, kind.preferred)
+    device = "stages" if kind.value_of is ASLEEP else ""  # preferred, because stages say more than minutes asleep
     columns = [f"{kind.value}{minute:02d}" for minute in range(60)] if kind.wide else [kind.value]
     for rows in csv_batches.read_batches(export, name, [kind.time, *columns], optional=["Id"]):
       for participant, mine in _people(rows, match["before"].rstrip("_") or export.participant):
         account.add(participant, len(mine) * len(columns))
-        if spare:
-          why = f"the same minutes in {kind.rather}"
+        if redundant:
+          why = f"the same minutes in {kind.preferred}"
           account.drop(participant, why, len(mine) * len(columns), rows.where(int(mine[0])))
           continue
-        start, value, keep = _cells(kind, columns, rows, mine, participant, account)
-        if keep.any():
-          begin = start[keep]
-          end = begin + kind.lasts
-          yield Readings(participant, kind.signal, kind.unit, begin, end, value[keep], device, clock="wall")
+        start, value, usable = _values_of(kind, columns, rows, mine, participant, account)
+        if usable.any():
+          begin = start[usable]
+          end = begin + kind.duration
+          yield Readings(participant, kind.signal, kind.unit, begin, end, value[usable], device, clock="wall")
 
 
 def _base(name: str) -> str:
   return name.rsplit("/", 1)[-1]
 
 
-def _has_twin(export: Export, name: str, match: re.Match[str], rather: str) -> bool:
-  """Whether the export has the same minutes in the kind of file that is read instead."""
+def _has_preferred(export: Export, name: str, match: re.Match[str], preferred: str) -> bool:
+  """Whether the export holds the same minutes in the preferred kind of file."""
   folder = name[: len(name) - len(_base(name))]
-  other = f"{folder}{match['before']}{rather}{match['after']}".lower()
-  return bool(rather) and any(other == there.lower() for there in export.names)
+  other = f"{folder}{match['before']}{preferred}{match['after']}".lower()
+  return bool(preferred) and any(other == file.lower() for file in export.names)
 
 
 def _people(rows: csv_batches.CsvBatch, owner: str) -> Iterator[tuple[str, Int64[np.ndarray, "k"]]]:
-  """Every participant of some rows, with the places of theirs; rows without Id are the file's owner's."""
+  """Yields each participant with the indices of their rows; rows without an Id belong to the file's owner."""
   ids = pc.utf8_trim_whitespace(pc.fill_null(rows["Id"], "")).dictionary_encode()
   index = ids.indices.to_numpy()
   for place, participant in enumerate(ids.dictionary.to_pylist()):
     yield participant or owner, np.flatnonzero(index == place)
 
 
-def _cells(
+def _values_of(
   kind: _Kind,
   columns: Sequence[str],
   rows: csv_batches.CsvBatch,
@@ -158,23 +159,23 @@ def _cells(
   participant: str,
   account: Account,
 ) -> tuple[Int64[np.ndarray, "k c"], Float64[np.ndarray, "k c"], Bool[np.ndarray, "k c"]]:
-  """Start (ms) and value of a participant's cells, rows `mine` of some by columns, and which of them can be used."""
+  """Start (ms) and value of a participant's readings, [rows `mine`, columns], and which of them are usable."""
   part = rows.columns.take(pa.array(mine))
   clock, no_time = csv_batches.parse_times(part.column(kind.time), _TIME)
-  found = [_values(part.column(column), kind) for column in columns]
-  value = np.stack([values for values, _ in found], axis=1)
-  odd = np.stack([bad for _, bad in found], axis=1)
-  untimed = np.broadcast_to(no_time[:, None], odd.shape)
-  for why, bad in (("unreadable time", untimed), (f"unreadable {kind.value}", odd & ~untimed)):
+  columns_read = [_numbers(part.column(column), kind) for column in columns]
+  value = np.stack([values for values, _ in columns_read], axis=1)
+  unreadable = np.stack([bad for _, bad in columns_read], axis=1)
+  untimed = np.broadcast_to(no_time[:, None], unreadable.shape)
+  for why, bad in (("unreadable time", untimed), (f"unreadable {kind.value}", unreadable & ~untimed)):
     if bad.any():
       first = int(mine[bad.any(axis=1).argmax()])
       account.drop(participant, why, int(bad.sum()), rows.where(first))
-  return clock[:, None] + _MINUTE * np.arange(len(columns)), value, ~(odd | untimed)
+  return clock[:, None] + _MINUTE * np.arange(len(columns)), value, ~(unreadable | untimed)
 
 
-def _values(column: pa.StringArray, kind: _Kind) -> tuple[Float64[np.ndarray, "k"], Bool[np.ndarray, "k"]]:
-  """Numbers, or what the words stand for; and where there is none."""
-  if kind.words is None:
+def _numbers(column: pa.StringArray, kind: _Kind) -> tuple[Float64[np.ndarray, "k"], Bool[np.ndarray, "k"]]:
+  """The values of a column as numbers, and where there is none."""
+  if kind.value_of is None:
     values, bad = csv_batches.parse_numbers(column)
     return values / 10 if kind.tenfold else values, bad
-  return meant(column, kind.words)
+  return category_values(column, kind.value_of)

@@ -1,42 +1,44 @@
 """Fitbit, by Google Takeout ("Fitbit" or "Google Health"): one person's JSON files and the newer CSV folders.
 
-How to get it: https://support.google.com/googlehealth/answer/14236615. Formats: the README files inside the export; for
-the JSON files, which none describes, what comparisons of the two encodings of the same minutes showed, below.
+How to get an export: https://support.google.com/googlehealth/answer/14236615. README files inside the export describe
+the CSV formats. Nothing describes the JSON files; what comparing both encodings of the same minutes showed is below.
 
 Global Export Data/*.json: arrays of {"dateTime": "MM/DD/YY HH:MM:SS", "value": ...}
-  heart_rate-DATE     {"bpm", "confidence"}      UTC. bpm; of confidence 0 (of 0 to 3) dropped
-  steps-DATE          "12"                       UTC. steps of the minute, all devices merged by Fitbit
-  distance-DATE       "1040"                     UTC. centimetres of the minute, merged
-  calories-DATE       "1.13"                     wall clock (!). kcal of the minute, those at rest included
-  sleep-DATE          levels.data, .shortData    wall clock: {"dateTime": ISO, "level", "seconds"}; shortData are wakes
-                                                 of under three minutes that lie on top of data
+  heart_rate-DATE     {"bpm", "confidence"}      UTC. bpm; dropped at confidence 0 (of 0 to 3)
+  steps-DATE          "12"                       UTC. steps per minute, all devices merged by Fitbit
+  distance-DATE       "1040"                     UTC. centimetres per minute, merged
+  calories-DATE       "1.13"                     wall clock (!). kcal per minute, resting energy included
+  sleep-DATE          levels.data, .shortData    wall clock: {"dateTime": ISO, "level", "seconds"}; shortData holds
+                                                 wakes of under three minutes, which override data
   exercise-N          startTime, duration (ms), activityName       UTC
 Physical Activity_GoogleData/**/*.csv: timestamp (UTC, "...Z"), a value, data source
   heart_rate_DATE "beats per minute"; steps_DATE "steps", distance_DATE "distance" (m), calories_DATE "calories" (kcal),
-  floors_DATE "floors" of the minute; oxygen_saturation_DATE "oxygen saturation percentage"; heart_rate_variability_DATE
+  floors_DATE "floors" per minute; oxygen_saturation_DATE "oxygen saturation percentage"; heart_rate_variability_DATE
   "root mean square of successive differences ..." (ms); body_temperature_DATE "temperature celsius" (of the wrist);
   activity_level_DATE "level" (SEDENTARY 0, LIGHTLY_ACTIVE 1, MODERATELY_ACTIVE 2, VERY_ACTIVE 3)
 Oxygen Saturation (SpO2)/Minute SpO2 - DATE.csv            timestamp (UTC), value (%; exactly 50: not measured)
 Heart Rate Variability/Heart Rate Variability Details - DATE.csv    timestamp (wall clock), rmssd (ms), every 5 min
-Temperature/Device Temperature - DATE.csv                  recorded_time (wall clock), temperature (C off a baseline)
+Temperature/Device Temperature - DATE.csv                  recorded_time (wall clock), temperature (C above a baseline)
 Health Fitness Data_GoogleData/UserSleepStages_DATE.csv    sleep_stage_start, _end (UTC), start_utc_offset, _type
 Health Fitness Data_GoogleData/UserExercises_DATE.csv      exercise_start, _end (UTC), utc_offset, activity_name
 
-Which clock: Google documents none for the JSON files; these are others' findings, not checked here on a real export.
-One export's minutes of steps JSON equal the UTC CSV's in 25,100 of 25,308, its calories JSON match it 5,586 times if
-taken as local and 56 times as UTC (github.com/blakster/air-health, docs/takeout-format.md). Files of heart rates hold a
-local day in UTC stamps; one catalogue holds them for local times (github.com/kabaka/oscar-export-analyzer). Nights are
-local (andykong.org/blog/fitbitsleeptzcorrection), as is what has no "Z" in the HRV and temperature folders; exercises
-equal the UTC of UserExercises (github.com/eshirvana/fitbit2garmin). That 50 % is no reading is the catalogue's finding:
-no value lies between it and 70. What confidence 0 means is documented nowhere; it is taken for no trust at all.
+Clocks: Google documents none for the JSON files. What follows was found by others and not checked here on a real
+export. In one export 25,100 of 25,308 minutes of the steps JSON equal the UTC CSV; its calories JSON matches 5,586
+times if read as local time and 56 times as UTC (github.com/blakster/air-health, docs/takeout-format.md). Heart-rate
+files hold a local day in UTC stamps, although one catalogue calls them local (github.com/kabaka/oscar-export-analyzer).
+Nights are local (andykong.org/blog/fitbitsleeptzcorrection), as are times without "Z" in the HRV and temperature
+folders. Exercises equal the UTC times of UserExercises (github.com/eshirvana/fitbit2garmin). That 50 % means "not
+measured" is the catalogue's finding, as no value lies between 50 and 70. Confidence 0 is documented nowhere and taken
+to mean no confidence.
 
-The same minutes stand in several files. For a step the first of these devices counts: what Fitbit merged; trackers by
-their data source; the phone; copies from Health Connect; what is only known by wall clock though another file has UTC.
-CSV rows of heart rates, steps and distance are not used, but counted, on days within JSON files of the same: only those
-tell confidence, and have no steps twice that phone and tracker counted. Workouts are read from UserExercises if any.
-Restless is not asleep: so do Fitbit's minutes asleep count.
-Not read: daily values (resting_heart_rate, *_minutes, Stress Score, Sleep Score, respiratory rates: one a day is no
-signal of minutes); altitude and estimated_oxygen_variation (unit or clock not documented); profiles, places, glucose.
+Several files hold the same minutes. For each step, the first of these devices counts: data merged by Fitbit; trackers
+by data source; the phone; copies from Health Connect; data known only by wall clock although another file has UTC. CSV
+rows of heart rate, steps and distance are counted but not used on days covered by the JSON files of the same kind,
+because only those have confidence, and steps that are not counted by phone and tracker twice. Workouts come from
+UserExercises if the export has it. Restless counts as not asleep, as in Fitbit's minutes asleep.
+Not read: daily values (resting_heart_rate, *_minutes, Stress Score, Sleep Score, respiratory rates), because one value
+per day is not a per-minute signal; altitude and estimated_oxygen_variation (unit or clock not documented); profiles,
+places, glucose.
 """
 
 from __future__ import annotations
@@ -52,53 +54,52 @@ from jaxtyping import Int64
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import takeout_csv, takeout_json
-from data_pipelines.ingest.importers.takeout_csv import Table
-from data_pipelines.ingest.importers.takeout_json import Series
-from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.importers.takeout_csv import CsvFiles
+from data_pipelines.ingest.importers.takeout_json import JsonFiles
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
-_MERGED, _UNSURE = "0 merged", "9 wall clock"  # before and after the data sources, see takeout_csv.device_name
+_MERGED, _WALL_CLOCK = "0 merged", "9 wall clock"  # rank before and after the data sources, see takeout_csv.device_name
 _MINUTE = 60_000
 _LEVELS = {"sedentary": 0.0, "lightly_active": 1.0, "moderately_active": 2.0, "very_active": 3.0}
 _DATE = r"\d{4}-\d\d-\d\d"
 
-# By the name of a file, without folders.
-_SERIES = {
-  "heart_rate": Series("heart_rate", "bpm", 0, _MERGED),
-  "steps": Series("steps", "steps", _MINUTE, _MERGED),
-  "distance": Series("distance", "cm", _MINUTE, _MERGED),
-  "calories": Series("calories", "kcal", _MINUTE, _UNSURE, clock="wall"),
+# By the beginning of a file's name, without folders.
+_JSON_FILES = {
+  "heart_rate": JsonFiles("heart_rate", "bpm", 0, _MERGED),
+  "steps": JsonFiles("steps", "steps", _MINUTE, _MERGED),
+  "distance": JsonFiles("distance", "cm", _MINUTE, _MERGED),
+  "calories": JsonFiles("calories", "kcal", _MINUTE, _WALL_CLOCK, clock="wall"),
 }
-_TABLES = {
-  "heart_rate_": Table("heart_rate", "bpm", "beats per minute"),
-  "steps_": Table("steps", "steps", "steps", lasts=_MINUTE),
-  "distance_": Table("distance", "m", "distance", lasts=_MINUTE),
-  "calories_": Table("calories", "kcal", "calories", lasts=_MINUTE),
-  "floors_": Table("floors", "count", "floors", lasts=_MINUTE),
-  "oxygen_saturation_": Table("spo2", "%", "oxygen saturation percentage", never=50),
-  "heart_rate_variability_": Table("hrv_rmssd", "ms", "root mean square of successive differences"),
-  "body_temperature_": Table("skin_temperature", "C", "temperature celsius"),
-  "activity_level_": Table("intensity", "", "level", words=_LEVELS),
-  "Minute SpO2 - ": Table("spo2", "%", "value", device=_MERGED, never=50),
-  "Heart Rate Variability Details - ": Table("hrv_rmssd", "ms", "rmssd", device=_UNSURE, naive="wall"),
-  "Device Temperature - ": Table(
-    "skin_temperature_delta", "C", "temperature", time="recorded_time", device=_UNSURE, naive="wall"
+_CSV_FILES = {
+  "heart_rate_": CsvFiles("heart_rate", "bpm", "beats per minute"),
+  "steps_": CsvFiles("steps", "steps", "steps", duration=_MINUTE),
+  "distance_": CsvFiles("distance", "m", "distance", duration=_MINUTE),
+  "calories_": CsvFiles("calories", "kcal", "calories", duration=_MINUTE),
+  "floors_": CsvFiles("floors", "count", "floors", duration=_MINUTE),
+  "oxygen_saturation_": CsvFiles("spo2", "%", "oxygen saturation percentage", placeholder=50),
+  "heart_rate_variability_": CsvFiles("hrv_rmssd", "ms", "root mean square of successive differences"),
+  "body_temperature_": CsvFiles("skin_temperature", "C", "temperature celsius"),
+  "activity_level_": CsvFiles("intensity", "", "level", value_of=_LEVELS),
+  "Minute SpO2 - ": CsvFiles("spo2", "%", "value", device=_MERGED, placeholder=50),
+  "Heart Rate Variability Details - ": CsvFiles("hrv_rmssd", "ms", "rmssd", device=_WALL_CLOCK, naive="wall"),
+  "Device Temperature - ": CsvFiles(
+    "skin_temperature_delta", "C", "temperature", time="recorded_time", device=_WALL_CLOCK, naive="wall"
   ),
 }
-# Days that a JSON file holds at most, of those that Fitbit merged from what the CSV tells device by device.
+# The most days that one JSON file covers, for signals that Fitbit merged and the CSV files hold device by device.
 _MERGED_DAYS = {"heart_rate_": 1, "steps_": 31, "distance_": 31}
-_SERIES_NAME = re.compile(rf"(?P<kind>{'|'.join(_SERIES)})-(?P<date>{_DATE})\.json")
-_TABLE_NAME = re.compile(rf"(?P<kind>{'|'.join(map(re.escape, _TABLES))})(?P<date>{_DATE})\.csv")
+_JSON_NAME = re.compile(rf"(?P<kind>{'|'.join(_JSON_FILES)})-(?P<date>{_DATE})\.json")
+_CSV_NAME = re.compile(rf"(?P<kind>{'|'.join(map(re.escape, _CSV_FILES))})(?P<date>{_DATE})\.csv")
 _SLEEP, _EXERCISE = re.compile(rf"sleep-{_DATE}\.json"), re.compile(r"exercise-\d+\.json")
 _STAGES = re.compile(rf"UserSleepStages(_{_DATE})?\.csv")
 _EXERCISES = re.compile(rf"UserExercises(_{_DATE})?\.csv")
-_ALL = (_SERIES_NAME, _TABLE_NAME, _SLEEP, _EXERCISE, _STAGES, _EXERCISES)
+_ALL = (_JSON_NAME, _CSV_NAME, _SLEEP, _EXERCISE, _STAGES, _EXERCISES)
 
 
 class Fitbit:
-  """Importer of Fitbit's exports; see the module."""
+  """Reads Fitbit's exports; the module's docstring lists the files."""
 
   signals: Sequence[Signal] = (
     common_signal("heart_rate"),
@@ -121,21 +122,23 @@ class Fitbit:
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
     base = _base(name)
-    if match := _SERIES_NAME.fullmatch(base):
-      return _SERIES[match["kind"]].read(export, name, account)
-    if match := _TABLE_NAME.fullmatch(base):
+    if match := _JSON_NAME.fullmatch(base):
+      return _JSON_FILES[match["kind"]].read(export, name, account)
+    if match := _CSV_NAME.fullmatch(base):
       kind = match["kind"]
-      return _TABLES[kind].read(export, name, account, _told(export, kind[:-1]) if kind in _MERGED_DAYS else None)
+      return _CSV_FILES[kind].read(
+        export, name, account, _merged_days(export, kind[:-1]) if kind in _MERGED_DAYS else None
+      )
     if _SLEEP.fullmatch(base):
-      return takeout_json.nights(export, name, account, _UNSURE)
+      return takeout_json.nights(export, name, account, _WALL_CLOCK)
     if _STAGES.fullmatch(base):
       return takeout_csv.stages(export, name, account, _MERGED)
     if _EXERCISES.fullmatch(base):
       return takeout_csv.workouts(export, name, account)
     if _EXERCISE.fullmatch(base):
-      spare = any(_EXERCISES.fullmatch(_base(other)) for other in export.names)
-      return takeout_json.workouts(export, name, account, spare)
-    raise SchemaError(f"{export.where(name)}: not a file of Fitbit's that is read")
+      redundant = any(_EXERCISES.fullmatch(_base(other)) for other in export.names)
+      return takeout_json.workouts(export, name, account, redundant)
+    raise SchemaError(f"{export.where(name)}: not one of the Fitbit files that are read")
 
 
 def _base(name: str) -> str:
@@ -143,8 +146,8 @@ def _base(name: str) -> str:
 
 
 @functools.lru_cache(maxsize=len(_MERGED_DAYS))
-def _told(export: Export, kind: str) -> Int64[np.ndarray, "d"]:
-  """Days since 1970 that lie within the JSON files of a kind, and whose neighbours do: theirs are not days of UTC."""
+def _merged_days(export: Export, kind: str) -> Int64[np.ndarray, "d"]:
+  """Days since 1970 that JSON files of this kind cover together with both neighbours, as file days are not UTC days."""
   first = sorted(_first_day(match["date"]) for match in _matches(export) if match["kind"] == kind)
   longest = _MERGED_DAYS[f"{kind}_"]
   days: set[int] = set()
@@ -154,11 +157,11 @@ def _told(export: Export, kind: str) -> Int64[np.ndarray, "d"]:
 
 
 def _matches(export: Export) -> Iterator[re.Match[str]]:
-  return filter(None, (_SERIES_NAME.fullmatch(_base(name)) for name in export.names))
+  return filter(None, (_JSON_NAME.fullmatch(_base(name)) for name in export.names))
 
 
 def _first_day(date: str) -> int:
-  """Days since 1970; 0 for what is no date."""
+  """Days since 1970; 0 if the text is not a date."""
   try:
     return (datetime.date.fromisoformat(date) - datetime.date(1970, 1, 1)).days
   except ValueError:

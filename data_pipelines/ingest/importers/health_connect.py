@@ -1,23 +1,24 @@
 """Google Health Connect: the database of its export ("Export data"), health_connect_export.db, alone or in a zip.
 
-Tables and columns are those of Android's own storage (packages/modules/HealthFitness, *RecordHelper.java), units those
-in which its data types keep their values (https://developer.android.com/reference/android/health/connect/datatypes):
-energy is in calories, thousandths of kcal, all else as below. Times are milliseconds since 1970 UTC; offsets seconds
-ahead of UTC. Records have (start_time, start_zone_offset, end_time) or (time, zone_offset), app_info_id,
-device_info_id, and recording_method, 3 if entered by hand:
+Tables and columns are those of Android's own storage (packages/modules/HealthFitness, *RecordHelper.java). Units are
+those in which its data types keep values (https://developer.android.com/reference/android/health/connect/datatypes):
+energy in calories (thousandths of a kcal), everything else as listed below. Times are milliseconds since 1970 UTC, and
+offsets are seconds ahead of UTC. Records have (start_time, start_zone_offset, end_time) or (time, zone_offset),
+app_info_id, device_info_id, and recording_method, which is 3 if entered by hand:
   steps_record_table count; distance_record_table distance m; floors_climbed_record_table floors
   total_calories_burned_record_table, active_calories_burned_record_table energy cal
   oxygen_saturation_record_table percentage %; respiratory_rate_record_table rate 1/min
   heart_rate_variability_rmssd_record_table heart_rate_variability_millis ms
   blood_glucose_record_table level mmol/L
   exercise_session_record_table exercise_type: a workout
-Records in two tables, the second with parent_key, the row_id of the first:
+Records that span two tables; parent_key in the second is the row_id of the first:
   heart_rate_record_table + heart_rate_record_series_table epoch_millis, beats_per_minute
   skin_temperature_record_table baseline C + skin_temperature_delta_table epoch_millis, delta C: the sum of both, or
-    skin_temperature_delta where no baseline is given
+    the signal skin_temperature_delta if there is no baseline
   sleep_session_record_table, a stretch "sleep" + sleep_stages_table stage_start_time, stage_end_time, stage_type
-Who wrote a record: application_info_table package_name; on what: device_info_table device_type. Titles, notes, routes,
-places and all other tables are not read; a table that is not there, as older versions lack some, is no fault.
+The app that wrote a record is application_info_table package_name, and the device is device_info_table device_type.
+Titles, notes, routes, places and all other tables are not read. Older versions lack some tables, so a missing table is
+not an error.
 """
 
 from __future__ import annotations
@@ -49,15 +50,15 @@ from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
-_LAST = 4_102_444_800_000  # 2100-01-01; a later time is a mistake
-_FURTHEST = 18 * 3600  # seconds that Java's ZoneOffset may be ahead
+_YEAR_2100 = 4_102_444_800_000  # a later time is a mistake
+_LARGEST_OFFSET = 18 * 3600  # seconds; the limit of Java's ZoneOffset
 _NUMERIC = {int, float, type(None)}
-_BY_HAND = 3  # recording_method
-_NOT_GIVEN = 1e-9  # Android writes the smallest double for a baseline that is not given
+_ENTERED_BY_HAND = 3  # a recording_method
+_NO_BASELINE = 1e-9  # Android writes the smallest double if there is no baseline
 
 
 class HealthConnect:
-  """The export of Google Health Connect; see the module."""
+  """Reads the export of Google Health Connect; the module's docstring lists the tables."""
 
   signals: Sequence[Signal] = (
     common_signal("heart_rate"),
@@ -74,7 +75,7 @@ class HealthConnect:
     common_signal("skin_temperature_delta"),
     common_signal("asleep"),
   )
-  devices: Sequence[str] = ()  # their names start with their rank
+  devices: Sequence[str] = ()  # device names start with their rank
   beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
@@ -90,16 +91,16 @@ class HealthConnect:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Rows:
-  """Columns of a block of records, [n] each, NaN or None where a record has none.
+class _Records:
+  """Columns of a batch of n records; NaN or None where a record has no value.
 
   Attributes:
     first: number of the first record in its table.
     start, end: milliseconds since 1970.
-    value: as in the file.
+    value: as stored in the file.
     offset: seconds ahead of UTC.
     method: recording_method.
-    plus: what the parent adds.
+    plus: the parent's value to add.
     app, machine: row_id in their tables.
   """
 
@@ -115,7 +116,7 @@ class _Rows:
 
 
 class _Reader:
-  """One database on its way to readings."""
+  """Turns one database into readings."""
 
   def __init__(self, database: Database, participant: str, where: str, account: Account):
     self._database = database
@@ -127,7 +128,7 @@ class _Reader:
 
   def all(self) -> Iterator[Readings | Stretch]:
     if not any(self._database.columns(kind.table) for kind in (*KINDS, *STRETCHES)):
-      raise SchemaError(f"{self._where}: has none of the tables of Health Connect, such as steps_record_table")
+      raise SchemaError(f"{self._where}: has none of Health Connect's tables, such as steps_record_table")
     for kind in KINDS:
       for rows in self._rows(kind):
         yield from self._readings(kind, rows)
@@ -139,21 +140,21 @@ class _Reader:
     if not {"row_id", column} <= self._database.columns(table):
       return {}
     query = f'SELECT row_id, "{column}" FROM "{table}"'
-    return {row: name for rows in self._database.blocks(query) for row, name in rows}
+    return {row: name for rows in self._database.batches(query) for row, name in rows}
 
-  def _rows(self, kind: Kind) -> Iterator[_Rows]:
+  def _rows(self, kind: Kind) -> Iterator[_Records]:
     if not self._database.columns(kind.table):
       return
     first = 1
-    for rows in self._database.blocks(self._query(kind)):
+    for rows in self._database.batches(self._query(kind)):
       self._account.add(self._participant, len(rows))
       *numbers, app, machine = zip(*rows, strict=True)
       start, end, value, offset, method, plus = map(_numbers, numbers)
-      yield _Rows(first, start, end, value, offset, method, plus, app, machine)
+      yield _Records(first, start, end, value, offset, method, plus, app, machine)
       first += len(rows)
 
   def _query(self, kind: Kind) -> str:
-    """The columns of _Rows, NULL for those that are not there."""
+    """A SELECT of the columns of _Records, with NULL for those that the file lacks."""
     here = self._database.columns(kind.table)
     above = self._database.columns(kind.parent) if kind.parent else here
     link = next((name for name in ("parent_key", "parent_id") if name in here), None)
@@ -168,15 +169,15 @@ class _Reader:
     join = f' LEFT JOIN "{kind.parent}" p ON p.row_id = t."{link}"' if kind.parent and joined else ""
     return f'SELECT {", ".join(columns)} FROM "{kind.table}" t{join}'
 
-  def _usable(self, rows: _Rows) -> Bool[np.ndarray, "n"]:
-    """Rows with sound times and a value; all others are dropped and counted."""
+  def _usable(self, rows: _Records) -> Bool[np.ndarray, "n"]:
+    """Marks records with valid times and a value; all others are counted as dropped."""
     start, end, offset = rows.start, rows.end, rows.offset
     checks = (
-      ("without a time between 1970 and 2100", ~((start > 0) & (start < _LAST) & (end > 0) & (end < _LAST))),
+      ("without a time between 1970 and 2100", ~((start > 0) & (start < _YEAR_2100) & (end > 0) & (end < _YEAR_2100))),
       ("that ends before it starts", end < start),
-      ("with an impossible time zone", np.abs(offset) > _FURTHEST),
+      ("with an impossible time zone", np.abs(offset) > _LARGEST_OFFSET),
       ("without a value, or an unknown one", ~np.isfinite(rows.value)),
-      ("entered by hand", rows.method == _BY_HAND),
+      ("entered by hand", rows.method == _ENTERED_BY_HAND),
     )
     usable = np.ones(len(start), bool)
     for why, bad in checks:
@@ -187,40 +188,42 @@ class _Reader:
       usable &= ~bad
     return usable
 
-  def _readings(self, kind: Kind, rows: _Rows) -> Iterator[Readings]:
+  def _readings(self, kind: Kind, rows: _Records) -> Iterator[Readings]:
     if kind.signal == "asleep":
       known = np.isin(rows.value, range(len(ASLEEP)))
       rows = dataclasses.replace(rows, value=ASLEEP[np.where(known, rows.value, 0).astype(np.int64)])
     usable = self._usable(rows)
     if not kind.plus:
-      yield from self._blocks(kind.signal, kind.unit, rows, usable)
+      yield from self._by_device(kind.signal, kind.unit, rows, usable)
       return
-    given = np.abs(rows.plus) > _NOT_GIVEN
-    yield from self._blocks(f"{kind.signal}_delta", kind.unit, rows, usable & ~given)
-    yield from self._blocks(
+    given = np.abs(rows.plus) > _NO_BASELINE
+    yield from self._by_device(f"{kind.signal}_delta", kind.unit, rows, usable & ~given)
+    yield from self._by_device(
       kind.signal, kind.unit, dataclasses.replace(rows, value=rows.value + rows.plus), usable & given
     )
 
-  def _blocks(self, signal: str, unit: str, rows: _Rows, usable: Bool[np.ndarray, "n"]) -> Iterator[Readings]:
-    """The usable rows by device, those with an offset and those without apart."""
+  def _by_device(self, signal: str, unit: str, rows: _Records, usable: Bool[np.ndarray, "n"]) -> Iterator[Readings]:
+    """Yields the usable records by device, separately with and without an offset."""
     devices, device = self._devices(rows)
     known = np.isfinite(rows.offset)
     for which, zoned in sorted(set(zip(device[usable].tolist(), known[usable].tolist(), strict=True))):
-      take = usable & (device == which) & (known == zoned)
-      start, end = rows.start[take].astype(np.int64), rows.end[take].astype(np.int64)
-      offset = np.round(rows.offset[take] / 60).astype(np.int64) if zoned else None
-      yield Readings(self._participant, signal, unit, start, end, rows.value[take], devices[which], offset)
+      chosen = usable & (device == which) & (known == zoned)
+      start, end = rows.start[chosen].astype(np.int64), rows.end[chosen].astype(np.int64)
+      offset = np.round(rows.offset[chosen] / 60).astype(np.int64) if zoned else None
+      yield Readings(self._participant, signal, unit, start, end, rows.value[chosen], devices[which], offset)
 
-  def _stretches(self, kind: Kind, rows: _Rows) -> Iterator[Stretch]:
-    rows = dataclasses.replace(rows, method=np.zeros(len(rows.method)))  # these may be entered by hand
+  def _stretches(self, kind: Kind, rows: _Records) -> Iterator[Stretch]:
+    rows = dataclasses.replace(rows, method=np.zeros(len(rows.method)))  # sleep and workouts may be entered by hand
     for row in np.flatnonzero(self._usable(rows)):
       name = kind.signal or _exercise(rows.value[row])
       offset = None if np.isnan(rows.offset[row]) else round(rows.offset[row] / 60)
       yield Stretch(self._participant, name, int(rows.start[row]), int(rows.end[row]), offset)
 
-  def _devices(self, rows: _Rows) -> tuple[list[str], Int64[np.ndarray, "n"]]:
-    """Names such as "01 watch com.fitbit.FitbitMobile": what measured and who wrote it, the more trusted first; and
-    which of them each record is of."""
+  def _devices(self, rows: _Records) -> tuple[list[str], Int64[np.ndarray, "n"]]:
+    """Returns device names, most trusted first, and the index of each record's device among them.
+
+    A name such as "01 watch com.fitbit.FitbitMobile" gives the rank, the kind of device and the app.
+    """
     pairs = list(zip(rows.machine, rows.app, strict=True))
     named = {pair: self._device(*pair) for pair in set(pairs)}
     devices = sorted(set(named.values()))
@@ -241,7 +244,7 @@ def _exercise(number: float) -> str:
 
 
 def _numbers(column: Sequence[Any]) -> Float64[np.ndarray, "n"]:
-  """Numbers as they are, NaN for NULL and for what SQLite lets a column hold besides, such as text."""
+  """Numbers as stored, and NaN for NULL and for text or bytes, which SQLite allows in any column."""
   if not set(map(type, column)) <= _NUMERIC:
     column = [value if type(value) in _NUMERIC else None for value in column]
   return np.array(column, np.float64)

@@ -1,4 +1,4 @@
-"""Where Health Connect keeps what, and what its numbers mean; see health_connect.py."""
+"""Health Connect's tables and columns, and what its codes mean; health_connect.py reads them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-# android.health.connect.datatypes.Device; the more trusted first, and a phone in a pocket last of those that measure.
+# Codes of android.health.connect.datatypes.Device, most trusted first; a phone in a pocket comes last.
 TRUST = (7, 1, 6, 4, 11, 10, 5, 9, 12, 13, 0, 2, 8, 3)
 TYPES = (
   *("unknown", "watch", "phone", "scale", "ring", "head_mounted", "fitness_band", "chest_strap", "smart_display"),
@@ -16,7 +16,7 @@ TYPES = (
 # SleepSessionRecord.StageType: unknown, awake, sleeping, out of bed, light, deep, REM, awake in bed
 ASLEEP = np.array([np.nan, 0, 1, 0, 1, 1, 1, 0])
 
-# ExerciseSessionType, from 0 (not those of the Jetpack library, which are others)
+# ExerciseSessionType from 0 on. The codes of the Jetpack library differ.
 EXERCISES = """
   unknown badminton baseball basketball biking biking_stationary boot_camp boxing calisthenics cricket
   dancing exercise_class fencing football_american football_australian frisbee_disc golf guided_breathing
@@ -30,14 +30,14 @@ EXERCISES = """
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """Where the values of a signal lie, or the times of a stretch.
+  """Where the values of a signal, or the times of a stretch, are stored.
 
   Attributes:
-    signal: the name it gets.
-    unit: of the values in the file.
-    table, value: the table and column of the values; `plus` of the parent is added to them.
-    times: columns of start, end and offset; the offset is the parent's if there is one.
-    parent: the table that has app, device and offset, if `table` has not.
+    signal: our name for it.
+    unit: the unit of the values in the file.
+    table, value: table and column of the values; the parent's column `plus` is added to them.
+    times: columns of start, end and offset; the offset is read from the parent if there is one.
+    parent: the table that holds app, device and offset if `table` does not.
   """
 
   signal: str

@@ -1,9 +1,8 @@
-"""Apple's export.xml as a stream of its records: of any size, and without trusting its document type.
+"""Streams the records of Apple's export.xml, whatever its size, without trusting its document type.
 
-The document type that Apple writes into the file is cut off before the parser sees it: nobody needs it, and that of
-iOS 16 is not well-formed. With it goes all that XML can do by itself: a file that declares entities, has a document
-type of another form or names one elsewhere is refused. Control characters, which iOS also leaves in names, become
-spaces.
+The document type that Apple writes is removed before the parser sees it, because nothing needs it and that of iOS 16 is
+not well-formed. A file that declares entities, or has any other document type, is refused. Control characters, which
+iOS leaves in names, become spaces.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.export_files import Export, NulGuard
 
 _BLOCK = 1 << 20
-_PROLOG = 1 << 20  # Apple's is 10 kB
+_PROLOG = 1 << 20  # bytes; Apple's prolog has 10 kB
 _ROOT = re.compile(rb"<HealthData[\s/>]")
 _DOCUMENT_TYPE = re.compile(rb"<!DOCTYPE\s+HealthData\s*\[.*?\]\s*>", re.DOTALL)
 _CONTROLS = bytes(32 if code < 32 and code not in b"\t\n\r" else code for code in range(256))
@@ -28,10 +27,10 @@ class Entry(NamedTuple):
   """A Record or a Workout.
 
   Attributes:
-    row: its place among all of them in the file, from 1.
+    row: its number among all records and workouts of the file, from 1.
     tag: "Record" or "Workout".
-    attributes: of the element.
-    zone: value of its HKTimeZone entry, or "".
+    attributes: the XML attributes of the element.
+    zone: the value of its HKTimeZone entry, or "".
   """
 
   row: int
@@ -41,37 +40,37 @@ class Entry(NamedTuple):
 
 
 def is_health_xml(export: Export, name: str) -> bool:
-  """Whether the root of an XML file is HealthData, whatever the file is called in the phone's language."""
+  """Whether an XML file's root is HealthData; the file's name depends on the phone's language."""
   with export.open(name) as file:
     return bool(_ROOT.search(file.read(_PROLOG)))
 
 
 def entries(export: Export, name: str, types: Collection[str]) -> Iterator[list[Entry]]:
-  """Records of these types and all workouts, in the order of the file; memory does not grow with it.
+  """Yields records of these types and all workouts, in file order. Memory does not grow with the file.
 
-  Copies of records inside a Correlation are left out: Apple writes those records on their own, too.
+  Copies of records inside a Correlation are skipped, because Apple also writes those records on their own.
 
   Raises:
-    SchemaError: not an Apple export, broken, truncated, not UTF-8, or it declares entities.
+    SchemaError: the file is not an Apple export, is broken, truncated or not UTF-8, or declares entities.
   """
   where = export.where(name)
-  found = _Found(types, where)
-  # No tree is built: the parser tells `found` of each element. The encoding is not the file's to choose.
-  parser = etree.XMLParser(target=found, encoding="utf-8", resolve_entities=False, no_network=True)
+  collector = _EntryCollector(types, where)
+  # No tree is built: the parser calls `collector` for each element. The file may not choose the encoding.
+  parser = etree.XMLParser(target=collector, encoding="utf-8", resolve_entities=False, no_network=True)
   with export.open(name) as raw:
     try:
       for block in _blocks(NulGuard(raw, where), where):
         parser.feed(block.translate(_CONTROLS))
-        if found.entries:
-          yield found.take()
+        if collector.entries:
+          yield collector.take()
       parser.close()
     except etree.XMLSyntaxError as error:
       raise SchemaError(f"{where}: broken or truncated XML at line {error.lineno}") from None
-  yield found.take()
+  yield collector.take()
 
 
-class _Found:
-  """What the parser calls at each start and end of an element."""
+class _EntryCollector:
+  """Receives the parser's call at each start and end of an element and keeps the entries to read."""
 
   def __init__(self, types: Collection[str], where: str):
     self.entries: list[Entry] = []
@@ -83,8 +82,8 @@ class _Found:
     self._zone = ""
 
   def take(self) -> list[Entry]:
-    taken, self.entries = self.entries, []
-    return taken
+    entries, self.entries = self.entries, []
+    return entries
 
   def start(self, tag: str, attributes: dict[str, str]) -> None:
     if self._depth == 1:
@@ -113,7 +112,7 @@ class _Found:
 
 
 def _blocks(file: NulGuard, where: str) -> Iterator[bytes]:
-  """The file, without its document type but with as many lines."""
+  """Yields the file without its document type but with the same number of lines."""
   start = _until_root(file)
   root = _ROOT.search(start)
   if not root:
@@ -121,14 +120,14 @@ def _blocks(file: NulGuard, where: str) -> Iterator[bytes]:
   prolog = start[: root.start()]
   if b"<!ENTITY" in prolog:
     raise SchemaError(f"{where}: declares XML entities: refused")
-  yield _DOCUMENT_TYPE.sub(lambda found: b"\n" * found.group().count(b"\n"), prolog)
+  yield _DOCUMENT_TYPE.sub(lambda match: b"\n" * match.group().count(b"\n"), prolog)
   yield start[root.start() :]
   while block := file.read(_BLOCK):
     yield block
 
 
 def _until_root(file: NulGuard) -> bytes:
-  """The file's first bytes, to its root at least."""
+  """Returns the file's first bytes, at least up to its root."""
   start = b""
   while len(start) < _PROLOG and not _ROOT.search(start) and (block := file.read(_BLOCK)):
     start += block

@@ -1,17 +1,17 @@
-"""Tables of readings as researchers keep them: CSV or Parquet, long (a row a reading) or wide (a column a channel).
+"""Tables of readings, CSV or Parquet, either long (one row per reading) or wide (one column per channel).
 
-  participant   text; optional: the name of the file's export else
-  time          ISO 8601 ("2024-03-01 08:15:00.5", on the wall clock; with an offset such as +02:00, an instant on a
-                wall clock so far ahead of UTC; with Z or +00:00, UTC), or seconds, ms, us or ns since 1970 UTC: which
-                of them is told by the years, 2001 to 2100. Parquet: texts, numbers, or timestamps, zoned or not
-  end           as time, for readings that last; optional, may be empty
-  device        text; optional. The first by name counts where two speak of a step
-  channel, value, unit   long: name, number, unit (optional: the channel's own, see SIGNALS, or none)
-  any other     wide: each is a channel of this name, in its own unit or in that of the header, "glucose [mg/dL]"; an
-                empty cell is no reading
+  participant   text, optional; defaults to the name of the export
+  time          ISO 8601 ("2024-03-01 08:15:00.5" is on the wall clock; with an offset such as +02:00 it is an instant
+                and the wall clock's lead over UTC; with Z or +00:00 it is UTC), or seconds, ms, us or ns since 1970
+                UTC, whichever gives a year from 2001 to 2100. Parquet: text, numbers, or timestamps, zoned or not
+  end           like time, for readings with a duration; optional, may be empty
+  device        text, optional; if two devices report the same step, the first by name counts
+  channel, value, unit   long tables: name, number, and optionally unit (default: the channel's own, see SIGNALS)
+  any other     wide tables: a channel of this name, in its own unit or in that of the header, "glucose [mg/dL]"; an
+                empty field is not a reading
 
-In the account a row of a wide table counts as its cells that are not empty. The order of rows does not matter.
-UTC without an offset is put on the wall clock of --timezone.
+In the account a row of a wide table counts once per non-empty field. The order of rows does not matter. UTC times
+without an offset are converted to the wall clock of --timezone.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ SIGNALS = (
   common_signal("asleep"),
 )
 _KEYS = ("participant", "time", "end", "device", "unit", "channel", "value")
-_ROWS = 2**17
-# Milliseconds of a unit of time, and what tells the unit: numbers from 2001 to 2100.
+_ROWS_PER_BATCH = 2**17
+# Milliseconds per unit of time. Only one unit puts a number between the years 2001 and 2100.
 _EPOCHS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 _FIRST, _LAST = 978_307_200_000, 4_102_444_800_000
 
 
 @dataclasses.dataclass(frozen=True)
-class _Block:
-  """Rows of a table: columns by name; `rows` names them in messages."""
+class _Batch:
+  """Rows of a table; `rows` has the columns by name and names a row in messages."""
 
   rows: csv_batches.CsvBatch
   channels: Sequence[str]  # of a wide table; empty for a long one
@@ -67,15 +67,15 @@ class _Block:
     return column in self.rows.columns.schema.names and self.rows[column].null_count < len(self.rows)
 
   def texts(self, column: str, default: str) -> pa.Array:
-    """Texts of a column, `default` where it is empty or not there."""
+    """A column as text, `default` where it is empty or absent."""
     if not self.has(column):
       return pa.repeat(pa.scalar(default), len(self.rows))
-    found = pc.utf8_trim_whitespace(self.rows[column].cast(pa.string()))
-    return pc.if_else(pc.equal(found, ""), default, found).fill_null(default)
+    texts = pc.utf8_trim_whitespace(self.rows[column].cast(pa.string()))
+    return pc.if_else(pc.equal(texts, ""), default, texts).fill_null(default)
 
 
 class LongTable:
-  """CSV or Parquet with the columns time, channel and value (long) or time and one for each channel (wide)."""
+  """Reads CSV or Parquet with columns time, channel and value (long), or time and one column per channel (wide)."""
 
   signals: Sequence[Signal] = SIGNALS
   devices: Sequence[str] = ()
@@ -86,10 +86,10 @@ class LongTable:
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     units = {signal.name: signal.unit for signal in SIGNALS}
-    for block in _blocks(export, name):
-      times = _Times.of(block)
-      for channel in block.channels or [""]:
-        yield from _readings(block, times, channel, units, export.participant, account)
+    for batch in _batches(export, name):
+      times = _Times.of(batch)
+      for channel in batch.channels or [""]:
+        yield from _readings(batch, times, channel, units, export.participant, account)
 
 
 def _is_table(columns: Sequence[str]) -> bool:
@@ -101,7 +101,7 @@ def _columns(export: Export, name: str) -> list[str]:
     try:
       return csv_batches.read_header(export, name)
     except SchemaError:
-      return []  # no text; no table then
+      return []  # not text, so not a table
   try:
     with export.on_disk(name) as path:
       return pq.read_schema(path).names
@@ -109,24 +109,24 @@ def _columns(export: Export, name: str) -> list[str]:
     return []
 
 
-def _blocks(export: Export, name: str) -> Iterator[_Block]:
+def _batches(export: Export, name: str) -> Iterator[_Batch]:
   columns = _columns(export, name)
   long = {"channel", "value"} <= set(columns)
   channels = [] if long else [column for column in columns if column and column not in _KEYS]
-  wanted = ["time", *(("channel", "value") if long else channels)]
-  if not wanted[1:]:
+  required = ["time", *(("channel", "value") if long else channels)]
+  if not required[1:]:
     raise SchemaError(f"{export.where(name)}: no channel; the header has {', '.join(columns)}")
   optional = [key for key in ("participant", "end", "device", *["unit"] * long) if key in columns]
   if not name.lower().endswith(".parquet"):
-    for rows in csv_batches.read_batches(export, name, [*wanted, *optional]):
-      yield _Block(rows, channels)
+    for rows in csv_batches.read_batches(export, name, [*required, *optional]):
+      yield _Batch(rows, channels)
     return
   first = 1
   try:
     with export.on_disk(name) as path, pq.ParquetFile(path) as file:
-      for batch in file.iter_batches(_ROWS, columns=[*wanted, *optional]):
+      for batch in file.iter_batches(_ROWS_PER_BATCH, columns=[*required, *optional]):
         plain = [_plain(batch.column(column), column, export.where(name)) for column in batch.schema.names]
-        yield _Block(
+        yield _Batch(
           csv_batches.CsvBatch(export.where(name), first, pa.record_batch(plain, batch.schema.names)), channels
         )
         first += batch.num_rows
@@ -135,7 +135,7 @@ def _blocks(export: Export, name: str) -> Iterator[_Block]:
 
 
 def _plain(column: pa.Array, name: str, where: str) -> pa.Array:
-  """A column of a Parquet file as texts, timestamps or numbers; SchemaError for one of lists, bytes and such."""
+  """Converts a Parquet column to text, timestamps or numbers; SchemaError for lists, bytes and other types."""
   if pa.types.is_dictionary(column.type):
     column = column.dictionary_decode()
   if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
@@ -151,18 +151,18 @@ def _plain(column: pa.Array, name: str, where: str) -> pa.Array:
 
 
 def _readings(
-  block: _Block, times: _Times, wide: str, units: dict[str, str], participant: str, account: Account
+  batch: _Batch, times: _Times, wide: str, units: dict[str, str], participant: str, account: Account
 ) -> Iterator[Readings]:
-  """The readings of a long table's rows, or of one column of a wide one."""
-  rows = block.rows
-  wide_channel, wide_unit = _named(wide)
+  """Yields the readings of a long table's rows, or of one column of a wide table."""
+  rows = batch.rows
+  wide_channel, wide_unit = _channel_and_unit(wide)
   value, no_value, empty = _values(rows[wide or "value"], rows.where(0))
   counted = ~empty if wide else np.ones(len(rows), bool)
   columns = {
-    "participant": block.texts("participant", participant),
-    "channel": block.texts("channel", wide_channel),
-    "unit": block.texts("unit", wide_unit or "\0"),
-    "device": block.texts("device", ""),
+    "participant": batch.texts("participant", participant),
+    "channel": batch.texts("channel", wide_channel),
+    "unit": batch.texts("unit", wide_unit or "\0"),
+    "device": batch.texts("device", ""),
   }
   clock = times.start
   for group in _groups([*columns.values(), pa.array(clock.kind)], counted):
@@ -171,10 +171,10 @@ def _readings(
     account.add(who, len(group))
     good = np.ones(len(group), bool)
     for why, bad in (*times.bad, ("no value", no_value)):
-      hit = good & bad[group]
-      if hit.any():
-        account.drop(who, why, int(hit.sum()), rows.where(int(group[hit.argmax()])))
-        good &= ~hit
+      dropped = good & bad[group]
+      if dropped.any():
+        account.drop(who, why, int(dropped.sum()), rows.where(int(group[dropped.argmax()])))
+        good &= ~dropped
     group = group[good]
     if not len(group):
       continue
@@ -191,10 +191,10 @@ def _readings(
     )
 
 
-def _named(column: str) -> tuple[str, str]:
-  """Channel and unit that the header of a wide table's column names; no unit if it has none in brackets."""
-  told = re.fullmatch(r"(.*\S)\s*\[(.+)\]", column)
-  return (told[1], told[2]) if told else (column, "")
+def _channel_and_unit(column: str) -> tuple[str, str]:
+  """Channel and unit from the header of a wide table's column; the unit is "" unless it is given in brackets."""
+  match = re.fullmatch(r"(.*\S)\s*\[(.+)\]", column)
+  return (match[1], match[2]) if match else (column, "")
 
 
 _WALL, _UTC, _OFFSET = range(3)
@@ -202,7 +202,7 @@ _WALL, _UTC, _OFFSET = range(3)
 
 @dataclasses.dataclass(frozen=True)
 class _Clock:
-  """A column of times: ms as Readings want them, minutes ahead of UTC, of which clock, and which rows have none."""
+  """A column of n times: ms as in Readings, minutes ahead of UTC, kind of clock, and which rows have no valid time."""
 
   ms: Int64[np.ndarray, "n"]
   offset: Int64[np.ndarray, "n"]
@@ -211,8 +211,8 @@ class _Clock:
   empty: Bool[np.ndarray, "n"]
 
   @classmethod
-  def of(cls, block: _Block, name: str) -> _Clock:
-    column = block.rows[name]
+  def of(cls, batch: _Batch, name: str) -> _Clock:
+    column = batch.rows[name]
     if pa.types.is_timestamp(column.type):
       return cls._of_stamps(column)
     if not pa.types.is_string(column.type):
@@ -224,7 +224,7 @@ class _Clock:
       return dataclasses.replace(cls._of_numbers(numbers), empty=empty)
     clock, offset, zoned, bad = csv_batches.parse_zoned_times(column)
     if len(bad) and bad.all() and not empty.all():
-      raise SchemaError(f"{block.rows.where(0)}: column {name!r} holds neither ISO 8601 nor seconds or ms since 1970")
+      raise SchemaError(f"{batch.rows.where(0)}: column {name!r} holds neither ISO 8601 nor seconds or ms since 1970")
     kind = np.where(zoned, np.where(offset == 0, _UTC, _OFFSET), _WALL)
     return cls(clock - 60_000 * offset, offset, kind, bad, empty)
 
@@ -240,35 +240,35 @@ class _Clock:
 
   @classmethod
   def _of_numbers(cls, column: pa.Array) -> _Clock:
-    found = column.fill_null(np.nan).to_numpy(zero_copy_only=False)
-    ms, bad = np.zeros(len(found), np.int64), np.ones(len(found), bool)
+    number = column.fill_null(np.nan).to_numpy(zero_copy_only=False)
+    ms, bad = np.zeros(len(number), np.int64), np.ones(len(number), bool)
     for factor in _EPOCHS.values():
-      fits = (found * factor >= _FIRST) & (found * factor < _LAST)
-      ms[fits], bad[fits] = np.round(found[fits] * factor).astype(np.int64), False
-    empty = np.isnan(found)
+      fits = (number * factor >= _FIRST) & (number * factor < _LAST)
+      ms[fits], bad[fits] = np.round(number[fits] * factor).astype(np.int64), False
+    empty = np.isnan(number)
     return cls(ms, np.zeros_like(ms), np.full_like(ms, _UTC), bad, empty)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Times:
-  """When readings start and end, and why that cannot be told of which rows."""
+  """When readings start and end, and for each reason the rows where that is unknown."""
 
   start: _Clock
   end: Int64[np.ndarray, "n"]
   bad: Sequence[tuple[str, Bool[np.ndarray, "n"]]]
 
   @classmethod
-  def of(cls, block: _Block) -> _Times:
-    start = _Clock.of(block, "time")
-    if not block.has("end"):
+  def of(cls, batch: _Batch) -> _Times:
+    start = _Clock.of(batch, "time")
+    if not batch.has("end"):
       return cls(start, start.ms, [("no time", start.bad)])
-    end = _Clock.of(block, "end")
-    odd = ~end.empty & (end.bad | (end.kind != start.kind))
-    return cls(start, np.where(end.empty, start.ms, end.ms), [("no time", start.bad), ("no end", odd)])
+    end = _Clock.of(batch, "end")
+    no_end = ~end.empty & (end.bad | (end.kind != start.kind))
+    return cls(start, np.where(end.empty, start.ms, end.ms), [("no time", start.bad), ("no end", no_end)])
 
 
 def _values(column: pa.Array, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Numbers, where there is none, and where the cell is empty."""
+  """Numbers, where there is none, and where the field is empty."""
   if pa.types.is_string(column.type):
     value, bad = csv_batches.parse_numbers(column)
     return value, bad, pc.equal(pc.utf8_trim_whitespace(column), "").fill_null(True).to_numpy(zero_copy_only=False)
@@ -280,7 +280,7 @@ def _values(column: pa.Array, where: str) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _groups(columns: Sequence[pa.Array], counted: Bool[np.ndarray, "n"]) -> Iterator[Int64[np.ndarray, "k"]]:
-  """Rows that are alike in all columns, in order of the file."""
+  """Yields groups of rows that agree in all columns, each in file order."""
   rows = np.flatnonzero(counted)
   if not len(rows):
     return
@@ -288,6 +288,6 @@ def _groups(columns: Sequence[pa.Array], counted: Bool[np.ndarray, "n"]) -> Iter
   for column in columns:
     texts = column.dictionary_encode()
     code = code * len(texts.dictionary) + texts.indices.to_numpy()
-    code = np.unique(code, return_inverse=True)[1]  # stays small
+    code = np.unique(code, return_inverse=True)[1]  # renumbered, so that the next product stays small
   order = rows[np.argsort(code[rows], kind="stable")]
   yield from np.split(order, np.flatnonzero(np.diff(code[order])) + 1)

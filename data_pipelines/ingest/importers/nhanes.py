@@ -1,19 +1,19 @@
-"""NHANES: the minutes of its activity monitors, SAS transport files (XPT) of https://wwwn.cdc.gov/nchs/nhanes.
+"""NHANES: per-minute data of its activity monitors, SAS transport files (XPT) from https://wwwn.cdc.gov/nchs/nhanes.
 
-PAXRAW_C.XPT (2003-04) and PAXRAW_D.XPT (2005-06), a hip monitor worn for seven days, whole days:
-  SEQN person; PAXSTAT 1 = reliable; PAXCAL 1 = in calibration when it came back; rows of others are dropped
+PAXRAW_C.XPT (2003-04) and PAXRAW_D.XPT (2005-06), a hip monitor worn for seven whole days:
+  SEQN person; PAXSTAT 1 = reliable; PAXCAL 1 = in calibration when returned; other rows are dropped
   PAXDAY weekday, 1 = Sunday; PAXN minute from 1 to 10,080; PAXHOUR, PAXMINUT time of day
-  PAXINTEN counts of the minute, 32767 where the monitor could not count further; PAXSTEP steps (2005-06 alone)
-PAXMIN_G.XPT (2011-12) and PAXMIN_H.XPT (2013-14), a wrist monitor worn day and night, up to nine days, the first and
-last cut short:
-  SEQN person; PAXDAYM day, from 1; PAXDAYWM its weekday, 1 = Sunday; PAXSSNMP number of the minute's first sample, of
-    80 a second, from the start of the recording
+  PAXINTEN counts per minute, 32767 where the monitor could not count further; PAXSTEP steps (2005-06 only)
+PAXMIN_G.XPT (2011-12) and PAXMIN_H.XPT (2013-14), a wrist monitor worn day and night, up to nine days, of which
+the first and last are incomplete:
+  SEQN person; PAXDAYM day, from 1; PAXDAYWM its weekday, 1 = Sunday; PAXSSNMP number of the minute's first sample
+    since the start of the recording, at 80 per second
   PAXMTSM activity, MIMS units, -0.01 where it could not be computed; PAXLXMM light, lux
   PAXPREDM 1 awake, 2 asleep, 3 not worn, 4 unknown, as predicted; PAXQFM > 0: flagged by the survey's quality review
 
-There are no dates in NHANES, only weekdays, so the days stand in a made week: day 1 is the first day of its weekday
-from Monday 2001-01-01, before any of these surveys, on a wall clock of no time zone. PAXMIN has no time of day either:
-the second day starts at midnight with its first sample, which places all others.
+NHANES has weekdays but no dates, so the days are placed in an invented week: day 1 is the first day with its weekday
+from Monday 2001-01-01 on, before any of these surveys, on a wall clock without a time zone. PAXMIN has no time of day
+either. The first sample of the second day is at midnight, which places all others.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
-_BLOCK = 100_000  # rows
+_ROWS_PER_BATCH = 100_000
 _MONDAY = int(np.datetime64("2001-01-01", "ms").astype(np.int64))
 _DAY, _MINUTE = 86_400_000, 60_000
-_SAMPLES = 80 * 60  # of a minute
-_MOST = 20_000  # minutes of a person: 14 days, where nobody has more than nine
+_SAMPLES_PER_MINUTE = 80 * 60
+_MOST_MINUTES = 20_000  # per person: 14 days, although nobody has more than nine
 _NOT_WORN = 3
 
 _Columns = dict[str, np.ndarray]  # float64 [rows] each
@@ -45,7 +45,7 @@ _Bad = Sequence[tuple[str, Bool[np.ndarray, "n"]]]
 
 
 class Nhanes:
-  """Minutes of NHANES' activity monitors; see the module."""
+  """Reads the minutes of NHANES' activity monitors; the module's docstring lists the variables."""
 
   signals: Sequence[Signal] = (
     common_signal("activity_counts", high=32766),
@@ -63,9 +63,9 @@ class Nhanes:
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     where = export.where(name)
     hip = "paxraw" in name.rsplit("/", 1)[-1].lower()
-    wanted, optional, minutes = (_RAW, ("PAXSTEP",), _hip) if hip else (_MIN, ("PAXLXMM",), _wrist)
+    required, optional, minutes = (_RAW, ("PAXSTEP",), _hip) if hip else (_MIN, ("PAXLXMM",), _wrist)
     with export.on_disk(name) as path:
-      for first, columns in _people(_tables(path, where, wanted, optional), where):
+      for first, columns in _people(_tables(path, where, required, optional), where):
         yield from minutes(columns, first, where, account)
 
 
@@ -74,28 +74,28 @@ _MIN = ("SEQN", "PAXDAYM", "PAXDAYWM", "PAXSSNMP", "PAXMTSM", "PAXPREDM", "PAXQF
 
 
 def _hip(columns: _Columns, first: int, where: str, account: Account) -> Iterator[Readings]:
-  """Minutes of one person by PAXRAW."""
+  """Yields one person's minutes from PAXRAW."""
   number, hour, minute = columns["PAXN"], columns["PAXHOUR"], columns["PAXMINUT"]
   day = (number - 1) // 1440
   placed = _whole(number, 1, 10_080) & _whole(columns["PAXDAY"], 1, 7)
   placed &= _whole(hour, 0, 23) & _whole(minute, 0, 59) & ((number - 1) % 1440 == 60 * hour + minute)
   bad = (
-    ("minute that is not where its number says", ~placed),
+    ("minute whose number and time of day disagree", ~placed),
     ("monitor not reliable", columns["PAXSTAT"] != 1),
     ("monitor out of calibration", columns["PAXCAL"] != 1),
     ("minute without a count", np.isnan(columns["PAXINTEN"])),
   )
   time = _dates(columns["PAXDAY"], day) + _MINUTE * (60 * hour + minute)
   values = {"activity_counts": columns["PAXINTEN"], "steps": columns.get("PAXSTEP")}
-  yield from _blocks(columns["SEQN"][0], time, values, bad, first, "hip", where, account)
+  yield from _usable_minutes(columns["SEQN"][0], time, values, bad, first, "hip", where, account)
 
 
 def _wrist(columns: _Columns, first: int, where: str, account: Account) -> Iterator[Readings]:
-  """Minutes of one person by PAXMIN."""
+  """Yields one person's minutes from PAXMIN."""
   day, sample = columns["PAXDAYM"], columns["PAXSSNMP"]
   second = sample[day == 2]
-  midnight = np.min(second) if len(second) else np.nan  # without a midnight nothing tells the time of day
-  minute = np.round((sample - midnight) / _SAMPLES) + 1440
+  midnight = np.min(second) if len(second) else np.nan  # without it the time of day is unknown
+  minute = np.round((sample - midnight) / _SAMPLES_PER_MINUTE) + 1440
   placed = _whole(day, 1, 14) & _whole(columns["PAXDAYWM"], 1, 7) & (minute // 1440 == day - 1)
   state = columns["PAXPREDM"]
   bad = (
@@ -107,15 +107,15 @@ def _wrist(columns: _Columns, first: int, where: str, account: Account) -> Itera
   asleep = np.where(state == 2, 1.0, np.where(state == 1, 0.0, np.nan))
   time = _dates(columns["PAXDAYWM"], day - 1) + _MINUTE * (minute % 1440)
   values = {"mims": columns["PAXMTSM"], "light": columns.get("PAXLXMM"), "asleep": asleep}
-  yield from _blocks(columns["SEQN"][0], time, values, bad, first, "wrist", where, account)
+  yield from _usable_minutes(columns["SEQN"][0], time, values, bad, first, "wrist", where, account)
 
 
 def _dates(weekday: Float64[np.ndarray, "n"], day: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
-  """Midnight of a day, counted from 0, that has this weekday, 1 for Sunday: day 0 is in the week of 2001-01-01."""
+  """Midnight of a day, given its number from 0 and its weekday, 1 = Sunday. Day 0 is in the week of 2001-01-01."""
   return _MONDAY + _DAY * ((weekday - 2 - day) % 7 + day)
 
 
-def _blocks(
+def _usable_minutes(
   person: float,
   time: Float64[np.ndarray, "n"],
   values: dict[str, Float64[np.ndarray, "n"] | None],
@@ -125,7 +125,7 @@ def _blocks(
   where: str,
   account: Account,
 ) -> Iterator[Readings]:
-  """A person's minutes without the bad ones, which are counted by the first reason that holds."""
+  """Yields a person's minutes without the bad ones, which are counted under the first reason that applies."""
   name = f"{person:.0f}"
   account.add(name, len(time))
   good = np.ones(len(time), bool)
@@ -135,10 +135,10 @@ def _blocks(
     good &= ~which
   for signal in Nhanes.signals:
     column = values.get(signal.name)
-    kept = good & np.isfinite(column) if column is not None else np.zeros(len(time), bool)
-    if column is not None and kept.any():
-      start = time[kept].astype(np.int64)
-      yield Readings(name, signal.name, signal.unit, start, start + _MINUTE, column[kept], device, clock="wall")
+    usable = good & np.isfinite(column) if column is not None else np.zeros(len(time), bool)
+    if column is not None and usable.any():
+      start = time[usable].astype(np.int64)
+      yield Readings(name, signal.name, signal.unit, start, start + _MINUTE, column[usable], device, clock="wall")
 
 
 def _whole(values: Float64[np.ndarray, "n"], low: int, high: int) -> Bool[np.ndarray, "n"]:
@@ -146,7 +146,7 @@ def _whole(values: Float64[np.ndarray, "n"], low: int, high: int) -> Bool[np.nda
 
 
 def _people(tables: Iterator[tuple[int, _Columns]], where: str) -> Iterator[tuple[int, _Columns]]:
-  """Tables cut into people, whose rows follow each other."""
+  """Splits tables into people; a person's rows are contiguous."""
   start, held, done = 1, _Columns(), set[float]()
   for first, columns in tables:
     held = {name: np.concatenate([held[name], column]) for name, column in columns.items()} if held else columns
@@ -158,8 +158,10 @@ def _people(tables: Iterator[tuple[int, _Columns]], where: str) -> Iterator[tupl
     begin = int(edges[-1]) if len(edges) else 0
     held = {name: column[begin:] for name, column in held.items()}
     start += begin
-    if len(held["SEQN"]) > _MOST:
-      raise SchemaError(f"{where}: more than {_MOST:,} rows of one person follow row {start}, expected at most 14 days")
+    if len(held["SEQN"]) > _MOST_MINUTES:
+      raise SchemaError(
+        f"{where}: more than {_MOST_MINUTES:,} rows of one person from row {start} on, expected at most 14 days"
+      )
   if held:
     yield _person(held, 0, len(held["SEQN"]), start, done, where)
 
@@ -167,35 +169,33 @@ def _people(tables: Iterator[tuple[int, _Columns]], where: str) -> Iterator[tupl
 def _person(held: _Columns, begin: int, end: int, start: int, done: set[float], where: str) -> tuple[int, _Columns]:
   person = float(held["SEQN"][begin])
   if person in done:
-    raise SchemaError(
-      f"{where} row {start + begin}: more rows of a person after those of another, expected them together"
-    )
+    raise SchemaError(f"{where} row {start + begin}: the rows of this person are not contiguous")
   done.add(person)
   return start + begin, {name: column[begin:end] for name, column in held.items()}
 
 
 def _tables(
-  path: pathlib.Path, where: str, wanted: Sequence[str], optional: Sequence[str]
+  path: pathlib.Path, where: str, required: Sequence[str], optional: Sequence[str]
 ) -> Iterator[tuple[int, _Columns]]:
-  """Number of its first row and columns of each block of an XPT file."""
-  reader = _guarded(lambda: pd.read_sas(path, format="xport", encoding=None, chunksize=_BLOCK), where)
+  """Yields the number of the first row and the columns of each batch of an XPT file."""
+  reader = _guarded(lambda: pd.read_sas(path, format="xport", encoding=None, chunksize=_ROWS_PER_BATCH), where)
   with reader:
-    missing = [name for name in wanted if name not in reader.columns]
+    missing = [name for name in required if name not in reader.columns]
     if missing:
       raise SchemaError(f"{where}: has no variable {missing[0]!r}; it has {', '.join(reader.columns)[:300]}")
     _check_end(path, reader, where)
-    for first in range(1, reader.nobs + 1, _BLOCK):
-      table = _guarded(lambda: reader.read(_BLOCK), where)
-      names = [*wanted, *(name for name in optional if name in table)]
+    for first in range(1, reader.nobs + 1, _ROWS_PER_BATCH):
+      table = _guarded(lambda: reader.read(_ROWS_PER_BATCH), where)
+      names = [*required, *(name for name in optional if name in table)]
       columns = {name: _numbers(table[name]) for name in names}
       sound = _whole(columns["SEQN"], 1, 10**9)
       if not sound.all():
-        raise SchemaError(f"{where} row {first + int(np.argmin(sound))}: SEQN is no number of a person")
+        raise SchemaError(f"{where} row {first + int(np.argmin(sound))}: SEQN is not a person's number")
       yield first, columns
 
 
 def _check_end(path: pathlib.Path, reader: Any, where: str) -> None:
-  """What follows the last whole row is blanks that fill up a card of 80 bytes; a cut-off row is not."""
+  """Only blanks that pad the last record to 80 bytes may follow the last row; anything else is a truncated row."""
   with path.open("rb") as file:
     file.seek(reader.record_start + reader.nobs * reader.record_length)
     rest = file.read(max(80, reader.record_length) + 1)
@@ -204,7 +204,7 @@ def _check_end(path: pathlib.Path, reader: Any, where: str) -> None:
 
 
 def _numbers(column: pd.Series) -> Float64[np.ndarray, "n"]:
-  """Numbers; NaN for missing. The codes of PAXMIN are text, and pandas reads the zero of IBM floats as 5e-79."""
+  """Numbers, NaN if missing. PAXMIN stores codes as text, and pandas reads the zero of IBM floats as 5e-79."""
   if column.dtype == object or column.dtype.kind not in "fiu":
     column = pd.to_numeric(
       column.map(lambda code: code.decode("latin-1") if isinstance(code, bytes) else code), "coerce"
@@ -215,7 +215,7 @@ def _numbers(column: pd.Series) -> Float64[np.ndarray, "n"]:
 
 
 def _guarded(step: Callable[[], Any], where: str) -> Any:
-  """A step of pandas' reader, which meets damaged bytes with errors of every kind."""
+  """Runs a step of pandas' reader, which raises errors of many kinds on damaged bytes."""
   try:
     with warnings.catch_warnings():
       warnings.simplefilter("error", UserWarning)

@@ -1,4 +1,4 @@
-"""The JSON files in which Samsung Health keeps what it measured within an hour or a night."""
+"""Reads the JSON files in which Samsung Health stores the measurements of an hour or a night."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ import numpy as np
 from jaxtyping import Float64
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.importers.samsung_cells import YEAR_1971, YEAR_2100
-from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.importers.samsung_fields import YEAR_1971, YEAR_2100
 from data_pipelines.ingest.reading.export_files import Export
 
-_MOST_BYTES = 16 * 2**20  # an hour of minutes has 10 kB
+_MOST_BYTES = 16 * 2**20  # an hour of minutes takes 10 kB
 
 
 def bins(export: Export, file: str, keys: Sequence[str], account: Account) -> Float64[np.ndarray, "2+s k"]:
-  """Start and end (ms of UTC) and the number of each key, NaN where there is none, of the k good entries of a file.
+  """Returns start, end (ms since 1970 UTC) and the value of each key for the k valid entries of a file.
 
-  Entries without a time or without any number are counted as dropped.
+  A missing value is NaN. Entries without a time or without any number are counted as dropped.
 
   Raises:
-    SchemaError: not a list, broken JSON, or far too large.
+    SchemaError: the file is not a list, is broken JSON, or is far too large.
   """
   where = export.where(file)
   if export.size(file) > _MOST_BYTES:
@@ -31,15 +30,15 @@ def bins(export: Export, file: str, keys: Sequence[str], account: Account) -> Fl
   if not isinstance(entries, list):
     raise SchemaError(f"{where}: expected a list of binned data")
   account.add(export.participant, len(entries))
-  wanted = ("start_time", "end_time", *keys)
-  found = np.array([[_number(entry, key) for key in wanted] for entry in entries], float).reshape(-1, len(wanted)).T
-  found[1] = np.where(np.isnan(found[1]), found[0], found[1])
-  start, end = found[:2]
-  good = (start >= YEAR_1971) & (end >= start) & (end < YEAR_2100) & np.isfinite(found[2:]).any(axis=0)
+  fields = ("start_time", "end_time", *keys)
+  numbers = np.array([[_number(entry, key) for key in fields] for entry in entries], float).reshape(-1, len(fields)).T
+  numbers[1] = np.where(np.isnan(numbers[1]), numbers[0], numbers[1])
+  start, end = numbers[:2]
+  good = (start >= YEAR_1971) & (end >= start) & (end < YEAR_2100) & np.isfinite(numbers[2:]).any(axis=0)
   if not good.all():
     first = export.where(file, int((~good).argmax()) + 1)
-    account.drop(export.participant, "binned without time or number", int((~good).sum()), first)
-  return found[:, good]
+    account.drop(export.participant, "binned entry without time or number", int((~good).sum()), first)
+  return numbers[:, good]
 
 
 def _number(entry: Any, key: str) -> float:

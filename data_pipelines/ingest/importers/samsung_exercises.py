@@ -24,8 +24,8 @@ NAMES = {first + i: name for first, names in _NAMES.items() for i, name in enume
 NAMES[0] = "custom"
 
 
-def name(code: str) -> str | None:
-  """Of a type as the export writes it, "1002"; "exercise 10016" where the table has none; None if it is no code."""
+def exercise_name(code: str) -> str | None:
+  """Returns the name of an exported code such as "1002", "exercise 10016" for an unknown one, None for other text."""
   if not code.isascii() or not code.isdecimal() or len(code) > 6:
     return None
   return NAMES.get(int(code), f"exercise {int(code)}")

@@ -1,4 +1,4 @@
-"""The JSON files of a Fitbit export: minutes and heart rates, nights, workouts. Their format is told in `fitbit`."""
+"""Reads the JSON files of a Fitbit export: minutes, heart rates, nights, workouts. fitbit.py describes their format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Float64, Int64
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.importers.words import ASLEEP
+from data_pipelines.ingest.importers.categories import ASLEEP
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
@@ -23,12 +23,19 @@ _LONGEST_STAGE = 24 * 3600  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
-class Series:
-  """Files of {"dateTime": ..., "value": ...}: their signal, its unit and clock, and how long (ms) a value is of."""
+class JsonFiles:
+  """A kind of JSON file, an array of {"dateTime": ..., "value": ...}.
+
+  Attributes:
+    signal, unit: what the values measure.
+    duration: milliseconds that a value covers; 0 for a sample.
+    device: what measured the values.
+    clock: the clock of dateTime.
+  """
 
   signal: str
   unit: str
-  lasts: int
+  duration: int
   device: str
   clock: Literal["utc", "wall"] = "utc"
 
@@ -36,52 +43,52 @@ class Series:
     before = 0
     for items in export.json_items(name):
       account.add(export.participant, len(items))
-      clock, no_time = csv_batches.parse_times(_texts(_each(_date_time, items)), _TIME)
-      value, no_value, unsure = self._values(items)
+      clock, no_time = csv_batches.parse_times(_texts(_get_all(_date_time, items)), _TIME)
+      value, no_value, untrusted = self._values(items)
       reasons = {"unreadable time": no_time, f"unreadable {self.signal}": no_value & ~no_time}
-      reasons["confidence 0"] = unsure & ~no_value & ~no_time
+      reasons["confidence 0"] = untrusted & ~no_value & ~no_time
       _drop(export, name, account, reasons, before)
-      keep = ~(no_time | no_value | unsure)
+      usable = ~(no_time | no_value | untrusted)
       before += len(items)
-      if keep.any():
-        start = clock[keep]
-        end = start + self.lasts
+      if usable.any():
+        start = clock[usable]
+        end = start + self.duration
         yield Readings(
-          export.participant, self.signal, self.unit, start, end, value[keep], self.device, clock=self.clock
+          export.participant, self.signal, self.unit, start, end, value[usable], self.device, clock=self.clock
         )
 
   def _values(
     self, items: Sequence[Any]
   ) -> tuple[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-    """Values, where there is none, and where the watch itself does not trust them."""
+    """Values, where there is none, and where the watch itself has no confidence in them."""
     if self.signal != "heart_rate":
-      value, bad = _numbers(_each(_value, items))
+      value, bad = _numbers(_get_all(_value, items))
       return value, bad, np.zeros_like(bad)
-    value, bad = _numbers(_each(_bpm, items))
-    return value, bad, _numbers(_each(_confidence, items))[0] == 0
+    value, bad = _numbers(_get_all(_bpm, items))
+    return value, bad, _numbers(_get_all(_confidence, items))[0] == 0
 
 
 def nights(export: Export, name: str, account: Account, device: str) -> Iterator[Readings]:
-  """asleep of every night of a sleep-*.json; a row of the account is a stage."""
+  """Yields the signal "asleep" for every night of a sleep-*.json; a row of the account is a stage."""
   for night, record in enumerate(_records(export, name), start=1):
     levels = record.get("levels")
     stages, wakes = (_stages(levels, part) for part in ("data", "shortData"))
     account.add(export.participant, len(stages) + len(wakes))
     good, short = ([stage for stage in part if stage is not None] for part in (stages, wakes))
-    odd = len(stages) - len(good) + len(wakes) - len(short)
-    account.drop(export.participant, "unreadable stage of sleep", odd, export.where(name, night))
+    unreadable = len(stages) - len(good) + len(wakes) - len(short)
+    account.drop(export.participant, "unreadable sleep stage", unreadable, export.where(name, night))
     if good:
       start, end, value = _cut(np.array(sorted(good)), np.array(sorted(short)).reshape(-1, 3))
       yield Readings(export.participant, "asleep", "", start, end, value, device, clock="wall")
 
 
-def workouts(export: Export, name: str, account: Account, spare: bool) -> Iterator[Stretch]:
-  """The workouts of an exercise-*.json; `spare` where the export has them in a better file."""
+def workouts(export: Export, name: str, account: Account, redundant: bool) -> Iterator[Stretch]:
+  """Yields the workouts of an exercise-*.json; `redundant` if the export has them in a better file."""
   for row, record in enumerate(_records(export, name), start=1):
     account.add(export.participant)
     stretch = _workout(export.participant, record)
-    if stretch is None or spare:
-      why = "the same workouts in UserExercises" if spare else "unreadable workout"
+    if stretch is None or redundant:
+      why = "the same workouts in UserExercises" if redundant else "unreadable workout"
       account.drop(export.participant, why, 1, export.where(name, row))
     else:
       yield stretch
@@ -98,12 +105,12 @@ def _records(export: Export, name: str) -> list[dict[str, Any]]:
 
 
 def _stages(levels: Any, part: str) -> list[tuple[int, int, float] | None]:
-  found = levels.get(part) if isinstance(levels, dict) else None
-  return [_stage(stage) for stage in found] if isinstance(found, list) else []
+  stages = levels.get(part) if isinstance(levels, dict) else None
+  return [_stage(stage) for stage in stages] if isinstance(stages, list) else []
 
 
 def _stage(stage: Any) -> tuple[int, int, float] | None:
-  """Start and end (ms, wall clock) and 1 for asleep; None for what is no stage."""
+  """Start and end (ms, wall clock), and 1 for asleep or 0; None if this is not a stage."""
   with contextlib.suppress(KeyError, TypeError, AttributeError):
     seconds, start = stage["seconds"], _moment(stage["dateTime"])
     asleep = ASLEEP.get(stage["level"].lower())
@@ -120,7 +127,7 @@ def _moment(text: Any, *formats: str) -> int | None:
 def _cut(
   stages: Float64[np.ndarray, "n 3"], wakes: Float64[np.ndarray, "k 3"]
 ) -> tuple[Int64[np.ndarray, "m"], Int64[np.ndarray, "m"], Float64[np.ndarray, "m"]]:
-  """Start, end and state of the pieces of a night: wakes of under three minutes lie on top of its stages."""
+  """Start, end and state of the pieces of a night; wakes under three minutes override the stages they overlap."""
   edges = np.unique(np.concatenate([stages[:, :2].ravel(), wakes[:, :2].ravel()])).astype(np.int64)
   start, end = edges[:-1], edges[1:]
   place, within = _within(start, stages)
@@ -132,7 +139,7 @@ def _cut(
 def _within(
   start: Int64[np.ndarray, "m"], stages: Float64[np.ndarray, "n 3"]
 ) -> tuple[Int64[np.ndarray, "m"], Bool[np.ndarray, "m"]]:
-  """The latest of some stages that has begun at each start, and whether it still lasts."""
+  """For each start, the index of the latest stage that has begun, and whether it is still going on."""
   if not len(stages):
     return np.zeros(len(start), np.int64), np.zeros(len(start), bool)
   place = np.searchsorted(stages[:, 0], start, side="right") - 1
@@ -170,8 +177,8 @@ def _confidence(item: Any) -> Any:
   return item["value"]["confidence"]
 
 
-def _each(part: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-  """A part of every item; None where it has none."""
+def _get_all(part: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+  """One part of every item; None where an item lacks it."""
   try:
     return [part(item) for item in items]
   except (KeyError, TypeError, IndexError):
@@ -185,7 +192,7 @@ def _or_none(part: Callable[[Any], Any], item: Any) -> Any:
 
 
 def _texts(values: Sequence[Any]) -> pa.StringArray:
-  """What is text, and "" for all else."""
+  """The texts among the values, and "" for everything else."""
   try:
     return pa.array(values, pa.string()).fill_null("")
   except (pa.ArrowException, TypeError, UnicodeError):
@@ -197,10 +204,10 @@ def _plain(text: str) -> str:
 
 
 def _numbers(values: Sequence[Any]) -> tuple[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-  """Numbers and texts of numbers, and where there is none."""
+  """Numbers, also from text, and where there is none."""
   kinds = set(map(type, values))
   if kinds <= {int, float}:
     with contextlib.suppress(OverflowError):
-      found = np.array(values, float)
-      return found, ~np.isfinite(found)
+      numbers = np.array(values, float)
+      return numbers, ~np.isfinite(numbers)
   return csv_batches.parse_numbers(_texts([repr(value) if type(value) in (int, float) else value for value in values]))

@@ -355,7 +355,7 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path):
   assert sum(len(block.value) for block in readings) == 1 and len(stretches) == 1
   assert account.read == {"p1": len(bad) + 2}
   assert account.dropped == {
-    ("p1", "no time with an offset, from 1970 on"): 5,
+    ("p1", "no time with an offset between 1970 and 2100"): 5,
     ("p1", "ends before it starts"): 1,
     ("p1", "no number or known category"): 3,
     ("p1", "unknown kind of workout"): 1,
@@ -381,7 +381,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 
 def test_blocks_are_cut_and_nothing_is_lost(tmp_path, monkeypatch):
   monkeypatch.setattr("data_pipelines.ingest.importers.health_xml._BLOCK", 1000)
-  monkeypatch.setattr("data_pipelines.ingest.importers.apple._ROWS", 5)
+  monkeypatch.setattr("data_pipelines.ingest.importers.apple._MOST_ROWS", 5)
   assert rows(imported(write(tmp_path, FULL))[0]) == independently(FULL)
 
 

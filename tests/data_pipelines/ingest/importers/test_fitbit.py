@@ -182,7 +182,7 @@ def test_classic_sleep_and_odd_stages(tmp_path):
   night = {"levels": {"data": [*data, "?", {}]}}
   block, account = one(written(tmp_path, {"sleep-2020-06-01.json": json.dumps([night, {"levels": None}])}), "sleep")
   assert block.value.tolist() == [1, 0, 0] and account.read == {"me": 9}
-  assert account.dropped == {("me", "unreadable stage of sleep"): 6}
+  assert account.dropped == {("me", "unreadable sleep stage"): 6}
 
 
 def test_json_workouts(export):

@@ -131,7 +131,7 @@ def test_totals_in_a_file_of_midday_start_with_the_first(tmp_path):
   rows = [row(noon + 60 * k, cycles=1000 + 10 * k, activity_type="walking") for k in range(3)]
   found, account = read_bytes(fit_file(head(), info(noon), *rows), tmp_path)
   assert points(found, "steps") == [(43_200, 43_260, 20.0), (43_260, 43_320, 20.0)]
-  assert account.dropped == {(tmp_path.name, "total with none before it to compare with"): 1}
+  assert account.dropped == {(tmp_path.name, "total with no earlier one to compare it with"): 1}
 
 
 def test_totals_start_over_at_local_midnight(tmp_path):
@@ -170,7 +170,7 @@ def test_other_messages(tmp_path):
   assert points(found, "spo2") == [(3600, 3600, 96.0)]
   assert points(found, "intensity") == [(3600, 3600, 3.0)]  # the upper three bits; 8, sedentary, the lower five
   assert account.read[tmp_path.name] == 7
-  assert account.dropped == {(tmp_path.name, "not measurable, says the device"): 2}
+  assert account.dropped == {(tmp_path.name, "marked as not measurable by the device"): 2}
 
 
 def test_sleep_levels_hold_until_the_next(tmp_path):
@@ -282,8 +282,8 @@ def test_the_account_export(tmp_path):
   start = np.datetime64("2026-01-14T22:00:00", "ms").astype(int)
   assert found[-1] == Stretch("garmin", "sleep", start, start + 8 * 3_600_000 + 30 * 60_000 + 30_500)
   assert account.dropped == {
-    ("garmin", "uploaded FIT file that is damaged"): 1,
-    ("garmin", "uploaded file of another format than FIT"): 1,
+    ("garmin", "damaged uploaded FIT file"): 1,
+    ("garmin", "uploaded file that is not in FIT format"): 1,
     ("garmin", "night without a start and an end"): 3,
   }
   assert account.read == {"garmin": 8 + 2 + 4}

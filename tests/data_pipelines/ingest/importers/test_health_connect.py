@@ -211,7 +211,7 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path):
 
 
 def test_blocks_number_their_rows_on(tmp_path, monkeypatch):
-  monkeypatch.setattr("data_pipelines.ingest.importers.database.BLOCK", 4)
+  monkeypatch.setattr("data_pipelines.ingest.importers.database.ROWS_PER_BATCH", 4)
   rows = [("steps_record_table", interval(k, k + 1, count=k)) for k in range(9)]
   rows.append(("steps_record_table", interval(0, 1, count=None)))
   found, account = read(database(tmp_path / "health_connect.db", *rows))
@@ -236,7 +236,7 @@ def hostile(kind):
 
 @pytest.mark.parametrize(
   ("kind", "said"),
-  [("view", "none of the tables"), ("virtual", "none of the tables"), ("computed", "no column 'count'"),
+  [("view", "none of Health Connect's"), ("virtual", "none of Health Connect's"), ("computed", "no column 'count'"),
    ("trigger", None), ("offset", None)],
 )  # fmt: skip
 def test_a_hostile_schema_runs_nothing(kind, said, tmp_path):

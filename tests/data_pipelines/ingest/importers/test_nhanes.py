@@ -158,13 +158,13 @@ def test_hip_rows_that_cannot_be_used(tmp_path):
     ("1", "monitor not reliable"): 3,
     ("2", "monitor out of calibration"): 2,
     ("3", "minute without a count"): 2,
-    ("4", "minute that is not where its number says"): 2,
+    ("4", "minute whose number and time of day disagree"): 2,
   }
   assert account.example["2", "monitor out of calibration"] == f"{tmp_path}/PAXRAW_D.XPT row 4"
 
 
 def test_wrist_minutes_are_placed_by_the_first_midnight(tmp_path, monkeypatch):
-  monkeypatch.setattr("data_pipelines.ingest.importers.nhanes._BLOCK", 1000)  # people lie across blocks
+  monkeypatch.setattr("data_pipelines.ingest.importers.nhanes._ROWS_PER_BATCH", 1000)  # people lie across blocks
   rows = [*wrist(62161, 7, 16 * 60 + 30, 2200), *wrist(62162, 2, 700, 1500)]
   (tmp_path / "PAXMIN_G.XPT").write_bytes(xpt(MIN, rows))
   found, account = read(tmp_path)
@@ -227,8 +227,11 @@ DATA = xpt(RAW, hip(5, 3, range(1, 100)))
     (DATA[:-1], "damaged"),
     (DATA[:-160], "ends within a row"),
     (DATA.replace(b"PAXINTEN", b"PAXOTHER"), "has no variable 'PAXINTEN'; it has SEQN, PAXSTAT"),
-    (xpt(RAW, [*hip(5, 3, [1]), *hip(6, 3, [1]), *hip(5, 3, [2])]), "row 3: more rows of a person after those"),
-    (xpt(RAW, hip(0.5, 3, [1])), "row 1: SEQN is no number of a person"),
+    (
+      xpt(RAW, [*hip(5, 3, [1]), *hip(6, 3, [1]), *hip(5, 3, [2])]),
+      "row 3: the rows of this person are not contiguous",
+    ),
+    (xpt(RAW, hip(0.5, 3, [1])), "row 1: SEQN is not a person's number"),
     (xpt(RAW, [next(hip(7, 3, [1]))] * 21_000), "more than 20,000 rows of one person"),
   ],
 )

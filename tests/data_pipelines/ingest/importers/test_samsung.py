@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.importers.samsung import Samsung
-from data_pipelines.ingest.importers.samsung_cells import offset_minutes
-from data_pipelines.ingest.importers.samsung_exercises import name as exercise
-from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.importers.samsung_exercises import exercise_name
+from data_pipelines.ingest.importers.samsung_fields import offset_minutes
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.input_files import ExportSet
 from data_pipelines.ingest.reading.readings import Readings, Stretch
@@ -230,7 +229,11 @@ def test_exercises_become_stretches(tmp_path):
     Stretch("p1", "running", ms("2024-01-01 16:00"), ms("2024-01-01 16:30"), 60),
     Stretch("p1", "exercise 10016", ms("2024-01-01 17:00"), ms("2024-01-01 17:05")),
   ]
-  assert exercise("15006") == "elliptical trainer" and exercise("11007") == "cycling" and exercise("walk") is None
+  assert (
+    exercise_name("15006") == "elliptical trainer"
+    and exercise_name("11007") == "cycling"
+    and exercise_name("walk") is None
+  )
 
 
 @pytest.mark.parametrize(
@@ -341,7 +344,7 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path):
     ("p1", "ends before it starts"): 1,
     ("p1", "no number or known stage"): 2,
     ("p1", "its binned data are not in the export"): 1,
-    ("p1", "more or fewer cells than the header"): 1,
+    ("p1", "more or fewer fields than the header"): 1,
   }
   assert account.example["p1", "no time"].endswith(DATE + " row 4")
 
@@ -352,8 +355,8 @@ def test_entries_of_json_that_cannot_be_used_are_counted(tmp_path):
   odd += [{"start_time": 10**300, "end_time": 10**301, "heart_rate": 1e300}]
   name = "jsons/com.samsung.shealth.tracker.heart_rate/a/a1.binning_data.json"
   _, _, account = imported(write(tmp_path, {**FILES, name: json.dumps(HEART_BINS + odd)}), "heart_rate")
-  assert account.dropped == {("p1", "binned without time or number"): len(odd)}
-  assert account.example["p1", "binned without time or number"].endswith("a1.binning_data.json row 3")
+  assert account.dropped == {("p1", "binned entry without time or number"): len(odd)}
+  assert account.example["p1", "binned entry without time or number"].endswith("a1.binning_data.json row 3")
 
 
 def test_unknown_stages_are_counted(tmp_path):

@@ -1,4 +1,4 @@
-"""ReadingColumns of words that stand for numbers."""
+"""Columns that hold categories as text, such as sleep stages, as the numbers they stand for."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float64
 
-# Fitbit's stages and, of older trackers, states: its minutes asleep leave the restless ones out.
+# Fitbit's sleep stages, and the states of its older trackers. Fitbit does not count restless minutes as asleep.
 ASLEEP = {"light": 1.0, "deep": 1.0, "rem": 1.0, "asleep": 1.0, "wake": 0.0, "awake": 0.0, "restless": 0.0}
 
 
-def meant(
-  column: pa.StringArray, meanings: Mapping[str, float]
+def category_values(
+  column: pa.StringArray, value_of: Mapping[str, float]
 ) -> tuple[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-  """What words of any case stand for, and where that is not known (NaN)."""
+  """The number each text stands for, whatever its case, and where the text is unknown (NaN there)."""
   texts = pc.utf8_lower(pc.utf8_trim_whitespace(column)).dictionary_encode()
-  known = np.array([meanings.get(text, np.nan) for text in texts.dictionary.to_pylist()])
+  known = np.array([value_of.get(text, np.nan) for text in texts.dictionary.to_pylist()])
   values = known[texts.indices.to_numpy()] if len(column) else np.zeros(0)
   return values, np.isnan(values)
