@@ -15,6 +15,7 @@ from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.importers.samsung import Samsung
 from data_pipelines.ingest.importers.samsung_exercises import exercise_name
 from data_pipelines.ingest.importers.samsung_fields import offset_minutes
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.input_files import ExportSet
 from data_pipelines.ingest.reading.readings import Readings, Stretch
