@@ -48,7 +48,7 @@ def open_dataset(config: ml_collections.ConfigDict) -> Dataset:
   data = config.data
   if data.name:
     return Dataset.open(data.dir, data.name)
-  from data_pipelines.simulator import Simulation
+  from data_pipelines.simulator.simulation import Simulation
 
   name = config_files.simulated_name(data)
   source = lambda: Simulation(participants=data.participants, days=data.days, seed=data.seed)

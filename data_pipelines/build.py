@@ -1,10 +1,10 @@
-"""Builds a dataset of day windows.
+"""Builds a dataset of day windows: from the simulator, from an npz file, or from exports of devices.
 
 python -m data_pipelines.build --source=npz --input=FILE --data_dir=DIR --name=NAME [--split=0.8,0.1,0.1]
 python -m data_pipelines.build --source=npz --input=FILE --data_dir=DIR --name=NAME --folds=4 --fold=0
 python -m data_pipelines.build --source=simulate --participants=N --days=D --seed=S --data_dir=DIR --name=NAME
 
-From exports of watches, apps and studies (folders or zips; of one person, or a folder of one for each):
+Exports of watches, apps and studies are folders or zip files, of one person or a folder with one export per person:
 
 python -m data_pipelines.build --source=auto --input=takeout.zip --timezone=Europe/Berlin --dry_run
 python -m data_pipelines.build --source=fitbit --input=takeout.zip --timezone=Europe/Berlin --data_dir=DIR --name=NAME
@@ -34,50 +34,66 @@ from absl import flags
 
 from data_pipelines import splits
 from data_pipelines.dataset import VERSION, Dataset, dataset_path, quiet_tfds
-from data_pipelines.day_windows import day_windows_dataset_builder as day_windows
 from data_pipelines.day_windows import runners
-from data_pipelines.day_windows.duplicates import Seen
+from data_pipelines.day_windows.day_windows_dataset_builder import Builder, DayWindowsConfig
+from data_pipelines.day_windows.duplicates import DuplicateDetector
 from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
-from data_pipelines.errors import DatasetError, SchemaError
+from data_pipelines.errors import DatasetError, SchemaError, UserError
 from data_pipelines.ingest.command import SOURCES, define_flags, refuse_flags, run_import
 from data_pipelines.npz import NpzSource
+from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.source import Source
 from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
 from data_pipelines.statistics import Statistics
 
-# Not among the global flags: a program that imports `build` has flags of its own.
+# Kept apart from absl's global flags, because a program that imports this module has flags of its own.
 FLAGS = flags.FlagValues()
-flags.DEFINE_enum("source", None, ["npz", "simulate", *SOURCES], "Where days come from.", flag_values=FLAGS)
-flags.DEFINE_string("input", None, "The npz file, or the export: a folder, a zip or a file.", flag_values=FLAGS)
-flags.DEFINE_string("data_dir", None, "Directory of datasets.", flag_values=FLAGS)
-flags.DEFINE_string("name", None, "Name of the dataset.", flag_values=FLAGS)
+flags.DEFINE_enum(
+  "source", None, ["npz", "simulate", *SOURCES], "Kind of source that provides the days.", flag_values=FLAGS
+)
+flags.DEFINE_string("input", None, "The npz file, or the export: a folder, a zip or a single file.", flag_values=FLAGS)
+flags.DEFINE_string("data_dir", None, "Directory that holds the datasets.", flag_values=FLAGS)
+flags.DEFINE_string("name", None, "Name of the dataset to build.", flag_values=FLAGS)
 flags.DEFINE_string(
   "participants",
   None,
-  "How many to simulate (default 100); of an export, a CSV of labels by participant, and of their "
-  "time zones if it has a column timezone.",
+  "With --source=simulate, the number of people (default 100). With an export, a CSV file with the labels of each "
+  "participant; its optional column timezone gives their time zones.",
   flag_values=FLAGS,
 )
 define_flags(FLAGS)
-flags.DEFINE_integer("days", 10, "Days of each simulated person.", lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_integer("seed", 0, "Seed of the simulation.", lower_bound=0, flag_values=FLAGS)
-flags.DEFINE_list("split", None, "Shares of people: pretrain,tune,eval (default 0.8,0.1,0.1).", flag_values=FLAGS)
+flags.DEFINE_integer("days", 10, "Number of days per simulated person.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer("seed", 0, "Seed of the simulator.", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_list("split", None, "Shares of people in pretrain,tune,eval (default 0.8,0.1,0.1).", flag_values=FLAGS)
 flags.DEFINE_string(
-  "split_file", None, "JSON lists of people, such as another dataset's splits.json.", flag_values=FLAGS
+  "split_file",
+  None,
+  "JSON file that lists the people of each split, such as another dataset's splits.json.",
+  flag_values=FLAGS,
 )
-flags.DEFINE_integer("folds", None, "Leave one of this many folds of people out as eval.", flag_values=FLAGS)
-flags.DEFINE_integer("fold", None, "Which fold to leave out, from 0.", flag_values=FLAGS)
-flags.DEFINE_string("split_key", splits.DEFAULT_KEY, "Another key gives another split.", flag_values=FLAGS)
-flags.DEFINE_bool("allow_duplicates", False, "Build even if two people have the very same day.", flag_values=FLAGS)
-flags.DEFINE_integer("workers", 1, "Processes that write.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer(
+  "folds", None, "Divide people into this many folds and leave one of them out as eval.", flag_values=FLAGS
+)
+flags.DEFINE_integer("fold", None, "The fold to leave out, from 0.", flag_values=FLAGS)
 flags.DEFINE_string(
-  "runner", None, "Apache Beam runner that writes: DirectRunner, DataflowRunner, FlinkRunner, ...", flag_values=FLAGS
+  "split_key",
+  splits.DEFAULT_KEY,
+  "Key of the hash that assigns people; another key gives another split.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_bool("allow_duplicates", False, "Build even if two people have an identical day.", flag_values=FLAGS)
+flags.DEFINE_integer("workers", 1, "Number of processes that read and write.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_string(
+  "runner",
+  None,
+  "Write with this Apache Beam runner: DirectRunner, DataflowRunner, FlinkRunner, ...",
+  flag_values=FLAGS,
 )
 flags.DEFINE_multi_string(
-  "beam_option", [], "Option of the runner, such as flink_master=localhost:8081; repeatable.", flag_values=FLAGS
+  "beam_option", [], "Option for the Beam runner, such as flink_master=localhost:8081; repeatable.", flag_values=FLAGS
 )
-flags.DEFINE_bool("overwrite", False, "Replace an existing dataset of this name.", flag_values=FLAGS)
+flags.DEFINE_bool("overwrite", False, "Replace an existing dataset of the same name.", flag_values=FLAGS)
 
 
 def build(
@@ -89,26 +105,28 @@ def build(
   request: Mapping[str, Any] | None = None,
   overwrite: bool = False,
   allow_duplicates: bool = False,
-  runner: Runner = runners.here,
+  runner: Runner = runners.in_this_process,
 ) -> Dataset:
-  """Builds dataset `name` from the days of a source, or finds it already built; prints what was done.
+  """Builds dataset `name` from the days of a source, or opens it if it is already built; prints a summary.
 
-  The dataset appears complete or not at all, and two processes building the same one wait for each other.
+  The dataset appears complete or not at all. If two processes build the same dataset, the second waits for the first.
 
   Args:
-    source: the days, or a function that makes the source, called only if there is work to do.
-    data_dir: directory of datasets.
+    source: the days, or a function that makes the source; the function is called only if there is work to do.
+    data_dir: directory that holds the datasets.
     name: name of the dataset.
-    split: how people are split; default 80 % pretrain, 10 % tune, 10 % eval by keyed hash.
-    request: what identifies the days, JSON-able. With the split it decides whether an existing dataset is the one
-      asked for; without it an existing dataset never is.
-    overwrite: replace an existing dataset of another request.
-    allow_duplicates: build even if two people have a day of the very same values.
-    runner: who writes the shards; the dataset is the same, bit by bit, whoever does.
+    split: how people are divided; default 80 % pretrain, 10 % tune, 10 % eval by keyed hash.
+    request: JSON-able description that identifies the days. Together with the split it decides whether an existing
+      dataset is the requested one; without it, an existing dataset never is.
+    overwrite: replace an existing dataset that was built from another request.
+    allow_duplicates: build even if two people have a day with identical values.
+    runner: what writes the shards. The dataset is the same bit for bit with every runner.
 
   Raises:
-    SchemaError (SplitError, DatasetError, DuplicateError): bad days, an impossible split, a day of two people, or
-      another dataset of this name.
+    SchemaError: a day does not fit the schema.
+    SplitError: the people cannot be divided as requested.
+    DuplicateError: two people have an identical day.
+    DatasetError: another dataset of this name exists, or the folder cannot be written.
   """
   split = split or HashSplit()
   full_request = {"request": dict(request) if request else None, "split": split.to_dict()}
@@ -120,9 +138,9 @@ def build(
     if existing:
       print(f"dataset {name!r} is already built: {existing.path}")
       return existing
-    made = source() if callable(source) else source
-    _write(made, staging, name, split, full_request, None if allow_duplicates else Seen(), runner)
-    _publish(staging / day_windows.Builder.name / name / VERSION, dataset_path(data_dir, name))
+    days = source() if callable(source) else source
+    _write(days, staging, name, split, full_request, None if allow_duplicates else DuplicateDetector(), runner)
+    _publish(staging / Builder.name / name / VERSION, dataset_path(data_dir, name))
   dataset = Dataset.open(data_dir, name)
   print(_closing_line(dataset, time.monotonic() - started))
   return dataset
@@ -142,27 +160,27 @@ def _existing(
   return None
 
 
-def _difference(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-  """The parts of two requests that differ, in words."""
+def _difference(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
+  """Text that names the keys in which two requests differ, with both values."""
   for part in ("request", "split"):
-    ours, theirs = asked[part] or {}, there[part] or {}
-    keys = [key for key in {**theirs, **ours} if ours.get(key) != json.loads(json.dumps(theirs.get(key)))]
+    new, old = requested[part] or {}, existing[part] or {}
+    keys = [key for key in {**old, **new} if new.get(key) != json.loads(json.dumps(old.get(key)))]
     if keys:
-      return ", ".join(f"{key} {theirs.get(key)!r} (asked: {ours.get(key)!r})" for key in keys)
+      return ", ".join(f"{key} {old.get(key)!r} (requested: {new.get(key)!r})" for key in keys)
   return "an unknown source"
 
 
 @contextlib.contextmanager
 def _staging(data_dir: str | os.PathLike, name: str) -> Iterator[pathlib.Path]:
-  """An empty directory to build in, held under a lock; what an interrupted build left there is removed."""
+  """An empty directory to build in, held under a lock; leftovers of an interrupted build are removed."""
   root = pathlib.Path(data_dir).expanduser() / ".building"
   try:
     root.mkdir(parents=True, exist_ok=True)
     lock = (root / f"{name}.lock").open("w")
   except OSError as error:
-    raise DatasetError(f"{data_dir}: cannot write there: {error.strerror}") from None
+    raise DatasetError(f"{data_dir}: cannot be written: {error.strerror}") from None
   with lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go when the process ends, however it ends
+    fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel however the process ends
     staging = root / name
     shutil.rmtree(staging, ignore_errors=True)
     try:
@@ -177,7 +195,7 @@ def _write(
   name: str,
   split: Split,
   full_request: Mapping[str, Any],
-  seen: Seen | None,
+  duplicates: DuplicateDetector | None,
   runner: Runner,
 ) -> None:
   people = splits.assign(split, source.participants)
@@ -185,10 +203,10 @@ def _write(
   notes += [f"split {empty!r} is empty" for empty in splits.SPLITS if not people[empty]]
   tables = Tables(source.schema)
   with quiet_tfds():
-    config = day_windows.DayWindowsConfig(
-      name=name, source=source, people=people, tables=tables, seen=seen, runner=runner
+    config = DayWindowsConfig(
+      name=name, source=source, people=people, tables=tables, duplicates=duplicates, runner=runner
     )
-    builder = day_windows.Builder(data_dir=staging, config=config, file_format="array_record")
+    builder = Builder(data_dir=staging, config=config, file_format="array_record")
     builder.download_and_prepare()
   folder = pathlib.Path(builder.data_dir)
   notes += tables.write(folder)
@@ -217,14 +235,14 @@ def _card(
   notes: Sequence[str],
   folder: pathlib.Path,
 ) -> str:
-  """The data card, Markdown."""
+  """The dataset's README.md: its size, channels and origin."""
   schema, statistics = source.schema, Statistics.load(folder / "statistics.npz")
-  lines = [f"# {name}", "", f"{source.n_days} days of {len(source.participants)} people, every "]
+  lines = [f"# {name}", "", f"{source.n_days} days of {len(source.participants)} people, one step per "]
   lines[-1] += f"{schema.minutes_per_step} min, {len(schema.channels)} channels."
   lines += [f"- {split}: {len(people[split])} people" for split in splits.SPLITS]
   lines += [f"- note: {note}" for note in notes]
   lines += getattr(source, "card", ())
-  lines += ["", "Observed steps of the pretrain split:", "", "| channel | unit | sensor | kind | steps | mean | SD |"]
+  lines += ["", "Observed values of the pretrain split:", "", "| channel | unit | sensor | kind | values | mean | SD |"]
   lines += ["|---|---|---|---|---|---|---|"]
   for c, channel in enumerate(schema.channels):
     numbers = f"{statistics.count[c]} | {statistics.mean[c]:.4g} | {statistics.std[c]:.4g}"
@@ -237,13 +255,17 @@ def _closing_line(dataset: Dataset, seconds: float) -> str:
   days = sum(dataset.num_days(split) for split in splits.SPLITS)
   stored = sum(path.stat().st_size for path in dataset.path.glob("*.array_record*"))
   return (
-    f"built {dataset.name!r}: people/days {', '.join(counts)}; {stored / days:,.0f} bytes a day; "
+    f"built {dataset.name!r}: people/days {', '.join(counts)}; {stored / days:,.0f} bytes per day; "
     f"{seconds:.1f} s; {dataset.path}"
   )
 
 
 def npz_request(path: str | os.PathLike) -> dict[str, Any]:
-  """Identifies an npz by its content, wherever it lies."""
+  """The `request` of an npz file, which identifies it by its name and content but not by its folder.
+
+  Raises:
+    SchemaError: the file cannot be read.
+  """
   try:
     with open(path, "rb") as file:
       digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
@@ -253,19 +275,14 @@ def npz_request(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def simulate_request(participants: int, days: int, seed: int) -> dict[str, Any]:
+  """The `request` of a simulation with this many people and days per person."""
   return {"source": "simulate", "participants": participants, "days": days, "seed": seed}
 
 
-def _simulation(participants: int, days: int, seed: int) -> Source:
-  from data_pipelines.simulator import Simulation
-
-  return Simulation(participants=participants, days=days, seed=seed)
-
-
 def _split_from_flags() -> Split:
-  given = [flag for flag in ("split", "folds", "split_file") if FLAGS[flag].present]
-  if len(given) > 1:
-    raise flags.Error(f"--{given[0]} and --{given[1]} exclude each other")
+  rules = [flag for flag in ("split", "folds", "split_file") if FLAGS[flag].present]
+  if len(rules) > 1:
+    raise flags.Error(f"--{rules[0]} and --{rules[1]} exclude each other")
   if FLAGS["fold"].present and FLAGS.folds is None:
     raise flags.Error("--fold needs --folds")
   if FLAGS.folds is not None:
@@ -286,7 +303,7 @@ def _split_from_flags() -> Split:
 def _people_to_simulate() -> int:
   text = FLAGS.participants or "100"
   if not text.isdecimal() or int(text) < 1:
-    raise flags.Error(f"flag --participants={text}: expected how many people to simulate")
+    raise flags.Error(f"flag --participants={text}: expected the number of people to simulate")
   return int(text)
 
 
@@ -305,12 +322,12 @@ def _build_from_flags() -> None:
     _build(_split_from_flags(), lambda: NpzSource(path), npz_request(path))
     return
   size = {"participants": _people_to_simulate(), "days": FLAGS.days, "seed": FLAGS.seed}
-  _build(_split_from_flags(), lambda: _simulation(**size), simulate_request(**size))
+  _build(_split_from_flags(), lambda: Simulation(**size), simulate_request(**size))
 
 
 def _build(split: Split, source: Callable[[], Source], request: Mapping[str, Any]) -> None:
-  again = {"overwrite": FLAGS.overwrite, "allow_duplicates": FLAGS.allow_duplicates}
-  build(source, FLAGS.data_dir, FLAGS.name, split=split, request=request, runner=_runner_from_flags(), **again)
+  options = {"overwrite": FLAGS.overwrite, "allow_duplicates": FLAGS.allow_duplicates}
+  build(source, FLAGS.data_dir, FLAGS.name, split=split, request=request, runner=_runner_from_flags(), **options)
 
 
 def _runner_from_flags() -> Runner:
@@ -319,16 +336,16 @@ def _runner_from_flags() -> Runner:
       raise flags.Error("--beam_option needs --runner")
     return runners.Processes(FLAGS.workers)
   if FLAGS["workers"].present:
-    raise flags.Error("--workers is for this machine, not for --runner; see the runner's own options")
+    raise flags.Error("--workers does not apply to --runner; use the runner's own options (--beam_option)")
   from data_pipelines.day_windows.beam import Beam
 
   return Beam(FLAGS.runner, FLAGS.beam_option)
 
 
 def main(argv: Sequence[str]) -> int:
-  """Runs the command line; returns its exit code."""
+  """Runs the command line and returns its exit code."""
   for flag in FLAGS:
-    FLAGS[flag].unparse()  # what an earlier call in this process was given
+    FLAGS[flag].unparse()  # forget the values of an earlier call in this process
   if any(argument in ("-h", "--help") for argument in argv[1:]):
     print(__doc__, FLAGS.get_help(), sep="\n")
     return 0
@@ -337,7 +354,7 @@ def main(argv: Sequence[str]) -> int:
     if len(rest) > 1:
       raise flags.Error(f"unexpected argument {rest[1]!r}")
     _build_from_flags()
-  except (flags.Error, SchemaError) as error:
+  except (flags.Error, UserError) as error:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
   return 0

@@ -3,6 +3,10 @@
 DATA_DIR/day_windows/NAME/VERSION/   day_windows-SPLIT.array_record-..., dataset_info.json, features.json (TFDS)
                                      schema.json, statistics.npz, splits.json, participants.parquet,
                                      events.parquet, request.json, README.md
+
+A record is one day. A minute that the sensor lost is stored as NaN in its channel of `values`, and its cause, where the
+source knew it, in `cause`. Nothing is filled in or normalised on disk: the loader (loader.py) yields the stored values
+as they are, and `statistics` holds what a model needs to normalise them.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow_datasets as tfds
 from absl import logging
+from jaxtyping import Float32, Int64
 
 from data_pipelines import splits
 from data_pipelines.errors import CorruptError, DatasetError
@@ -34,19 +39,19 @@ VERSION = "1.0.0"
 
 
 def dataset_path(data_dir: str | os.PathLike, name: str) -> pathlib.Path:
-  """Where dataset `name` is or will be."""
+  """Folder of dataset `name`, whether it exists or not."""
   return pathlib.Path(data_dir).expanduser() / BUILDER / name / VERSION
 
 
 def dataset_names(data_dir: str | os.PathLike) -> list[str]:
-  """Finished datasets of a data directory."""
-  found = (pathlib.Path(data_dir).expanduser() / BUILDER).glob(f"*/{VERSION}/request.json")
-  return sorted(path.parent.parent.name for path in found)
+  """Names of the finished datasets in a data directory."""
+  requests = (pathlib.Path(data_dir).expanduser() / BUILDER).glob(f"*/{VERSION}/request.json")
+  return sorted(path.parent.parent.name for path in requests)
 
 
 @contextlib.contextmanager
 def quiet_tfds() -> Iterator[None]:
-  """Keeps TFDS from printing and logging what it would download: here is nothing to download."""
+  """Silences what TFDS prints and logs about downloads, because there is nothing to download."""
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.ERROR)
   try:
@@ -56,8 +61,8 @@ def quiet_tfds() -> Iterator[None]:
     logging.set_verbosity(verbosity)
 
 
-class _Days(Sequence[dict[str, Any]]):
-  """A split's days, whose errors name the file and the record."""
+class _StoredDays(Sequence[dict[str, Any]]):
+  """The days of a split; an error while reading one names its file and record."""
 
   def __init__(self, source: Sequence[dict[str, Any]], files: tuple[str, ...], lengths: tuple[int, ...]):
     self._source, self._files, self._lengths = source, files, lengths
@@ -70,19 +75,26 @@ class _Days(Sequence[dict[str, Any]]):
       raise IndexError(index)
     try:
       return self._source[index]
-    except Exception as error:  # array_record, tfds and numpy each have their own
+    except Exception as error:  # array_record, TFDS and numpy each raise their own kinds
       starts = np.cumsum((0, *self._lengths))
       file = int(np.searchsorted(starts, index, side="right")) - 1
-      line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+      reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
       raise CorruptError(
         f"{self._files[file]}: record {index - starts[file]} of {self._lengths[file]} cannot be read, "
-        f"build the dataset anew: {line}"
+        f"build the dataset again: {reason}"
       ) from error
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """A finished dataset; see `Dataset.open`."""
+  """A finished dataset; `Dataset.open` reads one.
+
+  Attributes:
+    path: its folder.
+    name: its name within the data directory.
+    schema: clock and channels of every day.
+    statistics: of the observed values of the pretrain split, in physical units.
+  """
 
   path: pathlib.Path
   name: str
@@ -91,81 +103,103 @@ class Dataset:
 
   @classmethod
   def open(cls, data_dir: str | os.PathLike, name: str) -> Dataset:
-    """Opens dataset `name` of `data_dir`; DatasetError if there is none."""
+    """Opens dataset `name` of a data directory.
+
+    Raises:
+      DatasetError: there is no such dataset; the message lists the ones that exist.
+      SchemaError: its schema or statistics cannot be read.
+    """
     path = dataset_path(data_dir, name)
     if not name or not (path / "request.json").is_file():
       names = dataset_names(data_dir)
-      there = f"datasets there: {', '.join(names)}" if names else "there are no datasets there"
-      raise DatasetError(f"no dataset {name!r} in {data_dir}; {there}")
+      existing = f"it holds the datasets {', '.join(names)}" if names else "it holds no datasets"
+      raise DatasetError(f"no dataset {name!r} in {data_dir}; {existing}")
     return cls(path, name, Schema.load(path / "schema.json"), Statistics.load(path / "statistics.npz"))
 
   @functools.cached_property
   def request(self) -> dict[str, Any]:
-    """What the dataset was built from."""
+    """What the dataset was built from: the source's "request" and the rule of its "split"."""
     return json.loads((self.path / "request.json").read_text())
 
   def num_days(self, split: str) -> int:
-    """Days of pretrain, tune or eval; 0 where the split is empty."""
+    """Number of days in pretrain, tune or eval; 0 where the split is empty.
+
+    Raises:
+      DatasetError: the split is unknown.
+    """
     self._check(split)
     info = self._builder.info.splits
     return info[split].num_examples if split in info else 0
 
   def days(self, split: str) -> Sequence[dict[str, Any]]:
-    """Random access to the days of a split, in the order they were built.
+    """Random access to the stored days of a split, in the order in which they were built.
 
-    An element has values float32 [steps, channels], participant and date (bytes, as TFDS stores text), day and
-    weekday int32, and cause uint8 [steps, channels] where known.
+    Returns:
+      A sequence of dicts: `values` float32 [steps, channels] in physical units, NaN where missing; `participant` and
+      `date` as bytes, which is how TFDS stores text; `day` and `weekday` int32; and `cause` uint8 [steps, channels] if
+      the dataset knows causes. Reading a damaged day raises CorruptError.
 
     Raises:
-      DatasetError: the split is unknown or empty; and where a day is asked for, that it cannot be read.
+      DatasetError: the split is unknown or empty.
     """
     if self.num_days(split) == 0:
       raise DatasetError(f"dataset {self.name!r} has no days in split {split!r} ({self.path})")
     info = self._builder.info.splits[split]
     files = tuple(str(path) for path in info.filepaths)
-    return _Days(self._builder.as_data_source(split=split), files, tuple(info.shard_lengths))
+    return _StoredDays(self._builder.as_data_source(split=split), files, tuple(info.shard_lengths))
 
-  def missing_shares(self, split: str) -> np.ndarray:
-    """float32 [days], the share of missing values of each day of a split, in the order of days().
+  def missing_shares(self, split: str) -> Float32[np.ndarray, " days"]:
+    """Share of missing values of each day of a split, in the order of `days`.
 
-    Reads all days once and keeps the answer beside them, where that folder can be written.
+    The first call reads all days and stores the shares in the dataset's folder, if that can be written.
+
+    Raises:
+      DatasetError: the split is unknown or empty, or a day cannot be read.
     """
     path = self.path / f"missing_{split}.npy"
     try:
       return np.load(path)
-    except (OSError, ValueError, EOFError):  # not there, or written by half
+    except (OSError, ValueError, EOFError):  # absent or incomplete
       pass
-    source = self.days(split)
-    shares = np.array([np.isnan(source[i]["values"]).mean() for i in range(len(source))], np.float32)
+    days = self.days(split)
+    shares = np.array([np.isnan(days[i]["values"]).mean() for i in range(len(days))], np.float32)
     with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=self.path, delete=False) as file:
       np.save(file, shares)
       os.replace(file.name, path)
     return shares
 
-  def days_within(self, split: str, max_missing: float) -> np.ndarray:
-    """int64 [kept], the days of days() that miss at most this share of their values; DatasetError if none does."""
+  def days_within(self, split: str, max_missing: float) -> Int64[np.ndarray, " selected"]:
+    """Indices into `days` of the days with at most this share of missing values.
+
+    Raises:
+      DatasetError: max_missing is not between 0 and 1, or no day qualifies.
+    """
     if not 0 <= max_missing <= 1:
       raise DatasetError(f"max_missing is {max_missing}, expected 0 to 1")
     shares = self.missing_shares(split)
-    kept = np.flatnonzero(shares <= max_missing)
-    if not len(kept):
+    indices = np.flatnonzero(shares <= max_missing)
+    if not len(indices):
       raise DatasetError(
         f"max_missing is {max_missing}: none of the {len(shares):,} days in split {split!r} of dataset {self.name!r} "
-        f"misses so little; the most complete misses {100 * shares.min():.2g} %"
+        f"is that complete; the most complete day misses {100 * shares.min():.2g} %"
       )
-    return kept
+    return indices
 
   def people(self, split: str) -> list[str]:
-    """Participants of a split."""
+    """Ids of the participants of a split, in the order of their days.
+
+    Raises:
+      DatasetError: the split is unknown.
+    """
     self._check(split)
     return splits.load(self.path / "splits.json")[split]
 
   def participants(self) -> pa.Table:
-    """participant, split, days, and one column for each label."""
+    """One row per person: participant, split, days, and one column per label."""
     return pq.read_table(self.path / "participants.parquet")
 
   def events(self) -> pa.Table:
-    """participant, day, date, start, end (steps, end excluded), name, value (0 is a known absence)."""
+    """One row per event: participant, day, date, start, end (steps, end exclusive), name, value (0 if known absent)."""
     return pq.read_table(self.path / "events.parquet")
 
   @functools.cached_property

@@ -1,5 +1,10 @@
 """Batches of day windows for training and evaluation, and their way to the device.
 
+A missing minute travels as NaN: the source writes NaN, the dataset stores it, and the loaders here yield the stored
+values unchanged, in physical units, float32 [batch, steps, channels]. The model derives the boolean array `observed`
+from it (observed = not NaN) when it normalises the batch on the device; from there on the missing value is *inherited*,
+is never shown to the encoder and never scored by the loss. The loaders themselves neither fill nor mask anything.
+
 Order of training batches: the days of a split are reshuffled in every epoch, repeated without end and cut into local
 batches of `batch_size // process_count` days; process p of P takes local batches p, p + P, p + 2P, ... Concatenated in
 the order of the processes, the local batches of a step are therefore the same global batch for every P and any number
@@ -11,12 +16,13 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import grain
 import numpy as np
 from absl import flags
+from jaxtyping import Int
 
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import CorruptError, DatasetError
@@ -25,9 +31,9 @@ from data_pipelines.subset import chosen_days
 # Batches that each process, or each of its workers, reads ahead; a batch of 256 days of 26 x 1440 is 38 MB.
 _READ_AHEAD = 2
 _READ_THREADS = 2
-# "For ever": grain's own endless repeat has a length that overflows where a local batch is one day.
+# Practically endless. Grain's own endless repeat has a length that overflows when a local batch is a single day.
 _EPOCHS = 2**31
-_SUBSTITUTES = 100  # drawn for a day that cannot be read
+_SUBSTITUTES = 100  # days tried in place of one that cannot be read
 
 Batch = dict[str, np.ndarray]
 OnDevice = TypeVar("OnDevice")
@@ -43,29 +49,30 @@ def _local_batch(batch_size: int, process_index: int, process_count: int) -> int
   return batch_size // process_count
 
 
-def _values(day: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _training_fields(day: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """The values of a stored day as they are, NaN where missing, and whether it substitutes a damaged one."""
   return {"values": day["values"], "corrupt": np.int32(day.get("corrupt", 0))}
 
 
-class _Chosen:
-  """Some days of a source, in its order."""
+class _SelectedDays:
+  """The days of a source at some indices, in that order."""
 
-  def __init__(self, source: Sequence[dict[str, Any]], days: np.ndarray):
-    self._source, self._days = source, days
+  def __init__(self, source: Sequence[dict[str, Any]], indices: Int[np.ndarray, " selected"]):
+    self._source, self._indices = source, indices
 
   def __len__(self) -> int:
-    return len(self._days)
+    return len(self._indices)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    return self._source[int(self._days[index])]
+    return self._source[int(self._indices[index])]
 
 
-class _Skipping:
-  """A source in which another day stands in for one that cannot be read; it has 1 as "corrupt"."""
+class _DaysWithSubstitutes:
+  """A source that replaces a day that cannot be read by another one, with the key "corrupt" set to 1."""
 
   def __init__(self, source: Sequence[dict[str, Any]], seed: int):
     self._source, self._seed = source, seed
-    self._told: set[int] = set()
+    self._reported: set[int] = set()
 
   def __len__(self) -> int:
     return len(self._source)
@@ -74,26 +81,26 @@ class _Skipping:
     try:
       return self._source[index]
     except CorruptError as error:
-      if index not in self._told:
-        self._told.add(index)
+      if index not in self._reported:
+        self._reported.add(index)
         print(f"{error}; skipped (config.data.on_corrupt)", file=sys.stderr, flush=True)
       return {**self._substitute(index, error), "corrupt": 1}
 
   def _substitute(self, index: int, error: CorruptError) -> dict[str, Any]:
-    """By the day's number alone, so that any process and any worker takes the same one."""
+    """Another day, drawn from the index alone so that every process and worker picks the same one."""
     for other in np.random.default_rng((self._seed, index)).integers(len(self), size=_SUBSTITUTES):
       try:
         return self._source[int(other)]
       except CorruptError:
         pass
-    raise DatasetError(f"{error}; and none of {_SUBSTITUTES} other days drawn in its place can be read") from error
+    raise DatasetError(f"{error}; none of the {_SUBSTITUTES} days drawn to replace it can be read either") from error
 
 
 class TrainLoader(Iterator[Batch]):
-  """Endless batches; see `train_loader`.
+  """Endless training batches; `train_loader` makes one and describes them.
 
   Attributes:
-    step: step of the batch that comes next.
+    step: training step of the next batch.
   """
 
   def __init__(self, batches: grain.DatasetIterator, start_step: int, where: str):
@@ -107,11 +114,11 @@ class TrainLoader(Iterator[Batch]):
     except Exception as error:
       raise _unreadable(self._where, error) from error
     self.step += 1
-    # A worker's batch lies in shared memory, which is scarce and must not be held: make it plain.
+    # A worker's batch lies in shared memory, which is scarce: copy it so that nothing holds on to it.
     return {key: array if type(array) is np.ndarray else np.array(array) for key, array in batch.items()}
 
   def close(self) -> None:
-    """Stops reading ahead and ends worker processes."""
+    """Stops reading ahead and ends the worker processes."""
     self._batches.close()
 
   def __enter__(self) -> TrainLoader:
@@ -136,29 +143,29 @@ def train_loader(
   max_days: int = 0,
   on_corrupt: str = "stop",
 ) -> TrainLoader:
-  """This process's part of every global batch from `start_step` on, without end.
+  """Yields this process's part of every global batch from `start_step` on, without end.
 
   Args:
-    dataset: where the days are.
-    split: whose days.
-    batch_size: days of the global batch; may be larger than the split.
-    seed: 0 to 2**32 - 1; with the step it decides the days of a batch.
+    dataset: the dataset to read.
+    split: the split to read.
+    batch_size: number of days in the global batch; may exceed the size of the split.
+    seed: 0 to 2**32 - 1; together with the step it decides which days are in a batch.
     start_step: step of the first batch.
     process_index: which of the processes this is.
     process_count: how many processes share a global batch.
-    workers: processes that read and decompress; 0 reads in threads of this one. They are spawned, so a script that
-      asks for them needs `if __name__ == "__main__"`.
-    max_missing, max_participants, max_days: which days to take (data_pipelines/subset.py); by default all.
-    on_corrupt: what becomes of a day that cannot be read: "stop" raises DatasetError, "skip" takes another in its
-      place, says so on stderr and marks it; the order of all others stays.
+    workers: number of processes that read and decompress; 0 reads in threads of this process. Workers are spawned, so a
+      script that uses them needs `if __name__ == "__main__"`.
+    max_missing, max_participants, max_days: which days to train on, see `subset.chosen_days`; by default all.
+    on_corrupt: what to do about a day that cannot be read. "stop" raises DatasetError. "skip" substitutes another day,
+      reports that on stderr and marks the day as corrupt; the order of all other days is unchanged.
 
   Returns:
-    Iterator of {"values": float32 [local, steps, channels], "corrupt": int32 [local]}: local =
-    batch_size // process_count. A missing value is NaN; corrupt is 1 where a day replaces one that cannot be read.
-    Close the iterator, or use it in a `with` statement.
+    An iterator of {"values": float32 [local, steps, channels], "corrupt": int32 [local]}, where local =
+    batch_size // process_count. `values` are in physical units, NaN where missing; `corrupt` is 1 where a day replaces
+    one that cannot be read. Close the iterator, or use it in a `with` statement.
 
   Raises:
-    DatasetError: an empty or unknown split, or sizes that do not fit.
+    DatasetError: the split is unknown or empty, or a number is out of range.
   """
   local = _local_batch(batch_size, process_index, process_count)
   if start_step < 0:
@@ -167,11 +174,11 @@ def train_loader(
     raise DatasetError(f"seed is {seed}, expected 0 to {2**32 - 1}")
   source: Any = dataset.days(split)
   if max_missing < 1 or max_participants or max_days:
-    source = _Chosen(source, chosen_days(dataset, split, max_missing, max_participants, max_days))
+    source = _SelectedDays(source, chosen_days(dataset, split, max_missing, max_participants, max_days))
   if on_corrupt == "skip":
-    source = _Skipping(source, seed)
-  days = grain.MapDataset.source(source).map(_values).shuffle(seed).repeat(_EPOCHS)
-  # Batches are cut before processes and workers take turns, so neither changes what is in one.
+    source = _DaysWithSubstitutes(source, seed)
+  days = grain.MapDataset.source(source).map(_training_fields).shuffle(seed).repeat(_EPOCHS)
+  # Batches are cut before processes and workers take turns, so neither changes the contents of a batch.
   batches = days.batch(local)[start_step * process_count + process_index :: process_count]
   threads = grain.ReadOptions(num_threads=_READ_THREADS, prefetch_buffer_size=_READ_AHEAD)
   stream = batches.to_iter_dataset(threads)
@@ -188,15 +195,15 @@ def _where(dataset: Dataset, split: str) -> str:
 
 
 def _unreadable(where: str, error: Exception) -> DatasetError:
-  """One line for what array_record, tfds and grain raise for a file that is damaged, cut short or gone."""
+  """A one-line error for what array_record, TFDS and grain raise about a damaged, truncated or absent file."""
   if isinstance(error, DatasetError):
-    return error  # names the file and the record
+    return error  # already names the file and the record
   lines = str(error).strip().splitlines() or [type(error).__name__]
-  return DatasetError(f"{where} cannot be read, build it anew: {lines[0]}")
+  return DatasetError(f"{where} cannot be read, build it again: {lines[0]}")
 
 
 class _PaddedDays:
-  """Days in order with weight 1, then all-NaN days of weight 0 up to a whole number of batches."""
+  """Days in order with weight 1, followed by all-NaN days of weight 0 that fill up the last global batch."""
 
   def __init__(self, source: Sequence[dict[str, Any]], batch_size: int, shape: tuple[int, int]):
     self._source = source
@@ -227,16 +234,24 @@ def _stack(days: Sequence[Mapping[str, Any]]) -> Batch:
 def eval_loader(
   dataset: Dataset, *, split: str, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Iterator[Batch]:
-  """This process's part of every day of a split, once, in the order they were built.
+  """Yields this process's part of every day of a split, once, in the order in which the days were built.
 
-  Every process yields the same number of batches of the same size b = batch_size // process_count: the last global
-  batch is filled up with all-NaN days of weight 0 and participant "".
+  All processes yield the same number of batches of the same size b = batch_size // process_count, because the last
+  global batch is padded with all-NaN days of weight 0 and participant "".
+
+  Args:
+    dataset: the dataset to read.
+    split: the split to read.
+    batch_size: number of days in the global batch.
+    process_index: which of the processes this is.
+    process_count: how many processes share a global batch.
 
   Yields:
-    values float32 [b, steps, channels], weight float32 [b], participant and date str [b], day int32 [b].
+    {"values": float32 [b, steps, channels] in physical units, NaN where missing; "weight": float32 [b];
+    "participant", "date": str [b]; "day": int32 [b]}.
 
   Raises:
-    DatasetError: an empty or unknown split, or sizes that do not fit.
+    DatasetError: the split is unknown or empty, or a number is out of range; while iterating: a day cannot be read.
   """
   local = _local_batch(batch_size, process_index, process_count)
   schema = dataset.schema
@@ -247,7 +262,7 @@ def eval_loader(
 
 
 def _iterate(stream: grain.IterDataset, where: str) -> Iterator[Batch]:
-  # Errors of the arguments are raised where the loader is made; only reading waits for the first batch.
+  # A generator of its own, so that eval_loader raises errors about its arguments when called, not at the first batch.
   batches = iter(stream)
   try:
     yield from batches
@@ -261,15 +276,19 @@ _END = object()
 
 
 def device_prefetch(iterator: Iterator[Batch], put: Callable[[Batch], OnDevice], size: int = 2) -> Generator[OnDevice]:
-  """Runs `put` on coming batches in a thread, so that copies to the device overlap with computation.
+  """Runs `put` on upcoming batches in a thread, so that copies to the device overlap with computation.
 
   Args:
-    iterator: local batches; closed at the end where it has a `close`.
-    put: makes device arrays of a local batch.
-    size: how many results may wait, not yet taken.
+    iterator: local batches; closed at the end if it has a `close` method.
+    put: turns a local batch into device arrays.
+    size: how many results may be waiting to be consumed.
 
   Yields:
-    put(batch) in order. An exception of `iterator` or `put` is raised in its place. Close the generator to stop early.
+    put(batch), in order. An exception raised by `iterator` or `put` is raised at its position in the order. Close the
+    generator to stop early.
+
+  Raises:
+    DatasetError: size is not positive.
   """
   if size < 1:
     raise DatasetError(f"size of the device prefetch is {size}, expected at least 1")

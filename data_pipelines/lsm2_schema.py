@@ -1,14 +1,14 @@
-"""The 26 minute aggregates of LSM-2's watch, in the order of its channel table.
+"""The schema of LSM-2's watch: 26 minute aggregates, in the order of the paper's channel table.
 
-Names, sensors and reference statistics are those of the released data; many accelerometer features are 8-bit codes
-(0-255) of log-scaled quantities and carry no unit.
+Names, sensors and reference statistics are those of the released data. Many accelerometer features are 8-bit codes
+(0 to 255) of log-scaled quantities and have no unit.
 """
 
 from __future__ import annotations
 
 from data_pipelines.schema import Channel, Schema
 
-# name, unit, sensor, reference mean, reference SD (over observed minutes, in the released units)
+# name, unit, sensor, mean and SD of the released data (over observed minutes, in the unit given)
 _TABLE = (
   ("heart_rate", "bpm", "PPG", 75.96, 16.19),
   ("heart_rate_at_rest", "bpm", "PPG", 82.87, 10.87),
@@ -43,5 +43,5 @@ LSM2_SCHEMA = Schema(
   channels=tuple(Channel(name=name, unit=unit, sensor=sensor) for name, unit, sensor, _, _ in _TABLE),
 )
 
-# Published mean and SD of each channel, in its own unit.
+# Channel name -> published mean and SD, in the channel's unit.
 LSM2_REFERENCE: dict[str, tuple[float, float]] = {name: (mean, sd) for name, _, _, mean, sd in _TABLE}

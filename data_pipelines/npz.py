@@ -1,16 +1,18 @@
-"""Days in the project's npz layout.
+"""Reading and writing days in the project's npz layout.
 
-  values             float32 [days, steps, channels], NaN = missing; steps = 1440 / minutes_per_step
+  values             float32 [days, steps, channels], NaN where missing; steps = 1440 / minutes_per_step
   channels           str [channels], names
   participant        str [days]
   day, date          int [days], str [days]: consecutive day number of the person; ISO date, or empty
   minutes_per_step   int
   labels             JSON text {participant: {name: value}}; optional
-  minute_labels, minute_label_names   int8 [days, steps, K] of 1 / 0 / -1 = unlabelled, str [K]; optional
-  unit, sensor, kind   str [channels], see Channel; optional
+  minute_labels      int8 [days, steps, K]: 1 present, 0 absent, -1 unlabelled; optional
+  minute_label_names str [K]; with minute_labels
+  unit, sensor, kind str [channels], see Channel; optional
   cause              uint8 [days, steps, channels], see MISSINGNESS_MODES; optional
 
-Rows in error messages count from 0. Pickled objects are never loaded.
+Row d of every array with a `days` axis is the d-th day; error messages count rows from 0. Pickled objects are never
+loaded.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, Integer, Shaped
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
@@ -44,20 +47,20 @@ class DayArrays:
   Attributes:
     path: the file.
     schema: its clock and channels.
-    values: float32 [days, steps, channels], NaN where missing.
-    participant: str [days].
-    day: int [days].
-    date: str [days], "" where unknown.
+    values: in physical units, NaN where missing.
+    participant: str, ids of the people.
+    day: consecutive day numbers.
+    date: str, ISO dates, "" where unknown.
     original: every array of the file as it was read, by key.
-    notes: what was inferred and should be told to the user, one line each.
+    notes: what was inferred from the values and should be reported to the user, one line each.
   """
 
   path: pathlib.Path
   schema: Schema
-  values: np.ndarray
-  participant: np.ndarray
-  day: np.ndarray
-  date: np.ndarray
+  values: Float32[np.ndarray, "days steps channels"]
+  participant: Shaped[np.ndarray, " days"]
+  day: Integer[np.ndarray, " days"]
+  date: Shaped[np.ndarray, " days"]
   original: dict[str, np.ndarray]
   notes: tuple[str, ...] = ()
 
@@ -67,12 +70,12 @@ def read_days(path: str | os.PathLike, schema: Schema | None = None, allow_empty
 
   Args:
     path: the file.
-    schema: read the file as days of this schema (that of a checkpoint, say): its clock and channel names must be the
-      same, and units, sensors and kinds are taken from here. Without it they come from the file.
+    schema: the schema that the file must fit, for example that of a checkpoint: its clock and channel names must match,
+      and units, sensors and kinds are taken from it. Without it they come from the file.
     allow_empty_days: accept days without a single observed value.
 
   Raises:
-    SchemaError: one line naming the file and the key or row at fault.
+    SchemaError: the file does not fit the layout or the schema; the message names the file and the key or row.
   """
   path = pathlib.Path(path)
   arrays = _load(path)
@@ -92,7 +95,7 @@ def read_days(path: str | os.PathLike, schema: Schema | None = None, allow_empty
     _check_names(path, schema, [str(name) for name in names], minutes_per_step)
   if steps != schema.steps:
     raise SchemaError(
-      f"{path}: key 'values' has {steps} steps a day, expected {schema.steps} at {minutes_per_step} minutes a step"
+      f"{path}: key 'values' has {steps} steps per day, expected {schema.steps} at {minutes_per_step} minutes per step"
     )
   schema.check(values, f"{path}: key 'values'")
   _check_rows(path, participant, day, date)
@@ -101,40 +104,42 @@ def read_days(path: str | os.PathLike, schema: Schema | None = None, allow_empty
     if len(empty):
       d = empty[0]
       who = f"participant {str(participant[d])!r}, day {day[d]}"
-      raise SchemaError(f"{path}: row {d} ({who}): every value is NaN, expected an observed one")
+      raise SchemaError(f"{path}: row {d} ({who}): every value is NaN, expected at least one observed value")
   return DayArrays(path, schema, values, participant, day, date, arrays, notes)
 
 
 def write_days(
   path: str | os.PathLike,
   original: Mapping[str, np.ndarray],
-  values: np.ndarray,
+  values: Float32[np.ndarray, "days steps channels"],
   extra: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-  """Writes `original` back in the same layout with new values, bit for bit, and `extra` arrays beside them.
+  """Writes a copy of a file that was read: new values and extra arrays, all else bit for bit as it was.
 
   The file appears complete or not at all.
 
   Args:
-    path: file to write; its name is taken as it is.
+    path: file to write; no extension is added.
     original: `DayArrays.original` of the file that was read.
-    values: float32 of the same shape as the original's.
-    extra: further arrays by key, such as a mask of what was filled; a key of the layout is an error.
+    values: the new values, of the same shape as the original ones.
+    extra: additional arrays by key, such as a mask of the values that were filled in.
+
+  Raises:
+    SchemaError: the values have another type or shape, or a key of `extra` exists in the original.
   """
   path = pathlib.Path(path)
   extra = dict(extra or {})
   expected = original["values"]
   if values.dtype != np.float32 or values.shape != expected.shape:
-    found = f"{values.dtype} {list(values.shape)}"
-    raise SchemaError(f"{path}: values to write are {found}, expected float32 {list(expected.shape)}")
-  taken = sorted(set(extra) & set(original))
-  if taken:
-    raise SchemaError(f"{path}: key {taken[0]!r} to add is already in the file it was read from")
+    actual = f"{values.dtype} {list(values.shape)}"
+    raise SchemaError(f"{path}: values to write are {actual}, expected float32 {list(expected.shape)}")
+  existing = sorted(set(extra) & set(original))
+  if existing:
+    raise SchemaError(f"{path}: key {existing[0]!r} to add exists already in the file that was read")
   path.parent.mkdir(parents=True, exist_ok=True)
   unfinished = path.with_name(path.name + f".{os.getpid()}.incomplete")
   try:
     with unfinished.open("wb") as file:
-      # The keys of the layout are data, never keyword arguments of ours.
       np.savez_compressed(file, **{**original, "values": values, **extra})  # type: ignore[arg-type]
     unfinished.replace(path)
   finally:
@@ -142,13 +147,18 @@ def write_days(
 
 
 class NpzSource:
-  """The people of one npz file (see the module's docstring); a `Source`.
+  """The people of one npz file in the layout described above; a `Source`.
 
   Attributes:
-    notes: what was inferred from the file, one line each, for the user and the data card.
+    notes: what was inferred from the values, one line each, for the user and the dataset's README.md.
   """
 
   def __init__(self, path: str | os.PathLike):
+    """Reads the whole file into memory.
+
+    Raises:
+      SchemaError: the file does not fit the layout.
+    """
     self._path = pathlib.Path(path).absolute()
     days = read_days(path)
     self._days = days
@@ -161,23 +171,25 @@ class NpzSource:
     self._minute_labels = _minute_labels(days)
 
   def __reduce__(self) -> tuple[type[NpzSource], tuple[pathlib.Path]]:
-    return NpzSource, (self._path,)  # another process reads the file itself: less than to be sent what it holds
+    return NpzSource, (self._path,)  # pickled as its path: reading the file again is cheaper than sending its contents
 
   @property
   def schema(self) -> Schema:
+    """Clock and channels of the file."""
     return self._days.schema
 
   @property
   def participants(self) -> Sequence[str]:
-    """In order of first appearance."""
+    """Ids of all people, in the order in which they first appear."""
     return tuple(self._rows)
 
   @property
   def n_days(self) -> int:
+    """Number of days in the file."""
     return len(self._days.values)
 
   def person(self, participant: str) -> Person:
-    """The person's days in order of day number."""
+    """One person, with the days in the order of their numbers."""
     rows = sorted(self._rows[participant], key=lambda d: int(self._days.day[d]))
     days = [
       Day(
@@ -204,7 +216,7 @@ class NpzSource:
 
 
 def _runs(labels: np.ndarray) -> Iterator[tuple[int, int, int]]:
-  """Maximal runs of one value in a 1-D array as (start, end, value)."""
+  """Yields the maximal runs of equal values in a 1-D array as (start, end, value)."""
   edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
   for start, end in itertools.pairwise(edges):
     yield start, end, int(labels[start])
@@ -238,7 +250,7 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _array(
   path: pathlib.Path, arrays: Mapping[str, np.ndarray], key: str, kinds: str, ndim: int, length: int | None = None
 ) -> np.ndarray:
-  """arrays[key] after checking its dtype kind, rank and length; kinds "f", "i" and "u" mean float32, int8 and uint8."""
+  """Returns arrays[key] after checking its dtype kind, rank and length; "f", "i", "u" mean float32, int8, uint8."""
   if key not in arrays:
     raise SchemaError(f"{path}: key {key!r} is missing; the file has {', '.join(sorted(arrays)) or 'no keys'}")
   array = arrays[key]
@@ -254,18 +266,19 @@ def _array(
 def _file_schema(
   path: pathlib.Path, arrays: Mapping[str, np.ndarray], names: Sequence[str], minutes_per_step: int
 ) -> tuple[Schema, tuple[str, ...]]:
-  """Schema told by the file itself, and notes on what had to be inferred."""
-  told = {key: _array(path, arrays, key, "U", 1, len(names)) for key in ("unit", "sensor", "kind") if key in arrays}
+  """The schema that the file itself describes, and notes on what had to be inferred."""
+  described = {
+    key: _array(path, arrays, key, "U", 1, len(names)) for key in ("unit", "sensor", "kind") if key in arrays
+  }
   channels: list[dict[str, Any]] = [
-    {"name": name, **{key: str(column[c]) for key, column in told.items()}} for c, name in enumerate(names)
+    {"name": name, **{key: str(column[c]) for key, column in described.items()}} for c, name in enumerate(names)
   ]
   notes: tuple[str, ...] = ()
-  if "kind" not in told:
-    inferred = [c for c in range(len(names)) if _looks_binary(arrays["values"][..., c])]
-    for c in inferred:
+  if "kind" not in described:
+    for c in [c for c in range(len(names)) if _looks_binary(arrays["values"][..., c])]:
       channels[c]["kind"] = "binary"
-      line = f"channel {names[c]!r} holds only 0 and 1 and is taken as binary (give the key 'kind' to decide otherwise)"
-      notes += (line,)
+      note = f"channel {names[c]!r} holds only 0 and 1, so it is treated as binary (the key 'kind' would override this)"
+      notes += (note,)
   try:
     return Schema(minutes_per_step, tuple(Channel(**channel) for channel in channels)), notes
   except SchemaError as error:
@@ -280,10 +293,10 @@ def _looks_binary(values: np.ndarray) -> bool:
 def _check_names(path: pathlib.Path, schema: Schema, names: Sequence[str], minutes_per_step: int) -> None:
   expected = Schema(schema.minutes_per_step, tuple(Channel(name) for name in schema.names))
   try:
-    found = Schema(minutes_per_step, tuple(Channel(name) for name in names))
+    actual = Schema(minutes_per_step, tuple(Channel(name) for name in names))
   except SchemaError as error:
     raise SchemaError(f"{path}: {error}") from None
-  difference = expected.difference(found)
+  difference = expected.difference(actual)
   if difference:
     raise SchemaError(f"{path}: {difference}")
 
@@ -308,7 +321,7 @@ def _check_rows(path: pathlib.Path, participant: np.ndarray, day: np.ndarray, da
 
 
 def is_date(text: str) -> bool:
-  """Whether text is an existing day written YYYY-MM-DD."""
+  """Whether the text is a day of the calendar, written YYYY-MM-DD."""
   try:
     return datetime.date.fromisoformat(text).isoformat() == text
   except ValueError:
@@ -335,7 +348,7 @@ def _labels(days: DayArrays, people: Mapping[str, Any]) -> dict[str, dict[str, L
       if not isinstance(value, float | int | str | bool | None):
         raise SchemaError(f"{where}: participant {participant!r}, {name!r}: found {value!r}, expected a single value")
       if isinstance(value, float) and math.isnan(value):
-        row[name] = None  # the two spellings of an unknown value
+        row[name] = None  # NaN is another way to write an unknown value
   return labels
 
 
@@ -344,16 +357,16 @@ def _cause(days: DayArrays) -> np.ndarray | None:
     return None
   cause = _array(days.path, days.original, "cause", "u", 3)
   if cause.shape != days.values.shape:
-    found, expected = list(cause.shape), list(days.values.shape)
-    raise SchemaError(f"{days.path}: key 'cause' has shape {found}, expected {expected}")
+    actual, expected = list(cause.shape), list(days.values.shape)
+    raise SchemaError(f"{days.path}: key 'cause' has shape {actual}, expected {expected}")
   unknown = np.flatnonzero((cause > len(MISSINGNESS_MODES)).any(axis=(1, 2)))
   if len(unknown):
     d = unknown[0]
     limit = len(MISSINGNESS_MODES)
     raise SchemaError(f"{days.path}: key 'cause': row {d} holds {cause[d].max()}, expected at most {limit}")
-  false = np.flatnonzero(((cause > 0) & ~np.isnan(days.values)).any(axis=(1, 2)))
-  if len(false):
-    raise SchemaError(f"{days.path}: key 'cause': row {false[0]} gives a cause where a value is observed, expected 0")
+  wrong = np.flatnonzero(((cause > 0) & ~np.isnan(days.values)).any(axis=(1, 2)))
+  if len(wrong):
+    raise SchemaError(f"{days.path}: key 'cause': row {wrong[0]} gives a cause where a value is observed, expected 0")
   return cause
 
 
@@ -363,15 +376,15 @@ def _minute_labels(days: DayArrays) -> tuple[list[str], np.ndarray] | None:
   labels = _array(days.path, days.original, "minute_labels", "i", 3)
   names = _array(days.path, days.original, "minute_label_names", "U", 1, labels.shape[2]).tolist()
   if labels.shape[:2] != days.values.shape[:2]:
-    found, expected = list(labels.shape), [*days.values.shape[:2], len(names)]
-    raise SchemaError(f"{days.path}: key 'minute_labels' has shape {found}, expected {expected}")
+    actual, expected = list(labels.shape), [*days.values.shape[:2], len(names)]
+    raise SchemaError(f"{days.path}: key 'minute_labels' has shape {actual}, expected {expected}")
   if len(set(names)) < len(names) or "" in names:
     raise SchemaError(f"{days.path}: key 'minute_label_names' has a repeated or empty name")
-  odd = np.argwhere((labels < -1) | (labels > 1))
-  if len(odd):
-    d, step, k = odd[0]
-    found = labels[d, step, k]
+  invalid = np.argwhere((labels < -1) | (labels > 1))
+  if len(invalid):
+    d, step, k = invalid[0]
+    value = labels[d, step, k]
     raise SchemaError(
-      f"{days.path}: key 'minute_labels': row {d} step {step} {names[k]!r} is {found}, expected -1, 0, 1"
+      f"{days.path}: key 'minute_labels': row {d} step {step} {names[k]!r} is {value}, expected -1, 0, 1"
     )
   return names, labels

@@ -8,7 +8,15 @@ from tqdm import tqdm
 
 
 def progress_bar(total: int, description: str, unit: str, initial: int = 0, disable: bool = False) -> tqdm:
-  """A progress bar with ETA; off a terminal a line every ten seconds instead of redrawing."""
+  """Returns a progress bar with a time estimate; without a terminal it prints a line every ten seconds.
+
+  Args:
+    total: number of units at the end.
+    description: text in front of the bar.
+    unit: name of a unit, such as "day".
+    initial: units that are already finished.
+    disable: show nothing.
+  """
   interval = 0.2 if sys.stderr.isatty() else 10.0
   return tqdm(
     total=total,

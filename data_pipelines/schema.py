@@ -1,7 +1,11 @@
-"""What one day window holds: its clock and its ordered channels.
+"""The clock and the ordered channels of a day window, and how a missing minute is written down.
+
+A day window is a float32 array [steps, channels] in physical units. A minute that the sensor lost is NaN in its
+channel, from the source file to the arrays that the loader yields; a value is *observed* where the sensor gave a number
+and its absence is *inherited* where it did not. No sentinel, zero or interpolated number ever stands for a missing one.
 
 A schema is stored beside every dataset (schema.json) and inside every checkpoint. Nothing in this project assumes a
-channel name, a channel count or 1,440 minutes: all of it is read from here.
+channel name, a number of channels or 1,440 minutes: everything is read from the schema.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32
 
 from data_pipelines.errors import SchemaError
 
@@ -26,9 +31,10 @@ class Channel:
   Attributes:
     name: unique within the schema.
     unit: physical unit, such as "bpm"; empty for a ratio.
-    sensor: the sensor it comes from (PPG, ACC, ...); channels of a sensor fail together.
-    kind: "continuous" (z-scored, squared error) or "binary" (kept 0/1, cross-entropy).
-    clip: bound on the z-score of a continuous channel, in standard deviations.
+    sensor: the sensor that the channel comes from (PPG, ACC, ...); channels of one sensor fail together.
+    kind: "continuous" (z-scored, squared error) or "binary" (left as 0 or 1, cross-entropy).
+    clip: largest absolute z-score of a continuous channel, in standard deviations; the model sees values beyond it cut
+      off there.
   """
 
   name: str
@@ -48,7 +54,15 @@ class Channel:
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-  """The clock and channels of a dataset's day windows, values float32 [steps, channels]."""
+  """The clock and the channels of a dataset's day windows, which are float32 [steps, channels] with NaN for missing.
+
+  Attributes:
+    minutes_per_step: length of a step; a divisor of 1,440.
+    channels: in the order of the arrays' last axis.
+
+  Raises:
+    SchemaError: the clock does not divide a day, there are no channels, or two have one name.
+  """
 
   minutes_per_step: int
   channels: tuple[Channel, ...]
@@ -65,35 +79,46 @@ class Schema:
 
   @property
   def steps(self) -> int:
-    """Steps a day."""
+    """Number of steps per day."""
     return MINUTES_PER_DAY // self.minutes_per_step
 
   @property
   def names(self) -> tuple[str, ...]:
+    """The channels' names, in order."""
     return tuple(channel.name for channel in self.channels)
 
   @property
-  def binary(self) -> np.ndarray:
-    """bool [channels]: True where the channel is binary."""
+  def binary(self) -> Bool[np.ndarray, " channels"]:
+    """True where the channel is binary."""
     return np.array([channel.kind == "binary" for channel in self.channels])
 
   @property
-  def clips(self) -> np.ndarray:
-    """float32 [channels]: bound on the z-score."""
+  def clips(self) -> Float32[np.ndarray, " channels"]:
+    """The channels' largest absolute z-scores."""
     return np.array([channel.clip for channel in self.channels], np.float32)
 
   def index(self, name: str) -> int:
-    """Position of channel `name`; SchemaError if there is none."""
+    """Position of channel `name`.
+
+    Raises:
+      SchemaError: there is no such channel.
+    """
     if name not in self.names:
       raise SchemaError(f"schema: unknown channel {name!r}; channels are {', '.join(self.names)}")
     return self.names.index(name)
 
   def to_dict(self) -> dict[str, Any]:
+    """The schema as JSON-able data; `from_dict` reads it back."""
     channels = [dataclasses.asdict(channel) for channel in self.channels]
     return {"minutes_per_step": self.minutes_per_step, "channels": channels}
 
   @classmethod
   def from_dict(cls, raw: Mapping[str, Any]) -> Schema:
+    """Rebuilds a schema from `to_dict` data.
+
+    Raises:
+      SchemaError: a key is missing or unknown, or a value is out of range.
+    """
     try:
       channels = tuple(Channel(**channel) for channel in raw["channels"])
       return cls(minutes_per_step=int(raw["minutes_per_step"]), channels=channels)
@@ -101,10 +126,16 @@ class Schema:
       raise SchemaError(f"schema: malformed: {error}") from None
 
   def save(self, path: str | pathlib.Path) -> None:
+    """Writes the schema as JSON."""
     pathlib.Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
 
   @classmethod
   def load(cls, path: str | pathlib.Path) -> Schema:
+    """Reads a schema that `save` wrote.
+
+    Raises:
+      SchemaError: the file is absent, is not JSON, or holds no valid schema.
+    """
     try:
       return cls.from_dict(json.loads(pathlib.Path(path).read_text()))
     except FileNotFoundError:
@@ -112,27 +143,41 @@ class Schema:
     except json.JSONDecodeError as error:
       raise SchemaError(f"{path}: not JSON: {error}") from None
 
-  def check(self, values: np.ndarray, where: str) -> None:
-    """Raises SchemaError naming `where` unless values is floating [..., steps, channels], finite or NaN, binary 0/1."""
+  def check(self, values: Float[np.ndarray, "*days steps channels"], where: str) -> None:
+    """Checks that an array holds day windows of this schema.
+
+    Args:
+      values: floating point [..., steps, channels]; every value must be finite or NaN (missing), and binary channels
+        may hold only 0, 1 and NaN.
+      where: names the array in the error message.
+
+    Raises:
+      SchemaError: the array's type, shape or a value does not fit.
+    """
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
-      found = getattr(values, "dtype", type(values).__name__)
-      raise SchemaError(f"{where}: values are {found}, expected floating point with NaN for missing")
+      actual = getattr(values, "dtype", type(values).__name__)
+      raise SchemaError(f"{where}: values are {actual}, expected floating point with NaN for missing")
     expected = (self.steps, len(self.channels))
     if values.ndim < 2 or values.shape[-2:] != expected:
       raise SchemaError(f"{where}: values have shape {values.shape}, expected [..., {expected[0]}, {expected[1]}]")
     infinite = np.isinf(values)
     if infinite.any():
-      place = np.argwhere(infinite)[0]
-      row = f" row {place[0]}" if values.ndim > 2 else ""
-      raise SchemaError(f"{where}:{row} step {place[-2]} channel {self.names[place[-1]]!r} is infinite")
+      first = np.argwhere(infinite)[0]
+      row = f" row {first[0]}" if values.ndim > 2 else ""
+      raise SchemaError(f"{where}:{row} step {first[-2]} channel {self.names[first[-1]]!r} is infinite")
     for c in np.flatnonzero(self.binary):
-      odd = ~(np.isnan(values[..., c]) | (values[..., c] == 0) | (values[..., c] == 1))
-      if odd.any():
-        found = values[..., c][odd][0]
-        raise SchemaError(f"{where}: binary channel {self.names[c]!r} holds {found}, expected 0, 1 or NaN")
+      channel_values = values[..., c]
+      invalid = ~(np.isnan(channel_values) | (channel_values == 0) | (channel_values == 1))
+      if invalid.any():
+        example = channel_values[invalid][0]
+        raise SchemaError(f"{where}: binary channel {self.names[c]!r} holds {example}, expected 0, 1 or NaN")
 
   def difference(self, other: Schema) -> str | None:
-    """One line telling the first difference from `other` (found there), or None if the two are equal."""
+    """Describes in one line how `other`, the schema that was found, first differs from this one, the expected schema.
+
+    Returns:
+      The description, or None if the two are equal.
+    """
     if self.minutes_per_step != other.minutes_per_step:
       return f"minutes_per_step is {other.minutes_per_step}, expected {self.minutes_per_step}"
     if self.names != other.names:

@@ -1,4 +1,8 @@
-"""The records every source of day windows yields, and the protocol a source follows."""
+"""The protocol of a source of days (`Source`), and the records that a source yields: Day, Event and Person.
+
+Anything that has the members of `Source` can be built into a dataset: an npz file (npz.py), the simulator, and every
+importer of device exports.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from data_pipelines.schema import Schema
 
-# Why a minute is missing (LSM-2, section on real-world missingness). A day's `cause` holds 0 where observed and
-# 1 + index into this tuple where a gap's mode is known.
+# Why a value is missing (LSM-2, section on real-world missingness). A day's `cause` is 0 where the value is observed or
+# its cause is unknown, else 1 + the index into this tuple.
 MISSINGNESS_MODES = (
   "device_removed",
   "charging",
@@ -26,26 +31,35 @@ Label = float | int | str | bool | None
 
 @dataclasses.dataclass(frozen=True)
 class Day:
-  """One person's day.
+  """One day of one person.
 
   Attributes:
     values: float32 [steps, channels] in physical units, NaN where missing.
-    participant: the person.
-    day: consecutive day number of the person.
-    date: ISO date, or "" where the data set gives none.
-    cause: uint8 [steps, channels], see MISSINGNESS_MODES; None where causes are unknown.
+    participant: id of the person.
+    day: consecutive number of the day within the person's record.
+    date: ISO date, or "" where the source gives none.
+    cause: uint8 [steps, channels], see MISSINGNESS_MODES; None where the source knows no causes.
   """
 
-  values: np.ndarray
+  values: Float32[np.ndarray, "steps channels"]
   participant: str
   day: int
   date: str = ""
-  cause: np.ndarray | None = None
+  cause: UInt8[np.ndarray, "steps channels"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-  """A labelled stretch of a day, steps [start, end); value 0 is a known absence of `name`."""
+  """A labelled stretch of a day, such as a bout of exercise.
+
+  Attributes:
+    participant: id of the person.
+    day: number of the day, as in `Day`.
+    date: ISO date, or "".
+    start, end: first step, and the step after the last one.
+    name: what the stretch is labelled with.
+    value: 1 where `name` is present; 0 where it is known to be absent.
+  """
 
   participant: str
   day: int
@@ -58,7 +72,14 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-  """All that a source knows of one participant."""
+  """Everything a source knows about one participant.
+
+  Attributes:
+    participant: id of the person.
+    days: at least one, each with its own day number.
+    labels: value by label name; None or an absent key means unknown.
+    events: stretches of these days.
+  """
 
   participant: str
   days: Sequence[Day]
@@ -67,15 +88,27 @@ class Person:
 
 
 class Source(Protocol):
-  """Where days come from: people are known in advance, their days are made or read one person at a time."""
+  """A provider of days.
+
+  The ids of all people are known in advance; days are read or generated one person at a time, so a source never needs
+  to hold all of them in memory. It must be picklable to be written by several processes.
+  """
 
   @property
-  def schema(self) -> Schema: ...
+  def schema(self) -> Schema:
+    """Clock and channels of every day."""
+    ...
 
   @property
-  def participants(self) -> Sequence[str]: ...
+  def participants(self) -> Sequence[str]:
+    """Ids of all people, in a fixed order."""
+    ...
 
   @property
-  def n_days(self) -> int: ...
+  def n_days(self) -> int:
+    """Number of days of all people together."""
+    ...
 
-  def person(self, participant: str) -> Person: ...
+  def person(self, participant: str) -> Person:
+    """Reads or generates one person; the same id gives the same person every time."""
+    ...

@@ -1,7 +1,7 @@
 """Participant-disjoint splits: every person belongs to exactly one of pretrain, tune and eval.
 
-People are placed by a keyed hash of their id, so a split needs no random state, is the same on every machine, and
-cannot be steered by the order of a file.
+People are assigned by a keyed hash of their id, so a split needs no random state, is the same on every machine and does
+not depend on the order of a file. It is made once, when a dataset is built, and stored in its splits.json.
 """
 
 from __future__ import annotations
@@ -31,17 +31,20 @@ def _hash(participant: str, key: str) -> int:
 
 
 def ranked(names: Iterable[str], key: str) -> list[str]:
-  """In the order of a keyed hash: the same on every machine, whoever else is there."""
+  """Sorts names by their keyed hash; the order of two names is the same on every machine and in every set of names."""
   return sorted(names, key=lambda name: (_hash(name, key), name))
 
 
 @dataclasses.dataclass(frozen=True)
 class HashSplit:
-  """Each person by the position of their own hash: adding people never moves anyone.
+  """Assigns each person by their own hash alone, so adding people never moves anyone to another split.
 
   Attributes:
-    shares: expected shares of people in pretrain, tune and eval; they sum to 1.
-    key: another key gives another, independent split.
+    shares: expected shares of people in pretrain, tune and eval, which sum to 1.
+    key: key of the hash; different keys give independent splits.
+
+  Raises:
+    SplitError: the shares are not three non-negative numbers that sum to 1.
   """
 
   shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
@@ -50,31 +53,42 @@ class HashSplit:
   def __post_init__(self) -> None:
     shares = tuple(self.shares)
     if len(shares) != len(SPLITS) or not all(share >= 0 for share in shares) or not math.isclose(sum(shares), 1):
-      found = ",".join(f"{share:g}" for share in shares)
-      raise SplitError(f"split shares are {found}, expected three shares (pretrain, tune, eval) that sum to 1")
+      listed = ",".join(f"{share:g}" for share in shares)
+      raise SplitError(f"split shares are {listed}, expected three shares (pretrain, tune, eval) that sum to 1")
 
   def assign(self, participants: Sequence[str]) -> dict[str, str]:
+    """The split of each participant."""
     return {participant: self._place(participant) for participant in participants}
 
   def _place(self, participant: str) -> str:
     position = _hash(participant, self.key) / 2 ** (8 * _HASH_BYTES)
-    used = [(name, share) for name, share in zip(SPLITS, self.shares, strict=True) if share > 0]
+    shares = [(name, share) for name, share in zip(SPLITS, self.shares, strict=True) if share > 0]
     bound = 0.0
-    for name, share in used:
+    for name, share in shares:
       bound += share
       if position < bound:
         return name
-    return used[-1][0]  # the shares' sum may be rounded to just below 1
+    return shares[-1][0]  # rounding may leave the sum of the shares just below 1
 
   def to_dict(self) -> dict[str, Any]:
+    """The rule as JSON-able data."""
     return {"rule": "hash", "shares": list(self.shares), "key": self.key}
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldSplit:
-  """Fold `fold` (0-based) of `folds` is eval, everybody else pretrain, tune empty.
+  """Leaves one fold of the people out as eval; everybody else is pretrain, and tune is empty.
 
-  People are ranked by hash, so folds differ in size by at most one person: folds=4 of 12 people leaves 3 out.
+  People are dealt to folds in the order of their hash, so folds differ in size by at most one person: 4 folds of 12
+  people leave 3 out.
+
+  Attributes:
+    folds: number of folds, at least 2.
+    fold: the fold that is left out, from 0.
+    key: key of the hash.
+
+  Raises:
+    SplitError: folds or fold is out of range.
   """
 
   folds: int
@@ -88,30 +102,40 @@ class FoldSplit:
       raise SplitError(f"fold is {self.fold}, expected 0 to {self.folds - 1}")
 
   def assign(self, participants: Sequence[str]) -> dict[str, str]:
+    """The split of each participant."""
     if len(participants) < self.folds:
-      raise SplitError(f"{self.folds} folds of {len(participants)} people, expected at least one person in each fold")
+      raise SplitError(f"{self.folds} folds of {len(participants)} people, expected at least one person per fold")
     left_out = set(ranked(participants, self.key)[self.fold :: self.folds])
     return {participant: "eval" if participant in left_out else "pretrain" for participant in participants}
 
   def to_dict(self) -> dict[str, Any]:
+    """The rule as JSON-able data."""
     return {"rule": "folds", "folds": self.folds, "fold": self.fold, "key": self.key}
 
 
 @dataclasses.dataclass(frozen=True)
 class ListSplit:
-  """People named one by one; each person of the source must be in exactly one list."""
+  """Assigns people by lists of their ids; each person of the source must be in exactly one list.
+
+  Attributes:
+    pretrain, tune, eval: ids of the people in each split.
+
+  Raises:
+    SplitError: an id is listed twice.
+  """
 
   pretrain: tuple[str, ...]
   tune: tuple[str, ...] = ()
   eval: tuple[str, ...] = ()
 
   def __post_init__(self) -> None:
-    named = [participant for split in SPLITS for participant in getattr(self, split)]
-    twice = sorted({participant for participant in named if named.count(participant) > 1})
-    if twice:
-      raise SplitError(f"participant {twice[0]!r} is listed in more than one split, or twice")
+    ids = [participant for split in SPLITS for participant in getattr(self, split)]
+    repeated = sorted({participant for participant in ids if ids.count(participant) > 1})
+    if repeated:
+      raise SplitError(f"participant {repeated[0]!r} is listed in more than one split, or twice")
 
   def assign(self, participants: Sequence[str]) -> dict[str, str]:
+    """The split of each participant."""
     listed = {participant: split for split in SPLITS for participant in getattr(self, split)}
     unlisted = [participant for participant in participants if participant not in listed]
     if unlisted:
@@ -122,11 +146,16 @@ class ListSplit:
     return {participant: listed[participant] for participant in participants}
 
   def to_dict(self) -> dict[str, Any]:
+    """The rule as JSON-able data."""
     return {"rule": "lists", **{split: list(getattr(self, split)) for split in SPLITS}}
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> ListSplit:
-    """From JSON {"pretrain": [...], "tune": [...], "eval": [...]}, such as the splits.json of another dataset."""
+    """Reads JSON {"pretrain": [...], "tune": [...], "eval": [...]}, such as the splits.json of another dataset.
+
+    Raises:
+      SplitError: the file is absent, is not JSON, or does not hold lists of ids.
+    """
     raw = _read(path)
     lists = {split: raw.get(split, []) for split in SPLITS}
     for split, people in lists.items():
@@ -139,24 +168,35 @@ Split = HashSplit | FoldSplit | ListSplit
 
 
 def assign(split: Split, participants: Sequence[str]) -> dict[str, list[str]]:
-  """People of each split, in the order given; SplitError if nobody is left to pretrain on."""
-  placed = split.assign(participants)
+  """Applies a split rule.
+
+  Returns:
+    The people of each split, in the order of `participants`.
+
+  Raises:
+    SplitError: the rule does not fit these people, or pretrain would be empty.
+  """
+  split_of = split.assign(participants)
   people: dict[str, list[str]] = {name: [] for name in SPLITS}
   for participant in participants:
-    people[placed[participant]].append(participant)
+    people[split_of[participant]].append(participant)
   if not people["pretrain"]:
     raise SplitError(f"no people in split 'pretrain' ({len(participants)} people by {json.dumps(split.to_dict())})")
   return people
 
 
 def save(path: str | os.PathLike, split: Split, people: Mapping[str, Sequence[str]]) -> None:
-  """Writes splits.json: the rule, and the people of each split."""
+  """Writes splits.json: the rule and the people of each split."""
   raw = {"rule": split.to_dict(), **{name: list(people[name]) for name in SPLITS}}
   pathlib.Path(path).write_text(json.dumps(raw, indent=2) + "\n")
 
 
 def load(path: str | os.PathLike) -> dict[str, list[str]]:
-  """People of each split from splits.json."""
+  """Reads the people of each split from a splits.json.
+
+  Raises:
+    SplitError: the file is absent, is not JSON, or lacks a split.
+  """
   raw = _read(path)
   missing = [name for name in SPLITS if name not in raw]
   if missing:

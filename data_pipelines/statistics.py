@@ -1,7 +1,8 @@
-"""Statistics of the observed minutes of a dataset's pretrain split, for normalisation and as a trivial imputer.
+"""Statistics of the observed values of a dataset's pretrain split, for normalisation and as a trivial imputer.
 
-Accumulated in float64 in one pass: counts, means and sums of squared deviations of blocks are merged by the pairwise
-update of Chan, Golub and LeVeque (1979), which Welford's recurrence is the one-value case of.
+They are accumulated in float64 in one pass: the counts, means and sums of squared deviations of batches of days are
+merged by the pairwise update of Chan, Golub and LeVeque (1979), of which Welford's recurrence is the one-value case.
+Missing values (NaN) enter none of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pathlib
 import zipfile
 
 import numpy as np
+from jaxtyping import Float32, Float64, Int64
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
@@ -20,35 +22,40 @@ from data_pipelines.schema import Schema
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-  """Over the observed minutes of the pretrain split, in physical units; S steps a day, C channels.
+  """Statistics over the observed values of the pretrain split, in physical units.
 
   Attributes:
     names: channel names, in order.
-    count: int64 [C], observed minutes (steps).
-    mean: float64 [C].
-    std: float64 [C], population standard deviation; 1.0 where the channel is constant.
-    min: float32 [C].
-    max: float32 [C].
-    time_mean: float64 [S, C], mean at each time of day, NaN where never observed.
-    time_count: int64 [S, C].
+    count: number of observed values.
+    mean: mean of the observed values.
+    std: population standard deviation; 1.0 where the channel is constant.
+    min, max: smallest and largest observed value.
+    time_mean: mean at each time of day, NaN where never observed.
+    time_count: number of observed values at each time of day.
   """
 
   names: tuple[str, ...]
-  count: np.ndarray
-  mean: np.ndarray
-  std: np.ndarray
-  min: np.ndarray
-  max: np.ndarray
-  time_mean: np.ndarray
-  time_count: np.ndarray
+  count: Int64[np.ndarray, " channels"]
+  mean: Float64[np.ndarray, " channels"]
+  std: Float64[np.ndarray, " channels"]
+  min: Float32[np.ndarray, " channels"]
+  max: Float32[np.ndarray, " channels"]
+  time_mean: Float64[np.ndarray, "steps channels"]
+  time_count: Int64[np.ndarray, "steps channels"]
 
   def save(self, path: str | os.PathLike) -> None:
+    """Writes an npz with one array per attribute."""
     arrays = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}
     with pathlib.Path(path).open("wb") as file:
       np.savez(file, **arrays)  # type: ignore[arg-type]
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> Statistics:
+    """Reads what `save` wrote.
+
+    Raises:
+      SchemaError: the file is absent, damaged, or lacks a key.
+    """
     try:
       with np.load(path, allow_pickle=False) as arrays:
         fields = {field.name: arrays[field.name] for field in dataclasses.fields(cls)}
@@ -63,21 +70,21 @@ class Statistics:
 
 
 class Accumulator:
-  """Adds days block by block; memory is that of one day of float64."""
+  """Accumulates statistics over batches of days, in the memory of one float64 day."""
 
   def __init__(self, schema: Schema):
     self._schema = schema
     shape = (schema.steps, len(schema.channels))
     self._count = np.zeros(shape[1], np.int64)
     self._mean = np.zeros(shape[1])
-    self._squares = np.zeros(shape[1])  # sum of squared deviations from the mean
+    self._squares = np.zeros(shape[1])  # sums of squared deviations from the mean
     self._min = np.full(shape[1], np.inf, np.float32)
     self._max = np.full(shape[1], -np.inf, np.float32)
     self._time_count = np.zeros(shape, np.int64)
     self._time_mean = np.zeros(shape)
 
-  def add(self, values: np.ndarray) -> None:
-    """values: float32 [days, S, C], NaN where missing."""
+  def add(self, values: Float32[np.ndarray, "days steps channels"]) -> None:
+    """Adds a batch of days, in physical units, NaN where missing."""
     observed = ~np.isnan(values)
     time_count = observed.sum(axis=0)
     count = time_count.sum(axis=0)
@@ -92,7 +99,7 @@ class Accumulator:
     self._max = np.maximum(self._max, np.where(observed, values, -np.inf).max(axis=(0, 1)))
 
   def merge(self, other: Accumulator) -> None:
-    """Adds the days that another has seen. Into an empty one it is a copy, to the last bit."""
+    """Adds the days of another accumulator; merged into an empty one, the result equals `other` to the last bit."""
     if not self._count.any():
       self.__dict__.update(copy.deepcopy(other.__dict__))
       return
@@ -116,13 +123,17 @@ class Accumulator:
     self._time_count += count
 
   def finish(self) -> tuple[Statistics, list[str]]:
-    """The statistics, and a line for every constant channel; SchemaError names a channel never observed."""
+    """Returns the statistics, and a note (one line) about every constant channel.
+
+    Raises:
+      SchemaError: a channel is never observed.
+    """
     names = self._schema.names
     for c in np.flatnonzero(self._count == 0):
       raise SchemaError(f"channel {names[c]!r} is never observed in split 'pretrain', so it cannot be normalised")
     constant = self._min == self._max
     notes = [
-      f"channel {names[c]!r} is always {self._min[c]:g} in split 'pretrain'; its standard deviation is taken as 1"
+      f"channel {names[c]!r} is always {self._min[c]:g} in split 'pretrain'; its standard deviation is set to 1"
       for c in np.flatnonzero(constant)
     ]
     statistics = Statistics(

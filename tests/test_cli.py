@@ -145,8 +145,8 @@ def test_missing_extra(dataset, tmp_path):
 
 
 def test_missing_dataset_names_those_there(dataset, other, tmp_path):
-  assert pretraining(dataset, tmp_path, data__name="tinny").endswith("; datasets there: other, tiny")
-  assert pretraining(dataset, tmp_path, data__dir=tmp_path).endswith("; there are no datasets there")
+  assert pretraining(dataset, tmp_path, data__name="tinny").endswith("; it holds the datasets other, tiny")
+  assert pretraining(dataset, tmp_path, data__dir=tmp_path).endswith("; it holds no datasets")
 
 
 def test_batch_must_fit_the_devices(dataset, tmp_path):
@@ -262,7 +262,7 @@ DAYS = [
   (same_date, "row 1: participant 'p0' already has date 2024-01-01 in row 0"),
   (doubles, "key 'values' is float64, expected float32"),
   (flat, "key 'values' has shape [24, 3], expected [days, steps, channels]"),
-  (short, "key 'values' has 23 steps a day, expected 24 at 60 minutes a step"),
+  (short, "key 'values' has 23 steps per day, expected 24 at 60 minutes per step"),
   (half_asleep, "key 'values': binary channel 'asleep' holds 0.5, expected 0, 1 or NaN"),
   (pickled, "key 'participant' is a pickled object array, which is not loaded"),
   (no_channels, "key 'channels' is missing"),
@@ -329,7 +329,7 @@ def test_truncated_shards(dataset, trained, tmp_path, keep):
   workdir = tmp_path / "workdir"
   assert pretraining(dataset, workdir, data__dir=data).startswith(start.format("pretrain"))
   line = evaluating(dataset, workdir, f"--checkpoint={trained}", data__dir=data)
-  assert line.startswith(start.format("eval")) and "cannot be read, build the dataset anew" in line
+  assert line.startswith(start.format("eval")) and "cannot be read, build the dataset again" in line
   assert embedding(trained, "tiny", f"--data_dir={data}").startswith(start.format("pretrain"))
 
 

@@ -28,7 +28,7 @@ from aim.planning.planned_run import Plan, Program
 from aim.planning.topology import Topology
 from aim.runtime import devices, sharding
 from data_pipelines.dataset import Dataset
-from data_pipelines.simulator import Simulation
+from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.statistics import Accumulator
 
 PEOPLE, DAYS = 52, 5  # simulated where there is no dataset

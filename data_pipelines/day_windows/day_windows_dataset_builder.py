@@ -1,8 +1,8 @@
-"""TFDS builder that writes the days of any `Source` as array_record, one example a day, without TensorFlow.
+"""TFDS builder that writes the days of any `Source` as array_record, one example per day, without TensorFlow.
 
-Days are written person by person, shard by shard, in the order of the source (`GeneratorBasedBuilder` would sort a
-whole split in memory, and needs TensorFlow past 1 GB; `ShardBasedBuilder` holds a shard in memory). What is learnt on
-the way (statistics, labels, events) is gathered by a `Tables`.
+Days are written person by person and shard by shard, in the order of the source. TFDS's own builders do not fit:
+`GeneratorBasedBuilder` sorts a whole split in memory and needs TensorFlow beyond 1 GB, and `ShardBasedBuilder` holds a
+shard in memory. What is learnt on the way (statistics, labels, events) is collected in `Tables`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from data_pipelines.day_windows import examples, shards
-from data_pipelines.day_windows.duplicates import Seen
+from data_pipelines.day_windows.duplicates import DuplicateDetector
 from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
 from data_pipelines.source import Source
@@ -24,17 +24,25 @@ from data_pipelines.source import Source
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class DayWindowsConfig(tfds.core.BuilderConfig):
-  """One dataset: its name, the source of its days, the people of each split, and what writes its shards."""
+  """What to build: TFDS's name of the dataset, and all that the builder needs.
+
+  Attributes:
+    source: the days.
+    people: ids of the people in each split.
+    tables: collects the tables of the dataset; the caller writes them.
+    duplicates: detects two people with an identical day; None to allow that.
+    runner: writes the shards.
+  """
 
   source: Source = dataclasses.field(repr=False)
   people: Mapping[str, Sequence[str]] = dataclasses.field(repr=False)
   tables: Tables = dataclasses.field(repr=False)
-  seen: Seen | None = dataclasses.field(repr=False)  # None: two people may have the same day
+  duplicates: DuplicateDetector | None = dataclasses.field(repr=False)
   runner: Runner = dataclasses.field(repr=False)
 
 
 class Builder(tfds.core.ShardBasedBuilder):
-  """One example a day: values, participant, date, day, weekday, and cause where the source knows it."""
+  """One example per day: values, participant, date, day, weekday, and cause if the source knows it."""
 
   VERSION = tfds.core.Version("1.0.0")
   builder_config: DayWindowsConfig
@@ -42,7 +50,7 @@ class Builder(tfds.core.ShardBasedBuilder):
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
       builder=self,
-      description="Day windows of wearable sensors, with holes.",
+      description="Day windows of wearable sensors, with missing values.",
       features=examples.features(self.builder_config.source.schema, self._has_cause),
       disable_shuffling=True,
     )
@@ -61,18 +69,20 @@ class Builder(tfds.core.ShardBasedBuilder):
     template = lambda split, i, of: self._get_filename_template(split).sharded_filepath(shard_index=i, num_shards=of)
     planned = shards.plan(config.source, config.people, template)
     written: dict[str, list[tuple[int, int]]] = {shard.split: [] for shard in planned}
-    # Hidden where standard error is not a terminal.
+    write_shard = shards.ShardWriter(config.source, self._has_cause)
+    # disable=None hides the bar where standard error is not a terminal.
     with tqdm(total=config.source.n_days, desc=f"building {config.name}", unit="day", disable=None) as progress:
-      done = config.runner(shards.Work(config.source, self._has_cause), planned, progress.update)
-      for shard, each in zip(planned, done, strict=True):
-        config.tables.merge(each.tables, config.seen)
-        written[shard.split].append((each.days, each.size))
-    self.info.set_splits(tfds.core.SplitDict([self._split(name, found) for name, found in written.items()]))
+      outcomes = config.runner(write_shard, planned, progress.update)
+      for shard, outcome in zip(planned, outcomes, strict=True):
+        config.tables.merge(outcome.tables, config.duplicates)
+        written[shard.split].append((outcome.days, outcome.size))
+    self.info.set_splits(tfds.core.SplitDict([self._split(name, files) for name, files in written.items()]))
 
-  def _split(self, name: str, written: Sequence[tuple[int, int]]) -> tfds.core.SplitInfo:
+  def _split(self, name: str, files: Sequence[tuple[int, int]]) -> tfds.core.SplitInfo:
+    """TFDS's record of a split, from the (days, bytes) of its files."""
     return tfds.core.SplitInfo(
       name=name,
-      shard_lengths=[days for days, _ in written],
-      num_bytes=sum(size for _, size in written),
+      shard_lengths=[days for days, _ in files],
+      num_bytes=sum(size for _, size in files),
       filename_template=self._get_filename_template(name),
     )

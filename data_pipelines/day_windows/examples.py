@@ -1,4 +1,4 @@
-"""What is stored of a day, and what makes a person's days fit to be stored."""
+"""The TFDS features of a stored day, and the checks that a person's days pass before they are stored."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from data_pipelines.source import Day, Person
 
 
 def features(schema: Schema, has_cause: bool) -> tfds.features.FeaturesDict:
-  """Of one example a day: values, participant, date, day, weekday, and cause where it is known."""
+  """The features of one example, which is one day.
+
+  Args:
+    schema: gives the shape [steps, channels] of `values` and `cause`.
+    has_cause: whether the source knows why values are missing; otherwise there is no feature `cause`.
+  """
   shape = (schema.steps, len(schema.channels))
-  raw = tfds.features.Encoding.BYTES  # array_record compresses; a list of floats would be 100 times slower to encode
+  raw = tfds.features.Encoding.BYTES  # array_record compresses; encoding a list of floats is 100 times slower
   fields = {
     "values": tfds.features.Tensor(shape=shape, dtype=np.float32, encoding=raw, doc="NaN where missing"),
     "participant": tfds.features.Text(),
@@ -31,15 +36,19 @@ def features(schema: Schema, has_cause: bool) -> tfds.features.FeaturesDict:
 
 
 def example(day: Day) -> dict[str, Any]:
-  """A day as features() has it."""
-  found = {
+  """A day as an example with these features.
+
+  Raises:
+    SchemaError: the date is not an ISO date.
+  """
+  fields = {
     "values": day.values,
     "participant": day.participant,
     "date": day.date,
     "day": day.day,
     "weekday": _weekday(day),
   }
-  return found if day.cause is None else {**found, "cause": day.cause}
+  return fields if day.cause is None else {**fields, "cause": day.cause}
 
 
 def _weekday(day: Day) -> int:
@@ -53,7 +62,11 @@ def _weekday(day: Day) -> int:
 
 
 def check(person: Person, schema: Schema, has_cause: bool) -> None:
-  """SchemaError for a person without days, or with one or an event that does not fit."""
+  """Checks that a person's days and events can be stored.
+
+  Raises:
+    SchemaError: there are no days, a day number is repeated, or a day or an event does not fit the schema.
+  """
   who = f"participant {person.participant!r}"
   if not person.days:
     raise SchemaError(f"{who} has no days")
@@ -64,9 +77,13 @@ def check(person: Person, schema: Schema, has_cause: bool) -> None:
       raise SchemaError(f"{who}, day {day.day}: day appears twice")
     numbers.add(day.day)
   for event in person.events:
-    if event.day not in numbers or not 0 <= event.start < event.end <= schema.steps:
+    where = f"{who}: event {event.name!r}"
+    if event.day not in numbers:
+      raise SchemaError(f"{where} is on day {event.day}, which is not among the person's days")
+    if not 0 <= event.start < event.end <= schema.steps:
+      found = f"[{event.start}, {event.end})"
       raise SchemaError(
-        f"{who}: event {event.name!r} on day {event.day} steps [{event.start}, {event.end}) is no stretch"
+        f"{where} on day {event.day} spans steps {found}, expected a stretch within [0, {schema.steps})"
       )
 
 
@@ -76,7 +93,7 @@ def _check_day(day: Day, schema: Schema, has_cause: bool, where: str) -> None:
   if day.values.dtype != np.float32 or day.values.shape != expected:
     raise SchemaError(f"{where}: values are {day.values.dtype} {day.values.shape}, expected float32 {expected}")
   if np.isnan(day.values).all():
-    raise SchemaError(f"{where}: every value is NaN, expected at least one")
+    raise SchemaError(f"{where}: every value is NaN, expected at least one observed value")
   if (day.cause is not None) != has_cause:
     raise SchemaError(f"{where}: causes of missingness must be known for all days of a dataset or for none")
   if day.cause is not None and (day.cause.dtype != np.uint8 or day.cause.shape != expected):

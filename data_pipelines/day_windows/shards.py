@@ -1,7 +1,7 @@
-"""Shards: people whose days are written together, by one process, whichever it is.
+"""Shards: groups of people whose days are written into one file by one process.
 
-A shard is a function of the source and its people alone, and what is learnt of shards is put together in their order:
-so a dataset is the same bit by bit, whoever writes its shards and in whatever order they are done.
+A shard depends on the source and on its people alone, and what is learnt from shards is combined in their order.
+Therefore a dataset is the same bit for bit, whichever processes write its shards and in whichever order they finish.
 """
 
 from __future__ import annotations
@@ -20,20 +20,27 @@ from data_pipelines.day_windows import examples
 from data_pipelines.day_windows.tables import Tables
 from data_pipelines.source import Day, Source
 
-SHARD_BYTES = 256 * 2**20  # of values before compression, at most ...
-MOST_SHARDS = 512  # ... of a split, unless there were more files than a reader may hold open
-SMALL_SHARD_BYTES = 16 * 2**20  # at least, where there would be fewer than
-PARTS = 16  # shards to share out among processes
-# As TFDS, each day a group of its own for random access; level 1 takes a third of the time of level 3, its default, and
-# 1 to 4 % more bytes.
+# Sizes are of float32 values before compression.
+SHARD_BYTES = 256 * 2**20  # largest shard, unless a split would then have more than MOST_SHARDS
+MOST_SHARDS = 512  # per split: more files than a reader may hold open at once
+SMALL_SHARD_BYTES = 16 * 2**20  # smallest shard that a split is cut into only to have PARTS of them
+PARTS = 16  # shards per split that are enough to keep several processes busy
+# Every day is a group of its own, for random access, as TFDS does it. Compression level 1 takes a third of the time of
+# TFDS's level 3 and 1 to 4 % more bytes.
 _OPTIONS = "group_size:1,zstd:1"
 
-Tell = Callable[[int], object]
+ReportDays = Callable[[int], object]  # called with the number of days that have just been written
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """People of a split, and the file for their days."""
+  """The people of one file.
+
+  Attributes:
+    split: the split they belong to.
+    people: their ids.
+    path: the array_record file for their days.
+  """
 
   split: str
   people: tuple[str, ...]
@@ -41,8 +48,14 @@ class Shard:
 
 
 @dataclasses.dataclass(frozen=True)
-class Written:
-  """What is known of a shard when its file is there."""
+class WrittenShard:
+  """What is known about a shard once its file is complete.
+
+  Attributes:
+    days: number of days in it.
+    size: bytes of the file.
+    tables: its people, events and statistics.
+  """
 
   days: int
   size: int
@@ -50,53 +63,71 @@ class Written:
 
 
 def count(split_bytes: float) -> int:
-  """How many shards a split of so many bytes of values becomes."""
-  wanted = max(split_bytes / SHARD_BYTES, min(split_bytes / SMALL_SHARD_BYTES, PARTS))
-  return max(min(math.ceil(wanted), MOST_SHARDS), 1)
+  """Number of shards for a split with this many bytes of uncompressed values."""
+  shards = max(split_bytes / SHARD_BYTES, min(split_bytes / SMALL_SHARD_BYTES, PARTS))
+  return max(min(math.ceil(shards), MOST_SHARDS), 1)
 
 
 def plan(
   source: Source, people: Mapping[str, Sequence[str]], template: Callable[[str, int, int], os.PathLike]
 ) -> list[Shard]:
-  """The shards of all splits that have people, in order; template names the file of (split, index, of how many)."""
+  """Divides the people of all splits into shards.
+
+  Args:
+    source: the days; people are assumed to have equally many.
+    people: ids by split.
+    template: gives the file for (split, index of the shard, number of shards of the split).
+
+  Returns:
+    The shards in order; a split without people has none.
+  """
   day_bytes = 4 * source.schema.steps * len(source.schema.channels)
   person_bytes = day_bytes * max(source.n_days / len(source.participants), 1)
   shards = []
   for split, names in people.items():
-    of = min(count(person_bytes * len(names)), len(names))
-    edges = [len(names) * i // of for i in range(of + 1)] if of else []
+    shard_count = min(count(person_bytes * len(names)), len(names))
+    edges = [len(names) * i // shard_count for i in range(shard_count + 1)] if shard_count else []
     for i, (start, end) in enumerate(itertools.pairwise(edges)):
-      shards.append(Shard(split, tuple(names[start:end]), os.fspath(template(split, i, of))))
+      shards.append(Shard(split, tuple(names[start:end]), os.fspath(template(split, i, shard_count))))
   return shards
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
-  """Writes shards of a source, one by one or, pickled, in several processes."""
+class ShardWriter:
+  """Writes shards of a source; can be pickled to other processes.
+
+  Attributes:
+    source: the days.
+    has_cause: whether days have a `cause`.
+  """
 
   source: Source
   has_cause: bool
 
-  def __call__(self, shard: Shard, tell: Tell = lambda days: None) -> Written:
-    """Writes one; `tell` hears of days that are done."""
+  def __call__(self, shard: Shard, report_days: ReportDays = lambda days: None) -> WrittenShard:
+    """Writes one shard; calls `report_days` after each person.
+
+    Raises:
+      SchemaError: a person's days or events do not fit the schema.
+    """
     tables = Tables(self.source.schema)
     fields = examples.features(self.source.schema, self.has_cause)
     serializer = example_serializer.ExampleSerializer(fields.get_serialized_info())
-    # A name of its own: where a cluster has it done twice at once, either is whole.
+    # Each attempt has a file name of its own: a cluster may run two at once, and either file is complete.
     unfinished = f"{shard.path}.{uuid.uuid4().hex}"
     file = array_record_module.ArrayRecordWriter(unfinished, _OPTIONS)
-    for day in self._days(shard, tables, tell):
-      # Deterministic: a protocol buffer's map is in another order in every process.
+    for day in self._days(shard, tables, report_days):
+      # Deterministic, because the order of a protocol buffer's map otherwise differs between processes.
       record = serializer.get_tf_example(fields.encode_example(examples.example(day)))
       file.write(record.SerializeToString(deterministic=True))
     file.close()
     os.replace(unfinished, shard.path)
-    return Written(tables.days, os.path.getsize(shard.path), tables.pack())
+    return WrittenShard(tables.days, os.path.getsize(shard.path), tables.pack())
 
-  def _days(self, shard: Shard, tables: Tables, tell: Tell) -> Iterator[Day]:
+  def _days(self, shard: Shard, tables: Tables, report_days: ReportDays) -> Iterator[Day]:
     for participant in shard.people:
       person = self.source.person(participant)
       examples.check(person, self.source.schema, self.has_cause)
       tables.add(person, shard.split)
       yield from person.days
-      tell(len(person.days))
+      report_days(len(person.days))

@@ -1,4 +1,4 @@
-"""What is stored beside the records of a dataset: statistics, participants and events."""
+"""The files that a dataset has beside its records: statistics, participants and events."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines import statistics
-from data_pipelines.day_windows.duplicates import Seen, digest
+from data_pipelines.day_windows.duplicates import DuplicateDetector, digest
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
 from data_pipelines.source import Event, Label, Person
+from data_pipelines.statistics import Accumulator
 
-_DAYS_AT_ONCE = 8  # of a person: what fits a processor's cache
+_BATCH_DAYS = 8  # of one person: as many as fit into a processor's cache
 _EVENT_SCHEMA = pa.schema(
   [
     ("participant", pa.string()),
@@ -29,57 +29,68 @@ _EVENT_SCHEMA = pa.schema(
 
 
 class Tables:
-  """Gathers the tables of a dataset as its people go by; those of its shards are merged in order.
+  """Collects the tables of a shard, person by person; those of all shards are merged in order.
 
   Attributes:
-    days: how many have gone by.
+    days: number of days added so far.
   """
 
   def __init__(self, schema: Schema):
     self.days = 0
     self._digests: list[tuple[str, int, bytes | None]] = []
-    self._accumulator = statistics.Accumulator(schema)
+    self._accumulator = Accumulator(schema)
     self._people: list[tuple[str, str, int, dict[str, Label]]] = []
     self._events: list[Event] = []
-    self._packed: list[pa.Table] = []  # the events of shards, a tenth of the bytes
+    self._packed_events: list[pa.Table] = []  # takes a tenth of the memory
 
   def add(self, person: Person, split: str) -> None:
-    """Only people of the pretrain split enter the statistics."""
+    """Adds a person of `split`; only days of pretrain enter the statistics."""
     self._digests += [(day.participant, day.day, digest(day.values)) for day in person.days]
     if split == "pretrain":
-      for start in range(0, len(person.days), _DAYS_AT_ONCE):
-        self._accumulator.add(np.stack([day.values for day in person.days[start : start + _DAYS_AT_ONCE]]))
+      for start in range(0, len(person.days), _BATCH_DAYS):
+        self._accumulator.add(np.stack([day.values for day in person.days[start : start + _BATCH_DAYS]]))
     self.days += len(person.days)
     self._people.append((person.participant, split, len(person.days), person.labels))
     self._events.extend(person.events)
 
-  def merge(self, shard: Tables, seen: Seen | None = None) -> None:
-    """Adds the people of a shard; DuplicateError for a day that another person among those `seen` has had."""
-    if seen is not None:
+  def merge(self, shard: Tables, duplicates: DuplicateDetector | None = None) -> None:
+    """Adds the people of a shard.
+
+    Raises:
+      DuplicateError: the detector, if there is one, knows a day of another person with the same values.
+    """
+    if duplicates is not None:
       for participant, day, key in shard._digests:
-        seen.add(participant, day, key)
+        duplicates.add(participant, day, key)
     self._accumulator.merge(shard._accumulator)
     self.days += shard.days
     self._people += shard._people
-    self._packed += shard.pack()._packed
+    self._packed_events += shard.pack()._packed_events
 
   def pack(self) -> Tables:
-    """Makes little of what it holds, to be sent or kept."""
+    """Reduces the memory of the events, before the tables are sent to another process or kept; returns self."""
     columns = [[getattr(event, field.name) for event in self._events] for field in _EVENT_SCHEMA]
-    self._packed.append(pa.table(columns, schema=_EVENT_SCHEMA))
+    self._packed_events.append(pa.table(columns, schema=_EVENT_SCHEMA))
     self._events = []
     return self
 
   def write(self, folder: pathlib.Path) -> list[str]:
-    """Writes statistics.npz, participants.parquet and events.parquet; returns lines to tell the user."""
+    """Writes statistics.npz, participants.parquet and events.parquet.
+
+    Returns:
+      Notes for the user, one line each.
+
+    Raises:
+      SchemaError: a channel is never observed in pretrain, or a label has an unusable name or values of several types.
+    """
     result, notes = self._accumulator.finish()
     result.save(folder / "statistics.npz")
     pq.write_table(self._participants(), folder / "participants.parquet")
-    pq.write_table(pa.concat_tables(self.pack()._packed), folder / "events.parquet")
+    pq.write_table(pa.concat_tables(self.pack()._packed_events), folder / "events.parquet")
     return notes
 
   def _participants(self) -> pa.Table:
-    """participant, split, days, then one column a label, null where unknown."""
+    """Columns participant, split and days, then one column per label, null where unknown."""
     columns = {
       "participant": pa.array([row[0] for row in self._people], pa.string()),
       "split": pa.array([row[1] for row in self._people], pa.string()),
@@ -94,16 +105,16 @@ class Tables:
 
   def _label(self, name: str) -> pa.Array:
     values = [row[3].get(name) for row in self._people]
-    kinds = {type(value) for value in values if value is not None}
+    types = {type(value) for value in values if value is not None}
     for allowed, column in (
       ({bool}, pa.bool_()),
       ({int}, pa.int64()),
       ({int, float}, pa.float64()),
       ({str}, pa.string()),
     ):
-      if kinds <= allowed and kinds:
+      if types <= allowed and types:
         return pa.array(values, column)
-    if not kinds:
+    if not types:
       return pa.array(values, pa.float64())
-    found = ", ".join(sorted(kind.__name__ for kind in kinds))
-    raise SchemaError(f"label {name!r} mixes {found} across people, expected one kind of value")
+    mixture = ", ".join(sorted(kind.__name__ for kind in types))
+    raise SchemaError(f"label {name!r} mixes {mixture} across people, expected one type of value")

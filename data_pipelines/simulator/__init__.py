@@ -1,5 +1,11 @@
-"""A simulated cohort: people with traits, their days of 26 channels, and what a real watch loses of them."""
+"""A simulated cohort: people with lasting traits, their days of 26 channels, and what a real watch would lose of them.
 
-from data_pipelines.simulator.source import Simulation
+`Simulation` is the source that a dataset is built from; `person` of it combines all other modules.
+"""
 
-__all__ = ["Simulation"]
+from data_pipelines.simulator.activities import ACTIVITIES
+from data_pipelines.simulator.missingness import gap_lengths
+from data_pipelines.simulator.people import Traits, draw_traits
+from data_pipelines.simulator.simulation import Simulation
+
+__all__ = ["ACTIVITIES", "Simulation", "Traits", "draw_traits", "gap_lengths"]

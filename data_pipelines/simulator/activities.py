@@ -1,10 +1,11 @@
-"""What a person does: exercise as labelled bouts of 20 activities, and the unlabelled movement around them."""
+"""Exercise as labelled bouts of 20 activities, and the unlabelled movement around them."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
+from jaxtyping import Bool, Float32
 
 from data_pipelines.schema import MINUTES_PER_DAY
 from data_pipelines.simulator.filters import relax, wander, white
@@ -14,15 +15,15 @@ from data_pipelines.simulator.rhythm import Rhythm
 
 @dataclasses.dataclass(frozen=True)
 class Activity:
-  """How one activity looks to the body and to the watch.
+  """What one activity demands of the body and how the watch records it.
 
   Attributes:
     name: label of its bouts.
-    effort: share of the heart rate reserve that it asks for.
-    steps: counted steps a minute.
-    movement: wrist movement, 0 still to 1 violent.
-    rhythm: regularity of the movement, 0 erratic to 1 a metronome.
-    climb: altimeter SD in it, in the altimeter's unit.
+    effort: share of the heart rate reserve that it demands.
+    steps: counted steps per minute.
+    movement: wrist movement, from 0 (still) to 1 (violent).
+    rhythm: regularity of the movement, from 0 (erratic) to 1 (like a metronome).
+    climb: SD of the altimeter during the activity, in the altimeter's unit.
     chill: degrees C by which air or water cools the skin.
     minutes: median duration.
     popularity: relative frequency.
@@ -65,7 +66,7 @@ ACTIVITIES = (
 
 @dataclasses.dataclass(frozen=True)
 class Bout:
-  """One labelled stretch, minutes [start, end) since the first midnight."""
+  """A labelled stretch of exercise, minutes [start, end) since the first midnight."""
 
   start: int
   end: int
@@ -74,21 +75,21 @@ class Bout:
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-  """What the body does in each minute, float32 [minutes] each; the fields are those of Activity."""
+  """What the body does in each minute: the quantities of `Activity`, and whether the minute belongs to a bout."""
 
-  effort: np.ndarray
-  steps: np.ndarray
-  movement: np.ndarray
-  rhythm: np.ndarray
-  climb: np.ndarray
-  chill: np.ndarray
-  exercising: np.ndarray  # bool
+  effort: Float32[np.ndarray, " minutes"]
+  steps: Float32[np.ndarray, " minutes"]
+  movement: Float32[np.ndarray, " minutes"]
+  rhythm: Float32[np.ndarray, " minutes"]
+  climb: Float32[np.ndarray, " minutes"]
+  chill: Float32[np.ndarray, " minutes"]
+  exercising: Bool[np.ndarray, " minutes"]
 
 
 def draw_bouts(rng: np.random.Generator, traits: Traits, rhythm: Rhythm) -> tuple[Bout, ...]:
-  """Draws a person's exercise: a few favourites, around the work of workdays, at any waking hour of free ones."""
+  """Draws a person's exercise: a few favourite activities, outside working hours and sleep, sorted by start."""
   taste = rng.gamma(0.6, size=len(ACTIVITIES)) * [activity.popularity for activity in ACTIVITIES]
-  taste[0] += 1.5  # everyone walks
+  taste[0] += 1.5  # everybody walks
   days = len(rhythm.dates)
   bouts: list[Bout] = []
   busy = rhythm.asleep | rhythm.working
@@ -102,14 +103,14 @@ def draw_bouts(rng: np.random.Generator, traits: Traits, rhythm: Rhythm) -> tupl
       length = int(np.clip(length, 12, 300))
       start = int(rng.integers(first, max(last - length, first + 1)))
       if start + length > last or busy[start : start + length].any():
-        continue  # no time for it
+        continue  # there is no time for it
       bouts.append(Bout(start, start + length, activity))
       busy[max(start - 20, 0) : start + length + 20] = True
   return tuple(sorted(bouts, key=lambda bout: bout.start))
 
 
 def _background(rng: np.random.Generator, traits: Traits, rhythm: Rhythm) -> dict[str, np.ndarray]:
-  """Movement outside exercise: stillness in sleep, fidgeting when awake, short walks, stairs."""
+  """Movement outside exercise: stillness in sleep, fidgeting when awake, short walks and stairs."""
   n = rhythm.minutes
   awake = ~rhythm.asleep
   urge = wander(rng, n, 6) + 0.35 * wander(rng, n, 90) + 0.2 * traits.restlessness
@@ -130,12 +131,12 @@ def _background(rng: np.random.Generator, traits: Traits, rhythm: Rhythm) -> dic
 
 
 def draw_motion(rng: np.random.Generator, traits: Traits, rhythm: Rhythm, bouts: tuple[Bout, ...]) -> Motion:
-  """Motion of each minute: the background, replaced by each bout while it lasts."""
+  """Draws the motion of each minute: background movement, replaced by each bout while it lasts."""
   n = rhythm.minutes
   drives = {name: np.asarray(drive, np.float32) for name, drive in _background(rng, traits, rhythm).items()}
   drives["chill"] = np.zeros(n, np.float32)
   exercising = np.zeros(n, bool)
-  vigour = np.exp(0.12 * wander(rng, n, 6) + 0.06 * white(rng, n))  # pace within a bout comes and goes
+  vigour = np.exp(0.12 * wander(rng, n, 6) + 0.06 * white(rng, n))  # the pace varies within a bout
   burst = np.abs(white(rng, n))
   keenness = np.exp(0.15 * rng.standard_normal(len(bouts)))
   for bout, keen in zip(bouts, keenness, strict=True):

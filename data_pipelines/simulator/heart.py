@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from jaxtyping import Float32
 
 from data_pipelines.simulator.activities import Motion
 from data_pipelines.simulator.filters import logistic, relax, wander, white
@@ -12,8 +13,10 @@ from data_pipelines.simulator.people import Traits
 from data_pipelines.simulator.rhythm import Rhythm
 
 
-def _calm_rate(rng: np.random.Generator, traits: Traits, rhythm: Rhythm, arousal: np.ndarray) -> np.ndarray:
-  """Heart rate without exertion, bpm: falls in sleep with its depth, rises in REM, in the afternoon, under arousal."""
+def _calm_rate(
+  rng: np.random.Generator, traits: Traits, rhythm: Rhythm, arousal: Float32[np.ndarray, " minutes"]
+) -> Float32[np.ndarray, " minutes"]:
+  """Heart rate without exertion, in bpm: falls with depth of sleep; rises in REM, in the afternoon and with arousal."""
   awake = relax((~rhythm.asleep).astype(np.float32), 12)
   level = -10.0 * (1 - awake) - 3.0 * rhythm.depth + 3.0 * rhythm.rem
   level += 2.0 * rhythm.circadian + 3.4 * arousal + 2.2 * wander(rng, rhythm.minutes, 120)
@@ -21,13 +24,17 @@ def _calm_rate(rng: np.random.Generator, traits: Traits, rhythm: Rhythm, arousal
 
 
 def heart(
-  rng: np.random.Generator, traits: Traits, rhythm: Rhythm, motion: Motion, arousal: np.ndarray
-) -> dict[str, np.ndarray]:
-  """The ten PPG channels, float32 [minutes] each.
+  rng: np.random.Generator,
+  traits: Traits,
+  rhythm: Rhythm,
+  motion: Motion,
+  arousal: Float32[np.ndarray, " minutes"],
+) -> dict[str, Float32[np.ndarray, " minutes"]]:
+  """Draws the ten PPG channels, by name.
 
-  Exertion moves heart rate towards its share of the reserve with a time constant of two minutes, and a fifth of it
-  only with half an hour (drift, and the slow part of recovery). RR features describe the beats of the calmer part of
-  a minute, which alone yields valid intervals, so they follow 60000 / rate there.
+  Exertion moves the heart rate towards its share of the reserve: four fifths of the way with a time constant of two
+  minutes, and one fifth with half an hour (drift, and the slow part of recovery). The RR features describe the beats in
+  the calmer part of a minute, the only part that yields valid intervals, so they follow 60000 / (heart rate there).
   """
   n = rhythm.minutes
   calm = _calm_rate(rng, traits, rhythm, arousal)

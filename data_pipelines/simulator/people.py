@@ -1,4 +1,4 @@
-"""Who the simulated people are: traits that last, each of which leaves its mark on the days."""
+"""The simulated people: lasting traits, each of which leaves its mark on the days."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from data_pipelines.source import Label
 
 @dataclasses.dataclass(frozen=True)
 class Traits:
-  """One person's lasting traits. Unit-free latents have mean 0 and SD 1 over the population."""
+  """One person's lasting traits; the traits marked latent have no unit, and about mean 0 and SD 1 over people."""
 
   age: float  # years
   sex: str  # "F" or "M"
@@ -23,22 +23,23 @@ class Traits:
   rmssd: float  # ms, awake, seated and calm
   conductance: float  # uS, calm
   skin_temperature: float  # C, awake
-  chronotype: float  # hours by which sleep is later than the population's
-  sleep_hours: float
-  works: bool  # Monday to Friday, fixed hours
+  chronotype: float  # hours by which sleep is later than the population's average
+  sleep_hours: float  # per night
+  works: bool  # Monday to Friday at fixed hours
   restlessness: float  # latent: movement outside exercise
-  bouts_per_day: float  # expected number of exercise bouts
-  missing_share: float  # expected share of a day's cells that the device loses
+  bouts_per_day: float  # expected number of bouts of exercise
+  missing_share: float  # expected share of a day's values that the device loses
   night_off: float  # probability that the device is taken off for a night
   fit: float  # latent: how snugly it is worn
 
   @property
   def max_heart_rate(self) -> float:
-    """bpm; 208 - 0.7 age (Tanaka et al., 2001)."""
+    """Maximum heart rate in bpm, 208 - 0.7 age (Tanaka et al., 2001)."""
     return 208 - 0.7 * self.age
 
   @property
   def labels(self) -> dict[str, Label]:
+    """The traits that a dataset stores as labels, rounded as a questionnaire would."""
     return {
       "age": round(self.age, 1),
       "sex": self.sex,
@@ -54,10 +55,11 @@ def _chance(rng: np.random.Generator, logit: float) -> bool:
 
 
 def draw_traits(rng: np.random.Generator) -> Traits:
-  """Draws one person; every draw is made in a fixed order, so a person never depends on another.
+  """Draws one person from a generator of their own; the order of the draws is fixed.
 
-  Directions follow the literature (resting rate up with BMI and in women, down with fitness; RMSSD down with age,
-  hypertension and anxiety); sizes are chosen so that a probe can find them, but not from one minute.
+  The directions of the effects follow the literature (resting rate rises with BMI and is higher in women, falls with
+  fitness; RMSSD falls with age, hypertension and anxiety). Their sizes are chosen so that a probe can find them, but
+  not from a single minute.
   """
   age = float(np.clip(rng.normal(45, 14), 18, 85))
   female = bool(rng.random() < 0.55)

@@ -1,8 +1,9 @@
-"""All 26 channels of a person's days, before anything is lost."""
+"""All 26 channels of a person's days, before the device loses anything."""
 
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float32
 
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.simulator.activities import Motion
@@ -14,8 +15,8 @@ from data_pipelines.simulator.skin import skin
 from data_pipelines.simulator.wrist import wrist
 
 
-def _arousal(rng: np.random.Generator, traits: Traits, rhythm: Rhythm) -> np.ndarray:
-  """Stress and excitement, about -1 to 3: slow and fast waves, more at work and in anxious people, little in sleep."""
+def _arousal(rng: np.random.Generator, traits: Traits, rhythm: Rhythm) -> Float32[np.ndarray, " minutes"]:
+  """Stress and excitement, about -1 to 3: slow and fast waves, higher at work and in anxious people, low in sleep."""
   n = rhythm.minutes
   waves = 0.6 * wander(rng, n, 180) + 0.6 * wander(rng, n, 25)
   awake = relax((~rhythm.asleep).astype(np.float32), 10)
@@ -23,8 +24,10 @@ def _arousal(rng: np.random.Generator, traits: Traits, rhythm: Rhythm) -> np.nda
   return (waves * (1 + 0.3 * traits.anxiety) + lasting) * (0.25 + 0.75 * awake)
 
 
-def draw_physiology(rng: np.random.Generator, traits: Traits, rhythm: Rhythm, motion: Motion) -> np.ndarray:
-  """Returns float32 [minutes, 26] in the units and order of LSM2_SCHEMA, finite everywhere."""
+def draw_physiology(
+  rng: np.random.Generator, traits: Traits, rhythm: Rhythm, motion: Motion
+) -> Float32[np.ndarray, "minutes 26"]:
+  """Draws all channels, in the units and the order of LSM2_SCHEMA; every value is finite."""
   arousal = _arousal(rng, traits, rhythm)
   channels = {
     **heart(rng, traits, rhythm, motion, arousal),

@@ -1,4 +1,4 @@
-"""When a person sleeps, works and is awake: the frame of every day."""
+"""When a person sleeps, works and is awake."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 
 import numpy as np
+from jaxtyping import Bool, Float32, Int
 
 from data_pipelines.schema import MINUTES_PER_DAY
 from data_pipelines.simulator.filters import wander
@@ -14,37 +15,39 @@ from data_pipelines.simulator.people import Traits
 
 @dataclasses.dataclass(frozen=True)
 class Rhythm:
-  """The frame of `days` consecutive days; arrays run over minutes since the first midnight.
+  """Sleep and work over consecutive days; arrays run over the minutes since the first midnight.
 
   Attributes:
-    asleep: bool [minutes]; short awakenings are False.
-    depth: float32 [minutes], 0 awake to 1 slow-wave sleep.
-    rem: float32 [minutes], 1 in REM sleep.
-    circadian: float32 [minutes], -1 at the night's low to 1 in the late afternoon.
-    working: bool [minutes].
-    nights: int [days + 1, 2], [start, end) of each night's sleep; night n ends on day n (the first starts before 0,
-      the last ends after the last day).
-    dates: one date a day.
+    asleep: whether the person sleeps; short awakenings are False.
+    depth: depth of sleep, from 0 (awake) to 1 (slow-wave sleep).
+    rem: 1 in REM sleep, else 0.
+    circadian: daily rhythm, from -1 (the low of the night) to 1 (late afternoon).
+    working: whether the person is at work.
+    nights: [start, end) of each night's sleep, in minutes. Night n ends on day n: the first may start before minute 0,
+      and the last ends after the last day.
+    dates: one date per day.
   """
 
-  asleep: np.ndarray
-  depth: np.ndarray
-  rem: np.ndarray
-  circadian: np.ndarray
-  working: np.ndarray
-  nights: np.ndarray
+  asleep: Bool[np.ndarray, " minutes"]
+  depth: Float32[np.ndarray, " minutes"]
+  rem: Float32[np.ndarray, " minutes"]
+  circadian: Float32[np.ndarray, " minutes"]
+  working: Bool[np.ndarray, " minutes"]
+  nights: Int[np.ndarray, "nights 2"]
   dates: tuple[datetime.date, ...]
 
   @property
   def minutes(self) -> int:
+    """Number of minutes of all days."""
     return len(self.asleep)
 
   def workday(self, day: int) -> bool:
+    """Whether the person works on a day, counted from 0."""
     return bool(self.working[day * MINUTES_PER_DAY : (day + 1) * MINUTES_PER_DAY].any())
 
 
-def _nights(rng: np.random.Generator, traits: Traits, free: np.ndarray) -> np.ndarray:
-  """[start, end) of the night before each of `free` days: later and longer before a free one (social jetlag)."""
+def _nights(rng: np.random.Generator, traits: Traits, free: Bool[np.ndarray, " nights"]) -> Int[np.ndarray, "nights 2"]:
+  """Draws [start, end) of the night before each day; nights before free days are later and longer (social jetlag)."""
   n = len(free)
   middle = 3.6 + traits.chronotype + 0.9 * free + 0.5 * rng.standard_normal(n)
   hours = np.clip(traits.sleep_hours + 0.6 * free + 0.7 * rng.standard_normal(n), 3.5, 11)
@@ -54,8 +57,8 @@ def _nights(rng: np.random.Generator, traits: Traits, free: np.ndarray) -> np.nd
   return np.round(start_end * 60).astype(int) + MINUTES_PER_DAY * np.arange(n)[:, None]
 
 
-def _stages(night: int, cycle: float) -> tuple[np.ndarray, np.ndarray]:
-  """Depth and REM over one night's minutes: cycles of slow-wave sleep that thin out, REM that grows to the morning."""
+def _stages(night: int, cycle: float) -> tuple[Float32[np.ndarray, " night"], Float32[np.ndarray, " night"]]:
+  """Depth and REM over the minutes of a night: slow-wave sleep fades from cycle to cycle, REM grows until morning."""
   since = np.arange(night, dtype=np.float32)
   phase = (since / cycle) % 1
   deep = np.exp(-since / 200) * np.sin(np.pi * np.minimum(phase / 0.8, 1)) ** 2
@@ -64,7 +67,7 @@ def _stages(night: int, cycle: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_rhythm(rng: np.random.Generator, traits: Traits, days: int, start: datetime.date) -> Rhythm:
-  """Draws the nights and working hours of `days` days from `start` on."""
+  """Draws the nights and the working hours of `days` days, of which `start` is the first."""
   minutes = days * MINUTES_PER_DAY
   dates = tuple(start + datetime.timedelta(days=d) for d in range(days + 1))
   workday = np.array([traits.works and date.weekday() < 5 for date in dates]) & (rng.random(days + 1) > 0.05)
@@ -80,7 +83,7 @@ def draw_rhythm(rng: np.random.Generator, traits: Traits, days: int, start: date
     asleep[inside] = True
     depth[inside], rem[inside] = night_depth[of_night], night_rem[of_night]
   light = 2.1 - 0.2 * traits.anxiety - 0.008 * (traits.age - 45)
-  awake = wander(rng, minutes, 4) > light  # short awakenings, more of them when old or anxious
+  awake = wander(rng, minutes, 4) > light  # short awakenings, more often in old or anxious people
   asleep &= ~awake
   depth[awake], rem[awake] = 0, 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float32
 
 from data_pipelines.simulator.activities import Motion
 from data_pipelines.simulator.filters import logistic, relax, wander, white
@@ -11,12 +12,17 @@ from data_pipelines.simulator.rhythm import Rhythm
 
 
 def skin(
-  rng: np.random.Generator, traits: Traits, rhythm: Rhythm, motion: Motion, arousal: np.ndarray
-) -> dict[str, np.ndarray]:
-  """The three EDA and two TEMP channels, float32 [minutes] each.
+  rng: np.random.Generator,
+  traits: Traits,
+  rhythm: Rhythm,
+  motion: Motion,
+  arousal: Float32[np.ndarray, " minutes"],
+) -> dict[str, Float32[np.ndarray, " minutes"]]:
+  """Draws the three EDA channels and the two TEMP channels, by name.
 
-  Sweat follows arousal within minutes and exertion, where not chilled, within a quarter of an hour; the electrodes
-  read low where contact is poor. Skin warms in sleep (vasodilation) and after the first minutes of exercise.
+  Sweat follows arousal within minutes, and exertion within a quarter of an hour unless air or water cools the skin. The
+  electrodes read low where contact is poor. Skin warms during sleep (vasodilation) and after the first minutes of
+  exercise.
   """
   n = rhythm.minutes
   asleep = relax(rhythm.asleep.astype(np.float32), 20)
@@ -27,7 +33,7 @@ def skin(
   drift = 0.6 * wander(rng, n, 400)
   level = traits.conductance * np.exp(relax(sweat, 3) + drift + 0.02 * white(rng, n))
   level = np.clip(level * (0.25 + 0.75 * contact), 0.03, 160)
-  growth = np.diff(np.log(level), prepend=np.log(level[:1])) * 60  # share an hour
+  growth = np.diff(np.log(level), prepend=np.log(level[:1])) * 60  # relative change per hour
 
   warmth = 0.9 * asleep - 0.15 * rhythm.circadian + 5.0 * relax(hot, 8) - 0.15 * arousal
   warmth += 1.4 * wander(rng, n, 90) - 1.0 * relax(motion.chill, 10) - 0.7 * relax(motion.effort, 3)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float32
 
 from data_pipelines.simulator.activities import Motion
 from data_pipelines.simulator.filters import wander, white
 from data_pipelines.simulator.rhythm import Rhythm
 
 
-def _posture(rng: np.random.Generator, motion: Motion) -> np.ndarray:
-  """How the arm lies, SD 1: held until a movement changes it."""
+def _posture(rng: np.random.Generator, motion: Motion) -> Float32[np.ndarray, " minutes"]:
+  """Draws the posture of the arm, with SD 1; it stays the same until a movement changes it."""
   n = len(motion.movement)
   changes = rng.random(n, np.float32) < 0.01 + 0.25 * motion.movement
   return white(rng, n)[np.maximum.accumulate(np.where(changes, np.arange(n), 0))]
 
 
-def wrist(rng: np.random.Generator, rhythm: Rhythm, motion: Motion) -> dict[str, np.ndarray]:
-  """The ten ACC channels and the altimeter's, float32 [minutes] each.
+def wrist(rng: np.random.Generator, rhythm: Rhythm, motion: Motion) -> dict[str, Float32[np.ndarray, " minutes"]]:
+  """Draws the ten ACC channels and the altimeter channel, by name.
 
-  Most are 8-bit codes of the released data; here they are smooth functions of how much (movement), how regularly
-  (rhythm) and in which posture the wrist moves.
+  Most of them are 8-bit codes in the released data. Here they are smooth functions of how much the wrist moves
+  (movement), how regularly (rhythm) and in which posture.
   """
   n = rhythm.minutes
   much = np.clip(motion.movement + 0.015 * white(rng, n), 0, 1)
@@ -29,7 +30,7 @@ def wrist(rng: np.random.Generator, rhythm: Rhythm, motion: Motion) -> dict[str,
   still = np.exp(-much / 0.07)
   texture = wander(rng, n, 12)
 
-  def code(level: np.ndarray, noise: float) -> np.ndarray:
+  def code(level: Float32[np.ndarray, " minutes"], noise: float) -> Float32[np.ndarray, " minutes"]:
     return np.clip(level + noise * white(rng, n), 0, 255)
 
   return {

@@ -406,7 +406,7 @@ def test_the_command(plain, tmp_path, capsys):
   assert "Counted here: 5 of them" in (data_dir / "atlas" / "tiny" / "index.html").read_text()
   for flags, message in (
     ([], "--data is missing"),
-    (["--data=gone", f"--data_dir={data_dir}"], f"no dataset 'gone' in {data_dir}; datasets there: tiny"),
+    (["--data=gone", f"--data_dir={data_dir}"], f"no dataset 'gone' in {data_dir}; it holds the datasets tiny"),
     (["--data=tiny", f"--data_dir={data_dir}", f"--output={plain.path / 'README.md'}"], "cannot write there"),
     (["tiny"], "unexpected argument 'tiny'"),
     (["--days=-1"], "--days=-1"),

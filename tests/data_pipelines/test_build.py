@@ -152,7 +152,7 @@ def test_statistics_file(tmp_path):
   accumulator = Accumulator(Schema(60, (Channel("a"),)))
   accumulator.add(np.ones((1, 24, 1), np.float32))
   saved, notes = accumulator.finish()
-  assert notes == ["channel 'a' is always 1 in split 'pretrain'; its standard deviation is taken as 1"]
+  assert notes == ["channel 'a' is always 1 in split 'pretrain'; its standard deviation is set to 1"]
   saved.save(tmp_path / "statistics.npz")
   loaded = Statistics.load(tmp_path / "statistics.npz")
   assert loaded.names == ("a",)
@@ -217,10 +217,10 @@ def test_empty_splits_are_said_and_cannot_be_opened(tmp_path, capsys):
 
 
 def test_unknown_datasets_name_those_there_are(tmp_path):
-  with pytest.raises(DatasetError, match="there are no datasets there"):
+  with pytest.raises(DatasetError, match="it holds no datasets"):
     Dataset.open(tmp_path, "rows")
   build(Rows(), tmp_path, "rows")
-  with pytest.raises(DatasetError, match=r"no dataset 'row' in .*; datasets there: rows"):
+  with pytest.raises(DatasetError, match=r"no dataset 'row' in .*; it holds the datasets rows"):
     Dataset.open(tmp_path, "row")
 
 
@@ -234,7 +234,7 @@ def test_rebuilding(tmp_path, capsys):
   build(never, tmp_path, "rows", request={"seed": 1})
   assert "already built" in capsys.readouterr().out
   assert (built.path / "request.json").stat().st_mtime_ns == written
-  with pytest.raises(DatasetError, match=r"already built from seed 1 \(asked: 2\); use --overwrite") as caught:
+  with pytest.raises(DatasetError, match=r"already built from seed 1 \(requested: 2\); use --overwrite") as caught:
     build(never, tmp_path, "rows", request={"seed": 2})
   assert "\n" not in str(caught.value)
   with pytest.raises(DatasetError, match="already built from rule 'hash'"):
@@ -404,7 +404,7 @@ BAD_IN_PROCESS = {
   "no_input": (lambda tmp: dict(input=None), "--input is missing"),
   "number": (lambda tmp: dict(source="simulate", participants="many"), "flag --participants=many"),
   "split_file": (lambda tmp: dict(split_file=tmp / "none.json"), "none.json: no such file"),
-  "data_dir": (lambda tmp: dict(data_dir=tmp / "days.npz"), "days.npz: cannot write there"),
+  "data_dir": (lambda tmp: dict(data_dir=tmp / "days.npz"), "days.npz: cannot be written"),
 }
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data_pipelines.build import build, main
 from data_pipelines.day_windows import shards
-from data_pipelines.day_windows.runners import Processes, here
+from data_pipelines.day_windows.runners import Processes, in_this_process
 from data_pipelines.errors import DatasetError, DuplicateError, SchemaError
 from data_pipelines.npz import NpzSource
 from data_pipelines.schema import Channel, Schema
@@ -79,12 +79,12 @@ def test_days_come_in_order_from_several_processes(tmp_path):
   ]
 
 
-@pytest.mark.parametrize("runner", [here, Processes(2)])
+@pytest.mark.parametrize("runner", [in_this_process, Processes(2)])
 def test_faults_are_told_alike(tmp_path, runner):
   arrays = tiny.arrays(people=12, days=2, minutes_per_step=30)
   arrays["values"][13] = arrays["values"][1]
   np.savez(tmp_path / "twice.npz", **arrays)
-  with pytest.raises(DuplicateError, match="has the very values of participant"):
+  with pytest.raises(DuplicateError, match="has the same values as participant"):
     build(NpzSource(tmp_path / "twice.npz"), tmp_path, "twice", runner=runner)
   with pytest.raises(SchemaError, match="participant 'sim000005' has no days"):
     build(Idle(participants=8, days=1, seed=0), tmp_path, "idle", runner=runner)
@@ -107,7 +107,7 @@ def test_without_apache_beam_the_extra_is_named(tmp_path, capsys):
 def test_flags_that_exclude_each_other(tmp_path, capsys):
   base = ["build", "--source=simulate", "--name=x", f"--data_dir={tmp_path}"]
   assert main([*base, "--runner=", "--workers=2"]) == 2
-  assert "--workers is for this machine" in capsys.readouterr().err
+  assert "--workers does not apply to --runner" in capsys.readouterr().err
 
 
 def test_a_worker_that_dies_is_told(tmp_path):

@@ -240,7 +240,7 @@ def lost(damaged):
       dataset.days("pretrain")[index]
     except DatasetError as error:
       assert str(error).startswith(
-        f"{shard}: record {index} of {2 * PRETRAIN} cannot be read, build the dataset anew: "
+        f"{shard}: record {index} of {2 * PRETRAIN} cannot be read, build the dataset again: "
       )
       found.add(index)
   assert 0 < len(found) < 2 * PRETRAIN

@@ -160,7 +160,7 @@ def test_rows_of_one_person_on_both_sides_are_refused(read):
 def test_the_same_day_under_two_names_is_refused(tmp_path):
   arrays = cohort(6)
   arrays["values"][5] = arrays["values"][0]  # day 0 of p0 is day 1 of p2
-  with pytest.raises(DuplicateError, match=r"'p[02]', day [01]: has the very values of participant 'p[20]', day [10]"):
+  with pytest.raises(DuplicateError, match=r"'p[02]', day [01]: has the same values as participant 'p[20]', day [10]"):
     built(tmp_path, "twice", arrays)
   assert built(tmp_path, "twice", arrays, allow_duplicates=True).num_days("eval") == 6
 

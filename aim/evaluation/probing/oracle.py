@@ -10,7 +10,7 @@ import numpy as np
 from aim.evaluation.probing.label_tasks import LabelTask
 from aim.evaluation.probing.learners import FitData
 from data_pipelines.dataset import Dataset
-from data_pipelines.simulator import Simulation
+from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.simulator.people import Traits, draw_traits
 
 _STRANGERS, _STRANGERS_SEED = 10_000, 2**31 + 1

@@ -1,4 +1,4 @@
-"""The simulated cohort as a source of days."""
+"""The simulated cohort as a `Source` of days."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import datetime
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float32
 
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.schema import MINUTES_PER_DAY, Schema
 from data_pipelines.simulator.activities import Bout, draw_bouts, draw_motion
-from data_pipelines.simulator.missingness import lose
+from data_pipelines.simulator.missingness import draw_missingness
 from data_pipelines.simulator.people import Traits, draw_traits
 from data_pipelines.simulator.physiology import draw_physiology
 from data_pipelines.simulator.rhythm import Rhythm, draw_rhythm
@@ -22,14 +23,23 @@ FIRST_DATE = datetime.date(2024, 1, 1)  # people join on any day of the year aft
 class Simulation:
   """People `sim000000`, `sim000001`, ... with `days` days each.
 
-  A person is a function of (seed, index) and `days` alone: the order in which people are asked for, and how many there
-  are, change nothing; traits and labels do not depend on `days` either.
+  A person depends on (seed, index) and `days` alone, not on how many people there are or in which order they are
+  drawn. Traits and labels do not depend on `days` either.
+
+  Attributes:
+    days: number of days per person.
+    seed: seed of the cohort.
   """
 
   def __init__(self, participants: int, days: int, seed: int) -> None:
-    for name, found, least in (("participants", participants, 1), ("days", days, 1), ("seed", seed, 0)):
-      if found < least:
-        raise ValueError(f"simulation: {name} is {found}, expected at least {least}")
+    """Describes a cohort; people are drawn when `person` is called.
+
+    Raises:
+      ValueError: a number is too small.
+    """
+    for name, value, least in (("participants", participants, 1), ("days", days, 1), ("seed", seed, 0)):
+      if value < least:
+        raise ValueError(f"simulation: {name} is {value}, expected at least {least}")
     self.days = days
     self.seed = seed
     self._index = {f"sim{i:06d}": i for i in range(participants)}
@@ -37,19 +47,21 @@ class Simulation:
 
   @property
   def schema(self) -> Schema:
+    """The 26 channels of LSM-2's watch, one step per minute."""
     return LSM2_SCHEMA
 
   @property
   def participants(self) -> Sequence[str]:
+    """Ids of all people."""
     return self._participants
 
   @property
   def n_days(self) -> int:
-    """Days in all."""
+    """Number of days of all people."""
     return len(self._participants) * self.days
 
   def _streams(self, participant: str) -> list[np.random.Generator]:
-    """Five generators, one a part of the simulation, so that none shifts another's draws."""
+    """Five generators, one per part of the simulation, so that the draws of one part do not shift those of another."""
     if participant not in self._index:
       last = self._participants[-1]
       raise ValueError(f"simulation: unknown participant {participant!r}, expected {self._participants[0]} to {last}")
@@ -57,6 +69,7 @@ class Simulation:
     return [np.random.Generator(np.random.SFC64(child)) for child in root.spawn(5)]
 
   def traits(self, participant: str) -> Traits:
+    """The traits of a person; ValueError for an unknown id."""
     return draw_traits(self._streams(participant)[0])
 
   def _draw(self, participant: str) -> tuple[Traits, Rhythm, tuple[Bout, ...], np.ndarray, np.ndarray]:
@@ -67,15 +80,15 @@ class Simulation:
     bouts = draw_bouts(of_motion, traits, rhythm)
     motion = draw_motion(of_motion, traits, rhythm, bouts)
     values = draw_physiology(of_physiology, traits, rhythm, motion)
-    cause = lose(of_missingness, traits, rhythm, motion, values)
+    cause = draw_missingness(of_missingness, traits, rhythm, motion, values)
     return traits, rhythm, bouts, values.reshape(cause.shape), cause
 
-  def truth(self, participant: str) -> np.ndarray:
-    """float32 [days, 1440, 26]: what `person` would hold had the device lost nothing."""
+  def truth(self, participant: str) -> Float32[np.ndarray, "days 1440 26"]:
+    """The values of `person` as they would be if the device had lost nothing."""
     return self._draw(participant)[3]
 
   def person(self, participant: str) -> Person:
-    """One person with days, labels and events; ValueError for an unknown id."""
+    """Draws one person, with days, labels and events (bouts of exercise and sleep); ValueError for an unknown id."""
     traits, rhythm, bouts, values, cause = self._draw(participant)
     np.copyto(values, np.float32(np.nan), where=cause > 0)
     dates = [date.isoformat() for date in rhythm.dates]
@@ -87,7 +100,7 @@ class Simulation:
 
 
 def _events(participant: str, dates: Sequence[str], start: int, end: int, name: str) -> list[Event]:
-  """A stretch of minutes since the first midnight as events, cut at midnights and at the ends of the record."""
+  """Events of a stretch of minutes since the first midnight, cut at every midnight and at the ends of the record."""
   events = []
   for day in range(max(start, 0) // MINUTES_PER_DAY, min((end - 1) // MINUTES_PER_DAY + 1, len(dates))):
     midnight = day * MINUTES_PER_DAY
