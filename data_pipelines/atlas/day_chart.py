@@ -1,4 +1,4 @@
-"""A day and its holes by cause: all channels as a map, and some as lines."""
+"""A single day: a map of what is missing in all channels, coloured by cause, and some channels as lines."""
 
 from __future__ import annotations
 
@@ -17,19 +17,28 @@ from data_pipelines.dataset import Dataset
 from data_pipelines.page.chart import COLOURS, Chart, panels
 from data_pipelines.schema import Schema
 
-CANDIDATES = 60  # days, evenly over the splits, that the drawn ones are chosen from
+CANDIDATES = 60  # days, evenly spaced over the splits, from which those to draw are chosen
 LINES = 4  # channels drawn as lines
-MOST_CHANNELS = 40  # on the map
+MOST_CHANNELS = 40  # drawn on the map
 
-Shade = tuple[Bool[np.ndarray, "s"], str]  # cells, colour
+Shade = tuple[Bool[np.ndarray, " steps"], str]  # which steps to shade, and the colour
 
 
 def choose_days(dataset: Dataset, splits: Sequence[str], count: int) -> list[tuple[str, StoredDay]]:
-  """Up to `count` days with their titles, at evenly spaced ranks of their missing share, the fullest first."""
-  places = [(split, i) for split in splits for i in range(dataset.num_days(split))]
-  looked_at = np.unique(np.linspace(0, len(places) - 1, min(CANDIDATES, len(places))).round().astype(int))
-  found = [dataset.days(split)[i] for split, i in (places[place] for place in looked_at)]
-  days = sorted(found, key=lambda day: float(np.isnan(day["values"]).mean()))
+  """Chooses days to draw, from nearly complete ones to ones that miss much.
+
+  Args:
+    dataset: the dataset.
+    splits: the splits to choose from.
+    count: number of days; fewer if there are not as many.
+
+  Returns:
+    (title, day) of days at evenly spaced ranks of their missing share, the most complete day first.
+  """
+  positions = [(split, i) for split in splits for i in range(dataset.num_days(split))]
+  candidates = np.unique(np.linspace(0, len(positions) - 1, min(CANDIDATES, len(positions))).round().astype(int))
+  stored = [dataset.days(split)[i] for split, i in (positions[candidate] for candidate in candidates)]
+  days = sorted(stored, key=lambda day: float(np.isnan(day["values"]).mean()))
   ranks = np.unique(np.linspace(0, 0.9 * (len(days) - 1), count).round().astype(int))
   return [(_title(days[rank]), days[rank]) for rank in ranks]
 
@@ -39,8 +48,8 @@ def _title(day: StoredDay) -> str:
   return f"participant {day['participant'].decode()}, day {day['day']}: {missing:.0f} % missing"
 
 
-def pick_channels(schema: Schema, values: Float[np.ndarray, "s c"], most: int) -> list[int]:
-  """Channels to draw as lines: the fullest of each sensor first."""
+def pick_channels(schema: Schema, values: Float[np.ndarray, "steps channels"], most: int) -> list[int]:
+  """Indices of up to `most` channels to draw as lines: the most complete channel of each sensor first."""
   observed = (~np.isnan(values)).sum(axis=0)
   turns: dict[str, int] = {}
   ranked = []
@@ -52,7 +61,14 @@ def pick_channels(schema: Schema, values: Float[np.ndarray, "s c"], most: int) -
 
 
 def chart(schema: Schema, title: str, day: StoredDay, name: str) -> Chart:
-  """The map of all channels, and lines of some."""
+  """Draws a day: the map of all channels, and some channels as lines.
+
+  Args:
+    schema: clock and channels.
+    title: title of the chart.
+    day: the stored day.
+    name: name of the chart's files.
+  """
   values, cause = np.asarray(day["values"]), cause_of(day)
   picked = pick_channels(schema, values, LINES)
   rows = min(len(schema.channels), MOST_CHANNELS)
@@ -64,12 +80,14 @@ def chart(schema: Schema, title: str, day: StoredDay, name: str) -> Chart:
     panel.tick_params(labelbottom=panel is axes[-1])
   axes[-1].set_xlabel("hour of the day")
   figure.legend(handles=cause_legend(np.isnan(values), cause), loc="outside lower center", ncols=2)
-  alt = f"One day of {len(schema.channels)} channels over 24 hours: what is missing, coloured by cause, and "
+  alt = f"One day over 24 hours: what is missing in {len(schema.channels)} channels, coloured by cause, and "
   numbers = hourly_table(schema, range(len(schema.channels)), {"mean": values}, np.isnan(values), cause)
-  return Chart(name, title, f"{alt}{len(picked)} channels as lines.", figure, *numbers)
+  return Chart(name, title, f"{alt}{len(picked)} channels as lines, whose gaps are shaded.", figure, *numbers)
 
 
-def _map(panel: Axes, schema: Schema, missing: Bool[np.ndarray, "s c"], cause: UInt8[np.ndarray, "s c"]) -> None:
+def _map(
+  panel: Axes, schema: Schema, missing: Bool[np.ndarray, "steps channels"], cause: UInt8[np.ndarray, "steps channels"]
+) -> None:
   channels = min(len(schema.channels), MOST_CHANNELS)
   for k in range(len(CAUSES)):
     boxes = [(c, *run) for c in range(channels) for run in runs(missing[:, c] & (cause[:, c] == k))]
@@ -86,22 +104,32 @@ def _map(panel: Axes, schema: Schema, missing: Bool[np.ndarray, "s c"], cause: U
 
 
 def _boxes(left: np.ndarray, right: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str) -> PathPatch:
-  """Many boxes as one shape: a page holds thousands."""
+  """Many boxes as one shape, because a page has thousands of them."""
   corners = np.stack([left, low, right, low, right, high, left, high, left, low], axis=1).reshape(-1, 2)
   codes = np.tile(np.array([Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY], np.uint8), len(left))
   return PathPatch(Path(corners, codes), facecolor=colour, lw=0)
 
 
-def causes_to_shade(missing: Bool[np.ndarray, "s"], cause: UInt8[np.ndarray, "s"]) -> list[Shade]:
-  """Missing steps by cause, in its colour."""
+def causes_to_shade(missing: Bool[np.ndarray, " steps"], cause: UInt8[np.ndarray, " steps"]) -> list[Shade]:
+  """The missing steps of a channel by cause, each with the colour of its cause."""
   return [(missing & (cause == k), COLOURS[f"cause{k}"]) for k in range(len(CAUSES))]
 
 
-def draw_line(panel: Axes, schema: Schema, c: int, recorded: Float[np.ndarray, "s"], shaded: Sequence[Shade]) -> None:
-  """Channel c over the day, with stretches shaded behind."""
+def draw_line(
+  panel: Axes, schema: Schema, c: int, recorded: Float[np.ndarray, " steps"], shaded: Sequence[Shade]
+) -> None:
+  """Draws channel c over the day.
+
+  Args:
+    panel: where to draw.
+    schema: clock and channels.
+    c: index of the channel.
+    recorded: its values, NaN where nothing is to be drawn.
+    shaded: steps to shade in the background.
+  """
   hours = schema.minutes_per_step / 60
-  for cells, colour in shaded:
-    for start, end in runs(cells):
+  for shaded_steps, colour in shaded:
+    for start, end in runs(shaded_steps):
       panel.axvspan(start * hours, end * hours, color=colour, lw=0, zorder=0)
   panel.plot(step_hours(schema), recorded, color=COLOURS["ink"], lw=0.8, zorder=3, **line_style(schema, c))
   unit = schema.channels[c].unit
@@ -114,41 +142,56 @@ def draw_line(panel: Axes, schema: Schema, c: int, recorded: Float[np.ndarray, "
     panel.set_ylim(-0.12, 1.12)
 
 
-def step_hours(schema: Schema) -> Float[np.ndarray, "s"]:
-  """The middle of each step."""
+def step_hours(schema: Schema) -> Float[np.ndarray, " steps"]:
+  """The middle of each step, in hours since midnight."""
   return (np.arange(schema.steps) + 0.5) * schema.minutes_per_step / 60
 
 
 def line_style(schema: Schema, c: int) -> dict[str, Any]:
-  """How a line of channel c is drawn."""
+  """The matplotlib style of a line of channel c: stairs if the channel is binary."""
   return {"drawstyle": "steps-mid"} if schema.binary[c] else {}
 
 
-def cause_legend(missing: Bool[np.ndarray, "s c"], cause: UInt8[np.ndarray, "s c"]) -> list[Patch]:
-  there = [k for k in range(len(CAUSES)) if (missing & (cause == k)).any()]
-  return [Patch(color=COLOURS[f"cause{k}"], label=f"missing: {CAUSES[k]}") for k in there]
+def cause_legend(
+  missing: Bool[np.ndarray, "steps channels"], cause: UInt8[np.ndarray, "steps channels"]
+) -> list[Patch]:
+  """Entries of the legend for the causes that occur."""
+  present = [k for k in range(len(CAUSES)) if (missing & (cause == k)).any()]
+  return [Patch(color=COLOURS[f"cause{k}"], label=f"missing: {CAUSES[k]}") for k in present]
 
 
 def hourly_table(
   schema: Schema,
   channels: Sequence[int],
-  series: Mapping[str, Float[np.ndarray, "s c"]],
-  missing: Bool[np.ndarray, "s c"],
-  cause: UInt8[np.ndarray, "s c"],
+  series: Mapping[str, Float[np.ndarray, "steps channels"]],
+  missing: Bool[np.ndarray, "steps channels"],
+  cause: UInt8[np.ndarray, "steps channels"],
 ) -> tuple[list[str], list[list[Any]]]:
-  """Hour by hour: means of each series without its NaNs, and minutes missing by cause."""
+  """The numbers of a day's chart: for each channel and hour, the means of some series and what is missing.
+
+  Args:
+    schema: clock and channels.
+    channels: indices of the channels to list.
+    series: arrays by the name of their column; NaNs do not enter the means.
+    missing: which values are missing.
+    cause: index into CAUSES of each missing value.
+
+  Returns:
+    The names of the columns, and the rows.
+  """
   columns = ["channel", "hour", *series, "minutes missing", "causes"]
   hour = np.arange(schema.steps) * schema.minutes_per_step // 60
   rows = []
   for c in channels:
     for h in np.unique(hour):
-      now = hour == h
-      told = ", ".join(CAUSES[k] for k in np.unique(cause[now & missing[:, c], c]))
-      minutes = int(missing[now, c].sum()) * schema.minutes_per_step
-      rows.append([schema.names[c], int(h), *(_mean(each[now, c]) for each in series.values()), minutes, told])
+      within = hour == h
+      causes = ", ".join(CAUSES[k] for k in np.unique(cause[within & missing[:, c], c]))
+      minutes = int(missing[within, c].sum()) * schema.minutes_per_step
+      means = [_mean(values[within, c]) for values in series.values()]
+      rows.append([schema.names[c], int(h), *means, minutes, causes])
   return columns, rows
 
 
-def _mean(values: Float[np.ndarray, "k"]) -> str:
-  seen = values[~np.isnan(values)]
-  return f"{seen.mean():.4g}" if seen.size else ""
+def _mean(values: Float[np.ndarray, " values"]) -> str:
+  known = values[~np.isnan(values)]
+  return f"{known.mean():.4g}" if known.size else ""

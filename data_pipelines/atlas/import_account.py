@@ -1,4 +1,7 @@
-"""What became of the rows of an import, where the dataset keeps its account (data_pipelines.closing)."""
+"""What became of the rows of an import, if the dataset was imported.
+
+An import stores an account of its rows in the dataset's account.csv, one line per person and outcome.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +17,30 @@ COLUMNS = ["participant", "rows", "outcome", "first"]
 
 
 def blocks(dataset: Dataset, name: str) -> list[Block]:
-  """A chart of all people's rows by outcome; a line where there is no account."""
+  """A sentence and a chart of all people's rows by outcome, or a sentence that says there is no account.
+
+  Raises:
+    SchemaError: account.csv is malformed.
+  """
   path = dataset.path / "account.csv"
   if not path.is_file():
-    return [TextLine("No account of an import: the days did not come from a device's export.", "hint")]
+    return [TextLine("There is no account of an import: these days do not come from exports of devices.", "hint")]
   rows: collections.Counter[str] = collections.Counter()
   people: collections.Counter[str] = collections.Counter()
   first: dict[str, str] = {}
   with path.open(newline="", encoding="utf-8") as file:
     for number, row in enumerate(csv.reader(file), start=1):
-      if (number == 1 and row != COLUMNS) or (number > 1 and not (len(row) == len(COLUMNS) and row[1].isdecimal())):
+      valid = row == COLUMNS if number == 1 else len(row) == len(COLUMNS) and row[1].isdecimal()
+      if not valid:
         raise SchemaError(f"{path} row {number}: found {','.join(row)[:60]!r}, expected {','.join(COLUMNS)}")
       if number > 1:
         rows[row[2]] += int(row[1])
         people[row[2]] += 1
         first[row[2]] = first.get(row[2]) or row[3]
-  said = TextLine(
-    f"{rows['read']:,} rows of {people['read']:,} people were read; account.csv of the dataset has each person's."
+  summary = TextLine(
+    f"{rows['read']:,} rows of {people['read']:,} people were read. The dataset's account.csv lists them per person."
   )
-  return [said, _chart(rows, people, first, name)]
+  return [summary, _chart(rows, people, first, name)]
 
 
 def _chart(rows: collections.Counter[str], people: collections.Counter[str], first: dict[str, str], name: str) -> Chart:
@@ -43,9 +51,8 @@ def _chart(rows: collections.Counter[str], people: collections.Counter[str], fir
   panel.bar_label(bars, [f"{rows[why]:,}" for why in outcomes], padding=3, fontsize=8.5, color=COLOURS["ink"])
   named_rows(panel, outcomes)
   panel.set_xlim(0, 130)
-  panel.set_xlabel("% of the rows that were read")
+  panel.set_xlabel("% of the rows read")
   numbers = [[why, rows[why], f"{100 * shares[why]:.3f}", people[why], first.get(why, "")] for why in outcomes]
-  alt = f"Bars: {percent(shares['kept'])} of the rows were kept, the others dropped for the reasons named."
-  return Chart(
-    name, "Rows of the import", alt, figure, ["outcome", "rows", "% of the rows", "people", "first"], numbers
-  )
+  alt = f"{percent(shares['kept'])} of the rows read were kept; the others were dropped for the reasons named."
+  columns = ["outcome", "rows", "% of the rows", "people", "first example"]
+  return Chart(name, "What became of the imported rows", alt, figure, columns, numbers)

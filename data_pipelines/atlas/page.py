@@ -1,4 +1,4 @@
-"""The sections of the atlas, in order."""
+"""Puts the sections of the atlas together and writes its page."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from data_pipelines.splits import SPLITS
 DRAWN_DAYS = 4
 
 
-def write(dataset: Dataset, output: pathlib.Path, most_days: int = 0) -> pathlib.Path:
-  """Writes index.html and each chart's PNG and CSV to folder `output`; returns the page's path.
+def write(dataset: Dataset, output: pathlib.Path, max_days: int = 0) -> pathlib.Path:
+  """Writes index.html and the PNG and CSV of each chart to a folder.
 
   Args:
-    dataset: any; its days are read once, block by block.
-    output: folder; the charts of an earlier atlas there are removed.
-    most_days: how many days to count, evenly over the splits; 0: all.
+    dataset: its days are read once, batch by batch.
+    output: the folder; charts of an earlier atlas in it are removed.
+    max_days: count at most this many days, spread evenly over the splits; 0 counts all.
+
+  Returns:
+    The path of index.html.
   """
-  counts = count_missing(dataset, most_days)
+  counts = count_missing(dataset, max_days)
   with chart.style():
     return document.write(_sections(dataset, counts), dataset.name, "atlas", output)
 
 
 def _sections(dataset: Dataset, counts: Counts) -> list[Section]:
   return [
-    Section("summary", "In short", _summary(dataset, counts)),
-    Section("day", "A day and its holes", [_days(dataset)]),
-    Section("missing", "What is missing", [each(counts, name) for name, each in _MISSING.items()]),
-    Section("gaps", "Gaps", [each(counts, name) for name, each in _GAPS.items()]),
-    Section(
-      "values", "Values", [TextLine(_VALUES), *value_charts.charts(counts, value_charts.bounds_of(dataset), "values")]
-    ),
-    Section("balance", "Balance", _balance(dataset, counts)),
-    Section("origin", "Where it comes from", _origin(dataset)),
+    Section("summary", "Summary", _summary(dataset, counts)),
+    Section("day", "Single days", [TextLine(_DAYS), _days(dataset)]),
+    Section("missing", "Missing values", [draw(counts, name) for name, draw in _MISSING.items()]),
+    Section("gaps", "Gaps", [TextLine(_GAPS), *(draw(counts, name) for name, draw in _GAP_CHARTS.items())]),
+    Section("values", "Observed values", _values(dataset, counts)),
+    Section("balance", "Splits", _splits(dataset, counts)),
+    Section("origin", "Origin", _origin(dataset)),
   ]
 
 
@@ -47,47 +48,52 @@ _MISSING = {
   "missing-hours": missing_charts.by_hour,
   "missing-people": missing_charts.by_person,
   "missing-together": missing_charts.together,
-  "missing-kept": missing_charts.kept,
+  "missing-thresholds": missing_charts.by_threshold,
 }
-_GAPS = {"gap-lengths": missing_charts.by_length, "gap-channels": missing_charts.length_by_channel}
+_GAP_CHARTS = {"gap-lengths": missing_charts.by_length, "gap-channels": missing_charts.length_by_channel}
+_DAYS = "Select one of a few days, from days that miss much to a nearly complete one."
+_GAPS = "A gap is a run of missing steps within one channel of one day."
 _VALUES = (
-  "A model sees values as distances from the mean of the pretrain split in SDs, cut off at the clip of the schema. "
-  "Many values at one edge are a sensor at its stop, a bound somebody set, or a quantity that is often zero."
+  "A model sees each value as its distance from the mean of the pretrain split, in standard deviations (SDs), cut off "
+  "at the clip of the schema. Many values at one edge point to a sensor at its limit, a bound that somebody set, or a "
+  "quantity that is often zero."
 )
 
 
 def _summary(dataset: Dataset, counts: Counts) -> list[Block]:
   schema, total = dataset.schema, sum(dataset.num_days(split) for split in SPLITS)
-  looked = "" if counts.n_days == total else f" Counted here: {counts.n_days:,} of them, evenly over the splits."
+  part = f" This page counts {counts.n_days:,} of the days, spread evenly over the splits."
   size = f"{total:,} days of {sum(len(dataset.people(split)) for split in SPLITS):,} people"
-  clock = f"{schema.steps} steps of {schema.minutes_per_step} min, {len(schema.channels)} channels"
-  return [TextLine(f"{size}, {clock}.{looked}"), missing_charts.summary(counts, dataset.name), _channels(dataset)]
+  clock = f"{schema.steps} steps of {schema.minutes_per_step} min per day, {len(schema.channels)} channels"
+  sentence = f"{size}; {clock}.{part if counts.n_days < total else ''}"
+  return [TextLine(sentence), missing_charts.summary(counts, dataset.name), _channels(dataset)]
 
 
 def _channels(dataset: Dataset) -> Table:
-  rows = [[c.name, c.unit, c.sensor, c.kind, f"{c.clip:g} SD"] for c in dataset.schema.channels]
-  return Table("The schema", ["channel", "unit", "sensor", "kind", "clip"], rows, folded=len(rows) > 8)
+  rows = [[c.name, c.unit, c.sensor, c.kind, f"{c.clip:g} SDs"] for c in dataset.schema.channels]
+  return Table("Channels", ["channel", "unit", "sensor", "kind", "clip"], rows, folded=len(rows) > 8)
+
+
+def _values(dataset: Dataset, counts: Counts) -> list[Block]:
+  return [TextLine(_VALUES), *value_charts.charts(counts, value_charts.bounds_of(dataset), "values")]
 
 
 def _days(dataset: Dataset) -> Choice:
-  fullest, *others = day_chart.choose_days(dataset, SPLITS, DRAWN_DAYS)
-  chosen = [*others, fullest]  # a day without holes tells least
-  drawn = [
-    (title, day_chart.chart(dataset.schema, title, day, f"day-{i + 1}")) for i, (title, day) in enumerate(chosen)
-  ]
-  return Choice("Day", drawn)
+  most_complete, *others = day_chart.choose_days(dataset, SPLITS, DRAWN_DAYS)
+  draw = lambda number, title, day: day_chart.chart(dataset.schema, title, day, f"day-{number}")
+  days = enumerate([*others, most_complete], start=1)  # a nearly complete day shows least, so it comes last
+  return Choice("Day", [(title, draw(number, title, day)) for number, (title, day) in days])
 
 
-def _balance(dataset: Dataset, counts: Counts) -> list[Block]:
+def _splits(dataset: Dataset, counts: Counts) -> list[Block]:
   labels = split_charts.labels(dataset, "balance-labels")
-  drawn: list[Block] = [
+  return [
     split_charts.splits(counts, "balance-splits"),
     split_charts.weekdays(counts, "balance-weekdays"),
+    labels or TextLine("The people of this dataset have no labels.", "hint"),
   ]
-  none = TextLine("There are no labels of people.", "hint")
-  return [*drawn, labels or none]
 
 
 def _origin(dataset: Dataset) -> list[Block]:
-  built = Code("What it was built from", json.dumps(dataset.request, indent=2))
-  return [*import_account.blocks(dataset, "account"), built]
+  request = Code("Request from which the dataset was built", json.dumps(dataset.request, indent=2))
+  return [*import_account.blocks(dataset, "account"), request]

@@ -1,4 +1,4 @@
-"""What a section of the page is made of; page.html knows how each kind looks."""
+"""The blocks that a section of the page consists of; page.html decides how each kind is displayed."""
 
 from __future__ import annotations
 
@@ -13,23 +13,30 @@ from data_pipelines.page.chart import Chart
 
 @dataclasses.dataclass(frozen=True)
 class TextLine:
-  """A sentence.
+  """A paragraph of text, or a highlighted entry of a table.
 
   Attributes:
-    text: it.
-    tone: "", or "yes", "no" and "open" for a verdict, or "hint" for what is not there yet.
-    command: to be typed, shown below.
+    text: the text.
+    tone: "" for plain text; "yes", "no" or "open" for a verdict; "hint" for a remark about something missing.
+    command: a command that the reader can run, displayed below the text.
   """
 
   text: str
   tone: str = ""
   command: str = ""
-  kind = "line"
+  kind = "text"
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """A table, scrolling in its box where it is wide; folded away where it is long. A cell may be a Line."""
+  """A table, which scrolls in its box if it is wide.
+
+  Attributes:
+    title: heading of the table.
+    columns: headings of the columns; all empty for none.
+    rows: one sequence per row; an entry may be a TextLine.
+    folded: show only the title until the reader unfolds the table.
+  """
 
   title: str
   columns: Sequence[str]
@@ -40,7 +47,12 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """Charts of which one is shown at a time."""
+  """Several charts of which the reader selects one.
+
+  Attributes:
+    label: text in front of the selection.
+    options: (name, chart) of each.
+  """
 
   label: str
   options: Sequence[tuple[str, Chart]]
@@ -49,7 +61,12 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Code:
-  """Text as it is, folded away."""
+  """Preformatted text, folded until the reader opens it.
+
+  Attributes:
+    title: always visible.
+    text: the text.
+  """
 
   title: str
   text: str
@@ -61,7 +78,13 @@ Block = TextLine | Table | Choice | Code | Chart
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-  """A heading and what follows it."""
+  """A heading and its contents.
+
+  Attributes:
+    name: anchor of the section in the page; letters, digits and -.
+    title: the heading.
+    blocks: the contents, in order.
+  """
 
   name: str
   title: str
@@ -69,19 +92,19 @@ class Section:
 
   @property
   def groups(self) -> list[tuple[str, list[Block]]]:
-    """Blocks by kind, in order: charts that follow one another share a grid."""
+    """Runs of blocks of the same kind, in order, so that neighbouring charts can share a grid."""
     return [(kind, list(blocks)) for kind, blocks in itertools.groupby(self.blocks, key=lambda block: block.kind)]
 
   @property
   def charts(self) -> list[Chart]:
-    """Those chosen among too."""
+    """All charts of the section, including those that a Choice offers."""
     alone = [block for block in self.blocks if isinstance(block, Chart)]
-    chosen = [chart for block in self.blocks if isinstance(block, Choice) for _, chart in block.options]
-    return alone + chosen
+    offered = [chart for block in self.blocks if isinstance(block, Choice) for _, chart in block.options]
+    return alone + offered
 
 
 def number(value: float) -> str:
-  """Three digits that matter, or a dash for NaN."""
+  """Formats a number with three significant digits; a dash stands for NaN."""
   if math.isnan(value):
     return "–"
   if abs(value) >= 100:
@@ -90,4 +113,5 @@ def number(value: float) -> str:
 
 
 def percent(share: float) -> str:
+  """Formats a share between 0 and 1 as a percentage; a dash stands for NaN."""
   return "–" if math.isnan(share) else f"{100 * share:.1f} %"

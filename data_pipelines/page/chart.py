@@ -1,7 +1,7 @@
-"""A chart of the page: drawn once by matplotlib, written as inline SVG whose colours are CSS variables, PNG and CSV.
+"""Charts of the page: drawn once by matplotlib, written as inline SVG, PNG and CSV.
 
-Drawings use the light colours of PALETTE only; in the SVG each becomes the variable that the page sets for light and
-dark. Text stays text, in the page's font.
+Drawings use only the light colours of PALETTE. In the SVG each colour becomes a CSS variable, which the page sets for
+light and dark mode. Text stays text, in the font of the page.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# name: (light, dark). s0 to s7 are series, told apart by colour-blind readers with their MARKERS; q0 to q3 are ordered.
+# name: (light, dark). s0 to s7 are series, which MARKERS distinguish for colour-blind readers; q0 to q3 are ordered.
 PALETTE = {
   "ink": ("#1f2328", "#e6edf3"),
   "line": ("#8c959f", "#7d8590"),
@@ -42,7 +42,7 @@ PALETTE = {
   "q3": ("#b38a00", "#fde725"),
   "hidden": ("#ffe3ba", "#574117"),
   "truth": ("#b86200", "#ffb057"),
-  "cause0": ("#d3d7dc", "#484f58"),  # missing, cause not known; then data_pipelines.source.MISSINGNESS_MODES
+  "cause0": ("#d3d7dc", "#484f58"),  # cause unknown; cause1 to cause6 are data_pipelines.source.MISSINGNESS_MODES
   "cause1": ("#b3c3dd", "#37517c"),
   "cause2": ("#dcd784", "#615f1a"),
   "cause3": ("#bfe0b6", "#2c5f38"),
@@ -53,8 +53,8 @@ PALETTE = {
 COLOURS = {name: light for name, (light, _) in PALETTE.items()}
 SERIES = tuple(COLOURS[f"s{i}"] for i in range(8))
 MARKERS = "osD^vPX<"
-WIDTH = 4.2  # inches: text of 9 points reads well where a phone shows all of it
-MOST_ROWS = 200  # of a chart's numbers on the page; its CSV has them all
+WIDTH = 4.2  # inches: 9-point text stays readable when the chart fits on a phone
+MOST_ROWS = 200  # of a chart's numbers shown on the page; the CSV has all of them
 
 _STYLE = {
   "axes.edgecolor": COLOURS["line"],
@@ -89,34 +89,40 @@ _STYLE = {
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-  """What every chart is drawn and saved under."""
+  """The matplotlib style in which every chart is drawn and saved."""
   with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
     yield
 
 
 def panels(height: float, rows: int = 1, ratios: Sequence[float] | None = None) -> tuple[Figure, list[Axes]]:
-  """A figure of the page's width with panels one below the other, of equal height or as ratios tell."""
+  """Returns a figure as wide as the page, and its panels one below the other.
+
+  Args:
+    height: of the figure, in inches.
+    rows: number of panels.
+    ratios: relative heights of the panels; equal by default.
+  """
   figure = Figure(figsize=(WIDTH, height), layout="constrained")
   FigureCanvasAgg(figure)
   return figure, list(figure.subplots(rows, 1, squeeze=False, height_ratios=ratios)[:, 0])
 
 
 def named_rows(panel: Axes, names: Sequence[str]) -> None:
-  """A row for each name, the first on top, with a grid across."""
+  """Gives a panel one row per name, the first on top, and vertical grid lines."""
   panel.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
   panel.set_ylim(len(names) - 0.4, -0.6)
   panel.grid(visible=True, axis="x")
   panel.grid(visible=False, axis="y")
 
 
-def heat(panel: Axes, share: Float[np.ndarray, "r c"]) -> None:
-  """A map of shares, the first row on top: from blank at 0 and NaN to full colour at the greatest."""
+def heat_map(panel: Axes, share: Float[np.ndarray, "rows columns"]) -> None:
+  """Draws shares as a map, the first row on top: blank for 0 and NaN, full colour for the largest share."""
   rows, columns = share.shape
-  most = max(float(np.nanmax(share, initial=0)), 1e-9)
-  # Opacity is the share, so that one drawing serves light and dark.
+  largest = max(float(np.nanmax(share, initial=0)), 1e-9)
+  # The share sets the opacity, so that one drawing suits light and dark mode.
   image = np.empty((rows, columns, 4))
   image[..., :3] = [int(COLOURS["s0"][i : i + 2], 16) / 255 for i in (1, 3, 5)]
-  image[..., 3] = np.nan_to_num(share) / most
+  image[..., 3] = np.nan_to_num(share) / largest
   panel.pcolormesh(np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, image)
   panel.set_ylim(rows - 0.5, -0.5)
   panel.grid(visible=False)
@@ -124,14 +130,14 @@ def heat(panel: Axes, share: Float[np.ndarray, "r c"]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-  """One chart, and all that it shows as numbers.
+  """One chart and its numbers.
 
   Attributes:
-    name: of NAME.png and NAME.csv, and of its place in the page; letters, digits, - and _.
-    title: above it.
-    alt: what is to be seen, in a sentence.
-    figure: drawn within style().
-    columns, rows: its numbers.
+    name: of the files NAME.png and NAME.csv, and of the anchor in the page; letters, digits, - and _.
+    title: heading above the chart.
+    alt: caption that says in a sentence what the chart shows.
+    figure: the drawing, made within style().
+    columns, rows: the numbers that are drawn, as a table.
   """
 
   name: str
@@ -143,26 +149,26 @@ class Chart:
   kind = "chart"
 
   def __post_init__(self) -> None:
-    """Lays the figure out, which takes longer than drawing it, once for all its files."""
+    """Lays out the figure once for all its files, because that takes longer than drawing it."""
     engine = self.figure.get_layout_engine()
     if engine is not None:
       engine.execute(self.figure)
       self.figure.set_layout_engine("none")
 
   def save(self, folder: pathlib.Path) -> None:
-    """NAME.png in the light colours, and NAME.csv."""
+    """Writes NAME.png, in the light colours, and NAME.csv to a folder."""
     self.figure.savefig(folder / f"{self.name}.png", dpi=160, facecolor="white")
     with (folder / f"{self.name}.csv").open("w", newline="", encoding="utf-8") as file:
       csv.writer(file, lineterminator="\n").writerows([self.columns, *self.rows])
 
   @property
   def shown_rows(self) -> Sequence[Sequence[Any]]:
-    """At most MOST_ROWS of the rows, evenly."""
+    """At most MOST_ROWS of the rows, evenly spaced."""
     return self.rows[:: math.ceil(len(self.rows) / MOST_ROWS) or 1]
 
   @property
   def svg(self) -> str:
-    """The drawing for the page; matplotlib has escaped its text."""
+    """The drawing as SVG for the page; its text has been escaped by matplotlib."""
     file = io.StringIO()
     self.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = file.getvalue()
@@ -170,7 +176,7 @@ class Chart:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\b(width|height)="[\d.]+pt" ?', "", svg, count=2)
     svg = svg.replace("<svg", f'<svg role="img" aria-labelledby="{self.name}-alt"', 1)
-    # Many drawings share one page: what one defines is its own.
+    # Many drawings share one page, so ids are made unique.
     svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
     svg = re.sub(r'(url\(|href=")#', rf"\1#{self.name}-", svg)
     svg = re.sub(r"(\bfont: [\d.]+px) '[^\"]*?(?=;|\")", r"\1 system-ui, sans-serif", svg)
@@ -180,5 +186,5 @@ class Chart:
 
 
 def slug(*words: object) -> str:
-  """A file's name of any words."""
+  """A file name made from any words: lower case letters, digits and -."""
   return re.sub(r"[^a-z0-9]+", "-", " ".join(str(word) for word in words).lower()).strip("-") or "x"

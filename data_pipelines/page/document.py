@@ -1,4 +1,4 @@
-"""The page of any sections, and its files."""
+"""Writes a page of sections and the files of its charts."""
 
 from __future__ import annotations
 
@@ -13,36 +13,40 @@ from data_pipelines.page.blocks import Section, TextLine
 
 
 def write(sections: Sequence[Section], title: str, kind: str, output: pathlib.Path) -> pathlib.Path:
-  """Writes index.html and each chart's PNG and CSV to folder `output`; returns the page's path.
+  """Writes index.html and the PNG and CSV of each chart to a folder; call it within chart.style().
 
-  Charts of an earlier page there are removed, other files left alone. Call it within chart.style().
+  The charts of an earlier page in the folder are removed, other files are left alone.
 
   Args:
-    sections: of the page, in order.
-    title: of the page; data of the user.
-    kind: what the browser's tab says behind it, such as "report".
-    output: folder, made where it is not there.
+    sections: the sections of the page, in order.
+    title: title of the page; may contain any text.
+    kind: word that follows the title in the browser's tab, such as "report".
+    output: the folder, created if necessary.
+
+  Returns:
+    The path of index.html.
   """
   output.mkdir(parents=True, exist_ok=True)
   page = output / "index.html"
-  for name in _charts_of(page):
+  for name in _chart_names(page):
     (output / f"{name}.png").unlink(missing_ok=True)
     (output / f"{name}.csv").unlink(missing_ok=True)
-  for drawn in (drawn for section in sections for drawn in section.charts):
-    drawn.save(output)
+  for section in sections:
+    for drawing in section.charts:
+      drawing.save(output)
   page.write_text(render(sections, title, kind), encoding="utf-8")
   return page
 
 
-def _charts_of(page: pathlib.Path) -> list[str]:
+def _chart_names(page: pathlib.Path) -> list[str]:
   text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
   return re.findall(r'^<figure id="([\w-]+)">$', text, re.MULTILINE)
 
 
 def render(sections: Sequence[Section], title: str, kind: str) -> str:
-  """The page's HTML; jinja2 escapes every string but what this package wrote itself."""
+  """Returns the HTML of a page; jinja2 escapes every string except for what this package generates itself."""
   loader = jinja2.PackageLoader("data_pipelines.page", "")
   environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-  environment.tests["line"] = lambda value: isinstance(value, TextLine)
+  environment.tests["text"] = lambda value: isinstance(value, TextLine)
   template = environment.get_template("page.html")
   return template.render(title=title, kind=kind, sections=sections, palette=chart.PALETTE)

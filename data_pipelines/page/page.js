@@ -1,4 +1,4 @@
-// Shows the chosen chart of each choice; without scripts, and on paper, all are there.
+// Shows the selected chart of each choice; without scripts, and in print, all charts are shown.
 for (const choice of document.querySelectorAll(".choice")) {
   const select = choice.querySelector("select");
   const charts = choice.querySelectorAll("figure");

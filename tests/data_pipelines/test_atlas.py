@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from data_pipelines.atlas import day_chart, gaps, import_account, page
 from data_pipelines.atlas.__main__ import main
 from data_pipelines.atlas.counts import CAUSES, THRESHOLDS, count_missing
-from data_pipelines.atlas.value_ranges import Ranges
+from data_pipelines.atlas.value_ranges import ValueRanges
 from data_pipelines.build import build
 from data_pipelines.build import main as build_main
 from data_pipelines.dataset import Dataset
@@ -185,11 +185,11 @@ def _gaps(cells: np.ndarray) -> list[str]:
 
 def test_days_kept_at_each_threshold(made):
   dataset, whole, folder = made
-  rows = table(folder, "missing-kept")
+  rows = table(folder, "missing-thresholds")
   for row, most in zip(rows, THRESHOLDS, strict=True):
     kept = whole.share <= most
     assert float(row["missing up to %"]) == round(100 * most)
-    assert int(row["days kept"]) == kept.sum() and int(row["people with a day"]) == len(set(whole.person[kept]))
+    assert int(row["days"]) == kept.sum() and int(row["people with a day"]) == len(set(whole.person[kept]))
     for split in set(whole.split):
       mine = int(row[f"{split} days"])
       assert mine == (kept & (whole.split == split)).sum()
@@ -205,10 +205,10 @@ def test_value_ranges(made):
     seen = whole.values[..., c][~whole.hole[..., c]]
     z = (seen - statistics.mean[c]) / statistics.std[c]
     assert int(row["values"]) == seen.size and row["channel"] == channel.name
-    assert float(row["least"]) == pytest.approx(seen.min(), rel=1e-5)
-    assert float(row["greatest"]) == pytest.approx(seen.max(), rel=1e-5)
-    assert float(row["at the least value %"]) == pytest.approx(100 * (seen == seen.min()).mean(), abs=6e-4)
-    assert float(row["at the greatest value %"]) == pytest.approx(100 * (seen == seen.max()).mean(), abs=6e-4)
+    assert float(row["smallest"]) == pytest.approx(seen.min(), rel=1e-5)
+    assert float(row["largest"]) == pytest.approx(seen.max(), rel=1e-5)
+    assert float(row["at the smallest value %"]) == pytest.approx(100 * (seen == seen.min()).mean(), abs=6e-4)
+    assert float(row["at the largest value %"]) == pytest.approx(100 * (seen == seen.max()).mean(), abs=6e-4)
     binary = channel.kind == "binary"
     assert float(row["below the clip %"]) == pytest.approx(0 if binary else 100 * (z < -channel.clip).mean(), abs=6e-4)
     assert float(row["above the clip %"]) == pytest.approx(0 if binary else 100 * (z > channel.clip).mean(), abs=6e-4)
@@ -234,7 +234,7 @@ def test_splits_and_weekdays(made):
     if mine.any():
       assert float(row["missing %"]) == pytest.approx(100 * whole.hole[mine].mean(), abs=0.006)
     else:
-      assert row["missing %"] == row["days a person"] == ""
+      assert row["missing %"] == row["days per person"] == ""
   weekday = np.array([day["weekday"] for day in whole.days]) % 8
   rows = table(folder, "balance-weekdays")
   assert [row["weekday"] for row in rows[:7]] == [
@@ -309,7 +309,7 @@ def test_ranges_are_the_same_in_any_blocks(rows):
   flat = np.array([0.0])
   statistics = Statistics(("x",), flat, flat, flat + 1, flat, flat, flat, flat)
   schema = Schema(480, (Channel("x"),))
-  whole, parts = Ranges(schema, statistics), Ranges(schema, statistics)
+  whole, parts = ValueRanges(schema, statistics), ValueRanges(schema, statistics)
   whole.add(values)
   for row in values:
     parts.add(row[None])
@@ -349,8 +349,8 @@ def test_every_chart_has_its_numbers_and_files(made):
 def test_what_is_not_there_is_told(plain, single, drawn):
   text = (drawn("plain", plain) / "index.html").read_text()
   assert HOSTILE not in text and "&lt;script&gt;alert(1)" in text
-  assert "No account of an import" in text and (drawn("plain", plain) / "balance-labels.csv").exists()
-  assert "There are no labels of people." in (drawn("single", single) / "index.html").read_text()
+  assert "There is no account of an import" in text and (drawn("plain", plain) / "balance-labels.csv").exists()
+  assert "The people of this dataset have no labels." in (drawn("single", single) / "index.html").read_text()
 
 
 def test_charts_of_an_earlier_page_go_and_other_files_stay(tmp_path):
@@ -388,7 +388,7 @@ def test_the_account_and_the_bounds_of_an_import(tmp_path):
     and "72 rows of 1 people were read" in (tmp_path / "atlas" / "index.html").read_text()
   )
   [row] = table(tmp_path / "atlas", "values-ranges")
-  assert (row["allowed from"], row["to"], row["least"], row["greatest"]) == ("20", "250", "60", "66")
+  assert (row["allowed from"], row["to"], row["smallest"], row["largest"]) == ("20", "250", "60", "66")
 
 
 def test_an_account_that_is_none(tmp_path):
@@ -403,11 +403,11 @@ def test_the_command(plain, tmp_path, capsys):
   assert main(["atlas", "--data=tiny", f"--data_dir={data_dir}", "--days=5"]) == 0
   printed = capsys.readouterr()
   assert printed.out == f"{data_dir / 'atlas' / 'tiny' / 'index.html'}\n" and "missingness: 100%" in printed.err
-  assert "Counted here: 5 of them" in (data_dir / "atlas" / "tiny" / "index.html").read_text()
+  assert "This page counts 5 of the days" in (data_dir / "atlas" / "tiny" / "index.html").read_text()
   for flags, message in (
     ([], "--data is missing"),
     (["--data=gone", f"--data_dir={data_dir}"], f"no dataset 'gone' in {data_dir}; it holds the datasets tiny"),
-    (["--data=tiny", f"--data_dir={data_dir}", f"--output={plain.path / 'README.md'}"], "cannot write there"),
+    (["--data=tiny", f"--data_dir={data_dir}", f"--output={plain.path / 'README.md'}"], "cannot be written"),
     (["tiny"], "unexpected argument 'tiny'"),
     (["--days=-1"], "--days=-1"),
   ):
