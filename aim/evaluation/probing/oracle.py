@@ -10,8 +10,8 @@ import numpy as np
 from aim.evaluation.probing.label_tasks import LabelTask
 from aim.evaluation.probing.learners import FitData
 from data_pipelines.dataset import Dataset
-from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.simulator.people import Traits, draw_traits
+from data_pipelines.simulator.simulation import Simulation
 
 _STRANGERS, _STRANGERS_SEED = 10_000, 2**31 + 1
 
