@@ -4,7 +4,7 @@ python -m data_pipelines.build --source=npz --input=mine.npz --data_dir=data --n
 python -m aim.main --config=experiments/real_days.py --config.data.name=mine --workdir=runs/mine
 
 A dozen people and some hundred days of 8 channels in five-minute steps: about a quarter of an hour on one CPU core. The
-tables in BUILD_NOTES.md come from `python -m benchmarks.real_days`.
+tables in docs/results/real_days.md come from `python -m benchmarks.real_days`.
 """
 
 from experiments import default

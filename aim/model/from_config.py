@@ -64,7 +64,7 @@ def _dtype(name: str) -> str:
 
 
 def form(config: ml_collections.ConfigDict, a: Architecture) -> str:
-  """config.form; for "auto" the one that measured fastest with the attention in use (BUILD_NOTES.md)."""
+  """config.form; for "auto" the one that measured fastest with the attention in use (docs/results/step_speed.md)."""
   if config.form not in FORMS:
     raise ConfigError(f"config.form is {config.form!r}, expected one of {', '.join(FORMS)}")
   if not 1 <= config.sizes <= 6:
