@@ -77,6 +77,11 @@ def test_every_room_is_named(page):
   assert not sorted(room for room in rooms if not re.search(rf"\b{room}\b", text(page)))
 
 
+def test_contributors_learn_what_to_touch():
+  for part in ("a channel source", "a mask strategy", "a baseline", "a task", "an experiment or a mode"):
+    assert f"\n## Add {part}" in text("CONTRIBUTING.md")
+
+
 def test_every_decision_is_in_both_indices():
   decisions = sorted(path.name for path in (tiny.ROOT / "docs" / "decisions").glob("[0-9]*.md"))
   assert decisions
