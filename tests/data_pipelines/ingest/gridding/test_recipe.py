@@ -1,4 +1,4 @@
-"""Import recipes: YAML that people edit (data_pipelines.ingest.gridding.recipe)."""
+"""Recipes of imports: what is written is read again, and faults are named in one line."""
 
 import dataclasses
 import math
@@ -19,7 +19,7 @@ ASLEEP = Signal("asleep", sensor="sleep", kind="binary", holds=True)
 KNOWN = (HEART, STEPS, ASLEEP)
 
 
-def test_the_default_is_what_the_export_has_in_the_importers_order():
+def test_the_default_has_the_exports_signals_in_the_importers_order():
   recipe = Recipe.default(KNOWN, {"asleep", "heart_rate"})
   assert recipe.signals == (HEART, ASLEEP) and recipe.minutes_per_step == 1 and recipe.max_missing == 0.8
   assert recipe.schema.channels == (Channel("heart_rate", "bpm", "PPG"), Channel("asleep", "", "sleep", "binary"))
@@ -49,14 +49,14 @@ def recipes(draw):
 
 @given(recipes())
 @settings(max_examples=60, deadline=None)
-def test_what_is_written_is_read_again(recipe):
+def test_a_written_recipe_is_read_again(recipe):
   text = recipe.to_yaml()
-  assert Recipe.from_yaml(text) == recipe
-  assert yaml.safe_load(text)["signals"][0]["name"] == recipe.signals[0].name  # any reader of YAML reads it
+  assert Recipe.from_yaml(text) == recipe == Recipe.from_yaml(recipe.to_yaml(comments=False))
+  assert yaml.safe_load(text)["signals"][0]["name"] == recipe.signals[0].name  # plain YAML, for any parser
   assert all(len(line) <= 120 for line in text.splitlines() if line.startswith("#"))
 
 
-def test_a_file(tmp_path):
+def test_loading_a_file(tmp_path):
   path = tmp_path / "recipe.yaml"
   path.write_text(Recipe(KNOWN).to_yaml(), encoding="utf-8")
   assert Recipe.load(path, KNOWN) == Recipe(KNOWN)
@@ -68,7 +68,8 @@ def test_a_file(tmp_path):
     Recipe.load(path)
 
 
-GOOD = yaml.safe_load(Recipe(KNOWN).to_yaml())
+WHOLE = Recipe(KNOWN).to_yaml()
+GOOD = yaml.safe_load(WHOLE)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_errors_name_file_and_key(change, message):
     "a: 2024-99-99",
   ],
 )
-def test_what_is_no_recipe_is_one_line(text):
+def test_a_file_that_is_no_recipe_gives_one_line(text):
   with pytest.raises(SchemaError) as error:
     Recipe.from_yaml(text, "mine.yaml")
   assert str(error.value).startswith("mine.yaml:") and len(str(error.value).splitlines()) == 1
@@ -129,9 +130,8 @@ def test_what_is_no_recipe_is_one_line(text):
 
 @given(st.text(max_size=80) | st.text("[]{}:- \n#&*!'\"a1,?|>", max_size=80), st.integers(0, 900), st.integers(0, 30))
 @settings(max_examples=100, deadline=None)
-def test_any_text_is_a_recipe_or_one_line(text, at, cut):
-  whole = Recipe(KNOWN).to_yaml()
-  for broken in (text, whole[:at] + text + whole[at + cut :]):
+def test_any_text_is_a_recipe_or_gives_one_line(text, at, cut):
+  for broken in (text, WHOLE[:at] + text + WHOLE[at + cut :]):
     try:
       assert dataclasses.is_dataclass(Recipe.from_yaml(broken))
     except SchemaError as error:

@@ -1,4 +1,4 @@
-"""When a device was worn (data_pipelines.ingest.gridding.wear_time), against plain loops over the published rules."""
+"""Wear time, checked against plain loops that follow the published rules."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ FLAG = Signal("on_wrist", kind="binary", rule="last")
 
 
 def troiano(counts, run=60):
-  """Non-wear minute by minute: from a zero to a count above 100, a third count in a row, or a gap."""
+  """Where the device was not worn: runs from a zero to a count above 100, a third count in a row, or a gap."""
   off = [False] * len(counts)
   start, spike = None, 0
   for m, count in enumerate([*counts, np.nan]):
@@ -31,7 +31,7 @@ def troiano(counts, run=60):
 
 
 def choi(counts):
-  """Non-wear: 90 minutes of zeros, where up to 2 minutes of counts are none if 30 zeros are on both sides."""
+  """Where the device was not worn: 90 minutes of zeros, ignoring up to 2 minutes of counts between 30 zeros each."""
   plain = list(counts)
   for m in range(len(counts)):
     for length in (1, 2):
@@ -54,17 +54,17 @@ SPIKES = st.tuples(st.sampled_from([7, 100, 101, 3000]), st.integers(1, 4))
 
 @given(st.lists(ZEROS | SPIKES, max_size=25))
 @settings(max_examples=60, deadline=None)
-def test_runs_of_zeros_by_troiano_and_by_choi(runs):
+def test_troiano_and_choi_agree_with_plain_loops(runs):
   day = np.array([count for count, length in runs for _ in range(length)], float)
-  for rule, by_hand in (("zeros", troiano), ("choi", choi)):
+  for rule, by_plain_loop in (("zeros", troiano), ("choi", choi)):
     on, off = worn_steps(day[:, None], Recipe((COUNTS,), worn=WearRule(rule)))
-    assert off.tolist() == by_hand(day.tolist())
+    assert off.tolist() == by_plain_loop(day.tolist())
     assert on.tolist() == (~off & ~np.isnan(day)).tolist()
 
 
 @given(places=st.lists(st.integers(0, 1439), min_size=1, max_size=10), within=st.integers(0, 90))
 @settings(max_examples=40, deadline=None)
-def test_worn_near_readings_of_the_heart(places, within):
+def test_worn_near_heart_readings(places, within):
   values = np.full((1440, 1), np.nan)
   values[places] = 60
   on, off = worn_steps(values, Recipe((HEART,), worn=WearRule("heart", within=within)))
@@ -72,18 +72,18 @@ def test_worn_near_readings_of_the_heart(places, within):
   assert (off == ~on).all()
 
 
-def test_a_flag_and_off_and_another_length_of_run():
+def test_flag_off_and_other_run_lengths():
   flag = np.tile([[1.0], [0.0], [np.nan]], (480, 1))
   on, off = worn_steps(flag, Recipe((FLAG,), worn=WearRule("flag", flag="on_wrist")))
   assert on[:3].tolist() == [True, False, False] and off[:3].tolist() == [False, True, False]
   assert not np.any(worn_steps(flag, Recipe((FLAG,), worn=WearRule("off"))))
-  assert not np.any(worn_steps(flag, Recipe((FLAG,))))  # auto, and nothing to tell by
+  assert not np.any(worn_steps(flag, Recipe((FLAG,))))  # rule auto, but the recipe has neither heart nor counts
   zeros = np.r_[np.full(600, 5.0), np.zeros(300), np.full(540, 5.0)][:, None]
   assert worn_steps(zeros, Recipe((COUNTS,), worn=WearRule("zeros", run=300)))[1].sum() == 300
   assert worn_steps(zeros, Recipe((COUNTS,), worn=WearRule("zeros", run=301)))[1].sum() == 0
 
 
-def test_auto_takes_the_heart_on_days_that_have_it():
+def test_auto_uses_the_heart_on_days_that_have_it():
   values = np.full((2880, 2), np.nan)
   values[:, 1] = 0
   values[100, 0] = 60

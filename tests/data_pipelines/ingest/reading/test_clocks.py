@@ -1,4 +1,4 @@
-"""Wall clocks of zones and of travellers (data_pipelines.clocks)."""
+"""Wall clocks of time zones and of travellers."""
 
 import datetime
 import zoneinfo
@@ -23,8 +23,8 @@ ZONES = (
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
-def by_hand(zone, utc):
-  """Wall clock, and whether it is the second passage, by datetime."""
+def by_datetime(zone, utc):
+  """What the wall clock shows, and whether it is the second passage, by datetime."""
   time = (EPOCH + datetime.timedelta(milliseconds=utc)).astimezone(zoneinfo.ZoneInfo(zone))
   wall = (time.replace(tzinfo=datetime.UTC) - EPOCH) // datetime.timedelta(milliseconds=1)
   return wall, bool(time.fold)
@@ -32,10 +32,10 @@ def by_hand(zone, utc):
 
 @given(zone=st.sampled_from(ZONES), first=st.integers(0, 9400), steps=st.lists(st.integers(0, 10**9), max_size=40))
 @settings(max_examples=60, deadline=None)
-def test_a_zones_wall_clock_is_that_of_datetime(zone, first, steps):
+def test_wall_clocks_agree_with_datetime(zone, first, steps):
   utc = np.array([946_684_800_000 + first * clocks.DAY + step for step in [0, *steps]])
   wall, again = clocks.ZoneClock(clocks.find_zone(zone), int(utc.min()), int(utc.max())).at(utc)
-  assert [(int(w), bool(a)) for w, a in zip(wall, again, strict=True)] == [by_hand(zone, int(u)) for u in utc]
+  assert [(int(w), bool(a)) for w, a in zip(wall, again, strict=True)] == [by_datetime(zone, int(u)) for u in utc]
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ def test_a_zones_wall_clock_is_that_of_datetime(zone, first, steps):
     ("Australia/Lord_Howe", "2024-04-06T15:00"),
   ],
 )
-def test_every_second_around_a_clock_put_back(zone, utc):
+def test_the_hours_around_a_clock_that_is_put_back(zone, utc):
   change = int(np.datetime64(utc, "ms").astype(np.int64))
   around = np.arange(change - 2 * HOUR, change + 2 * HOUR, 17_000)
   wall, again = clocks.ZoneClock(clocks.find_zone(zone), change - HOUR, change + HOUR).at(around)
-  assert [(int(w), bool(a)) for w, a in zip(wall, again, strict=True)] == [by_hand(zone, int(u)) for u in around]
+  assert [(int(w), bool(a)) for w, a in zip(wall, again, strict=True)] == [by_datetime(zone, int(u)) for u in around]
   assert again.any() and not again.all()
 
 
-def test_unknown_zones_are_one_line_with_the_nearest():
+def test_unknown_zones_give_one_line_with_the_nearest():
   with pytest.raises(
     SchemaError, match=r"--timezone: 'Europe/Berln' is not an IANA time zone; nearest are Europe/Berlin"
   ):
@@ -67,7 +67,7 @@ def test_unknown_zones_are_one_line_with_the_nearest():
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_single_times():
+def test_a_single_time():
   noon = int(np.datetime64("2024-07-01T12:00", "ms").astype(np.int64))
   assert clocks.to_wall_clock(noon, "utc", None, clocks.find_zone("Europe/Berlin"), "x") == noon + 2 * HOUR
   assert clocks.to_wall_clock(noon, "utc", -300, clocks.find_zone("Europe/Berlin"), "x") == noon - 5 * HOUR
@@ -76,8 +76,8 @@ def test_single_times():
     clocks.to_wall_clock(noon, "utc", None, None, "workouts.csv row 3")
 
 
-def seen_by_hand(wall, offset):
-  """Second passages, minute by minute: those of a smaller offset whose minute a run of a larger one went through."""
+def repeated_by_plain_loop(wall, offset):
+  """Second passages, minute by minute: a run of readings with a larger offset went through the same minute before."""
   readings = sorted((w - o * clocks.MINUTE, o) for w, o in zip(wall, offset, strict=True))
   runs = []
   for utc, o in readings:
@@ -99,7 +99,7 @@ def seen_by_hand(wall, offset):
   order=st.randoms(),
 )
 @settings(max_examples=100, deadline=None)
-def test_a_travellers_repeated_minutes(moves, gaps, order):
+def test_repeated_minutes_of_a_traveller(moves, gaps, order):
   utc, readings = 1_700_000_000_000 // clocks.MINUTE * clocks.MINUTE, []
   for offset, gap in zip(moves, gaps, strict=False):
     for _ in range(200):
@@ -108,14 +108,14 @@ def test_a_travellers_repeated_minutes(moves, gaps, order):
   order.shuffle(readings)
   wall, offset = (np.array(column) for column in zip(*readings, strict=True))
   again = clocks.repeated_minutes(wall, offset.astype(np.int16))
-  assert again.tolist() == seen_by_hand(wall.tolist(), offset.tolist())
+  assert again.tolist() == repeated_by_plain_loop(wall.tolist(), offset.tolist())
 
 
-def test_what_was_not_recorded_before_the_flight_is_not_repeated():
+def test_minutes_not_recorded_before_a_flight_are_not_repeated():
   minutes = np.arange(600) * clocks.MINUTE
   before, after = minutes + 60 * clocks.MINUTE, minutes + 1200 * clocks.MINUTE - 300 * clocks.MINUTE
   wall, offset = np.concatenate([before, after]), np.repeat(np.array([60, -300], np.int16), 600)
-  assert not clocks.repeated_minutes(wall, offset).any()  # the watch lay in a bag for ten hours, six came twice
-  # One reading with a wrong offset takes no others with it.
+  assert not clocks.repeated_minutes(wall, offset).any()  # six hours came twice, but the watch lay in a bag for ten
+  # A single reading with a wrong offset affects no other reading.
   stray = np.append(wall, 300 * clocks.MINUTE + 840 * clocks.MINUTE), np.append(offset, np.int16(840))
   assert clocks.repeated_minutes(*stray).sum() <= 1

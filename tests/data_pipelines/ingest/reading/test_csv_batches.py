@@ -1,4 +1,4 @@
-"""CSV in batches: what Python's csv module reads, row by row, or one line that says why not."""
+"""CSV in batches, numbers and times: the same as Python's own parsers, or an error of one line."""
 
 import csv
 import datetime
@@ -27,35 +27,35 @@ def rows(folder, data, columns=("a", "b"), **options):
   return [row for batch in batches for row in zip(*(batch.columns.column(c).to_pylist() for c in columns), strict=True)]
 
 
-cells = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=6)
+fields = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=6)
 
 
-@given(st.lists(st.tuples(cells, cells, cells), max_size=9), st.booleans())
-def test_reads_what_csv_reads(tmp_path_factory, table, mark):
+@given(st.lists(st.tuples(fields, fields, fields), max_size=9), st.booleans())
+def test_rows_are_those_of_the_csv_module(tmp_path_factory, table, mark):
   text = io.StringIO()
   csv.writer(text, quoting=csv.QUOTE_ALL).writerows([("a", "x", "b"), *table])
   data = text.getvalue().encode("utf-8-sig" if mark else "utf-8")
   assert rows(tmp_path_factory.mktemp("rows"), data) == [(row[0], row[2]) for row in table]
 
 
-def test_zip_preamble_delimiter_optional_and_trailing(tmp_path):
+def test_zips_skipped_rows_delimiters_and_optional_columns(tmp_path):
   with zipfile.ZipFile(tmp_path / "e.zip", "w") as file:
     file.writestr("in/rows.csv", "made by, a watch\na;b;c\n1;2;3;\n4;5;6;\n")
   packed = Export(tmp_path / "e.zip")
-  (found,) = csv_batches.read_batches(packed, "in/rows.csv", ["c", "a"], ["unit"], delimiter=";", skip_rows=1)
-  assert found.columns.to_pydict() == {"c": ["3", "6"], "a": ["1", "4"], "unit": [None, None]}
-  assert found.where(1) == f"{tmp_path}/e.zip/in/rows.csv row 4"
+  (batch,) = csv_batches.read_batches(packed, "in/rows.csv", ["c", "a"], ["unit"], delimiter=";", skip_rows=1)
+  assert batch.columns.to_pydict() == {"c": ["3", "6"], "a": ["1", "4"], "unit": [None, None]}
+  assert batch.where(1) == f"{tmp_path}/e.zip/in/rows.csv row 4"
   assert csv_batches.read_header(packed, "in/rows.csv", ";", 1) == ["a", "b", "c"]
 
 
 def test_row_numbers_and_ragged_rows_over_many_batches(tmp_path, monkeypatch):
   monkeypatch.setattr(csv_batches, "BLOCK_BYTES", 64)
   lines = ["a,b"] + [f"{row},x" if row % 7 else f"{row}" for row in range(2, 200)]
-  odd, seen = [], []
-  for batch in csv_batches.read_batches(export(tmp_path, "\n".join(lines)), "rows.csv", ["a"], ragged=odd.append):
-    seen += [(int(batch.where(i).rsplit(" ")[-1]), int(text)) for i, text in enumerate(batch["a"].to_pylist())]
-  assert odd == list(range(7, 200, 7))
-  assert seen == [(row, row) for row in range(2, 200) if row % 7]
+  ragged, numbers = [], []
+  for batch in csv_batches.read_batches(export(tmp_path, "\n".join(lines)), "rows.csv", ["a"], ragged=ragged.append):
+    numbers += [(int(batch.where(i).rsplit(" ")[-1]), int(text)) for i, text in enumerate(batch["a"].to_pylist())]
+  assert ragged == list(range(7, 200, 7))
+  assert numbers == [(row, row) for row in range(2, 200) if row % 7]
 
 
 def test_empty_files(tmp_path):
@@ -77,7 +77,7 @@ def test_empty_files(tmp_path):
     ("a" * 2**21, "a line has more than"),
   ],
 )
-def test_bad_files_are_told_in_one_line(tmp_path, data, message):
+def test_bad_files_give_one_line(tmp_path, data, message):
   with pytest.raises(SchemaError, match=message) as caught:
     rows(tmp_path, data)
   assert "\n" not in str(caught.value)
@@ -101,9 +101,9 @@ def test_numbers():
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
-def test_numbers_are_pythons(values):
-  found, bad = csv_batches.parse_numbers(pa.array([repr(value) for value in values], pa.string()))
-  assert found.tolist() == values
+def test_numbers_agree_with_python(values):
+  parsed, bad = csv_batches.parse_numbers(pa.array([repr(value) for value in values], pa.string()))
+  assert parsed.tolist() == values
   assert not bad.any()
 
 
@@ -117,7 +117,7 @@ def milliseconds(stamp):
 
 
 @given(st.lists(st.tuples(stamps, offsets)))
-def test_iso_times_are_pythons(table):
+def test_iso_times_agree_with_python(table):
   zones = [None if m is None else datetime.timezone(datetime.timedelta(minutes=m)) for _, m in table]
   texts = [stamp.replace(tzinfo=zone).isoformat() for (stamp, _), zone in zip(table, zones, strict=True)]
   clock, offset, zoned, bad = csv_batches.parse_zoned_times(pa.array(texts, pa.string()))
@@ -128,14 +128,14 @@ def test_iso_times_are_pythons(table):
 
 
 @given(st.lists(stamps), st.sampled_from(["%m/%d/%Y %I:%M:%S %p", "%Y-%m-%d %H:%M:%S", "%d.%m.%Y %H:%M:%S"]))
-def test_times_by_format_are_pythons(table, form):
+def test_times_by_format_agree_with_python(table, form):
   table = [stamp.replace(microsecond=0) for stamp in table]
   clock, bad = csv_batches.parse_times(pa.array([stamp.strftime(form) for stamp in table], pa.string()), "%Y", form)
   assert clock.tolist() == [milliseconds(stamp) for stamp in table]
   assert not bad.any()
 
 
-def test_times_that_are_none():
+def test_what_is_no_time():
   good = ["2024-02-29", "2024-02-29 23:59:59.9999999Z", "2024-02-29T12:00+0530"]
   wrong = ["2023-02-29", "2024-02-30T10:00", "2024-04-31", "2024-13-01", "2024-01-01T24:00", "2024-01-01T10:60"]
   wrong += ["24-01-01", "", "noon", "2024-01-01T10:00 CET", None]
@@ -151,16 +151,16 @@ def test_times_that_are_none():
   assert csv_batches.parse_times(pa.array(["2024-01-01", "2024-01-01T00:00Z"]))[1].tolist() == [False, True]
 
 
-def test_dropped_rows_are_counted_with_the_first(tmp_path):
+def test_dropped_rows_are_counted_with_the_location_of_the_first(tmp_path):
   account = Account()
-  (found,) = csv_batches.read_batches(export(tmp_path, "a,b\n1,2\n3,x\n5,y\n"), "rows.csv", ["b"])
-  found.drop(account, "p", "not a number", csv_batches.parse_numbers(found["b"])[1])
+  (batch,) = csv_batches.read_batches(export(tmp_path, "a,b\n1,2\n3,x\n5,y\n"), "rows.csv", ["b"])
+  batch.drop(account, "p", "not a number", csv_batches.parse_numbers(batch["b"])[1])
   assert account.dropped == {("p", "not a number"): 2}
   assert account.example == {("p", "not a number"): f"{tmp_path}/rows.csv row 3"}
 
 
 @given(st.lists(stamps, min_size=1), st.sampled_from(["", "Z", "+02:00", "-0330"]))
-def test_columns_of_one_zone_are_read_as_mixed_ones(table, zone):
+def test_uniform_columns_are_parsed_like_mixed_ones(table, zone):
   texts = [stamp.isoformat(" ") + zone for stamp in table]
   alike = csv_batches.parse_zoned_times(pa.array(texts))
   mixed = csv_batches.parse_zoned_times(pa.array([*texts, "2024-01-01T00:00-07:15", "never"]))

@@ -1,4 +1,4 @@
-"""Units that exports write (data_pipelines.units)."""
+"""Conversion between units, and refusal of unknown ones."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_known_conversions(value, unit, to, expected):
 @pytest.mark.parametrize(
   "unit, to", [("furlong", "m"), ("", "%"), ("bpm", "m"), ("CAL", "kcal"), ("uS", "s"), ("kcal", "C"), ("mmol/L", "%")]
 )
-def test_others_are_refused_in_one_line(unit, to):
+def test_other_conversions_are_refused_in_one_line(unit, to):
   with pytest.raises(SchemaError) as error:
     convert(np.array([1.0]), unit, to, "export.xml row 7")
   assert str(error.value).startswith("export.xml row 7: unit is ") and repr(unit) in str(error.value)
@@ -48,7 +48,7 @@ def test_others_are_refused_in_one_line(unit, to):
 
 
 @given(st.sampled_from(sorted(UNITS)), st.sampled_from(sorted(UNITS)), st.floats(-1e6, 1e6))
-def test_there_and_back(unit, to, value):
+def test_conversions_are_reversible(unit, to, value):
   values = np.array([value])
   if UNITS[unit].quantity != UNITS[to].quantity:
     with pytest.raises(SchemaError):
@@ -57,6 +57,6 @@ def test_there_and_back(unit, to, value):
     assert convert(convert(values, unit, to, "x"), to, unit, "x")[0] == pytest.approx(value, rel=1e-9, abs=1e-6)
 
 
-def test_the_same_unit_needs_no_table():
+def test_equal_units_need_not_be_known():
   values = np.array([1.0, 2.0])
   assert convert(values, "furlongs/fortnight", "furlongs/fortnight", "x") is values
