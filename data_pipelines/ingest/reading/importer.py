@@ -15,7 +15,7 @@ class Importer(Protocol):
   """Reads one kind of export. data_pipelines.ingest.importers.IMPORTERS lists all importers by their --source name.
 
   An importer only reads: units, clocks, ranges, wear time and the choice between devices are handled after it, in the
-  same way for all of them. The first line of its class docstring says what it reads; error messages quote it.
+  same way for all of them. Error messages quote the first line of its class docstring, "Reads ...", up to a semicolon.
 
   Attributes:
     signals: every signal that it can find, in the order of the dataset's channels. The schema holds those that the

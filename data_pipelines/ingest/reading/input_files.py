@@ -59,7 +59,7 @@ class ExportSet:
       children = []
     self.exports = children or [export for export in [Export(path)] if importer.files(export)]
     if not self.exports:
-      raise SchemaError(f"{path}: holds no file that this importer reads: {_purpose(importer)}")
+      raise SchemaError(f"{path}: holds no file for the importer that {_purpose(importer)}")
     self.files = {(n, name): e.size(name) for n, e in enumerate(self.exports) for name in importer.files(e)}
 
   @functools.cached_property
@@ -86,7 +86,9 @@ class ExportSet:
 
 
 def _purpose(importer: Importer) -> str:
-  return (type(importer).__doc__ or type(importer).__name__).strip().splitlines()[0]
+  """What the importer's docstring says it reads: "reads Garmin's FIT files and account export"."""
+  first_line = (type(importer).__doc__ or "reads it").strip().splitlines()[0]
+  return first_line[0].lower() + first_line[1:].partition(";")[0].rstrip(".")
 
 
 def _children(path: pathlib.Path) -> list[Export]:

@@ -220,7 +220,7 @@ ROW = "participant,time,channel,value,unit\na,2024-01-01 10:00,heart_rate,60,bpm
 BAD_INPUT = {
   "missing": (ROW, dict(input="none"), "none: no such file or folder"),
   "kind": ("a,b\n1,2\n", {}, "holds nothing that an importer reads"),
-  "named": ("a,b\n1,2\n", dict(source="long_table"), "holds no file that this importer reads: CSV or Parquet with"),
+  "named": ("a,b\n1,2\n", dict(source="long_table"), "holds no file for the importer that reads CSV or Parquet with"),
   "unit": (ROW.replace("bpm", "parsec"), {}, "unit is 'parsec', expected 'bpm'"),
   "no_channel": ("participant,time,value\n", {}, "no channel; the header has participant, time, value"),
   "times": (ROW.replace("2024-01-01", "1/1/24"), {}, "column 'time' holds neither ISO 8601 nor"),
