@@ -79,11 +79,11 @@ def run_import(values: flags.FlagValues, build: Callable[[Callable[[], Source], 
   name = detect_importer(values.input, IMPORTERS) if values.source == "auto" else values.source
   if values.source == "auto":
     print(f"--source={name}")
-  exports = ExportSet(values.input, IMPORTERS[name], values.per_person)
+  export_set = ExportSet(values.input, IMPORTERS[name], values.per_person)
   options = _options(values)
   if values.dry_run:
     with tempfile.TemporaryDirectory() as temporary:
-      source = ImportedSource(exports, pathlib.Path(temporary), options)
+      source = ImportedSource(export_set, pathlib.Path(temporary), options)
       _write_recipe(source, values.write_recipe)
       _show(source)
     return
@@ -91,12 +91,12 @@ def run_import(values: flags.FlagValues, build: Callable[[Callable[[], Source], 
   folder = _work_folder(values, name)
 
   def make_source() -> ImportedSource:
-    source = ImportedSource(exports, folder, options)
+    source = ImportedSource(export_set, folder, options)
     _write_recipe(source, values.write_recipe)
     sources.append(source)
     return source
 
-  build(make_source, _request(values, name, exports, options))
+  build(make_source, _request(values, name, export_set, options))
   for source in sources:
     print(*account_summary.summary_lines(source.public_account), sep="\n")
     source.discard()
@@ -123,19 +123,19 @@ def _work_folder(values: flags.FlagValues, source: str) -> pathlib.Path:
   return pathlib.Path(values.data_dir).expanduser() / ".importing" / f"{values.name}-{digest}"
 
 
-def _request(values: flags.FlagValues, source: str, exports: ExportSet, options: ImportOptions) -> dict[str, Any]:
+def _request(values: flags.FlagValues, source: str, export_set: ExportSet, options: ImportOptions) -> dict[str, Any]:
   """Identifies the days by what they are made from. It holds nothing personal if the dataset is anonymous."""
   anonymity = options.anonymity
   contents = {
-    "files": sorted(exports.digests.items()),
+    "files": sorted(export_set.digests.items()),
     "participants": _content(values.participants),
     "events": _content(values.events),
   }
   digests = {key: _digest(repr(content), anonymity) for key, content in contents.items() if content}
   return {
     "source": source,
-    **({} if anonymity else {"input": exports.exports[0].path.name if len(exports.exports) == 1 else ""}),
-    "exports": len(exports.exports),
+    **({} if anonymity else {"input": export_set.exports[0].path.name if len(export_set.exports) == 1 else ""}),
+    "exports": len(export_set.exports),
     **digests,
     "timezone": options.timezone,
     "recipe": options.recipe.to_yaml(comments=False) if options.recipe else None,

@@ -14,7 +14,7 @@ from data_pipelines.source import Event
 _LONGEST = 32 * DAY  # longer stretches are not events of days
 
 
-def day_events(
+def events_on_days(
   stretch: Stretch, zone: zoneinfo.ZoneInfo | None, day_numbers: Mapping[str, int], minutes_per_step: int
 ) -> Iterator[Event]:
   """The stretch as one event for each of the person's days that it touches.

@@ -11,7 +11,7 @@ from typing import Any
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest import account_summary
-from data_pipelines.ingest.day_events import day_events, number_days
+from data_pipelines.ingest.day_events import events_on_days, number_days
 from data_pipelines.ingest.gridding.channel_summary import ChannelSummary
 from data_pipelines.ingest.gridding.spool import fill_spool
 from data_pipelines.ingest.gridding.spool_to_days import full_account, grid_spool
@@ -36,7 +36,7 @@ class ImportedSource:
     left_out: number of days that miss too much, for each person with any, under the original names.
   """
 
-  def __init__(self, exports: ExportSet, folder: pathlib.Path, options: ImportOptions):
+  def __init__(self, export_set: ExportSet, folder: pathlib.Path, options: ImportOptions):
     """Reads and grids everything, or continues an interrupted import in `folder`.
 
     Raises:
@@ -45,9 +45,9 @@ class ImportedSource:
     self._options = options
     self._folder = folder
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    spool = fill_spool(exports, folder / "readings")
-    self.recipe, self.guessed = options.recipe_for(exports.importer, spool)
-    self._store = grid_spool(spool, exports.importer.devices, self.recipe, options.zone_of, folder)
+    spool = fill_spool(export_set, folder / "readings")
+    self.recipe, self.guessed = options.recipe_for(export_set.importer, spool)
+    self._store = grid_spool(spool, export_set.importer.devices, self.recipe, options.zone_of, folder)
     self.account = full_account(spool, self._store)
     self.left_out = {who: entry["left_out"] for who, entry in self._store.summaries.items() if entry["left_out"]}
     self._channel_summary = ChannelSummary.from_store(self._store, self.recipe)
@@ -184,7 +184,7 @@ class ImportedSource:
 
   def _events_of(self, stretch: Stretch, day_numbers: dict[str, int]) -> Iterator[Event]:
     zone = self._options.zone_of(stretch.participant)
-    return day_events(stretch, zone, day_numbers, self.recipe.minutes_per_step)
+    return events_on_days(stretch, zone, day_numbers, self.recipe.minutes_per_step)
 
   def _count_lost_events(self) -> int:
     lost = 0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int16, Int64
+from jaxtyping import Bool, Float64, Int, Int16, Int64
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.gridding.recipe import Recipe
@@ -44,7 +44,7 @@ class ReadingColumns:
   def __len__(self) -> int:
     return len(self.start)
 
-  def take(self, rows: np.ndarray | slice) -> Self:
+  def take(self, rows: Bool[np.ndarray, "n"] | Int[np.ndarray, "k"] | slice) -> Self:
     """Some of the readings, by a mask, indices or a slice; not copied if a mask selects all of them."""
     if isinstance(rows, np.ndarray) and rows.dtype == bool:
       if rows.all():
@@ -112,7 +112,9 @@ def _reasons(rows: ReadingColumns, recipe: Recipe, latest: int) -> Iterator[tupl
       yield f"{signal.name} outside {signal.low:g} to {signal.high:g} {signal.unit}".rstrip(), of_signal & outside
 
 
-def to_wall_clock(rows: ReadingColumns, zone: zoneinfo.ZoneInfo | None, recipe: Recipe, drop: Drop) -> WallClockColumns:
+def move_to_wall_clock(
+  rows: ReadingColumns, zone: zoneinfo.ZoneInfo | None, recipe: Recipe, drop: Drop
+) -> WallClockColumns:
   """Moves readings to the wall clock, by their own offset or else by the person's time zone.
 
   Readings that are already on the wall clock stay as they are. A count or a state that lasts over a change of the

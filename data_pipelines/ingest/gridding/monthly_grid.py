@@ -22,7 +22,7 @@ from data_pipelines.ingest.gridding.columns import (
   ReadingColumns,
   WallClockColumns,
   drop_implausible,
-  to_wall_clock,
+  move_to_wall_clock,
 )
 from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.gridding.step_values import StepRange, combine, outcomes
@@ -110,7 +110,7 @@ class Grid:
       latest = int(part.start.max())
       plausible = drop_implausible(part, self.recipe, self.latest, drop)
       if len(plausible):
-        yield latest, to_wall_clock(plausible, self.zone, self.recipe, drop)
+        yield latest, move_to_wall_clock(plausible, self.zone, self.recipe, drop)
 
 
 def device_order(trusted: Sequence[str], devices: Iterable[str]) -> list[str]:

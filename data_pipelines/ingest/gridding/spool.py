@@ -191,27 +191,27 @@ class Spool:
     self._new_parts.append(name)
 
 
-def fill_spool(exports: ExportSet, folder: pathlib.Path) -> Spool:
+def fill_spool(export_set: ExportSet, folder: pathlib.Path) -> Spool:
   """Reads all files of the exports into a spool in `folder`, except those that an interrupted import has read.
 
   Raises:
     SchemaError: a file cannot be read, or has a unit that does not convert to its signal's.
   """
-  units_of = {signal.name: signal.unit for signal in exports.importer.signals}
-  spool = Spool(folder, exports.digests)
-  with tqdm(total=sum(exports.files.values()), desc="reading", unit="B", unit_scale=True, disable=None) as progress:
-    for n, export in enumerate(exports.exports):
+  units_of = {signal.name: signal.unit for signal in export_set.importer.signals}
+  spool = Spool(folder, export_set.digests)
+  with tqdm(total=sum(export_set.files.values()), desc="reading", unit="B", unit_scale=True, disable=None) as progress:
+    for n, export in enumerate(export_set.exports):
       counting = CountingExport(export.path, export.participant, progress.update)
-      for name in exports.importer.files(export):
-        before, key = progress.n, exports.key(n, name)
+      for name in export_set.importer.files(export):
+        before, key = progress.n, export_set.key(n, name)
         if key not in spool.complete:
           account = Account()
-          for item in exports.importer.read(counting, name, account):
+          for item in export_set.importer.read(counting, name, account):
             if isinstance(item, Readings) and item.signal in units_of:
               units.convert(np.empty(0), item.unit, units_of[item.signal], export.where(name))
             spool.add(item)
           spool.end_file(key, account)
-        progress.update(before + exports.files[n, name] - progress.n)  # for files that are not read as a stream
+        progress.update(before + export_set.files[n, name] - progress.n)  # for files that are not read as a stream
   spool.commit()
   return spool
 

@@ -29,7 +29,7 @@ MOST_EXPANSION = 200
 EXPANSION_EXEMPT = 64 * 2**20  # bytes
 DEEPEST = 32  # levels of nested JSON; exports have five
 _BLOCK = 1 << 20
-_ITEMS_BLOCK = 4 << 20  # characters of JSON per block
+ITEMS_BLOCK = 4 << 20  # characters of JSON per block
 _BETWEEN_ITEMS = re.compile(r"\}\s*,\s*\{")
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NO_MARKS = bytes(set(range(256)) - set(b'"[]{}\\'))
@@ -127,7 +127,7 @@ class Export:
     # The text is cut at a "}, {" between two items, where both sides are arrays by themselves. A cut inside an item
     # gives a first side that does not parse; the rest is then parsed as a whole.
     begin = 1
-    while boundary := _BETWEEN_ITEMS.search(text, begin + _ITEMS_BLOCK):
+    while boundary := _BETWEEN_ITEMS.search(text, begin + ITEMS_BLOCK):
       block = _array(text[begin : boundary.start() + 1])
       if block is None:
         break
@@ -138,7 +138,7 @@ class Export:
   def _json_text(self, name: str) -> str:
     with self.text(name) as file:
       text = file.read()
-    _check_depth(text, self.where(name))
+    check_depth(text, self.where(name))
     return text
 
   @contextlib.contextmanager
@@ -232,8 +232,12 @@ def _array(items: str) -> list[Any] | None:
     return None
 
 
-def _check_depth(text: str, where: str) -> None:
-  """Refuses deeply nested JSON before the recursive parser sees it. Brackets inside strings do not count."""
+def check_depth(text: str, where: str) -> None:
+  """Refuses deeply nested JSON before the recursive parser sees it. Brackets inside strings do not count.
+
+  Raises:
+    SchemaError: the JSON is nested deeper than DEEPEST levels.
+  """
   if not _is_shallow(text):
     _count_depth(text, where)
 

@@ -37,9 +37,9 @@ def tables(draw):
 @settings(max_examples=40)
 def test_every_row_is_kept_or_dropped(tmp_path_factory, rows, max_missing):
   folder = tmp_path_factory.mktemp("account")
-  exports = ExportSet(write_csv(folder, rows), LongTable())
+  export_set = ExportSet(write_csv(folder, rows), LongTable())
   try:
-    source = ImportedSource(exports, folder / "work", ImportOptions(max_missing=max_missing))
+    source = ImportedSource(export_set, folder / "work", ImportOptions(max_missing=max_missing))
   except SchemaError as error:
     assert "no day is left" in str(error)
     return

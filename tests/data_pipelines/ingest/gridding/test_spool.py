@@ -46,13 +46,13 @@ def test_the_spool_gives_back_what_was_read(tmp_path, monkeypatch, rows_per_part
   (tmp_path / "in").mkdir()
   for n in range(4):
     (tmp_path / "in" / f"{n}.made").write_text("")
-  exports = ExportSet(tmp_path / "in", MadeUp())
+  export_set = ExportSet(tmp_path / "in", MadeUp())
   for _ in range(2):  # the second time it is loaded from the journal
-    filled = spool.fill_spool(exports, tmp_path / "spool")
+    filled = spool.fill_spool(export_set, tmp_path / "spool")
   recipe, _ = ImportOptions().recipe_for(MadeUp(), filled)
   expected = collections.defaultdict(list)
   for n in range(4):
-    for item in MadeUp().read(exports.exports[0], f"{n}.made", Account()):
+    for item in MadeUp().read(export_set.exports[0], f"{n}.made", Account()):
       if isinstance(item, Readings):
         for i in range(100):
           signal, value = ("heart_rate", "glucose").index(item.signal), item.value[i]

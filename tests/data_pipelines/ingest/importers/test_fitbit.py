@@ -334,35 +334,11 @@ def test_personal_files_are_not_listed(tmp_path):
 
 
 def test_long_files_come_in_blocks_of_the_same_items(tmp_path, monkeypatch):
-  monkeypatch.setattr("data_pipelines.ingest.reading.export_files._ITEMS_BLOCK", 100)
+  monkeypatch.setattr("data_pipelines.ingest.reading.export_files.ITEMS_BLOCK", 100)
   rows = [(f"06/01/20 04:{i // 60:02d}:{i % 60:02d}", {"bpm": 50 + i % 90, "confidence": 2}) for i in range(500)]
   found, account = read(written(tmp_path, {"heart_rate-2020-06-01.json": series(*rows)}))
   assert len(found) > 100 and account.read == {"me": 500}
   assert np.concatenate([block.value for block in found]).tolist() == [value["bpm"] for _, value in rows]
-  nested = json.dumps([NIGHT] * 3)
-  export = written(tmp_path, {"x.json": nested, "y.json": nested[:-5]})
-  assert [item for items in export.json_items("Takeout/Fitbit/x.json") for item in items] == [NIGHT] * 3
-  with pytest.raises(SchemaError, match="not JSON"):
-    list(export.json_items("Takeout/Fitbit/y.json"))
-
-
-@hypothesis.given(
-  st.recursive(
-    st.none() | st.text('"[]{}\\a'), lambda x: st.lists(x) | st.dictionaries(st.text("[]{"), x), max_leaves=50
-  )
-)
-def test_depth_of_json_is_told_as_by_counting(value):
-  from data_pipelines.ingest.reading import export_files
-
-  def depth(x):
-    inside = x.values() if isinstance(x, dict) else x if isinstance(x, list) else None
-    return 0 if inside is None else 1 + max(map(depth, inside), default=0)
-
-  text = json.dumps(value)
-  nested = "[" * (export_files.DEEPEST - depth(value)) + text + "]" * (export_files.DEEPEST - depth(value))
-  export_files._check_depth(nested, "x")
-  with pytest.raises(SchemaError, match="nested deeper"):
-    export_files._check_depth(f"[{nested}]", "x")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ import pytest
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.importers.long_table import LongTable
-from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.input_files import ExportSet, detect_importer
+from data_pipelines.ingest.reading.input_files import CountingExport, ExportSet, detect_importer
 from tests.data_pipelines.ingest.long_tables import make_rows, write_csv
 
 
@@ -41,8 +40,8 @@ def test_a_folder_of_exports_is_distinguished_from_an_export(tmp_path, files, pe
         packed.writestr("hr.csv", content)
     else:
       path.write_text(content)
-  exports = ExportSet(tmp_path / "in", LongTable(), per_person)
-  assert {export.participant for export in exports.exports} == expected
+  export_set = ExportSet(tmp_path / "in", LongTable(), per_person)
+  assert {export.participant for export in export_set.exports} == expected
 
 
 def test_detection_refuses_no_importer_and_several(tmp_path):
@@ -54,12 +53,24 @@ def test_detection_refuses_no_importer_and_several(tmp_path):
     detect_importer(tmp_path, {"c": Nothing()})
 
 
-def test_digests_differ_with_the_content(tmp_path):
-  for name, row in (("one", "1"), ("two", "2")):
-    with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as packed:
-      packed.writestr("x.csv", row)
-    (tmp_path / f"{name}.csv").write_text(row)
-  for kind, inner in (("zip", "x.csv"), ("csv", "")):
-    one, two = (Export(tmp_path / f"{name}.{kind}") for name in ("one", "two"))
-    assert one.digest(inner or "one.csv") == one.digest(inner or "one.csv")
-    assert one.digest(inner or "one.csv") != two.digest(inner or "two.csv")
+def test_digests_differ_with_the_content_the_person_and_the_files_beside(tmp_path):
+  class WithBeside(LongTable):
+    beside = ("*.profile",)
+
+  def digests(person):
+    (tmp_path / person).mkdir(exist_ok=True)
+    (tmp_path / person / "x.csv").write_text("time,channel,value\n2024-01-01,heart_rate,60\n")
+    return list(ExportSet(tmp_path / person, WithBeside()).digests.values())
+
+  anna, bob = digests("anna"), digests("bob")
+  assert anna != bob
+  assert digests("anna") == anna
+  (tmp_path / "anna" / "me.profile").write_text("watch")
+  assert digests("anna") != anna
+
+
+def test_a_counting_export_reports_every_byte(tmp_path):
+  (tmp_path / "x.csv").write_bytes(b"0123456789" * 1000)
+  sizes = []
+  with CountingExport(tmp_path / "x.csv", None, sizes.append).open("x.csv") as file:
+    assert len(file.read()) == sum(sizes) == 10_000
