@@ -117,7 +117,7 @@ def test_json_items_come_in_blocks(tmp_path, monkeypatch):
   export = Export(tmp_path)
   assert [item for block in export.json_items("whole.json") for item in block] == items == export.json("whole.json")
   assert len(list(export.json_items("flat.json"))) > 5
-  with pytest.raises(SchemaError, match="cut.json: not JSON"):
+  with pytest.raises(SchemaError, match=r"cut\.json: not JSON"):
     list(export.json_items("cut.json"))
 
 
