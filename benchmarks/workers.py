@@ -323,7 +323,7 @@ def write_inputs(path: pathlib.Path, layout: str, batch: int) -> dict[str, Any]:
 
   step, days, config = make_step(layout, {})
   a = step.architecture
-  sizes = dataclasses.asdict(a) | {"kept": a.tokens - step.masking.dropped(a.channels, a.length)}
+  sizes = dataclasses.asdict(a) | {"kept": a.tokens - step.masking.dropped_count(a.channels, a.length)}
   arrays = {"architecture": np.array(json.dumps(sizes))}
   params = step.init(jax.random.key(config.seed))["params"]
   arrays |= {f"params/{name}": np.asarray(array) for name, array in params.items()}
@@ -350,7 +350,7 @@ def jax_competitor(spec: Spec, arrays: Mapping[str, np.ndarray]) -> tuple[Step, 
   step, days, config = make_step(spec["layout"], options)
   sets = [jax.device_put(TokenSet(**part(arrays, str(i)))) for i in range(spec.get("batches", BATCHES))]
   a, windows = step.architecture, spec["batch"] // step.accumulate
-  dropped = step.masking.dropped(a.channels, a.length)
+  dropped = step.masking.dropped_count(a.channels, a.length)
   if config.form == "textbook":
     chosen = [buffer_sizes.textbook(a.tokens, dropped, a.decoder_tokens)] * len(sets)
   else:  # compiled for sizes that other windows ask for, as in a run

@@ -1,8 +1,7 @@
-"""Floating-point operations of a step, by hand, and what a device could do: the two halves of an MFU."""
+"""Floating-point operations of a step, counted by formula, and the peak of the devices: both halves of an MFU."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import time
 from typing import TypeVar
@@ -20,66 +19,74 @@ Number = TypeVar("Number", float, jax.Array)
 
 
 def tower_flops(tower: Tower, tokens: Number, pairs: Number, layers: int | None = None) -> Number:
-  """Forward FLOPs of a tower, multiply-adds counted as 2.
+  """Forward FLOPs of a tower; a multiply-add counts as 2.
 
   Args:
-    tokens: tokens through its projections and MLPs.
+    tower: its dimensions.
+    tokens: tokens that go through its projections and MLPs.
     pairs: pairs of query and key in its attention.
-    layers: of that tower, all by default.
+    layers: number of layers to count, all by default.
   """
-  a_token = 2 * (4 * tower.width**2 + 2 * tower.width * tower.mlp)
-  return (tower.layers if layers is None else layers) * (tokens * a_token + 4 * pairs * tower.width)
+  per_token = 2 * (4 * tower.width**2 + 2 * tower.width * tower.mlp)
+  return (tower.layers if layers is None else layers) * (tokens * per_token + 4 * pairs * tower.width)
 
 
 def useful_flops(a: Architecture, counts: Int[Array, "b 3"]) -> Float[Array, ""]:
-  """Forward and backward FLOPs (3 x forward) that the tokens with something to say need.
+  """Forward and backward FLOPs (3 x forward) of the computations that contribute to the result.
+
+  Visible tokens attend to visible ones in the encoder. In the decoder, visible and target tokens attend to one another
+  (in a cross-attention decoder only to visible ones), and in its last layer only the targets are computed. Masked
+  tokens in the encoder, inherited-missing positions in the decoder and padding are not useful.
 
   Args:
-    counts: token_counts (aim/model/buffer_sizes.py) of the windows: visible, scored, targets.
-
-  Visible tokens attend to visible ones in the encoder; in the decoder visible and target tokens attend to one another
-  (the visible ones are all that a cross-attention decoder sees), in its last layer for the targets alone. Masked
-  tokens in the encoder, inherited-missing positions in the decoder and padding are not useful.
+    a: the architecture.
+    counts: buffer_sizes.token_counts of the windows: visible, visible or target, target.
   """
-  visible, scored, targets = (counts[:, i].astype(jnp.float32) for i in range(3))
+  visible, decoder, targets = (counts[:, i].astype(jnp.float32) for i in range(3))
   d = a.decoder
   forward = tower_flops(a.encoder, visible, visible**2) + _ends(a, visible, targets)
   if a.decoder_tokens == "visible":
     forward += _cross_flops(d, targets, visible, targets * visible)
   else:
-    forward += tower_flops(d, scored, scored**2, d.layers - 1) + _last_flops(d, scored, targets, targets * scored)
+    forward += tower_flops(d, decoder, decoder**2, d.layers - 1) + _last_flops(d, decoder, targets, targets * decoder)
   return 3 * forward.sum()
 
 
 def executed_flops(a: Architecture, sizes: BufferSizes, windows: int) -> float:
-  """Forward and backward FLOPs (3 x forward) of the buffers a compiled step works on, `windows` windows a microbatch.
+  """Forward and backward FLOPs (3 x forward) of a compiled step's buffers, for `windows` windows per microbatch.
 
-  Attention counts whole buffers a window, though the native kernel skips their padding; recomputation does not count.
+  Attention counts each window's whole buffer, although the native kernel skips padding. Recomputation is not counted.
   """
   if isinstance(sizes, ViewBufferSizes):
-    a_view = lambda rows: tower_flops(a.encoder, rows, rows**2) + _embedding_flops(a, rows) + _head_flops(a)
-    return windows * sum(passes * views * a_view(rows) for views, rows, passes in sizes.crops)
+    per_view = lambda slots: tower_flops(a.encoder, slots, slots**2) + _embedding_flops(a, slots) + _head_flops(a)
+    return windows * sum(passes * views * per_view(slots) for views, slots, passes in sizes.crops)
   groups = sizes.groups or windows
-  encoder, wanted = groups * sizes.encoder, groups * sizes.targets
-  longest = sizes.largest if sizes.groups else sizes.encoder
-  targets = sizes.tokens if sizes.groups else sizes.targets
-  forward = tower_flops(a.encoder, encoder, windows * longest**2) + _ends(a, encoder, wanted)
+  encoder, targets = groups * sizes.encoder, groups * sizes.targets
+  # The length of one window's attention: if windows are packed, that of a whole day.
+  visible_length = sizes.largest if sizes.groups else sizes.encoder
+  target_length = sizes.tokens if sizes.groups else sizes.targets
+  forward = tower_flops(a.encoder, encoder, windows * visible_length**2) + _ends(a, encoder, targets)
   if a.decoder_tokens == "visible":
-    return 3 * (forward + _cross_flops(a.decoder, wanted, encoder, windows * targets * longest))
-  everyone = a.decoder_tokens == "all"
-  decoder = windows * sizes.tokens if everyone else groups * sizes.decoder
-  keys = sizes.tokens if everyone or sizes.groups else sizes.decoder
+    return 3 * (forward + _cross_flops(a.decoder, targets, encoder, windows * target_length * visible_length))
+  all_tokens = a.decoder_tokens == "all"
+  decoder = windows * sizes.tokens if all_tokens else groups * sizes.decoder
+  keys = sizes.tokens if all_tokens or sizes.groups else sizes.decoder
   if sizes.predict_all:
     return 3 * (forward + tower_flops(a.decoder, decoder, windows * keys**2))
   forward += tower_flops(a.decoder, decoder, windows * keys**2, a.decoder.layers - 1)
-  return 3 * (forward + _last_flops(a.decoder, decoder, wanted, windows * targets * keys))
+  return 3 * (forward + _last_flops(a.decoder, decoder, targets, windows * target_length * keys))
 
 
 def view_flops(
   a: Architecture, lengths: list[Int[Array, "b _"]], student: tuple[int, ...], teacher: tuple[int, ...]
 ) -> Float[Array, ""]:
-  """Useful FLOPs of a step on views (aim/model/contrastive/views.py) of so many tokens: the student's crops forward and backward (3 x
-  forward), the teacher's forward."""
+  """Useful FLOPs of a contrastive step: the student's crops forward and backward (3 x forward), the teacher's forward.
+
+  Args:
+    a: the architecture.
+    lengths: the number of tokens in each view, one array per crop (aim/model/contrastive/views.py).
+    student, teacher: the indices of the crops that each of them sees.
+  """
   total = jnp.float32(0)
   for i, length in enumerate(lengths):
     tokens = length.astype(jnp.float32)
@@ -93,7 +100,7 @@ def _embedding_flops(a: Architecture, tokens: Number) -> Number:
 
 
 def _head_flops(a: Architecture) -> int:
-  """Projection of a view; comparing it with others is little beside it."""
+  """The projection of one view. Comparing views with each other costs little in comparison and is left out."""
   head = a.projection
   assert head is not None
   widths = [a.encoder.width, *[head.hidden] * (head.layers - 1), head.width]
@@ -101,31 +108,30 @@ def _head_flops(a: Architecture) -> int:
 
 
 def _ends(a: Architecture, visible: Number, targets: Number) -> Number:
-  """Patch embedding, bridge and head."""
+  """The patch embedding, the bridge and the head."""
   inputs = a.patch_values * (2 if a.observed_flags else 1)
   return 2 * visible * a.encoder.width * (inputs + a.decoder.width) + 2 * targets * a.decoder.width * a.patch_values
 
 
 def _last_flops(tower: Tower, tokens: Number, targets: Number, pairs: Number) -> Number:
-  """A layer in which `tokens` give keys and values, and only the targets go further."""
-  one = dataclasses.replace(tower, layers=1)
-  return tower_flops(one, targets, pairs) + 2 * 2 * (tokens - targets) * tower.width**2
+  """A layer in which all tokens give keys and values, and only the targets are computed further."""
+  return tower_flops(tower, targets, pairs, layers=1) + 2 * 2 * (tokens - targets) * tower.width**2
 
 
 def _cross_flops(tower: Tower, queries: Number, keys: Number, pairs: Number) -> Number:
-  """Layers in which queries attend to keys that no layer changes."""
-  a_query, a_key = 2 * (2 * tower.width**2 + 2 * tower.width * tower.mlp), 2 * 2 * tower.width**2
-  return tower.layers * (queries * a_query + keys * a_key + 4 * pairs * tower.width)
+  """Layers of cross-attention to keys that no layer changes."""
+  per_query, per_key = 2 * (2 * tower.width**2 + 2 * tower.width * tower.mlp), 2 * 2 * tower.width**2
+  return tower.layers * (queries * per_query + keys * per_key + 4 * pairs * tower.width)
 
 
 def peak_flops() -> float | None:
-  """Peak of all devices together in FLOP/s; None where the data sheet is not known (a CPU)."""
+  """The peak of all devices together in FLOP/s; None if there is no data sheet for them, as for a CPU."""
   sheet = devices.data_sheet(jax.devices()[0].device_kind)
   return sheet.flops * jax.device_count() if sheet else None
 
 
 def measured_flops() -> float:
-  """What a plain float32 matrix product of a transformer's shape reaches here, in FLOP/s; takes about 0.1 s."""
+  """FLOP/s that a float32 matrix product of a transformer's shape reaches on this device; takes about 0.1 s."""
   x, w = jnp.ones((2048, 512)), jnp.ones((512, 512))
   product = jax.jit(lambda x, w: x @ w)
   product(x, w).block_until_ready()

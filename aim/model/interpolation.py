@@ -1,4 +1,4 @@
-"""The straight line in time between observed steps, on the device: what LSM-1 fills its days with before it learns."""
+"""Linear interpolation in time between observed steps, on the device. LSM-1 fills its days with it before training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ IMPUTATIONS = ("none", "linear")
 
 
 class Line(NamedTuple):
-  """At every step of every channel.
+  """The interpolation at every step of every channel.
 
   Attributes:
-    value: on the line between the shown steps before and after; flat beyond the first and last; 0 where a channel shows
-      nothing.
-    before, after: those steps, the step itself where it is shown; -inf and inf where there is none.
+    value: linear between the nearest known steps, constant before the first and after the last; 0 if there are none.
+    before, after: index of the nearest known step at or before, and at or after, each step; -inf and inf if none.
   """
 
   value: Float[Array, "b s c"]
@@ -26,11 +25,11 @@ class Line(NamedTuple):
   after: Float[Array, "b s c"]
 
 
-def line(z: Float[Array, "b s c"], shown: Bool[Array, "b s c"]) -> Line:
-  """The line through the shown steps. Nothing else of z is read."""
+def line(z: Float[Array, "b s c"], known: Bool[Array, "b s c"]) -> Line:
+  """Interpolates between the known steps; no other value of z is read."""
   clock = jnp.arange(z.shape[1], dtype=jnp.float32)[None, :, None]
-  before = jax.lax.cummax(jnp.where(shown, clock, -jnp.inf), axis=1)
-  after = jax.lax.cummin(jnp.where(shown, clock, jnp.inf), axis=1, reverse=True)
+  before = jax.lax.cummax(jnp.where(known, clock, -jnp.inf), axis=1)
+  after = jax.lax.cummin(jnp.where(known, clock, jnp.inf), axis=1, reverse=True)
   value_before, value_after = (_value_at(z, time) for time in (before, after))
   has_before, has_after = jnp.isfinite(before), jnp.isfinite(after)
   span = jnp.where(has_before & has_after & (after > before), after - before, 1.0)
@@ -43,7 +42,10 @@ def line(z: Float[Array, "b s c"], shown: Bool[Array, "b s c"]) -> Line:
 def fill_linearly(
   z: Float[Array, "b s c"], observed: Bool[Array, "b s c"], fill: Float[np.ndarray, " c"]
 ) -> Float[Array, "b s c"]:
-  """z with its holes on the line, as imputers.linear; `fill` where a channel has no observation that day."""
+  """z with holes interpolated, and `fill` where a channel has no observed value that day.
+
+  Equals linear() in aim/evaluation/generative/imputers.py.
+  """
   return jnp.where(observed, z, jnp.where(observed.any(1, keepdims=True), line(z, observed).value, fill))
 
 

@@ -1,7 +1,7 @@
-"""What the visible steps say about a hidden one without any model: the line between its neighbours and the day's level.
+"""What the visible values alone say about a hidden one: the line between its neighbours, and the channel's daily level.
 
-Used as an optional skip connection of the decoder (config.model.interpolation_skip): the model then predicts what
-differs from a mixture of the two. Nothing imputed enters the encoder, and nothing hidden is read.
+The decoder can use both as a skip connection (config.model.interpolation_skip) and then predicts the difference from a
+mixture of them. Nothing imputed enters the encoder, and no hidden value is read.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ FEATURES = 4
 
 
 def interpolation_evidence(
-  z: Float[Array, "b s c"], shown: Bool[Array, "b s c"], binary: Bool[Array, " c"]
+  z: Float[Array, "b s c"], visible: Bool[Array, "b s c"], binary: Bool[Array, " c"]
 ) -> Float[Array, "b s c features"]:
-  """[line, level, nearness of the last step shown, nearness of the next] at every step.
+  """Four features per step: line, level, nearness of the previous visible step, nearness of the next.
 
-  The line joins the shown steps before and after in time and is flat beyond the first and last; the level is the mean
-  of the channel's shown steps; both are logits on binary channels, and 0 where a channel shows nothing.
-  Nearness is 1 / (1 + hours), 0 where there is no such step.
+  The line interpolates between visible steps and is constant beyond the first and last (interpolation.line). The level
+  is the mean of the channel's visible steps. Both are logits on binary channels, and 0 in a channel without visible
+  steps. Nearness is 1 / (1 + hours), and 0 if there is no such step.
   """
   steps = z.shape[1]
   clock = jnp.arange(steps, dtype=jnp.float32)[None, :, None]
-  line, before, after = interpolation.line(z, shown)
-  count = shown.sum(axis=1, keepdims=True)
-  level = jnp.where(shown, z, 0.0).sum(axis=1, keepdims=True) / jnp.maximum(count, 1)
+  line, before, after = interpolation.line(z, visible)
+  count = visible.sum(axis=1, keepdims=True)
+  level = jnp.where(visible, z, 0.0).sum(axis=1, keepdims=True) / jnp.maximum(count, 1)
   level = jnp.broadcast_to(level, z.shape)
   line, level = (jnp.where(count > 0, jnp.where(binary, _logit(x), x), 0.0) for x in (line, level))
   hour = steps / 24

@@ -1,4 +1,4 @@
-"""Linear layers and layer norms, written as the products that every platform is fast at."""
+"""Linear layers and layer norms, written as matrix products that are fast on every platform."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from flax import nnx
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
-initial = nnx.initializers.truncated_normal(0.02)
+initializer = nnx.initializers.truncated_normal(0.02)
 
 
 class Dense(nnx.Module):
-  """x [..., *inputs] -> [..., *outputs]: product and bias in `dtype`, parameters in float32."""
+  """A linear layer from [..., *inputs] to [..., *outputs]; computed in `dtype`, parameters in float32."""
 
   def __init__(self, inputs: int | tuple[int, ...], outputs: int | tuple[int, ...], dtype: Any, rngs: nnx.Rngs):
     self.inputs = (inputs,) if isinstance(inputs, int) else inputs
     outputs = (outputs,) if isinstance(outputs, int) else outputs
     self.dtype = dtype
-    self.kernel = nnx.Param(initial(rngs.params(), (*self.inputs, *outputs), jnp.float32))
+    self.kernel = nnx.Param(initializer(rngs.params(), (*self.inputs, *outputs), jnp.float32))
     self.bias = nnx.Param(jnp.zeros(outputs))
 
   def __call__(self, x: Float[Array, "..."], part: slice = slice(None)) -> Float[Array, "..."]:
-    """`part` picks from the first output dimension: q, k and v share a layer, not always their input."""
+    """Applies the layer; `part` selects from the first output dimension, as q, k and v may have different inputs."""
     kernel, bias = self.kernel.get_value(), self.bias.get_value()[part]
     kernel = kernel[(slice(None),) * len(self.inputs) + (part,)]
     count, lead = math.prod(self.inputs), x.shape[: x.ndim - len(self.inputs)]
@@ -36,7 +36,7 @@ class Dense(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-  """Layer normalisation over the last dimension, in float32; eps as in the public weights of this layout."""
+  """Layer normalisation over the last dimension, in float32, with eps 1e-5 as in public weights of this layout."""
 
   def __init__(self, width: int):
     self.scale = nnx.Param(jnp.ones(width))
@@ -48,15 +48,14 @@ class LayerNorm(nnx.Module):
 
 
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-  """x times the normal distribution function at x, exact (Hendrycks and Gimpel 2016), computed in float32."""
+  """The exact GELU, x * Phi(x) (Hendrycks and Gimpel 2016), computed in float32."""
   y = x.astype(jnp.float32)
-  # jax.nn.gelu takes erfc, which costs twice as much on a CPU, for tails that this is too small to need.
+  # jax.nn.gelu uses erfc, which is exact further into the tails than needed here and costs twice as much on a CPU.
   return (0.5 * y * (1 + jax.lax.erf(y * math.sqrt(0.5)))).astype(x.dtype)
 
 
-# The gradients below are by hand for the sake of the CPU, where XLA has no fast kernel for two things that derivatives
-# need: sums over rows, and products that contract rows. Both are written as products that contract along a row as it
-# lies in memory.
+# The gradients below are written by hand because XLA has no fast CPU kernel for two operations in the derivatives: sums
+# over rows, and products that contract rows. Both become products that contract along rows as they lie in memory.
 
 
 @jax.custom_vjp
@@ -75,7 +74,7 @@ affine.defvjp(lambda x, w, b: (affine(x, w, b), (x, w)), _affine_backward)
 
 @jax.custom_vjp
 def normalised(x: Float[Array, "r d"], scale: Float[Array, " d"], bias: Float[Array, " d"]) -> Float[Array, "r d"]:
-  """Rows of mean 0 and variance 1, scaled and shifted, in the dtype of x."""
+  """Normalises each row to mean 0 and variance 1, then scales and shifts it, in the dtype of x."""
   return _normalise(x, scale, bias)[0]
 
 
@@ -98,13 +97,13 @@ normalised.defvjp(_normalise, _normalised_backward)
 
 
 def _dot(x: Float[Array, "r k"], w: Float[Array, "k n"]) -> Float[Array, "r n"]:
-  # XLA's CPU compiler reaches the bfloat16 units of a processor only by products that give float32. Accelerators
-  # accumulate in float32 too, and need not write it to memory.
+  # XLA's CPU compiler uses the processor's bfloat16 units only for products with a float32 result. Accelerators
+  # accumulate in float32 too, but need not write it to memory.
   return jnp.dot(x, w, preferred_element_type=jnp.float32 if jax.default_backend() == "cpu" else None)
 
 
 def _transpose(x: Float[Array, "r k"]) -> Float[Array, "k r"]:
-  # Without the constraint the compiler makes the transpose a mere change of layout, and the product slow.
+  # Without the constraint the compiler only changes the layout and does not transpose, which makes the product slow.
   return with_layout_constraint(x.T, Layout((0, 1))) if jax.default_backend() == "cpu" else x.T
 
 

@@ -1,7 +1,17 @@
-"""AIM's masks: what the sensor lost (inherited), what we hide (artificial), and the order that drops tokens.
+"""Decides which tokens the encoder sees and which values are scored (AIM, "Adaptive and inherited masking").
 
-All shapes are static under jit. Everything is drawn from one key per window on the device, so a run repeats exactly.
-Notation: b windows, c channels, t patches a day, n = c * t tokens, p steps a patch.
+The mask has two parts:
+
+- *inherited*: what the sensor lost (`inherited_missing`). It is neither read nor scored.
+- *artificial*: what we hide (`artificial_mask`, one strategy per window). The observed values in it are the targets.
+
+`sorted_token_set` joins the two and sorts each window's tokens into visible | target | inherited-missing, so that
+visible tokens are a prefix and dropping tokens is slicing. `training_token_set` is the entry for pretraining,
+`evaluation_token_set` for everything else.
+
+All shapes are static under jit. Every window's mask is drawn on the device from a key of its own, so a run repeats
+exactly.
+Notation: b windows, c channels, t patches per day, n = c * t tokens, p steps per patch.
 """
 
 from __future__ import annotations
@@ -22,19 +32,21 @@ STRATEGIES = ("random", "temporal", "sensor", "gaps")
 
 @dataclasses.dataclass(frozen=True)
 class Masking:
-  """The artificial mask's settings (AIM, section "Adaptive and inherited masking").
+  """Settings of the artificial and the inherited mask (AIM, section "Adaptive and inherited masking").
+
+  They come from config.masking by way of from_config.masking.
 
   Attributes:
-    weights: share of windows that get each strategy of STRATEGIES; they need not sum to 1.
+    weights: share of windows that get each of STRATEGIES; they need not sum to 1.
     random_ratio: share of the grid that `random` hides, in pieces of random_unit steps of one channel.
-    random_unit: a divisor of the patch; 0 stands for the patch itself, whole tokens.
+    random_unit: length of these pieces in steps, a divisor of the patch; 0 stands for whole patches.
     temporal_ratio: share of the day's patches that `temporal` hides, in all channels at once.
-    temporal_block: `temporal` hides contiguous blocks of this many patches (1: independent patches).
+    temporal_block: number of patches in the contiguous blocks that `temporal` hides; 1 for independent patches.
     sensor_ratio: share of the channels that `sensor` hides for the whole day.
     gap_steps: shortest and longest gap of `gaps`, in steps; lengths are log-uniform.
-    gap_count: largest number of gaps a window; 1 to this many, each in all channels or in a random half of them.
-    min_observed_share: a token is inherited-missing when fewer than this share of its steps is observed;
-      1.0 is the rule "one missing step is enough", 0.0 keeps every token with any observed step.
+    gap_count: largest number of gaps per window. There are 1 to this many, each in all channels or in a random half.
+    min_observed_share: a token is inherited-missing if a smaller share of its steps is observed. 1.0 means that one
+      missing step is enough; 0.0 keeps every token with any observed step.
   """
 
   weights: tuple[float, float, float, float]
@@ -48,7 +60,11 @@ class Masking:
   min_observed_share: float
 
   def strategy_weights(self, channels: int) -> np.ndarray:
-    """float32 [4] weights of the strategies, `sensor` at 0 where there is no second channel to predict from."""
+    """float32 [4] weights of STRATEGIES. `sensor` gets 0 if there is no second channel to predict from.
+
+    Raises:
+      UserError: if a weight is negative or no usable one is above 0.
+    """
     weights = np.asarray(self.weights, np.float32).copy()
     if channels == 1:
       weights[STRATEGIES.index("sensor")] = 0
@@ -57,7 +73,7 @@ class Masking:
     return weights
 
   def hidden_count(self, strategy: str, channels: int, length: int) -> int:
-    """Number of whole tokens that `strategy` is sure to hide in every window of [channels x length] tokens."""
+    """Number of whole tokens that `strategy` hides in every window of [channels x length] tokens; 0 if it varies."""
     if strategy == "random" and not self.random_unit:
       return _share(self.random_ratio, channels * length)
     if strategy == "temporal":
@@ -67,33 +83,36 @@ class Masking:
     return 0
 
   def dropped_count(self, channels: int, length: int) -> int:
-    """D, the fixed number of masked tokens dropped: what every strategy in use is sure to hide (AIM, "dropout")."""
+    """D, how many masked tokens every window drops: the least that a strategy in use hides (AIM, "dropout")."""
     used = [name for name, weight in zip(STRATEGIES, self.strategy_weights(channels), strict=True) if weight > 0]
-    # A window always shows one token, even a day of one patch that is hidden whole.
+    # One token always stays visible, even if the day is a single patch and hidden.
     return min(channels * length - 1, *(self.hidden_count(name, channels, length) for name in used))
 
   def hides_equal_counts(self, channels: int) -> bool:
-    """Whether one strategy of whole tokens does all, so that the same number is hidden in every window."""
+    """Whether the only strategy in use hides whole tokens, so that every window has the same number of hidden ones."""
     used = [name for name, weight in zip(STRATEGIES, self.strategy_weights(channels), strict=True) if weight > 0]
     return used in (["temporal"], ["sensor"]) or (used == ["random"] and not self.random_unit)
 
 
 def _share(ratio: float, n: int) -> int:
-  """The exact count for a ratio of n things: nearest, at least 1, and at least one left over where there are two."""
+  """The count nearest to ratio * n, at least 1, and at most n - 1 if n is 2 or more."""
   return int(np.clip(np.floor(ratio * n + 0.5), 1, max(n - 1, 1)))
 
 
 class TokenSet(NamedTuple):
-  """A batch of windows as token sets, sorted visible | target | inherited-missing.
+  """A batch of windows as token sets, each sorted visible | target | inherited-missing.
+
+  A token of which some values are visible and others hidden is both visible and a target; such tokens stand between the
+  two groups. So the visible tokens are [0, visible_lengths) and the targets [target_starts, target_ends).
 
   Attributes:
     order: int32 [b, n], the grid position (channel * t + time) of each sorted token.
-    values: float32 [b, n, p] z-scores to predict, 0 where unobserved.
-    visible: bool [b, n, p], steps the encoder may read; none outside visible tokens.
-    target: bool [b, n, p], the steps to predict: in training those that are observed and hidden.
+    values: float32 [b, n, p], z-scores to predict, 0 where unobserved.
+    visible: bool [b, n, p], the values that the encoder may read; False outside visible tokens.
+    target: bool [b, n, p], the values to predict: in training those that are observed and hidden.
     visible_lengths: int32 [b], number of visible tokens, at least 1.
-    target_starts: int32 [b], number of tokens from the front that hold no target.
-    target_ends: int32 [b], number of tokens from the front that hold every visible and every target token.
+    target_starts: int32 [b], number of tokens before the first with a target.
+    target_ends: int32 [b], number of tokens up to the last that is visible or a target.
   """
 
   order: Int[Array, "b n"]
@@ -106,18 +125,18 @@ class TokenSet(NamedTuple):
 
 
 def inherited_missing(observed: Bool[Array, "b n p"], min_observed_share: float) -> Bool[Array, "b n"]:
-  """Tokens the sensor lost: fewer than the given share of their steps observed (always those with none)."""
+  """Tokens that the sensor lost: less than this share of their steps is observed. Those with none always count."""
   least = max(1, int(np.ceil(min_observed_share * observed.shape[-1] - 1e-9)))
   return observed.sum(-1) < least
 
 
 def random_mask(key: Key[Array, ""], channels: int, length: int, count: int) -> Bool[Array, " n"]:
-  """Exactly `count` tokens of the grid."""
+  """Hides exactly `count` tokens of the grid."""
   return _lowest(jax.random.uniform(key, (channels * length,)), count)
 
 
 def temporal_mask(key: Key[Array, ""], channels: int, length: int, count: int, block: int) -> Bool[Array, " n"]:
-  """All channels at exactly `count` of the `length` times, in contiguous blocks at a random phase."""
+  """Hides all channels at exactly `count` of the `length` times, in contiguous blocks with a random phase."""
   phase_key, block_key = jax.random.split(key)
   phase = jax.random.randint(phase_key, (), 0, block)
   blocks = jax.random.uniform(block_key, ((length - 1 + block) // block + 1,))
@@ -126,17 +145,17 @@ def temporal_mask(key: Key[Array, ""], channels: int, length: int, count: int, b
 
 
 def sensor_mask(key: Key[Array, ""], channels: int, length: int, count: int) -> Bool[Array, " n"]:
-  """Exactly `count` channels for the whole day."""
+  """Hides exactly `count` channels for the whole day."""
   return jnp.repeat(_lowest(jax.random.uniform(key, (channels,)), count), length, total_repeat_length=channels * length)
 
 
 def gap_mask(key: Key[Array, ""], masking: Masking, channels: int, steps: int) -> Bool[Array, "s c"]:
-  """Steps hidden by 1 to gap_count gaps of log-uniform length, anywhere in the day, not aligned to patches."""
+  """Hides 1 to gap_count gaps of log-uniform length anywhere in the day, not aligned to patches."""
   keys = jax.random.split(key, 5)
   gaps = masking.gap_count
   low, high = np.log(masking.gap_steps[0]), np.log(masking.gap_steps[1])
   sizes = jnp.exp(jax.random.uniform(keys[0], (gaps,), minval=low, maxval=high)).round()
-  # Starts before midnight of the day before make gaps at the day's edges as likely as elsewhere.
+  # A gap may start before the day does; otherwise steps near its edges would be hidden less often than others.
   starts = jnp.floor(jax.random.uniform(keys[1], (gaps,)) * (steps + sizes - 1)) - sizes + 1
   used = jnp.arange(gaps) < jax.random.randint(keys[2], (), 1, gaps + 1)
   everywhere = jax.random.bernoulli(keys[3], 0.5, (gaps, 1))
@@ -147,7 +166,7 @@ def gap_mask(key: Key[Array, ""], masking: Masking, channels: int, steps: int) -
 
 
 def _lowest(scores: Float[Array, " n"], count: int) -> Bool[Array, " n"]:
-  """True at the `count` lowest scores, ties by position: an exact count whatever the scores."""
+  """True at the `count` lowest scores. Ties are broken by position, so the count is exact for any scores."""
   ranks = jnp.argsort(jnp.argsort(scores, stable=True), stable=True)
   return ranks < count
 
@@ -155,7 +174,10 @@ def _lowest(scores: Float[Array, " n"], count: int) -> Bool[Array, " n"]:
 def artificial_mask(
   key: Key[Array, ""], masking: Masking, channels: int, length: int, patch: int
 ) -> Bool[Array, "n p"]:
-  """Draws one window's strategy and the steps it hides; a token is hidden whole when all its steps are."""
+  """Draws a strategy for one window and the steps that it hides, in `channels * length` tokens of `patch` steps.
+
+  Here is decided which values are hidden. The settings come from config.masking (aim/model/from_config.py).
+  """
   choice_key, token_key, gap_key = jax.random.split(key, 3)
   weights = masking.strategy_weights(channels)
   strategy = jax.random.categorical(choice_key, jnp.log(weights))
@@ -185,7 +207,15 @@ def artificial_mask(
 def training_token_set(
   key: Key[Array, ""], masking: Masking, z: Float[Array, "b s c"], observed: Bool[Array, "b s c"], patch: int
 ) -> TokenSet:
-  """Hides part of every window: the token sets that one pretraining step learns from."""
+  """The token sets of a pretraining step: hides part of every window, drawn from `key`.
+
+  Args:
+    key: one key for the batch.
+    masking: what to hide.
+    z: z-scores, 0 where missing.
+    observed: where the sensor gave a number.
+    patch: steps per patch.
+  """
   b, s, c = z.shape
   length = s // patch
   mask_key, order_key = jax.random.split(key)
@@ -198,14 +228,17 @@ def evaluation_token_set(
   z: Float[Array, "b s c"],
   observed: Bool[Array, "b s c"],
   patch: int,
-  wanted: Bool[Array, "b s c"] | None = None,
+  target: Bool[Array, "b s c"] | None = None,
 ) -> TokenSet:
-  """Evaluation: the inherited mask alone, nothing hidden, in grid order; the targets are the steps that are wanted."""
+  """The token sets of an evaluation: the inherited mask alone, nothing hidden, tokens of each group in grid order.
+
+  `target` marks the values to predict, observed or not; none by default. Other arguments as in training_token_set.
+  """
   b, s, c = z.shape
   n = c * (s // patch)
   grid = jnp.broadcast_to(jnp.arange(n) / n, (b, n))
-  wanted = patches.patchify(jnp.zeros_like(observed) if wanted is None else wanted, patch)
-  return sorted_token_set(masking, z, observed, patch, jnp.zeros((b, n, patch), bool), grid, wanted)
+  target = patches.patchify(jnp.zeros_like(observed) if target is None else target, patch)
+  return sorted_token_set(masking, z, observed, patch, jnp.zeros((b, n, patch), bool), grid, target)
 
 
 def sorted_token_set(
@@ -215,39 +248,47 @@ def sorted_token_set(
   patch: int,
   hidden: Bool[Array, "b n p"],
   shuffle: Float[Array, "b n"],
-  wanted: Bool[Array, "b n p"] | None = None,
+  target: Bool[Array, "b n p"] | None = None,
 ) -> TokenSet:
-  """Joins the inherited mask with the hidden steps and sorts the tokens; `shuffle` in [0, 1) orders each group.
+  """Joins the inherited mask with the hidden values and sorts the tokens.
 
-  Targets are the observed steps that are not shown; where `wanted` is given, its steps instead, known or not.
+  Here is decided which token is visible, target or inherited-missing.
+
+  Args:
+    masking: for min_observed_share.
+    z: z-scores, 0 where missing.
+    observed: where the sensor gave a number.
+    patch: steps per patch.
+    hidden: the values that the artificial mask hides.
+    shuffle: numbers in [0, 1) that order the tokens within each group.
+    target: the values to predict, observed or not; by default the observed values that are not visible.
   """
   z, observed = patches.patchify(z, patch), patches.patchify(observed, patch)
   inherited = inherited_missing(observed, masking.min_observed_share)
-  # What hiding leaves too few steps of to be read is hidden whole.
+  # A token that hiding leaves with too few visible values is hidden whole.
   artificial = inherited_missing(observed & ~hidden, masking.min_observed_share) & ~inherited
-  visible = _keep_one(~(inherited | artificial), inherited)
-  shown = observed & ~hidden & visible[:, :, None]
-  target = observed & ~shown & ~inherited[:, :, None] if wanted is None else wanted
-  scored = target.any(-1)
-  # Visible first, then targets, then the rest, each group shuffled: valid keys are a prefix, lengths say it all. A
-  # token of which some steps are shown and some hidden is both: such ones stand between the two, so that targets are a
-  # stretch.
-  group = jnp.where(visible, jnp.where(scored, 1.0, 0.0), jnp.where(scored, 2.0, 3.0))
+  visible_tokens = _keep_one(~(inherited | artificial), inherited)
+  visible = observed & ~hidden & visible_tokens[:, :, None]
+  if target is None:
+    target = observed & ~visible & ~inherited[:, :, None]
+  target_tokens = target.any(-1)
+  # Visible, visible and target, target, the rest: both the visible tokens and the targets are then contiguous.
+  group = jnp.where(visible_tokens, jnp.where(target_tokens, 1.0, 0.0), jnp.where(target_tokens, 2.0, 3.0))
   order = jnp.argsort(group + 0.5 * shuffle, axis=1)  # half, because 2 + 0.9999999 rounds up to 3 in float32
   take = lambda x: jnp.take_along_axis(x, order[:, :, None], axis=1)
   return TokenSet(
     order=order.astype(jnp.int32),
     values=take(jnp.where(observed, z, 0.0)),
-    visible=take(shown),
+    visible=take(visible),
     target=take(target),
-    visible_lengths=visible.sum(1).astype(jnp.int32),
-    target_starts=(visible & ~scored).sum(1).astype(jnp.int32),
-    target_ends=(visible | scored).sum(1).astype(jnp.int32),
+    visible_lengths=visible_tokens.sum(1).astype(jnp.int32),
+    target_starts=(visible_tokens & ~target_tokens).sum(1).astype(jnp.int32),
+    target_ends=(visible_tokens | target_tokens).sum(1).astype(jnp.int32),
   )
 
 
 def _keep_one(visible: Bool[Array, "b n"], inherited: Bool[Array, "b n"]) -> Bool[Array, "b n"]:
-  """Where a window has no visible token, shows its first observed one (the first of all if none is observed)."""
+  """If a window has no visible token, makes its first observed one visible, or its very first if none is observed."""
   first = jnp.argmin(inherited, axis=1)
   rescued = jnp.arange(visible.shape[1]) == first[:, None]
   return visible | (rescued & ~visible.any(1, keepdims=True))

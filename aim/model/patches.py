@@ -1,6 +1,6 @@
-"""Day windows as tokens: normalise, cut into patches, and back.
+"""From days to tokens and back: normalise, and cut into patches.
 
-Token n = c * T + t stands for channel c in the t-th patch of the day (channel-major), T = steps / patch. A patch of
+Token n = c * T + t is channel c in the t-th patch of the day (channel-major), with T = steps / patch. A patch of
 several channels is a patch of one *folded* channel: see fold().
 """
 
@@ -20,13 +20,13 @@ from data_pipelines.schema import Schema
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-  """Per-channel z-scoring with statistics of the training split's observed minutes (AIM, section 1).
+  """Per-channel z-scoring with statistics of the observed values in the training split (AIM, section 1).
 
   Attributes:
     mean, std: float32 [channels]; 0 and 1 for binary channels, which stay 0/1.
     clip: float32 [channels], bound on |z|.
     binary: bool [channels].
-    reference_mean, reference_std: the statistics of all channels, binary ones too: what a z-scored error divides by.
+    reference_mean, reference_std: mean and SD of every channel, binary ones too; z-scored errors are divided by the SD.
     low, high: smallest and largest observed training value, in physical units.
   """
 
@@ -41,7 +41,7 @@ class Scale:
 
   @classmethod
   def from_statistics(cls, schema: Schema, statistics: Mapping[str, npt.ArrayLike]) -> Scale:
-    """From a schema and the statistics `mean`, `std`, `min`, `max` [channels]."""
+    """A scale from a schema and the statistics `mean`, `std`, `min` and `max`, [channels] each."""
     binary = schema.binary
     mean, std, low, high = (np.asarray(statistics[key], np.float32) for key in ("mean", "std", "min", "max"))
     clip = np.where(binary, np.inf, schema.clips).astype(np.float32)
@@ -58,13 +58,13 @@ class Scale:
 
   @property
   def training_mean(self) -> np.ndarray:
-    """float32 [channels], the training mean on the model's scale: 0, or a binary channel's share of ones."""
+    """float32 [channels], the training mean on the model's scale: 0, or the share of ones in a binary channel."""
     return np.where(self.binary, self.reference_mean, 0).astype(np.float32)
 
   def normalise(
     self, values: Float[Array | np.ndarray, "... s c"]
   ) -> tuple[Float[Array, "... s c"], Bool[Array, "... s c"]]:
-    """Returns z-scores with 0 at missing minutes, and where a number was observed."""
+    """z-scores, 0 where missing, and a bool array of where a value was observed."""
     observed = ~jnp.isnan(values)
     z = jnp.clip((values - self.mean) / self.std, -self.clip, self.clip)
     return jnp.where(observed, z, 0.0), observed
@@ -73,10 +73,10 @@ class Scale:
 def normalised_days(
   scale: Scale, values: Float[Array | np.ndarray, "b s c"], impute: str
 ) -> tuple[Float[Array, "b s c"], Bool[Array, "b s c"]]:
-  """Normalised days and what counts as observed, for config.data.impute.
+  """Normalised days and what counts as observed, under config.data.impute.
 
-  "none": as normalise(). "linear", as LSM-1 is trained: every hole is on a straight line in time (interpolation.fill_linearly)
-  and counts as observed, so that nothing is inherited-missing and the loss is on all that is hidden.
+  "none" is normalise(). "linear", as LSM-1 is trained, fills every hole with a straight line in time
+  (interpolation.fill_linearly) and counts it as observed: nothing is inherited-missing, all that is hidden is scored.
   """
   z, observed = scale.normalise(values)
   if impute == "none":
@@ -85,9 +85,9 @@ def normalised_days(
 
 
 def fold(x: Shaped[Array, "b s c"], group: int) -> Shaped[Array, "b f groups"]:
-  """Groups of `group` channels as one channel each, f = s * group: step by step the cells of the group's channels.
+  """Turns each group of `group` channels into one channel of f = s * group values, step by step.
 
-  Masks, patches and tokens then are those of single channels. The last group is filled up with 0 (False).
+  Masks, patches and tokens can then be made as for single channels. The last group is filled up with 0 (False).
   """
   if group == 1:
     return x
@@ -98,7 +98,7 @@ def fold(x: Shaped[Array, "b s c"], group: int) -> Shaped[Array, "b f groups"]:
 
 
 def unfold(x: Shaped[Array, "b f groups"], channels: int, group: int) -> Shaped[Array, "b s c"]:
-  """The inverse of fold, for so many channels."""
+  """The inverse of fold() for this number of channels."""
   if group == 1:
     return x
   b, f, groups = x.shape
@@ -106,14 +106,14 @@ def unfold(x: Shaped[Array, "b f groups"], channels: int, group: int) -> Shaped[
 
 
 def patchify(x: Shaped[Array, "b s c"], patch: int, group: int = 1) -> Shaped[Array, "b n p"]:
-  """[b, s, c] -> [b, groups * s / patch, patch * group], channel-major; `patch` counts steps."""
+  """Cuts [b, s, c] into [b, groups * s / patch, patch * group], channel-major. `patch` is in steps."""
   x, patch = fold(x, group), patch * group
   b, s, c = x.shape
   return x.reshape(b, s // patch, patch, c).transpose(0, 3, 1, 2).reshape(b, c * (s // patch), patch)
 
 
 def unpatchify(x: Shaped[Array, "b n p"], channels: int, group: int = 1) -> Shaped[Array, "b s c"]:
-  """The inverse of patchify."""
+  """The inverse of patchify()."""
   b, n, patch = x.shape
   c = -(-channels // group)
   x = x.reshape(b, c, n // c, patch).transpose(0, 2, 3, 1).reshape(b, (n // c) * patch, c)

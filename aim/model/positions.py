@@ -1,11 +1,11 @@
-"""Fixed sine-cosine positions of (channel, time) tokens."""
+"""Fixed sine-cosine position embeddings of (channel, time) tokens."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Real
 
-TEN_MINUTES_A_DAY = 144
+PATCHES_PER_DAY = 144  # of ten minutes, as published
 
 
 def sincos(position: Real[Array, "..."], width: int) -> Float[Array, "... width"]:
@@ -16,10 +16,11 @@ def sincos(position: Real[Array, "..."], width: int) -> Float[Array, "... width"
 
 
 def token_positions(token: Int[Array, "..."], length: int, width: int) -> Float[Array, "... width"]:
-  """Positions of tokens token = channel * length + time: half the width for the channel, then half for the time.
+  """Position embeddings of token = channel * length + time: half the width for the channel, half for the time.
 
-  Time counts in ten minutes whatever the patch: the published layout's patch, so nothing changes for it. With 24
-  one-hour patches counted 0 .. 23 most frequencies stand still all day, and attention finds the hour only slowly.
+  Time is counted in units of ten minutes for every patch length, which for the published ten-minute patch is its index.
+  If 24 one-hour patches were counted 0 to 23, most frequencies would hardly change over the day, and attention would
+  learn the hour only slowly.
   """
-  time = (token % length) * (TEN_MINUTES_A_DAY / length)
+  time = (token % length) * (PATCHES_PER_DAY / length)
   return jnp.concatenate([sincos(token // length, width // 2), sincos(time, width // 2)], axis=-1)

@@ -1,9 +1,10 @@
-"""Where the tokens of windows stand in a buffer of rows: padded to one length, or packed one window after another.
+"""How tokens of several windows are laid out in one array: padded to one length, or packed one window after another.
 
-Token-wise layers see rows and nothing else. Attention is per window, so it needs to know whose rows are whose. Padded
-and packed buffers are the same thing with other numbers, which is why the textbook, trimmed and packed steps are one
-code path. Notation: b windows in g groups of w consecutive ones, r rows a group. A group is what one device holds, or
-one window.
+Layers that work token by token see only slots. Attention is per window and needs to know which slots belong to which.
+Padded and packed buffers differ only in their numbers, which is why the textbook, trimmed and packed steps share one
+code path.
+Notation: b windows in g groups of w consecutive ones, r slots per group. A group is what one device holds, or one
+window.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from aim.model.attention.backends import packed_attention, padded_attention
 
 @dataclasses.dataclass(frozen=True)
 class TokenBuffer:
-  """A stretch of each window's token order, laid out in a buffer [g, r].
+  """The layout of a stretch of each window's token order in a buffer [g, r].
 
   Attributes:
-    first: int32 [g, w], the first token of each window that is there.
-    lengths: int32 [g, w], how many of its tokens are.
-    starts: int32 [g, w], the row of the first one.
-    count: r, rows a group.
-    longest: no length is above this.
+    first: int32 [g, w], the first token of each window that is in the buffer.
+    lengths: int32 [g, w], the number of its tokens in the buffer.
+    starts: int32 [g, w], the slot of the first one.
+    count: r, slots per group.
+    longest: an upper bound on every length.
   """
 
   first: Int[Array, "g w"]
@@ -37,7 +38,7 @@ class TokenBuffer:
 
   @classmethod
   def padded(cls, first: Int[Array, " b"], lengths: Int[Array, " b"], longest: int) -> TokenBuffer:
-    """One window a group, `longest` rows each."""
+    """One window per group, with `longest` slots each."""
     zeros = jnp.zeros_like(lengths)[:, None]
     return cls(first[:, None], lengths[:, None], zeros, longest, longest)
 
@@ -45,43 +46,44 @@ class TokenBuffer:
   def packed(
     cls, first: Int[Array, " b"], lengths: Int[Array, " b"], groups: int, count: int, longest: int
   ) -> TokenBuffer:
-    """`count` rows a group, which the caller knows to be enough for the lengths of its windows."""
+    """Windows one after another in `groups` groups of `count` slots, which must hold all tokens of their windows."""
     first, lengths = first.reshape(groups, -1), lengths.reshape(groups, -1)
     return cls(first, lengths, jnp.cumsum(lengths, axis=1) - lengths, count, longest)
 
   @property
   def is_padded(self) -> bool:
+    """Whether each group has one window."""
     return self.lengths.shape[1] == 1
 
   @property
   def window(self) -> Int[Array, "g r"]:
-    """The window of each row in its group; rows past the end belong to the last one."""
-    row = jnp.arange(self.count)
-    inside = row[None, :, None] >= self.starts[:, None, :]
+    """Each slot's window within its group. Slots past the last token count as the last window's."""
+    slot = jnp.arange(self.count)
+    inside = slot[None, :, None] >= self.starts[:, None, :]
     return jnp.maximum(inside.sum(-1) - 1, 0) if not self.is_padded else jnp.zeros((len(self.starts), self.count), int)
 
   @property
   def position(self) -> Int[Array, "g r"]:
-    """Each row's place in the token order of its window; past the window's last token on rows that hold none."""
+    """Each slot's place in the token order of its window; past the window's last token if the slot is empty."""
     window = self.window
     pick = lambda x: jnp.take_along_axis(x, window, axis=1)
     return jnp.arange(self.count) - pick(self.starts) + pick(self.first)
 
   def take(self, x: Shaped[Array, "b n ..."]) -> Shaped[Array, "g r ..."]:
-    """Per-token data in these rows, 0 where a row holds no token. Not differentiable: for data, not activations."""
+    """Per-token data laid out in this buffer, 0 in empty slots. For data, not activations: it has no gradient."""
     groups, n = len(self.starts), x.shape[1]
     flat = x.reshape(groups, -1, *x.shape[2:])
-    index, valid = self._source(jnp.arange(self.starts.shape[1]) * n, jnp.zeros_like(self.first), n)
+    index, valid = self._sources(jnp.arange(self.starts.shape[1]) * n, jnp.zeros_like(self.first), n)
     return _gather(jax.lax.stop_gradient(flat), index, valid)
 
   def covers(self, other: TokenBuffer) -> Bool[Array, "g s"]:
-    """Which rows of `other` hold a token that is here too."""
-    return other._source(self.starts, self.first, self.lengths)[1]
+    """Which slots of `other` hold a token that this buffer holds too."""
+    return other._sources(self.starts, self.first, self.lengths)[1]
 
-  def _source(
+  def _sources(
     self, starts: Int[Array, "..."], first: Int[Array, "g w"], lengths: Int[Array, "..."] | int
   ) -> tuple[Int[Array, "g r"], Array]:
-    """Row of another buffer, so described, that holds the token of each row here, and whether there is one."""
+    """For each slot here, the slot of its token in another buffer with these attributes, and whether it is there."""
     window, position = self.window, self.position
     pick = lambda x: jnp.take_along_axis(jnp.broadcast_to(x, self.first.shape), window, axis=1)
     offset = position - pick(first)
@@ -91,31 +93,31 @@ class TokenBuffer:
 
 
 def move(x: Float[Array, "g r ..."], source: TokenBuffer, target: TokenBuffer) -> Float[Array, "g s ..."]:
-  """The rows of `source` laid out as `target`; tokens that only `target` has are 0.
+  """Lays activations of `source` out as `target`; tokens that only `target` holds are 0.
 
-  A token has at most one row in either, so the gradient is a move the other way: a gather, where the derivative of
-  a gather would be a scatter.
+  A token has at most one slot in each buffer, so the gradient is a move in the other direction: a gather, where
+  automatic differentiation of a gather would give a scatter.
   """
-  there = target._source(source.starts, source.first, source.lengths)
-  back = source._source(target.starts, target.first, target.lengths)
-  return _exchange(x, there, back)
+  forward = target._sources(source.starts, source.first, source.lengths)
+  backward = source._sources(target.starts, target.first, target.lengths)
+  return _exchange(x, forward, backward)
 
 
 @jax.custom_vjp
-def _exchange(x: Array, there: tuple[Array, Array], back: tuple[Array, Array]) -> Array:
-  return _gather(x, *there)
+def _exchange(x: Array, forward: tuple[Array, Array], backward: tuple[Array, Array]) -> Array:
+  return _gather(x, *forward)
 
 
 _exchange.defvjp(
-  lambda x, there, back: (_gather(x, *there), back),
-  lambda back, gradient: (_gather(gradient, *back), None, None),
+  lambda x, forward, backward: (_gather(x, *forward), backward),
+  lambda backward, gradient: (_gather(gradient, *backward), None, None),
 )
 
 
 def _gather(x: Shaped[Array, "g r ..."], index: Int[Array, "g s"], valid: Array) -> Shaped[Array, "g s ..."]:
   trailing = (1,) * (x.ndim - 2)
-  rows = jnp.take_along_axis(x, index.reshape(*index.shape, *trailing), axis=1)
-  return jnp.where(valid.reshape(*valid.shape, *trailing), rows, jnp.zeros((), x.dtype))
+  tokens = jnp.take_along_axis(x, index.reshape(*index.shape, *trailing), axis=1)
+  return jnp.where(valid.reshape(*valid.shape, *trailing), tokens, jnp.zeros((), x.dtype))
 
 
 def buffer_attention(
@@ -126,26 +128,26 @@ def buffer_attention(
   keys: TokenBuffer,
   backend: str,
 ) -> Float[Array, "g r h d"]:
-  """Attention of each window's queries to its own keys (aim/model/attention), 0 on rows that hold no query."""
+  """Attention of each window's queries to its own keys (aim/model/attention); 0 in slots that hold no query."""
   if backend == "native":
     return packed_attention(q, k, v, queries.starts, queries.lengths, keys.starts, keys.lengths)
   if queries.is_padded:
     return padded_attention(q, k, v, queries.lengths[:, 0], keys.lengths[:, 0], backend)
-  q_windows, kv_windows = unpacked(queries), unpacked(keys)
-  split = lambda x, rows: x.reshape(-1, rows.longest, *x.shape[2:])
+  query_windows, key_windows = unpacked(queries), unpacked(keys)
+  split = lambda x, buffer: x.reshape(-1, buffer.longest, *x.shape[2:])
   out = padded_attention(
-    split(move(q, queries, q_windows), q_windows),
-    split(move(k, keys, kv_windows), kv_windows),
-    split(move(v, keys, kv_windows), kv_windows),
+    split(move(q, queries, query_windows), query_windows),
+    split(move(k, keys, key_windows), key_windows),
+    split(move(v, keys, key_windows), key_windows),
     queries.lengths.reshape(-1),
     keys.lengths.reshape(-1),
     backend,
   )
-  return move(out.reshape(len(q), -1, *out.shape[2:]), q_windows, queries)
+  return move(out.reshape(len(q), -1, *out.shape[2:]), query_windows, queries)
 
 
-def unpacked(rows: TokenBuffer) -> TokenBuffer:
-  """The same tokens with every window on a stretch of `longest` rows."""
-  windows = rows.starts.shape[1]
-  starts = jnp.broadcast_to(jnp.arange(windows) * rows.longest, rows.starts.shape)
-  return dataclasses.replace(rows, starts=starts, count=windows * rows.longest)
+def unpacked(buffer: TokenBuffer) -> TokenBuffer:
+  """The same tokens with `longest` slots for every window."""
+  windows = buffer.starts.shape[1]
+  starts = jnp.broadcast_to(jnp.arange(windows) * buffer.longest, buffer.starts.shape)
+  return dataclasses.replace(buffer, starts=starts, count=windows * buffer.longest)

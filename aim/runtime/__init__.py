@@ -2,3 +2,57 @@
 
 Nothing here knows what is computed.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from aim.runtime.cache_dir import cache_folder
+  from aim.runtime.compile_options import compiler_options
+  from aim.runtime.devices import DataSheet, target_platform
+  from aim.runtime.processes import (
+    ProcessGroup,
+    ProcessGroupError,
+    StopSignals,
+    is_first_process,
+    process_index_and_count,
+  )
+  from aim.runtime.sharding import make_mesh
+  from aim.runtime.watchdog import Watchdog
+
+__all__ = [
+  "DataSheet",
+  "ProcessGroup",
+  "ProcessGroupError",
+  "StopSignals",
+  "Watchdog",
+  "cache_folder",
+  "compiler_options",
+  "is_first_process",
+  "make_mesh",
+  "process_index_and_count",
+  "target_platform",
+]
+
+_MODULES = {
+  "DataSheet": "devices",
+  "ProcessGroup": "processes",
+  "ProcessGroupError": "processes",
+  "StopSignals": "processes",
+  "Watchdog": "watchdog",
+  "cache_folder": "cache_dir",
+  "compiler_options": "compile_options",
+  "is_first_process": "processes",
+  "make_mesh": "sharding",
+  "process_index_and_count": "processes",
+  "target_platform": "devices",
+}
+
+
+def __getattr__(name: str) -> Any:
+  # Lazy, because importing jax takes seconds, and aim.main imports this room before it checks flags.
+  if name in _MODULES:
+    return getattr(importlib.import_module(f"aim.runtime.{_MODULES[name]}"), name)
+  raise AttributeError(f"module 'aim.runtime' has no attribute {name!r}")

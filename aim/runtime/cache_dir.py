@@ -1,4 +1,4 @@
-"""Where compiled programs are kept between runs: $XDG_CACHE_HOME/lsm2-aim, by default in ~/.cache."""
+"""Where compiled programs are kept between runs: $XDG_CACHE_HOME/lsm2-aim, by default ~/.cache/lsm2-aim."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import pathlib
 
 
 def cache_folder(name: str) -> pathlib.Path:
-  """This program's cache folder `name`; not made yet."""
+  """The path of this program's cache folder `name`; it is not created here."""
   root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
   return root / "lsm2-aim" / name

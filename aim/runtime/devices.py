@@ -1,4 +1,4 @@
-"""What a device can do, by its maker's data sheet, and which platform programs are being made for."""
+"""What a device can do according to its maker's data sheet, and the platform that programs are compiled for."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import jax
 
 @dataclasses.dataclass(frozen=True)
 class DataSheet:
-  """One device's data sheet.
+  """What the maker states for one device.
 
   Attributes:
     flops: dense bfloat16 peak, FLOP/s.
-    memory: bytes of its memory (GB as makers count them, 1e9).
-    bandwidth: bytes/s of its memory.
-    network: bytes/s that it sends to its peers (and receives, at the same time), all links together.
-    box: devices that the network joins; None: the whole slice.
-    beyond: bytes/s that it sends outside the box, or to another slice.
+    memory: bytes of memory (GB as makers count them, 1e9).
+    bandwidth: memory bandwidth, bytes/s.
+    network: bytes/s sent to peers over all links together; as much can be received at the same time.
+    box: number of devices that the network joins; None for a whole TPU slice.
+    beyond: bytes/s sent out of the box, or to another slice.
   """
 
   flops: float
@@ -30,19 +30,19 @@ class DataSheet:
   beyond: float
 
 
-# By the beginning of JAX's device_kind; the longest one that fits counts. Interconnects are stated for both directions
-# together, so half of that here. Between TPU slices: a host's network cards, shared by its chips (200 Gbit/s by 8 chips
-# of v5e and v6e, by 4 of v4 and v5p).
+# Looked up by the beginning of JAX's device_kind; the longest match counts. Makers state interconnects for both
+# directions together, so `network` is half of that. TPU slices talk over the network cards of the hosts, which a host's
+# chips share (200 Gbit/s for 8 chips of v5e and v6e, for 4 of v4 and v5p).
 _V5E = DataSheet(197e12, 16e9, 819e9, 200e9, None, 3.1e9)  # cloud.google.com/tpu/docs/v5e: ICI 400 GB/s
 _V5P = DataSheet(459e12, 95e9, 2765e9, 600e9, None, 6.2e9)  # cloud.google.com/tpu/docs/v5p: ICI 1200 GB/s
 _V6E = DataSheet(
   918e12, 32e9, 1638e9, 400e9, None, 6.2e9
 )  # cloud.google.com/tpu/docs/v6e: ICI 800 GB/s, 4 x 200 Gbit/s
 _V4 = DataSheet(275e12, 32e9, 1228e9, 300e9, None, 6.2e9)  # cloud.google.com/tpu/docs/v4: ICI 2400 Gbit/s
-# NVIDIA A100 data sheet, SXM: NVLink 600 GB/s; DGX A100: one 200 Gbit/s adapter a GPU.
+# NVIDIA A100 data sheet, SXM: NVLink 600 GB/s; DGX A100: one 200 Gbit/s adapter per GPU.
 _A100 = DataSheet(312e12, 40e9, 1555e9, 300e9, 8, 25e9)
 _A100_80 = dataclasses.replace(_A100, memory=80e9, bandwidth=2039e9)
-# NVIDIA H100 and H200 data sheets, SXM, without sparsity: NVLink 900 GB/s; DGX H100: one 400 Gbit/s adapter a GPU.
+# NVIDIA H100 and H200 data sheets, SXM, without sparsity: NVLink 900 GB/s; DGX H100: one 400 Gbit/s adapter per GPU.
 _H100 = DataSheet(989e12, 80e9, 3350e9, 450e9, 8, 50e9)
 _H200 = dataclasses.replace(_H100, memory=141e9, bandwidth=4800e9)
 SHEETS = {
@@ -62,25 +62,25 @@ SHEETS = {
 
 
 def data_sheet(kind: str) -> DataSheet | None:
-  """Of a JAX device_kind; None where it is not known (a CPU)."""
-  known = [name for name in SHEETS if kind.startswith(name)]
-  return SHEETS[max(known, key=len)] if known else None
+  """The data sheet for a JAX device_kind; None if it is unknown, as for a CPU."""
+  matches = [name for name in SHEETS if kind.startswith(name)]
+  return SHEETS[max(matches, key=len)] if matches else None
 
 
-_planned: str | None = None
+_target: str | None = None
 
 
 def platform() -> str:
-  """ "cpu", "gpu" or "tpu": what programs are made for. That of the devices here, unless inside target_platform()."""
-  return _planned or jax.default_backend()
+  """The platform that programs are compiled for, "cpu", "gpu" or "tpu"; see target_platform()."""
+  return _target or jax.default_backend()
 
 
 @contextlib.contextmanager
 def target_platform(name: str) -> Iterator[None]:
-  """Programs traced inside are for the platform `name`, which need not be here."""
-  global _planned
-  before, _planned = _planned, name
+  """Programs traced inside this context are for the platform `name`, which need not be present."""
+  global _target
+  previous, _target = _target, name
   try:
     yield
   finally:
-    _planned = before
+    _target = previous

@@ -16,14 +16,16 @@ from data_pipelines.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
 
-# First match wins; every parameter must match. Specs name the axis of each array dimension.
+# The first match wins, and every parameter must match. A spec names the mesh axis of each array dimension.
 RULES: tuple[tuple[str, PartitionSpec], ...] = (
   (r"qkv/kernel$", PartitionSpec("fsdp", None, "tensor", None)),  # [width, 3, heads, head_dim]
   (r"attention/out/kernel$", PartitionSpec("tensor", None, "fsdp")),  # [heads, head_dim, width]
   (r"mlp/up/kernel$", PartitionSpec("fsdp", "tensor")),
   (r"mlp/down/kernel$", PartitionSpec("tensor", "fsdp")),
   (r"(patch_embedding|evidence_embedding|bridge)/kernel$", PartitionSpec(None, "fsdp")),
-  # Not over tensor too: on a 2 x 2 x 2 mesh XLA then gave DINO a wrong gradient (jax 0.10.2; tests/training/test_contrastive_step.py).
+  # Not over "tensor" as well: two kernels in a row that are ("fsdp", "tensor") get a wrong gradient on a 2 x 2 x 2
+  # mesh, because XLA multiplies with their transposes wrongly (jax 0.10.2, on CPUs; found with DINO). A minimal example in
+  # tests/runtime/test_sharding.py fails once XLA is right.
   (r"projection/\d+/kernel$", PartitionSpec("fsdp", None)),
   (r"prototypes$", PartitionSpec("fsdp", None)),
   (r"head/kernel$", PartitionSpec("fsdp", None)),
@@ -34,10 +36,13 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
 def make_mesh(
   data: int = -1, fsdp: int = 1, tensor: int = 1, slices: int = 1, planned: Sequence[jax.Device] | None = None
 ) -> Mesh:
-  """A mesh over all devices, or over `planned`; data = -1 takes what the other axes leave.
+  """A mesh over all devices, or over `planned`. data = -1 takes what the other axes leave.
 
-  With `slices` above 1, of TPUs or of boxes of GPUs, data alone goes from one to another over the slower network.
-  UserError if the product does not fit.
+  With more than one of `slices` (TPU slices, or boxes of GPUs) only the data axis crosses the slower network between
+  them.
+
+  Raises:
+    UserError: if the product of the axes is not the number of devices, or the slices do not fit.
   """
   present = jax.devices() if planned is None else list(planned)
   devices = len(present)
@@ -47,33 +52,43 @@ def make_mesh(
     raise UserError(f"config.mesh: data {data} x fsdp {fsdp} x tensor {tensor} does not equal {devices} devices")
   if slices == 1:
     return jax.make_mesh((data, fsdp, tensor), AXES, axis_types=(AxisType.Auto,) * 3, devices=present)
-  grid = _hybrid((data, fsdp, tensor), slices, present)
+  grid = hybrid_devices((data, fsdp, tensor), slices, present)
   return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def _hybrid(shape: tuple[int, int, int], slices: int, present: Sequence[Any]) -> np.ndarray:
-  """Devices [data, fsdp, tensor] of which a slice's stand together."""
+def hybrid_devices(shape: tuple[int, int, int], slices: int, present: Sequence[Any]) -> np.ndarray:
+  """An object array [data, fsdp, tensor] of the devices, in which those of a slice stand together.
+
+  Raises:
+    UserError: if `slices` does not divide the data axis or is not the number of slices present.
+  """
   data, fsdp, tensor = shape
   if slices < 1 or data % slices:
     raise UserError(f"config.mesh.slices is {slices}, expected a divisor of data, {data}")
-  # Where JAX tells no slices apart, a process (a box of GPUs) is one.
-  kinds = {name: {getattr(device, name, None) for device in present} for name in ("slice_index", "process_index")}
-  name = next((name for name, found in kinds.items() if len(found) == slices), None)
-  if name is None:
-    found = len(kinds["slice_index"]), len(kinds["process_index"])
-    raise UserError(f"config.mesh.slices is {slices}, but there are {found[0]} slices of {found[1]} processes in all")
+  # If JAX does not tell slices apart, each process (a box of GPUs) is one.
+  ids = {name: {getattr(device, name, None) for device in present} for name in ("slice_index", "process_index")}
+  granule = next((name for name, values in ids.items() if len(values) == slices), None)
+  if granule is None:
+    slice_count, process_count = len(ids["slice_index"]), len(ids["process_index"])
+    raise UserError(
+      f"config.mesh.slices is {slices}, but there are {slice_count} slices of {process_count} processes in all"
+    )
   return mesh_utils.create_hybrid_device_mesh(
-    (data // slices, fsdp, tensor), (slices, 1, 1), devices=present, process_is_granule=name == "process_index"
+    (data // slices, fsdp, tensor), (slices, 1, 1), devices=present, process_is_granule=granule == "process_index"
   )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Windows over data and fsdp."""
+  """Splits the windows of a batch over data and fsdp."""
   return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
 def parameter_spec(name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-  """The rule of a parameter, without the axes that do not divide its dimension."""
+  """The spec of a parameter by RULES, without the axes that do not divide its dimension.
+
+  Raises:
+    ValueError: if no rule matches.
+  """
   for pattern, spec in RULES:
     if re.search(pattern, name):
       axes = [a if a and shape[i] % mesh.shape[a] == 0 else None for i, a in enumerate(spec)]
@@ -82,7 +97,7 @@ def parameter_spec(name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSp
 
 
 def state_shardings(state: Any, params: dict[str, Any], mesh: Mesh) -> Any:
-  """Shardings of a train state: every leaf under a parameter's name (moments, EMA) lives where the parameter does."""
+  """Shardings of a train state: each leaf under a parameter's name (moments, EMA) is sharded like the parameter."""
 
   def sharding(path: tuple, leaf: Any) -> NamedSharding:
     names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey) and key.key in params]
@@ -94,12 +109,12 @@ def state_shardings(state: Any, params: dict[str, Any], mesh: Mesh) -> Any:
 
 
 def put_batch(values: np.ndarray, mesh: Mesh) -> jax.Array:
-  """This host's windows [b / hosts, ...] as its part of the global batch [b, ...]."""
+  """Places this process's windows [b / processes, ...] as its part of the global batch [b, ...]."""
   return jax.make_array_from_process_local_data(batch_sharding(mesh), values)
 
 
 def bytes_per_device(tree: Any, shardings: Any) -> int:
-  """Of arrays (or their shapes) so sharded."""
+  """Bytes that a tree of arrays (or their shapes) with these shardings takes on each device."""
 
   def size(leaf: Any, sharding: NamedSharding) -> int:
     return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
@@ -108,14 +123,13 @@ def bytes_per_device(tree: Any, shardings: Any) -> int:
 
 
 def sharding_table(params: dict[str, Any], shardings: dict[str, NamedSharding]) -> str:
-  """Where each parameter lives: a line each of name, shape, spec and bytes on a device, and their sum."""
-  rows = [("parameter", "shape", "spec", "bytes a device")]
+  """A table as text: name, shape, spec and bytes per device of each parameter, and the total."""
+  rows = [("parameter", "shape", "spec", "bytes per device")]
   for name, leaf in params.items():
     spec = ", ".join(str(axis) if axis else "-" for axis in shardings[name].spec) or "replicated"
-    held = bytes_per_device(leaf, shardings[name])
-    rows.append((name, "x".join(map(str, leaf.shape)), spec, f"{held:,}"))
-  numbers = sum(math.prod(leaf.shape) for leaf in params.values())
-  rows.append(("all", f"{numbers:,}", "", f"{bytes_per_device(params, shardings):,}"))
+    rows.append((name, "x".join(map(str, leaf.shape)), spec, f"{bytes_per_device(leaf, shardings[name]):,}"))
+  parameters = sum(math.prod(leaf.shape) for leaf in params.values())
+  rows.append(("all", f"{parameters:,}", "", f"{bytes_per_device(params, shardings):,}"))
   widths = [max(len(row[i]) for row in rows) for i in range(4)]
   line = lambda row: "  ".join(
     x.rjust(w) if i == 3 else x.ljust(w) for i, (x, w) in enumerate(zip(row, widths, strict=True))

@@ -165,4 +165,4 @@ class ContrastiveStep:
 
 def embedding_spread(embeddings: Float[Array, "b d"]) -> Float[Array, ""]:
   """SD of the unit vectors over the batch times the root of their dimension (Chen and He 2021, 4.1): 0 is collapse."""
-  return lsm2.unit(embeddings).std(0).mean() * jnp.sqrt(embeddings.shape[1])
+  return lsm2.unit_vectors(embeddings).std(0).mean() * jnp.sqrt(embeddings.shape[1])

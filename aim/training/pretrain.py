@@ -225,7 +225,7 @@ class TrainingRun:
             buffers := buffer_sizes.smallest(self.compiled.sizes, np.asarray(rows)), state, tokens
           )
           train_log.record(step, buffers, fresh)
-          received = stop.after(step + 1)  # looked at once: a signal after this line is the next step's
+          received = stop.signal_after(step + 1)  # looked at once: a signal after this line is the next step's
           last = step + 1 == total or received is not None
           if last:
             train_log.flush()

@@ -375,8 +375,8 @@ def test_the_program_finds_its_processes_in_a_gpu_jobset(cloud):
   # Kubernetes fills these in from the pod's annotations and index.
   given |= {"JOBSET_NAME": jobset["metadata"]["name"], "REPLICATED_JOB_NAME": job["name"], "JOB_COMPLETION_INDEX": "1"}
   group = processes.find_process_group("on", None, None, None, given)
-  assert (group.coordinator, group.processes, group.process) == ("base-hosts-0-0.base:8476", 2, 1)
-  assert {"containerPort": processes.PORT} in container["ports"]
+  assert (group.coordinator, group.process_count, group.process_index) == ("base-hosts-0-0.base:8476", 2, 1)
+  assert {"containerPort": processes.COORDINATOR_PORT} in container["ports"]
 
 
 # ----- Slurm

@@ -155,10 +155,10 @@ def goes_on(dataset, workdir, unbroken, process_count):
 
 def lost(ended):
   """It ended because another did, and said so in a line."""
-  assert ended.code == processes.LOST, ended
+  assert ended.code == processes.LOST_PROCESS_EXIT_CODE, ended
   (line,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
-  assert line.startswith("error: the processes of this run cannot go on together, one of them may have ended (")
-  assert line.endswith("); repeat the command on every host to go on from the newest checkpoint")
+  assert line.startswith("error: the processes of this run cannot continue together, one of them may have ended (")
+  assert line.endswith("); repeat the command for every process to continue from the newest checkpoint")
   assert "Traceback" not in ended.err
 
 
@@ -215,7 +215,7 @@ def test_days_and_steps_that_are_skipped_are_counted_once(dataset, tmp_path):
   assert [each.code for each in ended] == [2, 2]
   assert all("is NaN or Inf" in each.err and "Traceback" not in each.err for each in ended)
   ended = [tiny.wait(each) for each in start(broken, tmp_path / "corrupt", 2)]
-  assert sorted(each.code for each in ended) in ([2, 2], [2, processes.LOST])
+  assert sorted(each.code for each in ended) in ([2, 2], [2, processes.LOST_PROCESS_EXIT_CODE])
   assert any(re.search(r"error: .*array_record-00000-of-00001: record \d of 10 cannot be read", e.err) for e in ended)
 
 
@@ -299,7 +299,7 @@ def test_environments(environment, found):
     "--coordinator", "h:1", 2, 1
   )
   if found is None:
-    with pytest.raises(processes.ProcessGroupError, match="nothing here tells of other processes"):
+    with pytest.raises(processes.ProcessGroupError, match="no other processes found"):
       processes.find_process_group("on", None, None, None, environment)
   else:
     assert processes.find_process_group("on", None, None, None, environment) == found
@@ -313,7 +313,7 @@ def test_environments(environment, found):
     (["--coordinator=localhost", "--num_processes=2", "--process_id=0"], "=localhost: expected HOST:PORT"),
     (["--coordinator=localhost:1", "--num_processes=2", "--process_id=2"], "--process_id=2: expected 0 to 1"),
     (["--num_processes=2", "--distributed=off"], "--num_processes and --distributed=off exclude each other"),
-    (["--distributed=on"], "--distributed=on: nothing here tells of other processes"),
+    (["--distributed=on"], "--distributed=on: no other processes found"),
     (["--num_processes=0"], "--num_processes=0"),
   ],
 )

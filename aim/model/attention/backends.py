@@ -1,11 +1,11 @@
-"""Attention over sets of tokens, per window, on the fastest backend of the platform.
+"""Chooses the attention backend and calls it. Each window attends only to itself.
 
 | backend | where | how |
 |---|---|---|
 | `xla` | everywhere | batched products; long sets in blocks of queries |
-| `native` | CPU | a C++ kernel, compiled on first use, that works on the true lengths only |
+| `native` | CPU | a C++ kernel, compiled at first use, that skips padding |
 | `cudnn` | NVIDIA GPU | cuDNN's fused attention with sequence lengths, bfloat16 |
-| `splash` | TPU | JAX's Pallas kernel, padding in a segment of its own |
+| `splash` | TPU | JAX's Pallas kernel, with padding in a segment of its own |
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ BACKENDS = {"native": native, "cudnn": cudnn, "splash": splash, "xla": xla}
 
 
 def choose_backend(backend: str, head_dims: tuple[int, ...], dtype: str) -> str:
-  """`backend`, or for "auto" the fastest that runs here with these head sizes and this compute type.
+  """Returns `backend`, or for "auto" the fastest one that supports these head sizes and this compute type here.
 
-  UserError, with the reason, if `backend` cannot.
+  Raises:
+    UserError: if `backend` is unknown or cannot run here, with the reason.
   """
 
   def reason(name: str) -> str | None:
@@ -49,20 +50,20 @@ def padded_attention(
   kv_lengths: Int[Array, " b"],
   backend: str = "xla",
 ) -> Float[Array, "b n h d"]:
-  """softmax(q k^T / sqrt(d)) v of each window's first q_lengths[i] queries over its first kv_lengths[i] keys.
+  """softmax(q k^T / sqrt(d)) v for each window's first q_lengths[i] queries over its first kv_lengths[i] keys.
 
-  Scores and softmax statistics are float32. Rows past a length are never read; their outputs and gradients are 0.
-  kv_lengths[i] is at least 1 wherever q_lengths[i] is.
+  Scores and softmax statistics are float32. Slots past a length are never read; their outputs and gradients are 0.
+  kv_lengths[i] must be at least 1 wherever q_lengths[i] is.
   """
   if backend == "native":
     zeros = jnp.zeros_like(q_lengths)[:, None]
     return packed_attention(q, k, v, zeros, q_lengths[:, None], zeros, kv_lengths[:, None])
   within = lambda x, lengths: (jnp.arange(x.shape[1]) < lengths[:, None])[:, :, None, None]
-  # A select, not a product: garbage past a length may be NaN, and 0 times NaN is NaN.
+  # A select rather than a product, because a slot past a length may hold NaN, and 0 times NaN is NaN.
   q = jnp.where(within(q, q_lengths), q, 0)
   k, v = (jnp.where(within(x, kv_lengths), x, 0) for x in (k, v))
   kernel = {"xla": xla.xla_attention, "cudnn": cudnn.cudnn_attention, "splash": splash.splash_attention}[backend]
-  if backend != "xla":  # the compiler knows how to split products over devices, not how to split a kernel
+  if backend != "xla":  # the compiler can split products over devices, but not a kernel
     kernel = _per_device(kernel, q.shape)
   out = kernel(q, k, v, q_lengths, jnp.maximum(kv_lengths, 1))
   return jnp.where(within(out, q_lengths), out, 0)
@@ -77,7 +78,7 @@ def packed_attention(
   kv_starts: Int[Array, "g w"],
   kv_lengths: Int[Array, "g w"],
 ) -> Float[Array, "g r h d"]:
-  """padded_attention() by the native kernel of windows that stand one after another in groups of rows (aim/model/token_buffers.py)."""
+  """padded_attention() for windows packed one after another (aim/model/token_buffers.py), by the native kernel."""
 
   def kernel(
     q: Array, k: Array, v: Array, q_starts: Array, q_lengths: Array, kv_starts: Array, kv_lengths: Array
@@ -99,17 +100,17 @@ def packed_attention(
 
 
 def _per_device(kernel: Callable[..., Array], shape: tuple[int, ...]) -> Callable[..., Array]:
-  """The kernel on each device's windows and heads, where a mesh is set."""
+  """Runs the kernel on each device's own windows and heads if a mesh is set."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return kernel
   batch = ("data", "fsdp") if shape[0] % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0 else None
   heads = "tensor" if shape[2] % mesh.shape["tensor"] == 0 else None
-  rows, lengths = PartitionSpec(batch, None, heads, None), PartitionSpec(batch)
+  slots, lengths = PartitionSpec(batch, None, heads, None), PartitionSpec(batch)
 
   def mapped(q: Array, k: Array, v: Array, *integers: Array) -> Array:
-    specs = (rows,) * 3 + (lengths,) * len(integers)
-    # Without the check of replication, which kernels do not tell the compiler about.
-    return jax.shard_map(kernel, in_specs=specs, out_specs=rows, check_vma=False)(q, k, v, *integers)
+    specs = (slots,) * 3 + (lengths,) * len(integers)
+    # check_vma is off because kernels do not declare over which axes their results are replicated.
+    return jax.shard_map(kernel, in_specs=specs, out_specs=slots, check_vma=False)(q, k, v, *integers)
 
   return mapped

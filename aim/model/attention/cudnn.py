@@ -1,4 +1,4 @@
-"""Attention on NVIDIA GPUs: cuDNN's fused attention, which works on each window's true lengths."""
+"""Attention on NVIDIA GPUs: cuDNN's fused attention, which takes the length of each window."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import jax.extend.backend
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-LARGEST_HEAD = 128  # of the backward pass on every generation
-OLDEST = 8  # major compute capability: Ampere
+LARGEST_HEAD = 128  # limit of the backward pass on every generation
+OLDEST = 8  # major compute capability; 8 is Ampere
 
 
 def unavailable(head_dim: int, dtype: str) -> str | None:
-  """Why cuDNN cannot attend here with this head size and compute type; None if it can."""
+  """The reason why cuDNN cannot run here with this head size and compute type; None if it can."""
   device = jax.local_devices()[0]
   if jax.default_backend() != "gpu" or "cuda" not in jax.extend.backend.get_backend().platform_version:
     return f"it needs an NVIDIA GPU, this is {device.device_kind}"
@@ -35,15 +35,15 @@ def cudnn_attention(
 ) -> Float[Array, "b n h d"]:
   """Attention of each window's first q_lengths[i] queries to its first kv_lengths[i] keys (at least 1), in bfloat16.
 
-  Lengths rather than a mask: a mask becomes a bias of [n, m] numbers a head, and the kernel then works on padding too.
+  Lengths are passed rather than a mask, because a mask becomes a bias [n, m] per head and padding is then computed too.
   """
-  # JAX differentiates even numbers of rows only, although cuDNN takes any.
+  # JAX supports the gradient for even numbers of tokens only, although cuDNN takes any.
   even = lambda x: jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0)))
   out = jax.nn.dot_product_attention(
     even(q),
     even(k),
     even(v),
-    # A window without queries gets one, whose result nobody reads, rather than a length of 0.
+    # A window without queries gets one whose result is discarded, because a length of 0 is not supported.
     query_seq_lengths=jnp.maximum(q_lengths, 1),
     key_value_seq_lengths=kv_lengths,
     implementation="cudnn",

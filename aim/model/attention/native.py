@@ -1,6 +1,6 @@
-"""Attention on the CPU: a C++ kernel, native.cc, compiled for this machine when first used.
+"""Attention on the CPU: a C++ kernel, native.cc, compiled for this machine at first use.
 
-XLA's CPU programs reach a third of its speed: they hold all scores in memory and compute the padding too.
+XLA's own CPU programs reach a third of its speed, because they keep all scores in memory and compute padding too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from aim.runtime import cache_dir, devices
 
 SOURCE = pathlib.Path(__file__).with_name("native.cc")
 COMPILERS = ("c++", "g++", "clang++")
-# Not -ffast-math: NaN must reach the outputs, where bad gradients are found.
+# No -ffast-math, because NaN must reach the outputs, where bad gradients are detected.
 FLAGS = (
   "-std=c++17",
   "-O3",
@@ -41,11 +41,11 @@ HANDLERS = ("varlen_attention_forward", "varlen_attention_backward")
 
 
 class Unavailable(Exception):
-  """The kernel cannot be used; the one line says why."""
+  """The kernel cannot be used; the message is one line with the reason."""
 
 
 def unavailable(head_dim: int, dtype: str) -> str | None:
-  """None if the kernel can be used here, which compiles it if need be; otherwise one line that says why not."""
+  """The reason, in one line, why the kernel cannot run here; None if it can. Compiles it if necessary."""
   if dtype not in ("float32", "bfloat16"):
     return f"the native attention kernel computes in float32 or bfloat16, not {dtype}"
   if devices.platform() != "cpu":
@@ -55,7 +55,7 @@ def unavailable(head_dim: int, dtype: str) -> str | None:
 
 @functools.cache
 def _load() -> str | None:
-  """Compiles, loads and registers the kernel, once a process."""
+  """Compiles, loads and registers the kernel, once per process."""
   try:
     library = ctypes.CDLL(str(_build()))
   except (Unavailable, OSError) as e:
@@ -66,47 +66,51 @@ def _load() -> str | None:
 
 
 def _build() -> pathlib.Path:
-  """The compiled kernel, from the cache folder if it is there. Unavailable if there is no compiler or it fails."""
+  """The path of the compiled kernel, taken from the cache folder if possible.
+
+  Raises:
+    Unavailable: if there is no compiler or it fails.
+  """
   command = _compiler()
-  built = "\n".join([SOURCE.read_text(), *command, *FLAGS, importlib.metadata.version("jaxlib"), _cpu()])
-  folder = cache_dir.cache_folder("native") / hashlib.sha256(built.encode()).hexdigest()[:16]
+  fingerprint = "\n".join([SOURCE.read_text(), *command, *FLAGS, importlib.metadata.version("jaxlib"), _cpu()])
+  folder = cache_dir.cache_folder("native") / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
   library = folder / "native.so"
   if library.is_file():
     return library
   print(f"compiling the CPU attention kernel into {folder} (once, about 20 seconds)", file=sys.stderr, flush=True)
   folder.mkdir(parents=True, exist_ok=True)
-  # Compiled under a name of its own and renamed: another process may build, or load, at the same time.
+  # Compiled in a temporary folder and renamed, because another process may build or load it at the same time.
   with tempfile.TemporaryDirectory(dir=folder) as scratch:
-    made = pathlib.Path(scratch) / "native.so"
-    command = [*command, *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(made)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-      lines = done.stderr.splitlines()
-      error = next((line for line in lines if "error" in line), lines[0] if lines else f"exit {done.returncode}")
+    compiled = pathlib.Path(scratch) / "native.so"
+    command = [*command, *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(compiled)]
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if result.returncode:
+      lines = result.stderr.splitlines()
+      error = next((line for line in lines if "error" in line), lines[0] if lines else f"exit {result.returncode}")
       raise Unavailable(f"the CPU attention kernel does not compile: {error.strip()}")
-    made.replace(library)
+    compiled.replace(library)
   return library
 
 
 def _compiler() -> list[str]:
   """$CXX, or the first compiler on the path."""
-  named = shlex.split(os.environ.get("CXX", ""))
-  found = [named] if named else [[name] for name in COMPILERS]
-  for command in found:
+  from_environment = shlex.split(os.environ.get("CXX", ""))
+  candidates = [from_environment] if from_environment else [[name] for name in COMPILERS]
+  for command in candidates:
     if shutil.which(command[0]):
       return command
-  names = ", ".join(command[0] for command in found)
+  names = ", ".join(command[0] for command in candidates)
   raise Unavailable(f"no C++ compiler ({names}) on the path")
 
 
 def _cpu() -> str:
-  """What -march=native depends on: a home folder may be shared by unequal machines."""
+  """What -march=native depends on, part of the cache key because different machines may share a home folder."""
   try:
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
   except OSError:
     return f"{platform.machine()} {platform.processor()}"
-  kept = ("vendor_id", "cpu family", "model", "flags", "Features", "CPU implementer", "CPU part")
-  return "\n".join(sorted({line for line in lines if line.startswith(kept)}))
+  fields = ("vendor_id", "cpu family", "model", "flags", "Features", "CPU implementer", "CPU part")
+  return "\n".join(sorted({line for line in lines if line.startswith(fields)}))
 
 
 def varlen_attention(
@@ -118,15 +122,19 @@ def varlen_attention(
   kv_starts: Int[Array, " b"],
   kv_lengths: Int[Array, " b"],
 ) -> Float[Array, "rows_q h d"]:
-  """Scaled dot-product attention of windows laid end to end: a packed buffer, or a padded batch seen as rows.
+  """Scaled dot-product attention of windows laid end to end: a packed buffer, or a padded batch flattened to rows.
 
-  Window i's queries are rows q_starts[i] .. + q_lengths[i], its keys rows kv_starts[i] .. + kv_lengths[i]. Windows may
-  not overlap. Rows of no window, and queries without keys, give exactly 0 and have gradients of exactly 0, whatever
-  they hold; the time is that of the rows of windows. float32 or bfloat16, all three alike; sums are float32.
+  The queries of window i are the q_lengths[i] rows from q_starts[i] on, its keys the kv_lengths[i] rows from
+  kv_starts[i] on. Windows may not overlap. Rows outside every window, and queries without keys, give exactly 0 and get
+  a gradient of exactly 0, whatever they hold, and cost no time. q, k and v are all float32 or all bfloat16; sums are
+  float32.
 
-  Results repeat to the bit. Works under jit, grad, scan, checkpoint and shard_map; not under vmap, which rows that
-  start anywhere make needless. RuntimeError where unavailable() gives a reason, TypeError for other types; windows that
-  overlap or leave the rows are an error when the program runs.
+  Results are reproducible to the bit. Works under jit, grad, scan, checkpoint and shard_map, but not under vmap, which
+  is not needed because a window may start at any row.
+
+  Raises:
+    RuntimeError: if unavailable() gives a reason; when the program runs, if windows overlap or exceed the rows.
+    TypeError: for other dtypes.
   """
   if q.dtype not in (jnp.float32, jnp.bfloat16) or not q.dtype == k.dtype == v.dtype:
     raise TypeError(f"varlen_attention: q {q.dtype}, k {k.dtype}, v {v.dtype}; expected all float32 or all bfloat16")
@@ -138,17 +146,17 @@ def varlen_attention(
 
 
 @jax.custom_vjp
-def _attention(q, k, v, *spans):
+def _attention(q: Array, k: Array, v: Array, *spans: Array) -> Array:
   return _forward(q, k, v, *spans)[0]
 
 
-def _forward(q, k, v, *spans):
-  lse = q[:, :, 0].T.astype(jnp.float32)  # not computed: its type is that of the result, inside a shard_map too
+def _forward(q: Array, k: Array, v: Array, *spans: Array) -> tuple[Array, tuple]:
+  lse = q[:, :, 0].T.astype(jnp.float32)  # never computed; gives the result's type, also inside shard_map
   out, lse = jax.ffi.ffi_call(HANDLERS[0], (jax.typeof(q), jax.typeof(lse)))(q, k, v, *spans)
   return out, (q, k, v, out, lse, spans)
 
 
-def _backward(saved, cotangent):
+def _backward(saved: tuple, cotangent: Array) -> tuple:
   q, k, v, out, lse, spans = saved
   call = jax.ffi.ffi_call(HANDLERS[1], (jax.typeof(q), jax.typeof(k), jax.typeof(v)))
   return *call(q, k, v, out, lse, cotangent, *spans), *(None for _ in spans)

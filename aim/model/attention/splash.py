@@ -1,4 +1,4 @@
-"""Attention on TPU: JAX's splash kernel, with the padding keys in a segment that no query belongs to."""
+"""Attention on TPUs: JAX's splash kernel, with padding keys in a segment that no query belongs to."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from jaxtyping import Array, Float, Int
 
 from aim.runtime import devices
 
-LANES = 128  # the kernel's blocks are whole multiples of it
-# In lanes. Small blocks leave the matrix unit idle; float32 scores of 1024 x 1024 overflow the 16 MB of a TPU v4.
+LANES = 128  # the kernel's blocks are multiples of this
+# Block sizes in lanes. Small blocks leave the matrix unit idle; float32 scores [1024, 1024] overflow a TPU v4's 16 MB.
 BLOCKS = range(3, 7)
 
 
 def unavailable(head_dim: int, dtype: str) -> str | None:
-  """Why the kernel cannot run here; None if it can, with every head size and compute type."""
+  """The reason why the kernel cannot run here; None if it can, which holds for all head sizes and compute types."""
   return None if devices.platform() == "tpu" else f"it needs a TPU, this is {jax.local_devices()[0].device_kind}"
 
 
@@ -28,16 +28,16 @@ def splash_attention(
   kv_lengths: Int[Array, " b"],
   interpret: bool | None = None,
 ) -> Float[Array, "b n h d"]:
-  """Attention of every query to the first kv_lengths[i] keys of its window (at least 1).
+  """Attention of every query, valid or not, to the first kv_lengths[i] keys of its window (at least 1).
 
-  `interpret` runs the kernel operation by operation instead of compiling it: by default everywhere but on a TPU.
+  `interpret` runs the kernel operation by operation instead of compiling it, by default on everything but a TPU.
   """
-  # Here, not above: an experimental module, slow to import, that only a TPU needs.
+  # Imported here because this experimental module is slow to import and only a TPU needs it.
   from jax.experimental.pallas.ops.tpu import splash_attention as pallas
 
   interpret = devices.platform() != "tpu" if interpret is None else interpret
   (block_q, padded_n), (block_kv, padded_m) = _block(q.shape[1]), _block(k.shape[1])
-  # All blocks: without the backward ones the kernel has no gradient.
+  # All blocks are given, because without the backward ones the kernel has no gradient.
   blocks = pallas.BlockSizes(
     block_q=block_q,
     block_kv=block_kv,
@@ -50,7 +50,7 @@ def splash_attention(
   )
   mask = pallas.MultiHeadMask([pallas.FullMask((padded_n, padded_m))] * q.shape[2])
   kernel = pallas.make_splash_mha_single_device(mask, block_sizes=blocks, interpret=interpret)
-  # Padding queries see the valid keys too: a row without any key would divide by 0.
+  # Padding queries attend to the valid keys too, because a query without any key would divide by 0.
   queries = jnp.ones((q.shape[0], padded_n), jnp.int32)
   keys = (jnp.arange(padded_m) < kv_lengths[:, None]).astype(jnp.int32)
   scaled = q * q.shape[-1] ** -0.5  # the kernel does not scale
@@ -60,12 +60,12 @@ def splash_attention(
 
 
 def _block(length: int) -> tuple[int, int]:
-  """Rows of a block and of the padded array: the least padding, then the largest block."""
+  """Length of a block and of the padded array: the least padding, then the largest block."""
   lanes = math.ceil(length / LANES)
   padded = lambda block: math.ceil(lanes / block) * block
   block = lanes if lanes < BLOCKS.start else min(BLOCKS, key=lambda block: (padded(block), -block))
   return block * LANES, padded(block) * LANES
 
 
-def _by_head(x: Float[Array, "b n h d"], rows: int) -> Float[Array, "b h rows d"]:
-  return jnp.pad(x, ((0, 0), (0, rows - x.shape[1]), (0, 0), (0, 0))).swapaxes(1, 2)
+def _by_head(x: Float[Array, "b n h d"], padded: int) -> Float[Array, "b h padded d"]:
+  return jnp.pad(x, ((0, 0), (0, padded - x.shape[1]), (0, 0), (0, 0))).swapaxes(1, 2)

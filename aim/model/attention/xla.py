@@ -1,4 +1,4 @@
-"""Attention in plain XLA: runs everywhere, and long sets go through in blocks of queries."""
+"""Attention in plain XLA, which runs everywhere. Long sets are processed in blocks of queries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-# Score matrices up to this many numbers a window are made whole: above, memory matters more than one kernel less.
+# Up to this many scores per window are computed in one piece; above, memory matters more than one kernel less.
 LARGEST_SCORES = 2**22
 BLOCK = 512  # queries
 
@@ -30,7 +30,7 @@ def xla_attention(
   count = math.ceil(n / BLOCK)
   q = jnp.pad(q, ((0, 0), (0, 0), (0, count * BLOCK - n), (0, 0)))
   blocks = jnp.moveaxis(q.reshape(*q.shape[:2], count, BLOCK, -1), 2, 0)
-  # The backward pass computes a block's scores again rather than keep all of them.
+  # The backward pass computes the scores of a block again instead of keeping those of all blocks.
   out = jax.lax.map(jax.checkpoint(lambda block: _attend(block, k, v, bias)), blocks)
   return jnp.moveaxis(out, 0, 2).reshape(*q.shape)[:, :, :n].swapaxes(1, 2)
 
@@ -40,12 +40,12 @@ def _attend(
 ) -> Float[Array, "b h n d"]:
   scores = jnp.einsum("bhnd,bhmd->bhnm", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32) + bias
   weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-  # Dividing the output instead of the weights saves two passes over [n, m], and is as exact.
+  # Dividing the output rather than the weights saves two passes over [n, m] and is as exact.
   total = weights.sum(axis=-1, keepdims=True)
   out = jnp.einsum("bhnm,bhmd->bhnd", weights.astype(v.dtype), v, preferred_element_type=jnp.float32) / total
   return out.astype(v.dtype)
 
 
 def unavailable(head_dim: int, dtype: str) -> str | None:
-  """None: it runs everywhere."""
+  """None, because this backend runs everywhere."""
   return None

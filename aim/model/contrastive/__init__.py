@@ -1,4 +1,11 @@
-"""The self-distilled and contrastive baselines on the same encoder: views of a day, SimCLR, DINO, MSN.
+"""Contrastive and self-distilled baselines on the same encoder: views of a day, SimCLR, DINO and MSN.
 
-They train in `aim.training.contrastive_step`.
+`aim.training.contrastive_step` trains them.
 """
+
+from aim.model.contrastive.dino import Dino
+from aim.model.contrastive.msn import Msn
+from aim.model.contrastive.simclr import Simclr
+from aim.model.contrastive.views import Changes, Crop, ViewSet, view_sets
+
+__all__ = ["Changes", "Crop", "Dino", "Msn", "Simclr", "ViewSet", "view_sets"]

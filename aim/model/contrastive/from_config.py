@@ -1,4 +1,4 @@
-"""From config.views to the objects it sets."""
+"""From config.views to the objects of this room. This is where every key of config.views is read and checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from data_pipelines.schema import Schema
 
 
 def view_method(config: ml_collections.ConfigDict, a: Architecture) -> Simclr | Dino | Msn:
-  """config.views as crops and loss of config.method."""
+  """The contrastive method named by config.method, with the crops and loss settings of config.views."""
   raw = config.views
   for key in ("global_share", "local_share"):
     if not 0 < raw[key] <= 1:
@@ -45,7 +45,7 @@ def view_method(config: ml_collections.ConfigDict, a: Architecture) -> Simclr | 
 
 
 def view_changes(config: ml_collections.ConfigDict, schema: Schema) -> Changes:
-  """config.views as what views differ in."""
+  """The changes that config.views applies to days."""
   raw = config.views
   for key in ("channel_dropout", "scale"):
     if not 0 <= raw[key] < 1:

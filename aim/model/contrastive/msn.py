@@ -1,4 +1,4 @@
-"""MSN (Assran et al. 2022): masked views of a day say of the prototypes what a slow copy says of the unmasked one."""
+"""MSN (Assran et al. 2022): masked views predict how the teacher, a slow copy, assigns the whole view to prototypes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from aim.model.contrastive.views import Crop
 
 @dataclasses.dataclass(frozen=True)
 class Msn:
-  """The method on a crop of one view that only the teacher sees, one of a masked view and one of small ("focal") ones.
+  """MSN with a crop of one view for the teacher alone, one of a masked view, and one of small ("focal") views.
 
   Attributes:
-    temperature, teacher_temperature: 0.1 and 0.025 in the paper: targets are sharpened.
+    crops: these three, in this order.
+    temperature: 0.1 in the paper.
+    teacher_temperature: 0.025 in the paper; lower than temperature, which sharpens the targets.
     mean_entropy: weight of the entropy of the mean prediction, which keeps all prototypes in use; 1 in the paper.
+    teacher: indices of the crops that the teacher sees.
   """
 
   crops: tuple[Crop, ...]
@@ -28,6 +31,7 @@ class Msn:
 
   @property
   def student(self) -> tuple[int, ...]:
+    """Indices of the crops that the student sees: all but the teacher's."""
     return tuple(range(1, len(self.crops)))
 
   def loss(
@@ -39,7 +43,7 @@ class Msn:
   ) -> Float[Array, ""]:
     """Cross-entropy minus mean_entropy times the entropy of the mean prediction over the batch (equation 1).
 
-    Both sides are compared with the same, current prototypes; no gradient passes through the targets.
+    Student and teacher are compared with the same, current prototypes. No gradient passes through the targets.
     """
     views = jnp.concatenate(student, axis=1)
     logits = jax.nn.log_softmax(views @ prototypes.T / self.temperature)

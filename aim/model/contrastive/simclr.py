@@ -1,4 +1,4 @@
-"""SimCLR (Chen et al. 2020): two views of a day find each other among those of all other days."""
+"""SimCLR (Chen et al. 2020): each view of a day must recognise the other one among the views of all other days."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from aim.model.contrastive.views import Crop
 
 @dataclasses.dataclass(frozen=True)
 class Simclr:
-  """The method on its one crop of two views.
+  """SimCLR with one crop of two views.
 
   Attributes:
-    temperature: of the similarities; 0.1 on ImageNet in the paper.
+    crops: the one crop.
+    temperature: divides the similarities; 0.1 on ImageNet in the paper.
+    student, teacher: indices of the crops that are encoded with a gradient, and by the teacher (none).
   """
 
   crops: tuple[Crop, ...]
@@ -31,7 +33,7 @@ class Simclr:
     teacher: tuple[Float[Array, "b _ e"], ...],
     teacher_prototypes: Float[Array, "k e"],
   ) -> Float[Array, ""]:
-    """NT-Xent (the paper's equation 1) of unit vectors over the whole batch: 2 (b - 1) negatives for each view."""
+    """NT-Xent (equation 1) of unit vectors over the whole batch, with 2 (b - 1) negatives per view."""
     (views,) = student
     b = len(views)
     x = views.swapaxes(0, 1).reshape(2 * b, -1)

@@ -1,8 +1,9 @@
-"""Views of a day for SimCLR, DINO and MSN: what may change of a day that stays the same person's same day.
+"""Views of a day for SimCLR, DINO and MSN: random changes after which it is still recognisably the same day.
 
-A view is the day shifted by some minutes, with noise, each channel rescaled, some channels and some stretches of time
-removed; a crop of it is a *set of tokens*: a stretch of the day in all channels, thinned out at random for MSN's masked
-views. What is removed is unobserved: it is in no set, and 0 in a patch that is there. All is drawn on the device.
+A view is the day shifted by some minutes, with noise added, each channel rescaled, and some channels and stretches of
+time removed. A crop of it is a *set of tokens*: a stretch of the day in all channels, thinned out at random for MSN's
+masked views. What is removed counts as unobserved: such tokens are in no set, and such values are 0. Everything is
+drawn on the device.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ class Changes:
   """How much a view differs from its day.
 
   Attributes:
-    shift: largest shift in steps, either way; the day's ends are joined.
-    jitter: SD of the noise on every step, in z-scores.
-    scale: a channel's factor is uniform in 1 - scale to 1 + scale. Neither touches binary channels.
-    channel_dropout: chance of each channel to be removed; one always stays.
-    cutouts, cutout: number of stretches removed in all channels, and the longest one's steps.
+    shift: largest shift in steps, in either direction; the ends of the day are joined.
+    jitter: SD of the noise added to every step, in z-scores; none in binary channels.
+    scale: each channel is multiplied by a factor uniform in 1 - scale to 1 + scale; binary channels are not.
+    channel_dropout: probability that a channel is removed; one observed channel always remains.
+    cutouts: number of stretches removed in all channels.
+    cutout: length of the longest of them, in steps.
   """
 
   shift: int
@@ -43,9 +45,9 @@ class Crop:
   """Views of one size.
 
   Attributes:
-    views: how many a day.
+    views: number of views per day.
     patches: length of the stretch of the day, in patches.
-    kept: share of its tokens that are in the set, at random.
+    kept: share of its tokens, chosen at random, that are in the set.
   """
 
   views: int
@@ -53,18 +55,18 @@ class Crop:
   kept: float = 1.0
 
   def tokens(self, a: Architecture) -> int:
-    """The most tokens a view has."""
+    """The largest number of tokens of a view."""
     return max(1, round(self.kept * self.patches * a.channel_groups))
 
 
 class ViewSet(NamedTuple):
-  """The views of one crop of b windows as token sets; the first `lengths` tokens of each are there.
+  """The views of one crop, for b windows, as token sets. Only the first `lengths` tokens of each count.
 
   Attributes:
     order: grid positions (group of channels * length + time).
-    values: z-scores, 0 where not shown.
+    values: z-scores, 0 where not visible.
     visible: the values that may be read.
-    lengths: tokens, at least 1.
+    lengths: number of tokens, at least 1.
   """
 
   order: Int[Array, "b v k"]
@@ -81,14 +83,14 @@ def view_sets(
   z: Float[Array, "b s c"],
   observed: Bool[Array, "b s c"],
 ) -> tuple[ViewSet, ...]:
-  """The views of every window, each drawn anew."""
+  """Draws new views of every window, one ViewSet per crop."""
 
-  def of_crop(key: Key[Array, ""], crop: Crop) -> ViewSet:
-    one = lambda key, z, observed: _view(key, changes, crop, a, z, observed)
-    several = lambda keys, z, observed: jax.vmap(lambda key: one(key, z, observed))(keys)
-    return ViewSet(*jax.vmap(several)(jax.random.split(key, (len(z), crop.views)), z, observed))
+  def views_of(key: Key[Array, ""], crop: Crop) -> ViewSet:
+    one_view = lambda key, z, observed: _view(key, changes, crop, a, z, observed)
+    views_of_day = lambda keys, z, observed: jax.vmap(lambda key: one_view(key, z, observed))(keys)
+    return ViewSet(*jax.vmap(views_of_day)(jax.random.split(key, (len(z), crop.views)), z, observed))
 
-  return tuple(of_crop(jax.random.fold_in(key, i), crop) for i, crop in enumerate(crops))
+  return tuple(views_of(jax.random.fold_in(key, i), crop) for i, crop in enumerate(crops))
 
 
 def _view(
@@ -101,9 +103,9 @@ def _view(
 ) -> tuple[Array, Array, Array, Array]:
   change_key, crop_key = jax.random.split(key)
   z, observed = changed(change_key, changes, jnp.asarray(a.binary or (False,) * a.channels), z, observed)
-  values, shown = (patches.patchify(x[None], a.patch, a.patch_channels)[0] for x in (z, observed))
-  order, length = crop_tokens(crop_key, crop, a, shown.any(-1))
-  return order, jnp.where(shown, values, 0.0)[order], shown[order], length
+  values, visible = (patches.patchify(x[None], a.patch, a.patch_channels)[0] for x in (z, observed))
+  order, length = crop_tokens(crop_key, crop, a, visible.any(-1))
+  return order, jnp.where(visible, values, 0.0)[order], visible[order], length
 
 
 def changed(
@@ -113,7 +115,7 @@ def changed(
   z: Float[Array, "s c"],
   observed: Bool[Array, "s c"],
 ) -> tuple[Float[Array, "s c"], Bool[Array, "s c"]]:
-  """One day changed, and which of its steps are left."""
+  """Applies random changes to one day; returns its z-scores and where they still count as observed."""
   steps, channels = z.shape
   keys = jax.random.split(key, 6)
   shift = jax.random.randint(keys[0], (), -changes.shift, changes.shift + 1)
@@ -121,9 +123,9 @@ def changed(
   factor = jax.random.uniform(keys[1], (channels,), minval=1 - changes.scale, maxval=1 + changes.scale)
   z = jnp.where(binary, z, z * factor + changes.jitter * jax.random.normal(keys[2], z.shape))
   kept = jax.random.uniform(keys[3], (channels,)) >= changes.channel_dropout
-  # Of the channels with any observation one stays.
-  there = observed.any(0)
-  kept |= (jnp.arange(channels) == jnp.argmax(there)) & ~(kept & there).any()
+  # At least one of the channels with an observed value remains.
+  has_values = observed.any(0)
+  kept |= (jnp.arange(channels) == jnp.argmax(has_values)) & ~(kept & has_values).any()
   start = jax.random.randint(keys[4], (changes.cutouts,), 0, steps)
   size = jax.random.randint(keys[5], (changes.cutouts,), 0, changes.cutout + 1)
   clock = jnp.arange(steps)[:, None]
@@ -132,17 +134,17 @@ def changed(
 
 
 def crop_tokens(
-  key: Key[Array, ""], crop: Crop, a: Architecture, there: Bool[Array, " n"]
+  key: Key[Array, ""], crop: Crop, a: Architecture, observed: Bool[Array, " n"]
 ) -> tuple[Int[Array, " k"], Int[Array, ""]]:
-  """A crop of the tokens that are `there`: grid positions, and how many of them count.
+  """Draws a crop of the tokens with an observed value: grid positions, and how many of them count.
 
-  Where the stretch has no token that is there, one that is not stands for it.
+  If the stretch has no observed token, one unobserved token is returned, so that no set is empty.
   """
   start_key, order_key = jax.random.split(key)
   start = jax.random.randint(start_key, (), 0, a.length - crop.patches + 1)
   time = jnp.arange(a.tokens) % a.length
   inside = (time >= start) & (time < start + crop.patches)
-  rank = jnp.where(inside, jnp.where(there, 0.0, 2.0), 4.0) + jax.random.uniform(order_key, (a.tokens,))
+  rank = jnp.where(inside, jnp.where(observed, 0.0, 2.0), 4.0) + jax.random.uniform(order_key, (a.tokens,))
   count = crop.tokens(a)
-  length = jnp.round(crop.kept * (inside & there).sum()).astype(jnp.int32)
+  length = jnp.round(crop.kept * (inside & observed).sum()).astype(jnp.int32)
   return jnp.argsort(rank)[:count].astype(jnp.int32), jnp.clip(length, 1, count)
