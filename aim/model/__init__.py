@@ -8,7 +8,8 @@
 | `lsm2` | encoder and decoder, built from `layers`, `attention`, `positions` and `interpolation_skip` |
 | `loss` | the error of the target values, so that lost minutes are neither read nor scored |
 | `contrastive` | SimCLR, DINO and MSN on the same encoder |
-| `from_config` | reads every key of config.model and config.masking, `masking.random.ratio` among them; `defaults` sets them |
+| `from_config` | reads every key of config.model and config.masking, such as `masking.random.ratio` |
+| `defaults` | the default of each of these keys |
 
 Only the `from_config` modules know config files; all others take plain values.
 """

@@ -24,8 +24,8 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
   (r"mlp/down/kernel$", PartitionSpec("tensor", "fsdp")),
   (r"(patch_embedding|evidence_embedding|bridge)/kernel$", PartitionSpec(None, "fsdp")),
   # Not over "tensor" as well: two kernels in a row that are ("fsdp", "tensor") get a wrong gradient on a 2 x 2 x 2
-  # mesh, because XLA multiplies with their transposes wrongly (jax 0.10.2, on CPUs; found with DINO). A minimal example in
-  # tests/runtime/test_sharding.py fails once XLA is right.
+  # mesh, because XLA multiplies wrongly with their transposes (jax 0.10.2, on CPUs; found with DINO). A minimal example
+  # in tests/runtime/test_sharding.py fails once XLA is right.
   (r"projection/\d+/kernel$", PartitionSpec("fsdp", None)),
   (r"prototypes$", PartitionSpec("fsdp", None)),
   (r"head/kernel$", PartitionSpec("fsdp", None)),

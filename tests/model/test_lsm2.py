@@ -197,7 +197,7 @@ def test_decoder_is_the_reference(a, tokens, part):
 
 
 def ref_evidence(a: Architecture, z: np.ndarray, shown: np.ndarray) -> np.ndarray:
-  """One window, z and shown [steps, channels]: line, level and nearness of aim/model/interpolation_skip.py, [steps, channels, 4]."""
+  """aim/model/interpolation_skip.py for one window: z and shown [steps, channels] -> [steps, channels, 4]."""
   steps = len(z)
   out = np.zeros((*z.shape, 4))
   logit = lambda p: math.log(min(max(p, 0.02), 0.98) / (1 - min(max(p, 0.02), 0.98)))

@@ -1,4 +1,4 @@
-"""Processes with gloo collectives train what one process trains, by the same command with the flags of aim/runtime/processes.py."""
+"""Several processes train exactly what one trains; how they find each other, and what happens if one is lost."""
 
 import csv
 import json
