@@ -16,11 +16,11 @@ import aim.report.defaults
 import aim.training.defaults
 from aim.common import config_files
 from aim.common.config_files import ConfigError
-from aim.evaluation.finetuning.run import finetune as run_finetune
+from aim.evaluation.finetuning.run import run_finetune
 from aim.evaluation.generative.heldout_loss import heldout as run_heldout
 from aim.evaluation.generative.run import evaluate as run_evaluate
-from aim.evaluation.probing.robustness import robustness as run_robustness
-from aim.evaluation.probing.run import probe as run_probe
+from aim.evaluation.probing.robustness import run_robustness
+from aim.evaluation.probing.run import run_probe
 from aim.inference import pretrained
 from aim.runtime import cache_dir, processes
 from aim.studies.compare.run import compare as run_compare

@@ -2,7 +2,8 @@
 
 DATA_DIR/day_windows/NAME/VERSION/   day_windows-SPLIT.array_record-..., dataset_info.json, features.json (TFDS)
                                      schema.json, statistics.npz, splits.json, participants.parquet,
-                                     events.parquet, request.json, README.md
+                                     events.parquet, request.json, README.md; and, where the source states
+                                     which events exclude each other, exclusive_events.json
 
 A record is one day. A minute that the sensor lost is stored as NaN in its channel of `values`, and its cause, where the
 source knew it, in `cause`. Nothing is filled in or normalised on disk: the loader (loader.py) yields the stored values
@@ -31,7 +32,9 @@ from jaxtyping import Float32, Int64
 
 from data_pipelines import splits
 from data_pipelines.errors import CorruptError, DatasetError
+from data_pipelines.lsm2_schema import LSM2_ACTIVITIES
 from data_pipelines.schema import Schema
+from data_pipelines.source import EXCLUSIVE_EVENTS
 from data_pipelines.statistics import Statistics
 
 BUILDER = "day_windows"
@@ -201,6 +204,28 @@ class Dataset:
   def events(self) -> pa.Table:
     """One row per event: participant, day, date, start, end (steps, end exclusive), name, value (0 if known absent)."""
     return pq.read_table(self.path / "events.parquet")
+
+  def exclusive_events(self) -> dict[str, list[str]]:
+    """{group: names of events of which at most one happens at a time}, for example {"activity": ["walk", "bike"]}.
+
+    Read from exclusive_events.json, which the source writes. A dataset without this file has one group, the 20
+    activities of LSM-2 (`LSM2_ACTIVITIES`), whether or not it has such events.
+
+    Raises:
+      DatasetError: the file is not a JSON object of lists of names.
+    """
+    path = self.path / EXCLUSIVE_EVENTS
+    if not path.is_file():
+      return {"activity": list(LSM2_ACTIVITIES)}
+    try:
+      groups = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+      raise DatasetError(f"{path}: not JSON: {str(error).splitlines()[0]}") from None
+    if not isinstance(groups, dict) or not all(
+      isinstance(names, list) and all(isinstance(name, str) for name in names) for names in groups.values()
+    ):
+      raise DatasetError(f"{path}: expected a JSON object of lists of event names")
+    return groups
 
   @functools.cached_property
   def _builder(self) -> tfds.core.DatasetBuilder:

@@ -45,3 +45,10 @@ LSM2_SCHEMA = Schema(
 
 # Channel name -> published mean and SD, in the channel's unit.
 LSM2_REFERENCE: dict[str, tuple[float, float]] = {name: (mean, sd) for name, _, _, mean, sd in _TABLE}
+
+# The classes of LSM-2's activity recognition, most common first. Bouts of them never overlap.
+LSM2_ACTIVITIES = (
+  "walk", "bike", "sports", "run", "aerobics", "elliptical", "spinning", "weightlifting", "swim", "hike",
+  "tennis", "CrossFit", "pilates", "stairclimber", "dancing", "indoor climbing", "golf", "skiing",
+  "snowboarding", "kayaking",
+)  # fmt: skip

@@ -26,6 +26,9 @@ MISSINGNESS_MODES = (
   "environment",
 )
 
+# A source may write this document beside its dataset: {group: names of events of which at most one happens at a time}.
+EXCLUSIVE_EVENTS = "exclusive_events.json"
+
 Label = float | int | str | bool | None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,12 +11,12 @@ from jaxtyping import Float32
 
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.schema import MINUTES_PER_DAY, Schema
-from data_pipelines.simulator.activities import Bout, draw_bouts, draw_motion
+from data_pipelines.simulator.activities import ACTIVITIES, Bout, draw_bouts, draw_motion
 from data_pipelines.simulator.missingness import draw_missingness
 from data_pipelines.simulator.people import Traits, draw_traits
 from data_pipelines.simulator.physiology import draw_physiology
 from data_pipelines.simulator.rhythm import Rhythm, draw_rhythm
-from data_pipelines.source import Day, Event, Person
+from data_pipelines.source import EXCLUSIVE_EVENTS, Day, Event, Person
 
 FIRST_DATE = datetime.date(2024, 1, 1)  # people join on any day of the year after
 
@@ -59,6 +60,11 @@ class Simulation:
   def n_days(self) -> int:
     """Number of days of all people."""
     return len(self._participants) * self.days
+
+  @property
+  def documents(self) -> dict[str, str]:
+    """Files that are stored with the dataset: which events exclude each other."""
+    return {EXCLUSIVE_EVENTS: json.dumps({"activity": [activity.name for activity in ACTIVITIES]}) + "\n"}
 
   def _streams(self, participant: str) -> list[np.random.Generator]:
     """Five generators, one per part of the simulation, so that the draws of one part do not shift those of another."""

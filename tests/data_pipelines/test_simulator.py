@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.lsm2_schema import LSM2_REFERENCE, LSM2_SCHEMA
+from data_pipelines.lsm2_schema import LSM2_ACTIVITIES, LSM2_REFERENCE, LSM2_SCHEMA
 from data_pipelines.simulator import Simulation
 from data_pipelines.simulator.activities import ACTIVITIES
 from data_pipelines.simulator.filters import relax, wander
@@ -359,6 +359,10 @@ def test_workers_rise_later_on_weekends() -> None:
         if event.name == "sleep" and event.end < 1000:
           rises[datetime.date.fromisoformat(event.date).weekday() >= 5].append(event.end)
   assert np.mean(rises[True]) > np.mean(rises[False]) + 30
+
+
+def test_the_activities_are_those_of_lsm2() -> None:
+  assert tuple(activity.name for activity in ACTIVITIES) == LSM2_ACTIVITIES
 
 
 # Filters.

@@ -1,10 +1,11 @@
-"""Nothing of the people that a model is scored on reaches what it learns from."""
+"""Nothing about the people that a model is scored on reaches what it learns from."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
+import pathlib
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from aim.evaluation import metrics
-from aim.evaluation.probing import label_tasks, learners
-from aim.evaluation.probing import run as probing_run
-from aim.evaluation.probing.label_tasks import LabelTask
-from aim.evaluation.probing.run import ProbeInputs
+from aim.evaluation.probing import learners
+from aim.evaluation.probing.label_tasks import LabelTask, usable_tasks
+from aim.evaluation.probing.leak_checks import check_held_out, check_people_apart
+from aim.evaluation.probing.probe_inputs import ProbeInputs, read_inputs
+from aim.evaluation.probing.run import TrainingInputs, fit_probes, predict_task, read_training
 from data_pipelines.build import build, npz_request
 from data_pipelines.dataset import Dataset
 from data_pipelines.day_windows.duplicates import check_disjoint, digest
@@ -31,13 +33,13 @@ FEATURES = ("embedding", "mask", "hourly", "age + sex", "age", "sex")
 
 
 def config(**changes):
-  found = default.get_config().probe
-  found.update({"forest_trees": 10, "strengths": (1.0, 100.0), "batch_size": 256, "bootstrap": 20} | changes)
-  return found
+  probe = default.get_config().probe
+  probe.update({"forest_trees": 10, "strengths": (1.0, 100.0), "batch_size": 256, "bootstrap": 20} | changes)
+  return probe
 
 
 def cohort(people: int = PEOPLE, days: int = 2) -> dict[str, np.ndarray]:
-  """Days on which pulse rises with age, and the ill lose more of it; labels age, sex and ill."""
+  """Days whose pulse rises with age, and of which the ill lose more; the labels are age, sex and ill."""
   arrays = tiny.arrays(people=people, days=days)
   rng = np.random.default_rng(5)
   age, ill, sex = rng.uniform(20, 80, people), rng.random(people) < 0.5, rng.random(people) < 0.5
@@ -62,32 +64,20 @@ def dataset(tmp_path_factory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def read(dataset):
-  """Tasks, and their training and held-out rows, of a model with random parameters."""
+def inputs(dataset):
+  """Tasks with their training and held-out rows, from a model with random parameters."""
   model = pretrained(dataset.schema)
-  asked, _ = label_tasks.tasks(config(), dataset)
-  train = probing_run._training(config(), model, dataset, asked, baselines=True)
-  return {task.name: task for task in asked}, train, probing_run.examples(config(), model, dataset, "eval", asked)
+  tasks, _ = usable_tasks(config(), dataset)
+  training = read_training(config(), model, dataset, tasks, baselines=True)
+  return {task.name: task for task in tasks}, training, read_inputs(config(), model, dataset, "eval", tasks)
 
 
-def scores(task: LabelTask, train, held_out: ProbeInputs) -> dict[str, dict[str, float]]:
-  """Every metric of every competitor, on rows of days."""
-  found = probing_run._of_task(config(), _Named(), _Named(), task, train, held_out, lambda level: _Nowhere())
+def scores(task: LabelTask, training: TrainingInputs, held_out: ProbeInputs) -> dict[str, dict[str, float]]:
+  """{competitor: {metric: value}} on rows of days."""
+  predicted = predict_task(config(), task, training, held_out, pathlib.Path, "cohort", "LSM-2", 0)
   names = metrics.METRICS[task.kind]
-  by_day = [p for p in found if p.level == "day"]
+  by_day = [p for p in predicted if p.level == "day"]
   return {p.model: dict(zip(names, metrics.agreement(p.kind, p.truth, p.predicted), strict=True)) for p in by_day}
-
-
-class _Named:
-  name = "LSM-2"
-  config = default.get_config()
-
-
-class _Nowhere:
-  """Where a test's probes go."""
-
-  def __fspath__(self) -> str:
-    return "/dev/null"
 
 
 @pytest.fixture(autouse=True)
@@ -95,39 +85,39 @@ def saves_nothing(monkeypatch):
   monkeypatch.setattr(learners.FittedProbe, "save", lambda self, path: None)
 
 
-def test_what_is_there_is_found(read):
-  """The control: without it, chance below would prove nothing."""
-  tasks, train, held_out = read
-  age = scores(tasks["age"], train["age"], held_out["age"])
+def test_signal_in_the_days_is_found(inputs):
+  """The control, without which the scores at chance below would prove nothing."""
+  tasks, training, held_out = inputs
+  age = scores(tasks["age"], training["age"], held_out["age"])
   assert age["LSM-2"]["r"] > 0.5
   assert age["hourly forest"]["mae"] < 0.7 * age["constant"]["mae"]
-  ill = scores(tasks["ill"], train["ill"], held_out["ill"])
+  ill = scores(tasks["ill"], training["ill"], held_out["ill"])
   assert min(ill[name]["auroc"] for name in ("LSM-2", "mask-only", "mask-only forest", "hourly forest")) > 0.8
   assert ill["constant"]["auroc"] == 0.5
 
 
 @pytest.mark.parametrize("name", ["age", "ill"])
-def test_shuffled_labels_give_chance(read, name):
-  tasks, train, held_out = read
+def test_shuffled_labels_give_chance(inputs, name):
+  tasks, training, held_out = inputs
   rng = np.random.default_rng(0)
   people = sorted(tasks[name].people)
   metric, chance = ("r", 0.0) if name == "age" else ("auroc", 0.5)
-  found = []
+  draws = []
   for _ in range(SHUFFLES):
     shuffled = dict(zip(people, rng.permutation([tasks[name].people[p] for p in people]), strict=True))
     relabelled = lambda rows, truth=shuffled: dataclasses.replace(
       rows, truth=np.array([truth[p] for p in rows.participant])
     )
-    rows, tune = train[name]
-    found.append(scores(tasks[name], (relabelled(rows), tune), relabelled(held_out[name])))
-  models = [model for model in found[0] if model != "constant"]
+    relabelled_training = TrainingInputs(relabelled(training[name].rows), training[name].tune)
+    draws.append(scores(tasks[name], relabelled_training, relabelled(held_out[name])))
+  models = [model for model in draws[0] if model != "constant"]
   assert len(models) == 5
   for model in models:
-    # The SD of one draw is about .1 for AUROC and .13 for r.
-    assert abs(np.nanmean([draw[model][metric] for draw in found]) - chance) < 0.13, model
+    # The SD of one draw is about 0.1 for AUROC and 0.13 for r.
+    assert abs(np.nanmean([draw[model][metric] for draw in draws]) - chance) < 0.13, model
 
 
-def test_a_person_in_two_lists_is_refused(tmp_path):
+def test_a_person_in_two_lists_is_refused():
   with pytest.raises(SplitError, match="'p1' is listed in more than one split"):
     ListSplit(("p0", "p1"), (), ("p1",))
 
@@ -148,13 +138,14 @@ def test_a_person_in_two_splits_is_refused_at_probe_time(tmp_path, place):
     place_of = table.column_names.index("split")
     pq.write_table(table.set_column(place_of, "split", pa.array(split)), dataset.path / place)
   with pytest.raises(SplitError, match=f"participant '{person}' is in splits 'eval' and 'pretrain'"):
-    probing_run.check(pretrained(dataset.schema), Dataset.open(tmp_path / "data", "tampered"))
+    check_held_out(pretrained(dataset.schema), Dataset.open(tmp_path / "data", "tampered"))
 
 
-def test_rows_of_one_person_on_both_sides_are_refused(read):
-  tasks, train, _ = read
+def test_rows_of_one_person_on_both_sides_are_refused(inputs):
+  _, training, _ = inputs
+  people = training["age"].rows.participant
   with pytest.raises(SplitError, match="among those to train on"):
-    probing_run._check_apart(tasks["age"], train["age"][0], train["age"][0])
+    check_people_apart("age", people, people)
 
 
 def test_the_same_day_under_two_names_is_refused(tmp_path):
@@ -165,7 +156,7 @@ def test_the_same_day_under_two_names_is_refused(tmp_path):
   assert built(tmp_path, "twice", arrays, allow_duplicates=True).num_days("eval") == 6
 
 
-def test_days_that_tell_nothing_are_no_duplicates(tmp_path):
+def test_nearly_empty_days_are_no_duplicates(tmp_path):
   arrays = cohort(6)
   for row in (0, 5):
     arrays["values"][row] = np.nan
@@ -175,20 +166,20 @@ def test_days_that_tell_nothing_are_no_duplicates(tmp_path):
 
 
 def test_days_seen_in_another_dataset_are_refused(tmp_path):
-  """The folds of one file: what one trains on, the other scores on."""
+  """With two folds of one file, each is scored on the days that the other is trained on."""
   arrays = cohort(12)
   first, second = (built(tmp_path, f"fold{k}", arrays, FoldSplit(2, k)) for k in (0, 1))
   check_disjoint(first, first)
   with pytest.raises(DuplicateError, match="of dataset 'fold1', split 'eval', is a day of participant"):
     check_disjoint(first, second)
   model = pretrained(first.schema, data__dir=str(tmp_path / "data"), data__name="fold0")
-  probing_run.check(model, first)
+  check_held_out(model, first)
   with pytest.raises(DuplicateError, match="which the model was trained on"):
-    probing_run.check(model, second)
+    check_held_out(model, second)
 
 
 def test_held_out_people_change_no_statistic_and_no_probe(tmp_path, dataset):
-  """Statistics, filled values and coefficients are the same to the bit, whatever the held-out people do."""
+  """Statistics, fill values and coefficients are the same to the bit, whatever the held-out people do."""
   arrays = cohort()
   held_out = np.isin(arrays["participant"], dataset.people("eval"))
   arrays["values"][held_out, :, :2] = 3 * arrays["values"][held_out, :, :2] + 7
@@ -197,7 +188,7 @@ def test_held_out_people_change_no_statistic_and_no_probe(tmp_path, dataset):
   assert other.people("eval") == dataset.people("eval")
   for field in dataclasses.fields(dataset.statistics):
     np.testing.assert_array_equal(getattr(dataset.statistics, field.name), getattr(other.statistics, field.name))
-  fit = functools.partial(probing_run.fit_probes, config())
+  fit = functools.partial(fit_probes, config())
   for level in ("day", "person"):
     ours, theirs = (fit(pretrained(d.schema), d, level) for d in (dataset, other))
     assert set(ours) == {"age", "sex", "ill"}

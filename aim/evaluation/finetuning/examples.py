@@ -40,13 +40,8 @@ class LabelledDays:
     return LabelledDays(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
 
   def rows(self, task: LabelTask) -> LabelRows:
-    """The task's rows on these days, those of windows in which nothing was observed left out, as in aim/evaluation/probing/run.py."""
-    rows = task.rows(self.participant, self.day, self.values.shape[1])
-    if task.level == "day":
-      return rows
-    observed = ~np.isnan(self.values).all(axis=2)
-    places = zip(rows.day, rows.start, rows.end, strict=True)
-    return rows.take(np.array([observed[d, s:e].any() for d, s, e in places], bool))
+    """The task's rows on these days, without windows in which nothing was observed."""
+    return task.observed_rows(self.participant, self.day, self.values)
 
   def of(self, rows: LabelRows, people: Collection[str]) -> LabelRows:
     """The rows of these people."""

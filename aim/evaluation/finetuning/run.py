@@ -28,8 +28,8 @@ from aim.evaluation.finetuning.networks import NETWORKS, Network, encoder_networ
 from aim.evaluation.finetuning.trainer import Trainer
 from aim.evaluation.predictions import Predictions
 from aim.evaluation.probing import label_tasks
-from aim.evaluation.probing import run as probing_run
 from aim.evaluation.probing.label_tasks import LabelRows, LabelTask
+from aim.evaluation.probing.leak_checks import check_held_out
 from aim.inference.pretrained import Pretrained
 from aim.model.interpolation import IMPUTATIONS
 from data_pipelines.dataset import Dataset
@@ -40,7 +40,7 @@ COMPARE = ("pretrained", "scratch", "resnet")
 NAMES = {"scratch": "ViT supervised", "resnet": "ResNet supervised"}
 
 
-def finetune(
+def run_finetune(
   config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, output: pathlib.Path
 ) -> list[results.Result]:
   """Trains and scores every cell; writes results.csv, predictions.csv, learning_curve.png and cells/ to `output`.
@@ -57,8 +57,8 @@ def finetune(
   """
   raw = config.finetune
   check(raw, model)
-  probing_run.check(model, dataset)
-  asked, left_out = label_tasks.tasks(_wanted(config), dataset)
+  check_held_out(model, dataset)
+  asked, left_out = label_tasks.usable_tasks(_wanted(config), dataset)
   print("".join(f"left out: {line}\n" for line in left_out), end="")
   if not asked:
     raise ConfigError(f"dataset {dataset.name!r} has no label that can be learnt")

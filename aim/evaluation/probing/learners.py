@@ -1,4 +1,4 @@
-"""Linear probes and the other learners of --mode=probe: fitted on training people, plain functions afterwards."""
+"""Linear probes and the other learners of --mode=probe: fitted once on training people, plain functions afterwards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import ml_collections
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
@@ -24,53 +24,55 @@ from sklearn.preprocessing import StandardScaler
 from aim.evaluation.probing.label_tasks import LabelTask
 
 _INNER_FOLDS = 5
-_LEAST = 1e-12  # probability of a class that a learner has never seen
+_UNSEEN_PROBABILITY = 1e-12  # of a class that a learner has never seen
 
 
 @dataclasses.dataclass(frozen=True)
 class FitData:
-  """Rows to learn from: whose they are and which of them only choose the regularisation.
+  """The rows that a learner is fitted on.
 
   Attributes:
     inputs: float [n, f], NaN where unknown.
     truth: float [n], a value or the index of a class.
-    participant: str [n].
-    tune: bool [n], rows of the tune people.
+    participant: the person of each row, str [n].
+    tune: bool [n], rows of the tune people, which choose the regularisation; the final fit uses all rows.
   """
 
   inputs: Float[np.ndarray, "n f"]
   truth: Float[np.ndarray, " n"]
-  participant: np.ndarray
+  participant: Shaped[np.ndarray, " n"]
   tune: Bool[np.ndarray, " n"]
 
 
 class Predictor(Protocol):
-  """Predictions for inputs [n, f]: values [n, 1] of a regression, probabilities [n, classes] of a classification."""
+  """A fitted learner."""
 
-  def predict(self, inputs: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n k"]: ...
+  def predict(self, inputs: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n k"]:
+    """Values [n, 1] of a regression, probabilities [n, classes] of a classification."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True)
 class FittedProbe:
-  """A linear probe: predict(embeddings) fills, standardises and maps; nothing is ever fitted again.
+  """A linear probe: fills unknown inputs, standardises and applies an affine map.
 
   Attributes:
-    task: its name.
+    task: name of the task.
     kind: "binary", "multiclass" or "regression".
-    classes: names of the columns of predict().
-    fill: float [f], stands for an unknown (NaN) input: the training mean.
-    mean, scale: float [f], of the training rows.
-    weights, intercept: float [k, f], float [k], on standardised inputs; for classes logits.
+    classes: names of the columns of predict(); () for regression.
+    fill: float [f], the training mean, which replaces an unknown (NaN) input.
+    mean, scale: float [f], mean and SD of the training rows.
+    weights, intercept: float [k, f], float [k], on standardised inputs; they give logits for classes.
   """
 
   task: str
   kind: str
   classes: tuple[str, ...]
-  fill: np.ndarray
-  mean: np.ndarray
-  scale: np.ndarray
-  weights: np.ndarray
-  intercept: np.ndarray
+  fill: Float[np.ndarray, " f"]
+  mean: Float[np.ndarray, " f"]
+  scale: Float[np.ndarray, " f"]
+  weights: Float[np.ndarray, "k f"]
+  intercept: Float[np.ndarray, " k"]
 
   def predict(self, inputs: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n k"]:
     """Values [n, 1] of a regression, probabilities [n, classes] of a classification."""
@@ -82,7 +84,7 @@ class FittedProbe:
     return odds / odds.sum(axis=1, keepdims=True)
 
   def save(self, path: str | pathlib.Path) -> None:
-    """Every attribute as an array of an npz file."""
+    """Writes an npz file with one array per attribute."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}
@@ -90,6 +92,7 @@ class FittedProbe:
 
   @classmethod
   def load(cls, path: str | pathlib.Path) -> FittedProbe:
+    """Reads what save() wrote."""
     with np.load(path, allow_pickle=False) as arrays:
       fields: dict[str, Any] = {field.name: arrays[field.name] for field in dataclasses.fields(cls)}
     names = {"task": str(fields["task"]), "kind": str(fields["kind"])}
@@ -97,20 +100,23 @@ class FittedProbe:
 
 
 def fit_linear(config: ml_collections.ConfigDict, task: LabelTask, rows: FitData) -> FittedProbe:
-  """Standardise, PCA where there are more inputs than config.pca (0: never), then logistic or ridge regression.
+  """Fits a logistic or ridge regression on standardised inputs, after a PCA if there are more than config.pca of them.
 
-  The regularisation (config.strengths) is the one that is best on the tune people, or in an inner cross-validation
-  over training people where there are none; the probe is then fitted on all of them.
+  The penalty is the one of config.strengths that is best on the tune people or, where there are none, in a
+  cross-validation over the training people. The probe is then fitted on all rows.
+
+  Args:
+    config: config.probe: pca (0: never), strengths, balanced.
   """
-  known = ~np.isnan(rows.inputs).all(axis=0)  # an input that nobody has teaches nothing, and is not read
+  known = ~np.isnan(rows.inputs).all(axis=0)  # an input that no row has teaches nothing, so the probe ignores it
   steps: list[tuple[str, Any]] = [("fill", SimpleImputer(keep_empty_features=True)), ("scale", StandardScaler())]
   if 0 < config.pca < rows.inputs.shape[1]:
-    fewest = min([len(train) for train, _ in _folds(rows, rows.truth, False)] or [len(rows.truth)])
-    steps.append(("pca", PCA(min(config.pca, fewest), random_state=0)))
+    smallest_fold = min([len(train) for train, _ in _folds(rows, rows.truth, False)] or [len(rows.truth)])
+    steps.append(("pca", PCA(min(config.pca, smallest_fold), random_state=0)))
   steps.append(("model", _linear(config, task)))
   key, grid = _grid(config, task)
-  found = _search(Pipeline(steps), {key: grid}, task, rows)
-  return _as_affine(task, found, known)
+  pipeline = _search(Pipeline(steps), {key: grid}, task, rows)
+  return _as_affine(task, pipeline, known)
 
 
 def _linear(config: ml_collections.ConfigDict, task: LabelTask) -> BaseEstimator:
@@ -120,12 +126,13 @@ def _linear(config: ml_collections.ConfigDict, task: LabelTask) -> BaseEstimator
 
 
 def _grid(config: ml_collections.ConfigDict, task: LabelTask) -> tuple[str, list[float]]:
+  """The pipeline's parameter for the penalty, and its values; C of a logistic regression is 1 / strength."""
   strengths = [float(strength) for strength in config.strengths]
   return ("model__alpha", strengths) if task.kind == "regression" else ("model__C", [1 / s for s in strengths])
 
 
 def _search(pipeline: Pipeline, grid: dict[str, list[float]], task: LabelTask, rows: FitData) -> Pipeline:
-  """The pipeline with the best value of the grid, fitted on all rows."""
+  """Fits the pipeline on all rows, with the best value of the grid."""
   truth = rows.truth if task.kind == "regression" else rows.truth.astype(int)
   folds = _folds(rows, truth, task.kind != "regression")
   if not folds or len(next(iter(grid.values()))) == 1:
@@ -137,13 +144,18 @@ def _search(pipeline: Pipeline, grid: dict[str, list[float]], task: LabelTask, r
   with warnings.catch_warnings():
     # The weakest regularisations need not converge to be compared, and are seldom chosen.
     warnings.simplefilter("ignore", ConvergenceWarning)
-    warnings.simplefilter("ignore", RuntimeWarning)
+    # PCA divides by the variance of its rows for a ratio that nobody reads: 0 / 0 if all rows of a fold are the same.
+    warnings.filterwarnings("ignore", "invalid value encountered in divide", RuntimeWarning, r"sklearn\.decomposition")
     search.fit(rows.inputs, truth)
   return search.best_estimator_ if isinstance(search, GridSearchCV) else search
 
 
 def _folds(rows: FitData, truth: np.ndarray, classes: bool) -> list[tuple[np.ndarray, np.ndarray]]:
-  """(training, validation) rows: the tune people's, or those of an inner cross-validation; [] where neither works."""
+  """(training, validation) rows: tune people validate, or else folds of people do; [] where neither is possible.
+
+  Args:
+    classes: truth holds classes; folds whose training rows have only one of them are left out.
+  """
   people = len(set(rows.participant.tolist()))
   if rows.tune.any():
     splitter: Any = PredefinedSplit(np.where(rows.tune, 0, -1)).split()
@@ -156,15 +168,15 @@ def _folds(rows: FitData, truth: np.ndarray, classes: bool) -> list[tuple[np.nda
 
 
 def _log_likelihood(estimator: Any, inputs: np.ndarray, truth: np.ndarray) -> float:
-  """Mean log probability of the truth, each class with the same weight; unseen classes are most unlikely."""
-  probability = np.full((len(truth), int(max(truth.max(), estimator.classes_.max())) + 1), _LEAST)
+  """Mean log probability of the truth, every class with the same weight."""
+  probability = np.full((len(truth), int(max(truth.max(), estimator.classes_.max())) + 1), _UNSEEN_PROBABILITY)
   probability[:, estimator.classes_] = estimator.predict_proba(inputs)
-  log = np.log(np.maximum(probability[np.arange(len(truth)), truth], _LEAST))
+  log = np.log(np.maximum(probability[np.arange(len(truth)), truth], _UNSEEN_PROBABILITY))
   return float(np.mean([log[truth == c].mean() for c in np.unique(truth)]))
 
 
-def _as_affine(task: LabelTask, pipeline: Pipeline, known: np.ndarray) -> FittedProbe:
-  """The fitted pipeline as one affine map; logits of classes that no training row has are -inf."""
+def _as_affine(task: LabelTask, pipeline: Pipeline, known: Bool[np.ndarray, " f"]) -> FittedProbe:
+  """The fitted pipeline as one affine map; classes that no training row has get the logit -inf."""
   model, scale = pipeline["model"], pipeline["scale"]
   weights, intercept = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_).astype(np.float64)
   if "pca" in pipeline.named_steps:
@@ -174,22 +186,23 @@ def _as_affine(task: LabelTask, pipeline: Pipeline, known: np.ndarray) -> Fitted
   if task.kind != "regression":
     if len(weights) == 1:  # two classes: the logit of the second
       weights, intercept = np.concatenate([0 * weights, weights]), np.concatenate([[0.0], intercept])
-    every = np.zeros((len(task.classes), weights.shape[1])), np.full(len(task.classes), -np.inf)
-    every[0][model.classes_], every[1][model.classes_] = weights, intercept
-    weights, intercept = every
-  weights = np.where(known, weights, 0.0)  # exactly, also after principal components
+    seen_weights, seen_intercept = weights, intercept
+    weights, intercept = np.zeros((len(task.classes), weights.shape[1])), np.full(len(task.classes), -np.inf)
+    weights[model.classes_], intercept[model.classes_] = seen_weights, seen_intercept
+  weights = np.where(known, weights, 0.0)  # a PCA leaves rounding errors there
   fill = np.where(known, pipeline["fill"].statistics_, 0.0)
   return FittedProbe(task.name, task.kind, task.classes, fill, scale.mean_, scale.scale_, weights, intercept)
 
 
 @dataclasses.dataclass(frozen=True)
-class Learner:
+class PipelinePredictor:
   """A fitted scikit-learn pipeline as a Predictor."""
 
   task: LabelTask
   pipeline: Pipeline
 
   def predict(self, inputs: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n k"]:
+    """Values [n, 1] of a regression, probabilities [n, classes]; 0 for a class that no training row has."""
     if self.task.kind == "regression":
       return self.pipeline.predict(inputs)[:, None]
     probability = np.zeros((len(inputs), len(self.task.classes)))
@@ -197,26 +210,29 @@ class Learner:
     return probability
 
 
-def fit_forest(config: ml_collections.ConfigDict, task: LabelTask, rows: FitData) -> Learner:
-  """A random forest on all training rows, unknown inputs filled with the training mean."""
+def fit_forest(config: ml_collections.ConfigDict, task: LabelTask, rows: FitData) -> PipelinePredictor:
+  """Fits a random forest of config.forest_trees on all rows; the training mean replaces unknown inputs."""
   kind: Callable[..., Any] = RandomForestRegressor if task.kind == "regression" else RandomForestClassifier
   weight = {} if task.kind == "regression" else {"class_weight": "balanced" if config.balanced else None}
   model = kind(config.forest_trees, min_samples_leaf=3, max_features="sqrt", random_state=0, **weight)
   pipeline = Pipeline([("fill", SimpleImputer(keep_empty_features=True)), ("model", model)])
-  return Learner(task, pipeline.fit(rows.inputs, rows.truth if task.kind == "regression" else rows.truth.astype(int)))
+  truth = rows.truth if task.kind == "regression" else rows.truth.astype(int)
+  return PipelinePredictor(task, pipeline.fit(rows.inputs, truth))
 
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
-  """The same answer for everyone: the training median, or the training shares of the classes."""
+  """Predicts the same for everyone."""
 
-  answer: np.ndarray
+  prediction: Float[np.ndarray, " k"]
 
   def predict(self, inputs: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n k"]:
-    return np.repeat(self.answer[None], len(inputs), axis=0)
+    """The constant, once per row."""
+    return np.repeat(self.prediction[None], len(inputs), axis=0)
 
 
 def fit_constant(config: ml_collections.ConfigDict, task: LabelTask, rows: FitData) -> Constant:
+  """The training median of a regression, the training shares of the classes otherwise; reads no inputs."""
   if task.kind == "regression":
     return Constant(np.array([np.median(rows.truth)]))
   return Constant(np.bincount(rows.truth.astype(int), minlength=len(task.classes)) / len(rows.truth))

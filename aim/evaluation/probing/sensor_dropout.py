@@ -1,4 +1,4 @@
-"""What a day loses in each setting of --mode=robustness: sensors for the whole day, or a quarter of the day."""
+"""What each setting of --mode=robustness removes: sensors for the whole day, or a quarter of the day."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Removal:
   """One setting.
 
   Attributes:
-    name: such as "PPG", "PPG + ACC" or "0-6 h".
-    channels: indices of the channels that are lost.
-    hours: [start, end) of what is lost.
+    name: for example "PPG", "PPG + ACC" or "0-6 h".
+    channels: indices of the channels that are removed.
+    hours: the hours [start, end) in which they are removed.
   """
 
   name: str
@@ -29,45 +29,48 @@ class Removal:
   hours: tuple[int, int] = (0, 24)
 
   def __call__(self, days: Float[np.ndarray, "d s c"]) -> Float[np.ndarray, "d s c"]:
-    """The days without it; hours are rounded down to whole steps."""
-    left = days.copy()
+    """A copy of the days with NaN where values are removed; hours are rounded down to whole steps."""
+    reduced = days.copy()
     start, end = (hour * days.shape[1] // 24 for hour in self.hours)
-    left[:, start:end, list(self.channels)] = np.nan
-    return left
+    reduced[:, start:end, list(self.channels)] = np.nan
+    return reduced
 
 
 def removals(schema: Schema, sensors: int = 8) -> list[Removal]:
-  """`sensors` settings that lose sensors, as far as the schema has them, and the four quarters of the day.
+  """Up to `sensors` settings that remove sensors, and four that remove a quarter of the day.
 
-  First every sensor alone, in the schema's order (a channel that names no sensor is one of its own); if they are too
-  few, pairs, triples, ... of them, where there are more than needed taken evenly; then single channels of sensors with
-  several. At least one channel always stays.
+  First every sensor alone, in the schema's order; a channel that names no sensor is a sensor of its own. If these are
+  too few, pairs, triples and so on follow, spread evenly over all combinations, then single channels of the sensors
+  that have several. At least one channel always stays.
   """
   groups: dict[str, list[int]] = {}
   for c, channel in enumerate(schema.channels):
     groups.setdefault(channel.sensor or channel.name, []).append(c)
-  found: dict[tuple[int, ...], Removal] = {}
+  settings: dict[tuple[int, ...], Removal] = {}
   for size in range(1, len(groups)):
-    if len(found) >= sensors:
-      break  # of many sensors there are very many combinations
-    some = list(itertools.combinations(groups, size))
-    for names in some if size == 1 else _evenly(some, sensors - len(found)):
-      _add(found, " + ".join(names), [c for name in names for c in groups[name]])
+    if len(settings) >= sensors:
+      break  # the number of combinations explodes with many sensors
+    combinations = list(itertools.combinations(groups, size))
+    for names in combinations if size == 1 else _evenly(combinations, sensors - len(settings)):
+      _add(settings, " + ".join(names), [c for name in names for c in groups[name]])
   if len(schema.channels) > 1:
     for channels in groups.values():
       for c in channels:
-        _add(found, schema.names[c], [c])
+        _add(settings, schema.names[c], [c])
   everything = tuple(range(len(schema.channels)))
   quarters = [Removal(f"{start}-{end} h", everything, (start, end)) for start, end in QUARTERS]
-  return list(found.values())[:sensors] + quarters
+  return list(settings.values())[:sensors] + quarters
 
 
-def _add(found: dict[tuple[int, ...], Removal], name: str, channels: Sequence[int]) -> None:
-  lost = tuple(sorted(channels))
-  found.setdefault(lost, Removal(name, lost))
+def _add(settings: dict[tuple[int, ...], Removal], name: str, channels: Sequence[int]) -> None:
+  """Adds a setting unless another one already removes the same channels."""
+  removed = tuple(sorted(channels))
+  settings.setdefault(removed, Removal(name, removed))
 
 
-def _evenly(some: list[tuple[str, ...]], most: int) -> list[tuple[str, ...]]:
-  if most <= 0:
+def _evenly(combinations: list[tuple[str, ...]], count: int) -> list[tuple[str, ...]]:
+  """At most `count` of the combinations, evenly spaced."""
+  if count <= 0:
     return []
-  return [some[i] for i in np.unique(np.linspace(0, len(some) - 1, min(most, len(some))).round().astype(int))]
+  positions = np.linspace(0, len(combinations) - 1, min(count, len(combinations)))
+  return [combinations[i] for i in np.unique(positions.round().astype(int))]

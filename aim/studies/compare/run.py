@@ -88,7 +88,7 @@ def _check_cells(models: Sequence[tuple[str, list[str], str, str]], common: Sequ
 
 def _answerable(cell: Cell, config: ml_collections.ConfigDict) -> Cell:
   """The cell without the modes that ask for labels, where its dataset has none."""
-  asked, _ = label_tasks.tasks(config.probe, Dataset.open(config.data.dir, cell.fold))
+  asked, _ = label_tasks.usable_tasks(config.probe, Dataset.open(config.data.dir, cell.fold))
   if asked:
     return cell
   kept = tuple(command for command in cell.commands if command[-1].removeprefix("--mode=") not in OF_LABELS)

@@ -1,0 +1,58 @@
+"""Refuses to score on people or days that a model or a probe has learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from aim.inference.pretrained import Pretrained
+from data_pipelines.dataset import Dataset
+from data_pipelines.day_windows.duplicates import check_disjoint
+from data_pipelines.errors import SchemaError, SplitError
+from data_pipelines.splits import SPLITS
+
+
+def check_held_out(model: Pretrained, dataset: Dataset) -> None:
+  """Checks that the dataset fits the model and that neither people nor days of its eval split were trained on.
+
+  Raises:
+    SchemaError: the dataset has another schema than the model.
+    SplitError: a person is in two splits, by splits.json or by the records.
+    DuplicateError: a day of the eval split is one that the model was pretrained on.
+  """
+  model.check_dataset(dataset)
+  people = {split: set(dataset.people(split)) | _recorded_people(dataset, split) for split in SPLITS}
+  for a in SPLITS:
+    for b in SPLITS:
+      shared = people[a] & people[b] if a < b else set()
+      if shared:
+        raise SplitError(
+          f"dataset {dataset.name!r} ({dataset.path}): participant {min(shared)!r} is in splits {a!r} and {b!r}"
+        )
+  pretraining = _pretraining_dataset(model, dataset)
+  if pretraining is not None:
+    check_disjoint(pretraining, dataset)
+
+
+def check_people_apart(task: str, training: Collection[str], scored: Collection[str]) -> None:
+  """SplitError if a person is among both the training rows and the scored rows of a task."""
+  shared = set(training) & set(scored)
+  if shared:
+    raise SplitError(f"task {task!r}: participant {min(shared)!r} is among those to train on and those to score on")
+
+
+def _recorded_people(dataset: Dataset, split: str) -> set[str]:
+  """The people whose days the records of a split hold."""
+  if not dataset.num_days(split):
+    return set()
+  table = dataset.participants()
+  return {p for p, s in zip(table["participant"].to_pylist(), table["split"].to_pylist(), strict=True) if s == split}
+
+
+def _pretraining_dataset(model: Pretrained, dataset: Dataset) -> Dataset | None:
+  """The dataset that the model was pretrained on, if it is another one and still on disk."""
+  data = model.config.data
+  try:
+    pretraining = Dataset.open(data.dir, data.name)
+  except SchemaError:
+    return None
+  return None if pretraining.path.resolve() == dataset.path.resolve() else pretraining
