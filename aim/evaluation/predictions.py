@@ -20,8 +20,9 @@ from aim.evaluation.results import Result, ResultsError, bootstrap
 
 COLUMNS = (
   "dataset", "task", "level", "kind", "model", "seed", "participant", "day", "date", "start", "end", "truth",
-  "prediction", "probabilities",
+  "prediction", "probabilities", "n_labelled_people",
 )  # fmt: skip
+OLD_COLUMNS = COLUMNS[:-1]  # of files written before labelled people were counted
 CONSTANT, MASK_ONLY, MASK_FOREST, HOURLY = "constant", "mask-only", "mask-only forest", "hourly forest"
 AGE_SEX = ("age + sex", "age", "sex")
 ORACLES = ("oracle days", "oracle traits")
@@ -39,6 +40,7 @@ class Predictions:
     participant, day, date, start, end: whose row it is, which day (-1: all of the person's) and steps [start, end).
     truth: value or index of a class, float [n].
     predicted: values [n, 1], or probabilities of the classes [n, k].
+    n_labelled_people: people whose labels the model saw, in fitting and in early stopping; None where not counted.
   """
 
   dataset: str
@@ -55,6 +57,7 @@ class Predictions:
   end: np.ndarray
   truth: np.ndarray
   predicted: np.ndarray
+  n_labelled_people: int | None = None
 
   @property
   def question(self) -> tuple[str, str, str, int]:
@@ -80,7 +83,7 @@ def _lines(p: Predictions) -> Iterator[Sequence[Any]]:
   head = (p.dataset, p.task, p.level, p.kind, p.model, p.seed)
   for i in range(len(p.truth)):
     place = (p.participant[i], p.day[i], p.date[i], p.start[i], p.end[i])
-    yield *head, *place, *_cells(p, i)
+    yield *head, *place, *_cells(p, i), "" if p.n_labelled_people is None else p.n_labelled_people
 
 
 def _cells(p: Predictions, i: int) -> tuple[str, str, str]:
@@ -97,11 +100,11 @@ def read_csv(path: str | pathlib.Path) -> list[Predictions]:
       lines = list(csv.reader(file))
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise ResultsError(f"{path}: cannot be read: {error}") from None
-  if not lines or tuple(lines[0]) != COLUMNS:
+  if not lines or tuple(lines[0]) not in (COLUMNS, OLD_COLUMNS):
     raise ResultsError(f"{path}: columns are {','.join(lines[0]) if lines else 'none'}, expected {','.join(COLUMNS)}")
   for number, line in enumerate(lines[1:], start=2):
-    if len(line) != len(COLUMNS):
-      raise ResultsError(f"{path} line {number}: {len(line)} cells, expected {len(COLUMNS)}")
+    if len(line) != len(lines[0]):
+      raise ResultsError(f"{path} line {number}: {len(line)} cells, expected {len(lines[0])}")
   found: dict[tuple[str, ...], list[list[str]]] = {}
   for line in lines[1:]:
     found.setdefault(tuple(line[:6]), []).append(line[6:])
@@ -113,7 +116,7 @@ def read_csv(path: str | pathlib.Path) -> list[Predictions]:
 
 def _of_lines(head: tuple[str, ...], lines: Sequence[Sequence[str]]) -> Predictions:
   dataset, task, level, kind, model, seed = head
-  person, day, date, start, end, truth, said, shares = (list(column) for column in zip(*lines, strict=True))
+  person, day, date, start, end, truth, said, shares, *labelled = (list(column) for column in zip(*lines, strict=True))
   number = lambda cells: np.array([int(cell) for cell in cells])
   if kind == "regression":
     classes: tuple[str, ...] = ()
@@ -124,7 +127,8 @@ def _of_lines(head: tuple[str, ...], lines: Sequence[Sequence[str]]) -> Predicti
     true = np.array([float(classes.index(name)) for name in truth])
     predicted = np.array([[row.get(name, 0.0) for name in classes] for row in rows], float)
   place = (np.array(person), number(day), np.array(date), number(start), number(end))
-  return Predictions(dataset, task, level, kind, classes, model, int(seed), *place, true, predicted)
+  n_labelled_people = int(labelled[0][0]) if labelled and labelled[0][0] else None
+  return Predictions(dataset, task, level, kind, classes, model, int(seed), *place, true, predicted, n_labelled_people)
 
 
 def score(
@@ -158,12 +162,12 @@ def _score(group: list[Predictions], n_bootstrap: int, seed: int, against: Seque
 
   columns = bootstrap(statistic, first.participant, n_bootstrap, seed)
   metrics = METRICS[first.kind]
-  labels = [(name, metric, "") for name in names for metric in metrics]
-  labels += [(names[i], f"{metric} vs {names[j]}", names[j]) for i, j in pairs for metric in metrics]
+  labels = [(p, metric, "") for p in group for metric in metrics]
+  labels += [(group[i], f"{metric} vs {names[j]}", names[j]) for i, j in pairs for metric in metrics]
   people = len(set(first.participant.tolist()))
   head = first.dataset, first.task, first.level
-  line = lambda model, metric, other, value, low, high: Result(
-    *head, model, metric, float(value), float(low), float(high), people, first.seed, other
+  line = lambda p, metric, other, value, low, high: Result(
+    *head, p.model, metric, float(value), float(low), float(high), people, first.seed, other, p.n_labelled_people
   )
   return [line(*label, *numbers) for label, *numbers in zip(labels, *columns, strict=True)]
 
@@ -211,7 +215,9 @@ def _joined(folds: list[Predictions], dataset: str) -> Predictions:
   joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in arrays}
   order = np.lexsort((joined["start"], joined["day"], joined["participant"]))
   ordered: dict[str, Any] = {name: array[order] for name, array in joined.items()}
-  return dataclasses.replace(parts[0], dataset=dataset, classes=classes, **ordered)
+  # Each fold trains a model of its own; the largest of their label budgets stands for all.
+  labelled = max((p.n_labelled_people for p in folds if p.n_labelled_people is not None), default=None)
+  return dataclasses.replace(parts[0], dataset=dataset, classes=classes, n_labelled_people=labelled, **ordered)
 
 
 def _with_classes(p: Predictions, classes: tuple[str, ...]) -> Predictions:
@@ -230,7 +236,9 @@ def format_tables(results: Sequence[Result]) -> str:
   for (_, task, level, _), group in itertools.groupby(results, key=key):
     plain = [r for r in group if not r.compared_with]
     metrics = list(dict.fromkeys(r.metric for r in plain))
-    rows = [[f"{task}, {level} ({plain[0].n_people} people)", *metrics]]
+    labelled = [r.n_labelled_people for r in plain if r.n_labelled_people is not None]
+    seen = f", labels of {max(labelled)} seen" if labelled else ""
+    rows = [[f"{task}, {level} ({plain[0].n_people} people{seen})", *metrics]]
     for model in dict.fromkeys(r.model for r in plain):
       rows.append([model, *(_interval(r) for r in plain if r.model == model)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -44,6 +44,7 @@ class Result:
     n_people: held-out people that it was computed from.
     seed: seed of the model's training.
     compared_with: the other model of a paired difference, WHOLE_DAYS for a drop; "" for a plain number.
+    n_labelled_people: people whose labels the model saw, in fitting and in early stopping; None where not counted.
   """
 
   dataset: str
@@ -57,6 +58,7 @@ class Result:
   n_people: int
   seed: int
   compared_with: str = ""
+  n_labelled_people: int | None = None
 
   @property
   def compares_models(self) -> bool:
@@ -76,6 +78,7 @@ class Result:
 _FIELDS = tuple(field.name for field in dataclasses.fields(Result))
 COLUMNS = (*_FIELDS, "lower_is_better", "outcome")
 OLD_COLUMNS = _FIELDS[: _FIELDS.index("compared_with")]  # of files written before differences had columns
+_LABELLED = "n_labelled_people"  # missing in files written before labelled people were counted
 
 
 def write_csv(path: str | pathlib.Path, results: Iterable[Result]) -> None:
@@ -89,7 +92,7 @@ def write_csv(path: str | pathlib.Path, results: Iterable[Result]) -> None:
 
 def _line(result: Result) -> list[object]:
   outcome = result.difference.outcome if result.difference else ""
-  numbers = [csv_field(value) for value in dataclasses.astuple(result)]
+  numbers = ["" if value is None else csv_field(value) for value in dataclasses.astuple(result)]
   return [*numbers, str(lower_is_better(result.metric)).lower(), str(outcome)]
 
 
@@ -106,7 +109,7 @@ def read_csv(path: str | pathlib.Path) -> list[Result]:
     raise ResultsError(f"{path}: no such file") from None
   except (UnicodeDecodeError, csv.Error) as error:
     raise ResultsError(f"{path}: not a CSV file: {error}") from None
-  if tuple(header) not in (COLUMNS, OLD_COLUMNS):
+  if tuple(header) not in (COLUMNS, tuple(name for name in COLUMNS if name != _LABELLED), OLD_COLUMNS):
     raise ResultsError(f"{path}: columns are {','.join(header) or 'none'}, expected {','.join(COLUMNS)}")
   results = []
   for number, line in enumerate(lines, start=2):
@@ -125,7 +128,9 @@ def _result(fields: Mapping[str, str]) -> Result:
   value, low, high = (float(fields[name] or math.nan) for name in ("value", "ci_low", "ci_high"))
   head = fields["dataset"], fields["task"], fields["level"], fields["model"], metric
   compared_with = fields.get("compared_with", _compared_with(metric))
-  return Result(*head, value, low, high, int(fields["n_people"]), int(fields["seed"]), compared_with)
+  labelled = fields.get(_LABELLED)
+  counts = int(fields["n_people"]), int(fields["seed"])
+  return Result(*head, value, low, high, *counts, compared_with, int(labelled) if labelled else None)
 
 
 def _compared_with(metric: str) -> str:

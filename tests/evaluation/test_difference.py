@@ -166,7 +166,9 @@ def test_a_drop_reads_like_any_other_difference():
     head = "d", f"age without {setting}", "day", "LSM-2"
     lines += [Result(*head, f"mae {suffix}", 0.4, 0.1, 0.7, 9, 0, results.WHOLE_DAYS) for suffix in ("drop", "drop %")]
   some = np.zeros((3, 1))
-  answers = robustness.Answers(np.array(["p", "q", "r"]), some[:, 0], some, {"PPG": some}, {"PPG": np.ones(3, bool)})
-  head, *drops = robustness.verdicts(lines, {"age": answers})
+  predicted = robustness.SettingPredictions(
+    np.array(["p", "q", "r"]), some[:, 0], some, {"PPG": some}, {"PPG": np.ones(3, bool)}
+  )
+  head, *drops = robustness.verdicts(lines, {"age": predicted})
   assert head == "age: mae 5.000 [4.000, 6.000] on whole days"
   assert len(drops) == 2 and all("worse, +0.4 [+0.1, +0.7], +0.4 %" in drop for drop in drops)

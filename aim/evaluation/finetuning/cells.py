@@ -1,4 +1,4 @@
-"""What is kept of each training of --mode=finetune, so that a repeated command does what is missing and no more."""
+"""What is stored of each training of --mode=finetune, so that a repeated command computes only what is missing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pathlib
 import re
 from typing import Any
 
+import ml_collections
 import numpy as np
 
 from aim.evaluation import predictions
@@ -17,58 +18,80 @@ from aim.evaluation.predictions import Predictions
 from aim.evaluation.results import ResultsError
 from aim.inference.pretrained import Pretrained
 
-# config.finetune's values that no one cell depends on.
-UNSEEN = ("tasks", "compare", "label_percent", "seeds", "bootstrap")
-# config.probe's values that a task's classes and rows, and a head that starts as the probe, depend on.
-LABELS = ("min_people_a_class", "window_minutes", "strengths", "pca")
+# Values of config.finetune that do not affect any single cell.
+STUDY_KEYS = ("tasks", "compare", "label_percent", "seeds", "bootstrap")
+# Values of config.probe that affect a task's classes and rows, and a head that starts as the probe.
+PROBE_KEYS = ("min_people_a_class", "window_minutes", "strengths", "pca")
 
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneCell:
-  """One training: a model on a task with a share of the labels.
+  """One training: a model on a task with the labels of some people.
 
   Attributes:
-    settings: fingerprint of all else that its predictions depend on.
+    model: the model's name.
+    task: the task's name.
+    percent: share of the labels.
+    seed: seed of the choice of people, of the head and of the order of days.
+    people: people whose labels are fitted.
+    tune_people: people whose labels decide when to stop.
+    settings: fingerprint of everything else that the predictions depend on.
   """
 
   model: str
   task: str
   percent: float
   seed: int
+  people: tuple[str, ...]
+  tune_people: tuple[str, ...]
   settings: str
 
+  @property
+  def n_labelled_people(self) -> int:
+    """People whose labels the training sees in all."""
+    return len(self.people) + len(self.tune_people)
+
   def path(self, folder: pathlib.Path) -> pathlib.Path:
+    """The cell's JSON record; its predictions lie beside it as CSV."""
     name = "-".join((self.model, self.task, f"{self.percent:g}", str(self.seed)))
     return folder / (re.sub(r"[^A-Za-z0-9_.-]+", "_", name) + ".json")
 
   def read(self, folder: pathlib.Path) -> list[Predictions] | None:
-    """Its predictions; None where it has not been computed, or with other settings, or was cut short."""
+    """The stored predictions; None if there are none, they were cut short, or they belong to another training."""
     path = self.path(folder)
     try:
-      found = json.loads(path.read_text())
-      if found["cell"] != dataclasses.asdict(self):
+      record = json.loads(path.read_text())
+      if record["cell"] != self._as_json():
         return None
       return predictions.read_csv(path.with_suffix(".csv"))
     except (OSError, ValueError, KeyError, TypeError, ResultsError):
       return None
 
-  def write(self, folder: pathlib.Path, found: list[Predictions], about: dict[str, Any]) -> None:
-    """Keeps predictions and what to know `about` the training; a kill leaves the whole of it or nothing."""
+  def write(self, folder: pathlib.Path, predicted: list[Predictions], about: dict[str, Any]) -> None:
+    """Stores the predictions, and the facts `about` the training; a kill leaves all of it or nothing."""
     path = self.path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     table, record = path.with_suffix(".csv.part"), path.with_suffix(".json.part")
-    predictions.write_csv(table, found)
+    predictions.write_csv(table, predicted)
     os.replace(table, path.with_suffix(".csv"))
-    record.write_text(json.dumps({"cell": dataclasses.asdict(self), **about}, indent=2) + "\n")
-    os.replace(record, path)  # last: a cell is there when its record is
+    record.write_text(json.dumps({"cell": self._as_json(), **about}, indent=2) + "\n")
+    os.replace(record, path)  # last, because a cell counts as stored once it has a record
+
+  def _as_json(self) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
-def fingerprint(config: Any, model: Pretrained, request: Any) -> str:
-  """Of the config, the checkpoint's parameters and what the dataset was built from."""
-  settings = {key: value for key, value in config.finetune.to_dict().items() if key not in UNSEEN}
-  labels = {key: config.probe[key] for key in LABELS}
-  told = {"finetune": settings, "labels": labels, "data": request, "model": model.config.to_dict()}
-  digest = hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=8)
+def fingerprint(config: ml_collections.ConfigDict, model: Pretrained, request: dict[str, Any]) -> str:
+  """A hash of the config, the checkpoint's parameters and what the dataset was built from.
+
+  Args:
+    config: the whole config.
+    request: the dataset's request.
+  """
+  finetune = {key: value for key, value in config.finetune.to_dict().items() if key not in STUDY_KEYS}
+  probe = {key: config.probe[key] for key in PROBE_KEYS}
+  settings = {"finetune": finetune, "labels": probe, "data": request, "model": model.config.to_dict()}
+  digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=8)
   for name in sorted(model.params):
     digest.update(np.asarray(model.params[name]).tobytes())
   return digest.hexdigest()

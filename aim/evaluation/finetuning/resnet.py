@@ -1,8 +1,8 @@
-"""ResNet-1D: the convolutional network trained from scratch beside the transformer (AIM, "supervised baselines").
+"""ResNet-1D: the convolutional network that is trained from scratch for comparison (AIM, "supervised baselines").
 
 A pre-activation ResNet-18 (He et al. 2016, "Identity mappings in deep residual networks") with one-dimensional
-convolutions along the day. LayerNorm over channels stands for BatchNorm: no running statistics, so the network stays a
-pure function, and a day's answer does not depend on its batch. Notation: b days, s steps, c channels.
+convolutions along the day. LayerNorm over channels replaces BatchNorm: without running statistics the network stays a
+pure function, and its output for a day does not depend on the batch. Notation: b days, s steps, c channels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STAGES, BLOCKS = 4, 2  # each stage halves the steps and doubles the channels
 
 
 class ResidualBlock(nnx.Module):
-  """x + conv(relu(norm(conv(relu(norm(x)))))), the shortcut a 1-wide convolution where sizes change."""
+  """x + conv(relu(norm(conv(relu(norm(x)))))), with a convolution of width 1 as the shortcut where sizes change."""
 
   def __init__(self, inputs: int, outputs: int, stride: int, rngs: nnx.Rngs):
     self.norm1, self.norm2 = LayerNorm(inputs), LayerNorm(outputs)
@@ -36,10 +36,10 @@ class ResidualBlock(nnx.Module):
 
 
 class ResNet(nnx.Module):
-  """Days to features of sixteen times fewer steps, 8 * width each."""
+  """Maps days to sixteen times fewer steps with 8 * width features each."""
 
   def __init__(self, channels: int, width: int, rngs: nnx.Rngs):
-    # Values, and which of them were observed.
+    # Two inputs per channel: its value, and whether that was observed.
     self.stem = nnx.Conv(2 * channels, width, (7,), strides=2, rngs=rngs)
     widths = [width * 2**stage for stage in range(STAGES)]
     blocks, inputs = [], width
@@ -51,7 +51,7 @@ class ResNet(nnx.Module):
     self.norm = LayerNorm(widths[-1])
 
   def __call__(self, z: Float[Array, "b s c"], observed: Bool[Array, "b s c"]) -> Float[Array, "b t f"]:
-    """z: z-scores, 0 where missing."""
+    """The features of each remaining step; z holds z-scores, 0 where missing."""
     x = self.stem(jnp.concatenate([z, observed.astype(z.dtype)], axis=-1))
     for block in self.blocks:
       x = block(x)
@@ -59,23 +59,23 @@ class ResNet(nnx.Module):
 
 
 def features(width: int) -> int:
-  """Features of a ResNet of this width."""
+  """Features per step of a ResNet of this width."""
   return width * 2 ** (STAGES - 1)
 
 
 @functools.cache
 def parameters(channels: int, width: int) -> int:
-  """Parameters of a ResNet of this width."""
+  """Number of parameters of a ResNet of this width."""
   shapes = nnx.eval_shape(lambda: ResNet(channels, width, nnx.Rngs(0)))
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(shapes, nnx.Param)))
 
 
-def width_of(channels: int, wanted: int) -> int:
-  """The width whose number of parameters is nearest to `wanted`."""
+def width_of(channels: int, n_parameters: int) -> int:
+  """The width whose number of parameters is nearest to `n_parameters`."""
   low, high = 1, 2
-  while parameters(channels, high) < wanted:
+  while parameters(channels, high) < n_parameters:
     low, high = high, 2 * high
   while high - low > 1:
     middle = (low + high) // 2
-    low, high = (middle, high) if parameters(channels, middle) < wanted else (low, middle)
-  return min((low, high), key=lambda width: abs(parameters(channels, width) - wanted))
+    low, high = (middle, high) if parameters(channels, middle) < n_parameters else (low, middle)
+  return min((low, high), key=lambda width: abs(parameters(channels, width) - n_parameters))

@@ -1,7 +1,8 @@
-"""--mode=finetune: the pretrained encoder trained on labels, few and many, beside the same from scratch.
+"""--mode=finetune: the pretrained encoder trained on few to many labels, compared with training from scratch.
 
-A cell is one training: a model on a task with a share of the labelled people. Days of the tune people tell when to
-stop; predictions are of people of the eval split. Attention reads what was observed: nothing is hidden or dropped.
+A cell is one training: a model on a task with a share of the labelled people. The share covers the people to train on
+and the people whose labels decide when to stop. Predictions are of people of the eval split. Attention reads everything
+that was observed: nothing is hidden or dropped.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from jaxtyping import Float
 
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.evaluation import predictions, results
-from aim.evaluation.finetuning import examples as subsets
 from aim.evaluation.finetuning.cells import FinetuneCell, fingerprint
-from aim.evaluation.finetuning.examples import LabelledDays, Scaling
-from aim.evaluation.finetuning.learning_curve import learning_curves, verdicts
-from aim.evaluation.finetuning.networks import NETWORKS, Network, encoder_network, probe_head, resnet_network
+from aim.evaluation.finetuning.examples import LabelledDays, TargetScaling
+from aim.evaluation.finetuning.heads import probe_head
+from aim.evaluation.finetuning.label_budget import LabelledPeople
+from aim.evaluation.finetuning.learning_curve import draw_learning_curves, verdicts
+from aim.evaluation.finetuning.networks import NETWORKS, Network, encoder_network, resnet_network
 from aim.evaluation.finetuning.trainer import Trainer
 from aim.evaluation.predictions import Predictions
-from aim.evaluation.probing import label_tasks
-from aim.evaluation.probing.label_tasks import LabelRows, LabelTask
+from aim.evaluation.probing.label_tasks import LabelRows, LabelTask, usable_tasks
 from aim.evaluation.probing.leak_checks import check_held_out
 from aim.inference.pretrained import Pretrained
 from aim.model.interpolation import IMPUTATIONS
@@ -45,58 +47,61 @@ def run_finetune(
 ) -> list[results.Result]:
   """Trains and scores every cell; writes results.csv, predictions.csv, learning_curve.png and cells/ to `output`.
 
-  In the files the level is "10 % of labels, day" (or "person", the mean over a person's days, or "window"), the model
-  `model.name`, "ViT supervised" or "ResNet supervised", and the seed that of the training on labels.
+  In these files the level is "10 % of labels, day" (or "person", the mean over a person's days, or "window"); the model
+  is `model.name`, "ViT supervised" or "ResNet supervised"; the seed is that of the training on labels; and
+  n_labelled_people counts everyone whose labels the training saw, in fitting and in early stopping.
 
   Args:
-    config: the whole of it: config.finetune, and config.probe for the tasks.
-    model: gives architecture, scale and, where asked for, the parameters to start from.
+    config: the whole config: config.finetune, and config.probe for the tasks.
+    model: gives the architecture, the scale and, unless trained from scratch, the parameters to start from.
+    dataset: gives the labels and the splits.
 
   Raises:
-    UserError (one line): a value that cannot be used, a task that is not there, people of both training and eval.
+    UserError (one line): an unusable value, an unknown task, or people who are in both training and eval.
   """
-  raw = config.finetune
-  check(raw, model)
+  check_config(config.finetune, model)
   check_held_out(model, dataset)
-  asked, left_out = label_tasks.usable_tasks(_wanted(config), dataset)
-  print("".join(f"left out: {line}\n" for line in left_out), end="")
-  if not asked:
+  tasks, left_out = usable_tasks(_task_config(config), dataset)
+  for line in left_out:
+    print(f"left out: {line}")
+  if not tasks:
     raise ConfigError(f"dataset {dataset.name!r} has no label that can be learnt")
   study = Study(config, model, dataset, output)
-  jobs = [job for task in asked for job in study.jobs(task)]
-  found = _run(study, jobs)
-  if not found:
+  jobs = [job for task in tasks for job in study.jobs(task)]
+  predicted = _run_jobs(study, jobs)
+  if not predicted:
     raise ConfigError("config.finetune.label_percent: no share is large enough for any task")
   ours, *others = study.rivals
-  lines = predictions.score(found, raw.bootstrap, config.probe.seed, [study.name(rival) for rival in others])
-  predictions.write_csv(output / "predictions.csv", found)
-  results.write_csv(output / "results.csv", lines)
-  learning_curves(lines, output / "learning_curve.png")
+  other_names = [study.name(rival) for rival in others]
+  scores = predictions.score(predicted, config.finetune.bootstrap, config.probe.seed, other_names)
+  predictions.write_csv(output / "predictions.csv", predicted)
+  results.write_csv(output / "results.csv", scores)
+  draw_learning_curves(scores, output / "learning_curve.png")
   print(f"\n{dataset.name}: {len(dataset.people('eval'))} people never seen in training; [95 % over people]\n")
-  print(predictions.format_tables(lines) + "\n")
-  print("\n".join(verdicts(lines, study.name(ours))))
-  print(f"\n{output / 'results.csv'}\n{output / 'predictions.csv'}\n{output / 'learning_curve.png'}\n{study.cells}")
-  return lines
+  print(predictions.format_tables(scores) + "\n")
+  print("\n".join(verdicts(scores, study.name(ours))))
+  print(f"\n{output / 'results.csv'}\n{output / 'predictions.csv'}\n{output / 'learning_curve.png'}\n{study.folder}")
+  return scores
 
 
-def _wanted(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """config.probe with the tasks of config.finetune, where it names some."""
-  wanted = config.probe.copy_and_resolve_references()
-  wanted.tasks = config.finetune.tasks or config.probe.tasks
-  return wanted
+def _task_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """config.probe, with the tasks of config.finetune if it names any."""
+  probe = config.probe.copy_and_resolve_references()
+  probe.tasks = config.finetune.tasks or config.probe.tasks
+  return probe
 
 
-def check(config: ml_collections.ConfigDict, model: Pretrained) -> None:
-  """ConfigError for a value of config.finetune that cannot be used, before anything is computed."""
+def check_config(config: ml_collections.ConfigDict, model: Pretrained) -> None:
+  """ConfigError for an unusable value of config.finetune, before anything is computed."""
   blocks = model.architecture.encoder.layers
   rules: dict[str, tuple[Callable[[Any], bool], str]] = {
     "init": (lambda x: x in INITS, f"one of {', '.join(INITS)}"),
     "head": (lambda x: x in HEADS, f"one of {', '.join(HEADS)}"),
     "resnet_impute": (lambda x: x in IMPUTATIONS, f"one of {', '.join(IMPUTATIONS)}"),
     "network": (lambda x: x in NETWORKS, f"one of {', '.join(NETWORKS)}"),
-    "compare": (lambda x: set(_listed(x)) <= set(COMPARE), f"some of {', '.join(COMPARE)}"),
-    "label_percent": (lambda x: all(0 < p <= 100 for p in _some(x)), "shares above 0 and up to 100"),
-    "seeds": (lambda x: all(s >= 0 for s in _some(x)), "numbers of 0 or more"),
+    "compare": (lambda x: set(_as_tuple(x)) <= set(COMPARE), f"some of {', '.join(COMPARE)}"),
+    "label_percent": (lambda x: all(0 < p <= 100 for p in _at_least_one(x)), "shares above 0 and up to 100"),
+    "seeds": (lambda x: all(s >= 0 for s in _at_least_one(x)), "numbers of 0 or more"),
     "layers": (lambda x: -1 <= x <= blocks, f"-1 to {blocks}, the encoder's blocks"),
     "layer_decay": (lambda x: 0 < x <= 1, "above 0 and up to 1"),
     "learning_rate": (lambda x: x > 0, "a number above 0"),
@@ -111,69 +116,71 @@ def check(config: ml_collections.ConfigDict, model: Pretrained) -> None:
       raise ConfigError(f"config.finetune.{key} is {config[key]!r}, expected {expected}")
 
 
-def _listed(value: Any) -> tuple:
+def _as_tuple(value: Any) -> tuple:
   return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
-def _some(value: Any) -> tuple[float, ...]:
-  """The numbers asked for; one that no rule allows where there is none."""
-  return _listed(value) or (-1,)
+def _at_least_one(value: Any) -> tuple[float, ...]:
+  """The numbers of a config value; if it is empty, a number that no rule allows."""
+  return _as_tuple(value) or (-1,)
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """A cell, and whose days it trains on and stops on."""
+  """A cell with what is needed to compute it.
+
+  Attributes:
+    cell: the training.
+    rival: its model, one of COMPARE.
+    task: its task.
+  """
 
   cell: FinetuneCell
   rival: str
   task: LabelTask
-  people: frozenset[str]
-  tune: frozenset[str]
 
 
 class Study:
-  """All that the cells of one command share.
+  """Everything that the cells of one command share.
 
   Attributes:
-    rivals: of COMPARE, the one asked for first.
+    rivals: the models that are compared, some of COMPARE; the first is compared with the others.
+    folder: where cells are stored.
   """
 
   def __init__(self, config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, output: pathlib.Path):
-    self.config, self.model, self.dataset, self.cells = config.finetune, model, dataset, output / "cells"
-    self.probe = config.probe
+    self.config, self.probe_config = config.finetune, config.probe
+    self.model, self.dataset, self.folder = model, dataset, output / "cells"
     first = "resnet" if self.config.network == "resnet" else self.config.init
-    self.rivals = tuple(dict.fromkeys((first, *_listed(self.config.compare))))
+    self.rivals = tuple(dict.fromkeys((first, *_as_tuple(self.config.compare))))
     self.settings = fingerprint(config, model, dataset.request)
     days = LabelledDays.read(dataset, self.config.batch_size)
-    self.tune_people = set(dataset.people("tune"))
+    self.tune_people = frozenset(dataset.people("tune"))
     self.training = days["pretrain"].join(days["tune"]) if "tune" in days else days["pretrain"]
     self.held_out = days["eval"]
     self.sizes = model.encoder_sizes(*(part.values for part in days.values()))
     self._trainers: dict[tuple[str, int], Trainer] = {}
 
   def name(self, rival: str) -> str:
-    """Of a rival, in tables."""
+    """A rival's name in tables."""
     return NAMES.get(rival, self.model.name)
 
   def jobs(self, task: LabelTask) -> Iterator[Job]:
-    """The cells of a task; shares of the labels that are too few are told and left out."""
-    strata = self.training.strata(task, self.training.rows(task))
-    tune = {person for person in strata if person in self.tune_people}
-    if not tune:
-      tune = set(subsets.held_back(strata))
-    known = {person: classes for person, classes in strata.items() if person not in tune}
-    for seed, percent in itertools.product(_listed(self.config.seeds), sorted(set(_listed(self.config.label_percent)))):
-      people = subsets.subset(known, percent, seed)
-      reason = subsets.too_few(known, people) if tune else "nobody is left to stop early on"
+    """The cells of a task; prints a line for each share of the labels that is too small."""
+    labelled = LabelledPeople.divide(self.training.strata(task, self.training.rows(task)), self.tune_people)
+    shares = sorted(set(_as_tuple(self.config.label_percent)))
+    for seed, percent in itertools.product(_as_tuple(self.config.seeds), shares):
+      budget = labelled.budget(percent, seed)
+      reason = labelled.too_few(budget)
       if reason:
         print(f"left out: {task.name} at {percent:g} % of the labels (seed {seed}): {reason}")
         continue
       for rival in self.rivals:
-        cell = FinetuneCell(self.name(rival), task.name, float(percent), int(seed), self.settings)
-        yield Job(cell, rival, task, frozenset(people), frozenset(tune))
+        about = (self.name(rival), task.name, float(percent), int(seed))
+        yield Job(FinetuneCell(*about, budget.train, budget.tune, self.settings), rival, task)
 
   def trainer(self, rival: str, outputs: int) -> Trainer:
-    """Compiled once, used for every cell of a model and a number of outputs."""
+    """The trainer for a rival with this number of outputs; compiled once, used for every such cell."""
     key = rival, outputs
     if key not in self._trainers:
       rate = self.config.learning_rate if rival == "pretrained" else self.config.scratch_learning_rate
@@ -181,6 +188,7 @@ class Study:
     return self._trainers[key]
 
   def network(self, rival: str, outputs: int) -> Network:
+    """A rival's network."""
     if rival == "resnet":
       return resnet_network(self.model, outputs, self.config.resnet_impute)
     if rival == "scratch":
@@ -190,55 +198,59 @@ class Study:
     )
 
   def run(self, job: Job, progress: Callable[[int], Any]) -> None:
-    """Trains, predicts the held-out people and keeps both."""
+    """Trains, predicts the held-out people and stores the cell.
+
+    Args:
+      progress: called with the number of steps made.
+    """
     started = time.perf_counter()
-    task, days = job.task, self.training
+    task, cell, days = job.task, job.cell, self.training
     rows = days.rows(task)
-    train = days.of(rows, job.people)
-    scaling = Scaling.of(task, train.truth, self.config.class_balanced)
+    train_rows = days.of_people(rows, cell.people)
+    scaling = TargetScaling.of_rows(task, train_rows.truth, self.config.class_balanced)
+    train = scaling.examples(task, days, train_rows)
+    tune = scaling.examples(task, days, days.of_people(rows, cell.tune_people))
     trainer = self.trainer(job.rival, max(len(task.classes), 1))
-    tune = scaling.examples(task, days, days.of(rows, job.tune))
-    examples = scaling.examples(task, days, train)
     head = None
     if job.rival == "pretrained" and self.config.head == "probe":
-      inputs = trainer.pooled(trainer.network.init(jax.random.key(job.cell.seed)), examples)
-      whose, balanced = days.participant, self.config.class_balanced
-      head = probe_head(task, scaling, train, whose, inputs, self.probe.strengths, self.probe.pca, balanced)
-    fitted = trainer.fit(examples, tune, job.cell.seed, progress, head)
-    asked = self.held_out.rows(task)
-    outputs = trainer.predict(fitted.params, scaling.examples(task, self.held_out, asked))
+      inputs = trainer.pooled(trainer.network.init(jax.random.key(cell.seed)), train)
+      settings = (self.probe_config.strengths, self.probe_config.pca, self.config.class_balanced)
+      head = probe_head(task, scaling, train_rows, days.participant, inputs, *settings)
+    fitted = trainer.fit(train, tune, cell.seed, progress, head)
+    held_out_rows = self.held_out.rows(task)
+    outputs = trainer.predict(fitted.params, scaling.examples(task, self.held_out, held_out_rows))
     about = {
-      "people": sorted(job.people),
-      "tune_people": sorted(job.tune),
-      "days": len(np.unique(train.day)),
+      "days": len(np.unique(train_rows.day)),
       "best_step": fitted.best_step,
       "steps": fitted.steps,
       "curve": fitted.curve,
       "seconds": round(time.perf_counter() - started, 1),
     }
-    job.cell.write(self.cells, self.predicted(job, asked, scaling.answers(task, asked, outputs)), about)
+    predicted = scaling.predictions(task, held_out_rows, outputs)
+    cell.write(self.folder, self.predictions(job, held_out_rows, predicted), about)
 
-  def predicted(self, job: Job, rows: LabelRows, answers: np.ndarray) -> list[Predictions]:
-    """Of days and of people, or of stretches of days."""
-    days, task, share = self.held_out, job.task, f"{job.cell.percent:g} % of labels"
-    head = (self.dataset.name, task.name, f"{share}, {task.level}", task.kind, task.classes, job.cell.model)
+  def predictions(self, job: Job, rows: LabelRows, predicted: Float[np.ndarray, "r k"]) -> list[Predictions]:
+    """Predictions of days and of people, or of windows."""
+    days, task, cell = self.held_out, job.task, job.cell
+    share = f"{cell.percent:g} % of labels"
+    head = (self.dataset.name, task.name, f"{share}, {task.level}", task.kind, task.classes, cell.model)
     place = (days.participant[rows.day], days.day[rows.day], days.date[rows.day], rows.start, rows.end)
-    of_days = Predictions(*head, job.cell.seed, *place, rows.truth, answers)
+    of_rows = Predictions(*head, cell.seed, *place, rows.truth, predicted, cell.n_labelled_people)
     if task.level == "window":
-      return [of_days]
-    return [of_days, dataclasses.replace(of_days.of_people(), level=f"{share}, person")]
+      return [of_rows]
+    return [of_rows, dataclasses.replace(of_rows.of_people(), level=f"{share}, person")]
 
 
-def _run(study: Study, jobs: list[Job]) -> list[Predictions]:
-  """Predictions of all cells, those that are not there computed first."""
+def _run_jobs(study: Study, jobs: list[Job]) -> list[Predictions]:
+  """The predictions of all cells; computes those that are not stored yet."""
   steps = study.config.steps
-  missing = [job for job in jobs if job.cell.read(study.cells) is None]
+  missing = [job for job in jobs if job.cell.read(study.folder) is None]
   if len(missing) < len(jobs):
-    print(f"{len(jobs) - len(missing)} of {len(jobs)} trainings are there already: {study.cells}")
+    print(f"{len(jobs) - len(missing)} of {len(jobs)} trainings are there already: {study.folder}")
   with progress_bar(len(missing) * steps, "finetune", "step") as bar:
     for done, job in enumerate(missing):
-      where = lambda step, done=done: bar.update(done * steps + step - bar.n)
+      advance = lambda step, done=done: bar.update(done * steps + step - bar.n)
       bar.set_postfix_str(f"{job.cell.model}, {job.cell.task}, {job.cell.percent:g} %", refresh=False)
-      study.run(job, where)
-      where(steps)
-  return [p for job in jobs for p in job.cell.read(study.cells) or []]
+      study.run(job, advance)
+      advance(steps)
+  return [p for job in jobs for p in job.cell.read(study.folder) or []]

@@ -1,4 +1,4 @@
-"""Supervised training of one network on one task: a pure step, early stop on the tune people, best weights kept."""
+"""Supervised training of one network on one task: a pure step, early stopping on the tune people, best weights kept."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from jaxtyping import Array, Float, Int, Num
 
 from aim.common.config_files import ConfigError
 from aim.evaluation.finetuning.examples import TrainingExamples
-from aim.evaluation.finetuning.networks import Network, Params
+from aim.evaluation.finetuning.heads import Params
+from aim.evaluation.finetuning.networks import Network
 from aim.runtime import compile_options
 from aim.training.optimizer import make_optimizer
 
-State = dict[str, Any]
-
-"""{"params": trained parameters, "optimizer": optax state}"""
+State = dict[str, Any]  # {"params": the trained parameters, "optimizer": their optax state}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +29,10 @@ class Fitted:
   """A trained network.
 
   Attributes:
-    params: all of them, at the step where the tune people's loss was lowest.
-    best_step, steps: that step, and how many were made.
-    curve: (step, training loss since the line before, tune loss), one at each look at the tune people.
+    params: all parameters, trained and frozen, of the step with the lowest tune loss.
+    best_step: that step; 0 where no step improved on the head it started from.
+    steps: steps that were made.
+    curve: (step, mean training loss since the previous entry, tune loss), one entry per evaluation.
   """
 
   params: Params
@@ -42,26 +42,26 @@ class Fitted:
 
 
 def losses(outputs: Float[Array, "... outputs"], target: Num[Array, "..."]) -> Float[Array, "..."]:
-  """Cross-entropy of class numbers, squared error of numbers."""
+  """Cross-entropy where targets are class indices (int), squared error where they are numbers (float)."""
   if jnp.issubdtype(target.dtype, jnp.integer):
     return optax.softmax_cross_entropy_with_integer_labels(outputs, target)
   return jnp.square(outputs[..., 0] - target)
 
 
 class Trainer:
-  """Training of one kind of network: compiled once, whatever it is then trained on.
+  """Trains one network. It is compiled once and can then be trained on any examples.
 
   Args:
     config: config.finetune.
-    learning_rate: at its highest, of parameters whose factor is 1.
+    learning_rate: peak learning rate of parameters whose factor is 1.
   """
 
   def __init__(self, network: Network, config: ml_collections.ConfigDict, learning_rate: float):
     self.network, self.config = network, config
     raw = ml_collections.ConfigDict(config.to_dict() | {"learning_rate": learning_rate})
-    slower = lambda updates: {name: update * network.rates[name] for name, update in updates.items()}
-    self.optimizer = optax.chain(make_optimizer(raw, config.steps), optax.stateless(lambda u, _: slower(u)))
-    self._step = jax.jit(self.step, donate_argnums=0, compiler_options=compile_options.compiler_options())
+    scaled = lambda updates: {name: update * network.rates[name] for name, update in updates.items()}
+    self.optimizer = optax.chain(make_optimizer(raw, config.steps), optax.stateless(lambda u, _: scaled(u)))
+    self.jitted_step = jax.jit(self.step, donate_argnums=0, compiler_options=compile_options.compiler_options())
     self._forward = jax.jit(
       lambda params, frozen, values, span: network.forward(params | frozen, values, span),
       compiler_options=compile_options.compiler_options(),
@@ -72,8 +72,8 @@ class Trainer:
     )
 
   def init(self, seed: int) -> tuple[State, Params]:
-    """A train state, and the parameters that stay as they are."""
-    # Copies: a state is used up by a step, and the pretrained parameters are wanted again.
+    """A train state, and the frozen parameters."""
+    # The parameters are copied because a step donates its state, and the pretrained ones are needed again.
     params, frozen = self.network.split(self.network.init(jax.random.key(seed)))
     params = {name: jnp.array(leaf) for name, leaf in params.items()}
     return {"params": params, "optimizer": self.optimizer.init(params)}, frozen
@@ -87,7 +87,7 @@ class Trainer:
     target: Num[Array, "b w"],
     weight: Float[Array, "b w"],
   ) -> tuple[State, Float[Array, ""]]:
-    """One update, and the loss before it."""
+    """The state after one update, and the loss before it."""
 
     def loss(params: Params) -> Float[Array, ""]:
       return (weight * losses(self.network.forward(params | frozen, values, span), target)).sum() / weight.sum()
@@ -97,24 +97,24 @@ class Trainer:
     return {"params": optax.apply_updates(state["params"], updates), "optimizer": optimizer}, value
 
   def predict(self, params: Params, examples: TrainingExamples) -> Float[np.ndarray, "n w outputs"]:
-    """The network's outputs."""
-    return self._of_all(self._forward, params, examples)
+    """The network's outputs for all examples."""
+    return self._in_batches(self._forward, params, examples)
 
   def pooled(self, params: Params, examples: TrainingExamples) -> Float[np.ndarray, "n w width"]:
-    """What the head reads."""
-    return self._of_all(self._pooled, params, examples)
+    """The head's inputs for all examples, NaN where unknown."""
+    return self._in_batches(self._pooled, params, examples)
 
-  def _of_all(
+  def _in_batches(
     self, function: Callable[..., Array], params: Params, examples: TrainingExamples
   ) -> Float[np.ndarray, "n w k"]:
-    """In batches of one shape: the last one is filled up with its first example."""
+    """Applies a function to batches of one shape; the last batch is padded with its first example."""
     trained, frozen = self.network.split(params)
-    size, found = self.config.batch_size, []
+    size, outputs = self.config.batch_size, []
     for start in range(0, len(examples), size):
-      rows = np.arange(start, start + size)
-      values, span, _, _ = examples.batch(np.where(rows < len(examples), rows, start))
-      found.append(function(trained, frozen, values, span))
-    return np.concatenate(jax.device_get(found))[: len(examples)]
+      index = np.arange(start, start + size)
+      values, span, _, _ = examples.batch(np.where(index < len(examples), index, start))
+      outputs.append(function(trained, frozen, values, span))
+    return np.concatenate(jax.device_get(outputs))[: len(examples)]
 
   def fit(
     self,
@@ -124,48 +124,54 @@ class Trainer:
     progress: Callable[[int], Any] = lambda steps: None,
     head: Params | None = None,
   ) -> Fitted:
-    """Trains until the tune people's loss has not fallen for config.patience looks, or for config.steps.
+    """Trains for config.steps, or until the tune loss has not fallen for config.patience evaluations.
 
     Args:
-      head: parameters of the head to start from, which is then looked at before the first step too: what training
-        does not better is kept.
+      train: examples to fit.
+      tune: examples whose loss decides when to stop.
+      seed: seed of the initial parameters and of the order of days.
+      progress: called with the number of steps made, at each evaluation.
+      head: parameters of the head to start from. They are evaluated before the first step too, and kept if no step
+        improves on them.
 
     Raises:
-      ConfigError: no look found a finite loss.
+      ConfigError: no evaluation gave a finite loss.
     """
     config = self.config
     state, frozen = self.init(seed)
-    batches = order(len(train), config.batch_size, seed)
-    best, best_step, best_loss, looks, since, curve = state["params"], 0, math.inf, 0, [], []
+    batches = day_order(len(train), config.batch_size, seed)
+    best, best_step, best_loss = state["params"], 0, math.inf
+    evaluations, recent, curve = 0, [], []  # evaluations since the best one, training losses since the last one
     if head is not None:
       state["params"] |= {name: jnp.array(leaf) for name, leaf in head.items()}
       best_loss = self.loss(state["params"] | frozen, tune)
       best = jax.tree.map(jnp.copy, state["params"])
     for step in range(1, config.steps + 1):
-      state, loss = self._step(state, frozen, *train.batch(next(batches)))
-      since.append(loss)
+      state, loss = self.jitted_step(state, frozen, *train.batch(next(batches)))
+      recent.append(loss)
       if step % config.tune_every and step != config.steps:
         continue
       tune_loss = self.loss(state["params"] | frozen, tune)
-      curve.append((step, float(np.mean(jax.device_get(since))), tune_loss))
-      since, looks = [], looks + 1
+      curve.append((step, float(np.mean(jax.device_get(recent))), tune_loss))
+      recent, evaluations = [], evaluations + 1
       progress(step)
       if tune_loss < best_loss:
-        best, best_step, best_loss, looks = jax.tree.map(jnp.copy, state["params"]), step, tune_loss, 0
-      elif looks >= config.patience:
+        best, best_step, best_loss = jax.tree.map(jnp.copy, state["params"]), step, tune_loss
+        evaluations = 0
+      elif evaluations >= config.patience:
         break
     if not math.isfinite(best_loss):
       raise ConfigError("fine-tuning: the loss of the tune people is never finite; lower config.finetune.learning_rate")
     return Fitted(dict(best) | frozen, best_step, curve[-1][0], curve)
 
   def loss(self, params: Params, examples: TrainingExamples) -> float:
-    """Weighted mean loss."""
+    """Weighted mean loss of all examples."""
     errors = losses(jnp.asarray(self.predict(params, examples)), jnp.asarray(examples.target))
     return float((errors * examples.weight).sum() / examples.weight.sum())
 
 
-def order(days: int, batch: int, seed: int) -> Iterator[Int[np.ndarray, " batch"]]:
-  """Endless batches of day numbers: every day once before any comes again, in a new order each time."""
+def day_order(days: int, batch: int, seed: int) -> Iterator[Int[np.ndarray, " batch"]]:
+  """Endless batches of indices of days: each day once before any comes again, in a new order each time."""
   rng = np.random.default_rng(seed)
   waiting = np.empty(0, int)
   while True:

@@ -142,7 +142,7 @@ class _BatchReader:
       if task.level == "day":
         inputs = {name: array[of_task.day] for name, array in self._day_inputs.items()}
       else:
-        index = np.array([keys[key] for key in zip(of_task.day, of_task.start, of_task.end, strict=True)])
+        index = np.array([keys[window] for window in _windows(of_task)])
         inputs = {name: array[index] for name, array in window_inputs.items()}
       found[task.name] = self._probe_inputs(task, of_task, inputs)
     return found
@@ -175,7 +175,7 @@ class _BatchReader:
 
   def _window_inputs(self, rows: Sequence[LabelRows]) -> tuple[dict[tuple[int, int, int], int], dict[str, np.ndarray]]:
     """Inputs of every window of any task, and the row of each (day, start, end) in them."""
-    keys = sorted({key for r in rows for key in zip(r.day, r.start, r.end, strict=True)})
+    keys = sorted({window for r in rows for window in _windows(r)})
     day, start, end = np.array(keys, np.int64).T
     embeddable = np.flatnonzero(self.not_empty[day])
     index = np.cumsum(self.not_empty) - 1  # of a day among those that are not empty
@@ -191,6 +191,11 @@ class _BatchReader:
     if self.ground_truth:
       inputs[ORACLE_DAYS] = features.window(self._complete_days, day, start, end)
     return {key: i for i, key in enumerate(keys)}, inputs
+
+
+def _windows(rows: LabelRows) -> list[tuple[int, int, int]]:
+  """(day, start, end) of each row."""
+  return list(zip(rows.day.tolist(), rows.start.tolist(), rows.end.tolist(), strict=True))
 
 
 def _age_and_sex(dataset: Dataset) -> dict[str, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""The head that starts as the frozen encoder's linear probe says what that probe says, and is kept where it is best."""
+"""A head that starts as the frozen encoder's linear probe predicts what the probe does, and is kept if it is best."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import ml_collections
 import numpy as np
 import pytest
 
-from aim.evaluation.finetuning.examples import LabelledDays, Scaling
-from aim.evaluation.finetuning.networks import LEAST, probe_head
+from aim.evaluation.finetuning.examples import LabelledDays, TargetScaling
+from aim.evaluation.finetuning.heads import HEAD, UNSEEN_LOGIT, probe_head
 from aim.evaluation.finetuning.trainer import Trainer
 from aim.evaluation.probing import learners
 from aim.evaluation.probing.label_tasks import LabelTask
 from aim.evaluation.probing.learners import FitData
-from tests.evaluation.finetuning.test_trainer import config, encoder
+from tests.evaluation.finetuning.small_networks import config, encoder
 from tests.inference.test_pretrained import days
 
 PEOPLE = 12
@@ -29,13 +29,13 @@ TRUTHS = {
 
 
 def study(kind: str):
-  """A trainer, its examples, and the head that they give."""
+  """A trainer, its examples, and the head that starts as their probe."""
   task, outputs = TRUTHS[kind]
   people = np.array([f"p{i // 2}" for i in range(2 * PEOPLE)])
-  mine = LabelledDays(days(2 * PEOPLE), people, np.arange(2 * PEOPLE) % 2, np.full(2 * PEOPLE, ""))
-  rows = mine.rows(task)
-  scaling = Scaling.of(task, rows.truth, True)
-  made = scaling.examples(task, mine, rows)
+  labelled = LabelledDays(days(2 * PEOPLE), people, np.arange(2 * PEOPLE) % 2, np.full(2 * PEOPLE, ""))
+  rows = labelled.rows(task)
+  scaling = TargetScaling.of_rows(task, rows.truth, True)
+  made = scaling.examples(task, labelled, rows)
   trainer = Trainer(encoder(outputs=outputs), config(), 1e-3)
   start = trainer.network.init(jax.random.key(0))
   inputs = trainer.pooled(start, made)
@@ -44,20 +44,20 @@ def study(kind: str):
 
 
 @pytest.mark.parametrize("kind", TRUTHS)
-def test_the_network_says_what_the_probe_says(kind):
+def test_the_network_predicts_what_the_probe_does(kind):
   task, rows, people, scaling, made, trainer, start, inputs, head = study(kind)
-  assert set(head) == {name for name in start if name.startswith("classifier/")}
+  assert set(head) == {name for name in start if name.startswith(HEAD)}
   assert all(head[name].shape == start[name].shape for name in head)
-  said = scaling.answers(task, rows, trainer.predict(start | head, made))
+  predicted = scaling.predictions(task, rows, trainer.predict(start | head, made))
   settings = ml_collections.ConfigDict({"pca": 5, "strengths": (1.0, 100.0), "balanced": True})
   probe = learners.fit_linear(settings, task, FitData(inputs[:, 0], rows.truth, people, np.zeros(len(people), bool)))
   expected = probe.predict(inputs[:, 0])
-  np.testing.assert_allclose(said, expected, rtol=1e-3, atol=np.exp(LEAST))
+  np.testing.assert_allclose(predicted, expected, rtol=1e-3, atol=np.exp(UNSEEN_LOGIT))
   if task.classes:
-    assert (said > 0).all()  # of the class that nobody has too, or it could never be learnt
+    assert (predicted > 0).all()  # also for the class that nobody has, or it could never be learnt
 
 
-def test_a_head_that_training_does_not_better_is_kept(monkeypatch):
+def test_a_head_that_no_step_improves_on_is_kept(monkeypatch):
   *_, made, trainer, start, _, head = study("binary")
   losses = iter([1.0, 3.0, 2.0, 4.0, 5.0])
   monkeypatch.setattr(trainer, "loss", lambda params, batch: next(losses))

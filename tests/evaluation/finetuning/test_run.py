@@ -1,4 +1,4 @@
-"""--mode=finetune from the command line: what it writes, says and refuses; a killed run goes on where it was."""
+"""--mode=finetune from the command line: what it writes, prints and refuses; a killed run continues where it was."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RUN = {
 
 
 def labelled(folder: pathlib.Path, tune: int = 4):
-  """Twenty people: "fast" shows in the pulse, and age too; half the days of some people have walks."""
+  """20 people whose pulse shows "fast" and thereby their age; each day has a labelled walk."""
   arrays = tiny.arrays(people=PEOPLE)
   fast = {f"p{i}": i % 2 == 0 for i in range(PEOPLE)}
   rows = np.array([fast[p] for p in arrays["participant"]])
@@ -67,22 +67,19 @@ def command(dataset, trained, workdir, **changes) -> list[str]:
   return [CONFIG, *tiny.on(dataset), *tiny.overrides(), *flags, *where]
 
 
-def finetuning(dataset, trained, workdir, **changes) -> tiny.Ended:
+def run_finetune(dataset, trained, workdir, **changes) -> tiny.Ended:
   return tiny.run(*command(dataset, trained, workdir, **changes))
 
 
 @pytest.mark.slow
 def test_learning_curves_from_the_command_line(dataset, trained, tmp_path):
-  ended = finetuning(dataset, trained, tmp_path, probe__tasks="('fast', 'age', 'walking')")
+  ended = run_finetune(dataset, trained, tmp_path, probe__tasks="('fast', 'age', 'walking')")
   assert ended.code == 0, ended.err
   lines = read_csv(tmp_path / "finetune/results.csv")
   found = {(r.task, r.level, r.model) for r in lines}
   models = ("LSM-2", "ViT supervised", "ResNet supervised")
   for model in models:
     for percent in (30, 100):
-      assert {
-        (task, f"{percent} % of labels, {level}", model) for task in ("fast", "age") for level in ("day", "person")
-      }
       assert {
         ("fast", f"{percent} % of labels, person", model),
         ("walking", f"{percent} % of labels, window", model),
@@ -95,21 +92,27 @@ def test_learning_curves_from_the_command_line(dataset, trained, tmp_path):
   assert "age, person, mae: LSM-2 below ResNet supervised? 30 %: " in ended.out
   assert (tmp_path / "finetune/learning_curve.png").read_bytes().startswith(b"\x89PNG")
   assert str(tmp_path / "finetune/results.csv") in ended.out
-  cells = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "finetune/cells").glob("*.json")}
+  cells = {path.stem: json.loads(path.read_text())["cell"] for path in (tmp_path / "finetune/cells").glob("*.json")}
   assert len(cells) == 3 * 3 * 2
-  few, all_ = cells["LSM-2-fast-30-0"], cells["LSM-2-fast-100-0"]
-  assert set(few["people"]) < set(all_["people"]) and not set(all_["people"]) & set(all_["tune_people"])
+  few, everyone = cells["LSM-2-fast-30-0"], cells["LSM-2-fast-100-0"]
+  assert set(few["people"]) < set(everyone["people"]) and not set(everyone["people"]) & set(everyone["tune_people"])
   assert cells["ViT_supervised-fast-30-0"]["people"] == few["people"]
-  assert set(all_["tune_people"]) == set(dataset.people("tune"))
-  assert not set(all_["people"]) & set(dataset.people("eval"))
-  # A repeat computes nothing and says the same.
-  again = finetuning(dataset, trained, tmp_path, probe__tasks="('fast', 'age', 'walking')")
+  assert set(everyone["tune_people"]) == set(dataset.people("tune"))
+  assert not set(everyone["people"]) & set(dataset.people("eval"))
+  # At 30 % the tune people are a share too, and the tables count everyone whose labels were seen.
+  assert set(few["tune_people"]) < set(everyone["tune_people"])
+  seen = {r.level.split(" %")[0]: r.n_labelled_people for r in lines if r.task == "fast"}
+  counts = {"30": len(few["people"]) + len(few["tune_people"]), "100": len(dataset.people("pretrain")) + 4}
+  assert seen == counts
+  assert f"fast, 30 % of labels, person (6 people, labels of {counts['30']} seen)" in ended.out
+  # A repeat computes nothing and prints the same.
+  again = run_finetune(dataset, trained, tmp_path, probe__tasks="('fast', 'age', 'walking')")
   assert again.code == 0 and "18 of 18 trainings are there already" in again.out
   assert read_csv(tmp_path / "finetune/results.csv") == lines
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(dataset, trained, tmp_path):
+def test_a_killed_run_continues_where_it_was(dataset, trained, tmp_path):
   changes = {"finetune__tasks": "('fast',)", "finetune__compare": "()", "finetune__label_percent": "(30, 60, 100)"}
   process = tiny.start(*command(dataset, trained, tmp_path, **changes, finetune__steps=30))
   first = tmp_path / "finetune/cells/LSM-2-fast-30-0.json"
@@ -121,16 +124,18 @@ def test_a_killed_run_goes_on_where_it_was(dataset, trained, tmp_path):
   assert first.exists()
   kept = first.stat().st_mtime_ns
   (tmp_path / "finetune/cells/LSM-2-fast-100-0.csv").write_text("cut short")
-  ended = finetuning(dataset, trained, tmp_path, **changes, finetune__steps=30)
+  ended = run_finetune(dataset, trained, tmp_path, **changes, finetune__steps=30)
   assert ended.code == 0, ended.err
   assert "of 3 trainings are there already" in ended.out
   assert first.stat().st_mtime_ns == kept
   assert len(list((tmp_path / "finetune/cells").glob("*.json"))) == 3
-  # Another task is more trainings, other settings are other trainings.
-  more = finetuning(dataset, trained, tmp_path, **changes | {"finetune__tasks": "('fast', 'age')"}, finetune__steps=30)
+  # Another task adds trainings; other settings make them different trainings.
+  more = run_finetune(
+    dataset, trained, tmp_path, **changes | {"finetune__tasks": "('fast', 'age')"}, finetune__steps=30
+  )
   assert more.code == 0 and "3 of 6 trainings are there already" in more.out
   assert first.stat().st_mtime_ns == kept
-  other = finetuning(dataset, trained, tmp_path, **changes, finetune__steps=4)
+  other = run_finetune(dataset, trained, tmp_path, **changes, finetune__steps=4)
   assert other.code == 0 and "are there already" not in other.out
   assert first.stat().st_mtime_ns != kept
 
@@ -138,11 +143,13 @@ def test_a_killed_run_goes_on_where_it_was(dataset, trained, tmp_path):
 def test_without_tune_people_some_training_people_are_held_back(trained, tmp_path):
   dataset = labelled(tmp_path, tune=0)
   changes = {"probe__tasks": "('fast',)", "finetune__compare": "()", "finetune__label_percent": 100}
-  ended = finetuning(dataset, trained, tmp_path / "run", **changes, finetune__layers=0)
+  ended = run_finetune(dataset, trained, tmp_path / "run", **changes, finetune__layers=0)
   assert ended.code == 0, ended.err
-  (cell,) = [json.loads(path.read_text()) for path in (tmp_path / "run/finetune/cells").glob("*.json")]
+  (cell,) = [json.loads(path.read_text())["cell"] for path in (tmp_path / "run/finetune/cells").glob("*.json")]
   people, tune = set(cell["people"]), set(cell["tune_people"])
   assert tune and not people & tune and people | tune == set(dataset.people("pretrain"))
+  lines = read_csv(tmp_path / "run/finetune/results.csv")
+  assert {r.n_labelled_people for r in lines} == {len(people) + len(tune)}
 
 
 @pytest.mark.parametrize(
@@ -164,6 +171,6 @@ def test_without_tune_people_some_training_people_are_held_back(trained, tmp_pat
 )
 def test_bad_values_are_one_line(dataset, trained, tmp_path, changes, said):
   named = {f"finetune__{key}": value for key, value in changes.items()}
-  ended = finetuning(dataset, trained, tmp_path, **named, probe__tasks="('fast',)")
+  ended = run_finetune(dataset, trained, tmp_path, **named, probe__tasks="('fast',)")
   assert ended.code == 2
   assert ended.err.strip().splitlines()[-1] == f"error: {said}"
