@@ -38,6 +38,20 @@ def test_folds_are_pooled_over_people(tmp_path):
   assert scores["LSM-2", "auroc vs mask-only"].value == pytest.approx(2 * roc_auc_score(truth, positive) - 1, abs=1e-6)
 
 
+def test_labelled_people_are_counted_where_known(tmp_path):
+  """Of pooled folds, each of which trains a model of its own, the largest count stands for all."""
+  parts = [predicted("f0", ["a", "b"]), predicted("fold1", ["c", "d"])]
+  for name, part, count in zip(("0.csv", "1.csv"), parts, (12, 14), strict=True):
+    predictions.write_csv(tmp_path / name, [dataclasses.replace(part, n_labelled_people=count)])
+  assert predictions.read_csv(tmp_path / "0.csv")[0].n_labelled_people == 12
+  pooled = predictions.pool([tmp_path / "0.csv", tmp_path / "1.csv"], "both", 10)
+  assert {r.n_labelled_people for r in pooled} == {14}
+  assert predictions.format_tables(pooled).startswith("ill, day (4 people, labels of 14 seen)")
+  with_count = (tmp_path / "0.csv").read_text().splitlines()
+  (tmp_path / "old.csv").write_text("".join(line.rpartition(",")[0] + "\n" for line in with_count))
+  assert predictions.read_csv(tmp_path / "old.csv")[0].n_labelled_people is None
+
+
 def test_folds_that_share_a_person_are_refused(tmp_path):
   for name, people in (("f0", ["a", "b"]), ("f1", ["b", "c"])):
     predictions.write_csv(tmp_path / name, [predicted(name, people)])

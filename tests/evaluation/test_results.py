@@ -55,6 +55,15 @@ def test_files_without_these_columns_are_read_as_well(tmp_path):
   assert [line.compared_with for line in results.read_csv(tmp_path / "old.csv")] == list(metrics.values())
 
 
+def test_labelled_people_are_counted_where_known(tmp_path):
+  lines = [LINE, dataclasses.replace(LINE, n_labelled_people=42)]
+  results.write_csv(tmp_path / "results.csv", lines)
+  assert results.read_csv(tmp_path / "results.csv") == lines
+  columns = [name for name in results.COLUMNS if name != "n_labelled_people"]
+  (tmp_path / "old.csv").write_text(",".join(columns) + "\nmss,random,30 %,LSM-2,mse,0.25,0.125,0.5,12,0,,true,\n")
+  assert results.read_csv(tmp_path / "old.csv") == [LINE]
+
+
 @pytest.mark.parametrize(
   ("text", "message"),
   [
