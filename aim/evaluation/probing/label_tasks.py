@@ -127,7 +127,7 @@ def usable_tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> tuple[l
     if reason:
       left_out[name] = reason
     elif isinstance(task, LabelTask):
-      usable[name] = _common_classes(task, config, dataset)
+      usable[name] = common_classes(task, config, dataset)
   requested = list(config.tasks)
   for name in requested:
     if name in left_out:
@@ -250,7 +250,7 @@ def _unusable(task: LabelTask, config: ml_collections.ConfigDict, dataset: Datas
   return ""
 
 
-def _common_classes(task: LabelTask, config: ml_collections.ConfigDict, dataset: Dataset) -> LabelTask:
+def common_classes(task: LabelTask, config: ml_collections.ConfigDict, dataset: Dataset) -> LabelTask:
   """A multi-class task without the classes that fewer than config.min_people_a_class training people have."""
   if task.kind != "multiclass":
     return task

@@ -134,7 +134,7 @@ class _BatchReader:
     rows = {task.name: task.observed_rows(self.days["participant"], self.days["day"], self.values) for task in tasks}
     windows = [rows[task.name] for task in tasks if task.level == "window" and len(rows[task.name].day)]
     keys, window_inputs = self._window_inputs(windows) if windows else ({}, {})
-    found = {}
+    inputs_by_task = {}
     for task in tasks:
       if not len(rows[task.name].day):
         continue
@@ -144,8 +144,8 @@ class _BatchReader:
       else:
         index = np.array([keys[window] for window in _windows(of_task)])
         inputs = {name: array[index] for name, array in window_inputs.items()}
-      found[task.name] = self._probe_inputs(task, of_task, inputs)
-    return found
+      inputs_by_task[task.name] = self._probe_inputs(task, of_task, inputs)
+    return inputs_by_task
 
   def _probe_inputs(self, task: LabelTask, rows: LabelRows, inputs: dict[str, np.ndarray]) -> ProbeInputs:
     participant = self.days["participant"][rows.day]

@@ -31,9 +31,9 @@ def test_numbers_are_standardised_and_come_back():
   task = LabelTask("age", "regression", "day", (), {"p0": 20.0, "p1": 60.0})
   rows = days().rows(task)
   scaling = TargetScaling.of_rows(task, rows.truth, True)
-  made = scaling.examples(task, days(), rows)
-  np.testing.assert_allclose(made.target[:, 0], [-1, -1, 1, 1])
-  np.testing.assert_allclose(scaling.predictions(task, rows, made.target[:, :, None]), [[20], [20], [60], [60]])
+  examples = scaling.examples(task, days(), rows)
+  np.testing.assert_allclose(examples.target[:, 0], [-1, -1, 1, 1])
+  np.testing.assert_allclose(scaling.predictions(task, rows, examples.target[:, :, None]), [[20], [20], [60], [60]])
 
 
 def test_windows_of_a_day_are_one_example():
@@ -43,11 +43,11 @@ def test_windows_of_a_day_are_one_example():
   observed.values[:] = 1
   rows = observed.rows(task)
   scaling = TargetScaling.of_rows(task, rows.truth, True)
-  made = scaling.examples(task, observed, rows)
-  assert made.day.tolist() == [0, 3]
-  assert made.span.tolist() == [[[0, 6], [6, 12]], [[3, 4], [0, 24]]]
-  assert made.target[0].tolist() == [1, 0]
-  np.testing.assert_allclose(made.weight, [[1.5, 0.75], [0.75, 0]])
+  examples = scaling.examples(task, observed, rows)
+  assert examples.day.tolist() == [0, 3]
+  assert examples.span.tolist() == [[[0, 6], [6, 12]], [[3, 4], [0, 24]]]
+  assert examples.target[0].tolist() == [1, 0]
+  np.testing.assert_allclose(examples.weight, [[1.5, 0.75], [0.75, 0]])
   outputs = np.log(np.array([[[1, 3], [1, 1]], [[3, 1], [1, 1]]], np.float32))
   np.testing.assert_allclose(
     scaling.predictions(task, rows, outputs), [[0.25, 0.75], [0.5, 0.5], [0.75, 0.25]], rtol=1e-6

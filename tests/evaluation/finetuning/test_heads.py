@@ -35,20 +35,20 @@ def study(kind: str):
   labelled = LabelledDays(days(2 * PEOPLE), people, np.arange(2 * PEOPLE) % 2, np.full(2 * PEOPLE, ""))
   rows = labelled.rows(task)
   scaling = TargetScaling.of_rows(task, rows.truth, True)
-  made = scaling.examples(task, labelled, rows)
+  training = scaling.examples(task, labelled, rows)
   trainer = Trainer(encoder(outputs=outputs), config(), 1e-3)
   start = trainer.network.init(jax.random.key(0))
-  inputs = trainer.pooled(start, made)
+  inputs = trainer.pooled(start, training)
   head = probe_head(task, scaling, rows, people, inputs, (1.0, 100.0), 5, True)
-  return task, rows, people, scaling, made, trainer, start, inputs, head
+  return task, rows, people, scaling, training, trainer, start, inputs, head
 
 
 @pytest.mark.parametrize("kind", TRUTHS)
 def test_the_network_predicts_what_the_probe_does(kind):
-  task, rows, people, scaling, made, trainer, start, inputs, head = study(kind)
+  task, rows, people, scaling, training, trainer, start, inputs, head = study(kind)
   assert set(head) == {name for name in start if name.startswith(HEAD)}
   assert all(head[name].shape == start[name].shape for name in head)
-  predicted = scaling.predictions(task, rows, trainer.predict(start | head, made))
+  predicted = scaling.predictions(task, rows, trainer.predict(start | head, training))
   settings = ml_collections.ConfigDict({"pca": 5, "strengths": (1.0, 100.0), "balanced": True})
   probe = learners.fit_linear(settings, task, FitData(inputs[:, 0], rows.truth, people, np.zeros(len(people), bool)))
   expected = probe.predict(inputs[:, 0])
@@ -58,10 +58,10 @@ def test_the_network_predicts_what_the_probe_does(kind):
 
 
 def test_a_head_that_no_step_improves_on_is_kept(monkeypatch):
-  *_, made, trainer, start, _, head = study("binary")
+  *_, training, trainer, start, _, head = study("binary")
   losses = iter([1.0, 3.0, 2.0, 4.0, 5.0])
   monkeypatch.setattr(trainer, "loss", lambda params, batch: next(losses))
-  result = trainer.fit(made, made, 0, head=head)
+  result = trainer.fit(training, training, 0, head=head)
   assert result.best_step == 0
   for name, leaf in (start | head).items():
     np.testing.assert_allclose(result.params[name], leaf, rtol=1e-6, err_msg=name)

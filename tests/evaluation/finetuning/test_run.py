@@ -76,20 +76,20 @@ def test_learning_curves_from_the_command_line(dataset, trained, tmp_path):
   ended = run_finetune(dataset, trained, tmp_path, probe__tasks="('fast', 'age', 'walking')")
   assert ended.code == 0, ended.err
   lines = read_csv(tmp_path / "finetune/results.csv")
-  found = {(r.task, r.level, r.model) for r in lines}
+  scored = {(r.task, r.level, r.model) for r in lines}
   models = ("LSM-2", "ViT supervised", "ResNet supervised")
   for model in models:
     for percent in (30, 100):
       assert {
         ("fast", f"{percent} % of labels, person", model),
         ("walking", f"{percent} % of labels, window", model),
-      } <= found
+      } <= scored
   assert not any(r.level.startswith("5 %") for r in lines)
   assert "left out: fast at 5 % of the labels (seed 0): 0 of 10 people, at least 2 are needed" in ended.out
   assert {r.n_people for r in lines} == {6}
   assert all(0 <= r.value <= 1 for r in lines if r.metric == "accuracy" and not np.isnan(r.value))
-  assert "fast, person, auroc: LSM-2 above ViT supervised? 30 %: " in ended.out
-  assert "age, person, mae: LSM-2 below ResNet supervised? 30 %: " in ended.out
+  assert "fast, person, auroc: LSM-2 against ViT supervised: 30 % of labels: " in ended.out
+  assert "age, person, mae: LSM-2 against ResNet supervised: 30 % of labels: " in ended.out
   assert (tmp_path / "finetune/learning_curve.png").read_bytes().startswith(b"\x89PNG")
   assert str(tmp_path / "finetune/results.csv") in ended.out
   cells = {path.stem: json.loads(path.read_text())["cell"] for path in (tmp_path / "finetune/cells").glob("*.json")}
@@ -122,22 +122,22 @@ def test_a_killed_run_continues_where_it_was(dataset, trained, tmp_path):
   process.send_signal(signal.SIGKILL)
   process.communicate()
   assert first.exists()
-  kept = first.stat().st_mtime_ns
+  written = first.stat().st_mtime_ns
   (tmp_path / "finetune/cells/LSM-2-fast-100-0.csv").write_text("cut short")
   ended = run_finetune(dataset, trained, tmp_path, **changes, finetune__steps=30)
   assert ended.code == 0, ended.err
   assert "of 3 trainings are there already" in ended.out
-  assert first.stat().st_mtime_ns == kept
+  assert first.stat().st_mtime_ns == written
   assert len(list((tmp_path / "finetune/cells").glob("*.json"))) == 3
   # Another task adds trainings; other settings make them different trainings.
   more = run_finetune(
     dataset, trained, tmp_path, **changes | {"finetune__tasks": "('fast', 'age')"}, finetune__steps=30
   )
   assert more.code == 0 and "3 of 6 trainings are there already" in more.out
-  assert first.stat().st_mtime_ns == kept
+  assert first.stat().st_mtime_ns == written
   other = run_finetune(dataset, trained, tmp_path, **changes, finetune__steps=4)
   assert other.code == 0 and "are there already" not in other.out
-  assert first.stat().st_mtime_ns != kept
+  assert first.stat().st_mtime_ns != written
 
 
 def test_without_tune_people_some_training_people_are_held_back(trained, tmp_path):
@@ -153,7 +153,7 @@ def test_without_tune_people_some_training_people_are_held_back(trained, tmp_pat
 
 
 @pytest.mark.parametrize(
-  ("changes", "said"),
+  ("changes", "message"),
   [
     ({"init": "pretraned"}, "config.finetune.init is 'pretraned', expected one of pretrained, scratch"),
     ({"network": "cnn"}, "config.finetune.network is 'cnn', expected one of encoder, resnet"),
@@ -169,8 +169,8 @@ def test_without_tune_people_some_training_people_are_held_back(trained, tmp_pat
     ({"label_percent": 1}, "config.finetune.label_percent: no share is large enough for any task"),
   ],
 )
-def test_bad_values_are_one_line(dataset, trained, tmp_path, changes, said):
+def test_bad_values_are_one_line(dataset, trained, tmp_path, changes, message):
   named = {f"finetune__{key}": value for key, value in changes.items()}
   ended = run_finetune(dataset, trained, tmp_path, **named, probe__tasks="('fast',)")
   assert ended.code == 2
-  assert ended.err.strip().splitlines()[-1] == f"error: {said}"
+  assert ended.err.strip().splitlines()[-1] == f"error: {message}"

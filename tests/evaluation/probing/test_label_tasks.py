@@ -154,7 +154,7 @@ def test_rare_classes_are_left_out(labelled):
   place = dict(zip(training, [0.0, 0.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0], strict=True))
   place |= dict.fromkeys(labelled.people("eval"), 1.0)
   task = LabelTask("place", "multiclass", "day", ("a", "b", "c", "d"), place)
-  common = label_tasks._common_classes(task, config(min_people_a_class=2), labelled)
+  common = label_tasks.common_classes(task, config(min_people_a_class=2), labelled)
   assert common.kind == "multiclass"
   assert {person: common.classes[int(c)] for person, c in common.people.items()} == {
     person: task.classes[int(c)] for person, c in place.items() if c != 1
