@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import ml_collections
 import numpy as np
@@ -28,6 +30,7 @@ TRUTHS = {
 }
 
 
+@functools.cache
 def study(kind: str):
   """A trainer, its examples, and the head that starts as their probe."""
   task, outputs = TRUTHS[kind]
