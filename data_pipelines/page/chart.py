@@ -54,6 +54,7 @@ COLOURS = {name: light for name, (light, _) in PALETTE.items()}
 SERIES = tuple(COLOURS[f"s{i}"] for i in range(8))
 MARKERS = "osD^vPX<"
 WIDTH = 4.2  # inches: 9-point text stays readable when the chart fits on a phone
+PNG_DPI = 160
 MOST_ROWS = 200  # of a chart's numbers shown on the page; the CSV has all of them
 
 _STYLE = {
@@ -102,7 +103,8 @@ def panels(height: float, rows: int = 1, ratios: Sequence[float] | None = None) 
     rows: number of panels.
     ratios: relative heights of the panels; equal by default.
   """
-  figure = Figure(figsize=(WIDTH, height), layout="constrained")
+  # The layout depends on the width of text, which hinting makes too narrow at a low resolution.
+  figure = Figure(figsize=(WIDTH, height), dpi=PNG_DPI, layout="constrained")
   FigureCanvasAgg(figure)
   return figure, list(figure.subplots(rows, 1, squeeze=False, height_ratios=ratios)[:, 0])
 
@@ -157,7 +159,7 @@ class Chart:
 
   def save(self, folder: pathlib.Path) -> None:
     """Writes NAME.png, in the light colours, and NAME.csv to a folder."""
-    self.figure.savefig(folder / f"{self.name}.png", dpi=160, facecolor="white")
+    self.figure.savefig(folder / f"{self.name}.png", dpi=PNG_DPI, facecolor="white")
     with (folder / f"{self.name}.csv").open("w", newline="", encoding="utf-8") as file:
       csv.writer(file, lineterminator="\n").writerows([self.columns, *self.rows])
 

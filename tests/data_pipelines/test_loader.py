@@ -1,4 +1,4 @@
-"""The loader over real array_record files: one order for any number of processes and workers, and none of it lost."""
+"""The loaders over real array_record files: the order is the same for any number of processes and workers."""
 
 import itertools
 import shutil
@@ -23,7 +23,7 @@ STEPS, CHANNELS = 24, 3
 
 
 class Numbered:
-  """Day d of all days holds the number d throughout, but for one hole; a `Source`."""
+  """A `Source` whose d-th day holds the number d everywhere, except for one missing value."""
 
   schema = Schema(60, tuple(Channel(f"c{c}") for c in range(CHANNELS)))
   participants = tuple(f"p{i}" for i in range(PRETRAIN + EVAL))
@@ -46,7 +46,7 @@ def dataset(tmp_path_factory):
 
 
 def numbers(batch):
-  """Which days a batch holds, after checking that they arrived whole."""
+  """The numbers of the days in a batch, after checking that every value arrived, the missing one as NaN."""
   values = batch["values"]
   assert values.dtype == np.float32
   assert values.shape[1:] == (STEPS, CHANNELS)
@@ -62,25 +62,27 @@ def read(dataset, steps, **arguments):
 
 @settings(max_examples=12)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.sampled_from([4, 8, 12]))
-def test_hosts_see_the_same_global_batches(dataset, seed, start_step, batch_size):
+def test_processes_share_the_same_global_batches(dataset, seed, start_step, batch_size):
   arguments = {"batch_size": batch_size, "seed": seed, "start_step": start_step}
   whole = read(dataset, 4, **arguments)
   for count in (2, 4):
     parts = [read(dataset, 4, process_index=p, process_count=count, **arguments) for p in range(count)]
-    assert [list(itertools.chain(*blocks)) for blocks in zip(*parts, strict=True)] == whole
+    assert [list(itertools.chain(*local_batches)) for local_batches in zip(*parts, strict=True)] == whole
 
 
 @settings(max_examples=12)
 @given(st.integers(0, 30), st.sampled_from([(0, 1), (1, 2), (3, 4)]))
-def test_resuming_is_starting_there(dataset, start_step, place):
-  index, count = place
+def test_resuming_at_a_step_equals_starting_there(dataset, start_step, process):
+  index, count = process
   unbroken = read(dataset, start_step + 3, process_index=index, process_count=count)
   assert read(dataset, 3, process_index=index, process_count=count, start_step=start_step) == unbroken[start_step:]
 
 
 def test_epochs_are_complete_reshuffled_and_never_cut(dataset):
   days = 2 * PRETRAIN
-  stream = list(itertools.chain(*read(dataset, 3 * days)))  # batches of 4 cross the boundaries of epochs of 10
+  stream = list(
+    itertools.chain(*read(dataset, 3 * days))
+  )  # batches of 4 days cross the boundaries of epochs of 10 days
   epochs = [stream[start : start + days] for start in range(0, len(stream), days)]
   assert len(epochs) == 12
   assert all(sorted(epoch) == list(range(days)) for epoch in epochs)
@@ -95,7 +97,7 @@ def test_batch_larger_than_the_split(dataset):
   assert {batch.count(day) for day in range(2 * PRETRAIN)} == {2, 3}
 
 
-def test_workers_change_nothing(dataset):
+def test_workers_do_not_change_the_batches(dataset):
   assert read(dataset, 7, start_step=2, workers=2) == read(dataset, 7, start_step=2, workers=0)
 
 
@@ -153,10 +155,10 @@ def test_wrong_start_or_seed(dataset, arguments):
 
 
 class Counting:
-  """0, 1, 2, ... and whether it was closed."""
+  """Iterates over 0, 1, 2, ..., and records how many were consumed and whether it was closed."""
 
   def __init__(self, stop=None):
-    self.taken = 0
+    self.consumed = 0
     self.closed = False
     self._stop = stop
 
@@ -164,10 +166,10 @@ class Counting:
     return self
 
   def __next__(self):
-    if self.taken == self._stop:
+    if self.consumed == self._stop:
       raise StopIteration
-    self.taken += 1
-    return self.taken - 1
+    self.consumed += 1
+    return self.consumed - 1
 
   def close(self):
     self.closed = True
@@ -185,10 +187,10 @@ def test_prefetch_runs_ahead_but_not_far(size):
   stream = device_prefetch(source, lambda batch: batch, size=size)
   assert next(stream) == 0
   deadline = time.monotonic() + 10
-  while source.taken < 1 + size and time.monotonic() < deadline:
+  while source.consumed < 1 + size and time.monotonic() < deadline:
     time.sleep(0.01)
   time.sleep(0.1)
-  assert source.taken == 1 + size
+  assert source.consumed == 1 + size
   stream.close()
   assert source.closed
   assert not [thread for thread in threading.enumerate() if thread.name == "device_prefetch"]
@@ -220,21 +222,21 @@ def test_prefetch_closes_a_real_loader(dataset):
 
 @pytest.fixture(scope="module")
 def damaged(dataset, tmp_path_factory):
-  """A copy of the dataset in which a few bytes of a shard's records are others."""
+  """A copy of the dataset in which a few bytes of one shard's records are changed, and that shard."""
   folder = shutil.copytree(dataset.path.parents[2], tmp_path_factory.mktemp("damaged") / "data")
   (shard,) = folder.rglob("*pretrain.array_record*")
   content = bytearray(shard.read_bytes())
-  records = np.flatnonzero(np.frombuffer(content, np.uint8))  # the rest fills up blocks
+  records = np.flatnonzero(np.frombuffer(content, np.uint8))  # the zeros are padding
   middle = records[len(records) // 2]
   content[middle : middle + 8] = bytes(255 - byte for byte in content[middle : middle + 8])
   shard.write_bytes(bytes(content))
   return Dataset.open(folder, "numbered"), shard
 
 
-def lost(damaged):
-  """The days of a split that cannot be read, each of which is told by its file and number."""
+def unreadable_days(damaged):
+  """The days of the split that cannot be read, after checking that each error names the file and the record."""
   dataset, shard = damaged
-  found = set()
+  unreadable = set()
   for index in range(2 * PRETRAIN):
     try:
       dataset.days("pretrain")[index]
@@ -242,33 +244,33 @@ def lost(damaged):
       assert str(error).startswith(
         f"{shard}: record {index} of {2 * PRETRAIN} cannot be read, build the dataset again: "
       )
-      found.add(index)
-  assert 0 < len(found) < 2 * PRETRAIN
-  return found
+      unreadable.add(index)
+  assert 0 < len(unreadable) < 2 * PRETRAIN
+  return unreadable
 
 
-def test_a_damaged_record_stops_and_is_named(damaged):
+def test_a_damaged_record_stops_the_run_and_is_named(damaged):
   with pytest.raises(DatasetError, match=r"array_record-00000-of-00001: record \d of 10 cannot be read"):
     read(damaged[0], 10)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"workers": 1}])
-def test_a_skipped_record_moves_no_other(dataset, damaged, arguments, capfd):
-  missing = lost(damaged)
+def test_a_substitute_leaves_the_order_of_all_other_days(dataset, damaged, arguments, capfd):
+  unreadable = unreadable_days(damaged)
   with train_loader(damaged[0], batch_size=4, seed=3, on_corrupt="skip", **arguments) as loader:
     batches = list(itertools.islice(loader, 10))
   marks = [bool(mark) for batch in batches for mark in batch["corrupt"]]
   whole = [day for batch in read(dataset, 10) for day in batch]
-  taken = [day for batch in batches for day in numbers(batch)]
+  read_days = [day for batch in batches for day in numbers(batch)]
   # Day d of the split holds the number d.
-  assert marks == [day in missing for day in whole] and any(marks)
-  assert [day for day, mark in zip(taken, marks, strict=True) if not mark] == [
-    day for day in whole if day not in missing
+  assert marks == [day in unreadable for day in whole] and any(marks)
+  assert [day for day, mark in zip(read_days, marks, strict=True) if not mark] == [
+    day for day in whole if day not in unreadable
   ]
-  assert not missing & set(taken)
-  told = capfd.readouterr().err
-  assert all(told.count(f"record {day} of 10 cannot be read") == 1 for day in missing), told
+  assert not unreadable & set(read_days)
+  stderr = capfd.readouterr().err
+  assert all(stderr.count(f"record {day} of 10 cannot be read") == 1 for day in unreadable), stderr
   options = {"batch_size": 4, "seed": 3, "on_corrupt": "skip", "process_count": 2}
   halves = [train_loader(damaged[0], process_index=p, **options) for p in range(2)]
   parts = [numbers(next(half)) for _ in range(10) for half in halves]
-  assert [day for part in parts for day in part] == taken
+  assert [day for part in parts for day in part] == read_days

@@ -1,4 +1,4 @@
-"""The npz layout: what is read, what is written back, and one clear line for everything that is wrong."""
+"""The npz layout: what is read, what is written back, and a one-line message for every malformed file."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ from data_pipelines.schema import Channel, Schema
 
 
 def layout(**changes):
-  """Arrays of four days of two people, 288 steps, three channels; a change of None leaves the key out."""
+  """Arrays of four days of two people with 288 steps and three channels; a change of None omits the key."""
   values = np.random.default_rng(0).normal(size=(4, 288, 3)).astype(np.float32)
   values[:, :40] = np.nan
   values[..., 2] = np.where(np.isnan(values[..., 2]), np.nan, values[..., 2] > 0)
@@ -36,6 +36,7 @@ def save(path, **changes):
 
 
 def changed(array, place, value):
+  """A copy of an array with another value at `place`."""
   array = array.astype(object) if isinstance(value, str) else array.copy()
   array[place] = value
   return array.astype(str) if isinstance(value, str) else array
@@ -93,11 +94,11 @@ def test_bad_input_is_one_line_naming_the_file(tmp_path, case):
   assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kept", [0, 10, 0.5, 0.98])
-def test_truncated_or_foreign_files(tmp_path, kept):
+@pytest.mark.parametrize("length", [0, 10, 0.5, 0.98])  # bytes, or a share of the file
+def test_truncated_or_foreign_files(tmp_path, length):
   path = save(tmp_path / "days.npz")
   raw = path.read_bytes()
-  path.write_bytes(raw[: int(kept * len(raw)) if kept < 1 else kept])
+  path.write_bytes(raw[: int(length * len(raw)) if length < 1 else length])
   with pytest.raises(SchemaError, match="not an npz archive, or a truncated one"):
     NpzSource(path)
   np.save(tmp_path / "days.npy", VALUES)
@@ -130,22 +131,22 @@ def test_people_days_and_labels(tmp_path):
   assert source.person("b").labels == {}
 
 
-def test_binary_is_inferred_and_said_unless_told(tmp_path):
+def test_binary_channels_are_inferred_and_reported_unless_the_file_has_kinds(tmp_path):
   source = NpzSource(save(tmp_path / "days.npz"))
   assert source.schema.binary.tolist() == [False, False, True]
   assert len(source.notes) == 1
   assert "'sleep'" in source.notes[0]
-  told = NpzSource(
+  described = NpzSource(
     save(
-      tmp_path / "told.npz",
+      tmp_path / "described.npz",
       kind=np.array(["continuous"] * 3),
       unit=np.array(["bpm", "1/min", ""]),
       sensor=np.array(["PPG", "ACC", "ACC"]),
     )
   )
-  assert told.notes == ()
-  assert told.schema.channels[0] == Channel("heart_rate", "bpm", "PPG")
-  assert not told.schema.binary.any()
+  assert described.notes == ()
+  assert described.schema.channels[0] == Channel("heart_rate", "bpm", "PPG")
+  assert not described.schema.binary.any()
   constant = changed(VALUES, np.s_[..., 2], 0)
   assert not NpzSource(save(tmp_path / "constant.npz", values=constant)).schema.binary.any()
 
@@ -166,7 +167,7 @@ def test_minute_labels_become_runs(tmp_path_factory, minutes):
     rebuilt[event.start : event.end] = event.value
   assert rebuilt.tolist() == minutes
   touching = [one.value != two.value or one.end < two.start for one, two in itertools.pairwise(events)]
-  assert all(touching), "a run was cut in two"
+  assert all(touching), "a run was cut into two events"
 
 
 def test_causes(tmp_path):

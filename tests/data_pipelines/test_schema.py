@@ -1,4 +1,4 @@
-"""Schemas of any clock and channel set: round trips, checks and the words of their errors."""
+"""Schemas with any clock and channels: round trips, checks and error messages."""
 
 import json
 

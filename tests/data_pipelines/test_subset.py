@@ -1,4 +1,4 @@
-"""Fewer people and days to train on: the first of a keyed order, so that smaller choices lie inside larger ones."""
+"""Selecting fewer people and days: the first of a keyed order, so that smaller selections lie inside larger ones."""
 
 import itertools
 
@@ -16,48 +16,49 @@ def dataset(tmp_path_factory):
   return tiny.dataset(tmp_path_factory.mktemp("subset"), people=11, days=4)
 
 
-def owners(dataset, days):
-  person, _ = day_owners(dataset, "pretrain")
-  return set(person[days])
+def owners_of(dataset, days):
+  """The people that some days of pretrain belong to."""
+  owners, _ = day_owners(dataset, "pretrain")
+  return set(owners[days])
 
 
-def test_day_names_are_those_of_the_records(dataset):
-  person, number = day_owners(dataset, "pretrain")
-  source = dataset.days("pretrain")
-  assert person.tolist() == [source[i]["participant"].decode() for i in range(len(source))]
-  assert number.tolist() == [int(source[i]["day"]) for i in range(len(source))], "days are numbered from 0 here"
+def test_day_owners_are_those_of_the_records(dataset):
+  owners, ordinals = day_owners(dataset, "pretrain")
+  days = dataset.days("pretrain")
+  assert owners.tolist() == [days[i]["participant"].decode() for i in range(len(days))]
+  assert ordinals.tolist() == [int(days[i]["day"]) for i in range(len(days))]  # days are numbered from 0 here
 
 
-def test_smaller_choices_lie_inside_larger_ones(dataset):
+def test_smaller_selections_lie_inside_larger_ones(dataset):
   everything = dataset.num_days("pretrain")
   assert chosen_days(dataset, "pretrain").tolist() == list(range(everything)) == list(range(32))
   people = [chosen_days(dataset, "pretrain", max_participants=n) for n in range(1, 9)]
   days = [chosen_days(dataset, "pretrain", max_days=n) for n in range(1, 33)]
   both = [chosen_days(dataset, "pretrain", max_participants=3, max_days=n) for n in range(1, 13)]
-  assert [len(owners(dataset, kept)) for kept in people] == list(range(1, 9))
-  assert [len(kept) for kept in people] == list(range(4, 33, 4)), "all days of those people"
-  assert [len(kept) for kept in days] == list(range(1, 33))
+  assert [len(owners_of(dataset, selected)) for selected in people] == list(range(1, 9))
+  assert [len(selected) for selected in people] == list(range(4, 33, 4)), "all days of those people"
+  assert [len(selected) for selected in days] == list(range(1, 33))
   for chain in (people, days, both):
     assert all(set(fewer) < set(more) for fewer, more in itertools.pairwise(chain))
-    assert all((np.diff(kept) > 0).all() for kept in chain)
+    assert all((np.diff(selected) > 0).all() for selected in chain)
   assert set(both[-1]) == set(people[2])
   assert len(chosen_days(dataset, "pretrain", max_participants=99, max_days=99)) == everything
-  # By hash, not by place: the first three days are not those of the first person.
-  assert days[7].tolist() != list(range(8)) and len(owners(dataset, days[7])) > 2
+  # Days are ranked by hash, not by position: the first eight are not those of the first two people.
+  assert days[7].tolist() != list(range(8)) and len(owners_of(dataset, days[7])) > 2
 
 
-def test_nearly_complete_days_are_counted_first(dataset):
+def test_complete_days_are_selected_before_people(dataset):
   shares = dataset.missing_shares("pretrain")
   limit = float(np.median(shares))
-  kept = chosen_days(dataset, "pretrain", limit, max_participants=2)
-  assert (shares[kept] <= limit).all() and len(owners(dataset, kept)) == 2
+  selected = chosen_days(dataset, "pretrain", limit, max_participants=2)
+  assert (shares[selected] <= limit).all() and len(owners_of(dataset, selected)) == 2
 
 
-def test_the_loader_gives_the_chosen_days_alone(dataset):
-  source, kept = dataset.days("pretrain"), chosen_days(dataset, "pretrain", max_participants=2, max_days=5)
+def test_the_loader_yields_only_the_chosen_days(dataset):
+  days, selected = dataset.days("pretrain"), chosen_days(dataset, "pretrain", max_participants=2, max_days=5)
   with train_loader(dataset, batch_size=5, seed=0, max_participants=2, max_days=5) as loader:
-    seen = {day.tobytes() for _ in range(2) for day in next(loader)["values"]}
-  assert seen == {source[int(i)]["values"].tobytes() for i in kept}
+    loaded = {day.tobytes() for _ in range(2) for day in next(loader)["values"]}
+  assert loaded == {days[int(i)]["values"].tobytes() for i in selected}
 
 
 @pytest.mark.parametrize("name", ["max_participants", "max_days"])
