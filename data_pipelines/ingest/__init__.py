@@ -2,20 +2,21 @@
 
 From an export to day windows:
 
-  command           flags of `python -m data_pipelines.build --source=...`, and what they do
-  options           all choices of an import in one record; labels_csv and anonymity are two of them
-  reading/          opens untrusted files (export_files, input_files, csv_batches), knows units, clocks and signals
-  importers/        one module per format: yields readings (reading/readings.py), counts rows (reading/account.py)
-  gridding/spool    keeps the readings on disk, sorted by person and time
-  gridding/         moves them to the wall clock (columns), one value per step (step_values), one month at a time
-                    (monthly_grid), and infers when the device was worn (wear_time); recipe.py holds all its settings
-  gridding/day_store  keeps the days on disk until they are built
-  day_events        puts workouts and other labelled stretches on these days
-  imported_source   runs all of this, and is the `Source` of days that data_pipelines.build reads
-  account_summary   prints how many rows were read, kept and dropped, and why
+  command              flags of `python -m data_pipelines.build --source=...`, and what they do
+  options              all choices of an import in one record, with labels_csv and anonymity
+  imported_source      runs the steps below, and is the `Source` of days that data_pipelines.build reads
+
+  reading/             opens untrusted files (export_files, input_files, csv_batches); knows units, clocks and signals
+  importers/           one format each: yields readings (reading/readings.py) and counts rows (reading/account.py)
+  gridding/spool       keeps the readings on disk; spool_reader reads them back by person and time
+  gridding/monthly_grid  puts them on days, a month at a time: to the wall clock (columns), to one value per step
+                       (step_values), with wear inferred (wear_time), all as recipe.py says
+  gridding/spool_to_days  does this for everybody, and keeps the days on disk (day_store)
+  day_events           puts workouts and other labelled stretches on these days
+  account_summary      prints how many rows were read, kept and dropped, and why
 
 A new importer is a module in importers/ with a class that follows reading/importer.py, and a line in
-importers/__init__.py that gives it its --source name. Nothing else has to change.
+importers/__init__.py that gives it its --source name. CONTRIBUTING.md lists its tests and documents.
 """
 
 from data_pipelines.ingest.anonymity import Anonymity

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from data_pipelines.ingest.reading.account import Account
 
-FEW = 20  # up to this many people are shown one by one
+_FEW = 20  # up to this many people are shown one by one
 _WORST = 5
 
 
@@ -49,7 +49,7 @@ def summary_lines(account: Account) -> list[str]:
     first = next((where for key, where in account.example.items() if key[1] == why and where), "")
     lines.append(f"  {count:>12,}  {why}" + f" (first: {first})" * bool(first))
   shown = people
-  if len(people) > FEW:
+  if len(people) > _FEW:
     shown = sorted(people, key=lambda person: -person[2].total() / max(person[1], 1))[:_WORST]
     lines.append(f"  the {_WORST} of {len(people):,} people who lost the largest share (account.csv lists everybody):")
   if len(people) > 1:

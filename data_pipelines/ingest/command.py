@@ -38,21 +38,23 @@ _IMPORT_FLAGS = (
 
 def define_flags(values: flags.FlagValues) -> None:
   """Adds the flags of imports to `values`."""
-  to: dict[str, Any] = {"flag_values": values}
-  flags.DEFINE_string("timezone", None, "IANA zone of people whose export has only UTC times: Europe/Berlin.", **to)
-  flags.DEFINE_string("events", None, "CSV of participant,start,end,name[,value] with ISO times.", **to)
-  flags.DEFINE_string("recipe", None, "YAML file with the channels, rules, units, ranges and thresholds to use.", **to)
-  flags.DEFINE_string("write_recipe", None, "Write the recipe that was used to this file, for editing.", **to)
-  flags.DEFINE_integer("minutes_per_step", None, "Minutes per step (default: the recipe's, 1).", **to)
+  into: dict[str, Any] = {"flag_values": values}
+  flags.DEFINE_string("timezone", None, "IANA zone of people whose export has only UTC times: Europe/Berlin.", **into)
+  flags.DEFINE_string("events", None, "CSV of participant,start,end,name[,value] with ISO times.", **into)
+  flags.DEFINE_string(
+    "recipe", None, "YAML file with the channels, rules, units, ranges and thresholds to use.", **into
+  )
+  flags.DEFINE_string("write_recipe", None, "Write the recipe that was used to this file, for editing.", **into)
+  flags.DEFINE_integer("minutes_per_step", None, "Minutes per step (default: the recipe's, 1).", **into)
   flags.DEFINE_float(
-    "max_missing", None, "Leave out days with a greater share missing (default: the recipe's, 0.8).", **to
+    "max_missing", None, "Leave out days with a greater share missing (default: the recipe's, 0.8).", **into
   )
-  flags.DEFINE_bool("dry_run", False, "Show what an import would make, without writing to data_dir.", **to)
+  flags.DEFINE_bool("dry_run", False, "Show what an import would make, without writing to data_dir.", **into)
   flags.DEFINE_bool(
-    "per_person", None, "--input holds one export per person, each named after them (default: detected).", **to
+    "per_person", None, "--input holds one export per person, each named after them (default: detected).", **into
   )
-  flags.DEFINE_string("anonymise", None, "File with a secret key: replaces names by hashes and moves dates.", **to)
-  flags.DEFINE_integer("date_shift", 52, "Move each person's dates back by up to this many weeks.", 0, 5200, **to)
+  flags.DEFINE_string("anonymise", None, "File with a secret key: replaces names by hashes and moves dates.", **into)
+  flags.DEFINE_integer("date_shift", 52, "Move each person's dates back by up to this many weeks.", 0, 5200, **into)
 
 
 def refuse_flags(values: flags.FlagValues) -> None:
