@@ -168,6 +168,11 @@ def _legend(figure: Figure, count: int) -> None:
 def _numbers(results: Sequence[Result]) -> tuple[list[str], list[list[object]]]:
   cell = lambda value: "" if math.isnan(value) else f"{value:.4g}"
   columns = ["task", "level", "model", "value", "95 % low", "95 % high", "people", "seed"]
-  return columns, [
+  rows: list[list[object]] = [
     [r.task, r.level, r.model, cell(r.value), cell(r.ci_low), cell(r.ci_high), r.n_people, r.seed] for r in results
   ]
+  if any(r.n_labelled_people is not None for r in results):
+    columns.append("people whose labels were seen")
+    for row, r in zip(rows, results, strict=True):
+      row.append("" if r.n_labelled_people is None else r.n_labelled_people)
+  return columns, rows

@@ -380,6 +380,17 @@ def test_many_rows_and_models_are_drawn_whole():
   assert [text.get_text() for text in curve.figure.axes[0].get_xticklabels()] == ["5", "10", "100"]
 
 
+def test_a_learning_curve_counts_the_people_whose_labels_were_seen():
+  known, unknown = (
+    Result("d", "age", f"{percent} % of labels", "LSM-2", "mae", 9.0, 8.0, 10.0, 9, 0, n_labelled_people=count)
+    for percent, count in ((10, 12), (100, None))
+  )
+  with chart.style():
+    [curve] = curves.charts([known, unknown], "finetune")
+  assert curve.columns[-1] == "people whose labels were seen"
+  assert [line[-1] for line in curve.rows] == [12, ""]
+
+
 @given(
   st.one_of(
     st.lists(st.one_of(st.none(), st.floats(-1e3, 1e3)), min_size=1, max_size=30),

@@ -182,8 +182,8 @@ class _BatchReader:
     pool = "channel" if self.pool == "channel" else "mean"
     embedding = np.full((len(keys), self.model.embedding_width(pool)), np.nan, np.float32)
     if len(embeddable):
-      days, windows = self.embedded_values[self.not_empty], index[day[embeddable]]
-      embedding[embeddable] = embed_windows(self.model, days, windows, start[embeddable], end[embeddable], pool)
+      days, day_index = self.embedded_values[self.not_empty], index[day[embeddable]]
+      embedding[embeddable] = embed_windows(self.model, days, day_index, start[embeddable], end[embeddable], pool)
     inputs = {EMBEDDING: embedding}
     if self.baselines:
       inputs[MASK] = features.window_mask(self.values, day, start, end)
