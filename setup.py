@@ -38,8 +38,8 @@ EXTRAS_REQUIRE = {
   "beam": ["apache-beam"],
   "tensorboard": ["tensorboardX"],
   "wandb": ["wandb"],
-  "pypots": ["pypots"],  # SAITS and BRITS on our cells (benchmarks/pypots_imputers.py)
-  "bench": ["torch==2.13.0"],  # PyTorch is only ever timed against
+  "pypots": ["pypots"],  # SAITS and BRITS on our tasks (benchmarks/pypots_imputers.py)
+  "bench": ["torch==2.13.0"],  # benchmarks only: PyTorch is what we are timed against
   "dev": [
     "beartype",
     "build",
@@ -58,7 +58,7 @@ EXTRAS_REQUIRE = {
 }
 
 setup(
-  name="lsm2-aim",  # `aim` is another project's name on the package index; the import name is aim all the same
+  name="lsm2-aim",  # the index has another project named `aim`; the import name is still aim
   version="0.1.0",
   description="LSM-2 with Adaptive and Inherited Masking: learning from incomplete wearable days, in JAX and Flax",
   long_description=README.read_text(encoding="utf-8") if README.exists() else "",
@@ -67,8 +67,9 @@ setup(
   license_expression="Apache-2.0",
   license_files=["LICENSE"],
   python_requires=">=3.11",
-  # experiments/ and launch/ are run from the clone: values and shell scripts, no library.
-  packages=find_packages(include=["aim", "aim.*", "data_pipelines", "data_pipelines.*"]),
+  # launch/ is used from the clone: shell scripts, no library. experiments is installed, so that --config=lsm2_tiny and
+  # `from experiments import default` work from any folder.
+  packages=find_packages(include=["aim", "aim.*", "data_pipelines", "data_pipelines.*", "experiments"]),
   package_data={"": ["*"]},
   install_requires=INSTALL_REQUIRES,
   extras_require=EXTRAS_REQUIRE,

@@ -1,138 +1,297 @@
-"""What each --mode does, from flags to files."""
+"""One entry per --mode: what it does, which flags it needs, whether several processes share it, and how it runs.
+
+Nothing heavy is imported before a mode runs, so that --help and mistakes in the flags answer at once.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-import jax
 import ml_collections
 
-import aim.evaluation.defaults
-import aim.inference.defaults
-import aim.model.defaults
-import aim.report.defaults
-import aim.training.defaults
 from aim.common import config_files
 from aim.common.config_files import ConfigError
-from aim.evaluation.finetuning.run import run_finetune
-from aim.evaluation.generative.heldout_loss import heldout as run_heldout
-from aim.evaluation.generative.run import evaluate as run_evaluate
-from aim.evaluation.probing.robustness import run_robustness
-from aim.evaluation.probing.run import run_probe
-from aim.inference import pretrained
-from aim.runtime import cache_dir, processes
-from aim.studies.compare.run import compare as run_compare
-from aim.studies.scaling.run import scaling as run_scaling
-from aim.training.pretrain import pretrain as run_pretrain
-from data_pipelines.build import build, simulate_request
-from data_pipelines.dataset import Dataset
+
+if TYPE_CHECKING:
+  import data_pipelines.dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """The values of the flags of aim/main.py, under their names; `checkpoint` is --workdir where it is not given."""
+
+  mode: str
+  config: ml_collections.ConfigDict | None = None
+  workdir: str | None = None
+  checkpoint: str | None = None
+  data: str | None = None
+  data_dir: str = "data"
+  split: str = "all"
+  input: str | None = None
+  workdirs: Sequence[str] = ()
+  topology: str | None = None
+  chips: Sequence[str] = ()
+  loader: float = 0.0
+  output: str | None = None
+
+  def required(self, flag: str) -> Any:
+    """The value of a flag that the mode needs.
+
+    Raises:
+      ConfigError: it was not given.
+    """
+    value = getattr(self, flag)
+    if value is None:
+      raise ConfigError(f"--mode={self.mode} needs --{flag}=...")
+    return value
+
+  def opened(self) -> tuple[ml_collections.ConfigDict, pathlib.Path]:
+    """The config and the workdir, which exists and holds the resolved config.json from here on."""
+    config, workdir = self.required("config"), pathlib.Path(self.required("workdir"))
+    open_workdir(workdir, config)
+    return config, workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+  """One value of --mode.
+
+  Attributes:
+    help: one line.
+    needs: flags without which it cannot run.
+    run: does the work.
+    shared: several processes share its work; any other mode runs in one process.
+  """
+
+  name: str
+  help: str
+  needs: tuple[str, ...]
+  run: Callable[[Arguments], None]
+  shared: bool = False
 
 
 def use_compile_cache() -> None:
-  """Keeps compiled programs between runs, in the user's cache folder or where JAX_COMPILATION_CACHE_DIR says."""
+  """Keeps compiled programs between runs, in the user's cache folder or in JAX_COMPILATION_CACHE_DIR."""
+  import jax
+
+  from aim.runtime import cache_dir
+
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", str(cache_dir.cache_folder("xla")))
 
 
 def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-  """Makes the run's folder and writes the resolved config.json into it; of several processes the first does."""
+  """Makes the run's folder and writes the resolved config.json; the first of several processes does."""
+  from aim.runtime import processes
+
   workdir.mkdir(parents=True, exist_ok=True)
   if processes.is_first_process():
     config_files.write(config, workdir / "config.json")
 
 
-def open_dataset(config: ml_collections.ConfigDict) -> Dataset:
-  """The dataset config.data names; where it names none, the simulated cohort, built on first use."""
+def open_dataset(config: ml_collections.ConfigDict) -> data_pipelines.dataset.Dataset:
+  """The dataset that config.data names; without a name the simulated cohort, built on first use.
+
+  Raises:
+    UserError: no such dataset, or one of another request under this name.
+  """
+  from data_pipelines.build import build, simulate_request
+  from data_pipelines.dataset import Dataset
+  from data_pipelines.simulator.simulation import Simulation
+
   data = config.data
   if data.name:
     return Dataset.open(data.dir, data.name)
-  from data_pipelines.simulator.simulation import Simulation
-
-  name = config_files.simulated_name(data)
   source = lambda: Simulation(participants=data.participants, days=data.days, seed=data.seed)
-  return build(source, data.dir, name, request=simulate_request(data.participants, data.days, data.seed))
+  request = simulate_request(data.participants, data.days, data.seed)
+  return build(source, data.dir, config_files.simulated_name(data), request=request)
 
 
-def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
-  """Trains in `workdir`, whatever `trained` says; config.json is written once it is known that it can go on."""
-  run_pretrain(config, workdir, open_dataset(config))
+def check_training_data(config: ml_collections.ConfigDict) -> None:
+  """Refuses to spend several accelerators on the simulated cohort, which a forgotten data.name would train on.
+
+  Raises:
+    ConfigError: there is no config.data.name, no config.data.simulate, and more than one accelerator.
+  """
+  import jax
+
+  accelerators = sum(device.platform != "cpu" for device in jax.devices())
+  if accelerators > 1 and not config.data.name and not config.data.simulate:
+    raise ConfigError(
+      f"config.data.name is empty, so {accelerators} accelerators would train on {config.data.participants} simulated "
+      "people; name a dataset with --config.data.name=..., or mean it with --config.data.simulate=True"
+    )
 
 
-def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
-  model = pretrained.load(trained, config.evaluate.batch_size, config.impute.short_holes)
-  run_evaluate(config.evaluate, model, open_dataset(config), workdir)
+def pretrain_mode(arguments: Arguments) -> None:
+  """Trains in the workdir; config.json is written once it is known that the run can continue there."""
+  from aim.training.pretrain import pretrain
+
+  config, workdir = arguments.required("config"), pathlib.Path(arguments.required("workdir"))
+  check_training_data(config)
+  workdir.mkdir(parents=True, exist_ok=True)
+  pretrain(config, workdir, open_dataset(config))
 
 
-def heldout(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
-  run_heldout(config, pretrained.load(trained, config.evaluate.batch_size), open_dataset(config), workdir)
+def evaluate_mode(arguments: Arguments) -> None:
+  from aim.evaluation.generative.run import evaluate
+  from aim.inference import pretrained
+
+  config, workdir = arguments.opened()
+  model = pretrained.load(arguments.required("checkpoint"), config.evaluate.batch_size, config.impute.short_holes)
+  evaluate(config.evaluate, model, open_dataset(config), workdir)
 
 
-def probe(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
-  model = pretrained.load(trained, config.probe.batch_size)
+def heldout_mode(arguments: Arguments) -> None:
+  from aim.evaluation.generative.heldout_loss import heldout
+  from aim.inference import pretrained
+
+  config, workdir = arguments.opened()
+  model = pretrained.load(arguments.required("checkpoint"), config.evaluate.batch_size)
+  heldout(config, model, open_dataset(config), workdir)
+
+
+def probe_mode(arguments: Arguments) -> None:
+  from aim.evaluation.probing.run import run_probe
+  from aim.inference import pretrained
+
+  config, workdir = arguments.opened()
+  model = pretrained.load(arguments.required("checkpoint"), config.probe.batch_size)
   run_probe(config.probe, model, open_dataset(config), workdir / "probe")
 
 
-def finetune(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
-  model = pretrained.load(trained, config.finetune.batch_size)
+def finetune_mode(arguments: Arguments) -> None:
+  from aim.evaluation.finetuning.run import run_finetune
+  from aim.inference import pretrained
+
+  config, workdir = arguments.opened()
+  model = pretrained.load(arguments.required("checkpoint"), config.finetune.batch_size)
   run_finetune(config, model, open_dataset(config), workdir / "finetune")
 
 
-def robustness(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
-  model = pretrained.load(trained, config.probe.batch_size)
+def robustness_mode(arguments: Arguments) -> None:
+  from aim.evaluation.probing.robustness import run_robustness
+  from aim.inference import pretrained
+
+  config, workdir = arguments.opened()
+  model = pretrained.load(arguments.required("checkpoint"), config.probe.batch_size)
   run_robustness(config, model, open_dataset(config), workdir / "robustness")
 
 
-def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
-  """Trains models of its own, whatever `trained` says."""
-  run_compare(config, workdir)
+def compare_mode(arguments: Arguments) -> None:
+  """Trains models of its own; --checkpoint has no effect."""
+  from aim.studies.compare.run import compare
+
+  compare(*arguments.opened())
 
 
-def scaling(config: ml_collections.ConfigDict, workdir: pathlib.Path, trained: str | pathlib.Path) -> None:
-  """Trains models of its own, whatever `trained` says."""
-  run_scaling(config, workdir)
+def scaling_mode(arguments: Arguments) -> None:
+  """Trains models of its own; --checkpoint has no effect."""
+  from aim.studies.scaling.run import scaling
+
+  scaling(*arguments.opened())
 
 
-def preflight(config: ml_collections.ConfigDict, workdir: str | None, name: str) -> None:
-  """Looks at a run before it is paid for; no slice, no dataset and no --workdir are needed."""
+def preflight_mode(arguments: Arguments) -> None:
+  """Inspects a run before it is paid for; neither the hardware nor a dataset nor --workdir is needed."""
   from aim.planning import topology
-  from aim.planning.preflight import preflight as run_preflight
+  from aim.planning.preflight import preflight
+  from data_pipelines.dataset import Dataset
 
-  on = topology.find(name, config.mesh.slices)  # before anything asks JAX for its devices
-  folder = pathlib.Path(workdir or pathlib.Path("runs", f"preflight_{name.replace(':', '_')}"))
-  open_workdir(folder, config)
+  config, name = arguments.required("config"), arguments.required("topology")
+  hardware = topology.find(name, config.mesh.slices)  # before anything asks JAX for its devices
+  workdir = pathlib.Path(arguments.workdir or pathlib.Path("runs", f"preflight_{name.replace(':', '_')}"))
+  open_workdir(workdir, config)
   dataset = Dataset.open(config.data.dir, config.data.name) if config.data.name else None
-  run_preflight(config, folder, dataset, on)
+  preflight(config, workdir, dataset, hardware)
 
 
-def scale_out(workdir: str, beside: Sequence[str], chips: Sequence[str], loader: float) -> None:
-  """Throughput on other slices than a preflight's; no hardware is needed."""
-  from aim.planning.scale_out import scale_out as run_scale_out
+def scale_out_mode(arguments: Arguments) -> None:
+  """Estimates the throughput on other slices than a preflight's; no hardware is needed."""
+  from aim.planning.scale_out import scale_out
 
-  if not all(count.isdigit() for count in chips):
-    raise ConfigError(f"--chips={','.join(chips)}: expected numbers, as in 8,16,32")
-  run_scale_out(pathlib.Path(workdir), [pathlib.Path(each) for each in beside], [int(count) for count in chips], loader)
+  if not all(count.isdigit() for count in arguments.chips):
+    raise ConfigError(f"--chips={','.join(arguments.chips)}: expected numbers, as in 8,16,32")
+  chips = [int(count) for count in arguments.chips]
+  others = [pathlib.Path(workdir) for workdir in arguments.workdirs]
+  scale_out(pathlib.Path(arguments.required("workdir")), others, chips, arguments.loader)
 
 
-def report(
-  config: ml_collections.ConfigDict | None,
-  workdir: pathlib.Path,
-  trained: str | pathlib.Path,
-  beside: Sequence[str] = (),
-) -> None:
-  """The page of `workdir`, with those of `beside` next to it; their config.json tells what `config` does not."""
+def report_mode(arguments: Arguments) -> None:
+  """Writes the page of the workdir, beside those of --workdirs; without --config it reads the workdir's config.json."""
   from aim.report import page
   from aim.report.workdir import Workdir
 
-  first = Workdir(workdir, config or _config_of(workdir), open_dataset, trained)
-  folders = [pathlib.Path(folder) for folder in beside]
-  others = [Workdir(folder, _config_of(folder), open_dataset) for folder in folders]
-  print(page.write([first, *others], first.config, workdir / "report"))
+  folder = pathlib.Path(arguments.required("workdir"))
+  first = Workdir(folder, arguments.config or _config_of(folder), open_dataset, arguments.required("checkpoint"))
+  others = [Workdir(path, _config_of(path), open_dataset) for path in map(pathlib.Path, arguments.workdirs)]
+  print(page.write([first, *others], first.config, folder / "report"))
+
+
+def embed_mode(arguments: Arguments) -> None:
+  from aim.inference.commands import embed
+
+  trained, data = arguments.required("checkpoint"), arguments.required("data")
+  embed(trained, data, arguments.data_dir, arguments.split, arguments.required("output"))
+
+
+def impute_mode(arguments: Arguments) -> None:
+  from aim.inference.commands import impute
+
+  impute(arguments.required("checkpoint"), arguments.required("input"), arguments.required("output"))
 
 
 def _config_of(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   """The config.json of a run of this or an older version."""
+  import aim.evaluation.defaults
+  import aim.inference.defaults
+  import aim.model.defaults
+  import aim.report.defaults
+  import aim.training.defaults
+
   rooms = (aim.model, aim.training, aim.inference, aim.evaluation, aim.report)
   path = workdir / "config.json"
   return config_files.with_defaults(config_files.read(path), [room.defaults.defaults() for room in rooms], str(path))
+
+
+_RUN = ("config", "workdir")
+_MODES = (
+  Mode("pretrain", "train a model, or continue from the newest checkpoint", _RUN, pretrain_mode, shared=True),
+  Mode("evaluate", "score imputation on people never seen, beside other imputers", _RUN, evaluate_mode, shared=True),
+  Mode("heldout", "the training loss on people never seen", _RUN, heldout_mode, shared=True),
+  Mode("probe", "predict labels from the frozen embedding", _RUN, probe_mode),
+  Mode("finetune", "train the encoder on labels, beside networks from scratch", _RUN, finetune_mode),
+  Mode("robustness", "score probes on days that lost sensors or hours", _RUN, robustness_mode),
+  Mode("compare", "train and score several models on the same people, in one table", _RUN, compare_mode),
+  Mode("scaling", "held-out loss against data, model size and compute", _RUN, scaling_mode),
+  Mode("preflight", "compile a run for hardware that need not be here", ("config", "topology"), preflight_mode),
+  Mode("scale_out", "estimate the throughput on other numbers of chips", ("workdir",), scale_out_mode),
+  Mode("embed", "write one embedding per day", ("checkpoint", "output", "data"), embed_mode, shared=True),
+  Mode("impute", "fill the holes of days in an npz file", ("checkpoint", "output", "input"), impute_mode),
+  Mode("report", "write one HTML page about one workdir or several", ("workdir",), report_mode),
+)
+MODES = {mode.name: mode for mode in _MODES}
+
+
+def check_flags(arguments: Arguments) -> None:
+  """Raises ConfigError if a flag is missing that the mode needs."""
+  for flag in MODES[arguments.mode].needs:
+    arguments.required(flag)
+
+
+def run(arguments: Arguments) -> None:
+  """Runs the mode.
+
+  Raises:
+    ConfigError: there are several processes, and the mode is for one.
+  """
+  from aim.runtime import processes
+
+  mode = MODES[arguments.mode]
+  if not mode.shared and processes.is_multi_process():
+    raise ConfigError(f"--mode={mode.name} is for one process, and there are others; run it alone: --distributed=off")
+  mode.run(arguments)

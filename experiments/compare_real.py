@@ -1,9 +1,12 @@
-"""LSM-2 beside LSM-1 and the imputers on real days of people never seen: each fold of people is held out once.
+"""LSM-2 beside LSM-1 and the imputers on the real days of people never seen; each fold of people is held out once.
 
-python -m aim.main --mode=compare --config=experiments/compare_real.py --workdir=runs/compare_real
+  python -m aim.main --mode=compare --config=compare_real --workdir=runs/compare_real
 
-Wants ../shared/data (or --config.compare.inputs="('mine.npz:5',)"). Two CPU cores: 42 minutes with
---config.compare.jobs=2.
+It needs the npz files of ../shared/data, or --config.compare.inputs="('mine.npz:5',)".
+
+Hardware and time: two CPU cores, 42 minutes with --config.compare.jobs=2.
+Result (2026-11-24, docs/results/compare_real.md): LSM-2 is below LSM-1 in 56 of 60 tasks of three datasets, 48 beyond
+chance; above it beyond chance in 2.
 """
 
 from experiments import real_days

@@ -1,6 +1,8 @@
-"""LSM-1 of the published LSM-2 size, beside lsm2_base: same sizes, data and budget; see lsm1_xs.py.
+"""LSM-1 at the published LSM-2 size, beside lsm2_base: same sizes, data and budget; see lsm1_xs.
 
-python -m aim.main --config=experiments/lsm1_base.py --workdir=runs/lsm1_base
+  python -m aim.main --config=lsm1_base --config.data.name=mine --workdir=runs/lsm1_base
+
+Hardware: a TPU slice or GPU machine. Time and result: not measured.
 """
 
 from experiments import lsm1_xs, lsm2_base

@@ -1,6 +1,8 @@
-"""S, seven million parameters: one GPU, hours.
+"""LSM-2 of size S, 7.3M parameters.
 
-python -m aim.main --config=experiments/lsm2_s.py --workdir=runs/s
+  python -m aim.main --config=lsm2_s --config.data.name=mine --workdir=runs/s
+
+Hardware: one GPU, some hours by estimate. Time and result: not measured.
 """
 
 from experiments import default
@@ -12,5 +14,5 @@ def get_config():
   config.model.decoder.update({"width": 192, "mlp": 768, "heads": 4, "layers": 2})
   config.batch_size = 256
   config.total_steps = 50_000
-  config.optimizer.accumulate = 16  # windows are long: a few at a time fit one device
+  config.optimizer.accumulate = 16  # windows are long, so only a few at a time fit one device
   return config

@@ -1,9 +1,11 @@
-"""The demo: minutes on a laptop, on the simulated cohort (`make demo`).
+"""The demo: a 0.4M parameter LSM-2 on 120 simulated people (`make demo`).
 
-python -m aim.main --config=experiments/lsm2_tiny.py --workdir=runs/demo
-python -m aim.main --config=experiments/lsm2_tiny.py --workdir=runs/demo --mode=evaluate
+  python -m aim.main --config=lsm2_tiny --workdir=runs/demo
+  python -m aim.main --config=lsm2_tiny --workdir=runs/demo --mode=evaluate
 
-Two CPU cores: about five minutes in all; the training loss ends near 0.72.
+Hardware and time: two CPU cores, under five minutes in all.
+Result (2026-11-23): the training loss ends near 0.72. On 17 people never seen, the error is below that of the channel's
+mean in 22 of 22 tasks, below linear interpolation in 20 and below the time of day in 17 (docs/results/demo.md).
 """
 
 from experiments import default
@@ -14,16 +16,16 @@ def get_config():
   config.data.participants = 120
   config.total_steps = 500
   config.batch_size = 16
-  config.sizes = 2  # compiling is a good part of so short a run
+  config.sizes = 2  # compiling takes a good part of so short a run
   config.model.patch_minutes = 60
   config.model.encoder.update({"width": 96, "mlp": 384, "heads": 2, "layers": 3})
   config.model.decoder.update({"width": 64, "mlp": 256, "heads": 2, "layers": 1})
-  config.model.remat = False  # few tokens a day
+  config.model.remat = False  # few tokens per day
   config.model.interpolation_skip = True
   config.model.qk_init = 0.25
   config.masking.random.weight = 0.25
   config.masking.temporal.weight = 0.25
-  config.masking.sensor.weight = 0.5  # what is learned slowest: channels from one another
+  config.masking.sensor.weight = 0.5  # the slowest to learn: one channel from another
   config.optimizer.learning_rate = 2e-3
   config.optimizer.ema = 0.99
   config.optimizer.accumulate = 4

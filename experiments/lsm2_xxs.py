@@ -1,6 +1,8 @@
-"""The smallest rung of the size ladder.
+"""LSM-2 of size XXS, 0.1M parameters: the smallest rung of the size ladder.
 
-python -m aim.main --config=experiments/lsm2_xxs.py --workdir=runs/xxs
+  python -m aim.main --config=lsm2_xxs --config.data.name=mine --workdir=runs/xxs
+
+Hardware: CPU cores or one GPU. Time and result: not measured at these 2,000 steps.
 """
 
 from experiments import default
@@ -12,5 +14,5 @@ def get_config():
   config.model.decoder.update({"width": 48, "mlp": 192, "heads": 1, "layers": 1})
   config.batch_size = 64
   config.total_steps = 2_000
-  config.optimizer.accumulate = 16  # windows are long: a few at a time fit one device
+  config.optimizer.accumulate = 16  # windows are long, so only a few at a time fit one device
   return config

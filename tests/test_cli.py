@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from aim import commands
 from data_pipelines import build as build_cli
 from tests import tiny
 
@@ -62,7 +63,15 @@ def imputing(trained, source, *arguments, output="never.npz"):
 
 def test_nothing_and_help():
   assert failing() == "--mode=pretrain needs --config=..."
-  assert "--config" in tiny.run("--help").out
+  text = tiny.run("--help").out
+  assert "--config" in text
+  assert all(f"{mode.name}: {mode.help}" in text for mode in commands.MODES.values())
+
+
+def test_an_experiment_is_found_by_name_from_any_folder(dataset, tmp_path):
+  ended = tiny.run("--config=lsm2_tiny", *tiny.on(dataset), *tiny.overrides(total_steps=1), "--workdir=w", cwd=tmp_path)
+  assert ended.code == 0, ended.err
+  assert json.loads((tmp_path / "w" / "config.json").read_text())["total_steps"] == 1
 
 
 @pytest.mark.parametrize(
@@ -78,6 +87,11 @@ def test_nothing_and_help():
     ([CONFIG, "--wrokdir=x"], "Unknown command line flag 'wrokdir'. Did you mean: workdir"),
     ([CONFIG, "--workdir=x", "more"], "unexpected argument 'more'; flags start with --"),
     (["--config=nowhere.py"], "--config=nowhere.py: no such file"),
+    (["--config=lsm2_tny"], "--config=lsm2_tny: no shipped experiment of this name; the nearest shipped experiment is"),
+    (["--config", "lsm2_tny"], "the nearest shipped experiment is --config=lsm2_tiny"),
+    (["--config=lsm2_tiny"], "--mode=pretrain needs --workdir=..."),
+    (["--config", "lsm2_tiny"], "--mode=pretrain needs --workdir=..."),
+    (["--config=lsm2_tiny", "--config.batch_sise=4"], "the nearest is --config.batch_size"),
     (["--config", "nowhere.py", "--workdir=x"], "--config=nowhere.py: no such file"),
     ([CONFIG, "--config.batch_sise=4"], "--config.batch_sise: no such config key; the nearest is --config.batch_size"),
     ([CONFIG, "--config.model.encoder.widht=4"], "the nearest is --config.model.encoder.width"),

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PACKAGES = ("aim", "data_pipelines")
+PACKAGES = ("aim", "data_pipelines", "experiments")
 
 # Distributions of extras, which need not be installed here, whose import name is another.
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "apache_beam": "apache-beam"}
@@ -148,7 +148,7 @@ def test_distributions_are_whole(tmp_path):
   (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
   with tarfile.open(sdist) as archive:
     packed = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-  folders = (*PACKAGES, "experiments", "launch", "tests")
+  folders = (*PACKAGES, "launch", "tests")
   shipped = {path for path in tracked() if path.split("/")[0] in folders}
   assert not (shipped | {"LICENSE", "Makefile", "constraints.txt"}) - packed
 

@@ -192,8 +192,12 @@ def serve() -> None:
   import orbax.checkpoint.experimental.v1  # noqa: F401
   import pyarrow.parquet  # noqa: F401
 
-  import aim.commands
+  import aim.evaluation.finetuning.run
+  import aim.evaluation.generative.run
+  import aim.evaluation.probing.robustness
+  import aim.inference.commands
   import aim.main
+  import aim.training.pretrain
   import data_pipelines.simulator  # noqa: F401
 
   for line in sys.stdin:

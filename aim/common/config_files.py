@@ -7,10 +7,12 @@ import importlib.util
 import json
 import pathlib
 import runpy
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
+from absl import flags
+from ml_collections import config_flags
 
 from data_pipelines.errors import UserError
 
@@ -62,6 +64,26 @@ def load(name: str) -> ml_collections.ConfigDict:
   if not isinstance(config, ml_collections.ConfigDict):
     raise ConfigError(f"--config={name}: has no get_config() that returns an ml_collections.ConfigDict")
   return config
+
+
+def resolve(name: str, overrides: Sequence[str]) -> ml_collections.ConfigDict:
+  """The config of an experiment with overrides "--config.key=value", parsed as on the command line.
+
+  Raises:
+    ConfigError: no such experiment, an unknown key, or a value of another type.
+  """
+  for override in overrides:
+    if not override.startswith("--config."):
+      raise ConfigError(f"--config={name}: {override!r}, expected --config.key=value")
+  check_keys(load(name), [override.removeprefix("--config.").split("=", 1)[0] for override in overrides])
+  values = flags.FlagValues()
+  arguments = ["", f"--config={find(name)}", *overrides]
+  config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+  try:
+    values(arguments)
+  except (flags.Error, TypeError, ValueError) as error:
+    raise ConfigError(f"--config={name}: {str(error).splitlines()[0]}") from None
+  return values["config"].value
 
 
 def with_defaults(
@@ -136,7 +158,7 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
       yield f"{prefix}{key}", value
 
 
-def check_keys(config: ml_collections.ConfigDict, overrides: list[str]) -> None:
+def check_keys(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
   """Raises ConfigError for an override ("model.widht") that is no key of the config, naming the nearest key."""
   known = [key for key, _ in leaves(config)]
   groups = {key.rsplit(".", i)[0] for key in known for i in range(1, key.count(".") + 1)}

@@ -1,4 +1,4 @@
-"""What a compiled program sends over the network, read from its optimised HLO."""
+"""What a compiled program sends over the network, read from its optimised HLO, and the roofline of a step."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ _ARRAY = re.compile(r"\b(pred|[a-z]+[0-9]+[a-z0-9]*)\[([\d,]*)\]")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-  """One kind of exchange in one group of devices.
+  """Equal exchanges of a step.
 
   Attributes:
-    count: how often a step does it.
-    bytes: of the whole arrays of one exchange, as every device has them before or after it.
-    group: devices of the first group, as places in the mesh.
+    kind: one of KINDS.
+    count: how many there are per step.
+    bytes: size of the whole arrays of one exchange, as every device has them before or after it.
+    group: the devices of the first group that exchanges, as places in the mesh.
   """
 
   kind: str
@@ -35,11 +36,12 @@ class Collective:
   group: tuple[int, ...]
 
   def seconds(self, device: DataSheet, box: int | None = None) -> float:
-    """Of all of them by rings over all links at full speed: a lower bound.
+    """Seconds that all of them take by rings over all links at full speed: a lower bound.
 
     Args:
-      box: devices that the fast network joins; of groups that reach across boxes each sends its part on, once the
-        box has shared its own. None: all.
+      device: the data sheet of every device.
+      box: number of devices that the fast network joins; None: all. When a group spans boxes, each box first shares
+        its own parts, then every device sends its part to the other boxes.
     """
     size = len(self.group)
     boxes = len({place // box for place in self.group}) if box else 1
@@ -53,27 +55,34 @@ class Collective:
 
 
 def read(hlo: str, devices: int) -> list[Collective]:
-  """The collectives of a step, equal ones together; those of loops count as often as the loop runs, where known."""
+  """The collectives of a step, equal ones together, the largest in total first.
+
+  A collective in a loop counts as often as the loop runs, if the program says how often that is.
+
+  Args:
+    hlo: text of an optimised HLO module.
+    devices: number of devices that it was compiled for.
+  """
   computations, entry = _computations(hlo)
   counts: dict[tuple[str, int, tuple[int, ...]], int] = {}
   for kind, size, group, times in _walk(computations, entry, 1, devices):
     counts[kind, size, group] = counts.get((kind, size, group), 0) + times
-  found = [Collective(kind, count, size, group) for (kind, size, group), count in counts.items()]
-  return sorted(found, key=lambda c: -c.count * c.bytes)
+  collectives = [Collective(kind, count, size, group) for (kind, size, group), count in counts.items()]
+  return sorted(collectives, key=lambda collective: -collective.count * collective.bytes)
 
 
 def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
-  """Lines of each computation, and the name of the entry."""
-  found: dict[str, list[str]] = {}
+  """The lines of each computation, and the name of the entry computation."""
+  lines: dict[str, list[str]] = {}
   entry, name = "", ""
   for line in hlo.splitlines():
     if header := _COMPUTATION.match(line):
       name = header["name"]
-      found[name] = []
+      lines[name] = []
       entry = name if header["entry"] else entry
     elif name and line.startswith(" "):
-      found[name].append(line)
-  return found, entry
+      lines[name].append(line)
+  return lines, entry
 
 
 def _walk(
@@ -94,10 +103,10 @@ def _walk(
 
 
 def _bytes(shape: str, kind: str, start: bool) -> int:
-  """Of the results; those that start one asynchronously give operands and results, all-reduce results alone."""
+  """Size of the results. An asynchronous start returns operands and results, but an all-reduce only results."""
   arrays = [(name, tuple(map(int, filter(None, dims.split(","))))) for name, dims in _ARRAY.findall(shape)]
   if start and kind != "all-reduce":
-    arrays = [array for array in arrays if array != ("u32", ())]  # of a permutation's progress
+    arrays = [array for array in arrays if array != ("u32", ())]  # the progress of a permutation
     arrays = arrays[len(arrays) // 2 :]
   return sum(math.ceil(_bits(name) * math.prod(dims) / 8) for name, dims in arrays)
 
@@ -108,7 +117,7 @@ def _bits(name: str) -> int:
 
 
 def _group(rest: str, devices: int) -> tuple[int, ...]:
-  """Places of the first group, in the four ways HLO writes them."""
+  """Places of the first group, which HLO writes in four ways."""
   if pairs := re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", rest):
     return tuple(int(place) for place in pairs.groups())
   if groups := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
@@ -127,7 +136,10 @@ def _group(rest: str, devices: int) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
-  """Seconds of a step that each of three resources takes alone; all at once at best (Williams et al. 2009)."""
+  """Seconds per step that each of three resources needs by itself (Williams et al. 2009).
+
+  At best all three work at the same time, so that the step takes as long as the slowest of them.
+  """
 
   compute: float
   memory: float
@@ -137,16 +149,25 @@ class Roofline:
   def of(
     cls, device: DataSheet, flops: float, moved: float, collectives: Sequence[Collective], box: int | None
   ) -> Roofline:
-    """flops, moved: FLOPs and bytes of memory traffic of one device in a step."""
+    """The roofline of a step.
+
+    Args:
+      device: the data sheet of every device.
+      flops: FLOPs per device.
+      moved: bytes of memory traffic per device.
+      collectives: what the devices exchange.
+      box: as in Collective.seconds.
+    """
     network = sum(collective.seconds(device, box) for collective in collectives)
     return cls(flops / device.flops, moved / device.bandwidth, network)
 
   @property
   def seconds(self) -> float:
+    """The least time of a step."""
     return max(self.compute, self.memory, self.network)
 
   @property
   def limit(self) -> str:
-    """What takes longest."""
+    """The resource that takes longest: compute, memory or network."""
     terms = {"compute": self.compute, "memory": self.memory, "network": self.network}
     return max(terms, key=lambda name: terms[name])

@@ -1,4 +1,4 @@
-"""A run that is planned: its step, sizes and programs for devices that need not be here."""
+"""A planned run: its step, buffer sizes and programs, for devices that need not be here."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ from aim.training.pretrain import TrainingRun
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import UserError
 
-MASKS = 4  # drawn of each day
-WORD = 20  # seconds between words while compiling
+MASKS_PER_DAY = 4  # drawn to choose the buffer sizes
+PROGRESS_SECONDS = 20  # between lines of progress while compiling
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """A compiled step, or None and what it would have needed where it does not fit.
+  """A step compiled for one size of its buffers.
 
   Attributes:
-    needs: bytes of a device, without what is read ahead.
-    code: bytes of them that the program itself takes; 0 where it is not known.
+    compiled: the executable; None if it does not fit into the device's memory.
+    needs: bytes per device, without batches that are read ahead.
+    code: how many of them the program itself takes; 0 if unknown.
+    seconds: time that compiling took.
   """
 
   size: BufferSizes
@@ -48,7 +50,7 @@ class Program:
 
 
 class Plan(TrainingRun):
-  """The run that is planned; nothing of it runs, but for --topology=local."""
+  """The planned run. Nothing of it is executed, except with --topology=local."""
 
   def __init__(
     self,
@@ -59,24 +61,31 @@ class Plan(TrainingRun):
     on: Topology,
     planned: jax.sharding.Mesh,
   ):
-    """days: float32 [days, S, C], NaN where missing, of which sizes are chosen."""
+    """Plans the run.
+
+    Args:
+      days: float32 [days, steps, channels], NaN where missing; the buffer sizes are chosen from them.
+      on: the hardware to compile for.
+      planned: the mesh of its devices.
+    """
     super().__init__(config, workdir, dataset, planned)
     self.on, self.days = on, days
     self.device = on.sheet or measured_device(len(on.devices))
-    # Keys that are here cannot be given to programs for devices that are not.
+    # A key on a device here cannot be passed to a program for devices that are elsewhere.
     self.shape_of_key = jax.eval_shape(lambda: self.key)
 
   def sample(self) -> np.ndarray:
+    """Token counts of the windows that the buffer sizes are chosen from, int [windows, 3]; see count()."""
     return self.counts
 
   def count(self) -> None:
-    """Draws masks on the device that is here, whatever the plan is for."""
-    step = self.step  # of any number of windows
+    """Draws masks for the days and counts their tokens, on a device here, whatever hardware is planned."""
+    step = self.step  # with buffers for any number of windows
     step = dataclasses.replace(step, groups=0, accumulate=1) if isinstance(step, MaskedStep) else step
     draw = jax.jit(lambda key, i, values: step.draw(key, i, values)[2])
     cpu = jax.local_devices(backend="cpu")[0] if self.on.name != "local" else None
     with jax.default_device(cpu):
-      self.counts = np.concatenate([np.asarray(draw(self.key, i, self.days)) for i in range(MASKS)])
+      self.counts = np.concatenate([np.asarray(draw(self.key, i, self.days)) for i in range(MASKS_PER_DAY)])
     useful = 0.0
     if isinstance(self.step, MaskedStep):
       useful = float(flops.useful_flops(self.step.architecture, jnp.asarray(self.counts))) / len(self.counts)
@@ -84,35 +93,38 @@ class Plan(TrainingRun):
 
   @property
   def fixed(self) -> dict[str, int]:
-    """Bytes of a device that do not depend on the batch."""
+    """Bytes per device that do not depend on the batch: parameters, optimiser state and moving average."""
     size = lambda name: sharding.bytes_per_device(self.abstract_state[name], self.shardings[name])
     return {"parameters": size("params"), "optimizer": size("optimizer"), "average": size("ema")}
 
   @functools.cached_property
   def tokens(self) -> Any:
-    """Shapes of a step's token sets."""
+    """Shapes of the token sets of a step."""
     return self.compiled.token_shapes(self.shape_of_key, self.batch_shape())
 
-  def programs(self, wanted: Sequence[BufferSizes], say: Callable[[str], None]) -> list[Program]:
-    """The steps of such sizes, several compiled at a time."""
+  def programs(self, sizes: Sequence[BufferSizes], say: Callable[[str], None]) -> list[Program]:
+    """Compiles the step for each of the sizes, several at a time, and reports progress to `say`."""
     lowered = []
-    for size in wanted:
-      say(f"  tracing {size.encoder} rows to encode")
+    for size in sizes:
+      say(f"  tracing {size.encoder} slots to encode")
       lowered.append(self.compiled.lower(size, self.abstract_state, self.tokens))
     with concurrent.futures.ThreadPoolExecutor(min(len(lowered), os.cpu_count() or 1)) as pool:
-      waiting = [pool.submit(_compile, *pair) for pair in zip(lowered, wanted, strict=True)]
-      while concurrent.futures.wait(waiting, timeout=WORD).not_done:
-        say(f"  {sum(one.done() for one in waiting)} of {len(waiting)} programs are compiled")
-      self.made = [one.result() for one in waiting]
+      waiting = [pool.submit(_compile, *pair) for pair in zip(lowered, sizes, strict=True)]
+      while concurrent.futures.wait(waiting, timeout=PROGRESS_SECONDS).not_done:
+        say(f"  {sum(future.done() for future in waiting)} of {len(waiting)} programs are compiled")
+      self.made = [future.result() for future in waiting]
     return self.made
 
   def executed(self, size: BufferSizes) -> float:
-    """FLOPs of a window in the buffers of that size, as flops.executed_flops counts."""
+    """FLOPs per window in buffers of this size, as flops.executed_flops counts them."""
     accumulate, batch = self.config.optimizer.accumulate, self.config.batch_size
     return flops.executed_flops(self.step.architecture, size, batch // accumulate) * accumulate / batch
 
   def textbook(self) -> float | None:
-    """Of AIM's step as published: N - D tokens in the encoder, all in the decoder."""
+    """FLOPs per window of AIM's step as published, with N - D tokens in the encoder and all N in the decoder.
+
+    None for a contrastive method.
+    """
     a = self.step.architecture
     if not isinstance(self.step, MaskedStep):
       return None
@@ -124,24 +136,32 @@ def _compile(lowered: Any, size: BufferSizes) -> Program:
   began = time.perf_counter()
   try:
     compiled = lowered.compile()
-  except jax.errors.JaxRuntimeError as error:  # TPU's compiler refuses what does not fit
+  except jax.errors.JaxRuntimeError as error:  # the TPU compiler refuses a program that does not fit
     return Program(size, None, overflow(str(error)), 0, time.perf_counter() - began)
-  m = compiled.memory_analysis()
-  needs = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
-  needs += m.temp_size_in_bytes + m.generated_code_size_in_bytes
-  return Program(size, compiled, needs, m.generated_code_size_in_bytes, time.perf_counter() - began)
+  memory = compiled.memory_analysis()
+  needs = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+  needs += memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+  return Program(size, compiled, needs, memory.generated_code_size_in_bytes, time.perf_counter() - began)
 
 
 def overflow(message: str) -> int:
-  """Bytes that a program would have needed, from the compiler's refusal; UserError with any other complaint."""
+  """Bytes that a program would have needed, from the message with which the compiler refused it.
+
+  Raises:
+    UserError: the message is about something else.
+  """
   used = re.search(r"Used ([\d.]+)([KMGT]?)i?B? of [\d.]+[KMGT]?i?B? hbm", message)
   if "RESOURCE_EXHAUSTED" not in message or not used:
-    raise UserError(f"the compiler cannot make this step: {message.splitlines()[0]}")
+    raise UserError(f"the compiler cannot build this step: {message.splitlines()[0]}")
   return int(float(used[1]) * 1024 ** " KMGT".index(used[2] or " "))
 
 
 def measured_device(count: int) -> DataSheet:
-  """Of a device without data sheet, a CPU: what it does now, shared by as many devices as JAX was told to see."""
+  """A data sheet for a device that has none, such as a CPU, from measurements.
+
+  Args:
+    count: number of devices that JAX divides this machine into; they share what was measured.
+  """
   x = np.ones(2**24, np.float32)
   y = np.empty_like(x)
   seconds = []

@@ -1,9 +1,9 @@
 """--mode=preflight: what a run will need and how fast it can be, from the real compiler, without the hardware.
 
-The step of the run, with its shardings, kernels and buffer sizes, is compiled for the devices of --topology. What
-comes out is the compiler's word on memory, traffic and exchanges, our count of FLOPs, and from these a lower bound of
-the step's time. For GPUs, whose compiler needs one, CPU devices stand in: exchanges are the same, memory is
-an estimate.
+The step of the run, with its shardings, kernels and buffer sizes, is compiled for the devices of --topology. The
+result is the compiler's account of memory, traffic and exchanges, our count of FLOPs, and from these a lower bound on
+the time per step. The GPU compiler needs a GPU, so CPU devices stand in for GPUs: the exchanges are the same, and the
+memory is an estimate.
 """
 
 from __future__ import annotations
@@ -31,16 +31,23 @@ from data_pipelines.dataset import Dataset
 from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.statistics import Accumulator
 
-PEOPLE, DAYS = 52, 5  # simulated where there is no dataset
+PEOPLE, DAYS = 52, 5  # simulated when there is no dataset
 READ_AHEAD = 3  # batches on the device: two in the queue and one being masked (data_pipelines/loader.py)
-ALIKE = 0.95  # of the FLOPs
-MEASURED = 5  # steps of --topology=local
+ALIKE = 0.95  # above this ratio of FLOPs, one program stands for both sizes
+MEASURED_STEPS = 5  # with --topology=local
 
 
-def preflight(config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset: Dataset | None, on: Topology) -> dict:
-  """Compiles the run of `config` for `on`, prints what it needs, writes preflight.json; returns what that holds.
+def preflight(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset: Dataset | None, on: Topology
+) -> dict[str, Any]:
+  """Compiles the run of a config, prints what it needs, and writes parameters.txt and preflight.json.
 
-  dataset: whose missingness sets the buffer sizes; None: a simulated cohort's.
+  Args:
+    dataset: its missing values determine the buffer sizes; None: those of a simulated cohort do.
+    on: the hardware to compile for.
+
+  Returns:
+    What preflight.json holds.
   """
   began = time.perf_counter()
   say = lambda text: print(f"[{time.perf_counter() - began:4.0f} s] {text}", flush=True)
@@ -52,19 +59,19 @@ def preflight(config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset:
     say(f"{100 * np.isnan(days).mean():.0f} % of {len(days)} days are missing; drawing masks")
     plan.count()
     with jax.set_mesh(planned):
-      found = _report(plan, say)
+      report = _report(plan, say)
     if on.name == "local":
-      say(f"measuring {MEASURED} steps")
+      say(f"measuring {MEASURED_STEPS} steps")
       with jax.set_mesh(planned):
-        found["measured"] = _measure(plan, found)
-  found["seconds"] = round(time.perf_counter() - began, 1)
+        report["measured"] = _measure(plan, report)
+  report["seconds"] = round(time.perf_counter() - began, 1)
   (workdir / "parameters.txt").write_text(plan.parameter_table + "\n")
-  (workdir / "preflight.json").write_text(json.dumps(found, indent=2) + "\n")
+  (workdir / "preflight.json").write_text(json.dumps(report, indent=2) + "\n")
   if config.log.parameters:
     print(plan.parameter_table)
-  print(preflight_text.text(found))
+  print(preflight_text.text(report))
   print(f"{workdir / 'preflight.json'}\n{workdir / 'parameters.txt'}")
-  return found
+  return report
 
 
 def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
@@ -72,19 +79,19 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
   ladder = plan.ladder()
   typical, largest = ladder[(len(ladder) - 1) // 2], ladder[-1]
   batch = config.batch_size
-  # Where they are nearly the same, one program tells of both: compiling is what takes the time.
+  # Compiling takes most of the time, so one program stands for both sizes if they are nearly the same.
   stand_in = largest if plan.executed(typical) > ALIKE * plan.executed(largest) else typical
-  wanted = list(dict.fromkeys([stand_in, largest]))
+  sizes = list(dict.fromkeys([stand_in, largest]))
   say(
-    f"compiling {len(wanted)} program(s) for {len(plan.on.devices)} x {plan.on.kind}: "
+    f"compiling {len(sizes)} program(s) for {len(plan.on.devices)} x {plan.on.kind}: "
     f"{count_parameters(plan.abstract_state['params']) / 1e6:.1f}M parameters, {a.attention} attention, {a.dtype}, "
     f"{plan.form} form"
   )
-  made = plan.programs(wanted, say)
-  for program in made:
+  programs = plan.programs(sizes, say)
+  for program in programs:
     fits = "" if program.compiled is not None else ", which does not fit"
-    say(f"  {batch} windows in {describe(program.size)}: {program.needs / 1e9:.2f} GB a device{fits}")
-  first, whole = made[0], made[-1]
+    say(f"  {batch} windows in {describe(program.size)}: {program.needs / 1e9:.2f} GB per device{fits}")
+  first, whole = programs[0], programs[-1]
   tokens = sum(_held(leaf) for leaf in jax.tree.leaves(plan.tokens))
   ahead = READ_AHEAD * _held(plan.batch_shape()) + tokens
   return {
@@ -109,12 +116,12 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
     "memory": _memory(plan, whole, ahead),
     "largest_batch": _largest_batch(plan, whole, ahead),
     **_speed(plan, first, typical),
-    "compile_seconds": [round(program.seconds, 1) for program in made],
+    "compile_seconds": [round(program.seconds, 1) for program in programs],
   }
 
 
 def _memory(plan: Plan, whole: Program, ahead: int) -> dict[str, Any]:
-  """Of the largest program of a run, which must fit whether or not a step needs it."""
+  """Memory of the largest program of the run, which must fit whether or not a step needs it."""
   fixed, capacity = plan.fixed, plan.device.memory
   tokens = sum(_held(leaf) for leaf in jax.tree.leaves(plan.tokens))
   total = whole.needs + ahead
@@ -134,28 +141,28 @@ def _memory(plan: Plan, whole: Program, ahead: int) -> dict[str, Any]:
 
 
 def _largest_batch(plan: Plan, whole: Program, ahead: int) -> dict[str, Any]:
-  """All that the program needs but state, gradients and code is taken to grow with the windows.
+  """The largest batch that fits, if all memory other than state, gradients and code grows with the windows.
 
-  What does not grow is taken for what does: a safe guess above the batch, a hopeful one below it.
+  Some of that memory does not grow, so the estimate is cautious above the planned batch and optimistic below it.
   """
   shared = plan.mesh.shape["data"] * plan.mesh.shape["fsdp"] * plan.config.optimizer.accumulate
   batch, fixed = plan.config.batch_size, sum(plan.fixed.values()) + plan.fixed["parameters"] + whole.code
   slope = max(0, whole.needs + ahead - fixed) / batch
   if not slope:
-    return {"windows": None, "how": "not found: the step needs no more than its state"}
+    return {"windows": None, "how": "unknown: the step needs no more than its state"}
   most = max(0, math.floor((plan.device.memory - fixed) / slope / shared) * shared)
-  told: dict[str, Any] = {
+  largest: dict[str, Any] = {
     "windows": most,
     "bytes_per_window_and_device": slope,
-    "how": "what is no state, gradient or code goes with the windows",
+    "how": "all but state, gradients and code grows with the windows",
   }
   if most < batch:
-    told["fits_with_accumulate"] = _accumulate(plan, most)
-  return told
+    largest["fits_with_accumulate"] = _accumulate(plan, most)
+  return largest
 
 
 def _accumulate(plan: Plan, most: int) -> int | None:
-  """The least config.optimizer.accumulate with which the batch fits: most / accumulate windows at a time do now."""
+  """The least config.optimizer.accumulate with which the batch fits; now `most` / accumulate windows fit at a time."""
   config = plan.config
   now, shared = config.optimizer.accumulate, plan.mesh.shape["data"] * plan.mesh.shape["fsdp"]
   options = (n for n in range(now, config.batch_size // shared + 1) if config.batch_size % (n * shared) == 0)
@@ -163,10 +170,10 @@ def _accumulate(plan: Plan, most: int) -> int | None:
 
 
 def _speed(plan: Plan, program: Program, typical: BufferSizes) -> dict[str, Any]:
-  """FLOPs, traffic, exchanges and the time they take at least; those that need the program are null without one."""
+  """FLOPs, traffic, exchanges and the least time they take; what needs the program is null without one."""
   config, count, batch = plan.config, len(plan.on.devices), plan.config.batch_size
   executed, textbook = plan.executed(typical), plan.textbook()
-  # Blocks are computed once more in the backward pass; what kernels recompute inside does not count.
+  # With remat the backward pass computes the forward pass again; recomputation inside kernels does not count.
   recomputed = executed * (4 / 3 if plan.step.architecture.remat else 1)
   per_window = {
     "useful": plan.useful or None,
@@ -174,11 +181,11 @@ def _speed(plan: Plan, program: Program, typical: BufferSizes) -> dict[str, Any]
     "with_recomputation": recomputed,
     "textbook": textbook,
   }
-  told: dict[str, Any] = {"flops_per_window": per_window}
+  speed: dict[str, Any] = {"flops_per_window": per_window}
   if textbook:
-    told["executed_to_textbook"] = executed / textbook
+    speed["executed_to_textbook"] = executed / textbook
   if program.compiled is None:
-    return told | {"collectives": None, "bytes_moved": None, "roofline": None, "data": None}
+    return speed | {"collectives": None, "bytes_moved": None, "roofline": None, "data": None}
   moved = _moved(plan, program.compiled)
   exchanges = collectives.read(program.compiled.as_text(), count)
   slices = config.mesh.slices
@@ -186,8 +193,8 @@ def _speed(plan: Plan, program: Program, typical: BufferSizes) -> dict[str, Any]
   line = Roofline.of(plan.device, recomputed * batch / count, moved, exchanges, box)
   rate = batch / line.seconds
   peak = count * plan.device.flops
-  a_window = 4 * plan.dataset.schema.steps * len(plan.dataset.schema.channels)
-  return told | {
+  window_bytes = 4 * plan.dataset.schema.steps * len(plan.dataset.schema.channels)
+  return speed | {
     "bytes_moved": moved,
     "collectives": [
       {
@@ -212,42 +219,52 @@ def _speed(plan: Plan, program: Program, typical: BufferSizes) -> dict[str, Any]
     },
     "data": {
       "windows_per_second_and_host": rate / plan.on.hosts,
-      "bytes_per_second_and_host": rate * a_window / plan.on.hosts,
+      "bytes_per_second_and_host": rate * window_bytes / plan.on.hosts,
+      "stored_bytes_per_window": stored_bytes_per_window(plan.dataset),
     },
   }
 
 
+def stored_bytes_per_window(dataset: Dataset) -> float | None:
+  """Bytes that a training day takes in the files of a dataset; None for simulated days, which are in no file."""
+  shards = list(dataset.path.glob("day_windows-pretrain.array_record*"))
+  return sum(shard.stat().st_size for shard in shards) / dataset.num_days("pretrain") if shards else None
+
+
 def _moved(plan: Plan, compiled: Any) -> float:
-  """Bytes of a device's memory traffic in a step, by the compiler's count, which takes all that programs read and write
-  for traffic: an upper bound where values stay in caches. It counts the body of a loop once: here, a microbatch."""
+  """Bytes of memory traffic per device and step.
+
+  The compiler counts all that its kernels read and write, which is an upper bound where values stay in caches. It
+  counts the body of a loop once, which here is one microbatch.
+  """
   cost = compiled.cost_analysis()
   counted = float((cost[0] if isinstance(cost, list) else cost).get("bytes accessed", 0.0))
-  update = min(counted, 2.0 * sum(plan.fixed.values()))  # read and written once, outside the loop
+  update = min(counted, 2.0 * sum(plan.fixed.values()))  # the state is read and written once, outside the loop
   return counted + (plan.config.optimizer.accumulate - 1) * (counted - update)
 
 
-def _measure(plan: Plan, found: dict[str, Any]) -> dict[str, Any]:
-  """Some real steps, masks drawn too, on the devices here; all of them by the program for the largest buffers."""
+def _measure(plan: Plan, report: dict[str, Any]) -> dict[str, Any]:
+  """Times real steps on the devices here, mask drawing included, all with the program for the largest buffers."""
   program, drawing = plan.made[-1], plan.compiled.draw_program(plan.key, plan.batch_shape())
   repeats = -(-plan.config.batch_size // len(plan.days))
   values = np.concatenate([plan.days] * repeats)[: plan.config.batch_size]
   batch = jax.device_put(values, sharding.batch_sharding(plan.mesh))
   state = jax.jit(plan.step.init, out_shardings=plan.shardings)(plan.key)
   seconds = []
-  for step in range(MEASURED + 1):
+  for step in range(MEASURED_STEPS + 1):
     began = time.perf_counter()
     tokens = drawing(plan.key, step, batch)[0]
     state, metrics = jax.block_until_ready(program.compiled(state, tokens))
     seconds.append(time.perf_counter() - began)
-  median = float(np.median(seconds[1:]))  # the first one warms up
-  # The stated time is of the typical buffers, the measured one of the largest.
-  stated = found["roofline"]["seconds_per_step"] * plan.executed(program.size) / found["flops_per_window"]["executed"]
+  median = float(np.median(seconds[1:]))  # without the first, which warms up
+  # The stated time is for the typical buffers, so it is scaled to the largest, which were measured.
+  stated = report["roofline"]["seconds_per_step"] * plan.executed(program.size) / report["flops_per_window"]["executed"]
   return {
     "seconds_per_step": median,
     "stated_seconds_per_step": stated,
     "measured_to_stated": median / stated,
     "loss": float(metrics["loss"]),
-    "steps": MEASURED,
+    "steps": MEASURED_STEPS,
   }
 
 
@@ -256,14 +273,15 @@ def _held(leaf: jax.ShapeDtypeStruct) -> int:
 
 
 def describe(size: BufferSizes) -> str:
+  """The size of a step's buffers as text."""
   if isinstance(size, ViewBufferSizes):
-    return f"{size.encoder} rows of views"
-  where = "a group" if size.groups else "a window"
-  return f"{size.encoder} rows to encode, {size.decoder} to decode, {size.targets} to predict {where}"
+    return f"{size.encoder} slots for views"
+  where = "per group" if size.groups else "per window"
+  return f"{size.encoder} slots to encode, {size.decoder} to decode, {size.targets} to predict {where}"
 
 
 def _simulated() -> tuple[Dataset, np.ndarray]:
-  """A dataset that is in no folder, and its days."""
+  """A simulated dataset, which is in no folder, and its days [days, steps, channels]."""
   source = Simulation(PEOPLE, DAYS, 0)
   days = np.stack([day.values for name in source.participants for day in source.person(name).days])
   statistics = Accumulator(source.schema)
@@ -272,7 +290,7 @@ def _simulated() -> tuple[Dataset, np.ndarray]:
 
 
 def _days(dataset: Dataset) -> np.ndarray:
-  """Days of the training people, evenly."""
+  """Training days [days, steps, channels], evenly spread."""
   source = dataset.days("pretrain")
   chosen = np.unique(np.linspace(0, len(source) - 1, PEOPLE * DAYS).astype(int))
   return np.stack([source[int(i)]["values"] for i in chosen])

@@ -1,68 +1,69 @@
-"""preflight.json for people."""
+"""preflight.json as text for a terminal."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-def text(found: dict[str, Any]) -> str:
-  """preflight.json for people."""
-  device, memory, line, work = found["device"], found["memory"], found["roofline"], found["flops_per_window"]
+def text(report: dict[str, Any]) -> str:
+  """The report of a preflight as lines of "name  value"."""
+  device, memory, line, work = report["device"], report["memory"], report["roofline"], report["flops_per_window"]
   source = "data sheet" if device["sheet"] else "measured here"
   rows = [
-    ("devices", f"{found['devices']} x {device['kind']} on {found['hosts']} host(s), mesh {found['mesh']}"),
+    ("devices", f"{report['devices']} x {device['kind']} on {report['hosts']} host(s), mesh {report['mesh']}"),
     (
-      "a device",
+      "per device",
       f"{device['flops'] / 1e12:.3g} TFLOP/s, {_size(device['memory'])}, {_size(device['bandwidth'])}/s ({source})",
     ),
-    ("parameters", f"{found['parameters']:,}"),
-    ("buffers", f"typical: {found['sizes']['typical']}; largest: {found['sizes']['largest']}"),
+    ("parameters", f"{report['parameters']:,}"),
+    ("buffers", f"typical: {report['sizes']['typical']}; largest: {report['sizes']['largest']}"),
   ]
   names = ("parameters", "optimizer", "average", "tokens", "read_ahead", "gradients_and_activations")
   rows += [(f"  {name.replace('_', ' ')}", _size(memory[name])) for name in names]
   fits = "fits" if memory["fits"] else "DOES NOT FIT"
   held, share = f"{_size(memory['total'])} of {_size(memory['capacity'])}", 100 * memory["headroom"]
   rows.append(("memory", f"{held}: {fits}, headroom {share:.0f} %"))
-  rows.append(("largest batch", _batch_text(found["largest_batch"])))
-  told = [f"{name.replace('_', ' ')} {x / 1e9:.4g}" for name, x in work.items() if x]
-  share = (
-    f"; executed are {found['executed_to_textbook']:.2f} of the textbook's" if "executed_to_textbook" in found else ""
-  )
-  rows.append(("GFLOPs a window", ", ".join(told) + share))
+  rows.append(("largest batch", _batch_text(report["largest_batch"])))
+  parts = [f"{name.replace('_', ' ')} {flops / 1e9:.4g}" for name, flops in work.items() if flops]
+  ratio = f"; executed is {report['executed_to_textbook']:.2f} x textbook" if "executed_to_textbook" in report else ""
+  rows.append(("GFLOPs per window", ", ".join(parts) + ratio))
   if line is None:
-    rows.append(("time", "not known: the step does not compile for this memory"))
+    rows.append(("time", "unknown: the step does not compile for this memory"))
   else:
-    rows += _time_rows(found, line)
-  if measured := found.get("measured"):
+    rows += _time_rows(report, line)
+  if measured := report.get("measured"):
     stated, ratio = measured["stated_seconds_per_step"], measured["measured_to_stated"]
-    rows.append(("measured", f"{measured['seconds_per_step']:.3g} s a step: {ratio:.2f} x the stated {stated:.3g} s"))
-  rows.append(("took", f"{found['seconds']:.0f} s"))
+    rows.append(("measured", f"{measured['seconds_per_step']:.3g} s per step: {ratio:.2f} x the stated {stated:.3g} s"))
+  rows.append(("took", f"{report['seconds']:.0f} s"))
   width = max(len(name) for name, _ in rows)
   return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
 
 
-def _batch_text(found: dict[str, Any]) -> str:
-  if found["windows"] is None:
-    return found["how"]
+def _batch_text(report: dict[str, Any]) -> str:
+  if report["windows"] is None:
+    return report["how"]
   more = ""
-  if "fits_with_accumulate" in found:
-    accumulate = found["fits_with_accumulate"]
+  if "fits_with_accumulate" in report:
+    accumulate = report["fits_with_accumulate"]
     more = (
-      f"; the batch fits with --config.optimizer.accumulate={accumulate}" if accumulate else "; no accumulate helps"
+      f"; the batch fits with --config.optimizer.accumulate={accumulate}"
+      if accumulate
+      else "; no value of accumulate helps"
     )
-  return f"{found['windows']:,} windows ({found['how']}){more}"
+  return f"{report['windows']:,} windows ({report['how']}){more}"
 
 
-def _time_rows(found: dict[str, Any], line: dict[str, Any]) -> list[tuple[str, str]]:
+def _time_rows(report: dict[str, Any], line: dict[str, Any]) -> list[tuple[str, str]]:
   ms = lambda seconds: f"{1000 * seconds:.3g} ms"
-  rows = [("memory traffic", f"{found['bytes_moved'] / 1e9:.3g} GB a step and device")]
+  rows = [("memory traffic", f"{report['bytes_moved'] / 1e9:.3g} GB per step and device")]
   by_kind: dict[tuple[str, int], list[dict]] = {}
-  for c in found["collectives"]:
-    by_kind.setdefault((c["kind"], c["devices"]), []).append(c)
-  for (kind, size), several in by_kind.items():
-    count, sent = sum(c["count"] for c in several), sum(c["count"] * c["bytes"] for c in several)
-    took = ms(sum(c["seconds"] for c in several))
-    rows.append((f"  {kind}", f"{count} a step among {size} devices, {sent / 1e6:.4g} MB in all, {took}"))
+  for exchange in report["collectives"]:
+    by_kind.setdefault((exchange["kind"], exchange["devices"]), []).append(exchange)
+  for (kind, size), exchanges in by_kind.items():
+    count = sum(exchange["count"] for exchange in exchanges)
+    sent = sum(exchange["count"] * exchange["bytes"] for exchange in exchanges)
+    took = ms(sum(exchange["seconds"] for exchange in exchanges))
+    rows.append((f"  {kind}", f"{count} per step among {size} devices, {sent / 1e6:.4g} MB in total, {took}"))
   useful = f", useful {100 * line['mfu_ceiling_useful']:.0f} %" if line["mfu_ceiling_useful"] else ""
   rows += [
     (
@@ -73,13 +74,13 @@ def _time_rows(found: dict[str, Any], line: dict[str, Any]) -> list[tuple[str, s
     ("MFU, at most", f"executed {100 * line['mfu_ceiling_executed']:.0f} %{useful}"),
     (
       "speed, at most",
-      f"{line['windows_per_second']:,.0f} windows/s; {found['config']['total_steps']:,} steps in "
+      f"{line['windows_per_second']:,.0f} windows/s; {report['config']['total_steps']:,} steps in "
       f"{line['days']:.3g} days, {line['chip_hours']:,.0f} chip-hours",
     ),
     (
-      "data, a host",
-      f"{found['data']['windows_per_second_and_host']:,.0f} windows/s, "
-      f"{found['data']['bytes_per_second_and_host'] / 1e6:,.0f} MB/s",
+      "data per host",
+      f"{report['data']['windows_per_second_and_host']:,.0f} windows/s, "
+      f"{report['data']['bytes_per_second_and_host'] / 1e6:,.0f} MB/s",
     ),
   ]
   return rows

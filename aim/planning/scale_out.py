@@ -1,7 +1,8 @@
-"""--mode=scale_out: throughput on 8 to 256 chips on paper, from the preflight of one slice.
+"""--mode=scale_out: the estimated throughput on 8 to 256 chips, from the preflight of one slice.
 
-Strong scaling keeps the batch, weak scaling the windows a chip (aim/planning/scaled_step.py). Preflights of the same model on
-other slices are compiled points beside the curves: they tell how far such figures are from the compiler's.
+Strong scaling keeps the batch, and weak scaling keeps the windows per chip (aim/planning/scaled_step.py). Preflights of
+the same model on other slices are shown as points beside the curves, so that one sees how far the estimates are from
+what the compiler says.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import pathlib
 from collections.abc import Sequence
 
 from aim.common.tables import csv_field, write_rows
-from aim.planning import scale_out_figure
-from aim.planning.scaled_step import COLUMNS, STRONG, WEAK, CompiledStep, Point, ScaleOutError, curve, read
+from aim.planning.scale_out_figure import draw_scale_out
+from aim.planning.scaled_step import COLUMNS, STRONG, WEAK, AnalysedStep, ScaleOutError, SliceEstimate, curve, read
 
-SPOKEN = {
+RESOURCE_NAMES = {
   "compute": "arithmetic",
   "memory": "memory bandwidth",
   "network": "the network",
@@ -23,21 +24,24 @@ SPOKEN = {
 
 
 def scale_out(
-  workdir: pathlib.Path, beside: Sequence[pathlib.Path], chips: Sequence[int], loader: float
-) -> list[Point]:
-  """Writes scale_out.csv and scale_out.png into `workdir`, and prints what breaks first.
+  workdir: pathlib.Path, others: Sequence[pathlib.Path], chips: Sequence[int], loader: float
+) -> list[SliceEstimate]:
+  """Writes scale_out.csv and scale_out.png into `workdir`, and prints which resource limits first.
 
   Args:
-    workdir: holds a preflight.json.
-    beside: other such folders. Of several preflights of a model and kind of chip the first is scaled, the others are
-      compared with it.
-    chips: of the slices.
+    workdir: a folder with a preflight.json.
+    others: other such folders. Among preflights of the same model and kind of chip, the first is scaled and the others
+      are compared with it.
+    chips: numbers of chips to estimate.
     loader: windows/s that one host reads.
+
+  Raises:
+    ScaleOutError: a preflight.json cannot be used, or a number is not above 0.
   """
   if loader <= 0 or not chips or min(chips) < 1:
     raise ScaleOutError(f"--chips={','.join(map(str, chips))} --loader={loader:g}: expected numbers above 0")
-  steps = [read(folder / "preflight.json") for folder in (workdir, *beside)]
-  sources: dict[tuple[str, str], CompiledStep] = {}
+  steps = [read(folder / "preflight.json") for folder in (workdir, *others)]
+  sources: dict[tuple[str, str], AnalysedStep] = {}
   for step in steps:
     sources.setdefault((step.model, step.kind), step)
   points = []
@@ -54,13 +58,13 @@ def scale_out(
       print(compared(source.scaled(STRONG, step.chips, step.batch, loader), compiled))
   rows = (map(csv_field, dataclasses.astuple(point)) for point in points)
   write_rows(workdir / "scale_out.csv", COLUMNS, [list(row) for row in rows])
-  scale_out_figure.chart(points, loader, workdir / "scale_out.png")
+  draw_scale_out(points, loader, workdir / "scale_out.png")
   print(f"{workdir / 'scale_out.csv'}\n{workdir / 'scale_out.png'}")
   return points
 
 
-def verdict(points: Sequence[Point]) -> str:
-  """What breaks first along a curve, in a line."""
+def verdict(points: Sequence[SliceEstimate]) -> str:
+  """One line about a curve: which resource limits first, and from how many chips on another one does."""
   first, last = points[0], points[-1]
   speed = (
     f"{first.windows_per_second:,.0f} windows/s on {first.chips} chips, {last.windows_per_second:,.0f} on {last.chips} "
@@ -70,17 +74,22 @@ def verdict(points: Sequence[Point]) -> str:
   )
   broken = next((point for point in points if point.limit != first.limit), None)
   if broken is not None:
-    return f"{SPOKEN[first.limit]} limits, then {SPOKEN[broken.limit]} from {broken.chips} chips on; {speed}"
+    now, then = RESOURCE_NAMES[first.limit], RESOURCE_NAMES[broken.limit]
+    return f"{now} limits, then {then} from {broken.chips} chips on; {speed}"
   rest = {name: seconds / last.seconds for name, seconds in last.terms.items() if name != first.limit}
-  shares = ", ".join(f"{SPOKEN[name]} {100 * share:.2g} %" for name, share in sorted(rest.items(), key=lambda x: -x[1]))
-  return f"{SPOKEN[first.limit]} limits everywhere, nothing else breaks; of its time on {last.chips}: {shares}; {speed}"
+  in_order = sorted(rest.items(), key=lambda item: -item[1])
+  shares = ", ".join(f"{RESOURCE_NAMES[name]} {100 * share:.2g} %" for name, share in in_order)
+  limit = RESOURCE_NAMES[first.limit]
+  return f"{limit} limits everywhere; on {last.chips} chips the others need, of its time: {shares}; {speed}"
 
 
-def compared(paper: Point | None, compiled: Point) -> str:
-  """A line of the ratios of the paper's terms to the compiler's."""
+def compared(estimate: SliceEstimate | None, compiled: SliceEstimate) -> str:
+  """One line with the ratios of the estimated terms to those of the compiled step."""
   where = f"  compiled for {compiled.chips} chips with {compiled.batch:,} windows"
-  if paper is None:
-    return f"{where}: no such step on paper"
-  terms = ", ".join(f"{name} {paper.terms[name] / seconds:.2f}" for name, seconds in compiled.terms.items() if seconds)
-  ratio = paper.seconds / compiled.seconds
-  return f"{where}: {1000 * compiled.seconds:.3g} ms a step; paper to compiled {ratio:.2f} ({terms})"
+  if estimate is None:
+    return f"{where}: no estimate for this step"
+  terms = ", ".join(
+    f"{name} {estimate.terms[name] / seconds:.2f}" for name, seconds in compiled.terms.items() if seconds
+  )
+  ratio = estimate.seconds / compiled.seconds
+  return f"{where}: {1000 * compiled.seconds:.3g} ms per step; estimated to compiled {ratio:.2f} ({terms})"

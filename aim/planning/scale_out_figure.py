@@ -1,4 +1,4 @@
-"""The picture of --mode=scale_out: throughput, what the time of a step is made of, and what hosts must read."""
+"""The figure of --mode=scale_out: throughput, the terms of a step's time, and what hosts must read."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from aim.common.plotting import COLOURS, INK, bare_axes, new_figure, save_figure
-from aim.planning.scaled_step import COMPILED, STRONG, WEAK, Point
+from aim.planning.scaled_step import COMPILED, STRONG, WEAK, SliceEstimate
 
 LINES = {WEAK: "-", STRONG: "--"}
 TERMS = {"compute": "o", "memory": "s", "network": "^", "loader": "D"}
 
 
-def chart(points: Sequence[Point], loader: float, path: str | pathlib.Path) -> None:
-  """PNG of three panels against chips.
+def draw_scale_out(points: Sequence[SliceEstimate], loader: float, path: str | pathlib.Path) -> None:
+  """Draws three panels against the number of chips.
 
   Args:
     points: curves of models on kinds of chips, and compiled points.
     loader: windows/s that one host reads.
-    path: of the PNG.
+    path: the PNG file.
   """
   names = list(dict.fromkeys((point.model, point.device) for point in points))
   figure = new_figure(14, 4.8)
@@ -43,7 +43,7 @@ def chart(points: Sequence[Point], loader: float, path: str | pathlib.Path) -> N
   host.axhline(loader, color=INK, lw=1.2, ls=":")
   _finish(speed, "windows/s of the slice", points)
   _finish(host, "windows/s that a host must read", points)
-  _finish(step, "strong scaling: ms a step of each alone", points)
+  _finish(step, "strong scaling: ms per step of each alone", points)
   least = min(point.windows_per_second_and_host for point in points)
   host.set_ylim(min(least, loader) / 2, 2 * max(loader, *(p.windows_per_second_and_host for p in points)))
   speed.legend(handles=[_line(" on ".join(name), c) for name, c in zip(names, COLOURS, strict=False)], **_LEGEND)
@@ -63,7 +63,7 @@ def _line(label: str, colour: str, **style: object) -> Line2D:
   return Line2D([], [], label=label, color=colour, **{"lw": 1.6, **style})  # type: ignore[arg-type]
 
 
-def _finish(panel: Axes, label: str, points: Sequence[Point]) -> None:
+def _finish(panel: Axes, label: str, points: Sequence[SliceEstimate]) -> None:
   chips = sorted({point.chips for point in points})
   panel.set_xscale("log", base=2)
   panel.set_yscale("log")

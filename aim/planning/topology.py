@@ -1,4 +1,4 @@
-"""Named hardware that programs are compiled for without having it: --topology=v5e:8x16, h100:8, local."""
+"""The hardware of --topology, such as v5e:8x16, h100:8 or local, which programs are compiled for without having it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KNOWN = (
 
 
 class TopologyError(UserError):
-  """Hardware that is not known or cannot be compiled for here."""
+  """Hardware that is unknown or that cannot be compiled for here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +32,10 @@ class Topology:
 
   Attributes:
     platform: "cpu", "gpu" or "tpu".
-    devices: descriptions of TPUs, the devices here, or CPU devices that stand for GPUs.
-    hosts: machines that hold them.
-    sheet: of one device; None where no maker's is known.
+    devices: descriptions of TPUs, the devices here, or CPU devices that stand in for GPUs.
+    hosts: number of machines that hold them.
+    kind: the maker's name of a device.
+    sheet: data sheet of one device; None if the maker's is unknown.
   """
 
   name: str
@@ -46,23 +47,27 @@ class Topology:
 
 
 def find(name: str, slices: int = 1) -> Topology:
-  """The topology of a --topology; of `slices` such slices of TPUs. TopologyError in one line otherwise."""
+  """The topology that --topology names, `slices` times in the case of TPUs.
+
+  Raises:
+    TopologyError: it is unknown, or cannot be compiled for here.
+  """
   kind, _, shape = name.partition(":")
   if name == "local":
-    here = jax.devices()
-    kind = here[0].device_kind
-    return Topology(name, jax.default_backend(), tuple(here), jax.process_count(), kind, devices.data_sheet(kind))
+    local = jax.devices()
+    kind = local[0].device_kind
+    return Topology(name, jax.default_backend(), tuple(local), jax.process_count(), kind, devices.data_sheet(kind))
   if kind in TPUS and re.fullmatch(r"\d+(x\d+){1,2}", shape):
     return _tpu(name, TPUS[kind], slices)
   if kind in GPUS and re.fullmatch(r"[1-9]\d*", shape):
     return _gpu(name, GPUS[kind], int(shape))
-  raise TopologyError(f"--topology={name}: not known; expected {KNOWN}")
+  raise TopologyError(f"--topology={name}: unknown; expected {KNOWN}")
 
 
 def _tpu(name: str, kind: str, slices: int) -> Topology:
   if importlib.util.find_spec("libtpu") is None:
     raise TopologyError(f'--topology={name}: compiling for TPUs needs libtpu: pip install -e ".[tpu]"')
-  # The compiler alone is wanted: no chips, no metadata server to ask for them, no word about either.
+  # Only the compiler is needed: it must not look for chips or a metadata server, nor report that there are none.
   quiet = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -73,24 +78,24 @@ def _tpu(name: str, kind: str, slices: int) -> Topology:
   _on_cpu(1)
   several = {"num_slices": slices} if slices > 1 else {}
   try:
-    found = topologies.get_topology_desc(topology_name=name, platform="tpu", **several).devices
-  except Exception as error:  # the plugin raises what it likes
+    chips = topologies.get_topology_desc(topology_name=name, platform="tpu", **several).devices
+  except Exception as error:  # the plugin can raise anything
     raise TopologyError(f"--topology={name}: {str(error).splitlines()[0]}; expected {KNOWN}") from None
-  hosts = len({(getattr(device, "process_index", 0), getattr(device, "slice_index", 0)) for device in found})
-  return Topology(name, "tpu", tuple(found), hosts, kind, devices.data_sheet(kind))
+  hosts = len({(getattr(device, "process_index", 0), getattr(device, "slice_index", 0)) for device in chips})
+  return Topology(name, "tpu", tuple(chips), hosts, kind, devices.data_sheet(kind))
 
 
 def _gpu(name: str, kind: str, count: int) -> Topology:
   _on_cpu(count)
   if jax.device_count("cpu") < count:
-    raise TopologyError(f"--topology={name}: JAX has started already, with {jax.device_count('cpu')} CPU devices")
+    raise TopologyError(f"--topology={name}: JAX has already started, with {jax.device_count('cpu')} CPU devices")
   sheet = devices.data_sheet(kind)
   assert sheet is not None and sheet.box is not None
   return Topology(name, "gpu", tuple(jax.devices("cpu")[:count]), -(-count // sheet.box), kind, sheet)
 
 
 def _on_cpu(count: int) -> None:
-  """Whatever is computed, is computed here, and no accelerator is looked for."""
-  with contextlib.suppress(RuntimeError):  # JAX has started already, as in tests
+  """Makes JAX compute on this many CPU devices, without looking for an accelerator."""
+  with contextlib.suppress(RuntimeError):  # JAX has already started, as in tests
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", count)

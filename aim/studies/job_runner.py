@@ -1,11 +1,14 @@
-"""Cells of a study: folders with commands, each run in a process of its own, what is done never done again.
+"""Runs the cells of a study, each a folder with commands that run in processes of their own.
 
-Also what the commands of --mode=compare and --mode=scaling have in common: their datasets and their models.
+A finished command is skipped: commands.json in the cell's folder knows it by its fingerprint
+(aim/studies/fingerprints.py). The datasets and models that --mode=compare and --mode=scaling are configured with are
+read here too.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import fcntl
 import json
 import pathlib
@@ -13,8 +16,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import ml_collections
 from tqdm import tqdm
@@ -22,18 +25,38 @@ from tqdm import tqdm
 from aim.common import config_files
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
-
-Command = tuple[str, ...]
-"""Arguments of the Python interpreter."""
+from aim.studies import fingerprints
+from data_pipelines.build import npz_request, simulate_request
 
 
 class CellError(ConfigError):
-  """A command of a cell that failed."""
+  """A command of a cell failed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """Arguments of the Python interpreter, and the fingerprint of what they compute."""
+
+  arguments: tuple[str, ...]
+  fingerprint: str
+
+  @property
+  def text(self) -> str:
+    """The command for a shell."""
+    return shlex.join(["python", *self.arguments])
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedCommand:
+  """A command that ran to its end, as text for a shell, and how long it took."""
+
+  text: str
+  seconds: float
 
 
 @runtime_checkable
-class Cell(Protocol):
-  """Anything with a folder and the commands that fill it."""
+class StudyCell(Protocol):
+  """One job of a study: a folder and the commands that fill it."""
 
   @property
   def folder(self) -> pathlib.Path: ...
@@ -42,115 +65,220 @@ class Cell(Protocol):
   def commands(self) -> tuple[Command, ...]: ...
 
 
-def run(cells: Sequence[Cell], description: str, jobs: int = 1) -> None:
-  """Runs the commands of all cells that were not run to their end before, `jobs` cells at once; CellError at the first
-  that fails."""
+@dataclasses.dataclass(frozen=True)
+class StudyDataset:
+  """Days that a study trains and scores on.
+
+  Attributes:
+    label: name in tables; the folds of a dataset share it.
+    name: of the dataset in config.data.dir.
+    identity: what its days depend on, for fingerprints.
+    build: the command that builds it; None for one that must exist.
+  """
+
+  label: str
+  name: str
+  identity: Mapping[str, Any]
+  build: Command | None
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyModel:
+  """An entry "CONFIG --config.key=value ..." of config.compare.models or config.scaling.models.
+
+  Attributes:
+    config_name: a shipped experiment or a file.
+    overrides: "--config.key=value" flags.
+    resolved: the config that both give.
+  """
+
+  config_name: str
+  overrides: tuple[str, ...]
+  resolved: ml_collections.ConfigDict
+
+  @classmethod
+  def parse(cls, entry: str, common: Sequence[str] = ()) -> StudyModel:
+    """The model of an entry; its own overrides come after `common`, so that they win.
+
+    Raises:
+      ConfigError: no such experiment, an unknown key or a bad value.
+    """
+    config_name, *own = shlex.split(entry)
+    overrides = (*common, *own)
+    return cls(config_name, overrides, config_files.resolve(config_name, overrides))
+
+  @property
+  def name(self) -> str:
+    """Name in tables."""
+    return self.resolved.name
+
+  @property
+  def method(self) -> str:
+    return self.resolved.method
+
+  @property
+  def reconstructs(self) -> bool:
+    """Whether it is a masked autoencoder; contrastive models reconstruct nothing."""
+    return self.method == "mae"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A model with the last overrides of a cell on the cell's dataset: what fingerprints and commands are made of."""
+
+  config_name: str
+  overrides: tuple[str, ...]
+  resolved: ml_collections.ConfigDict
+  dataset: StudyDataset
+
+  @classmethod
+  def of(cls, model: StudyModel, dataset: StudyDataset, data_dir: str, overrides: Sequence[str]) -> Job:
+    """The job of training `model` with further overrides on `dataset` in `data_dir`."""
+    where = (f"--config.data.dir={data_dir}", f"--config.data.name={dataset.name}")
+    everything = (*model.overrides, *overrides, *where)
+    return cls(model.config_name, everything, config_files.resolve(model.config_name, everything), dataset)
+
+  def fingerprint(self, mode: str) -> str:
+    """Of what a --mode of this job computes."""
+    return fingerprints.fingerprint(mode, self.resolved, self.dataset.identity)
+
+  def command(self, mode: str, folder: pathlib.Path) -> Command:
+    """The command that runs a --mode in the cell's folder."""
+    config, workdir = f"--config={self.config_name}", f"--workdir={folder}"
+    arguments = ("-m", "aim.main", config, *self.overrides, workdir, f"--mode={mode}")
+    return Command(arguments, self.fingerprint(mode))
+
+
+def run(cells: Sequence[StudyCell], description: str, jobs: int = 1) -> None:
+  """Runs the unfinished commands of all cells, `jobs` cells at a time.
+
+  Raises:
+    CellError: a command failed, or the code was edited meanwhile; cells that have not begun are left out.
+  """
   pool = concurrent.futures.ThreadPoolExecutor(jobs)
   with progress_bar(sum(len(cell.commands) for cell in cells), description, "command") as bar:
     try:
-      for done in concurrent.futures.as_completed([pool.submit(_run_cell, cell, bar) for cell in cells]):
-        done.result()
+      for future in concurrent.futures.as_completed([pool.submit(_run_cell, cell, bar) for cell in cells]):
+        future.result()
     finally:
       pool.shutdown(cancel_futures=True)
 
 
-def _run_cell(cell: Cell, bar: tqdm) -> None:
+def _run_cell(cell: StudyCell, bar: tqdm) -> None:
   cell.folder.mkdir(parents=True, exist_ok=True)
   with (cell.folder / "lock").open("w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)  # another scheduler's job may have the same cell
+    fcntl.flock(lock, fcntl.LOCK_EX)  # a job of another scheduler may have the same cell
     for command in cell.commands:
       run_command(command, cell.folder, bar)
 
 
 def run_command(command: Command, folder: pathlib.Path, bar: tqdm) -> None:
-  """One command, unless commands.json of the folder tells that this very command was run to its end."""
-  done, line = seconds(folder), spoken(command)
-  if line not in done:
+  """Runs one command, unless commands.json in the folder lists its fingerprint as finished.
+
+  Raises:
+    CellError: it failed, or the code was edited while it ran, so that its fingerprint may be wrong.
+  """
+  if command.fingerprint not in finished_commands(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    began = time.time()
+    code, began = fingerprints.code(), time.time()
     with (folder / "log.txt").open("a") as log:
-      print(f"$ {line}", file=log, flush=True)
-      code = subprocess.run([sys.executable, *command], stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    if code:
-      last = (folder / "log.txt").read_text().strip().splitlines()[-1]
-      raise CellError(f"{line}: exit {code}: {last} ({folder / 'log.txt'})")
-    done[line] = round(time.time() - began, 1)
-    fresh = (folder / "commands.json").with_suffix(".new")
-    fresh.write_text(json.dumps(done, indent=2) + "\n")
-    fresh.replace(folder / "commands.json")
+      print(f"$ {command.text}", file=log, flush=True)
+      arguments = [sys.executable, *command.arguments]
+      exit_code = subprocess.run(arguments, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    if exit_code:
+      last_line = (folder / "log.txt").read_text().strip().splitlines()[-1]
+      raise CellError(f"{command.text}: exit {exit_code}: {last_line} ({folder / 'log.txt'})")
+    if fingerprints.code() != code:
+      raise CellError(f"{command.text}: the code was edited while it ran; repeat the command of the study")
+    _record(command, round(time.time() - began, 1), folder)
   bar.update()
 
 
-def seconds(folder: pathlib.Path) -> dict[str, float]:
-  """{command: seconds} of those that were run to their end in a cell's folder."""
-  told = folder / "commands.json"
-  return json.loads(told.read_text()) if told.exists() else {}
+def _record(command: Command, seconds: float, folder: pathlib.Path) -> None:
+  path = folder / "commands.json"
+  entries = json.loads(path.read_text()) if path.exists() else {}
+  entries[command.fingerprint] = {"command": command.text, "seconds": seconds}
+  fresh = path.with_suffix(".new")
+  fresh.write_text(json.dumps(entries, indent=2) + "\n")
+  fresh.replace(path)
 
 
-def spoken(command: Command) -> str:
-  """For a shell."""
-  return shlex.join(["python", *command])
+def finished_commands(folder: pathlib.Path) -> dict[str, FinishedCommand]:
+  """{fingerprint: command} of the finished commands of a cell, from its commands.json.
+
+  Versions before 2026-11-28 wrote {command: seconds}. Such commands keep their time but match no fingerprint.
+  """
+  path = folder / "commands.json"
+  entries = json.loads(path.read_text()) if path.exists() else {}
+  return {
+    key: FinishedCommand(entry["command"], entry["seconds"]) if isinstance(entry, dict) else FinishedCommand(key, entry)
+    for key, entry in entries.items()
+  }
 
 
-def build(config: ml_collections.ConfigDict, group: str, workdir: pathlib.Path) -> None:
-  """Builds the datasets of config[group] that are not built."""
-  builds = data_commands(config, group)
+def build_datasets(datasets: Sequence[StudyDataset], workdir: pathlib.Path) -> None:
+  """Builds those datasets of a study that are not built yet.
+
+  Raises:
+    CellError: a build failed.
+  """
+  builds = [dataset.build for dataset in datasets if dataset.build]
   with progress_bar(len(builds), "build", "dataset") as bar:
     for command in builds:
       run_command(command, workdir, bar)
 
 
-def data_commands(config: ml_collections.ConfigDict, group: str) -> list[Command]:
-  """What builds the datasets: the folds of every npz of config[group].inputs, or the simulated cohort where there is
-  neither one nor a name in config.data."""
+def datasets(config: ml_collections.ConfigDict, group: str) -> list[StudyDataset]:
+  """The datasets of the study config[group].
+
+  They are the folds of every npz file of config[group].inputs; without inputs, the dataset that config.data names; and
+  without a name, the simulated cohort.
+
+  Raises:
+    UserError: a file or a dataset is missing, or an entry cannot be read.
+  """
   data, study = config.data, config[group]
-  command = ("-m", "data_pipelines.build", f"--data_dir={data.dir}")
   if study.inputs:
     return [
-      (*command, "--source=npz", f"--input={path}", f"--folds={folds}", f"--fold={fold}", f"--name={name}")
+      _fold(data.dir, path, folds, fold)
       for path, folds in _inputs(config, group)
-      for fold, name in _folds(study, path, folds)
+      for fold in range(folds)
+      if not study.run_folds or fold in study.run_folds
     ]
   if data.name:
-    return []
-  cohort = (f"--participants={data.participants}", f"--days={data.days}", f"--seed={data.seed}")
-  return [(*command, "--source=simulate", *cohort, f"--name={config_files.simulated_name(data)}")]
+    return [StudyDataset(data.name, data.name, fingerprints.built_data(data.dir, data.name), None)]
+  name = config_files.simulated_name(data)
+  cohort = (f"--participants={data.participants}", f"--days={data.days}", f"--seed={data.seed}", f"--name={name}")
+  identity = simulate_request(data.participants, data.days, data.seed)
+  command = _build_command(("--source=simulate", *cohort), identity, data.dir)
+  return [StudyDataset(name, name, identity, command)]
 
 
-def datasets(config: ml_collections.ConfigDict, group: str) -> list[tuple[str, str]]:
-  """(data set, dataset) names of data_commands; the second tells the fold."""
-  if config[group].inputs:
-    inputs = _inputs(config, group)
-    return [(pathlib.Path(p).stem, name) for p, folds in inputs for _, name in _folds(config[group], p, folds)]
-  return [(config.data.name or config_files.simulated_name(config.data),) * 2]
+def _fold(data_dir: str, path: str, folds: int, fold: int) -> StudyDataset:
+  label = pathlib.Path(path).stem
+  name = f"{label}_fold{fold}of{folds}"
+  identity = {**npz_request(path), "folds": folds, "fold": fold}
+  arguments = ("--source=npz", f"--input={path}", f"--folds={folds}", f"--fold={fold}", f"--name={name}")
+  return StudyDataset(label, name, identity, _build_command(arguments, identity, data_dir))
 
 
-def model(entry: str, changes: Sequence[str] = ()) -> tuple[str, list[str], str, str]:
-  """(config file, overrides, name, method) of "FILE.py --config.key=value ...", after these overrides."""
-  path, *own = shlex.split(entry)
-  changes = [*changes, *own]
-  config = config_files.load(path)
-  given = dict(change.removeprefix("--config.").split("=", 1) for change in changes if "=" in change)
-  return path, changes, given.get("name", config.name), given.get("method", config.method)
-
-
-def slug(name: str) -> str:
-  """As the name of a folder."""
-  return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
+def _build_command(arguments: tuple[str, ...], identity: Mapping[str, Any], data_dir: str) -> Command:
+  where = str(pathlib.Path(data_dir).expanduser().resolve())
+  fingerprint = fingerprints.digest({"build": dict(identity), "where": where, "code": fingerprints.code()})
+  return Command(("-m", "data_pipelines.build", f"--data_dir={data_dir}", *arguments), fingerprint)
 
 
 def _inputs(config: ml_collections.ConfigDict, group: str) -> list[tuple[str, int]]:
-  """(npz, folds) of entries such as "days.npz" or "days.npz:5"."""
-  found = []
+  """(npz file, number of folds) of entries such as "days.npz" or "days.npz:5"."""
+  inputs = []
   for entry in config[group].inputs:
     path, _, folds = entry.partition(":")
     if folds and not folds.isdigit():
       raise ConfigError(f"config.{group}.inputs: {entry!r}, expected FILE.npz or FILE.npz:FOLDS")
-    found.append((path, int(folds or config[group].folds)))
-  return found
+    inputs.append((path, int(folds or config[group].folds)))
+  return inputs
 
 
-def _folds(study: ml_collections.ConfigDict, path: str, folds: int) -> list[tuple[int, str]]:
-  """(fold, dataset name) of those that are run."""
-  chosen = [fold for fold in range(folds) if not study.run_folds or fold in study.run_folds]
-  return [(fold, f"{pathlib.Path(path).stem}_fold{fold}of{folds}") for fold in chosen]
+def slug(name: str) -> str:
+  """A name in which only letters, digits, - and . are left, for folders."""
+  return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)

@@ -1,4 +1,4 @@
-"""Preflight: what is read from HLO, the arithmetic of the roofline, hardware that is not known, and whole commands."""
+"""Preflight: what is read from HLO, the arithmetic of the roofline, unknown hardware, and whole commands."""
 
 import importlib.util
 import json
@@ -71,7 +71,7 @@ def test_collectives_of_every_notation():
 
 @pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
 def test_collectives_of_a_real_program(shape):
-  """A product whose summed dimension is split: one all-reduce of the product over those that split it."""
+  """A matrix product whose summed dimension is split needs one all-reduce over the devices that split it."""
   device_mesh = sharding.make_mesh(*shape)
   split = lambda *spec: NamedSharding(device_mesh, PartitionSpec(*spec))
   x = jax.ShapeDtypeStruct((16, 32), jnp.float32, sharding=split(None, ("data", "fsdp")))
@@ -98,8 +98,8 @@ def test_seconds_of_a_ring(kind, seconds):
   assert Collective(kind, 5, 80, (0, 1, 2, 3)).seconds(DEVICE) == pytest.approx(5 * seconds)
 
 
-def test_groups_across_boxes_send_their_part_on():
-  """Boxes of two: inside halves are shared by all links, then each device sends its half to its other one."""
+def test_a_group_across_boxes_uses_the_slow_network_for_its_part():
+  """Boxes of two devices share halves inside, then each device sends its half to its partner in the other box."""
   across = Collective("all-reduce", 1, 80, (0, 1, 2, 3)).seconds(DEVICE, box=2)
   assert across == pytest.approx(2 * 80 / 2 / 4.0 + 2 * 40 / 2 / 1.0)
   inside = Collective("all-reduce", 1, 80, (2, 3))
@@ -124,28 +124,28 @@ def test_sheets_by_the_longest_name():
   assert devices.data_sheet("cpu") is None
 
 
-def test_planning_ends_with_its_block():
+def test_the_target_platform_ends_with_its_block():
   with pytest.raises(ZeroDivisionError), devices.target_platform("tpu"):
     assert devices.platform() == "tpu"
     raise ZeroDivisionError
   assert devices.platform() == "cpu"
 
 
-def test_what_does_not_fit_is_read_from_the_refusal():
+def test_the_memory_that_was_missing_is_read_from_the_compilers_message():
   refusal = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded by 4.75G."
   assert planned_run.overflow(refusal) == int(20.5 * 2**30)
-  with pytest.raises(UserError, match="the compiler cannot make this step: INTERNAL: no"):
+  with pytest.raises(UserError, match="the compiler cannot build this step: INTERNAL: no"):
     planned_run.overflow("INTERNAL: no\nat all")
 
 
 @pytest.mark.parametrize("name", ["v9:2x2", "v5e", "v5e:", "v5e:2x4x2x2", "h100", "h100:0", "b12:8", ""])
 def test_unknown_hardware_is_one_line_with_what_is_known(name):
-  with pytest.raises(UserError, match=r"not known; expected v5e:2x4, v5e:8x16.*local") as error:
+  with pytest.raises(UserError, match=r"unknown; expected v5e:2x4, v5e:8x16.*local") as error:
     topology.find(name)
   assert "\n" not in str(error.value)
 
 
-def test_without_libtpu_it_says_what_to_install(monkeypatch):
+def test_without_libtpu_the_error_says_what_to_install(monkeypatch):
   find_spec = importlib.util.find_spec
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "libtpu" else find_spec(name))
   with pytest.raises(
@@ -154,7 +154,7 @@ def test_without_libtpu_it_says_what_to_install(monkeypatch):
     topology.find("v5e:2x4")
 
 
-def test_the_table_tells_where_parameters_live():
+def test_the_table_shows_where_parameters_live():
   device_mesh = sharding.make_mesh(2, 2, 2)
   shapes = {
     "mlp/up/kernel": jax.ShapeDtypeStruct((8, 32), jnp.float32),
@@ -171,7 +171,7 @@ CHECKED = ("parameters", "memory", "roofline", "flops_per_window", "data", "larg
 
 @pytest.mark.slow
 def test_local_end_to_end(tmp_path):
-  """Two fake devices: what is stated is whole and coherent, and steps are measured."""
+  """On two fake devices the report is complete and consistent, and steps are measured."""
   data = tiny.dataset(tmp_path)
   flags = tiny.overrides(form="trimmed", batch_size=8)
   ended = tiny.run(
@@ -205,7 +205,7 @@ def test_local_end_to_end(tmp_path):
 
 
 @pytest.mark.parametrize("printed", [True, False])
-def test_training_tells_where_parameters_live(printed, tmp_path):
+def test_training_writes_where_parameters_live(printed, tmp_path):
   data = tiny.dataset(tmp_path)
   flags = [*tiny.overrides(total_steps=1), *tiny.on(data), f"--config.log.parameters={printed}"]
   ended = tiny.run(f"--config={tiny.CONFIG}", *flags, f"--workdir={tmp_path}/run")
@@ -244,7 +244,7 @@ def test_gpus_by_their_data_sheet(tmp_path):
   [("base", "v5e:2x4"), ("b", "v5e:2x4"), ("l", "v5e:2x4"), ("base", "v5e:8x16"), ("base", "v6e:8x8")],
 )
 def test_published_sizes_compile_for_tpus(config, name, tmp_path):
-  """Batches of 32 windows a device, as base has them on v5e:8x16."""
+  """Batches of 32 windows per device, as base has on v5e:8x16."""
   if importlib.util.find_spec("libtpu") is None:
     pytest.skip('no libtpu here: pip install -e ".[tpu]"')
   count = int(np.prod([int(x) for x in name.partition(":")[2].split("x")]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pathlib
 
 import pytest
 
@@ -13,6 +14,7 @@ from aim.evaluation.results import Result
 from aim.studies import job_runner
 from aim.studies.compare import run as compare_run
 from aim.studies.compare import table as compare_table
+from data_pipelines.errors import UserError
 from experiments import default
 from tests import tiny
 
@@ -50,30 +52,34 @@ def test_every_model_is_scored_on_every_fold_once(config, tmp_path, monkeypatch,
   assert len(commands) == 2 * 2 * 2
   assert all("--mode=" in line["command"] and float(line["seconds"]) > 0 for line in commands)
 
-  # A repeated command runs nothing that is done, and what was lost again.
+  # A repeated study skips finished commands, and runs again what was lost.
   logs = {path: path.stat().st_mtime_ns for path in work.glob("cells/*/log.txt")}
   assert len(logs) == 4
   lost = next(path for path in logs if "LSM-1" in str(path) and "fold1" in str(path))
-  told = json.loads((lost.parent / "commands.json").read_text())
-  (lost.parent / "commands.json").write_text(json.dumps(dict(list(told.items())[:1])))
+  entries = json.loads((lost.parent / "commands.json").read_text())
+  (lost.parent / "commands.json").write_text(json.dumps(dict(list(entries.items())[:1])))
   (work / "comparison.csv").unlink()
   compare_run.compare(config, work)
   assert results.read_csv(work / "comparison.csv") == found
   assert [path for path, when in logs.items() if path.stat().st_mtime_ns != when] == [lost]
 
 
-def test_a_command_that_fails_is_told_with_its_last_words(config, tmp_path, monkeypatch):
+def test_a_command_that_fails_is_reported_with_its_last_line(config, tmp_path, monkeypatch):
   for key, value in tiny.environment().items():
     monkeypatch.setenv(key, value)
+  (tmp_path / "bad.npz").write_text("no npz")
+  config.compare.inputs = (str(tmp_path / "bad.npz"),)
+  with pytest.raises(job_runner.CellError, match=r"data_pipelines\.build .*exit 2: error: .*bad\.npz.*log\.txt"):
+    compare_run.compare(config, tmp_path / "compared")
   config.compare.inputs = (str(tmp_path / "gone.npz"),)
-  with pytest.raises(job_runner.CellError, match=r"data_pipelines\.build .*exit 2: error: .*gone\.npz.*log\.txt"):
+  with pytest.raises(UserError, match=r"gone\.npz: no such file"):
     compare_run.compare(config, tmp_path / "compared")
 
 
 def test_values_that_cannot_be_used(config, tmp_path):
   cells = lambda: list(compare_run.cells(config, tmp_path))
   config.compare.modes = ("evaluate", "prove")
-  with pytest.raises(config_files.ConfigError, match="'prove' is none of"):
+  with pytest.raises(config_files.ConfigError, match="'prove', expected some of evaluate, probe"):
     cells()
   config.compare.modes = ("evaluate",)
   config.compare.models = ("experiments/none.py",)
@@ -95,7 +101,61 @@ def test_values_that_cannot_be_used(config, tmp_path):
     cells()
   config.compare.inputs = ("study.npz:many",)
   with pytest.raises(config_files.ConfigError, match=r"expected FILE\.npz or FILE\.npz:FOLDS"):
-    job_runner.data_commands(config, "compare")
+    job_runner.datasets(config, "compare")
+
+
+@pytest.mark.parametrize(
+  ("ours", "theirs", "key"),
+  [
+    ("--config.evaluate.scenarios.sleep=120", "", r"scenarios\.sleep is 360 and 120"),
+    ("", "--config.evaluate.scenarios.sleep=120", r"scenarios\.sleep is 120 and 360"),
+    ("--config.evaluate.random_percent=30,50,80", "--config.evaluate.random_percent=(30,50,80)", None),
+    ("--config.evaluate.random_percent=(30,50,80)", "", None),
+    ("--config.evaluate.random_percent=(30,50)", "", r"random_percent is \[30, 50, 80\] and \[30, 50\]"),
+    ("--config.evaluate.imputers=('mean',) --config.evaluate.batch_size=8", "", None),
+  ],
+)
+def test_models_must_be_scored_on_the_same_values(config, tmp_path, ours, theirs, key):
+  config.compare.models = (f"lsm2_tiny {ours}", f"lsm1_xs {theirs}")
+  if key is None:
+    assert list(compare_run.cells(config, tmp_path))
+    return
+  with pytest.raises(config_files.ConfigError, match=rf"scored on other values than LSM-2: config\.evaluate\.{key}"):
+    list(compare_run.cells(config, tmp_path))
+
+
+def test_a_cell_is_known_by_what_its_commands_compute(config, tmp_path, monkeypatch):
+  """An edited config, other evaluations, other days, and a workdir by another path."""
+  mine = tmp_path / "mine.py"
+  source = (
+    "from experiments import lsm2_tiny\n\ndef get_config():\n  config = lsm2_tiny.get_config()\n  {}\n  return config\n"
+  )
+  mine.write_text(source.format("config.optimizer.learning_rate = 1e-3"))
+  config.compare.models = (str(mine),)
+  config.compare.inputs = (f"{tmp_path / 'study.npz'}:1",)
+  (first,) = compare_run.cells(config, tmp_path)
+
+  monkeypatch.chdir(tmp_path)
+  config.compare.inputs = ("study.npz:1",)
+  (relative,) = compare_run.cells(config, pathlib.Path("."))
+  assert relative.folder.resolve() == first.folder
+  assert [c.fingerprint for c in relative.commands] == [c.fingerprint for c in first.commands]
+
+  mine.write_text(source.format("config.optimizer.learning_rate = 0.5"))
+  (edited,) = compare_run.cells(config, tmp_path)
+  assert edited.folder != first.folder
+  assert not {c.fingerprint for c in edited.commands} & {c.fingerprint for c in first.commands}
+
+  mine.write_text(source.format("config.optimizer.learning_rate = 1e-3"))
+  config.compare.common += ("--config.evaluate.scenarios.sleep=120",)
+  (evaluated,) = compare_run.cells(config, tmp_path)
+  assert evaluated.folder == first.folder, "the same training"
+  assert evaluated.by_mode["pretrain"].fingerprint == first.by_mode["pretrain"].fingerprint
+  assert evaluated.by_mode["evaluate"].fingerprint != first.by_mode["evaluate"].fingerprint
+
+  tiny.write_npz(tmp_path / "study.npz", people=9, days=2)
+  (other_days,) = compare_run.cells(config, tmp_path)
+  assert other_days.folder != first.folder
 
 
 def test_the_table_shows_means_over_seeds_and_the_best():

@@ -17,11 +17,11 @@ from aim.inference import pretrained
 from aim.model import buffer_sizes, loss, lsm2
 from aim.model.lsm2 import Tower
 from aim.model.patches import Scale
-from aim.studies.scaling import figure as scaling_figure
-from aim.studies.scaling import points as scaling_points
+from aim.studies import job_runner
 from aim.studies.scaling import run as scaling_run
 from aim.studies.scaling.curves import along, curves
-from aim.studies.scaling.points import Point
+from aim.studies.scaling.figure import draw_scaling
+from aim.studies.scaling.points import MEASURES, ScalingPoint
 from aim.studies.scaling.power_law import Power
 from aim.training.checkpoint import Restored
 from data_pipelines.schema import Channel, Schema
@@ -92,10 +92,19 @@ def test_the_objective_is_the_training_loss():
   np.testing.assert_array_equal(np.asarray(counts)[:, 0], tokens.visible_lengths)
 
 
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+  return tiny.dataset(tmp_path_factory.mktemp("data"))
+
+
+def cells_of(config, workdir):
+  return scaling_run.cells(config, job_runner.datasets(config, "scaling"), workdir)
+
+
 @pytest.fixture
-def config():
+def config(dataset):
   config = default.get_config()
-  config.data.name = "there"
+  config.data.update({"dir": str(dataset.path.parents[2]), "name": dataset.name})
   config.scaling.models = (tiny.CONFIG, "experiments/lsm1_xs.py --config.optimizer.ema=0.9")
   config.scaling.participants = (2, 4, 0)
   config.scaling.days = (5, 0)
@@ -118,16 +127,16 @@ def test_a_grid_of_axes_and_one_of_everything(config):
 
 def test_cells_name_all_that_they_are(config, tmp_path):
   config.scaling.seeds = (0, 1)
-  cells = scaling_run.cells(config, tmp_path)
+  cells = cells_of(config, tmp_path)
   assert len(cells) == 7 * 2 * 2 and len({cell.folder for cell in cells}) == len(cells)
   assert [cell.number for cell in cells] == list(range(28))
-  # Another learning rate makes other cells: what is done with the old one is not taken for it.
+  # Another optimiser setting makes other cells: results of the old one are not mistaken for it.
   config.scaling.common = ("--config.optimizer.b2=0.9",)
-  assert not {cell.folder for cell in cells} & {cell.folder for cell in scaling_run.cells(config, tmp_path)}
+  assert not {cell.folder for cell in cells} & {cell.folder for cell in cells_of(config, tmp_path)}
   one = next(cell for cell in cells if cell.participants == 2 and cell.model == "LSM-1")
-  assert [command[-1] for command in one.commands] == ["--mode=pretrain", "--mode=heldout"]
-  assert {"--config.data.max_participants=2", "--config.total_steps=4", "--config.data.name=there"} <= {
-    *one.commands[0]
+  assert [command.arguments[-1] for command in one.commands] == ["--mode=pretrain", "--mode=heldout"]
+  assert {"--config.data.max_participants=2", "--config.total_steps=4", "--config.data.name=tiny"} <= {
+    *one.commands[0].arguments
   }
 
 
@@ -138,7 +147,7 @@ def test_cells_name_all_that_they_are(config, tmp_path):
     ({"models": ("experiments/simclr_xs.py",)}, "is of method 'simclr', which reconstructs nothing"),
     ({"models": (tiny.CONFIG, tiny.CONFIG)}, "two of one name"),
     ({"grid": "some"}, r"config\.scaling\.grid is 'some', expected 'axes' or 'all'"),
-    ({"sizes": ("XXS", "XXL")}, r"config\.scaling\.sizes: 'XXL' is none of the ladder's 3XS, S, XS"),
+    ({"sizes": ("XXS", "XXL")}, r"config\.scaling\.sizes: 'XXL' expected sizes of the ladder: 3XS, S, XS"),
     ({"steps": ()}, r"config\.scaling\.steps is empty"),
     ({"steps": (4, 0)}, r"config\.scaling\.steps holds 0, expected whole numbers of at least 1"),
     ({"participants": (2, 4)}, r"config\.scaling\.at\.participants is 0, expected one of config\.scaling\.partic"),
@@ -159,21 +168,23 @@ def made_up(model="LSM-2", seeds=(0,)):
   """Points whose losses follow TRUTH along each axis."""
   found = []
 
-  def add(law, x, size="XS", steps=100, asked=(0, 0), **axes):
+  def add(law, x, size="XS", steps=100, limits=(0, 0), **axes):
     numbers = {"participants": 800.0, "hours": 96_000.0, "parameters": 1e6, "compute": 1e12} | axes
     for seed in seeds:
       value = float(law(np.array([x]))[0])
       draws = value * np.exp(np.random.default_rng(9).normal(0, 0.02, 8))
-      losses = {name: value for name in scaling_points.MEASURES}
+      losses = {name: value for name in MEASURES}
       both = dict.fromkeys(losses, draws)
       found.append(
-        Point("made_up", model, size, steps, seed, asked, **numbers, seconds=1.0, people=9, value=losses, draws=both)
+        ScalingPoint(
+          "made_up", model, size, steps, seed, limits, **numbers, seconds=1.0, people=9, value=losses, draws=both
+        )
       )
 
   for x in (10, 30, 100, 300):
-    add(TRUTH["participants"], x, asked=(x, 0), participants=float(x), hours=120.0 * x)
+    add(TRUTH["participants"], x, limits=(x, 0), participants=float(x), hours=120.0 * x)
   for x in (240, 2400, 9600, 24_000, 48_000):
-    add(TRUTH["hours"], x, asked=(0, x // 24), hours=float(x))
+    add(TRUTH["hours"], x, limits=(0, x // 24), hours=float(x))
   for size, x in (("3XS", 1e4), ("XXS", 1e5), ("XS+", 3e6), ("S", 7e6)):
     for steps in (50, 100):
       add(TRUTH["parameters"], x * steps / 100, size=size, steps=steps, parameters=x, compute=1e6 * x * steps)
@@ -195,31 +206,33 @@ def test_curves_recover_what_the_points_were_made_of():
 def test_axes_hold_the_others_still():
   points = made_up(seeds=(0, 1))
   assert [p.participants for p in along(points, "participants", AT, "mse")] == [10, 10, 30, 30, 100, 100, 300, 300]
-  assert {p.asked[0] for p in along(points, "hours", AT, "mse")} == {0}
+  assert {p.limits[0] for p in along(points, "hours", AT, "mse")} == {0}
   assert {p.steps for p in along(points, "parameters", AT, "mse")} == {100}
   assert len(along(points, "compute", AT, "mse")) == 8, "means over seeds"
 
 
 def test_too_few_points_are_told_and_drawn(tmp_path):
-  points = [p for p in made_up() if p.asked[0] != 10]
+  points = [p for p in made_up() if p.limits[0] != 10]
   found = list(curves(points, AT))
   curve = next(each for each in found if each.axis == "participants")
   assert curve.law is None and curve.x == [30, 100, 300]
   assert curve.line().endswith("no curve against participants: 3 different points, a fit needs 4")
-  scaling_figure.chart([*points, *made_up("LSM-1")], [*found, *curves(made_up("LSM-1"), AT)], tmp_path / "a.png")
+  draw_scaling([*points, *made_up("LSM-1")], [*found, *curves(made_up("LSM-1"), AT)], tmp_path / "a.png")
   assert (tmp_path / "a.png").stat().st_size > 20_000
   with pytest.raises(ValueError, match="no points to draw"):
-    scaling_figure.chart([], [], tmp_path / "b.png")
+    draw_scaling([], [], tmp_path / "b.png")
 
 
 def test_the_shipped_grid(tmp_path):
-  cells = scaling_run.cells(experiment.get_config(), tmp_path)
+  cells = cells_of(experiment.get_config(), tmp_path)
   assert {cell.model for cell in cells} == {"LSM-2", "LSM-1"}
   for axis in ("participants", "days", "size", "steps"):
     assert len({getattr(cell, axis) for cell in cells}) >= 4, "enough for a fit"
   for cell in cells[:8]:
-    path = next(flag.removeprefix("--config=") for flag in cell.commands[0] if flag.startswith("--config="))
-    keys = [flag[len("--config.") :].split("=")[0] for flag in cell.commands[0] if flag.startswith("--config.")]
+    path = next(flag.removeprefix("--config=") for flag in cell.commands[0].arguments if flag.startswith("--config="))
+    keys = [
+      flag[len("--config.") :].split("=")[0] for flag in cell.commands[0].arguments if flag.startswith("--config.")
+    ]
     config_settings.check_keys(config_settings.load(path), keys)
 
 
@@ -240,7 +253,7 @@ def test_cells_run_once_by_anyone(config, tmp_path, monkeypatch, capsys):
   config.scaling.cells = (2,)
   work = tmp_path / "scaled"
   scaling_run.scaling(config, work)
-  assert "1 of 4 cells are done" in capsys.readouterr().out
+  assert "1 of 4 cells are finished" in capsys.readouterr().out
   with (work / "cells.csv").open() as file:
     lines = list(csv.DictReader(file))
   assert [line["number"] for line in lines] == ["build", "0", "1", "2", "3"]
@@ -255,7 +268,7 @@ def test_cells_run_once_by_anyone(config, tmp_path, monkeypatch, capsys):
   config.scaling.cells = ()
   scaling_run.scaling(config, work)
   out = capsys.readouterr().out
-  assert "to run now: 2;" in out and "4 of 4 cells are done" in out and "a fit needs 4" in out
+  assert "to run now: 2;" in out and "4 of 4 cells are finished" in out and "a fit needs 4" in out
   assert all(path.stat().st_mtime_ns == when for path, when in before.items())
   told = [json.loads(path.read_text()) for path in sorted(work.glob("cells/*/heldout.json"))]
   assert {(each["model"], each["participants"], each["days"]) for each in told} == {

@@ -1,8 +1,7 @@
 """--mode=compare: several models trained and scored on the same people, and one table of all of them.
 
-A cell of the comparison is one model on one data set, or fold of it, with one seed: a folder with the commands that
-make its numbers, each run in a process of its own. What is done is not done again: a repeated command goes on where it
-was.
+A cell of the comparison is one model on one dataset, or one fold of it, with one seed: a folder with the commands that
+produce its numbers, each run in a process of its own. Finished commands are skipped, so a repeated study continues.
 """
 
 from __future__ import annotations
@@ -17,79 +16,91 @@ from aim.common import config_files
 from aim.common.config_files import ConfigError
 from aim.evaluation.probing import label_tasks
 from aim.studies import job_runner
-from aim.studies.compare.table import Cell, gather
+from aim.studies.compare.table import CompareCell, gather
+from aim.studies.job_runner import Job, StudyModel
 from data_pipelines.dataset import Dataset
 
-# The imputers, and what else stands beside a model, are the same beside all: they are run beside the first.
-ALONE = ("--config.evaluate.imputers=()", "--config.probe.baselines=False", "--config.finetune.compare=()")
-OF_LABELS = ("probe", "finetune", "robustness")
-MODES = ("pretrain", "evaluate", "probe", "finetune", "robustness")
-# Values of config.evaluate that the cells a model is scored on do not depend on.
-NOT_OF_CELLS = ("batch_size", "bootstrap", "imputers", "imputer_rows", "export", "external")
+# Imputers and baselines are the same beside every model, so they are run only beside the first.
+ONLY_THE_MODEL = ("--config.evaluate.imputers=()", "--config.probe.baselines=False", "--config.finetune.compare=()")
+NEED_LABELS = ("probe", "finetune", "robustness")
+MODES = ("evaluate", "probe", "finetune", "robustness")
+# Values of config.evaluate that do not change which values a model is scored on.
+SAME_SCORED_VALUES = ("batch_size", "bootstrap", "imputers", "imputer_rows", "export", "external")
 
 
 def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  """Runs every cell that config.compare asks for, then writes comparison.csv, comparison.md and commands.csv."""
-  asked = list(cells(config, workdir))  # what cannot be used is told before anything is built
-  job_runner.build(config, "compare", workdir)
-  found = [_answerable(cell, config) for cell in asked]
-  total = sum(len(cell.commands) for cell in found)
-  print(f"{workdir}: {len(found)} cells, {total} commands; their output is in {workdir}/cells/*/log.txt", flush=True)
-  job_runner.run(found, "compare", config.compare.jobs)
-  gather(config.compare, found, workdir)
+  """Runs the cells of config.compare, then writes comparison.csv, comparison.md and commands.csv.
+
+  Raises:
+    UserError: a value or a file of days cannot be used; known before anything is built.
+    CellError: a command failed.
+  """
+  requested = list(cells(config, workdir))
+  job_runner.build_datasets(job_runner.datasets(config, "compare"), workdir)
+  runnable = [_with_answerable_modes(cell, config) for cell in requested]
+  commands = sum(len(cell.commands) for cell in runnable)
+  print(f"{workdir}: {len(runnable)} cells, {commands} commands; output: {workdir}/cells/*/log.txt", flush=True)
+  job_runner.run(runnable, "compare", config.compare.jobs)
+  gather(config.compare, runnable, workdir)
 
 
-def cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Iterator[Cell]:
-  """All cells, a data set's together; ConfigError for a value that cannot be used."""
-  names = job_runner.datasets(config, "compare")
-  for mode in config.compare.modes:
-    if mode not in MODES[1:]:
-      raise ConfigError(f"config.compare.modes: {mode!r} is none of {', '.join(MODES[1:])}")
-  common = tuple(config.compare.common)
-  if not config.compare.models:
-    raise ConfigError("config.compare.models is empty: it names the configs to compare, as experiments/compare_real.py")
-  models = [job_runner.model(entry, ALONE if i else ()) for i, entry in enumerate(config.compare.models)]
-  taken = [model for _, _, model, _ in models]
-  if len(set(taken)) < len(taken):
-    twice = next(model for model in taken if taken.count(model) > 1)
-    raise ConfigError(f"config.compare.models: {twice!r} twice; --config.name=... gives one another name")
-  if "evaluate" in config.compare.modes:
-    _check_cells([model for model in models if model[3] == "mae"], common)
-  for dataset, fold in names:
-    for seed in config.compare.seeds:
-      for path, changes, model, method in models:
-        folder = workdir / "cells" / f"{fold}-seed{seed}-{job_runner.slug(model)}"
-        where = (f"--config.data.dir={config.data.dir}", f"--config.data.name={fold}", f"--config.seed={seed}")
-        arguments = ("-m", "aim.main", f"--config={path}", *common, *changes, *where, f"--workdir={folder}")
-        # Contrastive models reconstruct nothing.
-        wanted = [mode for mode in config.compare.modes if mode != "evaluate" or method == "mae"]
-        commands = tuple((*arguments, f"--mode={mode}") for mode in ("pretrain", *wanted))
-        yield Cell(dataset, fold, seed, model, folder, commands)
+def cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Iterator[CompareCell]:
+  """Yields all cells, those of a dataset together.
+
+  Raises:
+    UserError: a value or a file of days cannot be used.
+  """
+  study = config.compare
+  for mode in study.modes:
+    if mode not in MODES:
+      raise ConfigError(f"config.compare.modes: {mode!r}, expected some of {', '.join(MODES)}")
+  models = _models(study)
+  if "evaluate" in study.modes:
+    _check_scored_values([model for model in models if model.reconstructs])
+  for dataset in job_runner.datasets(config, "compare"):
+    for seed in study.seeds:
+      for model in models:
+        job = Job.of(model, dataset, config.data.dir, (f"--config.seed={seed}",))
+        # The same training with other evaluations goes on in the same folder.
+        cell_name = f"{dataset.name}-seed{seed}-{job_runner.slug(model.name)}-{job.fingerprint('pretrain')}"
+        folder = workdir / "cells" / cell_name
+        modes = ["pretrain", *(mode for mode in study.modes if mode != "evaluate" or model.reconstructs)]
+        commands = {mode: job.command(mode, folder) for mode in modes}
+        yield CompareCell(dataset.label, dataset.name, seed, model.name, folder, commands)
 
 
-def _check_cells(models: Sequence[tuple[str, list[str], str, str]], common: Sequence[str]) -> None:
-  """ConfigError where models would be scored on different cells, which no table can compare: told before hours of
-  training."""
-  asked = {}
-  for path, changes, name, _ in models:
-    flags = [change.removeprefix("--config.evaluate.") for change in (*common, *changes)]
-    given = dict(flag.split("=", 1) for flag in flags if "=" in flag and not flag.startswith("--"))
-    plain = config_files.load(path).evaluate.to_dict()
-    asked[name] = {key: str(given.get(key, plain[key])) for key in plain if key not in NOT_OF_CELLS}
-  (first, wanted), *others = asked.items() or [("", {})]
-  for name, found in others:
-    for key, value in found.items():
-      if value.replace(" ", "") != wanted[key].replace(" ", ""):
+def _models(study: ml_collections.ConfigDict) -> list[StudyModel]:
+  if not study.models:
+    raise ConfigError("config.compare.models is empty, expected configs to compare, as in experiments/compare_real.py")
+  models = [
+    StudyModel.parse(entry, (*study.common, *(ONLY_THE_MODEL if i else ()))) for i, entry in enumerate(study.models)
+  ]
+  names = [model.name for model in models]
+  for name in names:
+    if names.count(name) > 1:
+      raise ConfigError(f"config.compare.models: {name!r} twice; --config.name=... gives one another name")
+  return models
+
+
+def _check_scored_values(models: Sequence[StudyModel]) -> None:
+  """Raises ConfigError if models would be scored on different values, which no table can compare.
+
+  The resolved configs are compared, so that it does not matter where a value is set and how it is written.
+  """
+  settings = [dict(config_files.leaves(config_files.to_dict(model.resolved.evaluate))) for model in models]
+  for model, values in zip(models[1:], settings[1:], strict=True):
+    for key, value in values.items():
+      if key.split(".")[0] not in SAME_SCORED_VALUES and value != settings[0].get(key):
         raise ConfigError(
-          f"config.compare.models: {name} would be scored on other cells than {first}: config.evaluate.{key} is "
-          f"{value} and {wanted[key]}; give one in config.compare.common"
+          f"config.compare.models: {model.name} would be scored on other values than {models[0].name}: "
+          f"config.evaluate.{key} is {value} and {settings[0].get(key)}; set it for all in config.compare.common"
         )
 
 
-def _answerable(cell: Cell, config: ml_collections.ConfigDict) -> Cell:
-  """The cell without the modes that ask for labels, where its dataset has none."""
-  asked, _ = label_tasks.usable_tasks(config.probe, Dataset.open(config.data.dir, cell.fold))
-  if asked:
+def _with_answerable_modes(cell: CompareCell, config: ml_collections.ConfigDict) -> CompareCell:
+  """The cell without the modes that need labels, if its dataset has none."""
+  tasks, _ = label_tasks.usable_tasks(config.probe, Dataset.open(config.data.dir, cell.fold))
+  if tasks:
     return cell
-  kept = tuple(command for command in cell.commands if command[-1].removeprefix("--mode=") not in OF_LABELS)
-  return dataclasses.replace(cell, commands=kept)
+  kept = {mode: command for mode, command in cell.by_mode.items() if mode not in NEED_LABELS}
+  return dataclasses.replace(cell, by_mode=kept)

@@ -1,4 +1,4 @@
-"""The one table of a comparison, out of the result files of its cells."""
+"""The tables of a comparison, from the result files of its cells."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from aim.evaluation.generative.scores import Scores
 from aim.evaluation.probing.robustness import MEAN
 from aim.evaluation.results import Result
 from aim.studies import job_runner
+from aim.studies.job_runner import Command
 
 KINDS = {"evaluate": "Generative tasks", "probe": "Probes", "finetune": "Fine-tuning", "robustness": "Robustness"}
 HEADLINE = tuple(metrics.HEADLINE.values())
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class CompareCell:
   """One model on one fold with one seed.
 
   Attributes:
-    dataset: name in the table; the folds of a data set share it.
+    dataset: name in the tables; the folds of a dataset share it.
     fold: name of the built dataset.
-    model: name in the table.
+    model: name in the tables.
     folder: workdir of its commands.
-    commands: each as arguments of the Python interpreter.
+    by_mode: the command of each --mode, in the order they run.
   """
 
   dataset: str
@@ -42,63 +43,68 @@ class Cell:
   seed: int
   model: str
   folder: pathlib.Path
-  commands: tuple[tuple[str, ...], ...]
+  by_mode: Mapping[str, Command]
+
+  @property
+  def commands(self) -> tuple[Command, ...]:
+    """What a job runner needs of a cell, with `folder`."""
+    return tuple(self.by_mode.values())
 
 
-def gather(config: ml_collections.ConfigDict, cells: Sequence[Cell], workdir: pathlib.Path) -> None:
+def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], workdir: pathlib.Path) -> None:
   """Writes comparison.csv (aim/evaluation/results.py), comparison.md and commands.csv; prints the tables."""
-  found = {mode: list(_of_mode(mode, config, cells)) for mode in config.modes}
-  results.write_csv(workdir / "comparison.csv", [line for lines in found.values() for line in lines])
-  parts = {mode: [table(mode, lines), *verdicts(mode, lines)] for mode, lines in found.items() if lines}
+  by_mode = {mode: list(_results_of_mode(mode, config, cells)) for mode in config.modes}
+  results.write_csv(workdir / "comparison.csv", [line for lines in by_mode.values() for line in lines])
+  parts = {mode: [table(mode, lines), *verdicts(mode, lines)] for mode, lines in by_mode.items() if lines}
   text = "\n\n".join("\n\n".join([f"## {KINDS[mode]}", *part]) for mode, part in parts.items())
   (workdir / "comparison.md").write_text(text + "\n", encoding="utf-8")
   _write_commands(cells, workdir / "commands.csv")
-  drawn = list(_draw(config, cells, workdir)) if "evaluate" in config.modes else []
+  pictures = list(_draw(config, cells, workdir)) if "evaluate" in config.modes else []
   print(f"\n{text}\n")
-  for name in ("comparison.csv", "comparison.md", "commands.csv", *drawn):
+  for name in ("comparison.csv", "comparison.md", "commands.csv", *pictures):
     print(workdir / name)
 
 
-def _draw(config: ml_collections.ConfigDict, cells: Sequence[Cell], workdir: pathlib.Path) -> Iterator[str]:
-  """A picture of the generative tasks for each data set and seed; yields the files' names."""
-  for (dataset, seed), group in _groups(cells).items():
-    if found := _pooled(group):
+def _draw(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], workdir: pathlib.Path) -> Iterator[str]:
+  """Draws the generative tasks of each dataset and seed; yields the names of the files."""
+  for (dataset, seed), group in _by_dataset_and_seed(cells).items():
+    if pooled := _pooled_scores(group):
       name = f"generative-{dataset}-seed{seed}.png"
-      generative_chart(found.table(config.bootstrap, seed=0), workdir / name)
+      generative_chart(pooled.table(config.bootstrap, seed=0), workdir / name)
       yield name
 
 
-def _groups(cells: Sequence[Cell]) -> Mapping[tuple[str, int], list[Cell]]:
-  """Those of all folds and models of a data set and a seed."""
+def _by_dataset_and_seed(cells: Sequence[CompareCell]) -> Mapping[tuple[str, int], list[CompareCell]]:
+  """The cells of all folds and models, for each dataset and seed."""
   groups = collections.defaultdict(list)
   for cell in cells:
     groups[cell.dataset, cell.seed].append(cell)
   return groups
 
 
-def _of_mode(mode: str, config: ml_collections.ConfigDict, cells: Sequence[Cell]) -> Iterable[Result]:
-  for (dataset, seed), group in _groups(cells).items():
+def _results_of_mode(mode: str, config: ml_collections.ConfigDict, cells: Sequence[CompareCell]) -> Iterable[Result]:
+  for (dataset, seed), group in _by_dataset_and_seed(cells).items():
     if mode == "evaluate":
       yield from generative(group, dataset, seed, config.bootstrap)
     elif mode in ("probe", "finetune"):
-      others = tuple(dict.fromkeys(cell.model for cell in group))[1:]
+      other_models = tuple(dict.fromkeys(cell.model for cell in group))[1:]
       paths = [path for cell in group if (path := cell.folder / mode / "predictions.csv").exists()]
-      against = (*predictions.BASELINES, *NAMES.values(), *others)
+      against = (*predictions.BASELINES, *NAMES.values(), *other_models)
       yield from predictions.pool(paths, dataset, config.bootstrap, against=against)
     else:
-      # Files of one fold each: people of several folds cannot be pooled from them.
+      # Each file is of one fold: the people of several folds cannot be pooled from such results.
       for path in (cell.folder / mode / "results.csv" for cell in group):
         yield from results.read_csv(path) if path.exists() else ()
 
 
-def generative(cells: Sequence[Cell], dataset: str, seed: int, n_bootstrap: int) -> list[Result]:
-  """Errors of all models on the people of all folds."""
-  found = _pooled(cells)
-  return summary.contest_results(found, dataset, seed, n_bootstrap, seed=0) if found else []
+def generative(cells: Sequence[CompareCell], dataset: str, seed: int, n_bootstrap: int) -> list[Result]:
+  """The errors of all models on the people of all folds."""
+  pooled = _pooled_scores(cells)
+  return summary.contest_results(pooled, dataset, seed, n_bootstrap, seed=0) if pooled else []
 
 
-def _pooled(cells: Sequence[Cell]) -> Scores | None:
-  """Of all folds; the imputers' are those that were run beside the first model. None where nothing was evaluated."""
+def _pooled_scores(cells: Sequence[CompareCell]) -> Scores | None:
+  """The scores of all folds, with the imputers that ran beside the first model; None if nothing was evaluated."""
   parts = []
   for cell in cells:
     path = cell.folder / "evaluate" / "people.csv"
@@ -108,12 +114,12 @@ def _pooled(cells: Sequence[Cell]) -> Scores | None:
   return scores.merge(parts) if parts else None
 
 
-def table(mode: str, found: Sequence[Result]) -> str:
-  """Markdown: a line a question, a column a model, means over seeds, the best in bold."""
+def table(mode: str, results_of_mode: Sequence[Result]) -> str:
+  """Markdown with a row per task, level and metric and a column per model: means over seeds, the best in bold."""
   numbers: dict[tuple[str, str, str, str], dict[str, list[Result]]] = collections.defaultdict(
     lambda: collections.defaultdict(list)
   )
-  for line in found:
+  for line in results_of_mode:
     if _shown(mode, line, line.metric):
       numbers[line.dataset, line.task, line.level, line.metric][line.model].append(line)
   models = list(dict.fromkeys(model for row in numbers.values() for model in row))
@@ -122,7 +128,7 @@ def table(mode: str, found: Sequence[Result]) -> str:
     means = {model: _mean([line.value for line in lines]) for model, lines in row.items()}
     known = [mean for mean in means.values() if not math.isnan(mean)]
     best = (min if metrics.lower_is_better(key[3]) else max)(known, default=math.nan)
-    lines.append([*key, *(_cell(row.get(model, []), means.get(model, math.nan), best) for model in models)])
+    lines.append([*key, *(_field(row.get(model, []), means.get(model, math.nan), best) for model in models)])
   return _markdown(lines)
 
 
@@ -171,8 +177,8 @@ def _mean(values: Sequence[float]) -> float:
   return sum(known) / len(known) if known else math.nan
 
 
-def _cell(lines: Sequence[Result], mean: float, best: float) -> str:
-  """The mean over seeds, with the interval where there is one seed."""
+def _field(lines: Sequence[Result], mean: float, best: float) -> str:
+  """The mean over seeds, with its interval if there is one seed."""
   if not lines or math.isnan(mean):
     return "-"
   number = f"**{mean:.3g}**" if mean == best else f"{mean:.3g}"
@@ -182,10 +188,11 @@ def _cell(lines: Sequence[Result], mean: float, best: float) -> str:
   return number if math.isnan(low) else f"{number} [{low:.3g}, {high:.3g}]"
 
 
-def _write_commands(cells: Sequence[Cell], path: pathlib.Path) -> None:
+def _write_commands(cells: Sequence[CompareCell], path: pathlib.Path) -> None:
   lines = []
   for cell in cells:
-    seconds = job_runner.seconds(cell.folder)
-    for line in map(job_runner.spoken, cell.commands):
-      lines.append([cell.dataset, cell.fold, cell.seed, cell.model, seconds[line], line])
+    finished = job_runner.finished_commands(cell.folder)
+    for command in cell.commands:
+      seconds = finished[command.fingerprint].seconds
+      lines.append([cell.dataset, cell.fold, cell.seed, cell.model, seconds, command.text])
   write_rows(path, ("dataset", "fold", "seed", "model", "seconds", "command"), lines)

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from aim.common.plotting import INK, bare_axes, method_style, new_figure, save_figure
 from aim.studies.scaling.curves import Curve
-from aim.studies.scaling.points import Point
+from aim.studies.scaling.points import ScalingPoint
 
 AXES = {
   "participants": "training people",
@@ -25,14 +25,14 @@ ROWS = {
 }
 
 
-def chart(points: Sequence[Point], curves: Sequence[Curve], path: str | pathlib.Path) -> None:
-  """PNG with a row a measure and a panel an axis: points with 95 % intervals over people, power laws, exponents.
+def draw_scaling(points: Sequence[ScalingPoint], curves: Sequence[Curve], path: str | pathlib.Path) -> None:
+  """Draws a row per measure and a panel per axis: points with 95 % intervals over people, power laws, exponents.
 
-  Against compute every training is a faint dot, the front a line.
+  In the panels of compute every training is a faint dot, and the front is a line.
 
   Args:
-    points, curves: of one data set.
-    path: of the PNG.
+    points, curves: those of one dataset.
+    path: the PNG file.
 
   Raises:
     ValueError: there is nothing to draw.
@@ -61,8 +61,8 @@ def chart(points: Sequence[Point], curves: Sequence[Curve], path: str | pathlib.
   save_figure(figure, path)
 
 
-def _cloud(panel: Axes, points: Sequence[Point], measure: str, models: Sequence[str]) -> None:
-  """All that was trained on the whole data of the largest run, one dot each."""
+def _cloud(panel: Axes, points: Sequence[ScalingPoint], measure: str, models: Sequence[str]) -> None:
+  """A dot for each training on all the data."""
   most = max(point.hours for point in points)
   for model in models:
     mine = [point for point in points if point.model == model and point.hours == most]
@@ -71,7 +71,7 @@ def _cloud(panel: Axes, points: Sequence[Point], measure: str, models: Sequence[
     panel.plot(x, y, style["marker"], color=style["color"], ms=4, alpha=0.3)
 
 
-def _draw(panel: Axes, curve: Curve, points: Sequence[Point], models: Sequence[str]) -> None:
+def _draw(panel: Axes, curve: Curve, points: Sequence[ScalingPoint], models: Sequence[str]) -> None:
   style = method_style(models, curve.model)
   panel.plot(curve.x, curve.y, style["marker"], color=style["color"], ms=6, zorder=3, label=_legend(curve))
   values = {(getattr(p, curve.axis), p.value[curve.measure]): p for p in points if p.model == curve.model}

@@ -1,8 +1,7 @@
-"""The trainings of a scaling study, out of the files of their cells."""
+"""The trainings of a scaling study, read from the files of their cells."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import math
@@ -14,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aim.common.config_files import ConfigError
-from aim.common.tables import PERCENTILES
+from aim.common.tables import PERCENTILES, csv_field, write_rows
 from aim.evaluation.generative import heldout_loss
 from aim.evaluation.generative.scores import draws_of
 from aim.studies import job_runner
@@ -23,16 +22,15 @@ MEASURES = {"mse": "random 80 % mse", "loss": "own objective"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class ScalingCell:
   """One training and its score.
 
   Attributes:
     number: in cells.csv.
-    dataset: name in tables; the folds of a data set share it.
+    dataset: name in tables; the folds of a dataset share it.
     fold: name of the built dataset.
-    participants, days: at most so many to train on, 0: all.
+    participants, days: most to train on; 0: all.
     folder: workdir of its commands.
-    commands: each as arguments of the Python interpreter.
   """
 
   number: int
@@ -49,22 +47,26 @@ class Cell:
 
   @property
   def result(self) -> pathlib.Path:
+    """The file that its last command writes."""
     return self.folder / heldout_loss.FILE
 
   @property
   def seconds(self) -> float:
-    """Of its commands that were run by this mode."""
-    return sum(job_runner.seconds(self.folder).values())
+    """Time that its commands took, of those that this mode ran."""
+    return sum(command.seconds for command in job_runner.finished_commands(self.folder).values())
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
-  """One training; its losses on all people, and on people drawn with replacement.
+class ScalingPoint:
+  """One training with its losses, on all people and on people drawn with replacement.
 
   Attributes:
-    participants, hours, parameters, compute: of its training; compute in useful FLOPs. Means over folds.
+    limits: most participants and most days to train on; 0: all.
+    participants, hours, parameters, compute: what it was trained with, as means over folds; compute in useful FLOPs.
+    seconds: time that its cells took.
+    people: number of people it was scored on.
     value: {measure: loss}.
-    draws: {measure: float64 [draws]}, the same people in each draw for all points of a data set.
+    draws: {measure: float64 [draws]}; in each draw the people are the same for all points of a dataset.
   """
 
   dataset: str
@@ -72,7 +74,7 @@ class Point:
   size: str
   steps: int
   seed: int
-  asked: tuple[int, int]
+  limits: tuple[int, int]
   participants: float
   hours: float
   parameters: float
@@ -83,7 +85,7 @@ class Point:
   draws: dict[str, np.ndarray]
 
   def interval(self, measure: str) -> tuple[float, float]:
-    """95 %, over people; NaN where there is one person."""
+    """The 95 % interval over people; NaN for a single person."""
     known = self.draws[measure][np.isfinite(self.draws[measure])]
     if self.people < 2 or not len(known):
       return math.nan, math.nan
@@ -91,10 +93,14 @@ class Point:
     return float(low), float(high)
 
 
-def read(cells: Sequence[Cell], n_bootstrap: int) -> Iterator[Point]:
-  """A point for every training whose folds are all done."""
+def read_points(cells: Sequence[ScalingCell], n_bootstrap: int) -> Iterator[ScalingPoint]:
+  """Yields a point for every training that is finished on all folds.
+
+  Raises:
+    ConfigError: a cell was scored on other people than the cells before it.
+  """
   folds: dict[str, set[str]] = {}
-  groups: dict[tuple, list[Cell]] = {}
+  groups: dict[tuple, list[ScalingCell]] = {}
   for cell in cells:
     folds.setdefault(cell.dataset, set()).add(cell.fold)
     key = (cell.dataset, cell.model, cell.size, cell.participants, cell.days, cell.steps, cell.seed)
@@ -103,19 +109,19 @@ def read(cells: Sequence[Cell], n_bootstrap: int) -> Iterator[Point]:
   for key, group in groups.items():
     if len(group) < len(folds[key[0]]):
       continue
-    told = [json.loads(cell.result.read_text()) for cell in group]
-    people = {name: sums for each in told for name, sums in each["people"].items()}
+    results = [json.loads(cell.result.read_text()) for cell in group]
+    people = {name: sums for result in results for name, sums in result["people"].items()}
     if sorted(people) != everyone.setdefault(key[0], sorted(people)):
       raise ConfigError(f"{group[0].result}: other people were scored than in other cells; remove it and repeat")
-    yield _point(key, told, people, n_bootstrap, sum(cell.seconds for cell in group))
+    yield _point(key, results, people, n_bootstrap, sum(cell.seconds for cell in group))
 
 
 def _point(
-  key: tuple, told: Sequence[dict[str, Any]], people: dict[str, Any], n_bootstrap: int, seconds: float
-) -> Point:
+  key: tuple, results: Sequence[dict[str, Any]], people: dict[str, Any], n_bootstrap: int, seconds: float
+) -> ScalingPoint:
   dataset, model, size, participants, days, steps, seed = key
-  mean = lambda name: float(np.mean([each[name] for each in told]))
-  return Point(
+  mean = lambda name: float(np.mean([result[name] for result in results]))
+  return ScalingPoint(
     dataset,
     model,
     size,
@@ -134,7 +140,7 @@ def _point(
 
 
 def _draws(people: Sequence[dict[str, Any]], n_bootstrap: int) -> dict[str, Float[np.ndarray, " draws"]]:
-  """heldout.measures of people drawn with replacement."""
+  """heldout_loss.measures of people drawn with replacement, {measure: float64 [draws]}."""
   drawn = draws_of(len(people), n_bootstrap, 0)
   nothing = [0.0] * max(len(person.get("cells", ())) for person in people)
   pooled = lambda key, without: drawn @ np.array([person.get(key, without) for person in people], np.float64)
@@ -143,37 +149,29 @@ def _draws(people: Sequence[dict[str, Any]], n_bootstrap: int) -> dict[str, Floa
     return {"loss": pooled("error", 0) / pooled("scored", 0), "mse": np.nanmean(squared / cells, axis=1)}
 
 
-def _lines(found: Sequence[Point]) -> Iterator[dict[str, Any]]:
-  for point in found:
+def _rows(points: Sequence[ScalingPoint]) -> Iterator[dict[str, Any]]:
+  for point in points:
     plain = ("dataset", "model", "size", "steps", "seed", "participants", "hours", "parameters", "compute", "people")
-    line = {name: getattr(point, name) for name in plain} | {"seconds": point.seconds}
+    row = {name: getattr(point, name) for name in plain} | {"seconds": point.seconds}
     for measure, value in point.value.items():
       low, high = point.interval(measure)
-      line |= {measure: value, f"{measure}_low": low, f"{measure}_high": high}
-    yield line
+      row |= {measure: value, f"{measure}_low": low, f"{measure}_high": high}
+    yield row
 
 
-def write(found: Sequence[Point], path: pathlib.Path) -> None:
-  """A line a training, with 95 % intervals over people; compute in useful FLOPs, NaN as an empty cell."""
-  lines = list(_lines(found))
-  with path.open("w", newline="", encoding="utf-8") as file:
-    writer = csv.DictWriter(file, lines[0], lineterminator="\n")
-    writer.writeheader()
-    for line in lines:
-      writer.writerow({key: _cell(value) for key, value in line.items()})
+def write_points(points: Sequence[ScalingPoint], path: pathlib.Path) -> None:
+  """Writes a CSV with a row per training and 95 % intervals over people; compute in useful FLOPs."""
+  rows = list(_rows(points))
+  write_rows(path, tuple(rows[0]), [[csv_field(value) for value in row.values()] for row in rows])
 
 
-def _cell(value: Any) -> Any:
-  return ("" if math.isnan(value) else f"{value:.6g}") if isinstance(value, float) else value
-
-
-def table(found: Sequence[Point]) -> str:
-  """For a terminal: a line a training."""
+def points_table(points: Sequence[ScalingPoint]) -> str:
+  """A table for a terminal, with a row per training."""
   rows = [["model", "size", "people", "hours", "parameters", "steps", "FLOPs", *MEASURES.values()]]
-  for point in found:
+  for point in points:
     row = [point.model, point.size, f"{point.participants:g}", f"{point.hours:,.0f}", f"{point.parameters:,.0f}"]
     rows.append([*row, str(point.steps), f"{point.compute:.2e}", *(f"{point.value[name]:.4f}" for name in MEASURES)])
   widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
   rows.insert(1, ["-" * width for width in widths])
-  lines = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+  lines = ([field.ljust(width) for field, width in zip(row, widths, strict=True)] for row in rows)
   return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,4 +1,4 @@
-"""Power laws with a level that they end at: L(x) = a x^-b + c (Kaplan et al. 2020; Hoffmann et al. 2022)."""
+"""Power laws that level off, L(x) = a x^-b + c (Kaplan et al. 2020; Hoffmann et al. 2022)."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from scipy.optimize import least_squares
 
 from aim.common.tables import PERCENTILES
 
-LEAST = 4  # different x: one more than there are numbers to find
+LEAST = 4  # different x: one more than a fit has parameters
 STEEPEST = 3.0  # bound on |b|
-STARTS = tuple(itertools.product((0.05, 0.2, 0.5, 1.0, -0.2), (0.0, 0.5, 0.9)))  # b, and c as a share of the least y
-WIDEST = 2.0  # bound on noise in log L: with one free residual it has no variance
+STARTS = tuple(itertools.product((0.05, 0.2, 0.5, 1.0, -0.2), (0.0, 0.5, 0.9)))  # b, and c / the least y
+WIDEST = 2.0  # bound on noise in log L, whose variance is infinite with a single degree of freedom
 
 Start = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Power:
-  """L(x) = a x^-b + c; b above 0 where L falls, c at least 0."""
+  """L(x) = a x^-b + c, where b is above 0 if L falls, and c is at least 0."""
 
   a: float
   b: float
   c: float
 
   def __call__(self, x: Sequence[float] | np.ndarray) -> Float[np.ndarray, " n"]:
+    """L at each x [n]."""
     return self.a * np.asarray(x, np.float64) ** -self.b + self.c
 
 
 def fit(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, starts: Iterable[Start] = STARTS) -> Power:
-  """The power law of the least squares of log L, the best of several starts.
+  """The power law that fits log L best by least squares, over several starts.
 
   Args:
     x, y: [n], above 0.
@@ -46,10 +47,10 @@ def fit(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, starts
   if len(np.unique(x)) < LEAST:
     raise ValueError(f"{len(np.unique(x))} different points, a fit needs {LEAST}")
   if not (np.isfinite(y).all() and (y > 0).all() and (x > 0).all()):
-    raise ValueError("a power law is of numbers above 0")
+    raise ValueError("a power law needs numbers above 0")
   middle, unit, floor = np.log(x).mean(), y.mean(), y.min() / y.mean()
   u, target = np.log(x) - middle, np.log(y / unit)
-  # Found are the log of what is above c in the middle, b, and c; all near 1, whatever the units of x and y.
+  # theta: the log of L - c at the mean of log x, then b and c; all are near 1, whatever the units of x and y.
   bounds = ([-20, -STEEPEST, 0], [20, STEEPEST, floor])
 
   def law(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -64,16 +65,16 @@ def fit(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, starts
     return np.stack([above / value, -u * above / value, 1 / value], axis=1)
 
   tolerance = {"ftol": 1e-10, "xtol": 1e-10, "gtol": 1e-10}
-  found = []
+  fits = []
   for b, share in starts:
     start = np.clip([np.log(1 - share * floor + 1e-9), b, share * floor], *bounds)
-    found.append(least_squares(residuals, start, slopes, bounds=bounds, **tolerance))
-  log_above, b, c = min(found, key=lambda each: each.cost).x
+    fits.append(least_squares(residuals, start, slopes, bounds=bounds, **tolerance))
+  log_above, b, c = min(fits, key=lambda solution: solution.cost).x
   return Power(float(np.exp(log_above + b * middle) * unit), float(b), float(c * unit))
 
 
 def misfit(law: Power, x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> tuple[float, int]:
-  """Sum of squared residuals of log L, and how many of them are free."""
+  """The sum of squared residuals of log L, and its degrees of freedom."""
   return float(np.square(np.log(np.asarray(y) / law(x))).sum()), len(x) - 3
 
 
@@ -86,15 +87,16 @@ def intervals(
   free: int,
   seed: int = 0,
 ) -> tuple[Power, Power]:
-  """The lower and upper ends of the 95 % intervals of a fit's numbers.
+  """The lower and upper ends of the 95 % intervals of a fit's parameters.
 
-  Two things vary: who is scored, and how a training turned out. For the second each draw's points are moved by normal
-  noise in log L, of a variance drawn from what the residuals leave possible (chi squared): few make wide intervals.
+  Two things vary: which people are scored, and how a training happens to turn out. For the second, the points of each
+  draw are moved by normal noise in log L, whose variance is drawn from the distribution that the residuals allow (chi
+  squared), so that few points make wide intervals.
 
   Args:
     law, x, y: the fit and its points.
-    draws: y of people drawn with replacement, the same for all points.
-    squares, free: of misfit(), summed over the curves of which trainings vary alike; one curve's own may be too few.
+    draws: y of people drawn with replacement, the same people for all points of a draw.
+    squares, free: misfit(), summed over all curves with the same scatter; one curve alone may have too few points.
   """
   y = np.asarray(y, np.float64)
   rng = np.random.default_rng(seed)
@@ -106,11 +108,11 @@ def intervals(
   return Power(*map(float, low)), Power(*map(float, high))
 
 
-def front(cost: Sequence[float] | np.ndarray, loss: Sequence[float] | np.ndarray) -> Int[np.ndarray, " kept"]:
-  """Indices of the lower envelope, by cost: what has a lower loss than all that costs as much or less."""
+def front(cost: Sequence[float] | np.ndarray, loss: Sequence[float] | np.ndarray) -> Int[np.ndarray, " envelope"]:
+  """Indices of the lower envelope, in the order of cost: points with a lower loss than all that cost no more."""
   order = sorted(range(len(cost)), key=lambda i: (cost[i], loss[i]))
-  kept: list[int] = []
+  envelope: list[int] = []
   for i in order:
-    if not kept or loss[i] < loss[kept[-1]]:
-      kept.append(i)
-  return np.array(kept, int)
+    if not envelope or loss[i] < loss[envelope[-1]]:
+      envelope.append(i)
+  return np.array(envelope, int)

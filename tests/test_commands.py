@@ -1,0 +1,79 @@
+"""The registry of modes: complete, in step with its page, and light to import."""
+
+import re
+import subprocess
+import sys
+import types
+
+import jax
+import pytest
+
+from aim import commands
+from aim.common.config_files import ConfigError
+from experiments import default
+from tests import tiny
+
+DOCUMENT = (tiny.ROOT / "docs" / "modes.md").read_text(encoding="utf-8")
+# --checkpoint may be left out where --workdir is given.
+FLAGS = {"config": "--config", "workdir": "--workdir", "checkpoint": "--workdir"}
+
+
+@pytest.mark.parametrize("mode", commands.MODES.values(), ids=commands.MODES)
+def test_the_page_of_modes_names_what_a_mode_needs(mode):
+  (row,) = [line for line in DOCUMENT.splitlines() if line.startswith(f"| `{mode.name}`")]
+  needs = row.split("|")[3]
+  assert not [flag for flag in mode.needs if FLAGS.get(flag, f"--{flag}") not in needs]
+
+
+def test_the_page_of_modes_names_the_shared_ones():
+  (names,) = re.findall(r"^((?:`\w+`(?:, | and )?)+) share their work", DOCUMENT, re.MULTILINE)
+  assert re.findall(r"`(\w+)`", names) == [mode.name for mode in commands.MODES.values() if mode.shared]
+
+
+@pytest.mark.parametrize("mode", commands.MODES.values(), ids=commands.MODES)
+def test_a_flag_that_a_mode_needs_is_missed_in_one_line(mode):
+  given = {flag: default.get_config() if flag == "config" else "x" for flag in mode.needs}
+  commands.check_flags(commands.Arguments(mode.name, **given))
+  for flag in mode.needs:
+    with pytest.raises(ConfigError) as error:
+      commands.check_flags(commands.Arguments(mode.name, **{**given, flag: None}))
+    assert str(error.value) == f"--mode={mode.name} needs --{flag}=..."
+
+
+def test_nothing_heavy_is_imported_before_a_mode_runs():
+  """Otherwise --help and a mistyped flag would take seconds."""
+  program = """
+import sys
+import aim.main
+from aim.common import config_files
+config_files.load("lsm2_base")
+print([name for name in ("jax", "flax", "matplotlib", "pandas", "tensorflow_datasets") if name in sys.modules])
+"""
+  done = subprocess.run([sys.executable, "-c", program], cwd=tiny.ROOT, env=tiny.environment(), capture_output=True)
+  assert done.stdout.decode().strip() == "[]", done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+  ("platforms", "changes", "refused"),
+  [
+    (["tpu"] * 8, {}, True),
+    (["gpu", "gpu"], {}, True),
+    (["tpu"] * 8, {"name": "mine"}, False),
+    (["tpu"] * 8, {"simulate": True}, False),
+    (["gpu"], {}, False),
+    (["cpu"] * 8, {}, False),
+  ],
+)
+def test_several_accelerators_do_not_train_on_simulated_people_by_oversight(platforms, changes, refused, monkeypatch):
+  devices = [types.SimpleNamespace(platform=platform) for platform in platforms]
+  monkeypatch.setattr(jax, "devices", lambda: devices)
+  config = default.get_config()
+  config.data.update(changes)
+  if not refused:
+    return commands.check_training_data(config)
+  with pytest.raises(ConfigError) as error:
+    commands.check_training_data(config)
+  assert str(error.value) == (
+    f"config.data.name is empty, so {len(platforms)} accelerators would train on 200 simulated people; name a dataset "
+    "with --config.data.name=..., or mean it with --config.data.simulate=True"
+  )
