@@ -125,6 +125,7 @@ def _batches(export: Export, name: str) -> Iterator[_Batch]:
   try:
     with export.on_disk(name) as path, pq.ParquetFile(path) as file:
       for batch in file.iter_batches(_ROWS_PER_BATCH, columns=[*required, *optional]):
+        batch.validate(full=True)  # a reader trusts the file: text that is not UTF-8 would fail much later
         plain = [_plain(batch.column(column), column, export.where(name)) for column in batch.schema.names]
         yield _Batch(
           csv_batches.CsvBatch(export.where(name), first, pa.record_batch(plain, batch.schema.names)), channels

@@ -180,3 +180,12 @@ def test_mutated_tables_are_read_or_refused(tmp_path_factory, parquet, changes, 
         assert len(found.start) == len(found.end) == len(found.value)
   except SchemaError as error:
     assert "\n" not in str(error)
+
+
+def test_parquet_text_that_is_not_utf8_is_one_line(tmp_path):
+  times = pa.array([b"2024-03-01 08:15:00", b"2024-03-01 08:\xff\xff:00"]).view(pa.string())
+  pq.write_table(pa.table({"time": times, "channel": ["steps"] * 2, "value": [1.0, 2.0]}), tmp_path / "t.parquet")
+  export = Export(tmp_path)
+  with pytest.raises(SchemaError, match=r"t\.parquet: not Parquet, or damaged: .*UTF8") as error:
+    list(LongTable().read(export, "t.parquet", Account()))
+  assert "\n" not in str(error.value)
