@@ -4,7 +4,7 @@ python -m data_pipelines.build --source=npz --input=FILE --data_dir=DIR --name=N
 python -m data_pipelines.build --source=npz --input=FILE --data_dir=DIR --name=NAME --folds=4 --fold=0
 python -m data_pipelines.build --source=simulate --participants=N --days=D --seed=S --data_dir=DIR --name=NAME
 
-Exports of watches, apps and studies are folders or zip files, of one person or a folder with one export per person:
+An export of a watch, app or study is a folder or a zip file; --input may also be a folder with one export per person:
 
 python -m data_pipelines.build --source=auto --input=takeout.zip --timezone=Europe/Berlin --dry_run
 python -m data_pipelines.build --source=fitbit --input=takeout.zip --timezone=Europe/Berlin --data_dir=DIR --name=NAME
@@ -91,7 +91,7 @@ flags.DEFINE_string(
   flag_values=FLAGS,
 )
 flags.DEFINE_multi_string(
-  "beam_option", [], "Option for the Beam runner, such as flink_master=localhost:8081; repeatable.", flag_values=FLAGS
+  "beam_option", [], "Option for the Beam runner, such as flink_master=localhost:8081.", flag_values=FLAGS
 )
 flags.DEFINE_bool("overwrite", False, "Replace an existing dataset of the same name.", flag_values=FLAGS)
 

@@ -1,7 +1,7 @@
-"""What is known about a simulated dataset beyond its files: the days without holes, and the traits that shaped them.
+"""What is known about a simulated dataset beyond its files: its days without gaps, and the traits of its people.
 
-This is the one door from an evaluation to the simulator: whoever asks a dataset for its ground truth gets None unless
-the dataset says that it was simulated.
+Evaluations reach the simulator only through this module, which has no ground truth for a dataset that was not
+simulated.
 """
 
 from __future__ import annotations
@@ -37,9 +37,14 @@ class GroundTruth:
     return cls(Simulation(request["participants"], request["days"], request["seed"]))
 
   def days(
-    self, participant: Shaped[np.ndarray, " d"], day: Int[np.ndarray, " d"]
-  ) -> Float[np.ndarray, "d steps channels"]:
-    """The requested days without holes, float32."""
+    self, participant: Shaped[np.ndarray, " days"], day: Int[np.ndarray, " days"]
+  ) -> Float[np.ndarray, "days steps channels"]:
+    """The requested days before anything was lost, float32.
+
+    Args:
+      participant: ids of the people, one per day.
+      day: number of each day within the person's record.
+    """
     return np.stack([self._truth(p)[n] for p, n in zip(participant.tolist(), day.tolist(), strict=True)])
 
   def traits(self, participant: str) -> dict[str, float]:

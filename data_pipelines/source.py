@@ -26,7 +26,7 @@ MISSINGNESS_MODES = (
   "environment",
 )
 
-# A source may write this document beside its dataset: {group: names of events of which at most one happens at a time}.
+# Optional document of a source: {group: names of events of which at most one happens at a time}.
 EXCLUSIVE_EVENTS = "exclusive_events.json"
 
 Label = float | int | str | bool | None
@@ -95,6 +95,9 @@ class Source(Protocol):
 
   The ids of all people are known in advance; days are read or generated one person at a time, so a source never needs
   to hold all of them in memory. It must be picklable to be written by several processes.
+
+  A source may also have the attributes `notes` (lines to print and to put into the dataset's README.md), `card`
+  (further lines of the README.md) and `documents` (texts of files to store with the dataset, by file name).
   """
 
   @property

@@ -70,19 +70,19 @@ def chart(schema: Schema, title: str, day: StoredDay, name: str) -> Chart:
     name: name of the chart's files.
   """
   values, cause = np.asarray(day["values"]), cause_of(day)
-  picked = pick_channels(schema, values, LINES)
+  line_channels = pick_channels(schema, values, LINES)
   rows = min(len(schema.channels), MOST_CHANNELS)
-  heights = [0.3 + 0.16 * rows, *[1.0] * len(picked)]
+  heights = [0.3 + 0.16 * rows, *[1.0] * len(line_channels)]
   figure, axes = panels(0.9 + sum(heights), len(heights), heights)
   _map(axes[0], schema, np.isnan(values), cause)
-  for panel, c in zip(axes[1:], picked, strict=True):
+  for panel, c in zip(axes[1:], line_channels, strict=True):
     draw_line(panel, schema, c, values[:, c], causes_to_shade(np.isnan(values[:, c]), cause[:, c]))
     panel.tick_params(labelbottom=panel is axes[-1])
   axes[-1].set_xlabel("hour of the day")
   figure.legend(handles=cause_legend(np.isnan(values), cause), loc="outside lower center", ncols=2)
   alt = f"One day over 24 hours: what is missing in {len(schema.channels)} channels, coloured by cause, and "
   numbers = hourly_table(schema, range(len(schema.channels)), {"mean": values}, np.isnan(values), cause)
-  return Chart(name, title, f"{alt}{len(picked)} channels as lines, whose gaps are shaded.", figure, *numbers)
+  return Chart(name, title, f"{alt}{len(line_channels)} channels as lines, whose gaps are shaded.", figure, *numbers)
 
 
 def _map(

@@ -101,10 +101,10 @@ def by_person(counts: Counts, name: str) -> Chart:
       who,
       person.split,
       person.days,
-      f"{100 * mine.mean():.2f}",
-      *(f"{100 * channel_share:.2f}" for channel_share in mine),
+      f"{100 * shares.mean():.2f}",
+      *(f"{100 * channel_share:.2f}" for channel_share in shares),
     ]
-    for (who, person), mine in zip(people, share, strict=True)
+    for (who, person), shares in zip(people, share, strict=True)
   ]
   columns = ["participant", "split", "days", "missing %", *(f"{channel} %" for channel in counts.schema.names)]
   low, middle, high = np.percentile(share.mean(axis=1), [10, 50, 90])
@@ -151,10 +151,10 @@ def by_length(counts: Counts, name: str) -> Chart:
   gap_counts, steps = counts.gap_counts.sum(axis=0)[list(names)], counts.gap_steps.sum(axis=0)[list(names)]
   of_gaps, of_time = 100 * gap_counts / max(gap_counts.sum(), 1), 100 * steps / max(steps.sum(), 1)
   figure, [panel] = panels(2.6)
-  place = np.arange(len(names))
-  panel.bar(place - 0.2, of_gaps, 0.38, color=COLOURS["s4"], label="% of the gaps")
-  panel.bar(place + 0.2, of_time, 0.38, color=COLOURS["s1"], label="% of the missing time")
-  panel.set_xticks(place, list(names.values()), rotation=45, ha="right", rotation_mode="anchor")
+  positions = np.arange(len(names))
+  panel.bar(positions - 0.2, of_gaps, 0.38, color=COLOURS["s4"], label="% of the gaps")
+  panel.bar(positions + 0.2, of_time, 0.38, color=COLOURS["s1"], label="% of the missing time")
+  panel.set_xticks(positions, list(names.values()), rotation=45, ha="right", rotation_mode="anchor")
   panel.set_xlabel("length of the gap (up to)")
   figure.legend(loc="outside upper center", ncols=2)
   rows = [
@@ -178,9 +178,9 @@ def length_by_channel(counts: Counts, name: str) -> Chart:
   panel.set_xticks(range(len(names)), list(names.values()), rotation=45, ha="right", rotation_mode="anchor")
   panel.set_xlabel("length of the gap (up to)")
   rows = [
-    [channel, label, int(counts.gap_counts[c, i]), int(counts.gap_steps[c, i]), f"{100 * share[c, place]:.2f}"]
+    [channel, label, int(counts.gap_counts[c, i]), int(counts.gap_steps[c, i]), f"{100 * share[c, column]:.2f}"]
     for c, channel in enumerate(counts.schema.names)
-    for place, (i, label) in enumerate(names.items())
+    for column, (i, label) in enumerate(names.items())
   ]
   largest = percent(float(share.max()))
   alt = f"Share of each channel's missing time by the length of the gap; blank means 0 %, full colour {largest}."

@@ -81,9 +81,9 @@ def check(person: Person, schema: Schema, has_cause: bool) -> None:
     if event.day not in numbers:
       raise SchemaError(f"{where} is on day {event.day}, which is not among the person's days")
     if not 0 <= event.start < event.end <= schema.steps:
-      found = f"[{event.start}, {event.end})"
+      span = f"[{event.start}, {event.end})"
       raise SchemaError(
-        f"{where} on day {event.day} spans steps {found}, expected a stretch within [0, {schema.steps})"
+        f"{where} on day {event.day} spans steps {span}, expected a stretch within [0, {schema.steps})"
       )
 
 

@@ -35,10 +35,10 @@ def save(path, **changes):
   return path
 
 
-def changed(array, place, value):
-  """A copy of an array with another value at `place`."""
+def changed(array, index, value):
+  """A copy of an array with another value at `index`."""
   array = array.astype(object) if isinstance(value, str) else array.copy()
-  array[place] = value
+  array[index] = value
   return array.astype(str) if isinstance(value, str) else array
 
 
@@ -109,12 +109,12 @@ def test_truncated_or_foreign_files(tmp_path, length):
 
 
 @given(st.integers(100, 4000))
-def test_a_damaged_byte_never_escapes_as_another_error(tmp_path_factory, place):
+def test_a_damaged_byte_never_escapes_as_another_error(tmp_path_factory, position):
   folder = tmp_path_factory.mktemp("damaged")
   path = folder / "days.npz"
   np.savez_compressed(path, **layout())
   raw = bytearray(path.read_bytes())
-  raw[place] ^= 0xFF
+  raw[position] ^= 0xFF
   path.write_bytes(raw)
   with pytest.raises(SchemaError):
     NpzSource(path)
@@ -184,9 +184,9 @@ def test_read_as_the_schema_of_a_checkpoint(tmp_path):
     read_days(path, schema=Schema(5, schema.channels[:2]))
   with pytest.raises(SchemaError, match="minutes_per_step is 5, expected 1"):
     read_days(path, schema=Schema(1, schema.channels))
-  odd = save(tmp_path / "odd.npz", values=changed(VALUES, np.s_[..., 2], 2))
+  invalid = save(tmp_path / "invalid.npz", values=changed(VALUES, np.s_[..., 2], 2))
   with pytest.raises(SchemaError, match="binary channel 'sleep' holds 2"):
-    read_days(odd, schema=schema)
+    read_days(invalid, schema=schema)
 
 
 def test_empty_days_where_allowed(tmp_path):

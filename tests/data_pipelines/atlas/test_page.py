@@ -140,11 +140,11 @@ def test_missing_share_of_people(drawn_atlas):
   shares = numbers(rows, "missing %")[:, 0]
   assert (np.diff(shares) >= 0).all()
   for row in rows:
-    mine = whole.person == row["participant"]
-    assert int(row["days"]) == mine.sum() and set(whole.split[mine]) == {row["split"]}
-    assert float(row["missing %"]) == pytest.approx(100 * whole.missing[mine].mean(), abs=0.006)
+    of_person = whole.person == row["participant"]
+    assert int(row["days"]) == of_person.sum() and set(whole.split[of_person]) == {row["split"]}
+    assert float(row["missing %"]) == pytest.approx(100 * whole.missing[of_person].mean(), abs=0.006)
     for c, channel in enumerate(dataset.schema.names):
-      assert float(row[f"{channel} %"]) == pytest.approx(100 * whole.missing[mine, :, c].mean(), abs=0.006)
+      assert float(row[f"{channel} %"]) == pytest.approx(100 * whole.missing[of_person, :, c].mean(), abs=0.006)
 
 
 def test_channels_missing_together(drawn_atlas):
@@ -169,15 +169,15 @@ def test_gap_lengths(drawn_atlas):
   total = np.zeros(len(gaps.LENGTHS), int)
   for c, channel in enumerate(dataset.schema.names):
     lengths = np.array([len(gap) for day in whole.missing for gap in _gaps(day[:, c])], int) * minutes
-    mine = {row["length up to"]: row for row in rows if row["channel"] == channel}
-    assert list(mine) == list(names.values())
+    row_of = {row["length up to"]: row for row in rows if row["channel"] == channel}
+    assert list(row_of) == list(names.values())
     for i, label in names.items():
       inside = (lengths > bounds[i]) & (lengths <= bounds[i + 1])
       total[i] += inside.sum()
-      assert int(mine[label]["gaps"]) == inside.sum()
-      assert int(mine[label]["missing steps"]) * minutes == lengths[inside].sum()
+      assert int(row_of[label]["gaps"]) == inside.sum()
+      assert int(row_of[label]["missing steps"]) * minutes == lengths[inside].sum()
       share = 100 * lengths[inside].sum() / max(lengths.sum(), 1)
-      assert float(mine[label]["% of its missing time"]) == pytest.approx(share, abs=0.006)
+      assert float(row_of[label]["% of its missing time"]) == pytest.approx(share, abs=0.006)
   assert numbers(table(folder, "gap-lengths"), "gaps")[:, 0].tolist() == [total[i] for i in names]
 
 
@@ -232,11 +232,11 @@ def bounds(statistics: Statistics, c: int, clip: float) -> tuple[float, float]:
 def test_splits_and_weekdays(drawn_atlas):
   _, whole, folder = drawn_atlas
   for row, split in zip(table(folder, "balance-splits"), SPLITS, strict=True):
-    mine = whole.split == split
-    assert row["split"] == split and int(row["people"]) == len(set(whole.person[mine]))
-    assert int(row["days"]) == mine.sum()
-    if mine.any():
-      assert float(row["missing %"]) == pytest.approx(100 * whole.missing[mine].mean(), abs=0.006)
+    of_split = whole.split == split
+    assert row["split"] == split and int(row["people"]) == len(set(whole.person[of_split]))
+    assert int(row["days"]) == of_split.sum()
+    if of_split.any():
+      assert float(row["missing %"]) == pytest.approx(100 * whole.missing[of_split].mean(), abs=0.006)
     else:
       assert row["missing %"] == row["days per person"] == ""
   weekday = np.array([day["weekday"] for day in whole.days]) % 8
@@ -268,9 +268,9 @@ def test_labels_of_splits(causes, draw):
   for row, values in ((rows["age"], age), (sex, woman)):
     assert float(row["mean"]) == pytest.approx(values.mean(), rel=0.01)
     for split in SPLITS:
-      mine = values[frame["split"] == split]
-      assert int(row[f"{split} people"]) == len(mine)
-      distance = (mine.mean() - values.mean()) / values.std(ddof=0)
+      members = values[frame["split"] == split]
+      assert int(row[f"{split} people"]) == len(members)
+      distance = (members.mean() - values.mean()) / values.std(ddof=0)
       drawn_distance = float(row[f"{split} distance, SDs"].replace("−", "-"))
       assert drawn_distance == pytest.approx(distance, rel=0.01, abs=1e-3)
 
