@@ -297,13 +297,13 @@ def device_prefetch(iterator: Iterator[Batch], put: Callable[[Batch], OnDevice],
 
 def _prefetch(iterator: Iterator[Batch], put: Callable[[Batch], OnDevice], size: int) -> Generator[OnDevice]:
   ready: queue.SimpleQueue = queue.SimpleQueue()
-  slots = threading.Semaphore(size)
+  permits = threading.Semaphore(size)
   stop = threading.Event()
 
   def work() -> None:
     try:
       while True:
-        slots.acquire()
+        permits.acquire()
         if stop.is_set():
           return
         ready.put((put(next(iterator)), None))
@@ -321,11 +321,11 @@ def _prefetch(iterator: Iterator[Batch], put: Callable[[Batch], OnDevice], size:
         raise error
       if result is _END:
         return
-      slots.release()
+      permits.release()
       yield result
   finally:
     stop.set()
-    slots.release()
+    permits.release()
     thread.join()
     if hasattr(iterator, "close"):
       iterator.close()
