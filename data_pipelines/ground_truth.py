@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from data_pipelines.dataset import Dataset
-from data_pipelines.simulator import Simulation
 from data_pipelines.simulator.people import Traits, draw_traits
+from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.source import Label
 
 _LOGNORMAL = ("rmssd", "conductance", "bouts_per_day")

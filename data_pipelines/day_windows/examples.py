@@ -82,9 +82,7 @@ def check(person: Person, schema: Schema, has_cause: bool) -> None:
       raise SchemaError(f"{where} is on day {event.day}, which is not among the person's days")
     if not 0 <= event.start < event.end <= schema.steps:
       span = f"[{event.start}, {event.end})"
-      raise SchemaError(
-        f"{where} on day {event.day} spans steps {span}, expected a stretch within [0, {schema.steps})"
-      )
+      raise SchemaError(f"{where} on day {event.day} spans steps {span}, expected a stretch within [0, {schema.steps})")
 
 
 def _check_day(day: Day, schema: Schema, has_cause: bool, where: str) -> None:
