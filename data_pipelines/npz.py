@@ -31,7 +31,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Integer, Shaped
+from jaxtyping import Float32, Int8, Integer, Shaped, UInt8
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
@@ -215,7 +215,7 @@ class NpzSource:
           yield Event(str(participant), int(day), str(date), start, end, name, value)
 
 
-def _runs(labels: np.ndarray) -> Iterator[tuple[int, int, int]]:
+def _runs(labels: Integer[np.ndarray, " steps"]) -> Iterator[tuple[int, int, int]]:
   """Yields the maximal runs of equal values in a 1-D array as (start, end, value)."""
   edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
   for start, end in itertools.pairwise(edges):
@@ -285,7 +285,7 @@ def _file_schema(
     raise SchemaError(f"{path}: {error}") from None
 
 
-def _looks_binary(values: np.ndarray) -> bool:
+def _looks_binary(values: Float32[np.ndarray, "days steps"]) -> bool:
   zero, one = values == 0, values == 1
   return bool(zero.any() and one.any() and (zero | one | np.isnan(values)).all())
 
@@ -301,7 +301,12 @@ def _check_names(path: pathlib.Path, schema: Schema, names: Sequence[str], minut
     raise SchemaError(f"{path}: {difference}")
 
 
-def _check_rows(path: pathlib.Path, participant: np.ndarray, day: np.ndarray, date: np.ndarray) -> None:
+def _check_rows(
+  path: pathlib.Path,
+  participant: Shaped[np.ndarray, " days"],
+  day: Integer[np.ndarray, " days"],
+  date: Shaped[np.ndarray, " days"],
+) -> None:
   seen_days: dict[tuple[str, int], int] = {}
   seen_dates: dict[tuple[str, str], int] = {}
   rows = zip(participant.tolist(), day.tolist(), date.tolist(), strict=True)
@@ -352,7 +357,7 @@ def _labels(days: DayArrays, people: Mapping[str, Any]) -> dict[str, dict[str, L
   return labels
 
 
-def _cause(days: DayArrays) -> np.ndarray | None:
+def _cause(days: DayArrays) -> UInt8[np.ndarray, "days steps channels"] | None:
   if "cause" not in days.original:
     return None
   cause = _array(days.path, days.original, "cause", "u", 3)
@@ -370,7 +375,7 @@ def _cause(days: DayArrays) -> np.ndarray | None:
   return cause
 
 
-def _minute_labels(days: DayArrays) -> tuple[list[str], np.ndarray] | None:
+def _minute_labels(days: DayArrays) -> tuple[list[str], Int8[np.ndarray, "days steps labels"]] | None:
   if "minute_labels" not in days.original:
     return None
   labels = _array(days.path, days.original, "minute_labels", "i", 3)

@@ -110,14 +110,21 @@ class Accumulator:
     self._min = np.minimum(self._min, other._min)
     self._max = np.maximum(self._max, other._max)
 
-  def _merge(self, count: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> None:
+  def _merge(
+    self,
+    count: Int64[np.ndarray, " channels"],
+    mean: Float64[np.ndarray, " channels"],
+    squares: Float64[np.ndarray, " channels"],
+  ) -> None:
     total = np.maximum(self._count + count, 1)
     delta = mean - self._mean
     self._mean += delta * count / total
     self._squares += squares + delta**2 * (self._count * (count / total))
     self._count += count
 
-  def _merge_time(self, count: np.ndarray, total: np.ndarray) -> None:
+  def _merge_time(
+    self, count: Int64[np.ndarray, "steps channels"], total: Float64[np.ndarray, "steps channels"]
+  ) -> None:
     both = np.maximum(self._time_count + count, 1)
     self._time_mean += (total - count * self._time_mean) / both
     self._time_count += count

@@ -103,7 +103,13 @@ def _map(
   panel.set_title("Missing" + (f" (the first {channels} channels)" if channels < len(schema.channels) else ""), pad=2)
 
 
-def _boxes(left: np.ndarray, right: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str) -> PathPatch:
+def _boxes(
+  left: Float[np.ndarray, " boxes"],
+  right: Float[np.ndarray, " boxes"],
+  low: Float[np.ndarray, " boxes"],
+  high: Float[np.ndarray, " boxes"],
+  colour: str,
+) -> PathPatch:
   """Many boxes as one shape, because a page has thousands of them."""
   corners = np.stack([left, low, right, low, right, high, left, high, left, low], axis=1).reshape(-1, 2)
   codes = np.tile(np.array([Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY], np.uint8), len(left))

@@ -79,6 +79,7 @@ class Simulation:
     return draw_traits(self._streams(participant)[0])
 
   def _draw(self, participant: str) -> tuple[Traits, Rhythm, tuple[Bout, ...], np.ndarray, np.ndarray]:
+    """Traits, rhythm, bouts, complete values and causes of missingness, the last two [days, 1440, 26]."""
     of_traits, of_rhythm, of_motion, of_physiology, of_missingness = self._streams(participant)
     traits = draw_traits(of_traits)
     start = FIRST_DATE + datetime.timedelta(days=int(of_rhythm.integers(364)))
