@@ -30,7 +30,7 @@ VARIABLES = {
 }
 AWKWARD = '--config.log.wandb=my "project"\\ of $HOME & co'
 FLAGS = [
-  "--config=experiments/lsm2_base.py",
+  "--config=lsm2_base",
   "--workdir=/mnt/lsm2/runs/base",
   "--config.data.dir=/mnt/lsm2/data",
   "--config.data.name=cohort",
