@@ -1,4 +1,4 @@
-"""The rules of the house, checked on syntax trees: small rooms, annotations, private members, one name for one thing."""
+"""The rules of the house, checked on syntax trees: small rooms, annotations, private members, one name each."""
 
 from __future__ import annotations
 

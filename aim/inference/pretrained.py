@@ -201,7 +201,7 @@ class Pretrained:
         batch = [np.pad(np.asarray(values[days], np.float32), rest, constant_values=np.nan)]
         if wanted is not None:
           batch.append(np.pad(wanted[days], rest))
-        sizes = self._sizes(int(visible[days].max()), int(targets[days].max()))
+        sizes = self.padded_sizes(int(visible[days].max()), int(targets[days].max()))
         found = np.asarray(function(self.params, *batch, sizes))
         out = np.empty((len(values), *found.shape[1:]), found.dtype) if out is None else out
         out[days] = found[: len(days)]
@@ -221,7 +221,7 @@ class Pretrained:
 
   def encoder_sizes(self, *days: np.ndarray) -> BufferSizes:
     """Buffers for encode() that hold the observed tokens of every one of `days`, arrays [days, steps, channels]."""
-    return self._sizes(max(int(self._counts(values, whole=True)[0].max()) for values in days), 1)
+    return self.padded_sizes(max(int(self._counts(values, whole=True)[0].max()) for values in days), 1)
 
   def encode(self, params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes) -> EncodedTokens:
     """Encodes each day's observed tokens (of LSM-1: all of them, imputed): a pure function that may be jitted and
@@ -239,7 +239,7 @@ class Pretrained:
     encoded = network.encode(rows.take(tokens.values), rows.take(tokens.visible), positions, rows)
     return EncodedTokens(encoded.astype(jnp.float32), positions, tokens.visible_lengths)
 
-  def _sizes(self, visible: int, targets: int) -> BufferSizes:
+  def padded_sizes(self, visible: int, targets: int) -> BufferSizes:
     """Padded buffers for batches of at most so many observed tokens and tokens to predict.
 
     Few sizes, because each is compiled: eighths of the grid to encode; an eighth, half or all of it to predict.

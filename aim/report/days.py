@@ -48,7 +48,7 @@ def section(workdirs: Sequence[Workdir], split: str, count: int) -> Section:
       blocks.append(TextLine(f"{workdir.label}: not drawn, {why}.", "hint"))
   chosen = day_chart.choose_days(first.dataset, [split], count)
   options = [
-    (drawn.title, _chart(first.dataset.schema, drawn, f"day-{i + 1}"))
+    (drawn.title, day_figure(first.dataset.schema, drawn, f"day-{i + 1}"))
     for i, drawn in enumerate(_drawn(first.dataset, day, title, able) for title, day in chosen)
   ]
   blocks.insert(
@@ -77,7 +77,8 @@ def _hide(values: np.ndarray) -> np.ndarray:
   return shown
 
 
-def _chart(schema: Schema, drawn: DrawnDay, name: str) -> Chart:
+def day_figure(schema: Schema, drawn: DrawnDay, name: str) -> Chart:
+  """A chart of a day with one panel per channel, at most PANELS of them."""
   picked = day_chart.pick_channels(schema, drawn.values, PANELS)
   figure, axes = panels(0.8 + 1.05 * len(picked), len(picked))
   for panel, c in zip(axes, picked, strict=True):

@@ -92,11 +92,11 @@ def tell_apart(workdirs: Sequence[Workdir]) -> None:
       workdir.label = f"{workdir.model_name} ({workdir.path.name})"
 
 
-def _by_seed(results: Sequence[Result]) -> list[Result]:
+def _by_seed(rows: Sequence[Result]) -> list[Result]:
   """Each seed's rows told apart by their task, where a file has several seeds."""
-  if len({result.seed for result in results}) < 2:
-    return list(results)
-  return [dataclasses.replace(result, task=f"{result.task} (seed {result.seed})") for result in results]
+  if len({row.seed for row in rows}) < 2:
+    return list(rows)
+  return [dataclasses.replace(row, task=f"{row.task} (seed {row.seed})") for row in rows]
 
 
 def together(workdirs: Sequence[Workdir], kind: str) -> list[Result]:

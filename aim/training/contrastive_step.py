@@ -109,16 +109,16 @@ class ContrastiveStep:
     seen = tuple(views[i] for i in self.method.student)
     target = self._targets(state, tuple(views[i] for i in self.method.teacher))
     if self.accumulate == 1:
-      embeddings, back = jax.vjp(lambda params: self._encode(params, seen), params)
+      embeddings, back = jax.vjp(lambda params: self.mean_tokens(params, seen), params)
       loss, head, slopes = self._loss(params, embeddings, target)
       return loss, jax.tree.map(jnp.add, head, back(slopes)[0]), embeddings
     parts = self._split(seen)
-    embeddings = self._joined(jax.lax.map(lambda part: self._encode(params, part), parts))
+    embeddings = self._joined(jax.lax.map(lambda part: self.mean_tokens(params, part), parts))
     loss, head, slopes = self._loss(params, embeddings, target)
 
     def add(total: dict, part: tuple[Any, Any]) -> tuple[dict, None]:
       part_views, part_slopes = part
-      _, back = jax.vjp(lambda params: self._encode(params, part_views), params)
+      _, back = jax.vjp(lambda params: self.mean_tokens(params, part_views), params)
       return jax.tree.map(jnp.add, total, back(part_slopes)[0]), None
 
     return loss, jax.lax.scan(add, head, (parts, self._split(slopes)))[0], embeddings
@@ -128,7 +128,7 @@ class ContrastiveStep:
     if not views:
       return (), jnp.zeros((0, self.architecture.projection.width))  # type: ignore[union-attr]
     params = state["ema"]
-    encoded = self._joined(jax.lax.map(lambda part: self._encode(params, part), self._split(views)))
+    encoded = self._joined(jax.lax.map(lambda part: self.mean_tokens(params, part), self._split(views)))
     teacher = lsm2.merge(self.graph, params)
     found = tuple(teacher.project(x) for x in encoded), teacher.unit_prototypes()
     return jax.lax.stop_gradient(found)
@@ -144,7 +144,7 @@ class ContrastiveStep:
     value, (head, slopes) = jax.value_and_grad(loss, (0, 1))(params, embeddings)
     return value, head, slopes
 
-  def _encode(self, params: dict, views: tuple[ViewSet, ...]) -> tuple[Float[Array, "b _ d"], ...]:
+  def mean_tokens(self, params: dict, views: tuple[ViewSet, ...]) -> tuple[Float[Array, "b _ d"], ...]:
     """The mean token of every view."""
     encoder = lsm2.merge(self.graph, params)
 

@@ -196,8 +196,8 @@ def test_days_of_any_coverage_are_what_they_are_alone(tokens, batch_size, skip, 
   values[:, 0, 0] = 70.0  # and none without anything
   values = values[rng.permutation(24)]
   used = set()
-  sizes = trained._sizes
-  monkeypatch.setattr(trained, "_sizes", lambda *counts: used.add(found := sizes(*counts)) or found, raising=True)
+  sizes = trained.padded_sizes
+  monkeypatch.setattr(trained, "padded_sizes", lambda *counts: used.add(found := sizes(*counts)) or found, raising=True)
   embedding, z, filled = trained.embed(values), trained.reconstruct(values), trained.impute(values)
   if batch_size == 4:
     assert len({size.encoder for size in used}) > 2 and len({size.targets for size in used}) > 2, "one size did for all"

@@ -225,7 +225,7 @@ def nothing_built(tmp_path, monkeypatch):
   """An empty cache folder, and nothing loaded in this process."""
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
   monkeypatch.delenv("CXX", raising=False)
-  monkeypatch.setattr(native, "_load", functools.cache(native._load.__wrapped__))
+  monkeypatch.setattr(native, "load_kernel", functools.cache(native.load_kernel.__wrapped__))
   return tmp_path
 
 

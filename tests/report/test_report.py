@@ -419,5 +419,5 @@ def test_a_channel_without_sensor_or_unit_is_drawn():
   values[3:9, 0] = np.nan
   drawn = page.days.DrawnDay("t", values, values, np.zeros((24, 2), np.uint8), {})
   with chart.style():
-    made = page.days._chart(schema, drawn, "day")
+    made = page.days.day_figure(schema, drawn, "day")
     assert "minutes missing" in made.columns and "var(--cause0)" in made.svg

@@ -231,7 +231,7 @@ def test_embeddings_of_days_stay_apart(name, impute):
   assert np.mean(losses[-10:]) < np.mean(losses[:10])
   # What the head says of days collapses first: to 0.01 within 20 steps before its inputs were standardised.
   assert min(spreads[-10:]) > 0.5 * spreads[0]
-  encoded = step._encode(state["params"], views)[0]
+  encoded = step.mean_tokens(state["params"], views)[0]
   assert float(embedding_spread(lsm2.merge(step.graph, state["params"]).project(encoded)[:, 0])) > 0.2
   assert float(told["useful_flops"]) > 0
 

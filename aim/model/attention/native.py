@@ -50,12 +50,12 @@ def unavailable(head_dim: int, dtype: str) -> str | None:
     return f"the native attention kernel computes in float32 or bfloat16, not {dtype}"
   if devices.platform() != "cpu":
     return f"the native attention kernel is for the CPU, the default device is a {devices.platform()}"
-  return _load()
+  return load_kernel()
 
 
 @functools.cache
-def _load() -> str | None:
-  """Compiles, loads and registers the kernel, once per process."""
+def load_kernel() -> str | None:
+  """Compiles, loads and registers the kernel, once per process; returns the reason if that fails."""
   try:
     library = ctypes.CDLL(str(_build()))
   except (Unavailable, OSError) as e:

@@ -36,7 +36,7 @@ def splash_attention(
   from jax.experimental.pallas.ops.tpu import splash_attention as pallas
 
   interpret = devices.platform() != "tpu" if interpret is None else interpret
-  (block_q, padded_n), (block_kv, padded_m) = _block(q.shape[1]), _block(k.shape[1])
+  (block_q, padded_n), (block_kv, padded_m) = block_and_padded_length(q.shape[1]), block_and_padded_length(k.shape[1])
   # All blocks are given, because without the backward ones the kernel has no gradient.
   blocks = pallas.BlockSizes(
     block_q=block_q,
@@ -59,7 +59,7 @@ def splash_attention(
   return out[:, :, : q.shape[1]].swapaxes(1, 2)
 
 
-def _block(length: int) -> tuple[int, int]:
+def block_and_padded_length(length: int) -> tuple[int, int]:
   """Length of a block and of the padded array: the least padding, then the largest block."""
   lanes = math.ceil(length / LANES)
   padded = lambda block: math.ceil(lanes / block) * block
