@@ -68,7 +68,7 @@ def test_tables_and_files(workdir, folder, dataset):
   assert by_line["ill", "person", "age + sex", "auroc"].ci_low >= 0
   out = (folder / "out.txt").read_text()
   assert "age, day: LSM-2 mae" in out
-  assert "below mask-only:" in out
+  assert "against mask-only: " in out
   assert str(workdir / "probe" / "predictions.csv") in out
 
 
