@@ -28,11 +28,6 @@ class LabelBudget:
   train: tuple[str, ...]
   tune: tuple[str, ...]
 
-  @property
-  def n_people(self) -> int:
-    """People whose labels are seen in all."""
-    return len(self.train) + len(self.tune)
-
 
 @dataclasses.dataclass(frozen=True)
 class LabelledPeople:

@@ -74,7 +74,6 @@ def test_tune_labels_are_part_of_the_budget(strata, one, other, seed):
   few, many = (labelled.budget(percent, seed) for percent in sorted((one, other)))
   for budget in (few, many):
     assert set(budget.train) <= set(labelled.train) and set(budget.tune) <= set(labelled.tune)
-    assert budget.n_people == len(budget.train) + len(budget.tune)
   assert set(few.train) <= set(many.train) and set(few.tune) <= set(many.tune)
   everyone = labelled.budget(100, seed)
   assert set(everyone.train) == set(labelled.train) and set(everyone.tune) == set(labelled.tune)
@@ -88,7 +87,7 @@ def test_a_tenth_of_the_labels_is_a_tenth_of_the_tune_people_too():
   strata = {f"p{i}": frozenset({"yes" if i % 4 == 0 else "no"}) for i in range(400)}
   tune_people = {f"p{i}" for i in range(300, 400)}
   budget = LabelledPeople.divide(strata, tune_people).budget(10, 0)
-  assert (len(budget.train), len(budget.tune), budget.n_people) == (31, 11, 42)  # 7.5 + 22.5 and 2.5 + 7.5, rounded up
+  assert (len(budget.train), len(budget.tune)) == (31, 11)  # 7.5 + 22.5 and 2.5 + 7.5, rounded up
   smallest = LabelledPeople.divide(strata, tune_people).budget(0.5, 0)
   assert {strata[p] for p in smallest.tune} == {frozenset({"yes"}), frozenset({"no"})} and len(smallest.tune) == 2
 
