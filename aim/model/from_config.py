@@ -1,4 +1,7 @@
-"""From config values to the objects of the model: the first of the two hops that a reader makes."""
+"""Reads and checks every key of config.model and config.masking, and makes the objects of this room from them.
+
+A value takes two hops: it is read here and becomes a plain field of an object, which the other modules use.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,11 @@ METHODS = ("mae", "simclr", "dino", "msn")
 
 
 def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architecture:
-  """config.model on a schema."""
+  """The architecture that config.model describes, for days of this schema.
+
+  Raises:
+    ConfigError: if a value is out of its range or does not fit the schema.
+  """
   raw = config.model
   patch = steps(raw.patch_minutes, schema, "config.model.patch_minutes")
   if schema.steps % patch:
@@ -64,7 +71,7 @@ def _dtype(name: str) -> str:
 
 
 def form(config: ml_collections.ConfigDict, a: Architecture) -> str:
-  """config.form; for "auto" the one that measured fastest with the attention in use (docs/results/step_speed.md)."""
+  """config.form; for "auto" the form that was measured fastest with the attention in use (docs/results/step_speed.md)."""
   if config.form not in FORMS:
     raise ConfigError(f"config.form is {config.form!r}, expected one of {', '.join(FORMS)}")
   if not 1 <= config.sizes <= 6:
@@ -75,7 +82,11 @@ def form(config: ml_collections.ConfigDict, a: Architecture) -> str:
 
 
 def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:
-  """config.masking on a schema."""
+  """The masks that config.masking describes, for days of this schema. aim/model/masking.py draws them.
+
+  Raises:
+    ConfigError: if a value is out of its range or does not fit the schema.
+  """
   raw = config.masking
   for name, ratio in (("random", raw.random.ratio), ("temporal", raw.temporal.ratio), ("sensor", raw.sensor.ratio)):
     if not 0 < ratio < 1:
@@ -83,7 +94,7 @@ def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:
   if not 0 <= raw.min_observed_share <= 1:
     raise ConfigError(f"config.masking.min_observed_share is {raw.min_observed_share}, expected 0 to 1")
   patch = steps(config.model.patch_minutes, schema, "config.model.patch_minutes")
-  # Masks are drawn on folded channels (aim/model/patches.py), in which a step is as many as a patch has channels.
+  # Masks are drawn on folded channels (patches.fold), where a step has one value per channel of the patch.
   group = config.model.patch_channels
   rest = len(schema.channels) % group / group
   if rest and raw.min_observed_share > rest:
@@ -113,7 +124,7 @@ def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:
 
 
 def method(config: ml_collections.ConfigDict) -> str:
-  """config.method."""
+  """config.method, one of METHODS."""
   name = config.method
   if name not in METHODS:
     raise ConfigError(f"config.method is {name!r}, expected one of {', '.join(METHODS)}")
@@ -134,7 +145,7 @@ def _projection(config: ml_collections.ConfigDict) -> Projection | None:
 
 
 def imputation(config: ml_collections.ConfigDict) -> str:
-  """config.data.impute."""
+  """config.data.impute, one of IMPUTATIONS."""
   impute = config.data.impute
   if impute not in IMPUTATIONS:
     raise ConfigError(f"config.data.impute is {impute!r}, expected one of {', '.join(IMPUTATIONS)}")
@@ -142,8 +153,14 @@ def imputation(config: ml_collections.ConfigDict) -> str:
 
 
 def steps(minutes: float, schema: Schema, key: str) -> int:
-  """Minutes as a whole number of the schema's steps; ConfigError naming `key` otherwise."""
+  """Converts minutes to steps of the schema.
+
+  Raises:
+    ConfigError: naming `key`, if that is not a whole number of at least 1.
+  """
   count = minutes / schema.minutes_per_step
   if count < 1 or count != int(count):
-    raise ConfigError(f"{key} is {minutes}, expected a multiple of the data's {schema.minutes_per_step} minutes a step")
+    raise ConfigError(
+      f"{key} is {minutes}, expected a multiple of the data's {schema.minutes_per_step} minutes per step"
+    )
   return int(count)

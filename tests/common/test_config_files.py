@@ -106,7 +106,7 @@ def test_compute_type_of_an_accelerator(monkeypatch):
   [
     (
       {"model__patch_minutes": 7},
-      "config.model.patch_minutes is 7, expected a multiple of the data's 5 minutes a step",
+      "config.model.patch_minutes is 7, expected a multiple of the data's 5 minutes per step",
     ),
     ({"model__patch_minutes": 0}, "config.model.patch_minutes is 0, expected a multiple"),
     ({"model__patch_minutes": 35}, "config.model.patch_minutes is 35: a day is not a whole number of such patches"),

@@ -1,4 +1,4 @@
-"""The TPU and GPU kernels equal plain attention, in their output and their gradients; refusals say why."""
+"""TPU and GPU kernels equal plain attention in outputs and gradients; a backend that cannot run gives its reason."""
 
 import types
 
@@ -15,7 +15,7 @@ B = 3
 
 
 def operands(n, m, d, heads=2, dtype=jnp.float32, windows=B):
-  """q, k, v with rows past the lengths 0, the weights of the summed output likewise, and the lengths."""
+  """q, k and v, 0 past the lengths; weights for summing the output, also 0 there; and the lengths."""
   rng = np.random.default_rng(n * 1000 + m)
   q_lengths, kv_lengths = rng.integers(1, n + 1, windows), rng.integers(1, m + 1, windows)
   q_lengths[:2], kv_lengths[:2] = (n, 1), (1, m)
@@ -34,7 +34,7 @@ def reference(q, k, v, q_lengths, kv_lengths):
 
 
 def results(function, qkv, weights, lengths):
-  """The output where a weight reads it, and the gradients of q, k and v."""
+  """The output where its weight is not 0, and the gradients of q, k and v."""
 
   def score(*qkv):
     out = function(*qkv, *lengths)
@@ -85,7 +85,7 @@ def test_splash_on_a_mesh_with_garbage_past_the_lengths():
 
 
 def lowered(kernel, platform, n, m, d, dtype):
-  """The step's program for a platform that this machine lacks."""
+  """The gradient's program for a platform that this machine does not have."""
   qkv, weights, lengths = operands(n, m, d, dtype=dtype)
   score = lambda *qkv: (kernel(*qkv, *lengths) * weights).sum()
   return jax.jit(jax.grad(score, (0, 1, 2))).trace(*qkv).lower(lowering_platforms=(platform,)).as_text()
@@ -99,7 +99,8 @@ def test_splash_lowers_for_tpu(dtype):
 
 
 def test_cudnn_lowers_for_cuda(monkeypatch):
-  """With odd numbers of rows too, which JAX's check of the shapes refuses."""
+  """Odd numbers of tokens lower too, although JAX's own check of the shapes refuses them."""
+  # Private, because nothing public lowers for a GPU that is absent: JAX asks the installed cuDNN for its version.
   fused = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
   monkeypatch.setattr(fused, "check_cudnn_version", lambda: 91000)
   program = lowered(cudnn.cudnn_attention, "cuda", 9, 21, 48, jnp.bfloat16)

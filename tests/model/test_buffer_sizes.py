@@ -1,4 +1,4 @@
-"""Buffer sizes: a short ladder that any step fits in, what it costs, and runs in which it changes nothing else."""
+"""Buffer sizes: a short ladder that every step fits in, what it costs, and that training does not depend on it."""
 
 import dataclasses
 import itertools
@@ -27,7 +27,7 @@ from tests import tiny
 
 
 def counts_of(rng: np.random.Generator, windows: int, tokens: int, dropped: int) -> np.ndarray:
-  """Visible, scored and target tokens [windows, 3] as windows may have them."""
+  """Possible token_counts [windows, 3]: visible, visible or target, target."""
   visible = rng.integers(1, tokens - dropped + 1, windows)
   scored = rng.integers(visible, tokens + 1)
   return np.stack([visible, scored, rng.integers(scored - visible, scored + 1)], axis=1)
@@ -37,9 +37,9 @@ def ref_needed(counts: np.ndarray, groups: int, accumulate: int) -> list[int]:
   most = [0, 0, 0]
   for part in range(accumulate):
     windows = [counts[i] for i in range(part, len(counts), accumulate)]
-    a_group = len(windows) // groups if groups else 1
-    for start in range(0, len(windows), a_group):
-      most = [max(a, int(b)) for a, b in zip(most, sum(windows[start : start + a_group]), strict=True)]
+    per_group = len(windows) // groups if groups else 1
+    for start in range(0, len(windows), per_group):
+      most = [max(a, int(b)) for a, b in zip(most, sum(windows[start : start + per_group]), strict=True)]
   return most
 
 
@@ -66,7 +66,7 @@ def test_the_ladder_is_short_and_holds_every_step(step, decoder_tokens, count):
   sample = counts_of(rng, 20, tokens, dropped)
   arguments = (tokens, dropped, decoder_tokens, windows, groups, accumulate, count)
   ladder = buffer_sizes.ladder(sample, *arguments)
-  assert ladder == buffer_sizes.ladder(sample, *arguments), "hosts would choose differently"
+  assert ladder == buffer_sizes.ladder(sample, *arguments), "processes would choose differently"
   assert 1 <= len(ladder) <= count
   rows = [(size.encoder, size.decoder, size.targets) for size in ladder]
   bound = ((tokens - dropped) * a_group, tokens * a_group, tokens * a_group)
@@ -79,7 +79,7 @@ def test_the_ladder_is_short_and_holds_every_step(step, decoder_tokens, count):
   for size in ladder:
     assert (size.groups, size.tokens, size.largest) == (groups, tokens, tokens - dropped)
     assert size.decoder_tokens == decoder_tokens and not size.predict_all
-  # Any step at all, of the sample or not, has its size, and it is the first that holds it.
+  # Every step, whether from the sample or not, gets the first size that holds it.
   for lengths in (sample, counts_of(rng, 20, tokens, dropped), np.full((20, 3), [tokens - dropped, tokens, tokens])):
     batch = lengths[rng.integers(20, size=windows * accumulate)]
     need = buffer_sizes.needed(batch, groups, accumulate)
@@ -92,7 +92,7 @@ def test_the_ladder_is_short_and_holds_every_step(step, decoder_tokens, count):
 
 @pytest.mark.parametrize("groups", [0, 4])
 def test_most_steps_take_a_small_size(groups):
-  """Of days like each other: next to none needs the largest, and little of the buffers is empty."""
+  """If days are similar, hardly any step needs the largest size, and little of the buffers stays empty."""
   rng = np.random.default_rng(0)
   visible = rng.integers(300, 700, 256)
   sample = np.stack([visible, visible + 900, np.full(256, 900)], axis=1)
@@ -106,7 +106,7 @@ def test_most_steps_take_a_small_size(groups):
   assert np.mean(empty) < 0.15
 
 
-def test_the_textbook_is_one_size_for_all():
+def test_textbook_is_one_size_for_every_step():
   size = buffer_sizes.textbook(3744, 1872, "all")
   assert (size.encoder, size.decoder, size.targets, size.groups) == (1872, 3744, 3744, 0) and size.predict_all
   assert buffer_sizes.smallest((size,), np.array([1872, 3744, 3744])) == size
@@ -122,8 +122,8 @@ def token_set(counts: np.ndarray, tokens: int) -> TokenSet:
 
 @pytest.mark.parametrize("decoder_tokens", lsm2.DECODER_TOKENS)
 @pytest.mark.parametrize("form", ["textbook", "trimmed", "packed"])
-def test_rows_of_a_size_are_the_tokens_of_their_kind(form, decoder_tokens):
-  """Visible from the front, targets where they stand, and in the decoder what takes part in it."""
+def test_buffers_hold_the_tokens_of_their_kind(form, decoder_tokens):
+  """Visible tokens from the front, targets at their place, and in the decoder the tokens that take part in it."""
   counts = counts_of(np.random.default_rng(1), 6, 10, 3)
   tokens = token_set(counts, 10)
   np.testing.assert_array_equal(buffer_sizes.token_counts(tokens), counts)
@@ -155,8 +155,8 @@ def architecture(decoder_tokens: str) -> Architecture:
 
 @pytest.mark.parametrize("decoder_tokens", lsm2.DECODER_TOKENS)
 @given(groups=st.sampled_from([0, 1, 2, 4]), seed=st.integers(0, 2**32 - 1))
-def test_useful_work_is_part_of_what_is_done(decoder_tokens, groups, seed):
-  """In the textbook, in buffers that just hold the step, and in the largest."""
+def test_useful_flops_are_part_of_the_executed_ones(decoder_tokens, groups, seed):
+  """In textbook buffers, in those that just hold the step, and in the largest."""
   a = architecture(decoder_tokens)
   counts = counts_of(np.random.default_rng(seed), 8, 16, 4)
   useful = float(flops.useful_flops(a, jnp.asarray(counts)))
@@ -171,8 +171,8 @@ def test_useful_work_is_part_of_what_is_done(decoder_tokens, groups, seed):
 
 
 @pytest.mark.parametrize("decoder_tokens", lsm2.DECODER_TOKENS)
-def test_no_padding_and_nothing_missing_wastes_nothing(decoder_tokens):
-  """Windows of 16 tokens, 12 visible and the other 4 to predict: useful is executed, and is this count by hand."""
+def test_without_padding_and_missing_tokens_all_flops_are_useful(decoder_tokens):
+  """Windows of 16 tokens, 12 visible and 4 to predict: useful equals executed, and this count by hand."""
   a = architecture(decoder_tokens)
   useful = float(flops.useful_flops(a, jnp.tile(jnp.array([12, 16, 4]), (6, 1))))
   assert flops.executed_flops(a, BufferSizes(0, 12, 16, 4, 16, 12, decoder_tokens), 6) == pytest.approx(
@@ -182,9 +182,9 @@ def test_no_padding_and_nothing_missing_wastes_nothing(decoder_tokens):
   encoder = 2 * (12 * per_token(16, 24) + 4 * 12 * 12 * 16)
   # Patch embedding (values and flags), bridge, head.
   ends = 2 * 12 * (8 * 16 + 16 * 8) + 2 * 4 * 8 * 4
-  if decoder_tokens == "visible":  # queries and outputs of 4, keys and values of 12, in both layers
+  if decoder_tokens == "visible":  # queries and outputs for 4, keys and values for 12, in both layers
     decoder = 2 * (4 * 2 * (2 * 8 * 8 + 2 * 8 * 12) + 12 * 2 * 2 * 8 * 8 + 4 * 4 * 12 * 8)
-  else:  # one layer of 16; the last of 4, with keys and values of 16
+  else:  # one layer for 16 tokens; the last for 4, with keys and values for 16
     decoder = 16 * per_token(8, 12) + 4 * 16 * 16 * 8
     decoder += 4 * 2 * (2 * 8 * 8 + 2 * 8 * 12) + 16 * 2 * 2 * 8 * 8 + 4 * 4 * 16 * 8
   assert useful == pytest.approx(3 * 6 * (encoder + ends + decoder), rel=1e-6)
@@ -220,7 +220,7 @@ def records(workdir) -> list[dict]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("form", "devices"), [("trimmed", 1), ("packed", 2)])
 def test_nothing_is_compiled_during_a_run(tmp_path, form, devices):
-  """Sixty steps in which several sizes come up."""
+  """Sixty steps that need several sizes."""
   days = tiny.dataset(tmp_path, people=24)
   changes = {"total_steps": 60, "log__every_steps": 5, "sizes": 3, "checkpoint__every_steps": 20, "batch_size": 8}
   changes |= {
@@ -236,21 +236,21 @@ def test_nothing_is_compiled_during_a_run(tmp_path, form, devices):
   counts = [line["compilations"] for line in lines]
   assert len(counts) == 12 and counts[0] >= 4
   assert len(set(counts[:3])) == len(set(counts[3:])) == 1
-  # With several devices the first save, at step 20, compiles slices of replicated arrays: each device writes a part.
+  # With several devices, the first save (step 20) compiles slices of replicated arrays, as each device writes a part.
   assert devices > 1 or counts[2] == counts[3]
   work = [round(line["executed_gflops_per_second"] * line["seconds_per_step"], 9) for line in lines]
-  assert len(set(work)) > 1, "one size did for all"
+  assert len(set(work)) > 1, "one size was enough for every step"
 
 
 @pytest.fixture(scope="module")
 def real_days(shared_data, tmp_path_factory):
-  """Flags of runs on 199 days of 4 channels every five minutes, of which people took the sensors off."""
+  """Flags for runs on 199 days of 4 channels at five-minute steps, in which people took the sensors off."""
   source = NpzSource(shared_data / "mss.npz")
   days = build(source, tmp_path_factory.mktemp("real"), "mss", request=npz_request(shared_data / "mss.npz"))
   return ["--config=experiments/real_days.py", *tiny.on(days)]
 
 
-ON_REAL_DAYS = {"batch_size": 8, "optimizer.accumulate": 1}  # one buffer for all eight: its sizes differ
+ON_REAL_DAYS = {"batch_size": 8, "optimizer.accumulate": 1}  # one buffer for all eight windows, whose sizes differ
 
 
 @pytest.mark.slow
@@ -259,7 +259,7 @@ def test_nothing_is_compiled_during_a_long_run_on_real_days(real_days, tmp_path)
   flags = [f"--config.{key}={value}" for key, value in changes.items()]
   ended = tiny.run(*real_days, *flags, f"--workdir={tmp_path}")
   assert ended.code == 0, ended.err
-  assert re.search(r"[234]/[234]", ended.err.split("compiling the step")[-1]), "one size alone: nothing to choose from"
+  assert re.search(r"[234]/[234]", ended.err.split("compiling the step")[-1]), "there is only one size to choose from"
   lines = records(tmp_path)
   assert len(lines) == 25 and len({line["compilations"] for line in lines}) == 1
   assert lines[-1]["loss"] < lines[0]["loss"]
@@ -267,7 +267,7 @@ def test_nothing_is_compiled_during_a_long_run_on_real_days(real_days, tmp_path)
 
 @pytest.mark.slow
 def test_every_form_trains_alike_on_real_days(real_days, tmp_path):
-  """Two hundred steps: the mean loss of the last ten within a thousandth."""
+  """After two hundred steps the mean loss of the last ten differs by less than a thousandth."""
   last = {}
   for form in ("textbook", "trimmed", "packed"):
     changes = ON_REAL_DAYS | {"total_steps": 200, "log.every_steps": 10, "form": form}
@@ -278,6 +278,6 @@ def test_every_form_trains_alike_on_real_days(real_days, tmp_path):
   for form in ("trimmed", "packed"):
     assert last[form]["loss"] == pytest.approx(last["textbook"]["loss"], rel=1e-3)
     assert last[form]["padding_share"] <= last["textbook"]["padding_share"]
-  # Of eight windows one is nearly always shown whole, so that trimming alone saves nothing here.
+  # One of eight windows is nearly always visible as a whole, so trimming alone saves nothing here.
   assert last["packed"]["padding_share"] < 0.8 * last["textbook"]["padding_share"]
   assert last["packed"]["useful_flops_share"] > 1.1 * last["textbook"]["useful_flops_share"]

@@ -38,7 +38,7 @@ def sort(share, z, observed, hidden, shuffle) -> TokenSet:
 
 @pytest.fixture(scope="module")
 def predicted_error():
-  """tokens -> (prediction, sum of errors, number of scored steps, gradients of the sum)."""
+  """tokens -> (prediction, sum of errors, number of scored values, gradients of the sum)."""
   graph, params = lsm2.split(lsm2.Lsm2(ARCHITECTURE, nnx.Rngs(0)))
 
   def error(params, tokens):
@@ -47,7 +47,9 @@ def predicted_error():
     total, count = loss.token_error(network, tokens, jnp.asarray(BINARY), TEXTBOOK)
     return total, (prediction, count)
 
-  @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiling takes all the time
+  @functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+  )  # most of the time here is compiling
   def outputs(params, tokens):
     (total, (prediction, count)), grads = jax.value_and_grad(error, has_aux=True)(params, tokens)
     return prediction, total, count, grads
@@ -56,7 +58,7 @@ def predicted_error():
 
 
 def reference(prediction, order, z, observed, hidden, share: float) -> tuple[float, int]:
-  """Sum of errors and number of scored steps; prediction and order are the program's, all else is made anew."""
+  """Sum of errors and number of scored values; takes only prediction and order from the program."""
   least = max(1, math.ceil(share * 4))
   total, count = 0.0, 0
   for i in range(len(z)):
@@ -118,12 +120,12 @@ def test_a_batch_without_targets_gives_zero_and_finite_gradients(predicted_error
 
 
 def test_only_targets_are_scored(predicted_error):
-  """Loss and gradient stay, bit for bit, whatever stands at steps that are neither shown nor targets."""
+  """Loss and gradient are the same to the bit whatever the values that are neither visible nor targets."""
   z, observed, hidden, shuffle = days(5, 0.7)
   tokens = sort(0.5, *map(jnp.asarray, (z, observed, hidden, shuffle)))
   silent = ~np.asarray(tokens.visible | tokens.target)
   inherited = silent & (np.asarray(tokens.values) != 0)
-  assert inherited.any(), "no observed step in an inherited-missing token: the test is empty"
+  assert inherited.any(), "no observed value in an inherited-missing token, so nothing is tested"
   dirty = tokens._replace(values=jnp.asarray(np.where(silent, np.float32(1e15), tokens.values)))
   _, total, count, grads = predicted_error(tokens)
   _, other_total, other_count, other_grads = predicted_error(dirty)

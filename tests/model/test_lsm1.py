@@ -1,4 +1,4 @@
-"""LSM-1: patches of several channels, days imputed before they are masked, and what the model makes of holes."""
+"""LSM-1: patches of several channels, days that are imputed before they are masked, and reconstruction of holes."""
 
 import functools
 
@@ -45,14 +45,14 @@ def test_patches_of_channel_groups(channels, group, length, patch):
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), rate=st.sampled_from([0.0, 0.05, 0.3, 0.9, 1.0]))
-def test_filled_is_linear_interpolation(seed, rate):
+def test_fill_linearly_is_linear_interpolation(seed, rate):
   rng = np.random.default_rng(seed)
   z = rng.normal(size=(3, 17, 4)).astype(np.float32)
   observed = rng.random(z.shape) < rate
   fill = rng.normal(size=4).astype(np.float32)
   holed = np.where(observed, z, np.nan)
   expected = imputers.linear(holed, fill)
-  # What stands at the holes is not read.
+  # The values at the holes are not read.
   found = interpolation.fill_linearly(
     jnp.asarray(np.where(observed, z, 1e30).astype(np.float32)), jnp.asarray(observed), fill
   )
@@ -66,7 +66,7 @@ def test_a_day_as_lsm1_reads_it():
   z, observed = patches.normalised_days(SCALE, values, "linear")
   assert np.asarray(observed).all()
   np.testing.assert_allclose(z[0, :6, 0], [0, 0, 0, 1, 2, 2], atol=1e-6)
-  # Never observed that day: the training mean; of a binary channel its share of ones.
+  # A channel never observed that day gets the training mean; a binary channel, its share of ones.
   assert (np.asarray(z)[0, :, 1:6] == 0).all() and np.allclose(z[0, :, 6], 0.3)
 
 
@@ -100,7 +100,7 @@ def test_exactly_80_percent_is_hidden_and_all_else_visible():
   assert STEP.masking.hides_equal_counts(ARCHITECTURE.channel_groups)
   size = buffer_sizes.exact(np.asarray(counts)[0], n, hidden, "all", 8, 0)
   assert (size.encoder, size.decoder, size.targets) == tuple(rows.tolist())
-  # Scored are the cells of real channels: the last group has one of three.
+  # Only values of real channels are scored; the last group has one of three.
   for order, target in zip(np.asarray(tokens.order), np.asarray(tokens.target), strict=True):
     masked = order[n - hidden :]
     assert target[: n - hidden].sum() == 0
@@ -132,8 +132,8 @@ def test_nothing_hidden_leaks():
   dirty = tokens._replace(values=jnp.where(tokens.visible, tokens.values, 7.5))
   after, (other, _) = predicted()(dirty)
   np.testing.assert_array_equal(before, after)
-  assert float(total) != float(other), "the loss reads what is hidden"
-  # From the days themselves: without holes nothing that is hidden can pass through the imputation either.
+  assert float(total) != float(other), "the loss does not depend on its targets"
+  # Now from the days themselves: if there are no holes, no hidden value can leak through the imputation either.
   whole = days(4, missing=0.0)
   tokens = DRAW(jax.random.key(2), 5, whole)[0]
   grid = np.asarray(jnp.take_along_axis(tokens.target, jnp.argsort(tokens.order, 1)[:, :, None], 1))
@@ -143,7 +143,7 @@ def test_nothing_hidden_leaks():
   np.testing.assert_array_equal(predicted()(tokens)[0], predicted()(other)[0])
 
 
-def test_binary_cells_are_scored_by_cross_entropy():
+def test_binary_values_are_scored_by_cross_entropy():
   tokens = DRAW(jax.random.key(3), 0, days(4))[0]
   prediction, (total, count) = predicted()(tokens)
   x, y, target = (np.asarray(a, np.float64) for a in (prediction, tokens.values, tokens.target))
@@ -173,7 +173,7 @@ def days_without_binary_holes():
 
 
 def imputed_by_hand(values):
-  """The days with the holes filled as LSM-1's pipeline does, in physical units."""
+  """The days in physical units with holes filled as in LSM-1's pipeline."""
   z = np.clip((values - SCALE.mean) / SCALE.std, -SCALE.clip, SCALE.clip)
   return imputers.linear(z.astype(np.float32), SCALE.training_mean) * SCALE.std + SCALE.mean
 
@@ -185,7 +185,7 @@ def test_an_embedding_is_that_of_the_imputed_day():
 
 
 def lost(values):
-  """Cells of tokens without any observed cell."""
+  """The values in tokens without any observed value."""
   tokens = patches.patchify(jnp.asarray(~np.isnan(values)), 4, 3)
   empty = jnp.broadcast_to(~tokens.any(2, keepdims=True), tokens.shape)
   return np.asarray(patches.unpatchify(empty, 7, 3))
@@ -202,7 +202,7 @@ def test_a_hole_is_decoded_where_its_token_is_lost_and_else_on_the_line(short_ho
   short = np.isnan(values) & ~empty
   assert short.any()
   np.testing.assert_allclose(found[short], line[short], rtol=1e-5, atol=1e-5)
-  # The lost tokens are decoded from the others, as filled: a day without other holes has the same answer there.
+  # Lost tokens are decoded from the others after filling, so a day without other holes gives the same values there.
   filled = np.where(empty, np.nan, imputed_by_hand(values)).astype(np.float32)
   other = trained().reconstruct(filled)
   np.testing.assert_allclose(found[empty], other[empty], rtol=1e-3, atol=1e-4)

@@ -1,4 +1,4 @@
-"""The model against an independent float64 NumPy forward pass, and what a set of tokens may not depend on."""
+"""The model against an independent float64 NumPy forward pass, and what its results must not depend on."""
 
 import dataclasses
 import importlib
@@ -24,11 +24,11 @@ PLAIN = tiny.architecture(3, 8, 4, Tower(16, 24, 2, 2), Tower(8, 12, 2, 1), obse
 FLAGS = dataclasses.replace(PLAIN, observed_flags=True)
 SKIP = dataclasses.replace(FLAGS, interpolation_skip=True, binary=(False, True, False))
 
-FAST = {"xla_backend_optimization_level": 0}  # compiling is what takes the time here
+FAST = {"xla_backend_optimization_level": 0}  # most of the time here is compiling
 
 
 def random_parameters(architecture: Architecture, seed: int = 0) -> dict[str, jax.Array]:
-  """Every parameter away from its initial value, biases and norms too, and small enough for eps to matter."""
+  """Moves every parameter, biases and norms too, from its initial value; small enough for eps to matter."""
   rng = np.random.default_rng(seed)
   _, shapes = lsm2.abstract(architecture)
   params = {name: rng.normal(0, 0.3, leaf.shape) for name, leaf in sorted(shapes.items())}
@@ -40,7 +40,7 @@ def build(architecture: Architecture, seed: int = 0) -> lsm2.Lsm2:
   return lsm2.merge(lsm2.abstract(architecture)[0], random_parameters(architecture, seed))
 
 
-# The whole forward pass again, in float64 NumPy, from the named parameters.
+# The whole forward pass again in float64 NumPy, from the named parameters.
 
 
 def ref_sincos(p: float, width: int) -> list[float]:
@@ -50,7 +50,7 @@ def ref_sincos(p: float, width: int) -> list[float]:
 
 def ref_position(token: int, length: int, width: int) -> list[float]:
   channel, time = divmod(token, length)
-  return ref_sincos(channel, width // 2) + ref_sincos(time * 144 / length, width // 2)  # ten minutes are 1
+  return ref_sincos(channel, width // 2) + ref_sincos(time * 144 / length, width // 2)  # in units of ten minutes
 
 
 def ref_norm(x: np.ndarray, params: dict, name: str) -> np.ndarray:
@@ -78,7 +78,7 @@ def ref_attention(x: np.ndarray, memory: np.ndarray, params: dict, name: str) ->
 
 
 def ref_tower(x: np.ndarray, params: dict, name: str, tower: Tower, memory: np.ndarray | None = None) -> np.ndarray:
-  """Tokens attend to one another or, where there is a memory, to it alone."""
+  """Tokens attend to one another or, if there is a memory, to it alone."""
   for i in range(tower.layers):
     block = f"{name}/blocks/{i}"
     norm = lambda y, block=block: ref_norm(y, params, f"{block}/norm1")
@@ -89,7 +89,7 @@ def ref_tower(x: np.ndarray, params: dict, name: str, tower: Tower, memory: np.n
 
 
 def ref_encode(a: Architecture, params: dict, values, shown, token) -> np.ndarray:
-  """One window: values, shown [k, p], token [k]."""
+  """Encodes one window: values and shown [k, p], token [k]."""
   x = np.where(shown, values, 0.0)
   if a.observed_flags:
     x = np.concatenate([x, shown], axis=-1)
@@ -99,9 +99,9 @@ def ref_encode(a: Architecture, params: dict, values, shown, token) -> np.ndarra
 
 
 def ref_decode(a: Architecture, params: dict, encoded, token, found=None):
-  """One window: encoded [k, d] of the first k tokens, token [m]; found: evidence [m, p, 4] if there is the skip.
+  """Decodes one window: encoded [k, d] of the first k tokens, token [m], evidence [m, p, 4] if there is the skip.
 
-  Returns [m, p], of which a cross-attention decoder is asked for any part.
+  Returns [m, p], of which a cross-attention decoder can be asked for any part.
   """
   places = np.array([ref_position(n, a.length, a.decoder.width) for n in token])
   seen = ref_linear(encoded, params, "bridge")
@@ -119,7 +119,7 @@ def ref_decode(a: Architecture, params: dict, encoded, token, found=None):
 
 
 def sets(a: Architecture, windows: int = 3, seed: int = 1):
-  """Random token sets: values, shown, token, visible lengths, and lengths for the decoder."""
+  """Random token sets: values, shown, token, visible lengths, and decoder lengths."""
   rng = np.random.default_rng(seed)
   n = a.tokens
   token = np.stack([rng.permutation(n) for _ in range(windows)]).astype(np.int32)
@@ -156,7 +156,7 @@ def decoder(a: Architecture, tokens: str) -> Architecture:
 
 @pytest.mark.parametrize("a", [PLAIN, FLAGS], ids=["plain", "flags"])
 def test_encoder_is_the_reference(a):
-  """float32 against float64: 2e-5 of values of order 1."""
+  """float32 against float64, to 2e-5 of values of order 1."""
   params = {name: np.asarray(leaf, np.float64) for name, leaf in random_parameters(a).items()}
   values, shown, token, lengths, _ = sets(a)
   ours = encode(build(a), values, shown, token, lengths)
@@ -169,7 +169,7 @@ def test_encoder_is_the_reference(a):
 @pytest.mark.parametrize("tokens", ["all", "observed", "visible"])
 @pytest.mark.parametrize("part", [False, True])
 def test_decoder_is_the_reference(a, tokens, part):
-  """Of all positions or of some of them, all predictions or a stretch of each window alone."""
+  """With all positions or some, and with all predictions or one stretch of each window."""
   a = decoder(a, tokens)
   params = {name: np.asarray(leaf, np.float64) for name, leaf in random_parameters(a).items()}
   _, _, token, encoded_lengths, lengths = sets(a)
@@ -225,7 +225,7 @@ def ref_evidence(a: Architecture, z: np.ndarray, shown: np.ndarray) -> np.ndarra
   ],
 )
 def test_whole_forward_pass_is_the_reference(a, tokens, groups):
-  """From masked days to predictions: at every position (textbook) or at the targets, in padded and packed buffers."""
+  """From masked days to predictions, at every position (textbook) or at the targets, in padded and packed buffers."""
   a, kind = decoder(a, tokens), tokens
   params = {name: np.asarray(leaf, np.float64) for name, leaf in random_parameters(a).items()}
   rng = np.random.default_rng(8)
@@ -245,7 +245,7 @@ def test_whole_forward_pass_is_the_reference(a, tokens, groups):
   tokens, wanted = jax.tree.map(np.asarray, tokens), buffers.target_buffer(tokens)
   first, lengths, starts = (np.asarray(x).reshape(-1) for x in (wanted.first, wanted.lengths, wanted.starts))
   assert tokens.visible_lengths.max() <= 20 and (tokens.target_ends < 24).any() and lengths.max() <= 23 + (not groups)
-  assert (tokens.target_starts < tokens.visible_lengths).any(), "no token is shown in part"
+  assert (tokens.target_starts < tokens.visible_lengths).any(), "no token is visible in part"
   hidden = hidden.reshape(4, 3, 32).transpose(0, 2, 1)
   for i, k in enumerate(tokens.visible_lengths):
     m = tokens.target_ends[i] if kind == "observed" else 24
@@ -263,17 +263,17 @@ def test_sincos_by_hand():
   # Width 4: w = 1, 10000^-0.5 = 0.01.
   by_hand = [math.sin(3), math.sin(0.03), math.cos(3), math.cos(0.03)]
   np.testing.assert_allclose(sincos(jnp.int32(3), 4), by_hand, atol=1e-6)
-  # Token 143 of days of 12 patches: channel 11, time 11; token 25: channel 2, time 1. The channel's half comes first,
-  # and a patch of two hours is twelve of ten minutes.
+  # With 12 patches per day, token 143 is channel 11, time 11, and token 25 is channel 2, time 1. The channel's half
+  # comes first, and a patch of two hours counts as twelve of ten minutes.
   ours = token_positions(jnp.array([[143, 25]], jnp.int32), 12, 8)[0]
   half = lambda p: [math.sin(p), math.sin(p / 100), math.cos(p), math.cos(p / 100)]
   np.testing.assert_allclose(ours, [half(11) + half(132), half(2) + half(12)], atol=2e-5)
-  # Patches of ten minutes, the published layout, count one by one.
+  # Patches of ten minutes, as published, count one by one.
   published = token_positions(jnp.array([[144 * 3 + 100]], jnp.int32), 144, 8)[0]
   np.testing.assert_allclose(published, [half(3) + half(100)], atol=2e-5)
 
 
-def test_queries_and_keys_start_alike_only_where_asked():
+def test_queries_and_keys_start_alike_only_with_qk_init():
   kernel = lambda qk_init: lsm2.Lsm2(dataclasses.replace(FLAGS, qk_init=qk_init), nnx.Rngs(0)).encoder.blocks[0]
   alike, apart = (kernel(qk).attention.qkv.kernel.get_value() for qk in (0.25, 0.0))
   np.testing.assert_array_equal(alike[:, 0], alike[:, 1])
@@ -285,7 +285,7 @@ def test_queries_and_keys_start_alike_only_where_asked():
 
 
 def test_padding_changes_nothing():
-  """A longer set with the same tokens in front gives the same to 1e-6 (its sums are others); the rest is unread."""
+  """A longer set with the same tokens in front gives the same to 1e-6, since sums run in another order; nothing else is read."""
   values, shown, token, lengths, _ = sets(FLAGS)
   network, k = build(FLAGS), int(lengths.max())
   long = encode(network, values, shown, token, lengths)
@@ -302,7 +302,7 @@ def test_padding_changes_nothing():
 
 
 def test_permuting_tokens_with_their_positions_permutes_the_output():
-  """To 1e-6 in the encoder and 1e-5 in the prediction: sums over keys run in another order."""
+  """To 1e-6 in the encoder and 1e-5 in the prediction, because sums over keys run in another order."""
   values, shown, token, lengths, decoder_lengths = sets(FLAGS)
   network, rng = build(FLAGS), np.random.default_rng(4)
   swap = np.tile(np.arange(FLAGS.tokens), (3, 1))
@@ -334,7 +334,7 @@ def test_permuting_tokens_with_their_positions_permutes_the_output():
   ],
 )
 def test_nothing_hidden_leaks_by_a_bit(a, tokens, share, groups):
-  """Hidden values, and values of steps never observed, replaced: encoder output and prediction stay, bit for bit."""
+  """Replacing hidden and unobserved values changes encoder output and prediction by no bit."""
   a_group = 4 // groups if groups else 1
   buffers = BufferSizes(groups or 0, 24 * a_group, 24 * a_group, 24 * a_group, 24, 24, tokens)
   buffers, a = buffer_sizes.textbook(24, 0, tokens) if groups is None else buffers, decoder(a, tokens)
@@ -343,7 +343,7 @@ def test_nothing_hidden_leaks_by_a_bit(a, tokens, share, groups):
   z[:, :, 1] = z[:, :, 1] > 0
   observed = rng.random(z.shape) < np.array([1.0, 0.95, 0.6, 0.0])[:, None, None]
   hidden = rng.random((4, 24, 4)) < 0.3
-  hidden[0] = True  # nothing visible is left of the first window, and there never was anything of the last
+  hidden[0] = True  # the first window has no visible value left, and the last one never had any
   masking = tiny.masking(weights=(1.0,) * len(STRATEGIES), min_observed_share=share)
   shuffle = jnp.asarray(rng.random((4, 24)), jnp.float32)
   network = build(a)
@@ -367,7 +367,7 @@ def test_nothing_hidden_leaks_by_a_bit(a, tokens, share, groups):
     np.testing.assert_array_equal(other_encoded, encoded)
     np.testing.assert_array_equal(other_prediction, prediction)
   changed = (outputs(jnp.asarray(np.where(shown, z + np.float32(0.5), z)))[2] != prediction).any((1, 2))
-  assert changed[1:3].all() if len(changed) == 4 else changed.all(), "what is shown is not read either"
+  assert changed[1:3].all() if len(changed) == 4 else changed.all(), "visible values are not read either"
 
 
 def test_attention_sees_its_prefix_alone():
@@ -375,7 +375,7 @@ def test_attention_sees_its_prefix_alone():
   q, k, v = (rng.normal(size=(2, 5, 2, 4)).astype(np.float32) for _ in range(3))
   q *= 1e3  # scores that overflow an exponential
   attend = lambda: np.asarray(padded_attention(*map(jnp.asarray, (q, k, v)), *map(jnp.asarray, lengths)))
-  lengths = np.array([[5, 4], [1, 3]], np.int32)  # of queries, of keys
+  lengths = np.array([[5, 4], [1, 3]], np.int32)  # number of queries, number of keys
   out = attend()
   np.testing.assert_array_equal(out[0], np.broadcast_to(v[0, :1], (5, 2, 4)))
   assert np.isfinite(out).all() and not out[1, 4:].any() and out[1, :4].all()
@@ -396,7 +396,7 @@ def hand_count(a: Architecture) -> int:
 
 @pytest.mark.parametrize(
   ("name", "expected"),
-  [("xxs", None), ("xs", None), ("base", 24_563_338)],  # LSM-2's 24.6M, observed flags and all
+  [("xxs", None), ("xs", None), ("base", 24_563_338)],  # LSM-2's 24.6M, observed flags included
 )
 def test_parameter_counts(name, expected):
   config = importlib.import_module(f"experiments.lsm2_{name}").get_config()
@@ -418,7 +418,7 @@ def test_initial_parameters():
       assert 0 < np.abs(leaf).max() <= 2 * 0.02
   kernel = params["encoder/blocks/0/attention/qkv/kernel"]
   assert kernel.shape == (16, 3, 2, 8) and not np.array_equal(kernel[:, 0], kernel[:, 1])
-  assert np.std(kernel) == pytest.approx(0.88 * 0.02, rel=0.1)  # a normal of 0.02, cut at twice that
+  assert np.std(kernel) == pytest.approx(0.88 * 0.02, rel=0.1)  # a normal distribution of SD 0.02, cut at twice that
 
 
 def test_split_and_merge_are_inverse():
@@ -433,13 +433,13 @@ def test_split_and_merge_are_inverse():
 
 
 def prediction_and_gradient(a: Architecture) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """The prediction, and the gradient through the encoder of the mean square of what it gives."""
+  """The prediction, and the gradient of the encoder's mean squared output with respect to its parameters."""
   values, shown, token, lengths, decoder_lengths = (jnp.asarray(array) for array in sets(a))
   graph = lsm2.abstract(a)[0]
   rows = padded(lengths, a.tokens)
 
   def squares(params):
-    # Rows past a length mean nothing.
+    # Slots past a length have no meaning.
     encoded = lsm2.merge(graph, params).encode(values, shown, token, rows)
     encoded = jnp.where((jnp.arange(a.tokens) < lengths[:, None])[:, :, None], encoded, 0)
     return jnp.square(encoded.astype(jnp.float32)).mean(), encoded
@@ -453,7 +453,7 @@ def prediction_and_gradient(a: Architecture) -> tuple[np.ndarray, dict[str, np.n
 
 
 def test_remat_and_bfloat16_are_the_same_function():
-  """Relative to the norm: remat to 1e-5; bfloat16, of 8 bits of mantissa, to 2 % of predictions, 5 % of gradients."""
+  """Relative to the norm: remat to 1e-5; bfloat16, with its 8-bit mantissa, to 2 % in predictions, 5 % in gradients."""
   base = dataclasses.replace(FLAGS, encoder=Tower(16, 24, 2, 1))
   exact, exact_gradient = prediction_and_gradient(base)
   distance = lambda ours, theirs: np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
@@ -464,14 +464,14 @@ def test_remat_and_bfloat16_are_the_same_function():
     for name, leaf in gradient.items():
       assert leaf.dtype == jnp.float32
       assert distance(leaf, exact_gradient[name]) <= gradient_tolerance, name
-    assert "remat" in changes or distance(prediction, exact) > 1e-4, "computed in float32 after all"
+    assert "remat" in changes or distance(prediction, exact) > 1e-4, "bfloat16 has no effect: computed in float32"
 
 
 @pytest.mark.parametrize(
   ("tokens", "wanted"), [("all", 128), ("all", 40), ("visible", 40)], ids=["textbook", "targets", "cross-attention"]
 )
 def test_flops_by_the_compiler(tokens, wanted):
-  """The count by hand against XLA's, which adds softmax, norms and GELU: at this size within a tenth."""
+  """The count by formula against XLA's, which includes softmax, norms and GELU; within a tenth at this size."""
   a = tiny.architecture(2, 64, 8, Tower(128, 512, 2, 1), Tower(128, 512, 2, 2), decoder_tokens=tokens)
   graph, params = lsm2.split(lsm2.Lsm2(a, nnx.Rngs(0)))
   buffers = (

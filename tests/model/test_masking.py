@@ -1,4 +1,4 @@
-"""AIM's masks by their definitions: exact counts, union and targets, the order of tokens, and what repeats."""
+"""AIM's masks against their definitions: exact counts, union and targets, the order of tokens, reproducibility."""
 
 import functools
 import math
@@ -32,9 +32,9 @@ def only(strategy: str, **values) -> Masking:
 
 
 def masks(masking: Masking, channels: int, length: int, patch: int, draws: int = 1000) -> np.ndarray:
-  """bool [draws, channels, steps]: what artificial_mask hides in as many windows.
+  """bool [draws, channels, steps]: what artificial_mask hides in that many windows.
 
-  Not jitted: XLA compiles random numbers slowly, and single operations are shared by all ratios.
+  Not jitted, because XLA compiles random numbers slowly and all ratios can share the single operations.
   """
   keys = jax.random.split(jax.random.key(0), draws)
   hidden = jax.vmap(lambda key: artificial_mask(key, masking, channels, length, patch))(keys)
@@ -42,7 +42,7 @@ def masks(masking: Masking, channels: int, length: int, patch: int, draws: int =
 
 
 def share_of(ratio: float, n: int) -> int:
-  """The nearest count, halves upwards, that hides something and leaves something where there are two."""
+  """The nearest count, halves upwards, that hides something and, of two or more, leaves something."""
   return min(max(math.floor(ratio * n + 0.5), 1), max(n - 1, 1))
 
 
@@ -84,7 +84,7 @@ def test_temporal_hides_all_channels_at_exactly_its_share_of_times(block, ratio)
 
 
 def _broken_blocks(day: np.ndarray, block: int, phase: int) -> int:
-  """Blocks at this phase that are hidden in part: the exact count costs at most one."""
+  """Number of blocks at this phase that are hidden in part: at most one, to make the count exact."""
   groups = (np.arange(len(day)) + phase) // block
   return sum(0 < day[groups == g].sum() < (groups == g).sum() for g in set(groups))
 
@@ -110,16 +110,16 @@ def test_a_gap_is_one_run_of_its_channels():
   hidden = masks(only("gaps", gap_steps=(shortest, longest), gap_count=1), 3, 8, 4, draws=4000)
   everywhere = 0
   for day in hidden:
-    struck = day[day.any(1)]
-    everywhere += len(struck) == 3
-    if not len(struck):
+    hit = day[day.any(1)]
+    everywhere += len(hit) == 3
+    if not len(hit):
       continue  # the random half of the channels may be empty
-    assert (struck == struck[0]).all()
-    (where,) = np.nonzero(struck[0])
+    assert (hit == hit[0]).all()
+    (where,) = np.nonzero(hit[0])
     assert where[-1] - where[0] + 1 == len(where) <= longest
     if where[0] > 0 and where[-1] < steps - 1:
       assert len(where) >= shortest
-  # Half are gaps of the device, and 1/8 of the others strike all three channels by chance.
+  # Half of the gaps are in all channels by design, and 1/8 of the others hit all three by chance.
   assert everywhere / 4000 == pytest.approx(0.5 + 0.5 / 8, abs=0.04)
   by_step = hidden.mean((0, 1))
   assert by_step.min() > 0.75 * by_step.max(), "some time of day is hidden less often"
@@ -128,7 +128,7 @@ def test_a_gap_is_one_run_of_its_channels():
 def test_gaps_are_one_to_the_largest_number():
   hidden = masks(only("gaps", gap_steps=(1, 1), gap_count=3), 3, 8, 4, draws=4000)[:, 0].sum(1)
   assert hidden.max() == 3
-  # A gap strikes the one channel with probability 1 - 0.5 * 0.5, and there are 2 of them in the mean.
+  # A gap hits a given channel with probability 1 - 0.5 * 0.5, and there are 2 gaps on average.
   assert hidden.mean() == pytest.approx(1.5, abs=0.1)
 
 
@@ -147,7 +147,7 @@ def test_mix_follows_the_weights():
   weights=st.tuples(*[st.sampled_from([0.0, 1.0])] * 4).filter(lambda w: w[0] or w[1] or w[3]),
 )
 def test_something_is_left_to_encode(channels, length, ratios, weights):
-  """Even of a day of one patch, of which a window always shows one token."""
+  """Even of a day of a single patch, because one token always stays visible."""
   masking = tiny.masking(weights, random_ratio=ratios[0], temporal_ratio=ratios[1], sensor_ratio=ratios[2])
   assert 0 <= masking.dropped_count(channels, length) < channels * length
 
@@ -157,9 +157,8 @@ def test_dropped_is_the_least_that_a_strategy_in_use_hides():
   assert tiny.masking(weights=(1, 0, 0, 0)).dropped_count(26, 144) == 2995
   assert tiny.masking(weights=(1, 1, 1, 1)).dropped_count(26, 144) == 0
   assert tiny.masking(weights=(1, 0, 0, 0), random_unit=5).dropped_count(26, 144) == 0
-  assert (
-    tiny.masking(weights=(1, 1, 1, 0), sensor_ratio=0.1).dropped_count(1, 144) == 72
-  )  # one channel: sensor is not in use
+  # With a single channel `sensor` is not in use.
+  assert tiny.masking(weights=(1, 1, 1, 0), sensor_ratio=0.1).dropped_count(1, 144) == 72
 
 
 def test_single_channel_days_have_no_sensor_strategy():
@@ -200,7 +199,7 @@ def _sorter(share: float, patch: int):
   seed=st.integers(0, 2**32 - 1),
 )
 def test_token_sets_by_definition(grid, share, observed_rate, hidden_rate, whole, seed):
-  """Union, targets, what is shown, the order and the lengths, against loops over every token and step."""
+  """Union, targets, visible values, order and lengths, against loops over every token and step."""
   channels, length, patch = grid
   rng = np.random.default_rng(seed)
   z = rng.normal(size=(3, length * patch, channels)).astype(np.float32)
@@ -212,7 +211,7 @@ def test_token_sets_by_definition(grid, share, observed_rate, hidden_rate, whole
   tokens = jax.tree.map(np.asarray, tokens)
   least = max(1, math.ceil(share * patch))
   for i in range(3):
-    steps = {  # token -> its steps' (z, observed, hidden)
+    steps = {  # token -> (z, observed) of its steps
       c * length + t: [(z[i, t * patch + p, c], observed[i, t * patch + p, c]) for p in range(patch)]
       for c in range(channels)
       for t in range(length)
@@ -225,9 +224,9 @@ def test_token_sets_by_definition(grid, share, observed_rate, hidden_rate, whole
     scored = set()
     for place, n in enumerate(tokens.order[i]):
       for p, (value, seen) in enumerate(steps[n]):
-        shown = seen and not hidden[i, n, p] and n in visible
-        target = seen and not shown and not inherited[n]
-        assert tokens.visible[i, place, p] == shown
+        read = seen and not hidden[i, n, p] and n in visible
+        target = seen and not read and not inherited[n]
+        assert tokens.visible[i, place, p] == read
         assert tokens.target[i, place, p] == target
         assert tokens.values[i, place, p] == (value if seen else 0)
         scored |= {n} if target else set()
@@ -242,7 +241,9 @@ def test_token_sets_by_definition(grid, share, observed_rate, hidden_rate, whole
 TRACES = []
 
 
-@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiling takes all the time
+@functools.partial(
+  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)  # most of the time here is compiling
 def draw_mix(key, z, observed):
   TRACES.append(None)
   masking = tiny.masking(weights=(1.0, 1.0, 1.0, 1.0), random_ratio=0.8, gap_steps=(1, 9), min_observed_share=0.5)
@@ -250,7 +251,7 @@ def draw_mix(key, z, observed):
 
 
 def mixed_windows() -> tuple[np.ndarray, np.ndarray]:
-  """Sixteen windows each: full days, days with few holes, with many, and without any observed step."""
+  """Sixteen windows each of full days, days with few holes, with many, and without any observed step."""
   rng = np.random.default_rng(1)
   z = rng.normal(size=(64, 32, 3)).astype(np.float32)
   return z, rng.random(z.shape) < np.repeat([1.0, 0.8, 0.4, 0.0], 16)[:, None, None]
@@ -264,18 +265,18 @@ def test_drawn_token_sets():
   assert not tokens.visible[places >= tokens.visible_lengths[:, None]].any()
   holds = (places >= tokens.target_starts[:, None]) & (places < tokens.target_ends[:, None])
   np.testing.assert_array_equal(tokens.target.any(-1), holds)
-  assert (tokens.target_starts < tokens.visible_lengths).any(), "no token is shown in part"
+  assert (tokens.target_starts < tokens.visible_lengths).any(), "no token is visible in part"
   empty = slice(48, 64)
   assert (tokens.visible_lengths[empty] == 1).all() and (tokens.target_ends[empty] == 1).all()
   assert not tokens.visible[empty].any() and not tokens.target[empty].any()
   full = slice(0, 16)
   assert (tokens.visible[full] | tokens.target[full]).all() and tokens.target[full].any((1, 2)).all()
-  # Every strategy came up: random leaves 5 of 24 tokens, temporal 12, sensor 1 of 3 channels; gaps cut tokens.
+  # Every strategy was drawn: random leaves 5 of 24 tokens, temporal 12, sensor 1 of 3 channels; gaps cut tokens.
   lengths = tokens.visible_lengths[full].tolist()
   cut = tokens.visible[full].any(-1) & ~tokens.visible[full].all(-1)
   assert {5, 12, 8} <= set(lengths) and cut.any()
   visible = [frozenset(order[:k].tolist()) for order, k in zip(tokens.order, tokens.visible_lengths, strict=True)]
-  assert len(set(visible[full])) > 8, "windows of a batch are masked alike"
+  assert len(set(visible[full])) > 8, "all windows of a batch have the same mask"
   assert any(order[:k].tolist() != sorted(order[:k]) for order, k in zip(tokens.order, lengths, strict=False))
 
 
@@ -309,7 +310,7 @@ def test_one_compilation_serves_every_mask():
 
 
 @pytest.mark.parametrize("share", SHARES)
-def test_inference_hides_nothing_and_keeps_grid_order(share):
+def test_evaluation_hides_nothing_and_keeps_grid_order(share):
   rng = np.random.default_rng(2)
   z = rng.normal(size=(4, 32, 3)).astype(np.float32)
   observed = rng.random(z.shape) < np.array([1.0, 0.7, 0.3, 0.0])[:, None, None]

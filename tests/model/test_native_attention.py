@@ -1,4 +1,4 @@
-"""The CPU attention kernel against attention written out, and what it promises beyond that."""
+"""The CPU attention kernel equals attention written out, and keeps its other promises."""
 
 import concurrent.futures
 import functools
@@ -19,7 +19,7 @@ DTYPES = {jnp.float32: 1e-5, jnp.bfloat16: 2e-2}  # largest error, over the larg
 
 
 def reference(q, k, v, q_starts, q_lengths, kv_starts, kv_lengths):
-  """float32, window by window."""
+  """Attention in float32, window by window."""
   q, k, v = (x.astype(jnp.float32) for x in (q, k, v))
   out = jnp.zeros_like(q)
   for first, n, key, m in zip(q_starts, q_lengths, kv_starts, kv_lengths, strict=True):
@@ -37,7 +37,7 @@ def with_gradients(attend, q, k, v, g, *spans):
 
 
 def layout(lengths, gaps):
-  """Starts of windows of these lengths with these gaps before them, and the rows there are."""
+  """Start of each window, given their lengths and the gaps before them, and the number of rows in all."""
   starts = np.cumsum(gaps) + np.cumsum([0, *lengths[:-1]])
   return starts.astype(np.int32), int(starts[-1] + lengths[-1] + gaps[0])
 
@@ -54,7 +54,7 @@ def rows_of(starts, lengths, rows):
 
 
 def compare(q_lengths, kv_lengths, heads, d, dtype, gap=0):
-  """Kernel and reference agree, padding full of NaN is not seen, and its outputs and gradients are 0."""
+  """Kernel and reference agree; NaN in padding has no effect, and outputs and gradients there are 0."""
   gaps = [gap] * len(q_lengths)
   (q_starts, rows_q), (kv_starts, rows_k) = layout(q_lengths, gaps), layout(kv_lengths, gaps[::-1])
   spans = [np.asarray(x, np.int32) for x in (q_starts, q_lengths, kv_starts, kv_lengths)]
@@ -62,7 +62,7 @@ def compare(q_lengths, kv_lengths, heads, d, dtype, gap=0):
   k, v = normal(2, rows_k, heads, d), normal(3, rows_k, heads, d)
   q_inside = rows_of(q_starts, q_lengths, rows_q)
   k_inside = rows_of(kv_starts, kv_lengths, rows_k)
-  # What counts: a window without keys, or without queries, sees nothing and passes nothing on.
+  # A window without keys or without queries has outputs and gradients of 0.
   both = [n and m for n, m in zip(q_lengths, kv_lengths, strict=True)]
   q_counts = rows_of(q_starts, [n if b else 0 for n, b in zip(q_lengths, both, strict=True)], rows_q)
   k_counts = rows_of(kv_starts, [m if b else 0 for m, b in zip(kv_lengths, both, strict=True)], rows_k)
@@ -80,12 +80,12 @@ def compare(q_lengths, kv_lengths, heads, d, dtype, gap=0):
     assert x.dtype == dtype, name
     x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
     assert not np.any(x[~counts]), name
-    # A gradient of one key or query is a difference of equal numbers: 0 but for the rounding of its parts.
+    # The gradient of a single key or query is a difference of equal numbers, so 0 except for rounding.
     np.testing.assert_allclose(x, y, rtol=0, atol=DTYPES[dtype] * max(1, np.abs(y).max(initial=0)), err_msg=name)
 
 
 class Reference(tuple):
-  """reference() of these windows: equal windows are equal functions, which jit compiles once."""
+  """reference() for these windows, as a hashable function, so that jit compiles equal windows once."""
 
   def __call__(self, q, k, v):
     return reference(q, k, v, *self)
@@ -99,7 +99,7 @@ class Reference(tuple):
   dtype=st.sampled_from(list(DTYPES)),
   gap=st.integers(0, 5),
 )
-@settings(max_examples=20)  # each of them compiles
+@settings(max_examples=20)  # each example compiles
 def test_any_windows(windows, heads, d, dtype, gap):
   compare(*zip(*windows, strict=True), heads, d, dtype, gap)
 
@@ -182,7 +182,7 @@ def test_windows_outside_the_rows_or_overlapping_are_errors():
 
 
 def layers(q, k, v, starts, lengths):
-  """Three attention layers in a scan, rematerialised."""
+  """Three rematerialised attention layers in a scan."""
 
   @jax.checkpoint
   def layer(x, _):
@@ -222,21 +222,21 @@ def test_inside_shard_map_over_eight_devices(check_vma):
 
 @pytest.fixture
 def nothing_built(tmp_path, monkeypatch):
-  """An empty cache folder, and nothing loaded in this process."""
+  """An empty cache folder, as if nothing were loaded in this process."""
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
   monkeypatch.delenv("CXX", raising=False)
   monkeypatch.setattr(native, "load_kernel", functools.cache(native.load_kernel.__wrapped__))
   return tmp_path
 
 
-def test_says_what_is_missing(nothing_built, monkeypatch):
+def test_a_missing_compiler_is_reported(nothing_built, monkeypatch):
   monkeypatch.setenv("PATH", str(nothing_built))
   assert native.unavailable(64, "float32") == "no C++ compiler (c++, g++, clang++) on the path"
   with pytest.raises(RuntimeError, match=r"no C\+\+ compiler"):
     native.varlen_attention(*[jnp.zeros((1, 1, 8))] * 3, *[jnp.zeros(1, jnp.int32)] * 4)
 
 
-def test_says_what_the_compiler_said(nothing_built, monkeypatch, capsys):
+def test_a_failing_compiler_is_reported(nothing_built, monkeypatch, capsys):
   failing = nothing_built / "failing"
   failing.write_text("#!/bin/sh\necho 'note: x' >&2\necho 'native.cc:1: error: no such thing' >&2\nexit 1\n")
   failing.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Days as tokens and back: patchify against loops, z-scores against the formula."""
+"""Days to tokens and back: patchify against loops, z-scores against the formula."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +42,7 @@ def test_normalise_z_scores_clips_and_zero_fills():
   values = np.array([[[75.0, 1.0, np.nan], [150.0, np.nan, -100.0]]], np.float32)
   z, observed = Scale.from_statistics(MIXED, STATISTICS).normalise(jnp.asarray(values))
   assert observed.tolist() == [[[True, True, False], [True, False, True]]]
-  # (75 - 70) / 10; binary as it is; missing 0; 8 SDs clipped to this channel's 2; missing 0; -52.5 SDs clipped to 5.
+  # (75 - 70) / 10; binary unchanged; missing 0; 8 SDs clipped to this channel's 2; missing 0; -52.5 SDs clipped to 5.
   assert z.tolist() == [[[0.5, 1.0, 0.0], [2.0, 0.0, -5.0]]]
 
 

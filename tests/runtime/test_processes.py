@@ -36,7 +36,7 @@ def start(dataset, workdir, process_count, mode="pretrain", more=(), **changes):
 
 
 def train(dataset, workdir, process_count, **changes):
-  """A run to its end; only its first process has said anything."""
+  """Trains to the end and checks that only the first process printed anything."""
   ended = [tiny.wait(process) for process in start(dataset, workdir, process_count, **changes)]
   assert [each.code for each in ended] == [0] * process_count, ended
   assert f"{workdir}: trained for {changes.get('total_steps', 6)} steps" in ended[0].out
@@ -45,7 +45,7 @@ def train(dataset, workdir, process_count, **changes):
 
 
 def losses(workdir):
-  """[step, loss, gradient norm] of metrics.jsonl, which tells every step once."""
+  """[step, loss, gradient norm] from metrics.jsonl, which must hold every step once."""
   return np.array([(record["step"], record["loss"], record["gradient_norm"]) for record in records(workdir)])
 
 
@@ -60,7 +60,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(dataset, tmp_path_factory):
-  """The workdir of a run of one process."""
+  """The workdir of a run with one process."""
   workdir = tmp_path_factory.mktemp("one")
   train(dataset, workdir, 1)
   assert losses(workdir)[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
@@ -68,23 +68,23 @@ def one(dataset, tmp_path_factory):
 
 
 def same_parameters(workdir, one, step=6):
-  """Together the processes wrote one checkpoint, which one process reads."""
+  """Checks the one checkpoint that the processes wrote together, as read by a single process."""
   ours, theirs = checkpoint.read(workdir), checkpoint.read(one)
   assert ours.step == theirs.step == step
   assert ours.params.keys() == theirs.params.keys()
   for name in ours.params:
     arrays = [np.asarray(restored.params[name]) for restored in (ours, theirs)]
-    if name.endswith("qkv/bias"):  # a key's bias changes no attention, so that its gradient is rounding noise
+    if name.endswith("qkv/bias"):  # the keys' bias does not change attention, so its gradient is rounding noise
       arrays = [array[[0, 2]] for array in arrays]
     np.testing.assert_allclose(*arrays, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-# Buffers of another form, whose size all must choose alike, included.
+# Also with buffers of another form, whose size all processes must choose alike.
 @pytest.mark.parametrize(
   ("process_count", "form"),
   [(2, "textbook"), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, "packed"), (4, "textbook")))],
 )
-def test_several_processes_are_one(dataset, one, tmp_path, process_count, form):
+def test_several_processes_train_like_one(dataset, one, tmp_path, process_count, form):
   train(dataset, tmp_path, process_count, form=form)
   np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-5)
   same_parameters(tmp_path, one)
@@ -93,7 +93,7 @@ def test_several_processes_are_one(dataset, one, tmp_path, process_count, form):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_another_number_of_processes(dataset, one, tmp_path):
+def test_a_run_continues_with_another_number_of_processes(dataset, one, tmp_path):
   workdir = shutil.copytree(one, tmp_path / "grown")
   shutil.rmtree(workdir / "checkpoints" / "6")
   (workdir / "metrics.jsonl").unlink()
@@ -118,13 +118,13 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(dataset, tmp_path
   (saved,) = (int(path.name) for path in (tmp_path / "checkpoints").iterdir())
   assert f"{tmp_path}: SIGTERM: saved step {saved}; repeat the command to go on" in ended[0].out
   assert losses(tmp_path)[-1][0] == saved < 4000
-  # The saved step is one that every process had done: two more steps go on from it.
+  # Every process had done the saved step, so two more steps continue from it.
   started = start(dataset, tmp_path, 2, **changes | {"total_steps": saved + 2})
   assert [tiny.wait(process).code for process in started] == [0, 0]
   assert losses(tmp_path)[:, 0].tolist() == list(range(1, saved + 3))
 
 
-# Long enough to be killed half way.
+# Long enough to be killed on the way.
 LONG = {"total_steps": 200, "checkpoint__every_steps": 10}
 
 
@@ -136,7 +136,7 @@ def unbroken(dataset, tmp_path_factory):
 
 
 def half_way(dataset, workdir, **changes):
-  """Two processes that have done 25 steps, and saved some."""
+  """Two processes that have done 25 steps and saved a checkpoint."""
   started = start(dataset, workdir, 2, **LONG | changes)
   metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 180
   while not (metrics.exists() and metrics.read_text().count("\n") > 25):
@@ -145,8 +145,8 @@ def half_way(dataset, workdir, **changes):
   return started
 
 
-def goes_on(dataset, workdir, unbroken, process_count):
-  """The run goes on to the end of the unbroken one, and tells every step once."""
+def check_continues(dataset, workdir, unbroken, process_count):
+  """Checks that the run continues to the end of the unbroken one and logs every step once."""
   train(dataset, workdir, process_count, **LONG)
   assert losses(workdir)[:, 0].tolist() == list(range(1, 201))
   np.testing.assert_allclose(losses(workdir), losses(unbroken), rtol=1e-3)
@@ -154,7 +154,7 @@ def goes_on(dataset, workdir, unbroken, process_count):
 
 
 def lost(ended):
-  """It ended because another did, and said so in a line."""
+  """Checks that the process ended because another one did, and said so in one line."""
   assert ended.code == processes.LOST_PROCESS_EXIT_CODE, ended
   (line,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
   assert line.startswith("error: the processes of this run cannot continue together, one of them may have ended (")
@@ -170,27 +170,27 @@ def test_kill_9_of_one_process_ends_the_other(dataset, unbroken, tmp_path):
   lost(tiny.wait(started[0]))
   assert time.monotonic() - began < 60
   tiny.wait(started[1])
-  goes_on(dataset, tmp_path, unbroken, 2)
+  check_continues(dataset, tmp_path, unbroken, 2)
 
 
 @pytest.mark.slow
 def test_the_watchdog_ends_a_run_of_which_one_process_hangs(dataset, unbroken, tmp_path):
-  """Not while it compiles, which takes longer than a step may; the process that hung finds the others gone."""
+  """But not while it compiles, which takes longer than a step may. The process that hung finds the others gone."""
   started = half_way(dataset, tmp_path / "two", log__watchdog_seconds=5.0)
   started[1].send_signal(signal.SIGSTOP)
   ended = tiny.wait(started[0])
   assert ended.code == watchdog.EXIT_CODE, ended
   assert re.search(r"error: (step \d+|the last save) was not done within 5 s; what each thread is doing:", ended.err)
-  assert "in train_from" in ended.err, "the loop is among the stacks"
+  assert "in train_from" in ended.err, "the loop is not among the stacks"
   started[1].send_signal(signal.SIGCONT)
   lost(tiny.wait(started[1]))
   shutil.copytree(tmp_path / "two", tmp_path / "four")
-  goes_on(dataset, tmp_path / "two", unbroken, 1)
-  goes_on(dataset, tmp_path / "four", unbroken, 4)
+  check_continues(dataset, tmp_path / "two", unbroken, 1)
+  check_continues(dataset, tmp_path / "four", unbroken, 4)
 
 
 def damaged(dataset, folder):
-  """A copy in which one record of the training days cannot be read."""
+  """A copy in which one record of the training days is unreadable."""
   folder = shutil.copytree(dataset.path.parents[2], folder / "data")
   (shard,) = folder.rglob(f"{dataset.name}/*/*pretrain.array_record*")
   content = bytearray(shard.read_bytes())
@@ -202,7 +202,7 @@ def damaged(dataset, folder):
 
 @pytest.mark.slow
 def test_days_and_steps_that_are_skipped_are_counted_once(dataset, tmp_path):
-  """A day that only one process reads, and a step that blows up on both."""
+  """A bad day that only one process reads, and a step that is not finite on both."""
   changes = {"data__on_corrupt": "skip", "optimizer__on_nan": "skip", "optimizer__learning_rate": 1e30}
   broken, told = damaged(dataset, tmp_path), []
   for process_count in (1, 2):
@@ -220,15 +220,15 @@ def test_days_and_steps_that_are_skipped_are_counted_once(dataset, tmp_path):
 
 
 def numbers(path):
-  """A CSV's cells, numbers as such."""
+  """The fields of a CSV file, with numbers parsed."""
   with path.open() as file:
     rows = list(csv.reader(file))
   return [[float(cell) if re.fullmatch(r"-?[\d.]+(e-?\d+)?", cell) else cell for cell in row] for row in rows]
 
 
 @pytest.mark.slow
-def test_evaluation_and_embedding_are_shared_out(dataset, one, tmp_path):
-  """Blocks of four days, batches of 64: both processes have some, and the first writes what one alone does."""
+def test_processes_share_evaluation_and_embedding(dataset, one, tmp_path):
+  """Each process has some batches (of four days, and of 64), and the first writes what a single process would."""
   source = tiny.write_npz(tmp_path / "many.npz", people=70)
   embedded = []
   for process_count in (1, 2):
@@ -255,7 +255,7 @@ def test_evaluation_and_embedding_are_shared_out(dataset, one, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_not_shared_out_is_refused_to_several_processes(dataset, one):
+def test_modes_for_one_process_refuse_several(dataset, one):
   started = start(dataset, one, 2, mode="probe")
   line = "error: --mode=probe is for one process, and there are others; run it alone: --distributed=off"
   assert [(ended.code, ended.err.strip().splitlines()[-1]) for ended in map(tiny.wait, started)] == [(2, line)] * 2
@@ -294,7 +294,7 @@ JOBSET = {
 def test_environments(environment, found):
   assert processes.find_process_group("auto", None, None, None, environment) == found
   assert processes.find_process_group("off", None, None, None, environment) is None
-  # Flags go before whatever the environment tells.
+  # Flags take precedence over the environment.
   assert processes.find_process_group("auto", "h:1", 2, 1, environment) == processes.ProcessGroup(
     "--coordinator", "h:1", 2, 1
   )

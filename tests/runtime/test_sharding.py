@@ -1,4 +1,4 @@
-"""One train step on eight devices is the step on one, and every array lives where its rule says."""
+"""One training step on eight devices equals the step on one, and every array is sharded by its rule."""
 
 import dataclasses
 import functools
@@ -26,13 +26,13 @@ from tests import tiny
 
 SCHEMA = Schema(180, (Channel("rate"), Channel("sleep", kind="binary")))
 STATISTICS = {"mean": [0.0, 0.5], "std": [1.0, 0.5], "min": [-5.0, 0.0], "max": [5.0, 1.0]}
-# Eight heads and widths of 32, so that every axis of eight divides; the decoder's two heads do not divide by eight.
+# Eight heads and a width of 32, so that every axis of eight divides them; the decoder's two heads it does not.
 ARCHITECTURE = tiny.architecture(2, 4, 2, Tower(32, 64, 8, 1), Tower(16, 32, 2, 1))
 STEP = MaskedStep(
   architecture=ARCHITECTURE,
   masking=tiny.masking(weights=(1.0, 1.0, 1.0, 1.0), min_observed_share=1.0),
   scale=Scale.from_statistics(SCHEMA, STATISTICS),
-  # Not AdamW: its first update is the sign of each gradient, and rounding decides near 0.
+  # Not AdamW, whose first update is the sign of each gradient: rounding would decide it near 0.
   optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.5, momentum=0.9)),
   accumulate=1,
   groups=0,
@@ -40,7 +40,7 @@ STEP = MaskedStep(
   impute="none",
 )
 
-FAST = {"xla_backend_optimization_level": 0}  # compiling is what takes the time here
+FAST = {"xla_backend_optimization_level": 0}  # most of the time here is compiling
 
 
 @functools.cache
@@ -53,7 +53,7 @@ def state() -> dict:
 
 @functools.cache
 def tokens() -> TokenSet:
-  """Sixteen windows of eight tokens: 2 to 5 visible, one of them a target in part, two more targets."""
+  """Sixteen windows of eight tokens: 2 to 5 are visible, one of them also a target, and two more are targets."""
   rng = np.random.default_rng(1)
   visible = rng.integers(2, 6, 16).astype(np.int32)
   place = np.arange(8)
@@ -70,7 +70,7 @@ TEXTBOOK = buffer_sizes.textbook(8, 2, "all")
 
 @functools.cache
 def one_device(decoder_tokens: str = "all"):
-  """A textbook step."""
+  """The textbook step on one device."""
   buffers = dataclasses.replace(TEXTBOOK, decoder_tokens=decoder_tokens)
   return jax.jit(step_of(decoder_tokens).train, static_argnums=0, compiler_options=FAST)(buffers, state(), tokens())
 
@@ -81,7 +81,7 @@ def step_of(decoder_tokens: str, attention: str = "xla", accumulate: int = 1) ->
 
 
 def on_a_mesh(shape: tuple[int, int, int], step: MaskedStep, buffers: BufferSizes) -> tuple[dict, dict]:
-  """State and metrics after the step."""
+  """State and metrics after the step on a mesh."""
   with jax.set_mesh(sharding.make_mesh(*shape)):
     device_mesh = jax.sharding.get_mesh()
     shardings = sharding.state_shardings(state(), state()["params"], device_mesh)
@@ -127,7 +127,7 @@ def test_a_step_on_a_mesh_is_the_step_on_one_device(shape, accumulate):
   ],
 )
 def test_every_form_on_a_mesh_is_the_textbook_on_one_device(form, decoder_tokens, accumulate, attention):
-  """Buffers that just hold the step: one a window, or one for each of the four devices that share the windows."""
+  """Buffers that just hold the step: one per window, or one for each of the four devices that share the windows."""
   if why := BACKENDS[attention].unavailable(4, "float32"):
     pytest.skip(why)
   groups = 4 if form == "packed" else 0
@@ -141,7 +141,7 @@ def test_every_form_on_a_mesh_is_the_textbook_on_one_device(form, decoder_tokens
 
 @functools.cache
 def curve(shape: tuple[int, int, int] | None = None) -> np.ndarray:
-  """Losses of 20 steps with the optimiser of runs, on one device or on the first of a mesh of that shape."""
+  """Losses of 20 steps with the optimiser of real runs, on one device or on a mesh of this shape."""
   config = get_config().optimizer
   config.learning_rate = 5e-3
   step = dataclasses.replace(STEP, optimizer=make_optimizer(config, 20), ema=0.9)
@@ -170,7 +170,7 @@ def test_twenty_steps_on_a_mesh_are_those_of_one_device(shape):
   np.testing.assert_allclose(curve(shape), alone, rtol=1e-5)
 
 
-def test_moments_and_averages_live_where_their_parameter_does():
+def test_moments_and_averages_are_sharded_like_their_parameter():
   step = dataclasses.replace(STEP, optimizer=optax.adamw(1e-3, mask=decay_mask), ema=0.9)
   device_mesh = sharding.make_mesh(2, 2, 2)
   shapes = jax.eval_shape(step.init, jax.random.key(0))
@@ -204,7 +204,7 @@ def test_specs_never_split_what_does_not_divide(architecture, shape):
     assert len(spec) <= leaf.ndim
     for size, axis in zip(leaf.shape, spec, strict=False):
       assert axis is None or size % device_mesh.shape[axis] == 0, (name, leaf.shape, spec)
-    NamedSharding(device_mesh, spec).shard_shape(leaf.shape)  # raises where a dimension does not divide
+    NamedSharding(device_mesh, spec).shard_shape(leaf.shape)  # raises if a dimension does not divide
     split += any(axis is not None and device_mesh.shape[axis] > 1 for axis in spec)
     if name.endswith(("bias", "scale", "mask_token")):
       assert spec == PartitionSpec()
@@ -225,14 +225,14 @@ def test_specs_by_name():
     spec("encoder/gate", 4)
 
 
-def test_data_takes_the_devices_left():
+def test_the_data_axis_takes_the_remaining_devices():
   for fsdp, tensor in ((1, 1), (2, 1), (2, 4), (1, 8)):
     shape = sharding.make_mesh(fsdp=fsdp, tensor=tensor).shape
     assert dict(shape) == {"data": 8 // (fsdp * tensor), "fsdp": fsdp, "tensor": tensor}
 
 
 @pytest.mark.parametrize("shape", [(4, 1, 1), (2, 2, 4), (-1, 3, 1), (16, 1, 1), (-1, 0, 1), (-1, -1, 1), (0, 1, 1)])
-def test_a_wrong_product_is_one_line(shape):
+def test_a_mesh_of_the_wrong_size_is_one_line(shape):
   data, fsdp, tensor = shape
   words = rf"config\.mesh: data {data} x fsdp {fsdp} x tensor {tensor} does not equal 8 devices"
   with pytest.raises(UserError, match=words) as error:
@@ -242,24 +242,24 @@ def test_a_wrong_product_is_one_line(shape):
 
 @dataclasses.dataclass(frozen=True)
 class InASlice:
-  """A device as JAX tells of it in one of several slices."""
+  """A device of one of several slices, as JAX presents it."""
 
   id: int
   slice_index: int
   process_index: int
-  platform: str = "gpu"  # those of TPUs are laid out by their coordinates
+  platform: str = "gpu"  # TPUs would be laid out by their coordinates
   device_kind: str = "an accelerator"
 
 
 @pytest.mark.parametrize("by", ["slice_index", "process_index"])
 @pytest.mark.parametrize("slices", [2, 4])
-def test_data_alone_goes_across_slices(slices, by):
-  """Fsdp and tensor stay inside one; where JAX knows no slices, a process is one."""
+def test_only_the_data_axis_crosses_slices(slices, by):
+  """Fsdp and tensor stay inside one slice; if JAX knows no slices, each process is one."""
   place = lambda i: {"slice_index": 0, "process_index": 0} | {by: i * slices // 8}
   grid = sharding.hybrid_devices((4, 2, 1), slices, [InASlice(i, **place(i)) for i in (3, 7, 0, 5, 1, 6, 2, 4)])
   assert grid.shape == (4, 2, 1) and {device.id for device in grid.flat} == set(range(8))
   where = np.vectorize(lambda device: getattr(device, by))(grid)
-  assert (where == where[:, :1]).all(), "a pair of fsdp is in two slices"
+  assert (where == where[:, :1]).all(), "the fsdp axis crosses slices"
   np.testing.assert_array_equal(where[:, 0, 0], np.arange(4) * slices // 4)
 
 
@@ -272,7 +272,7 @@ def test_wrong_slices_are_one_line():
     sharding.make_mesh(slices=0)
 
 
-def test_windows_are_spread_over_data_and_fsdp():
+def test_windows_are_split_over_data_and_fsdp():
   device_mesh = sharding.make_mesh(2, 2, 2)
   values = np.arange(8 * 3, dtype=np.float32).reshape(8, 3, 1)
   batch = sharding.put_batch(values, device_mesh)

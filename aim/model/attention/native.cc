@@ -9,7 +9,7 @@
 // converted to float32 elsewhere. A "word" below is one operand of a product: a float, or two bfloat16 that are
 // neighbours along the summed dimension.
 //
-// Results do not depend on the threads: every sum has one order, and only whole tasks are shared out.
+// Results do not depend on the number of threads: every sum has a fixed order, and threads share whole tasks only.
 
 #include <algorithm>
 #include <array>
@@ -212,7 +212,7 @@ struct Float32 {
       for (int c = 0; c < kCols; ++c) store(to + r * width + c * kLanes, x[r][c]);
   }
 
-  // The same array serves as the stacked operand.
+  // The same array also serves as the stacked operand.
   template <int kRows, int kCols>
   INLINE static void store_stacked(float*, long, const Vec (&)[kRows][kCols]) {}
   static const float* stacked_of(const float* lines, const float*) { return lines; }
@@ -294,7 +294,7 @@ template <class In>
 using Words = Float32;
 #endif
 
-// to [word along d][row] from lines [row][word]: whole vectors both ways.
+// Transposes lines [row][word] to [word along d][row], in whole vectors both ways.
 void transpose(float* to, long to_stride, const float* from, long width, long rows) {
   for (long r = 0; r < rows; r += kLanes)
     for (long j = 0; j < width; j += kLanes)
@@ -417,10 +417,10 @@ Floats allocate(long floats) {
   return Floats(p);
 }
 
-// Memory of this thread, kept between calls: fresh pages would cost as much as a small window.
+// This thread's scratch memory, kept between calls, because new pages would cost as much as a small window.
 class Scratch {
  public:
-  // Arrays of these many floats, valid until the next call.
+  // Arrays with these numbers of floats, valid until the next call.
   template <class... Size>
   std::array<float*, sizeof...(Size)> split(Size... sizes) {
     const long total = (round_up(sizes, 16) + ...);
@@ -508,7 +508,7 @@ struct Forward {
     });
   }
 
-  // The probabilities up to the total, which is brought up to date; what came before counts `keep` times.
+  // Probabilities before division by the total, which is updated; earlier blocks are multiplied by `keep`.
   void weigh(float* probs, float* keep, float* total, const float* scores, const float* best, const float* before,
              long keys, long vectors) const {
     const Vec scale = splat(rows.scale2());
@@ -537,7 +537,7 @@ struct Forward {
   }
 };
 
-// What the chunks of a group share.
+// State shared by the chunks of a group.
 struct Part {
   Floats dq;  // [chunk][query][width]
   std::atomic<long> left{0};
@@ -605,7 +605,7 @@ struct Backward {
 
     if (task.chunks > 1) {
       if (--(*parts)[task.group].left > 0) return;
-      dq_sums = (*parts)[task.group].dq.get();  // all chunks are there: their sum, always in this order
+      dq_sums = (*parts)[task.group].dq.get();  // all chunks are done; sums them, always in this order
       const long size = w.queries * width;
       for (long chunk = 1; chunk < task.chunks; ++chunk)
         for (long i = 0; i < size; i += kLanes)
@@ -646,7 +646,7 @@ struct Backward {
 
 // -------------------------------------------------------------------------------------------------- threads
 
-// Subnormal numbers count as 0 on every thread: XLA's pool already works so, and the results may not depend on who ran.
+// Treats subnormal numbers as 0 on every thread, as XLA's pool does, so that results do not depend on the thread.
 class FlushSubnormals {
 #if defined(__x86_64__)
  public:
@@ -668,8 +668,8 @@ class FlushSubnormals {
 #endif
 };
 
-// Tasks taken in order by whoever is free. The caller works too, so all of them get done even if no other thread ever
-// comes; it then waits only for tasks that run. Helpers that come late find none left, and touch nothing else.
+// Free threads take tasks in order. The caller works too, so all tasks get done even if no other thread ever starts; it
+// then waits only for running tasks. Helpers that start late find no task left and touch nothing else.
 template <class Work>
 struct Shared {
   explicit Shared(Work work) : work(work) {}
@@ -709,7 +709,8 @@ void run(ffi::ThreadPool& pool, Work work, std::vector<Task> tasks) {
 
 using Ints = ffi::Buffer<ffi::S32>;
 
-// Sets the rows of no window to 0 and checks that windows lie in the array, apart. `start` and `size` pick a side.
+// Sets rows outside all windows to 0, and checks that windows lie in the array and do not overlap. `start` and `size`
+// select queries or keys.
 template <class T>
 ffi::Error clear_rest(std::vector<Window> windows, long Window::*start, long Window::*size, long rows, long stride,
                       std::vector<T*> arrays) {
@@ -726,7 +727,7 @@ ffi::Error clear_rest(std::vector<Window> windows, long Window::*start, long Win
   return ffi::Error::Success();
 }
 
-// The windows with something to compute; the rows of the others count as no window's.
+// The windows with both queries and keys; the rows of all others count as outside.
 std::vector<Window> windows_of(Ints q_starts, Ints q_lengths, Ints kv_starts, Ints kv_lengths) {
   std::vector<Window> windows;
   for (size_t i = 0; i < q_starts.element_count(); ++i) {
@@ -737,7 +738,7 @@ std::vector<Window> windows_of(Ints q_starts, Ints q_lengths, Ints kv_starts, In
   return windows;
 }
 
-// The work, largest first. Its parts depend on the lengths alone, not on the threads, so that sums do not either.
+// The tasks, largest first. They depend on the lengths only, not on the number of threads, and so do the sums.
 std::vector<Task> tasks_of(const std::vector<Window>& windows, long heads, long Window::*size, long most) {
   std::vector<Task> tasks;
   long groups = 0;

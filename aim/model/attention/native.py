@@ -55,7 +55,7 @@ def unavailable(head_dim: int, dtype: str) -> str | None:
 
 @functools.cache
 def load_kernel() -> str | None:
-  """Compiles, loads and registers the kernel, once per process; returns the reason if that fails."""
+  """Compiles, loads and registers the kernel, once per process. Returns the reason if that fails, otherwise None."""
   try:
     library = ctypes.CDLL(str(_build()))
   except (Unavailable, OSError) as e:
