@@ -71,7 +71,7 @@ def _dtype(name: str) -> str:
 
 
 def form(config: ml_collections.ConfigDict, a: Architecture) -> str:
-  """config.form; for "auto" the form that was measured fastest with the attention in use (docs/results/step_speed.md)."""
+  """config.form; for "auto" the form measured fastest with the attention in use (docs/results/step_speed.md)."""
   if config.form not in FORMS:
     raise ConfigError(f"config.form is {config.form!r}, expected one of {', '.join(FORMS)}")
   if not 1 <= config.sizes <= 6:
@@ -94,7 +94,7 @@ def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:
   if not 0 <= raw.min_observed_share <= 1:
     raise ConfigError(f"config.masking.min_observed_share is {raw.min_observed_share}, expected 0 to 1")
   patch = steps(config.model.patch_minutes, schema, "config.model.patch_minutes")
-  # Masks are drawn on folded channels (patches.fold), where a step has one value per channel of the patch.
+  # Masks are drawn on folded channels (patches.fold), in which a step has one value per channel of a patch.
   group = config.model.patch_channels
   rest = len(schema.channels) % group / group
   if rest and raw.min_observed_share > rest:

@@ -285,7 +285,7 @@ def test_queries_and_keys_start_alike_only_with_qk_init():
 
 
 def test_padding_changes_nothing():
-  """A longer set with the same tokens in front gives the same to 1e-6, since sums run in another order; nothing else is read."""
+  """A longer set with the same tokens in front gives the same to 1e-6, since sums run in another order."""
   values, shown, token, lengths, _ = sets(FLAGS)
   network, k = build(FLAGS), int(lengths.max())
   long = encode(network, values, shown, token, lengths)
