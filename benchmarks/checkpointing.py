@@ -2,9 +2,9 @@
 
   python -m benchmarks.checkpointing [--config=experiments/lsm2_xs.py] [--stretch=20] [--pairs=6]
 
-One real run in stretches of steps: a checkpoint is saved at the beginning of every other one, and what it adds is the
-median over pairs of neighbours. Saving is timed from the call to the end of the stretch, so what is written in the
-background counts too; a stretch should be longer than a write takes.
+One real run is cut into stretches of steps, and a checkpoint is saved at the start of every other stretch. What a save
+adds is the median over pairs of neighbouring stretches. Time in the background counts too, as long as the write ends
+within its stretch, so a stretch should be longer than a write.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from aim.runtime import sharding
 from aim.training.pretrain import TrainingRun
 
 CONFIG = config_flags.DEFINE_config_file("config", "experiments/lsm2_xs.py")
-STRETCH = flags.DEFINE_integer("stretch", 20, "Steps between a save and the stretch without.", lower_bound=2)
-PAIRS = flags.DEFINE_integer("pairs", 6, "Stretches with a save, and as many without.", lower_bound=1)
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Windows of a step, all at once: a short one, to be strict.")
+STRETCH = flags.DEFINE_integer("stretch", 20, "Steps of a stretch.", lower_bound=2)
+PAIRS = flags.DEFINE_integer("pairs", 6, "Pairs of a stretch with a save and one without.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Windows per step; few, because a short step makes the test strict.")
 OUTPUT = flags.DEFINE_string("output", "benchmarks/results/checkpointing.csv", "Where to write the table.")
 COLUMNS = ("pair", "with_save_s", "without_s", "added_percent")
 
 
 def main(argv: Sequence[str]) -> None:
-  logging.set_verbosity(logging.WARNING)  # Orbax turned it up
+  logging.set_verbosity(logging.WARNING)  # Orbax raises it at import
   config, stretch, pairs = CONFIG.value, STRETCH.value, PAIRS.value
   usual = config.checkpoint.every_steps
   config.batch_size, config.optimizer.accumulate, config.sizes = BATCH_SIZE.value, 1, 2
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _starts(compiled: Any) -> list[float]:
-  """Fills with the times at which the program starts the steps."""
+  """A list to which the program appends the time at which it starts each step."""
   train, starts = compiled.train, []
 
   def timed(*arguments: Any) -> Any:
@@ -71,7 +71,7 @@ def _starts(compiled: Any) -> list[float]:
 
 
 def _row(starts: Sequence[float], pair: int, stretch: int) -> tuple[int, float, float, float]:
-  # Saved is after the last step of an even stretch has been given to the device, and before the next one is.
+  # A save happens after the last step of an even stretch has been dispatched and before the next step is.
   first = 2 * pair * stretch - 1
   saved = starts[first + stretch] - starts[first]
   plain = starts[first + 2 * stretch] - starts[first + stretch]

@@ -1,13 +1,12 @@
-"""Which decoder: quality of config.model.decoder.tokens on real days of people never seen, at equal steps or equal
-time.
+"""The quality of each config.model.decoder.tokens on real days of people never seen, at equal steps or equal time.
 
   python -m benchmarks.decoders --input=../shared/data/t1d_uom.npz,../shared/data/mss.npz,../shared/data/nhanes.npz \
       --seeds=3 --steps=400 --output=runs/decoders [--equal_time] [--config.optimizer.learning_rate=0.001 ...]
 
-Seed s trains on all people but fold s of 4 and is scored on that fold, so that every seed is scored on other people.
---equal_time gives each decoder the steps that it manages in the time that "all" takes for --steps, by the speed in the
-metrics.jsonl of the runs at equal steps, which must be there. Resumable. Writes <output>/<data>/decoders.csv, and
-prints each decoder against "all", paired over people.
+Seed s trains on all people except fold s of 4 and is scored on that fold, so every seed is scored on other people.
+--equal_time gives each decoder as many steps as it manages in the time that "all" takes for --steps, according to the
+metrics.jsonl of the runs at equal steps, which must exist. A repeated command continues where it stopped. It writes
+<output>/<data>/decoders.csv and prints each decoder against "all", paired over people.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from absl import flags
 
 from aim.evaluation.generative import score_files, scores
 from aim.model.lsm2 import DECODER_TOKENS
-from benchmarks import experiments
+from benchmarks import programs
 
 INPUT = flags.DEFINE_list("input", None, "npz files of days.", required=True)
-OUTPUT = flags.DEFINE_string("output", "runs/decoders", "Folder of runs and results.")
-SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds, each with people of its own.", lower_bound=1, upper_bound=4)
+OUTPUT = flags.DEFINE_string("output", "runs/decoders", "Folder for runs and results.")
+SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds, each scored on other people.", lower_bound=1, upper_bound=4)
 STEPS = flags.DEFINE_integer("steps", 400, "Training steps.", lower_bound=1)
-EQUAL_TIME = flags.DEFINE_boolean("equal_time", False, "Give all decoders the time that 'all' takes.")
+EQUAL_TIME = flags.DEFINE_boolean("equal_time", False, "Give every decoder the time that 'all' takes.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -43,11 +42,12 @@ def main(argv: Sequence[str]) -> None:
 
 
 def run_folder(folder: pathlib.Path, tokens: str, seed: int, equal_time: bool) -> pathlib.Path:
+  """The folder of one decoder's run with one seed."""
   return folder / (f"{tokens}_equal_time" if equal_time else tokens) / f"seed{seed}"
 
 
 def train(source: str, folder: pathlib.Path, tokens: str, seed: int, overrides: Sequence[str]) -> None:
-  """Trains and scores one decoder, unless that is done."""
+  """Trains and scores one decoder, unless its results exist."""
   output = run_folder(folder, tokens, seed, EQUAL_TIME.value and tokens != "all")
   if (output / "generative.csv").exists():
     return
@@ -59,16 +59,17 @@ def train(source: str, folder: pathlib.Path, tokens: str, seed: int, overrides: 
   options = {"total_steps": steps, "seed": seed, "model.decoder.tokens": tokens, "sizes": 2}
   options |= {"evaluate.bootstrap": 100, "evaluate.days": 150}
   settings = [f"--config.{name}={value}" for name, value in options.items()]
-  experiments.run(*command, *settings, *overrides)
+  programs.run_module(*command, *settings, *overrides)
 
 
 def step_seconds(output: pathlib.Path, seed: int) -> float:
+  """The median seconds per step of a run."""
   lines = (output / f"fold{seed}" / "metrics.jsonl").read_text().splitlines()
   return statistics.median(json.loads(line)["seconds_per_step"] for line in lines)
 
 
 def report(folder: pathlib.Path) -> None:
-  """The table of a data set, all seeds pooled."""
+  """Writes and prints the tables of a dataset, with all seeds pooled."""
   parts = []
   for tokens in DECODER_TOKENS:
     for seed in range(SEEDS.value):
@@ -80,12 +81,13 @@ def report(folder: pathlib.Path) -> None:
   print(f"{folder.name}\n{score_files.format_table(rows)}")
   for tokens in DECODER_TOKENS[1:]:
     differences = pooled.differences(tokens, "all")
-    verdicts = "; ".join(f"{task.label}: {d.verdict}" for task, d in differences.items())
-    print(f"{tokens} against all: mean {statistics.mean(d.value for d in differences.values()):+.1f} %; {verdicts}")
+    verdicts = "; ".join(f"{task.label}: {difference.verdict}" for task, difference in differences.items())
+    mean = statistics.mean(difference.value for difference in differences.values())
+    print(f"{tokens} against all: mean {mean:+.1f} %; {verdicts}")
 
 
 def renamed(people: pathlib.Path, method: str) -> scores.Scores:
-  """The scores of the model alone, under another name."""
+  """The scores of the model, without those of the imputers, under another name."""
   with people.open(newline="") as file, tempfile.NamedTemporaryFile("w", suffix=".csv", newline="") as copy:
     lines = csv.DictReader(file)
     writer = csv.DictWriter(copy, lines.fieldnames or ())
@@ -96,4 +98,4 @@ def renamed(people: pathlib.Path, method: str) -> scores.Scores:
 
 
 if __name__ == "__main__":
-  experiments.main(main)
+  programs.run_main(main)

@@ -1,9 +1,9 @@
-"""Days embedded and imputed per second: observed tokens in static buckets, against the dense path that computes all.
+"""Days embedded and imputed per second, by static buckets of observed tokens and by the dense path over all tokens.
 
   python -m benchmarks.embed [--layouts=xs:64,lsm2:4] [--output=benchmarks/results/embed.csv]
 
-The weights are fresh: speed does not depend on them. Both paths run in this process, in turns, on the same simulated
-days, and their embeddings are compared.
+The weights are untrained, because speed does not depend on them. Both paths run in this process, in turns, on the same
+simulated days, and their embeddings are compared.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def measure(layout: str, count: int) -> list[dict[str, Any]]:
+  """One row of the table per path, for `count` days."""
   step, days, config = workers.make_step(layout, {"model.dtype": DTYPE.value})
   days = days[:count]
   source = Simulation(participants=1, days=1, seed=0)
@@ -90,9 +91,9 @@ def measure(layout: str, count: int) -> list[dict[str, Any]]:
 
 
 def dense_embedder(trained: Pretrained, attention: str) -> Callable[[np.ndarray], np.ndarray]:
-  """Embeds days as the paper does: all N tokens go through the encoder, missing ones masked as keys.
+  """A function that embeds days as the paper does: all N tokens go through the encoder, missing ones masked as keys.
 
-  The native attention kernel skips missing tokens all the same, which makes this path dense but for attention.
+  The native attention kernel skips missing tokens anyway, so with it everything but attention is dense.
   """
   a = dataclasses.replace(trained.architecture, attention=attention)
   graph = lsm2.abstract(a)[0]

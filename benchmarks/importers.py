@@ -1,10 +1,10 @@
 """How fast importers read an export, and in how much memory.
 
-python -m benchmarks.importers --source=apple --megabytes=1000 [--build] [--output=FILE.csv]
+  python -m benchmarks.importers --source=apple --megabytes=1000 [--build] [--output=FILE.csv]
 
-Makes an export of at least that size for the source and reads it to its end, or with --build makes a dataset of it, in
-a process of its own; appends a row to the table: seconds, megabytes a second, and the most memory that the process
-ever held. Of Fitabase's files 320 MB are 33 people of 31 days, 14 of them with heart rates.
+It makes an export of at least this size for the source and reads it to its end, or with --build builds a dataset from
+it, in a process of its own. It appends a row to the table: seconds, megabytes per second, and the most memory that the
+process ever held. 320 MB of Fitabase's files are 33 people with 31 days each, 14 of them with heart rates.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
 
-_SOURCE = flags.DEFINE_string("source", "apple", "Which importer.")
-_MEGABYTES = flags.DEFINE_integer("megabytes", 100, "Size of the export that is made.", lower_bound=1)
-_BUILD = flags.DEFINE_bool("build", False, "Build a dataset of it, as data_pipelines.build does.")
+_SOURCE = flags.DEFINE_string("source", "apple", "The importer to measure.")
+_MEGABYTES = flags.DEFINE_integer("megabytes", 100, "Size of the export to make.", lower_bound=1)
+_BUILD = flags.DEFINE_bool("build", False, "Build a dataset from it, as data_pipelines.build does.")
 _OUTPUT = flags.DEFINE_string("output", "benchmarks/results/importers.csv", "The table to append to.")
 
 _MB = 10**6
 
 
 def make_apple(folder: pathlib.Path, megabytes: int) -> None:
-  """An export.xml of a watch and a phone, day after day; each day has some 4,600 records, 1.9 MB."""
+  """Writes an export.xml of a watch and a phone; each day has about 4,600 records, 1.9 MB."""
   path = folder / "apple_health_export" / "export.xml"
   path.parent.mkdir(parents=True)
   with path.open("w", encoding="utf-8") as file:
@@ -73,11 +73,11 @@ def _apple_day(day: int) -> Iterator[str]:
 
 def _apple(kind: str, unit: str, start: str, end: str, value: object, inside: str = "", device: str = "Watch") -> str:
   name = "Apple\xa0Watch" if device == "Watch" else device
-  told = f' unit="{unit}"' if unit else ""
+  unit_attribute = f' unit="{unit}"' if unit else ""
   return (
     f' <Record type="{kind}" sourceName="Somebody’s {name}" sourceVersion="10.3.1" device="&lt;&lt;HKDevice: '
     f"0x3034fc320&gt;, name:{name}, manufacturer:Apple Inc., model:{device}, hardware:{device}6,2, "
-    f'software:10.3.1&gt;"{told} creationDate="{end}" startDate="{start}" endDate="{end}" value="{value}"'
+    f'software:10.3.1&gt;"{unit_attribute} creationDate="{end}" startDate="{start}" endDate="{end}" value="{value}"'
     + (f">\n  {inside}\n </Record>\n" if inside else "/>\n")
   )
 
@@ -90,7 +90,7 @@ MAKERS: dict[str, Callable[[pathlib.Path, int], None]] = {
 
 
 def measured(source: str, folder: str, build: bool) -> dict[str, object]:
-  """Reads an export to its end, or builds a dataset of it; run in a fresh process, whose memory it tells."""
+  """Reads an export to its end, or builds a dataset from it, in a fresh process whose memory it measures."""
   export = Export(f"{folder}/export", "somebody")
   size = sum(export.size(name) for name in IMPORTERS[source].files(export)) / _MB
   before, started, busy = _peak(), time.perf_counter(), time.process_time()
@@ -123,19 +123,19 @@ def _read(source: str, export: Export) -> None:
     for _ in IMPORTERS[source].read(export, name, account):
       pass
   if not account.read or account.dropped:
-    raise ValueError(f"read {account.read.total()} rows, dropped {account.dropped.total()}: not what was made")
+    raise ValueError(f"read {account.read.total()} rows, dropped {account.dropped.total()}, expected all to be read")
 
 
 def _build(source: str, folder: str) -> None:
   from data_pipelines.build import main as build_main
 
-  told = [f"--source={source}", f"--input={folder}/export", f"--data_dir={folder}/data", "--name=made"]
-  if build_main(["build", *told, "--timezone=Europe/Berlin"]):
-    raise ValueError("not built")
+  arguments = [f"--source={source}", f"--input={folder}/export", f"--data_dir={folder}/data", "--name=made"]
+  if build_main(["build", *arguments, "--timezone=Europe/Berlin"]):
+    raise ValueError("the build failed")
 
 
 def append(path: pathlib.Path, row: dict[str, object]) -> None:
-  """Adds a row to a table, with its header if it is new."""
+  """Appends a row to a CSV file, with a header if the file is new."""
   path.parent.mkdir(parents=True, exist_ok=True)
   new = not path.exists()
   with path.open("a", newline="") as file:
@@ -148,7 +148,7 @@ def append(path: pathlib.Path, row: dict[str, object]) -> None:
 def main(_: list[str]) -> None:
   source = _SOURCE.value
   if source not in MAKERS:
-    raise app.UsageError(f"--source={source}: made exports are of {', '.join(MAKERS)}")
+    raise app.UsageError(f"--source={source}: expected one of {', '.join(MAKERS)}")
   with tempfile.TemporaryDirectory() as folder:
     MAKERS[source](pathlib.Path(folder, "export"), _MEGABYTES.value)
     spawn = multiprocessing.get_context("spawn")

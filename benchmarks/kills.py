@@ -1,10 +1,10 @@
-"""Kills a run with -9 at random moments and starts it again, then holds its end against a run that nothing broke.
+"""Kills a run with SIGKILL at random moments, restarts it, and compares its end with a run that was never killed.
 
   python -m benchmarks.kills --kills=20 --output=benchmarks/results/kills.csv
 
 Some kills hit a process that starts, compiles or restores, the others one that trains or saves. In the end every line
-of metrics.jsonl (loss, gradient norm) and every array of the last checkpoint must be what the unbroken run left, to the
-bit.
+of metrics.jsonl (loss, gradient norm) and every array of the last checkpoint must equal those of the unbroken run, bit
+for bit.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from tqdm import tqdm
 from aim.common.tables import write_rows
 from aim.training import checkpoint
 
-KILLS = flags.DEFINE_integer("kills", 20, "How often the run is killed.", lower_bound=1)
-STEPS = flags.DEFINE_integer("steps", 1000, "Of the run.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
-OUTPUT = flags.DEFINE_string("output", None, "CSV with a line for every kill.")
+KILLS = flags.DEFINE_integer("kills", 20, "How often to kill the run.", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 1000, "Steps of the run.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the moments.")
+OUTPUT = flags.DEFINE_string("output", None, "CSV file with a row for every kill.")
 
-# Steps of milliseconds, whatever the shipped config.
+# Steps that take milliseconds, whatever the shipped config.
 TOWER = {"width": 16, "mlp": 32, "heads": 2, "layers": 1}
 SMALL = {
   "data.participants": 20,
@@ -46,13 +46,20 @@ SMALL = {
   "log.every_steps": 1,
 }
 SMALL |= {f"model.{side}.{key}": value for side in ("encoder", "decoder") for key, value in TOWER.items()}
-STARTING = 0.25  # of the kills hit a process before its first step
+STARTING = 0.25  # share of the kills that hit a process before its first step
 
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-  """One kill: seconds after the start or the first new step, the last step told of, the newest complete checkpoint, and
-  steps to be done anew."""
+  """One kill.
+
+  Attributes:
+    kill: its number, from 1.
+    seconds: time after the start of the process, or after its first new step.
+    told: the last step in metrics.jsonl.
+    saved: the newest complete checkpoint.
+    redone: steps that must be repeated.
+  """
 
   kill: int
   seconds: float
@@ -75,24 +82,24 @@ def main(argv: Sequence[str]) -> None:
   redone = [kill.redone for kill in kills]
   print(
     f"{len(kills)} kills, {len(kills)} resumes: all {STEPS.value:,} lines of metrics and all arrays equal to the bit; "
-    f"{sum(redone):,} steps done twice, {max(redone)} at most after a kill"
+    f"{sum(redone):,} steps repeated, at most {max(redone)} after one kill"
   )
 
 
 def trial(command: Sequence[str], folder: pathlib.Path, steps: int, kills: int, seed: int) -> list[Kill]:
-  """Runs `command` twice below `folder`, once killed so often; AssertionError unless both end alike."""
+  """Runs `command` twice below `folder`, once with `kills` kills; AssertionError unless both end alike."""
   unbroken, broken = folder / "unbroken", folder / "broken"
   starting, training = _timed(command, unbroken, steps)
-  chance, found = random.Random(seed), []
+  chance, killed = random.Random(seed), []
   for number in tqdm(range(1, kills + 1), "kills", unit="kill", disable=None):
     early = chance.random() < STARTING
-    # A share of the training, counted from the first step of this start: all of them together are less than the run.
+    # A share of the training, counted from the first step after this start; together they are less than the run.
     seconds = (starting if early else training / kills) * chance.random()
-    found.append(_killed(command, broken, number, seconds, early))
-  assert found[-1].told < steps, f"the run ended before the last kill: {found[-1]}"
+    killed.append(_killed(command, broken, number, seconds, early))
+  assert killed[-1].told < steps, f"the run ended before the last kill: {killed[-1]}"
   _finish(_start(command, broken))
   same_end(broken, unbroken, steps)
-  return found
+  return killed
 
 
 def _start(command: Sequence[str], workdir: pathlib.Path) -> subprocess.Popen[bytes]:
@@ -105,13 +112,13 @@ def _finish(process: subprocess.Popen[bytes]) -> None:
 
 
 def _timed(command: Sequence[str], workdir: pathlib.Path, steps: int) -> tuple[float, float]:
-  """Seconds that a run takes to its first step and from there to its last, once what it compiles is cached."""
+  """Seconds to the first step of a run, and from there to its last, with a warm compilation cache."""
   for _ in range(2):
     if workdir.exists():
       workdir.rename(workdir.with_name(f"{workdir.name}_first"))
     began = time.monotonic()
     process = _start(command, workdir)
-    while not _told(workdir) and process.poll() is None:
+    while not _last_step(workdir) and process.poll() is None:
       time.sleep(0.05)
     first = time.monotonic()
     _finish(process)
@@ -119,11 +126,11 @@ def _timed(command: Sequence[str], workdir: pathlib.Path, steps: int) -> tuple[f
 
 
 def _killed(command: Sequence[str], workdir: pathlib.Path, number: int, seconds: float, early: bool) -> Kill:
-  """Starts the command and kills it so many seconds after its start, or after the first step that it tells of."""
+  """Starts the command and kills it `seconds` after its start, or after the first step that it logs."""
   metrics = workdir / "metrics.jsonl"
-  before, restored = _told_at(metrics), max(checkpoint.complete_steps(workdir), default=0)
-  # A run that goes on first cuts off what was told of steps after the checkpoint.
-  trains = lambda: _told_at(metrics) > before and _told(workdir) > restored
+  before, restored = _written_at(metrics), max(checkpoint.complete_steps(workdir), default=0)
+  # A resumed run first removes the lines of steps after its checkpoint.
+  trains = lambda: _written_at(metrics) > before and _last_step(workdir) > restored
   process = _start(command, workdir)
   while not early and not trains() and process.poll() is None:
     time.sleep(0.02)
@@ -133,27 +140,27 @@ def _killed(command: Sequence[str], workdir: pathlib.Path, number: int, seconds:
   except subprocess.TimeoutExpired:
     process.kill()
     process.communicate()
-  told, saved = _told(workdir), max(checkpoint.complete_steps(workdir), default=0)
-  # A process that never came to its first step has lost none; what the file tells is its predecessor's.
+  told, saved = _last_step(workdir), max(checkpoint.complete_steps(workdir), default=0)
+  # A process that never reached its first step has lost none; the lines of the file are its predecessor's.
   return Kill(number, round(seconds, 2), told, saved, max(0, told - saved) if trains() else 0)
 
 
-def _told_at(metrics: pathlib.Path) -> int:
-  """When the file was last written, in nanoseconds; 0 if it is not there."""
+def _written_at(metrics: pathlib.Path) -> int:
+  """When the file was last written, in nanoseconds; 0 if it does not exist."""
   return metrics.stat().st_mtime_ns if metrics.exists() else 0
 
 
-def _told(workdir: pathlib.Path) -> int:
-  """The last step that metrics.jsonl tells of."""
+def _last_step(workdir: pathlib.Path) -> int:
+  """The last step in metrics.jsonl; 0 if there is none."""
   path = workdir / "metrics.jsonl"
   lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")] if path.exists() else []
   return json.loads(lines[-1])["step"] if lines else 0
 
 
 def same_end(ours: pathlib.Path, theirs: pathlib.Path, steps: int) -> None:
-  """AssertionError unless two workdirs tell the same of every step, once, and hold the same last checkpoint."""
-  told = [_lines(workdir) for workdir in (ours, theirs)]
-  assert told[0] == told[1] and [line[0] for line in told[0]] == list(range(1, steps + 1))
+  """AssertionError unless two workdirs have the same line for every step, once, and the same last checkpoint."""
+  our_lines, their_lines = _lines(ours), _lines(theirs)
+  assert our_lines == their_lines and [line[0] for line in our_lines] == list(range(1, steps + 1))
   states = [ocp.load_checkpointables(workdir / "checkpoints" / str(steps)) for workdir in (ours, theirs)]
   parts = ({key: state[key] for key in ("params", "ema", "training")} for state in states)
   leaves = [jax.tree_util.tree_leaves_with_path(part) for part in parts]

@@ -1,9 +1,9 @@
 """Windows per second of the training loader, and bytes per stored day.
 
-python -m benchmarks.loader [--data_dir=DIR --name=NAME] [--output=FILE.csv]
+  python -m benchmarks.loader [--data_dir=DIR --name=NAME] [--output=FILE.csv]
 
-Without a dataset, simulated days of 26 channels x 1,440 minutes are built in a temporary directory first. Every row
-reads `--windows` windows after one warm-up batch, so starting worker processes is not counted.
+Without a dataset, simulated days of 26 channels x 1,440 minutes are built in a temporary directory first. Every row of
+the table reads --windows windows after a warm-up batch, so the start of worker processes does not count.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from data_pipelines.loader import train_loader
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of datasets; without it days are simulated.")
 _NAME = flags.DEFINE_string("name", None, "Name of the dataset.")
 _OUTPUT = flags.DEFINE_string("output", "benchmarks/results/loader.csv", "Where to write the table.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Windows of a batch.", lower_bound=1)
-_WINDOWS = flags.DEFINE_integer("windows", 8192, "Windows to read for each row.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Windows per batch.", lower_bound=1)
+_WINDOWS = flags.DEFINE_integer("windows", 8192, "Windows to read for each row of the table.", lower_bound=1)
 _WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "Numbers of worker processes to measure.")
 
 _PEOPLE, _DAYS = 50, 10
 
 
 def simulated(data_dir: str) -> Dataset:
-  """A dataset of the simulated cohort."""
+  """Builds a dataset of simulated days."""
   from data_pipelines.simulator import Simulation
 
   source = Simulation(participants=_PEOPLE, days=_DAYS, seed=0)
@@ -40,7 +40,7 @@ def simulated(data_dir: str) -> Dataset:
 
 
 def windows_per_second(dataset: Dataset, workers: int, batch_size: int, windows: int) -> float:
-  """Reads at least `windows` windows of the pretrain split and times them."""
+  """Times the reading of at least `windows` windows of the pretrain split."""
   steps = -(-windows // batch_size)
   with train_loader(dataset, batch_size=batch_size, seed=0, workers=workers) as batches:
     next(batches)
@@ -51,7 +51,7 @@ def windows_per_second(dataset: Dataset, workers: int, batch_size: int, windows:
 
 
 def measure(dataset: Dataset, workers: list[int], batch_size: int, windows: int) -> list[dict[str, object]]:
-  """One row for each number of worker processes."""
+  """One row of the table for each number of worker processes."""
   shape = f"{len(dataset.schema.channels)}x{dataset.schema.steps}"
   files = dataset.path.glob("day_windows-pretrain.array_record*")
   stored = sum(path.stat().st_size for path in files) / dataset.num_days("pretrain")

@@ -1,4 +1,4 @@
-"""Made exports of Fitbit wearers, in the shape of real ones: Fitabase's files of a study, and one person's Takeout."""
+"""Artificial Fitbit exports with the layout of real ones: Fitabase's files of a study, and one person's Takeout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-_DAYS = 31  # of the public sample of Fitabase's files; 14 of its 33 people have heart rates, 2.5 million together
+_DAYS = 31  # as in Fitabase's public sample, in which 14 of 33 people have heart rates, 2.5 million in total
 _PEOPLE, _HEARTS, _BEATS = 33, 14, 180_000
 _MB_A_PERSON = 9.7
 _MB_A_MONTH = 58  # of Takeout
@@ -16,7 +16,7 @@ _FIRST = np.datetime64("2016-04-12T00:00:00", "s")
 
 
 def fitabase(folder: pathlib.Path, megabytes: int) -> None:
-  """The narrow files of minutes, minuteSleep and heartrate_seconds; 320 MB are the 33 people of the public sample."""
+  """Writes the narrow minute files, minuteSleep and heartrate_seconds; 320 MB are as many people as in the sample."""
   folder.mkdir(parents=True)
   people = range(math.ceil(megabytes / _MB_A_PERSON))
   minutes = _texts(_FIRST + 60 * np.arange(_DAYS * 1440))
@@ -43,13 +43,13 @@ def fitabase(folder: pathlib.Path, megabytes: int) -> None:
     file.write("Id,Time,Value\n")
     for person in (person for person in people if person % _PEOPLE < _HEARTS):
       rng = np.random.default_rng(person)
-      # Samples are 5 to 15 seconds apart; a wearer's do not fill the month.
+      # Samples are 5 to 15 seconds apart, and those of one person do not fill the month.
       times = _texts(_FIRST + np.cumsum(rng.choice([5, 10, 15], _BEATS)) % (_DAYS * 86_400))
       file.writelines(f"{_id(person)},{t},{v}\n" for t, v in zip(times, rng.integers(50, 120, _BEATS), strict=True))
 
 
 def takeout(folder: pathlib.Path, megabytes: int) -> None:
-  """Global Export Data of one person: heart rates every five seconds, a month in a file, and minutes."""
+  """Writes one person's Global Export Data: heart rates every five seconds, a month per file, and values per minute."""
   place = folder / "Takeout" / "Fitbit" / "Global Export Data"
   place.mkdir(parents=True)
   for month in range(math.ceil(megabytes / _MB_A_MONTH)):
@@ -79,7 +79,7 @@ def _id(person: int) -> int:
 
 
 def _texts(times: np.ndarray) -> list[str]:
-  """As Fitabase prints times: 4/12/2016 1:05:00 AM."""
+  """Times in Fitabase's format, 4/12/2016 1:05:00 AM."""
   return [f"{t.month}/{t.day}/{t.year} {t.hour % 12 or 12}:{t:%M:%S %p}" for t in times.tolist()]
 
 

@@ -2,8 +2,8 @@
 
   python -m benchmarks.overhead [--config=experiments/lsm2_tiny.py] [--steps=60]
 
-Every compiled call is waited for and timed inside the real loop, which forbids the overlap of host and device that
-training has; so this is the overhead's upper bound.
+Every compiled call inside the real loop is timed and waited for. This prevents the overlap of host and device that
+training has, so the result is an upper bound on the overhead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aim.runtime import sharding
 from aim.training.pretrain import TrainingRun
 
 CONFIG = config_flags.DEFINE_config_file("config", "experiments/lsm2_tiny.py")
-STEPS = flags.DEFINE_integer("steps", 60, "Steps timed, after as many to warm up.")
+STEPS = flags.DEFINE_integer("steps", 60, "Steps to time, after the same number of warm-up steps.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -40,16 +40,18 @@ def main(argv: Sequence[str]) -> None:
   calls = clock.calls[-2 * STEPS.value :]
   inside, total = sum(end - start for start, end in calls), calls[-1][1] - calls[0][0]
   print(f"{STEPS.value} steps: {total:.2f} s, {inside:.2f} s of them in compiled functions")
-  print(f"host overhead {100 * (1 - inside / total):.2f} %, {1000 * (total - inside) / STEPS.value:.2f} ms a step")
+  print(f"host overhead {100 * (1 - inside / total):.2f} %, {1000 * (total - inside) / STEPS.value:.2f} ms per step")
 
 
 class Clock:
-  """Start and end of every call of the functions it wraps."""
+  """Records the start and end of every call of the functions that it wraps."""
 
   def __init__(self) -> None:
     self.calls: list[tuple[float, float]] = []
 
   def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which waits for its result and records the time of every call."""
+
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
       start = time.perf_counter()

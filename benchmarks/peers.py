@@ -1,11 +1,11 @@
-"""Our training step against PyTorch's, side by side in one run: the same function, batches and first weights.
+"""Our training step against PyTorch's, side by side in one run, with the same function, batches and initial weights.
 
   python -m benchmarks.peers [--quick] [--output=benchmarks/results/peers.csv]
 
 Ours is the textbook form, the compact form with the published ("exact") decoder, and the compact form with the other
 decoders; PyTorch's are AIM in textbook form, eager and compiled, and the strongest form we could write
-(benchmarks/torch_aim.py). All take turns, one step each a round. --quick measures fewer batches, rounds and
-competitors: under five minutes on 2 cores.
+(benchmarks/torch_aim.py). All take turns, one step each per round. --quick measures fewer batches, rounds and
+competitors, in under five minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from benchmarks.tables import print_table
 QUICK = flags.DEFINE_boolean("quick", False, "Fewer batches, rounds and competitors.")
 OUTPUT = flags.DEFINE_string("output", "benchmarks/results/peers.csv", "Where to write the table.")
 BATCHES = flags.DEFINE_integer(
-  "batches", workers.BATCHES, "Different batches, each seen once before the first round.", 1
+  "batches", workers.BATCHES, "Different batches, each used once before the first round.", 1
 )
 REPEATS = flags.DEFINE_integer("repeats", 7, "Rounds.", lower_bound=3)
-LAYOUTS = flags.DEFINE_list("layouts", ["xs:16", "lsm2:2"], "Layout and windows a step, as layout:batch.")
+LAYOUTS = flags.DEFINE_list("layouts", ["xs:16", "lsm2:2"], "Layout and windows per step, as layout:batch.")
 
-ONLY = flags.DEFINE_list("only", None, "Names of competitors; all of them at LSM-2's size want 40 GB together.")
+ONLY = flags.DEFINE_list("only", None, "Names of competitors to run; all of them at LSM-2's size need 40 GB together.")
 
 Row = dict[str, Any]
 
 
 def competitors(quick: bool, dtype: str = "bfloat16") -> list[Row]:
-  """Ours first, then PyTorch's."""
+  """Specs of all competitors (benchmarks/workers.py), ours first."""
   ours = lambda name, form, tokens, dtype: {
     "name": name,
     "framework": "jax",
@@ -48,7 +48,7 @@ def competitors(quick: bool, dtype: str = "bfloat16") -> list[Row]:
     "precision": precision,
     **other,
   }
-  found = [
+  specs = [
     ours("textbook", "textbook", "all", dtype),
     ours("compact", "auto", "all", dtype),
     ours("compact visible", "auto", "visible", dtype),
@@ -56,7 +56,7 @@ def competitors(quick: bool, dtype: str = "bfloat16") -> list[Row]:
     torch("torch strongest", "strongest", "bfloat16"),
   ]
   if not quick:
-    found += [
+    specs += [
       ours("textbook fp32", "textbook", "all", "float32"),
       ours("compact fp32", "auto", "all", "float32"),
       ours("compact observed", "auto", "observed", dtype),
@@ -66,7 +66,7 @@ def competitors(quick: bool, dtype: str = "bfloat16") -> list[Row]:
       torch("torch strongest fp32", "strongest", "float32"),
       torch("torch strongest observed", "strongest", "bfloat16", options={"decoder_tokens": "observed"}),
     ]
-  return found
+  return specs
 
 
 def main(argv: Sequence[str]) -> None:
@@ -79,16 +79,16 @@ def main(argv: Sequence[str]) -> None:
     specs = [spec | {"batches": 1 if QUICK.value else BATCHES.value} for spec in specs]
     specs = [spec for spec in specs if ONLY.value is None or spec["name"] in ONLY.value]
     repeats = (5 if layout == "xs" else 3) if QUICK.value else REPEATS.value
-    found = workers.measure(specs, layout, int(batch), repeats, together=QUICK.value)
-    rows += found
-    print_table(found)
-    print_ratios(found)
+    measured = workers.measure(specs, layout, int(batch), repeats, together=QUICK.value)
+    rows += measured
+    print_table(measured)
+    print_ratios(measured)
   workers.write_csv(OUTPUT.value, rows)
   print(f"wrote {OUTPUT.value}")
 
 
 def print_ratios(rows: Sequence[Row]) -> None:
-  """Of medians, in windows per second."""
+  """Prints ratios of the median windows per second, and of step memory."""
   speed = {row["name"]: row["windows_per_second"] for row in rows if not row["error"]}
   fastest = lambda chosen: max((value for name, value in speed.items() if chosen(name)), default=None)
   eager = fastest(lambda name: name in ("torch textbook bf16", "torch textbook fp32"))
@@ -101,9 +101,9 @@ def print_ratios(rows: Sequence[Row]) -> None:
     }
     if name == "compact observed":
       against["the strongest PyTorch with this decoder"] = speed.get("torch strongest observed")
-    told = [f"{speed[name] / other:.2f}x {what}" for what, other in against.items() if other and name in speed]
-    if told:
-      print(f"{name}: {', '.join(told)}")
+    ratios = [f"{speed[name] / other:.2f}x {what}" for what, other in against.items() if other and name in speed]
+    if ratios:
+      print(f"{name}: {', '.join(ratios)}")
   buffers = {row["name"]: row.get("step_mb") for row in rows}
   for name in ("compact", "compact observed", "compact visible"):
     if buffers.get("textbook") and buffers.get(name):

@@ -1,10 +1,10 @@
-"""People and days a second of a build, from simulated days to array_record, and how that grows.
+"""People and days per second of a build, from simulated days to array_record, and how this grows with people.
 
-python -m benchmarks.pipeline [--people=100,300,1000] [--days=30] [--workers=1,2,4] [--output=FILE.csv]
+  python -m benchmarks.pipeline [--people=100,300,1000] [--days=30] [--workers=1,2,4] [--output=FILE.csv]
 
-Days of 26 channels x 1,440 minutes. What is timed is `data_pipelines.build.build` with everything that it writes. The
-row of 0 workers simulates the same days and writes none of them; its rate is the bound of one process. Processor time
-is that of all processes: wall time means little where others use the cores too.
+The days have 26 channels x 1,440 minutes. It times `data_pipelines.build.build` with everything that it writes. The row
+with 0 workers only simulates the same days, which bounds the rate of one process. Processor time is that of all
+processes, because wall time means little where others use the cores too.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from data_pipelines.day_windows.runners import Processes
 from data_pipelines.simulator import Simulation
 
 _PEOPLE = flags.DEFINE_list("people", ["100", "300", "1000"], "Numbers of people to simulate.")
-_DAYS = flags.DEFINE_integer("days", 30, "Days of each person.", lower_bound=1)
-_WORKERS = flags.DEFINE_list("workers", ["0", "1", "2", "4"], "Numbers of processes; 0: simulate only.")
+_DAYS = flags.DEFINE_integer("days", 30, "Days per person.", lower_bound=1)
+_WORKERS = flags.DEFINE_list("workers", ["0", "1", "2", "4"], "Numbers of processes; 0: only simulate.")
 _OUTPUT = flags.DEFINE_string("output", "benchmarks/results/pipeline.csv", "Where to write the table.")
 
 
 def _processor_seconds() -> float:
-  """Of this process and of its children that have ended."""
-  spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-  return sum(each.ru_utime + each.ru_stime for each in spent)
+  """Processor seconds of this process and of its children that have ended."""
+  usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+  return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-  """Wall and processor seconds."""
+  """Wall and processor seconds of a call."""
   started, spent = time.perf_counter(), _processor_seconds()
   work()
   return time.perf_counter() - started, _processor_seconds() - spent
 
 
 def measure(people: int, days: int, workers: int) -> dict[str, object]:
-  """One row."""
+  """One row of the table."""
   source = Simulation(participants=people, days=days, seed=0)
   with tempfile.TemporaryDirectory() as folder:
     if workers:

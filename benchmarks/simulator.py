@@ -1,4 +1,4 @@
-"""Speed and statistics of the simulator beside the published ones.
+"""Speed and statistics of the simulator, beside the published statistics.
 
 taskset -c 0 python -m benchmarks.simulator --participants=200 --days=7
 """
@@ -16,15 +16,15 @@ from data_pipelines.simulator.missingness import gap_lengths
 from data_pipelines.source import MISSINGNESS_MODES
 
 
-def _row(label: str, found: np.ndarray, days: int) -> str:
-  if not len(found):
+def _row(label: str, lengths: np.ndarray, days: int) -> str:
+  if not len(lengths):
     return f"  {label:18s} none"
-  low, median, high = np.percentile(found, (10, 50, 90))
-  return f"  {label:18s} {len(found) / days:6.2f} a day; minutes: median {median:.0f}, 10-90 % {low:.0f}-{high:.0f}"
+  low, median, high = np.percentile(lengths, (10, 50, 90))
+  return f"  {label:18s} {len(lengths) / days:6.2f} per day; minutes: median {median:.0f}, 10-90 % {low:.0f}-{high:.0f}"
 
 
 def report(participants: int, days: int, seed: int) -> str:
-  """Simulates the cohort once for time, then reads it for its statistics."""
+  """Simulates a cohort, and returns how long it took and its statistics as text."""
   simulation = Simulation(participants, days, seed)
   begin, begin_cpu = time.perf_counter(), time.process_time()
   people = [simulation.person(participant) for participant in simulation.participants]
@@ -34,19 +34,19 @@ def report(participants: int, days: int, seed: int) -> str:
   shares = 100 * (cause > 0).mean(axis=(1, 2))
   lines = [
     f"{len(shares)} days of 1440 x {values.shape[2]} in {seconds:.2f} s: {len(shares) / seconds:.0f} days/s, "
-    f"{len(shares) / cpu:.0f} a second of processor time (what counts where others use the core too)",
-    f"missing share of a day, %: mean {shares.mean():.1f}, median {np.median(shares):.1f}, SD {shares.std():.1f}, "
+    f"{len(shares) / cpu:.0f} per second of processor time (which counts where others use the core too)",
+    f"missing share per day, %: mean {shares.mean():.1f}, median {np.median(shares):.1f}, SD {shares.std():.1f}, "
     f"range {shares.min():.1f}-{shares.max():.1f}; published 49, 48, 15, 2-80",
-    f"share of cells by mode, %, and gaps (of at least one channel) of {len(shares)} days:",
+    f"share of values by mode, %, and gaps (in at least one channel) in {len(shares)} days:",
   ]
   for code, mode in enumerate(MISSINGNESS_MODES, start=1):
     mine = cause == code
-    lines.append(_row(mode, gap_lengths(mine.any(axis=2)), len(cause)) + f"; {100 * mine.mean():.1f} % of cells")
+    lines.append(_row(mode, gap_lengths(mine.any(axis=2)), len(cause)) + f"; {100 * mine.mean():.1f} % of values")
   lines.append(_row("all channels", gap_lengths((cause > 0).all(axis=2)), len(cause)))
   lines.append("channel                              mean  reference    off by (SD)         SD  reference    ratio")
   for c, (name, (mean, sd)) in enumerate(LSM2_REFERENCE.items()):
-    found = values[..., c].astype(np.float64)
-    m, s = np.nanmean(found), np.nanstd(found)
+    channel = values[..., c].astype(np.float64)
+    m, s = np.nanmean(channel), np.nanstd(channel)
     lines.append(f"{name:32s} {m:9.4g} {mean:10.4g} {(m - mean) / sd:14.2f} {s:10.4g} {sd:10.4g} {s / sd:8.2f}")
   return "\n".join(lines)
 

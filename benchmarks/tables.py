@@ -1,4 +1,4 @@
-"""What the step benchmarks print."""
+"""The table that the step benchmarks print."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ Row = dict[str, Any]
 
 
 def print_table(rows: Sequence[Row]) -> None:
-  """A line a competitor. Useful FLOPs are counted for our own forms only (aim/model/flops.py)."""
-  print(f"\n{rows[0]['layout']}: {rows[0]['tokens']} tokens a day, {rows[0]['batch']} windows a step")
-  print("| step | windows/s | s a step (least to most) | useful TFLOP/s | peak MB | of them buffers | compile s |")
+  """Prints a row per competitor. Useful FLOPs are known only for our own forms (aim/model/flops.py)."""
+  print(f"\n{rows[0]['layout']}: {rows[0]['tokens']} tokens per day, {rows[0]['batch']} windows per step")
+  print("| step | windows/s | s per step (least to most) | useful TFLOP/s | peak MB | of them buffers | compile s |")
   print("|---|---|---|---|---|---|---|")
   number = lambda row, key, digits=0: f"{row[key]:.{digits}f}" if row.get(key) not in (None, "") else ""
   for row in rows:
@@ -25,5 +25,5 @@ def print_table(rows: Sequence[Row]) -> None:
       if row["peak_gflops"]:
         useful += f" ({100 * row['useful_gflops'] / row['median_s'] / row['peak_gflops']:.0f} % of peak)"
     memory = number(row, "device_peak_mb") or number(row, "peak_mb")
-    told = f"{useful} | {memory} | {number(row, 'step_mb')} | {number(row, 'compile_s', 1)}"
-    print(f"| {row['name']} | {row['windows_per_second']:.2f} | {spread} | {told} |")
+    rest = f"{useful} | {memory} | {number(row, 'step_mb')} | {number(row, 'compile_s', 1)}"
+    print(f"| {row['name']} | {row['windows_per_second']:.2f} | {spread} | {rest} |")

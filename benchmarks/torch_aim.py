@@ -1,8 +1,8 @@
-"""AIM's masked autoencoder in PyTorch, only ever timed against: the loss of aim/model/loss.py on the same token sets.
+"""AIM's masked autoencoder in PyTorch, for benchmarks only: the loss of aim/model/loss.py on the same token sets.
 
-Two forms of one function (published layout: observed flags, no interpolation skip): `Textbook` as masked autoencoders
-are usually written, `Strongest` as fast as we can make it.
-Notation: b windows, n tokens a day, p steps a patch, h heads; packed tokens of several windows are [t, width].
+There are two forms of the same function (with observed flags, without interpolation skip): `Textbook` is written as
+masked autoencoders usually are, and `Strongest` is as fast as we can make it.
+Notation: b windows, n tokens per day, p steps per patch, h heads; packed tokens of several windows are [t, width].
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:  # a process that runs PyTorch needs no JAX
+if TYPE_CHECKING:  # a process that runs PyTorch must not import JAX
   from aim.model.lsm2 import Architecture, Tower
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys, values [..., heads, d] -> as queries
@@ -26,7 +26,7 @@ Precision = Literal["float32", "autocast", "bfloat16"]
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """A TokenSet (aim/model/masking.py) as tensors; the lengths stay on the host, which sizes tensors by them."""
+  """A TokenSet (aim/model/masking.py) as tensors. The lengths stay on the host, which allocates by them."""
 
   order: Tensor  # int64 [b, n]
   values: Tensor  # float32 [b, n, p]
@@ -38,16 +38,16 @@ class Batch:
 
   @classmethod
   def of(cls, arrays: Mapping[str, Any], device: str = "cpu") -> Batch:
-    """From the fields of a TokenSet."""
-    found = {name: torch.tensor(np.asarray(arrays[name])) for name in list(cls.__annotations__)[:6]}
-    host = {name: found.pop(name).long() for name in ("visible_lengths", "target_ends")}
-    host["target_tokens"] = found["target"].any(-1)
-    found["order"] = found["order"].long()
-    return cls(**{name: tensor.to(device) for name, tensor in found.items()}, **host)
+    """The batch with the fields of a TokenSet."""
+    tensors = {name: torch.tensor(np.asarray(arrays[name])) for name in list(cls.__annotations__)[:6]}
+    host = {name: tensors.pop(name).long() for name in ("visible_lengths", "target_ends")}
+    host["target_tokens"] = tensors["target"].any(-1)
+    tensors["order"] = tensors["order"].long()
+    return cls(**{name: tensor.to(device) for name, tensor in tensors.items()}, **host)
 
 
-class Block(nn.Module):
-  """A pre-LN transformer block."""
+class TransformerBlock(nn.Module):
+  """A transformer block with layer norms before attention and MLP."""
 
   def __init__(self, tower: Tower) -> None:
     super().__init__()
@@ -57,34 +57,35 @@ class Block(nn.Module):
     self.up, self.down = nn.Linear(tower.width, tower.mlp), nn.Linear(tower.mlp, tower.width)
 
   def forward(self, x: Tensor, attend: Attend) -> Tensor:
+    """The block, with `attend` as its attention."""
     return self.finish(x, attend(*self.project(x)))
 
   def project(self, x: Tensor) -> tuple[Tensor, ...]:
     """Queries, keys and values [..., heads, d]."""
     return self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).unbind(-3)
 
-  def project_rows(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """As project for packed tokens [t, width], with queries of the tokens `rows` only."""
+  def project_selected(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `project` on packed tokens [t, width], with queries only for the tokens of these indices."""
     normed, width = self.norm1(x), x.shape[-1]
     weight, bias = self.qkv.weight, self.qkv.bias
-    q = F.linear(take(normed, rows), weight[:width], bias[:width])
+    q = F.linear(take(normed, tokens), weight[:width], bias[:width])
     k, v = F.linear(normed, weight[width:], bias[width:]).unflatten(-1, (2, self.heads, -1)).unbind(-3)
     return q.unflatten(-1, (self.heads, -1)), k, v
 
   def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-    """All that follows the attention."""
+    """The part of the block after the attention."""
     x = x + self.out(mixed.flatten(-2))
     return x + self.down(F.gelu(self.up(self.norm2(x))))
 
 
 class Textbook(nn.Module):
-  """The encoder on the first `kept` sorted tokens, masked ones among them; the decoder on all positions.
+  """The encoder runs on the first `kept` sorted tokens, masked ones among them, and the decoder on all positions.
 
   Args:
     architecture: sizes; observed_flags, no interpolation_skip.
     kept: K = N - D, the tokens that masking never drops.
     decoder_tokens: "all" positions (published), or only "observed" ones: the decoder then attends to the visible and
-      the target tokens of each window, and to nothing the sensor lost.
+      the target tokens of each window, but not to tokens that the sensor lost.
   """
 
   binary: Tensor
@@ -96,11 +97,11 @@ class Textbook(nn.Module):
     a = self.architecture = architecture
     self.kept, self.decoder_tokens = kept, decoder_tokens
     self.patch_embedding = nn.Linear(2 * a.patch, a.encoder.width)
-    self.encoder = nn.ModuleList(Block(a.encoder) for _ in range(a.encoder.layers))
+    self.encoder = nn.ModuleList(TransformerBlock(a.encoder) for _ in range(a.encoder.layers))
     self.encoder_norm = nn.LayerNorm(a.encoder.width)
     self.bridge = nn.Linear(a.encoder.width, a.decoder.width)
     self.mask_token = nn.Parameter(torch.empty(a.decoder.width))
-    self.decoder = nn.ModuleList(Block(a.decoder) for _ in range(a.decoder.layers))
+    self.decoder = nn.ModuleList(TransformerBlock(a.decoder) for _ in range(a.decoder.layers))
     self.decoder_norm = nn.LayerNorm(a.decoder.width)
     self.head = nn.Linear(a.decoder.width, a.patch)
     for name, parameter in self.named_parameters():
@@ -140,18 +141,18 @@ class Textbook(nn.Module):
     return self.error(prediction, batch.values[:, :m], batch.target[:, :m], self.binary[batch.order[:, :m]])
 
   def embed(self, values: Tensor, shown: Tensor, token: Tensor) -> Tensor:
-    """Patches with their observed flags and positions."""
+    """Embeds patches with their observed flags and positions."""
     dtype = self.patch_embedding.weight.dtype
     x = torch.cat([torch.where(shown, values, 0.0), shown], dim=-1).to(dtype)
     x = self.patch_embedding(x)
     return x + self.encoder_positions[token].to(x.dtype)
 
   def predict(self, x: Tensor) -> Tensor:
-    """float32 predictions."""
+    """Predictions in float32."""
     return self.head(self.decoder_norm(x).to(self.head.weight.dtype)).float()
 
   def error(self, prediction: Tensor, values: Tensor, target: Tensor, binary: Tensor) -> Tensor:
-    """Squared error, or cross-entropy on binary channels: its mean over `target`, 0 where there is none."""
+    """The mean over `target` of the squared error, or cross-entropy on binary channels; 0 without any target."""
     error = (prediction - values).square()
     if self.any_binary:
       entropy = F.binary_cross_entropy_with_logits(prediction, values.clamp(0, 1), reduction="none")
@@ -159,7 +160,7 @@ class Textbook(nn.Module):
     return torch.where(target, error, 0.0).sum() / target.sum().clamp(min=1)
 
   def load(self, params: Mapping[str, Any]) -> None:
-    """Takes the weights of aim.model.split; KeyError names a parameter that has no place here."""
+    """Copies the weights of aim.model.lsm2.split; KeyError names a parameter that the two do not share."""
     ours = dict(self.named_parameters())
     with torch.no_grad():
       for name, array in params.items():
@@ -169,14 +170,14 @@ class Textbook(nn.Module):
 
 
 def torch_name(name: str) -> str:
-  """The name here of a parameter of aim.model.split."""
+  """The name here of a parameter of aim.model.lsm2.split."""
   name = name.replace("/", ".").replace(".blocks.", ".").replace(".attention.", ".").replace(".mlp.", ".")
   name = name.replace("encoder.norm.", "encoder_norm.").replace("decoder.norm.", "decoder_norm.")
   return name.replace(".kernel", ".weight").replace(".scale", ".weight")
 
 
 def torch_array(name: str, array: Any) -> Tensor:
-  """A parameter or gradient of aim.model.split, laid out as PyTorch's linear layers want it."""
+  """A parameter or gradient of aim.model.lsm2.split in the layout of PyTorch's linear layers."""
   x = torch.tensor(np.asarray(array))
   if not name.endswith("kernel"):
     return x.flatten()
@@ -192,22 +193,22 @@ def positions(a: Architecture, width: int) -> Tensor:
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-  """PyTorch's own attention, [b, n, h, d]."""
+  """PyTorch's own attention on [b, n, h, d]."""
   q, k, v = (x.transpose(1, 2) for x in (q, k, v))
   return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
 class Strongest(Textbook):
-  """The same loss without the waste.
+  """The same loss without computing what it does not need.
 
-  - The encoder computes visible tokens only: of all windows in one buffer ("packed"), or each window padded to the
-    largest visible count ("trimmed").
-  - The decoder's last layer computes queries, MLP and head at target tokens only: nothing else is scored.
+  - The encoder computes only visible tokens: those of all windows in one buffer ("packed"), or each window padded to
+    the largest visible count ("trimmed").
+  - The decoder's last layer computes queries, MLP and head only at target tokens, because nothing else is scored.
 
   Args:
     layout: "packed" or "trimmed".
-    attention: how packed tokens attend: "sdpa" a window at a time; "blocks" as plain matrix products, a window and
-      `block_scores` scores at a time, so that they stay in the cache; "varlen", one flash kernel for all windows (CUDA,
+    attention: how packed tokens attend: "sdpa", one window at a time; "blocks", as plain matrix products of one window
+      and `block_scores` scores at a time, which stay in the cache; "varlen", one flash kernel for all windows (CUDA,
       half precision); "auto", the fastest: "varlen" on CUDA and "blocks" on a CPU in half precision, else "sdpa".
       Trimmed windows always go through SDPA.
     compiled: "no"; "layers", what lies between two attentions; or "all", one graph ("trimmed" or "varlen").
@@ -230,14 +231,14 @@ class Strongest(Textbook):
       self._run = torch.compile(self.run, dynamic=True)
     if compiled == "layers":
       for block in (*self.encoder, *self.decoder):
-        for name in ("project", "project_rows", "finish"):
+        for name in ("project", "project_selected", "finish"):
           setattr(block, name, torch.compile(getattr(block, name), dynamic=True))
 
   def forward(self, batch: Batch) -> Tensor:
     return self._run(batch.order, batch.values, batch.visible, batch.target, self.plan(batch))
 
   def plan(self, batch: Batch) -> Plan:
-    """Which tokens are computed and what attends to what, from the lengths alone."""
+    """Which tokens are computed and which attend to which; it depends only on the lengths."""
     packed, device = self.layout == "packed", batch.order.device
     (b, n), lengths, scored = batch.order.shape, batch.visible_lengths, batch.target_ends
     if self.decoder_tokens == "all":
@@ -248,7 +249,7 @@ class Strongest(Textbook):
     targets = batch.target_tokens.sum(1)
     if packed:
       target = batch.target_tokens.flatten().nonzero()[:, 0]
-    else:  # where a window has fewer targets than another, tokens without a scored step fill up
+    else:  # windows with fewer targets than others are filled up with tokens without a scored step
       columns = torch.argsort(~batch.target_tokens, dim=1, stable=True)[:, : int(targets.max())]
       target = (torch.arange(b)[:, None] * n + columns).flatten()
     in_encoder, in_decoder = encoded.cumsum(0) - 1, decoded.cumsum(0) - 1
@@ -266,7 +267,7 @@ class Strongest(Textbook):
     )
 
   def spans(self, queries: Tensor, keys: Tensor, device: torch.device) -> Spans:
-    """Attention of queries[i] to the first keys[i] tokens of window i."""
+    """The attention of queries[i] tokens to the first keys[i] tokens of window i."""
     if self.layout == "packed":
       half = self.bridge.weight.dtype != torch.float32 or torch.is_autocast_enabled(device.type)
       if self.attention != "varlen" and not (self.attention == "auto" and device.type == "cuda" and half):
@@ -278,7 +279,7 @@ class Strongest(Textbook):
     return Spans([len(queries)], [len(queries)], mask=mask)
 
   def run(self, order: Tensor, values: Tensor, shown: Tensor, target: Tensor, plan: Plan) -> Tensor:
-    """forward with tensors of the plan's sizes only."""
+    """The forward pass, in which all sizes come from the plan."""
     order, values, shown, target = (x.flatten(0, 1) for x in (order, values, shown, target))
     x = self.embed(values[plan.encoded], shown[plan.encoded], order[plan.encoded])
     attend = functools.partial(self.attend, plan.encoder_spans)
@@ -294,13 +295,13 @@ class Strongest(Textbook):
     for block in self.decoder[:-1]:
       x = block(x, attend)
     last = self.decoder[-1]
-    q, k, v = last.project_rows(x, plan.target_place)
+    q, k, v = last.project_selected(x, plan.target_place)
     x = last.finish(take(x, plan.target_place), self.attend(plan.target_spans, q, k, v))
     rows = plan.target
     return self.error(self.predict(x), values[rows], target[rows], self.binary[order[rows]])
 
   def attend(self, spans: Spans, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention within each window, all packed [t, h, d]."""
+    """Attention within each window, on packed tokens [t, h, d]."""
     if self.layout == "trimmed":
       b = spans.queries[0]
       return sdpa(*(x.unflatten(0, (b, -1)) for x in (q, k, v)), mask=spans.mask).flatten(0, 1)
@@ -325,9 +326,9 @@ class Spans(NamedTuple):
   """Queries and keys of each window in packed buffers.
 
   Attributes:
-    queries, keys: tokens of each window; for one kernel over all windows the largest of them; for padded windows
-      their number.
-    query_ends, key_ends: int32 [b + 1], where windows end, for the kernel that wants it so.
+    queries, keys: tokens of each window; for one kernel over all windows, the largest number of them; for padded
+      windows, the number of windows.
+    query_ends, key_ends: int32 [b + 1], where windows end, for the varlen kernel.
     mask: bool [b, 1, 1, n], which keys of padded windows are real; None if all are.
   """
 
@@ -339,7 +340,7 @@ class Spans(NamedTuple):
 
 
 class Plan(NamedTuple):
-  """Row numbers, int64.
+  """Indices of tokens, int64.
 
   Attributes:
     encoded, decoded, target: tokens that encoder, decoder and its last layer compute, among all [b * n].
@@ -360,17 +361,17 @@ class Plan(NamedTuple):
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:
-  """Rows of [t, width]."""
+  """The tokens of these indices, from [t, width]."""
   return x.index_select(0, rows)
 
 
 def place(x: Tensor, rows: Tensor, fill: Tensor, size: int) -> Tensor:
-  """[size, width] with x at `rows` and `fill` [width] elsewhere."""
+  """[size, width] with x at the indices `rows` and `fill` [width] elsewhere."""
   return fill.expand(size, -1).index_copy(0, rows, x)
 
 
 class Trainer:
-  """AdamW steps on a model: the learning rate's peak, the global gradient norm clipped to 1.
+  """AdamW steps on a model, at the peak of the learning rate, with the global gradient norm clipped to 1.
 
   Args:
     precision: "float32"; "autocast" to bfloat16; or "bfloat16" weights and activations, with float32 master weights in
@@ -397,7 +398,7 @@ class Trainer:
     self.loss = torch.compile(model) if compiled else model
 
   def step(self, batch: Batch) -> Tensor:
-    """One update; returns the loss before it, not yet waited for."""
+    """Makes one update and returns the loss before it, without waiting for the device."""
     autocast = torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "autocast")
     with autocast:
       loss = self.loss(batch)

@@ -1,12 +1,12 @@
-"""Training steps of several competitors measured side by side: one process each, in turns, on the same batches.
+"""Measures training steps of several competitors side by side: one process each, in turns, on the same batches.
 
-Each competitor prepares itself in a process of its own; then all take turns, one step each a round, so that the
-machine's moods hit all alike. A competitor is a dict, its spec:
+Each competitor prepares itself in a process of its own. Then all take turns, one step each per round, so that changes
+of the machine's speed affect all alike. A competitor is described by a dict, its spec:
 
   {"framework": "torch", "form": "textbook", "dtype": "bfloat16", "options": {...}}
 
-form: of torch, "textbook" or "strongest" (benchmarks/torch_aim.py) with `options` for the class; `precision` and
-`compiled` are the trainer's. Of jax, the config's form; `options` are config overrides.
+With torch, form is "textbook" or "strongest" (benchmarks/torch_aim.py), `options` are arguments of that class, and
+`precision` and `compiled` those of the trainer. With jax, form is config.form, and `options` are config overrides.
 
   from benchmarks import workers
   rows = workers.measure(specs, layout="xs", batch=16, repeats=8)
@@ -41,23 +41,23 @@ Spec = Mapping[str, Any]
 Step = Callable[[int], float]
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Layout: config, channels of the simulated day, config overrides. "28x5" stands for the XS model on 28 channels of
-# five-minute patches.
+# {layout: (experiment, channels of the simulated day, config overrides)}. A layout such as "28x5" is the XS model on 28
+# channels with five-minute patches.
 LAYOUTS: dict[str, tuple[str, int, dict[str, Any]]] = {
   "tiny": ("lsm2_xxs", 3, {"model.patch_minutes": 120}),
   "xs": ("lsm2_xs", 13, {}),
   "lsm2": ("lsm2_base", 26, {}),
 }
-BATCHES = 4  # different ones, in turn; a spec's `batches` takes fewer of them
-# Memory that was freed is kept: every step asks for the same again, and fresh pages cost as much as the arithmetic.
+BATCHES = 4  # different ones, used in turn; a spec with `batches` uses fewer of them
+# Keeps freed memory: every step needs the same again, and fresh pages cost as much time as the arithmetic.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(64 << 20)}
 
 
 class Failure(Exception):
-  """A competitor that cannot go on, in one line."""
+  """A competitor failed; the message is one line."""
 
 
-# The parent's side.
+# In the parent process.
 
 
 def measure(
@@ -69,16 +69,16 @@ def measure(
   environment: Mapping[str, str] | None = None,
   together: bool = False,
 ) -> list[dict[str, Any]]:
-  """One row a competitor; those that fail have an `error` and the rest goes on.
+  """One row per competitor; the row of one that fails has an `error`, and the others continue.
 
   Args:
     specs: competitors, see above.
-    layout: of LAYOUTS.
-    batch: windows a step.
-    repeats: rounds, at least 5; every competitor has seen all batches before the first.
-    timeout: seconds that a competitor may take to get ready, or for a step.
-    environment: variables of all competitors; by default KEEP_MEMORY.
-    together: all get ready at once, which is sooner; their compile and warm-up times then mean nothing.
+    layout: a key of LAYOUTS, or CHANNELSxMINUTES.
+    batch: windows per step.
+    repeats: rounds, at least 5; every competitor has used all batches before the first.
+    timeout: seconds that a competitor may take to prepare itself, or for a step.
+    environment: environment variables of all competitors; by default KEEP_MEMORY.
+    together: prepare all at once, which is faster, but makes their compile and warm-up times meaningless.
   """
   environment = KEEP_MEMORY if environment is None else environment
   with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -108,6 +108,7 @@ def measure(
 
 
 def layout_of(name: str) -> tuple[str, int, dict[str, Any]]:
+  """(experiment, channels, config overrides) of a layout."""
   if name in LAYOUTS:
     return LAYOUTS[name]
   channels, minutes = (int(number) for number in name.split("x"))
@@ -127,7 +128,7 @@ def _described(index: int, spec: Spec, layout: str, batch: int) -> dict[str, Any
 
 
 def _ask(worker: Worker, row: dict[str, Any], *words: object) -> dict[str, Any]:
-  """The worker's answer; {} if it has failed, which its row tells from then on."""
+  """The worker's answer; {} if it has failed, which is then noted in its row."""
   if row["error"]:
     return {}
   try:
@@ -146,7 +147,7 @@ COLUMNS = (
 
 
 def write_csv(path: str | pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
-  """Rows of measure, with the machine and the versions."""
+  """Writes the rows of `measure`, with the machine and the versions of the libraries."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   versions = []
@@ -162,6 +163,7 @@ def write_csv(path: str | pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> No
 
 
 def cpu_model() -> str:
+  """The name of this machine's processor."""
   info = pathlib.Path("/proc/cpuinfo")
   lines = info.read_text().splitlines() if info.exists() else []
   models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -169,12 +171,12 @@ def cpu_model() -> str:
 
 
 def cores() -> int:
-  """Cores this process may use."""
+  """Number of cores that this process may use."""
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Worker:
-  """A competitor in a process of its own, which waits, reading, while others work."""
+  """A competitor in a process of its own, which waits for input while the others work."""
 
   def __init__(self, spec: Spec, environment: Mapping[str, str], timeout: float) -> None:
     self.timeout = timeout
@@ -199,7 +201,7 @@ class Worker:
     self.log.close()
 
   def ask(self, *words: object) -> dict[str, Any]:
-    """Sends "ready", "go" TURN or "end" and waits for the answer; Failure if none comes in time or it is an error."""
+    """Sends "ready", "go" TURN or "end" and returns the answer; Failure if it is an error or late."""
     assert self.process.stdin and self.process.stdout
     alarm = threading.Timer(self.timeout, self.process.kill)
     alarm.start()
@@ -212,26 +214,26 @@ class Worker:
     finally:
       alarm.cancel()
     if not line:
-      raise Failure(self._last_words())
+      raise Failure(self._last_line())
     answer = json.loads(line)
     if "error" in answer:
       raise Failure(answer["error"])
     return answer
 
-  def _last_words(self) -> str:
+  def _last_line(self) -> str:
     code = self.process.wait()
     self.log.seek(0)
     lines = self.log.read().strip().splitlines()
-    return f"ended with status {code}, of {self.timeout:.0f} s at most: {lines[-1] if lines else 'no message'}"
+    return f"ended with status {code}, within at most {self.timeout:.0f} s: {lines[-1] if lines else 'no message'}"
 
 
-# The competitors' side.
+# In the competitors' processes.
 
 
 def main(spec: dict[str, Any]) -> None:
-  """Answers lines of standard input, one at a time: ready, go TURN, end."""
+  """Answers the lines of standard input, one at a time: ready, go TURN, end."""
   answers = os.fdopen(os.dup(1), "w")
-  os.dup2(2, 1)  # whatever else is printed is no answer
+  os.dup2(2, 1)  # anything else that is printed must not be taken for an answer
   answer = lambda message: print(json.dumps(message), file=answers, flush=True)
   try:
     if "inputs" in spec:
@@ -262,7 +264,7 @@ def main(spec: dict[str, Any]) -> None:
 
 
 def peak_mb() -> float:
-  """The largest resident memory so far of this process, in 2^20 bytes."""
+  """The largest resident memory of this process so far, in 2^20 bytes."""
   status = pathlib.Path("/proc/self/status")
   if status.exists():  # ru_maxrss may count the parent before exec
     (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
@@ -274,7 +276,7 @@ def peak_mb() -> float:
 
 
 def make_step(layout: str, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-  """Returns (MaskedStep, days float32 [days, steps, channels], config) of a layout with config overrides."""
+  """(MaskedStep, days float32 [days, steps, channels], config) of a layout with config overrides."""
   from aim.model import from_config
   from aim.model.patches import Scale
   from aim.training.masked_step import MaskedStep
@@ -284,7 +286,7 @@ def make_step(layout: str, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
 
   module, channels, changes = layout_of(layout)
   config = importlib.import_module(f"experiments.{module}").get_config()
-  # Plain memory and time are compared: nothing is computed twice unless a spec asks for it.
+  # Nothing is computed twice unless a spec says so, so that plain memory and time are compared.
   defaults = {"model.remat": False, "optimizer.accumulate": 1, "optimizer.warmup_share": 0.0}
   config.update_from_flattened_dict({**defaults, **changes, **options})
   source = Simulation(participants=32, days=2, seed=0)
@@ -296,28 +298,30 @@ def make_step(layout: str, options: Mapping[str, Any]) -> tuple[Any, Any, Any]:
   days = np.stack([d.values for p in source.participants for d in source.person(p).days])
   days = np.tile(days, (1, 1, -(-channels // known)))[:, :, :channels]
   over = dict(axis=(0, 1), dtype=np.float64)
-  found = {"mean": np.nanmean(days, **over), "std": np.nanstd(days, **over)}
-  found |= {"min": np.nanmin(days, (0, 1)), "max": np.nanmax(days, (0, 1))}
+  statistics_of_days = {"mean": np.nanmean(days, **over), "std": np.nanstd(days, **over)}
+  statistics_of_days |= {"min": np.nanmin(days, (0, 1)), "max": np.nanmax(days, (0, 1))}
   a = from_config.architecture(config, schema)
   config.form = from_config.form(config, a)
   step = MaskedStep(
     a,
     from_config.masking(config, schema),
-    Scale.from_statistics(schema, found),
+    Scale.from_statistics(schema, statistics_of_days),
     make_optimizer(config.optimizer, config.total_steps),
     accumulate=config.optimizer.accumulate,
     groups=int(config.form == "packed"),
+    ema=0.0,
+    impute="none",
   )
   return step, days, config
 
 
 def part(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-  """What write_inputs wrote under name/."""
+  """The arrays that write_inputs wrote under name/."""
   return {key.removeprefix(f"{name}/"): array for key, array in arrays.items() if key.startswith(f"{name}/")}
 
 
 def write_inputs(path: pathlib.Path, layout: str, batch: int) -> dict[str, Any]:
-  """An npz of BATCHES TokenSets, simulated days with the published masking, and of the model and its first weights."""
+  """Writes an npz with BATCHES TokenSets of simulated days, the architecture and the initial weights."""
   import jax
   import jax.numpy as jnp
 
@@ -338,7 +342,7 @@ def write_inputs(path: pathlib.Path, layout: str, batch: int) -> dict[str, Any]:
 
 
 def jax_competitor(spec: Spec, arrays: Mapping[str, np.ndarray]) -> tuple[Step, Callable[[], dict[str, Any]]]:
-  """Our own training step."""
+  """Our own training step: a function of the batch number, and one that describes the step."""
   import jax
   import jax.numpy as jnp
 
@@ -353,7 +357,7 @@ def jax_competitor(spec: Spec, arrays: Mapping[str, np.ndarray]) -> tuple[Step, 
   dropped = step.masking.dropped_count(a.channels, a.length)
   if config.form == "textbook":
     chosen = [buffer_sizes.textbook(a.tokens, dropped, a.decoder_tokens)] * len(sets)
-  else:  # compiled for sizes that other windows ask for, as in a run
+  else:  # with buffer sizes that were chosen on other windows, as in a run
     counts = np.asarray(jax.jit(step.draw)(jax.random.key(1), jnp.int32(0), jnp.asarray(days))[2])
     ladder = buffer_sizes.ladder(
       counts, a.tokens, dropped, a.decoder_tokens, windows, step.groups, step.accumulate, config.sizes
@@ -379,7 +383,7 @@ def jax_competitor(spec: Spec, arrays: Mapping[str, np.ndarray]) -> tuple[Step, 
 
   def describe() -> dict[str, Any]:
     peak = (device.memory_stats() or {}).get("peak_bytes_in_use")
-    told = {
+    description = {
       "device": device.device_kind,
       "compile_s": compile_s,
       "step_mb": memory / (1 << 20),
@@ -387,13 +391,13 @@ def jax_competitor(spec: Spec, arrays: Mapping[str, np.ndarray]) -> tuple[Step, 
       "useful_gflops": float(useful) / 1e9,
       "peak_gflops": (flops.peak_flops() or 0) / 1e9 or "",
     }
-    return told | ({"device_peak_mb": peak / (1 << 20)} if peak else {})
+    return description | ({"device_peak_mb": peak / (1 << 20)} if peak else {})
 
   return run, describe
 
 
 def torch_competitor(spec: Spec, arrays: Mapping[str, np.ndarray]) -> tuple[Step, Callable[[], dict[str, Any]]]:
-  """A form of benchmarks/torch_aim.py, with the initial weights of our model."""
+  """As jax_competitor, for a form of benchmarks/torch_aim.py with the initial weights of our model."""
   import torch
 
   from benchmarks import torch_aim
