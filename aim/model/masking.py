@@ -159,10 +159,10 @@ def gap_mask(key: Key[Array, ""], masking: Masking, channels: int, steps: int) -
   starts = jnp.floor(jax.random.uniform(keys[1], (gaps,)) * (steps + sizes - 1)) - sizes + 1
   used = jnp.arange(gaps) < jax.random.randint(keys[2], (), 1, gaps + 1)
   everywhere = jax.random.bernoulli(keys[3], 0.5, (gaps, 1))
-  struck = (everywhere | jax.random.bernoulli(keys[4], 0.5, (gaps, channels))) & used[:, None]
+  hit = (everywhere | jax.random.bernoulli(keys[4], 0.5, (gaps, channels))) & used[:, None]
   clock = jnp.arange(steps)
   inside = (clock >= starts[:, None]) & (clock < (starts + sizes)[:, None])
-  return (inside[:, :, None] & struck[:, None, :]).any(0)
+  return (inside[:, :, None] & hit[:, None, :]).any(0)
 
 
 def _lowest(scores: Float[Array, " n"], count: int) -> Bool[Array, " n"]:
@@ -176,21 +176,18 @@ def artificial_mask(
 ) -> Bool[Array, "n p"]:
   """Draws a strategy for one window and the steps that it hides, in `channels * length` tokens of `patch` steps.
 
-  Here is decided which values are hidden. The settings come from config.masking (aim/model/from_config.py).
+  This is where it is decided which values are hidden. The settings come from config.masking, by way of
+  aim/model/from_config.py.
   """
   choice_key, token_key, gap_key = jax.random.split(key, 3)
   weights = masking.strategy_weights(channels)
   strategy = jax.random.categorical(choice_key, jnp.log(weights))
   whole = lambda tokens: jnp.broadcast_to(tokens[:, None], (channels * length, patch))
   unit = masking.random_unit or patch
+  pieces = length * patch // unit  # per channel
+  random_count = _share(masking.random_ratio, channels * pieces)
   draws = {
-    "random": lambda: (
-      random_mask(
-        token_key, channels, length * patch // unit, _share(masking.random_ratio, channels * length * patch // unit)
-      )
-      .repeat(unit)
-      .reshape(-1, patch)
-    ),
+    "random": lambda: random_mask(token_key, channels, pieces, random_count).repeat(unit).reshape(-1, patch),
     "temporal": lambda: whole(
       temporal_mask(token_key, channels, length, _share(masking.temporal_ratio, length), masking.temporal_block)
     ),
@@ -252,7 +249,7 @@ def sorted_token_set(
 ) -> TokenSet:
   """Joins the inherited mask with the hidden values and sorts the tokens.
 
-  Here is decided which token is visible, target or inherited-missing.
+  This is where it is decided which tokens are visible, target or inherited-missing.
 
   Args:
     masking: for min_observed_share.
