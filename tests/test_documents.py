@@ -11,6 +11,7 @@ import pytest
 from absl import flags
 
 import aim.main  # noqa: F401 defines the flags
+from data_pipelines import build
 from tests import tiny
 
 ROOT_PAGES = ("README.md", "BUILD_NOTES.md", "CONTRIBUTING.md")
@@ -19,6 +20,8 @@ FOLDERS = ("aim", "benchmarks", "data_pipelines", "docs", "experiments", "launch
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)`")
+COMMAND = re.compile(r"python -m ((?:aim|benchmarks|data_pipelines)\.\w+)([^`\n]*)")
+FLAG = re.compile(r"(?<![\w.=-])--([a-z_]+)(?=[\s=]|$)")
 # Made by a build or a benchmark, or one of several files.
 NOT_TRACKED = re.compile(r"NAME|^docs/|\.(png|csv)$")
 
@@ -58,6 +61,21 @@ def test_pages_of_the_site_link_to_the_site_only(page):
 def test_files_that_are_named_exist(page):
   names = {name for name in FILE.findall(text(page)) if not NOT_TRACKED.search(name)}
   assert not sorted(name for name in names if not (tiny.ROOT / name).exists())
+
+
+def has_flag(module: str, flag: str) -> bool:
+  if module == build.__name__:  # imports define some of its flags elsewhere
+    return flag in build.FLAGS
+  path = tiny.ROOT / module.replace(".", "/")
+  return f'"{flag}"' in (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_have_flags_that_exist(page):
+  wrong = []
+  for module, arguments in COMMAND.findall(text(page).replace("\\\n", " ")):
+    wrong += [f"{module} --{flag}" for flag in FLAG.findall(arguments) if not has_flag(module, flag)]
+  assert not wrong
 
 
 def test_every_experiment_is_on_its_page():
