@@ -21,7 +21,8 @@ INSTALL_REQUIRES = [
   "ml-collections>=1.1.0",
   "numpy>=2.0",
   "optax>=0.2.8",
-  "orbax-checkpoint>=0.12.8",
+  # Its v1 interface is imported from orbax.checkpoint.experimental, so a new minor version may move it.
+  "orbax-checkpoint>=0.12.8,<0.13",
   "pandas>=2.2",  # reads SAS transport files (NHANES)
   "pyarrow",
   "pyyaml",  # import recipes, which people edit

@@ -1,17 +1,26 @@
 """LSM-2 with AIM: foundation models that learn from incomplete wearable days.
 
-`aim.load(path)` gives a trained model with `.embed(days)` and `.impute(days)`.
+`aim.load(path)` loads a trained model; docs/python.md shows what it does.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from aim.inference.pretrained import Pretrained, load
+
+__all__ = ["Pretrained", "load"]
 
 
 def __getattr__(name: str) -> Any:
-  # Importing jax takes seconds: only who uses the library interface pays for it.
-  if name in ("load", "Pretrained"):
+  # Importing jax takes seconds, which only users of these names should pay for.
+  if name in __all__:
     from aim.inference import pretrained
 
     return getattr(pretrained, name)
   raise AttributeError(f"module 'aim' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *__all__})

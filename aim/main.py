@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from aim import commands
@@ -54,9 +54,10 @@ def main(argv: Sequence[str]) -> None:
   commands.check_flags(arguments)
   # Importing jax takes seconds, so it waits until the flags are known to be right.
   from aim.runtime import processes
+  from aim.training import checkpoint
 
   if not flags.FLAGS["verbosity"].present:
-    logging.set_verbosity(logging.WARNING)  # libraries raise it when they are imported
+    checkpoint.hide_orbax_noise()
   commands.use_compile_cache()
   processes.initialize(DISTRIBUTED.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
   with processes.exit_on_lost_process():

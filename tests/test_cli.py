@@ -331,7 +331,7 @@ def test_outputs(trained, dataset, tmp_path):
 
 def test_imputed_days_are_not_imputed_again(trained, tmp_path):
   np.savez(tmp_path / "days.npz", **tiny.arrays(), filled=np.zeros(1))
-  assert imputing(trained, tmp_path / "days.npz").startswith(f"{tmp_path}/days.npz: key 'filled' is there")
+  assert imputing(trained, tmp_path / "days.npz").startswith(f"{tmp_path}/days.npz: has the key 'filled'")
 
 
 @pytest.mark.parametrize("keep", [0.5, 0])

@@ -1,4 +1,4 @@
-"""--mode=embed and --mode=impute: from files of days to files of embeddings or filled days."""
+"""--mode=embed and --mode=impute: from files of days to files of embeddings or of filled days."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
@@ -15,19 +16,32 @@ from aim.inference import pretrained
 from aim.runtime import processes
 from data_pipelines import npz
 from data_pipelines.dataset import Dataset
-from data_pipelines.errors import SchemaError
 from data_pipelines.loader import eval_loader
+from data_pipelines.schema import SchemaError
 
 
 def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> None:
-  """Writes one row a day: participant, date, e000, e001, ... as .parquet, or arrays as .npz."""
+  """Writes one embedding per day, and prints what was written. Several processes share the work.
+
+  Args:
+    trained: a workdir or a checkpoint.
+    data: an npz file of days, or the name of a dataset in data_dir.
+    data_dir: folder of the datasets.
+    split: of the dataset: pretrain, tune, eval or all.
+    output: .parquet with columns participant, date, e000, e001, ...; or .npz with arrays embedding, participant, date.
+
+  Raises:
+    ConfigError: `output` has another suffix or cannot be written.
+    CheckpointError: there is no usable checkpoint.
+    SchemaError: the days are not of the model's schema, or one of them has nothing observed.
+  """
   suffix = pathlib.Path(output).suffix
   if suffix not in (".parquet", ".npz"):
     raise ConfigError(f"--output={output}: ends in {suffix!r}, expected .parquet or .npz")
   if processes.is_first_process():
     _check_writable(output)
   model = pretrained.load(trained)
-  embedding, participant, date = _embedded(model, *_days(model, data, data_dir, split))
+  embedding, participant, date = _embed_all(model, *_batches(model, data, data_dir, split))
   if not processes.is_first_process():
     return
   if suffix == ".npz":
@@ -42,38 +56,38 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
   print(f"{output}: {len(embedding)} days of {people} people, {embedding.shape[1]} numbers each")
 
 
-def _embedded(
-  model: pretrained.Pretrained, days: Iterator[dict[str, np.ndarray]], total: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Embeddings, participants and dates of all days, of which each process computes its batches."""
-  parts = []
-  with progress_bar(total, "embed", "day") as bar:
-    for batch in days:
-      empty = not len(batch["values"])  # a batch that only fills up those of the other processes
-      parts.append(None if empty else (model.embed(batch["values"]), batch["participant"], batch["date"]))
-      bar.update(processes.process_index_and_count()[1] * len(batch["values"]))
-  turns = itertools.zip_longest(*processes.gather(parts))
-  found = [part for turn in turns for part in turn if part is not None]
-  return tuple(np.concatenate(arrays) for arrays in zip(*found, strict=True))  # type: ignore[return-value]
-
-
 def impute(trained: str, source: str, output: str) -> None:
-  """Writes the days of `source` with their holes filled, and `filled` bool [days, steps, channels] telling which."""
+  """Writes days with their missing values filled, and prints how many were filled.
+
+  Args:
+    trained: a workdir or a checkpoint.
+    source: npz file of days.
+    output: .npz, with the arrays of `source` and `filled`, bool [days, steps, channels], which values were filled.
+
+  Raises:
+    ConfigError: `output` has another suffix or cannot be written.
+    CheckpointError: there is no usable checkpoint.
+    SchemaError: the days are not of the model's schema, are filled already, or the model has no decoder.
+  """
   if pathlib.Path(output).suffix != ".npz":
     raise ConfigError(f"--output={output}: expected a name ending in .npz")
   _check_writable(output)
   model = pretrained.load(trained)
   days = npz.read_days(source, schema=model.schema, allow_empty_days=True)
   if "filled" in days.original:
-    raise SchemaError(f"{source}: key 'filled' is there, so its holes are filled already")
+    raise SchemaError(f"{source}: has the key 'filled', so its missing values are filled already")
   filled = np.isnan(days.values)
   npz.write_days(output, days.original, model.impute(days.values, progress=True), {"filled": filled})
-  share = 100 * filled.mean()
-  print(f"{output}: filled {filled.sum():,} of {filled.size:,} values ({share:.1f} %) in {len(filled)} days")
+  percent = 100 * filled.mean()
+  print(f"{output}: filled {filled.sum():,} of {filled.size:,} values ({percent:.1f} %) in {len(filled)} days")
 
 
 def _check_writable(output: str) -> None:
-  """Makes the folder of the output; ConfigError now, not after hours of computing, if nothing can be written there."""
+  """Makes the folder of the output.
+
+  Raises:
+    ConfigError: nothing can be written there; better now than after hours of computing.
+  """
   folder = pathlib.Path(output).parent
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,12 +97,12 @@ def _check_writable(output: str) -> None:
     raise ConfigError(f"--output={output}: cannot write to {folder}: {error.strerror}") from None
 
 
-def _days(
+def _batches(
   model: pretrained.Pretrained, data: str, data_dir: str, split: str
 ) -> tuple[Iterator[dict[str, np.ndarray]], int]:
-  """Batches of values, participant and date of an npz file's days or of a dataset's, and the number of days in all.
+  """Batches of values, participant and date from an npz file or a dataset, and the number of days in all.
 
-  Of several processes each has every so many batches, those that one process has in its turn.
+  With n processes each gets every n-th of the batches that a single process would have.
   """
   process_index, process_count = processes.process_index_and_count()
   if data.endswith(".npz"):
@@ -101,15 +115,27 @@ def _days(
   dataset = Dataset.open(data_dir, data)
   model.check_dataset(dataset)
   splits = [name for name in ("pretrain", "tune", "eval") if dataset.num_days(name)] if split == "all" else [split]
+  size = process_count * model.batch_size
   batches = (
     {name: array[batch["weight"] > 0] for name, array in batch.items()}
     for name in splits
     for batch in eval_loader(
-      dataset,
-      split=name,
-      batch_size=process_count * model.batch_size,
-      process_index=process_index,
-      process_count=process_count,
+      dataset, split=name, batch_size=size, process_index=process_index, process_count=process_count
     )
   )
   return batches, sum(dataset.num_days(name) for name in splits)
+
+
+def _embed_all(
+  model: pretrained.Pretrained, batches: Iterator[dict[str, np.ndarray]], total: int
+) -> tuple[Float[np.ndarray, "days features"], Shaped[np.ndarray, " days"], Shaped[np.ndarray, " days"]]:
+  """Embeddings, participants and dates of all days; each process computes its own batches and gets all."""
+  parts = []
+  with progress_bar(total, "embed", "day") as bar:
+    for batch in batches:
+      empty = not len(batch["values"])  # such a batch only pairs up with those of the other processes
+      parts.append(None if empty else (model.embed(batch["values"]), batch["participant"], batch["date"]))
+      bar.update(processes.process_index_and_count()[1] * len(batch["values"]))
+  by_turn = itertools.zip_longest(*processes.gather(parts))
+  in_order = [part for turn in by_turn for part in turn if part is not None]
+  return tuple(np.concatenate(arrays) for arrays in zip(*in_order, strict=True))  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""A trained model for use: embeddings and imputation of NaN-holed days of its schema."""
+"""A trained model in use: embeddings, reconstruction and imputation of days with missing values."""
 
 from __future__ import annotations
 
@@ -11,29 +11,38 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from aim.common import config_files
+from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
-from aim.model import from_config, interpolation, loss, lsm2, patches
+from aim.model import from_config, loss, lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
 from aim.model.token_buffers import TokenBuffer, move
 from aim.runtime import compile_options
 from aim.training import checkpoint
 from data_pipelines.dataset import Dataset
-from data_pipelines.errors import SchemaError
-from data_pipelines.schema import Schema
+from data_pipelines.schema import Schema, SchemaError
 
 POOLS = ("mean", "mean_std", "channel")
 SHORT_HOLES = ("decode", "interpolate")
 
 
 def load(path: str | pathlib.Path, batch_size: int = 32, short_holes: str | None = None) -> Pretrained:
-  """The trained model of a workdir or of one checkpoint; CheckpointError (one line) if there is none.
+  """Loads a trained model.
 
-  short_holes tells what fills a hole inside a patch that is partly observed: "decode" (the model) or "interpolate"
-  (a straight line in time); by default what the model was trained for, config.impute.short_holes.
+  Args:
+    path: a workdir, whose newest complete checkpoint is loaded, or the folder of one checkpoint.
+    batch_size: days computed at a time, at most. It changes speed and memory, not results.
+    short_holes: what fills a missing value inside a patch that is partly observed: "decode" (the model) or
+      "interpolate" (a straight line in time). By default what the model was trained for, config.impute.short_holes.
+
+  Returns:
+    The model, with its moving-average parameters if it was trained with such (config.optimizer.ema).
+
+  Raises:
+    CheckpointError: there is no complete checkpoint at `path`, or it cannot be read.
+    ConfigError: short_holes is unknown.
   """
   return Pretrained(checkpoint.read(path), batch_size, short_holes)
 
@@ -42,8 +51,8 @@ class EncodedTokens(NamedTuple):
   """The encoder's output for a batch of days, in token buffers.
 
   Attributes:
-    embeddings: float32; of each day only the first `lengths` tokens mean anything.
-    positions: each token's place on the day's grid, channel (or group of channels) * patches per day + patch.
+    embeddings: float32; only the first `lengths` tokens of each day mean anything.
+    positions: each token's place on the day's grid, channel (of LSM-1: group of channels) * patches per day + patch.
     lengths: how many tokens each day has.
   """
 
@@ -53,114 +62,198 @@ class EncodedTokens(NamedTuple):
 
 
 class Pretrained:
-  """A checkpoint's function on day windows of its `schema`.
+  """A trained model as a function of days.
 
-  Days are float [days, steps, channels] in physical units, NaN where missing. Only observed steps are read.
+  Days are floating-point arrays [days, steps, channels] of the model's schema, in its physical units, with NaN where
+  nothing was observed. Missing values are never read.
+
+  Attributes:
+    schema: steps per day and channels of the days it takes.
+    config: of the run that trained it.
+    name: of the model, in tables and figures.
+    trained_steps: training steps completed.
+    architecture: of the network.
+    params: the network's parameters, {name: array}.
+    scale: normalisation by the statistics of the training data.
+    masking: as in training; inference reads min_observed_share alone of it.
+    imputation: how days are imputed before the network sees them; "none" except for LSM-1.
+    batch_size: days computed at a time, at most.
+    short_holes: see load().
   """
 
   def __init__(self, restored: checkpoint.Restored, batch_size: int = 32, short_holes: str | None = None):
+    """Wraps a checkpoint; users call load().
+
+    Args:
+      restored: from checkpoint.read.
+      batch_size: see load().
+      short_holes: see load().
+
+    Raises:
+      ConfigError: short_holes is unknown.
+    """
     self.schema: Schema = restored.schema
     self.scale, self.config, self.trained_steps = restored.scale, restored.config, restored.step
     self.architecture, self.params, self.batch_size = restored.architecture, restored.params, batch_size
-    self.name = restored.config.name  # in tables and figures
+    self.name = str(restored.config.get("name", "LSM-2"))
     self.masking = from_config.masking(restored.config, restored.schema)
     self.imputation = from_config.imputation(restored.config)
-    # A hole in a visible token of an imputed day is no hole to the model: it has the imputed value.
+    # A hole in a visible token of an imputed day is no hole to the model, which sees the imputed value.
     self.short_holes = "interpolate" if self.imputes_input else short_holes or restored.config.impute.short_holes
     if self.short_holes not in SHORT_HOLES:
-      raise config_files.ConfigError(
-        f"config.impute.short_holes is {self.short_holes!r}, expected one of {', '.join(SHORT_HOLES)}"
-      )
+      raise ConfigError(f"config.impute.short_holes is {self.short_holes!r}, expected one of {', '.join(SHORT_HOLES)}")
     self._graph = lsm2.abstract(self.architecture)[0]
+    self._programs: dict[str, Callable[..., Any]] = {}  # compiled ones, freed with the model
 
   @property
   def has_decoder(self) -> bool:
-    """Whether there is a decoder: SimCLR, DINO and MSN reconstruct nothing."""
+    """Whether the model can reconstruct days; SimCLR, DINO and MSN make embeddings alone."""
     return self.architecture.projection is None
-
-  def check_has_decoder(self, where: str) -> None:
-    """UserError unless the model reconstructs days."""
-    if not self.has_decoder:
-      raise SchemaError(f"{where}: {self.name} has no decoder, it makes embeddings alone; use a masked autoencoder")
 
   @property
   def imputes_input(self) -> bool:
-    """Whether days are imputed before the model sees them (LSM-1)."""
+    """Whether days are imputed before the network sees them (LSM-1)."""
     return self.imputation != "none"
 
-  def embed(self, values: np.ndarray, pool: str = "mean", progress: bool = False) -> np.ndarray:
-    """Embeddings float32 [days, width]: the mean over a day's observed tokens (AIM, "evaluation").
+  # What a model is used for.
 
-    A model of imputed days (LSM-1) sees every token, observed or imputed.
+  def embed(
+    self, values: Float[np.ndarray, "days steps channels"], pool: str = "mean", progress: bool = False
+  ) -> Float[np.ndarray, "days features"]:
+    """Embeds days: pools the encoder's output over each day's observed tokens (AIM, "evaluation").
 
-    pool="mean_std" appends their standard deviation: [days, 2 * width]. pool="channel" has a mean for every channel (of
-    LSM-1, every group of channels), NaN where nothing of it was observed: [days, channels * width]. SchemaError for
-    days of another shape, infinite values, or a day with nothing observed.
+    LSM-1, which sees imputed days, pools over every token.
+
+    Args:
+      values: days in physical units, NaN where missing; each needs an observed value.
+      pool: "mean" over all tokens, features = width; "mean_std" appends their standard deviation, features =
+        2 * width; "channel", one mean per channel (of LSM-1: per group of channels), features = channels * width, NaN
+        where nothing of the channel was observed.
+      progress: show a progress bar.
+
+    Returns:
+      float32 [days, features].
+
+    Raises:
+      SchemaError: days of another shape or dtype, infinite values, no days, or a day with nothing observed.
+      ConfigError: pool is unknown.
     """
     self.embedding_width(pool)
     self.check_days(values, "embed", empty_days=False)
-    return self.map_days(self._embed(pool), values, "embed" if progress else None, whole=True)
+    function, description = functools.partial(self._embed, pool), "embed" if progress else None
+    return self.map_days(f"embed, {pool}", function, values, description, whole_day=True)
 
   def embedding_width(self, pool: str) -> int:
-    """Numbers in an embedding of embed(pool=pool); ConfigError for an unknown pool."""
+    """Features of an embedding by embed(pool=pool).
+
+    Raises:
+      ConfigError: pool is unknown.
+    """
     if pool not in POOLS:
-      raise config_files.ConfigError(f"pool is {pool!r}, expected one of {', '.join(POOLS)}")
+      raise ConfigError(f"pool is {pool!r}, expected one of {', '.join(POOLS)}")
     a = self.architecture
-    return a.encoder.width * {"mean": 1, "mean_std": 2, "channel": a.tokens // a.length}[pool]
+    return a.encoder.width * {"mean": 1, "mean_std": 2, "channel": a.channel_groups}[pool]
 
-  def impute(self, values: np.ndarray, progress: bool = False) -> np.ndarray:
-    """The days with their holes filled, float32 [days, steps, channels]; observed values are returned bit for bit.
+  def encode_tokens(
+    self, values: Float[np.ndarray, "days steps channels"], progress: bool = False
+  ) -> Float[np.ndarray, "days channels patches width"]:
+    """Encodes days without pooling: the encoder's output for every token, where the token lies in the day.
 
-    Binary channels are filled with 0 or 1; others with the expected value, within the range seen in training.
-    A day with nothing observed is filled with the model's day without evidence.
+    A whole day of a large model is some megabytes; encode many days in parts.
+
+    Args:
+      values: days in physical units, NaN where missing; each needs an observed value.
+      progress: show a progress bar.
+
+    Returns:
+      float32 [days, channels, patches, width]: a patch is config.model.patch_minutes long. NaN where the sensor lost a
+      patch, which therefore has no token. For LSM-1, whose patches span several channels, [days, groups of channels,
+      patches, width] without NaN, because its days are imputed first.
+
+    Raises:
+      SchemaError: as embed().
+    """
+    self.check_days(values, "encode_tokens", empty_days=False)
+    description = "encode" if progress else None
+    return self.map_days("encode tokens", self._encode_on_grid, values, description, whole_day=True)
+
+  def impute(
+    self, values: Float[np.ndarray, "days steps channels"], progress: bool = False
+  ) -> Float[np.ndarray, "days steps channels"]:
+    """Fills the missing values of days.
+
+    Binary channels are filled with 0 or 1, others with the expected value, within the range seen in training. A day
+    with nothing observed is filled with what the model expects of a day that it knows nothing about.
+
+    Args:
+      values: days in physical units, NaN where missing.
+      progress: show a progress bar.
+
+    Returns:
+      float32 [days, steps, channels] without NaN, in physical units; observed values are returned bit for bit.
+
+    Raises:
+      SchemaError: days of another shape or dtype, infinite values, no days, or the model has no decoder.
     """
     self.check_has_decoder("impute")
     self.check_days(values, "impute")
     filled = np.array(values, np.float32)
-    holes = np.isnan(filled)
-    filled[holes] = self.physical(self.reconstruct(values, holes, progress))[holes]
+    missing = np.isnan(filled)
+    filled[missing] = self.physical(self.reconstruct(values, missing, progress))[missing]
     return filled
 
-  def reconstruct(self, values: np.ndarray, wanted: np.ndarray | None = None, progress: bool = False) -> np.ndarray:
-    """What the model expects at every step, z-scored [days, steps, channels]; probabilities on binary channels.
+  def reconstruct(
+    self,
+    values: Float[np.ndarray, "days steps channels"],
+    target: Bool[np.ndarray, "days steps channels"] | None = None,
+    progress: bool = False,
+  ) -> Float[np.ndarray, "days steps channels"]:
+    """What the model expects at every step, observed or not.
 
-    wanted, bool [days, steps, channels]: where an answer is asked for; elsewhere the result means nothing. The fewer
-    tokens have such a step, the sooner it is done.
+    LSM-1 masks and decodes a token without any observed value. Every other token is visible, its holes on a straight
+    line in time as in training, and there the line is returned, because it is what the model has.
 
-    A model of imputed days (LSM-1): a token without any observed cell is masked and decoded; every other is visible,
-    its holes on a straight line in time as in training, and there the line is the answer: it is what the model has.
+    Args:
+      values: days in physical units, NaN where missing.
+      target: where a reconstruction is needed; elsewhere the result means nothing. The fewer tokens it touches, the
+        faster. None for everywhere.
+      progress: show a progress bar.
+
+    Returns:
+      float32 [days, steps, channels]: z-scores, and probabilities on binary channels; physical() converts them.
+
+    Raises:
+      SchemaError: days or target of another shape or dtype, infinite values, no days, or the model has no decoder.
     """
     self.check_has_decoder("reconstruct")
     self.check_days(values, "reconstruct")
-    wanted = np.ones(values.shape, bool) if wanted is None else wanted
-    if wanted.shape != values.shape or wanted.dtype != bool:
-      raise SchemaError(f"reconstruct: wanted is {wanted.dtype} {wanted.shape}, expected bool {values.shape}")
-    z = self.map_days(self._reconstruct, values, "reconstruct" if progress else None, wanted=wanted)
-    return self._short_holes(z, values)
+    target = np.ones(values.shape, bool) if target is None else target
+    if target.shape != values.shape or target.dtype != bool:
+      raise SchemaError(f"reconstruct: target is {target.dtype} {target.shape}, expected bool {values.shape}")
+    description = "reconstruct" if progress else None
+    return self.map_days("reconstruct", self._reconstruct, values, description, target=target)
 
-  def _short_holes(self, z: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return z if self.short_holes == "decode" else self._interpolated(z, values)
-
-  def _interpolated(self, z: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """z with a straight line at the missing steps of partly observed patches."""
-    known, observed = (np.asarray(array) for array in self.scale.normalise(values))
-    a = self.architecture
-    tokens = np.asarray(patches.patchify(jnp.asarray(observed), a.patch, a.patch_channels))
-    partly = np.broadcast_to(tokens.any(2, keepdims=True), tokens.shape)
-    partly = np.asarray(patches.unpatchify(jnp.asarray(partly), a.channels, a.patch_channels))
-    line = np.asarray(interpolation.fill_linearly(jnp.asarray(known), jnp.asarray(observed), self.scale.training_mean))
-    return np.where(partly & ~observed, line, z)
-
-  def physical(self, z: np.ndarray) -> np.ndarray:
-    """reconstruct()'s output in the schema's units."""
+  def physical(self, z: Float[np.ndarray, "*days steps channels"]) -> Float[np.ndarray, "*days steps channels"]:
+    """Converts reconstruct()'s output to physical units; binary channels become 0 or 1."""
     continuous = np.clip(z * self.scale.std + self.scale.mean, self.scale.low, self.scale.high)
     return np.where(self.scale.binary, z >= 0.5, continuous).astype(np.float32)
 
+  # Checks of input.
+
   def check_days(self, values: np.ndarray, where: str, empty_days: bool = True) -> None:
-    """SchemaError unless values are days of this model's schema."""
+    """Checks that `values` are days of this model's schema.
+
+    Args:
+      values: what was passed as days.
+      where: begins the message, for example a file or a method.
+      empty_days: whether days without any observed value are accepted.
+
+    Raises:
+      SchemaError: they are not.
+    """
     if isinstance(values, np.ndarray) and values.ndim != 3:
-      expected = (self.schema.steps, len(self.schema.channels))
-      raise SchemaError(f"{where}: values have shape {values.shape}, expected [days, {expected[0]}, {expected[1]}]")
+      steps, channels = self.schema.steps, len(self.schema.channels)
+      raise SchemaError(f"{where}: values have shape {values.shape}, expected [days, {steps}, {channels}]")
     self.schema.check(values, where)
     if not len(values):
       raise SchemaError(f"{where}: there are no days")
@@ -170,138 +263,188 @@ class Pretrained:
         raise SchemaError(f"{where}: row {empty[0]} has no observed value; a day needs at least one")
 
   def check_dataset(self, dataset: Dataset) -> None:
-    """SchemaError unless the dataset is of this model's schema."""
+    """Checks that a dataset has this model's schema.
+
+    Raises:
+      SchemaError: it has another.
+    """
     difference = self.schema.difference(dataset.schema)
     if difference:
       raise SchemaError(f"dataset {dataset.name!r} does not fit the checkpoint: {difference}")
 
-  def map_days(
-    self,
-    function: Callable[..., Any],
-    values: np.ndarray,
-    description: str | None = None,
-    whole: bool = False,
-    wanted: np.ndarray | None = None,
-  ) -> np.ndarray:
-    """function(parameters, days, BufferSizes) of every day, or of (parameters, days, wanted, BufferSizes).
+  def check_has_decoder(self, where: str) -> None:
+    """Checks that the model can reconstruct days; `where` begins the message.
 
-    `whole` as in _readable.
-
-    Days are taken in the order of their observed tokens, so that a batch pads little.
+    Raises:
+      SchemaError: it cannot.
     """
-    visible, targets = self._counts(values, whole, wanted)
-    order = np.argsort(visible, kind="stable")
-    # Powers of two: few shapes to compile, whatever numbers of days are asked for.
-    size = min(self.batch_size, 1 << max(len(values) - 1, 0).bit_length())
-    out: np.ndarray | None = None
-    with progress_bar(len(values), description or "", "day", disable=description is None) as bar:
-      for start in range(0, len(values), size):
-        days = order[start : start + size]
-        rest = ((0, size - len(days)), (0, 0), (0, 0))
-        batch = [np.pad(np.asarray(values[days], np.float32), rest, constant_values=np.nan)]
-        if wanted is not None:
-          batch.append(np.pad(wanted[days], rest))
-        sizes = self.padded_sizes(int(visible[days].max()), int(targets[days].max()))
-        found = np.asarray(function(self.params, *batch, sizes))
-        out = np.empty((len(values), *found.shape[1:]), found.dtype) if out is None else out
-        out[days] = found[: len(days)]
-        bar.update(len(days))
-    assert out is not None  # there is at least one day
-    return out
+    if not self.has_decoder:
+      raise SchemaError(f"{where}: {self.name} has no decoder, it makes embeddings alone; use a masked autoencoder")
 
-  def _counts(self, values: np.ndarray, whole: bool, wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Observed tokens of each day, and tokens with a wanted step."""
-    a = self.architecture
-    tokens = lambda cells: patches.patchify(cells, a.patch, a.patch_channels)
-    visible = ~inherited_missing(
-      tokens(self._readable(jnp.asarray(~np.isnan(values)), whole)), self.masking.min_observed_share
-    )
-    targets = np.zeros(len(values), int) if wanted is None else tokens(jnp.asarray(wanted)).any(-1).sum(1)
-    return np.asarray(visible.sum(1)), np.asarray(targets)
-
-  def encoder_sizes(self, *days: np.ndarray) -> BufferSizes:
-    """Buffers for encode() that hold the observed tokens of every one of `days`, arrays [days, steps, channels]."""
-    return self.padded_sizes(max(int(self._counts(values, whole=True)[0].max()) for values in days), 1)
+  # For code that computes with the encoder itself: pure functions of parameters and days.
 
   def encode(self, params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes) -> EncodedTokens:
-    """Encodes each day's observed tokens (of LSM-1: all of them, imputed): a pure function that may be jitted and
-    differentiated.
+    """Encodes each day's observed tokens (of LSM-1: all tokens, imputed); may be jitted and differentiated.
 
     Args:
-      params: the model's own (self.params) or others of the same architecture; only the encoder's are read.
+      params: self.params, or others of the same architecture; only the encoder's are read.
       values: days in physical units, NaN where missing.
-      sizes: buffers that are large enough for every day; see encoder_sizes.
+      sizes: buffers that are large enough for every day, from encoder_sizes().
     """
-    tokens = self._tokens(values, whole=True)
-    rows = sizes.visible_buffer(tokens)
-    positions = rows.take(tokens.order)
+    tokens = self._tokens(values, whole_day=True)
+    buffer = sizes.visible_buffer(tokens)
+    positions = buffer.take(tokens.order)
     network = lsm2.merge(self._graph, params)
-    encoded = network.encode(rows.take(tokens.values), rows.take(tokens.visible), positions, rows)
+    encoded = network.encode(buffer.take(tokens.values), buffer.take(tokens.visible), positions, buffer)
     return EncodedTokens(encoded.astype(jnp.float32), positions, tokens.visible_lengths)
 
-  def padded_sizes(self, visible: int, targets: int) -> BufferSizes:
-    """Padded buffers for batches of at most so many observed tokens and tokens to predict.
+  def encoder_sizes(self, *days: Float[np.ndarray, "_ steps channels"]) -> BufferSizes:
+    """Buffers for encode() that hold the observed tokens of every day of these arrays."""
+    return self.padded_sizes(max(int(self._token_counts(values, whole_day=True)[0].max()) for values in days), 1)
 
-    Few sizes, because each is compiled: eighths of the grid to encode; an eighth, half or all of it to predict.
+  def padded_sizes(self, visible: int, targets: int) -> BufferSizes:
+    """Padded buffers for batches of days with at most so many visible tokens and tokens to predict.
+
+    They come in few sizes because each is compiled: eighths of the grid to encode; an eighth, half or all of it to
+    predict.
     """
     n = self.architecture.tokens
     unit = 128 if n >= 1024 else 8
-    rows = lambda eighths: min(n, math.ceil(eighths * n / 8 / unit) * unit)
-    least = lambda count, of: rows(next(eighths for eighths in of if 8 * count <= eighths * n))
-    return BufferSizes(
-      0, least(visible, range(1, 9)), n, least(targets, (1, 4, 8)), n, n, self.architecture.decoder_tokens
-    )
+    slots = lambda eighths: min(n, math.ceil(eighths * n / 8 / unit) * unit)
+    smallest = lambda count, of: slots(next(eighths for eighths in of if 8 * count <= eighths * n))
+    encoder, decoder = smallest(visible, range(1, 9)), smallest(targets, (1, 4, 8))
+    return BufferSizes(0, encoder, n, decoder, n, n, self.architecture.decoder_tokens)
+
+  def map_days(
+    self,
+    name: str,
+    function: Callable[..., Any],
+    values: Float[np.ndarray, "days steps channels"],
+    description: str | None = None,
+    whole_day: bool = False,
+    target: Bool[np.ndarray, "days steps channels"] | None = None,
+  ) -> Shaped[np.ndarray, "days ..."]:
+    """Computes a function of every day in batches, compiled once per model and batch shape.
+
+    Days are computed in the order of their observed tokens, so that a batch needs little padding, and returned in the
+    order in which they came.
+
+    Args:
+      name: of the function; the same name always means the same function of this model.
+      function: of (parameters, values [b, steps, channels], sizes), or of (parameters, values, target, sizes) if there
+        is a target; pure, with one array [b, ...] as its result. `sizes` are buffers that hold the batch's tokens.
+      values: days in physical units, NaN where missing.
+      description: of a progress bar; None for no bar.
+      whole_day: see _readable.
+      target: passed to the function.
+    """
+    if name not in self._programs:
+      options = compile_options.compiler_options()
+      self._programs[name] = jax.jit(function, static_argnames="sizes", compiler_options=options)
+    visible, targets = self._token_counts(values, whole_day, target)
+    order = np.argsort(visible, kind="stable")
+    # Powers of two: few shapes to compile, whatever the number of days.
+    size = min(self.batch_size, 1 << max(len(values) - 1, 0).bit_length())
+    results: np.ndarray | None = None
+    with progress_bar(len(values), description or "", "day", disable=description is None) as bar:
+      for start in range(0, len(values), size):
+        days = order[start : start + size]
+        padding = ((0, size - len(days)), (0, 0), (0, 0))
+        batch = [np.pad(np.asarray(values[days], np.float32), padding, constant_values=np.nan)]
+        if target is not None:
+          batch.append(np.pad(target[days], padding))
+        sizes = self.padded_sizes(int(visible[days].max()), int(targets[days].max()))
+        result = np.asarray(self._programs[name](self.params, *batch, sizes=sizes))
+        results = np.empty((len(values), *result.shape[1:]), result.dtype) if results is None else results
+        results[days] = result[: len(days)]
+        bar.update(len(days))
+    assert results is not None  # there is at least one day
+    return results
+
+  # What is compiled.
+
+  def _embed(
+    self, pool: str, params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes
+  ) -> Float[Array, "b features"]:
+    encoded, positions, lengths = self.encode(params, values, sizes)
+    if pool == "channel":
+      a = self.architecture
+      return lsm2.pooled_by_channel(encoded, lengths, positions // a.length, a.channel_groups)
+    return lsm2.pooled(encoded, lengths, pool)
+
+  def _encode_on_grid(
+    self, params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes
+  ) -> Float[Array, "b groups length d"]:
+    a = self.architecture
+    encoded, positions, lengths = self.encode(params, values, sizes)
+    # Slots without a token hold arbitrary numbers; they are dropped.
+    positions = jnp.where(jnp.arange(positions.shape[1]) < lengths[:, None], positions, a.tokens)
+    grid = jnp.full((len(values), a.tokens, encoded.shape[-1]), jnp.nan)
+    grid = grid.at[jnp.arange(len(values))[:, None], positions].set(encoded, mode="drop")
+    return grid.reshape(len(values), a.channel_groups, a.length, -1)
+
+  def _reconstruct(
+    self, params: dict[str, Array], values: Float[Array, "b s c"], target: Bool[Array, "b s c"], sizes: BufferSizes
+  ) -> Float[Array, "b s c"]:
+    a = self.architecture
+    tokens = self._tokens(values, target=target)
+    targets = sizes.target_buffer(tokens)
+    prediction = loss.forward(lsm2.merge(self._graph, params), tokens, sizes, targets)
+    # From the targets' buffer to the order of the tokens, then to the grid; tokens without a target become 0.
+    in_order = TokenBuffer.padded(jnp.zeros_like(tokens.target_ends), tokens.target_ends, a.tokens)
+    grid = jnp.argsort(tokens.order, axis=1)
+    z = jnp.take_along_axis(move(prediction, targets, in_order), grid[:, :, None], axis=1)
+    z = patches.unpatchify(z, a.channels, a.patch_channels)
+    z = jnp.where(self.scale.binary, jax.nn.sigmoid(z), jnp.clip(z, -self.scale.clip, self.scale.clip))
+    return z if self.short_holes == "decode" else self._with_lines(z, values)
+
+  def _with_lines(self, z: Float[Array, "b s c"], values: Float[Array, "b s c"]) -> Float[Array, "b s c"]:
+    """Replaces z at the missing steps of partly observed patches by the line through the channel's observed steps."""
+    a = self.architecture
+    line = patches.normalised_days(self.scale, values, "linear")[0]
+    observed = ~jnp.isnan(values)
+    tokens = patches.patchify(observed, a.patch, a.patch_channels)
+    partly = jnp.broadcast_to(tokens.any(2, keepdims=True), tokens.shape)
+    partly = patches.unpatchify(partly, a.channels, a.patch_channels)
+    return jnp.where(partly & ~observed, line, z)
 
   def _tokens(
-    self, values: Float[Array, "b s c"], whole: bool = False, wanted: Bool[Array, "b s c"] | None = None
+    self, values: Float[Array, "b s c"], whole_day: bool = False, target: Bool[Array, "b s c"] | None = None
   ) -> TokenSet:
+    """The tokens that are visible to the encoder, and those with a target."""
     a = self.architecture
     z = patches.normalised_days(self.scale, values, self.imputation)[0]
-    readable = self._readable(~jnp.isnan(values), whole)
-    fold = lambda cells: patches.fold(cells, a.patch_channels)
+    readable = self._readable(~jnp.isnan(values), whole_day)
+    fold = lambda x: patches.fold(x, a.patch_channels)
     return evaluation_token_set(
-      self.masking, fold(z), fold(readable), a.patch_values, None if wanted is None else fold(wanted)
+      self.masking, fold(z), fold(readable), a.patch_values, None if target is None else fold(target)
     )
 
-  def _readable(self, observed: Bool[Array, "b s c"], whole: bool) -> Bool[Array, "b s c"]:
-    """The cells that tokens may be made of: the observed ones. Of an imputed day those of tokens with an observed cell;
-    all of them where the `whole` day is meant."""
+  def _readable(self, observed: Bool[Array, "b s c"], whole_day: bool) -> Bool[Array, "b s c"]:
+    """The values that tokens may be made of.
+
+    They are the observed ones. Of an imputed day (LSM-1) they are all values if `whole_day`; otherwise those of the
+    tokens with an observed value, so that the others can be reconstructed.
+    """
     if not self.imputes_input:
       return observed
-    if whole:
+    if whole_day:
       return jnp.ones_like(observed)
     a = self.architecture
     tokens = patches.patchify(observed, a.patch, a.patch_channels)
-    seen = ~inherited_missing(tokens, self.masking.min_observed_share)
-    return patches.unpatchify(jnp.broadcast_to(seen[:, :, None], tokens.shape), a.channels, a.patch_channels)
+    visible = ~inherited_missing(tokens, self.masking.min_observed_share)
+    return patches.unpatchify(jnp.broadcast_to(visible[:, :, None], tokens.shape), a.channels, a.patch_channels)
 
-  @functools.cached_property
-  def _reconstruct(self) -> Callable[..., Any]:
+  def _token_counts(
+    self,
+    values: Float[np.ndarray, "days s c"],
+    whole_day: bool,
+    target: Bool[np.ndarray, "days s c"] | None = None,
+  ) -> tuple[Int[np.ndarray, " days"], Int[np.ndarray, " days"]]:
+    """How many visible tokens each day has, and how many tokens with a target."""
     a = self.architecture
-
-    def reconstruct(
-      params: dict[str, Array], values: Float[Array, "b s c"], asked: Bool[Array, "b s c"], sizes: BufferSizes
-    ) -> Array:
-      tokens = self._tokens(values, wanted=asked)
-      network = lsm2.merge(self._graph, params)
-      wanted = sizes.target_buffer(tokens)
-      prediction = loss.forward(network, tokens, sizes, wanted)
-      # Places of tokens that were not asked for are 0.
-      in_order = TokenBuffer.padded(jnp.zeros_like(tokens.target_ends), tokens.target_ends, a.tokens)
-      grid = jnp.argsort(tokens.order, axis=1)
-      z = jnp.take_along_axis(move(prediction, wanted, in_order), grid[:, :, None], axis=1)
-      z = patches.unpatchify(z, a.channels, a.patch_channels)
-      return jnp.where(self.scale.binary, jax.nn.sigmoid(z), jnp.clip(z, -self.scale.clip, self.scale.clip))
-
-    return jax.jit(reconstruct, static_argnums=3, compiler_options=compile_options.compiler_options())
-
-  @functools.cache  # noqa: B019 a handful of models live as long as the program
-  def _embed(self, pool: str) -> Callable[[Any, Any, BufferSizes], Any]:
-    def embed(params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes) -> Array:
-      encoded, positions, lengths = self.encode(params, values, sizes)
-      if pool == "channel":
-        a = self.architecture
-        return lsm2.pooled_by_channel(encoded, lengths, positions // a.length, a.channel_groups)
-      return lsm2.pooled(encoded, lengths, pool)
-
-    return jax.jit(embed, static_argnums=2, compiler_options=compile_options.compiler_options())
+    tokens = lambda x: patches.patchify(x, a.patch, a.patch_channels)
+    readable = self._readable(jnp.asarray(~np.isnan(values)), whole_day)
+    visible = ~inherited_missing(tokens(readable), self.masking.min_observed_share)
+    targets = np.zeros(len(values), int) if target is None else tokens(jnp.asarray(target)).any(-1).sum(1)
+    return np.asarray(visible.sum(1)), np.asarray(targets)

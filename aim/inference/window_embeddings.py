@@ -1,12 +1,9 @@
-"""Embeddings of stretches of a day: the mean over the observed tokens that overlap them."""
+"""Embeddings of windows of a day: the mean over the observed tokens that overlap them."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -14,7 +11,6 @@ from jaxtyping import Array, Float, Int
 from aim.inference.pretrained import EncodedTokens, Pretrained
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Architecture
-from aim.runtime import compile_options
 
 
 def embed_windows(
@@ -25,61 +21,61 @@ def embed_windows(
   end: Int[np.ndarray, " n"],
   pool: str = "mean",
 ) -> Float[np.ndarray, "n e"]:
-  """The mean embedding of each window's tokens; every token is encoded with its whole day.
+  """Embeds windows of days by the mean of their tokens; every token is encoded with its whole day.
+
+  A token counts if it is observed and shares a step with the window. A window without such a token gets the mean of
+  its day. In LSM-1, which sees imputed days, every token counts, as in Pretrained.embed.
 
   Args:
     trained: the model.
     values: days in physical units, NaN where missing, each with an observed value.
-    day, start, end: of each window: which day, and its steps [start, end).
-    pool: "mean" of all tokens, e = width, or "channel", a mean for every channel (or group of channels of LSM-1), NaN
-      where it has no token in the window, e = channels * width.
+    day: the row of `values` that each window belongs to.
+    start: its first step.
+    end: the step after its last.
+    pool: "mean" over all tokens, e = width; or "channel", one mean per channel (of LSM-1: per group of channels), NaN
+      where the channel has no token in the window, e = channels * width.
 
   Returns:
-    float64 [n, e]. A token counts if it is observed and shares a step with the window; a window without one has
-    the mean of its day. A model of imputed days (LSM-1) has every token, as in Pretrained.embed.
+    float64 [n, e].
   """
   a = trained.architecture
-  by_time = trained.map_days(_by_time(trained, pool), values, whole=True)  # [d, channels, length, width + 1]
+  function = functools.partial(_sums, trained, pool)
+  by_time = trained.map_days(f"sums by time, {pool}", function, values, whole_day=True)  # [d, g, length, width + 1]
   first, last = start // a.patch, -(-end // a.patch)
-  found = np.empty((len(day), by_time.shape[1], by_time.shape[3]))
+  sums = np.empty((len(day), by_time.shape[1], by_time.shape[3]))
   for d in np.unique(day):
-    rows = np.flatnonzero(day == d)
+    windows = np.flatnonzero(day == d)
     until = np.cumsum(by_time[d], axis=1, dtype=np.float64)
-    until = np.concatenate([np.zeros_like(until[:, :1]), until], axis=1)  # before each time
-    sums = (until[:, last[rows]] - until[:, first[rows]]).swapaxes(0, 1)
-    nothing = sums[:, :, -1].sum(1) == 0
-    found[rows] = np.where(nothing[:, None, None], until[:, -1], sums)
-  count = found[:, :, -1:]
-  return np.divide(found[:, :, :-1], count, out=np.full_like(found[:, :, :-1], np.nan), where=count > 0).reshape(
-    len(day), -1
-  )
+    until = np.concatenate([np.zeros_like(until[:, :1]), until], axis=1)  # sums before each time
+    within = (until[:, last[windows]] - until[:, first[windows]]).swapaxes(0, 1)
+    is_empty = within[:, :, -1].sum(1) == 0
+    sums[windows] = np.where(is_empty[:, None, None], until[:, -1], within)
+  count = sums[:, :, -1:]
+  mean = np.divide(sums[:, :, :-1], count, out=np.full_like(sums[:, :, :-1], np.nan), where=count > 0)
+  return mean.reshape(len(day), -1)
 
 
-@functools.cache
-def _by_time(trained: Pretrained, pool: str) -> Callable[[Any, Any, BufferSizes], Any]:
-  """sums_by_time of days, of each channel or, for "mean", of all channels together."""
-  a = trained.architecture
-
-  def by_time(
-    params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes
-  ) -> Float[Array, "b g length w"]:
-    sums = sums_by_time(trained.encode(params, values, sizes), a)
-    return sums if pool == "channel" else sums.sum(1, keepdims=True)
-
-  return jax.jit(by_time, static_argnums=2, compiler_options=compile_options.compiler_options())
+def _sums(
+  trained: Pretrained, pool: str, params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes
+) -> Float[Array, "b g length w"]:
+  """sums_by_time of days, per channel or, for "mean", of all channels together (g = 1)."""
+  sums = sums_by_time(trained.encode(params, values, sizes), trained.architecture)
+  return sums if pool == "channel" else sums.sum(1, keepdims=True)
 
 
 def sums_by_time(tokens: EncodedTokens, architecture: Architecture) -> Float[Array, "b g length w"]:
-  """The first lengths[i] encoded tokens at their channel (or group of channels, g) and time of day, float32.
+  """Places encoded tokens at their channel (or group of channels, g) and patch of the day.
 
-  In the last place, w = d + 1, is 1 where there is a token; 0 everywhere where there is none.
+  Returns:
+    float32 [b, g, length, w] with w = d + 1: the embedding, then 1, where there is a token; 0 everywhere else. Sums
+    over channels or times therefore give sums of embeddings and, last, how many there are.
   """
   a = architecture
   embeddings, positions, lengths = tokens
-  valid = jnp.arange(positions.shape[1]) < lengths[:, None]
+  is_token = jnp.arange(positions.shape[1]) < lengths[:, None]
   counted = jnp.concatenate([embeddings, jnp.ones((*positions.shape, 1))], axis=-1)
-  # A token's place is group of channels * length + time; rows without one hold anything, NaN too, and are dropped.
-  place = jnp.where(valid, positions, a.tokens)
+  # Slots without a token hold arbitrary numbers, perhaps NaN, and are dropped.
+  place = jnp.where(is_token, positions, a.tokens)
   sums = jnp.zeros((len(positions), a.tokens, counted.shape[-1]))
   sums = sums.at[jnp.arange(len(positions))[:, None], place].add(counted, mode="drop")
-  return sums.reshape(len(positions), a.tokens // a.length, a.length, -1)
+  return sums.reshape(len(positions), a.channel_groups, a.length, -1)

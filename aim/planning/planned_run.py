@@ -74,7 +74,7 @@ class Plan(TrainingRun):
     # A key on a device here cannot be passed to a program for devices that are elsewhere.
     self.shape_of_key = jax.eval_shape(lambda: self.key)
 
-  def sample(self) -> np.ndarray:
+  def sample_token_counts(self) -> np.ndarray:
     """Token counts of the windows that the buffer sizes are chosen from, int [windows, 3]; see count()."""
     return self.counts
 

@@ -1,4 +1,52 @@
 """One training run: the pretraining loop, its steps, the optimiser, checkpoints and logs.
 
-`pretrain` is the loop, `masked_step` the pure step.
+Start at `pretrain`, the loop; `masked_step` and `contrastive_step` are the pure steps that it runs.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from aim.training.checkpoint import CheckpointError, Checkpoints, Restored
+  from aim.training.contrastive_step import ContrastiveStep
+  from aim.training.masked_step import MaskedStep
+  from aim.training.metrics_writer import MetricsWriter
+  from aim.training.optimizer import make_optimizer
+  from aim.training.pretrain import TrainingRun
+  from aim.training.train_log import TrainingError, TrainLog
+
+# The function `pretrain` is left out: it would hide the module of that name.
+__all__ = [
+  "CheckpointError",
+  "Checkpoints",
+  "ContrastiveStep",
+  "MaskedStep",
+  "MetricsWriter",
+  "Restored",
+  "TrainLog",
+  "TrainingError",
+  "TrainingRun",
+  "make_optimizer",
+]
+
+_MODULES = {
+  "CheckpointError": "checkpoint",
+  "Checkpoints": "checkpoint",
+  "ContrastiveStep": "contrastive_step",
+  "MaskedStep": "masked_step",
+  "MetricsWriter": "metrics_writer",
+  "Restored": "checkpoint",
+  "TrainLog": "train_log",
+  "TrainingError": "train_log",
+  "TrainingRun": "pretrain",
+  "make_optimizer": "optimizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+  # Loaded on first use: configs import aim.training.defaults while flags are parsed, and jax takes seconds.
+  if name in _MODULES:
+    return getattr(importlib.import_module(f"aim.training.{_MODULES[name]}"), name)
+  raise AttributeError(f"module 'aim.training' has no attribute {name!r}")

@@ -1,17 +1,21 @@
-"""Checkpoints: parameters as an item of their own; schema, statistics and config inside, so one is all one needs."""
+"""Checkpoints: parameters, EMA and optimiser as separate Orbax items, with schema, statistics and config beside them.
+
+A checkpoint needs nothing else to be used: `read` rebuilds the model's function from one folder. Only Orbax's public
+interface is used; the names of its own files appear nowhere but in tests.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import logging
 import pathlib
 import shutil
 import warnings
 from collections.abc import Iterator
+from logging import CRITICAL, getLogger
 from typing import Any
 
+import absl.logging
 import jax
 import ml_collections
 import numpy as np
@@ -28,61 +32,70 @@ from data_pipelines.dataset import Dataset
 from data_pipelines.errors import UserError
 from data_pipelines.schema import Schema
 
-
-def _untold(record: logging.LogRecord) -> bool:
-  """Orbax logs the stack of a save that failed in the background, and those of callbacks that come too late for it; its
-  error is raised at the next call: once is enough."""
-  error = record.exc_info and record.exc_info[1]
-  return not error or not ("orbax" in record.pathname or str(error) == "Event loop is closed")
-
-
-for _logger in ("absl", "concurrent.futures"):
-  logging.getLogger(_logger).addFilter(_untold)
-
-policies = ocp.training.save_decision_policies
-preservation = ocp.training.preservation_policies
-
-
-# How a step is computed may change, by a move to another machine say; initial values are past.
-CHANGEABLE = ("model.dtype", "model.remat", "model.attention", "model.qk_init")
-# Of the config, beside model, what a model's function or the shapes of its parameters depend on.
-FUNCTION = ("method", "data.impute", "views.prototypes")
+# Config keys under `model` that may change on resume: how a step is computed (after a move to another machine, for
+# example), and the initial values, which no longer matter.
+RESUMABLE_MODEL_KEYS = ("model.dtype", "model.remat", "model.attention", "model.qk_init")
+# Config keys outside `model` that the model's function or the shapes of its parameters depend on.
+OTHER_MODEL_KEYS = ("method", "data.impute", "views.prototypes")
+# Items that every checkpoint has; "ema" is there only if config.optimizer.ema is above 0.
+REQUIRED_ITEMS = ("params", "training")
 
 
 class CheckpointError(UserError):
-  """No usable checkpoint."""
+  """There is no usable checkpoint."""
 
 
 class DamagedError(CheckpointError):
-  """A checkpoint that was not written to its end, or lost some of its files."""
+  """The checkpoint's save was never completed, or some of its files are lost."""
 
 
-def folder(workdir: str | pathlib.Path) -> pathlib.Path:
+def hide_orbax_noise() -> None:
+  """Silences what Orbax logs and warns about errors that it also raises; called by the program's entry point.
+
+  A failed background save is logged with its stack, and so are callbacks that come too late for it; the next call then
+  raises the error, which this program reports in one line. A load that fails leaves a coroutine that nobody awaits.
+  """
+  absl.logging.set_verbosity(absl.logging.FATAL)
+  getLogger("concurrent.futures").setLevel(CRITICAL)
+  warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+
+
+def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
+  """The folder of a workdir that holds its checkpoints, one subfolder per step."""
   return pathlib.Path(workdir).absolute() / "checkpoints"
 
 
 def bytes_being_saved(workdir: str | pathlib.Path) -> int:
-  """Bytes of the saves under way: what grows while one goes on, however long it takes."""
-  found = 0
-  for path in folder(workdir).glob("*orbax-checkpoint-tmp*/**/*"):
-    with contextlib.suppress(OSError):  # renamed or removed meanwhile
-      found += path.stat().st_size
-  return found
+  """Bytes written so far by saves in progress: it grows while a save advances, however long the save takes."""
+  size = 0
+  for folder in _unfinished(checkpoint_folder(workdir)):
+    for path in folder.rglob("*"):
+      with contextlib.suppress(OSError):  # renamed or removed in the meantime
+        size += path.stat().st_size
+  return size
 
 
 class Checkpoints:
-  """The checkpoints of one workdir, saved asynchronously every `every` steps and on demand; the newest `keep` stay."""
+  """The checkpoints of one workdir, saved asynchronously every `every` steps and on demand; the newest `keep` remain.
+
+  Attributes:
+    folder: where they are.
+    damaged: folders of damaged checkpoints that were renamed, so that an older checkpoint became the newest.
+  """
 
   def __init__(self, workdir: str | pathlib.Path, every: int, keep: int):
-    self.folder = folder(workdir)
-    self.damaged: list[pathlib.Path] = []  # what was renamed, so that an older one is the newest
+    self.folder = checkpoint_folder(workdir)
+    self.damaged: list[pathlib.Path] = []
     self._set_aside_incomplete()
+    for path in _unfinished(self.folder):
+      print(f"{path}: its save was interrupted; removed")  # by Orbax, in the background
+    policies = ocp.training.save_decision_policies
     self.checkpointer = ocp.training.Checkpointer(
       self.folder,
       save_decision_policy=policies.AnySavePolicy(
         [policies.FixedIntervalPolicy(every), policies.PreemptionCheckpointingPolicy()]
       ),
-      preservation_policy=preservation.LatestN(keep),
+      preservation_policy=ocp.training.preservation_policies.LatestN(keep),
       cleanup_tmp_directories=True,
     )
 
@@ -93,57 +106,69 @@ class Checkpoints:
     return None if newest is None else newest.step
 
   def save(self, step: int, state: dict[str, Any], metadata: dict[str, Any], force: bool = False) -> None:
-    """Starts a save if the policy (or force) asks for one; state may be donated afterwards."""
+    """Starts a save if the policy (or `force`) asks for one; `state` may be donated afterwards.
+
+    Args:
+      step: steps completed.
+      state: the train state (aim/training/train_state.py).
+      metadata: from run_metadata.
+      force: save whatever the policy says, unless this step is saved already.
+
+    Raises:
+      CheckpointError: this save, or the previous one in the background, failed.
+    """
     if force and self.latest == step:
       return
     if not force and not self.checkpointer.should_save(step):
       return
-    items = {"params": state["params"], "training": {key: state[key] for key in ("optimizer", "step")}}
-    if state["ema"]:
-      items["ema"] = state["ema"]
-    with self._saving():
-      self.checkpointer.save_checkpointables_async(step, items, force=force, custom_metadata=metadata)
+    with self._save_errors():
+      self.checkpointer.save_checkpointables_async(step, _items(state), force=force, custom_metadata=metadata)
 
   @contextlib.contextmanager
-  def _saving(self) -> Iterator[None]:
-    """CheckpointError for a save that failed, this one or the one before it, which went on in the background."""
+  def _save_errors(self) -> Iterator[None]:
+    """Turns the failure of a save, or of the previous one in the background, into a CheckpointError."""
     try:
       yield
     except Exception as error:
-      reason = _line(_cause(error))
-      left = complete_steps(self.folder.parent)
-      newest = f"the newest complete one is of step {left[-1]}" if left else "there is no complete one"
+      reason = _first_line(_root_cause(error))
+      steps = complete_steps(self.folder.parent)
+      newest = f"the newest complete one is of step {steps[-1]}" if steps else "there is no complete one"
       raise CheckpointError(f"{self.folder}: a checkpoint could not be saved: {reason}; {newest}") from None
 
   def restore(self, state: dict[str, Any]) -> dict[str, Any]:
-    """The newest checkpoint, in the shapes and shardings of the abstract `state`; DamagedError if it cannot be read."""
-    wanted = {"params": state["params"], "training": {key: state[key] for key in ("optimizer", "step")}}
-    if state["ema"]:
-      wanted["ema"] = state["ema"]
+    """Reads the newest checkpoint into the shapes and shardings of the abstract `state`.
+
+    Raises:
+      DamagedError: its arrays cannot be read.
+    """
     try:
-      items = self.checkpointer.load_checkpointables(None, wanted)
+      items = self.checkpointer.load_checkpointables(None, _items(state))
     except Exception as error:
-      raise _damaged(error) from None
+      raise _unreadable_arrays(error) from None
     return {"params": items["params"], "ema": items.get("ema", {}), **items["training"]}
 
   def metadata(self) -> dict[str, Any]:
-    """What save() was given beside the newest checkpoint's state."""
-    return _metadata(self.folder / str(self.latest))
+    """The metadata that save() was given with the newest checkpoint.
+
+    Raises:
+      DamagedError: the checkpoint is not complete.
+    """
+    return _read_metadata(self.folder / str(self.latest))[0]
 
   def set_aside(self, step: int, reason: Exception) -> None:
-    """Renames a damaged checkpoint, and says so: the one before it becomes the newest."""
+    """Renames a damaged checkpoint and prints why; the one before it becomes the newest."""
     self._rename([(self.folder / str(step), reason)])
     self.checkpointer.reload()
 
   def _set_aside_incomplete(self) -> None:
-    for left in sorted(self.folder.glob("*orbax-checkpoint-tmp*")):
-      print(f"{left}: its save was interrupted; removed")  # by Orbax
+    """Renames the incomplete checkpoints that are newer than the newest complete one."""
     incomplete: list[tuple[pathlib.Path, Exception]] = []
-    for step in _steps(self.folder):
+    for path in reversed(_step_folders(self.folder)):
       try:
-        _metadata(step)
+        _read_metadata(path)
+        break
       except DamagedError as error:
-        incomplete.append((step, error))
+        incomplete.append((path, error))
     self._rename(incomplete)
 
   def _rename(self, damaged: list[tuple[pathlib.Path, Exception]]) -> None:
@@ -158,36 +183,59 @@ class Checkpoints:
     multihost_utils.sync_global_devices("damaged checkpoints are renamed")
 
   def close(self) -> None:
-    """Waits for saves under way."""
-    with self._saving():
+    """Waits for saves in progress.
+
+    Raises:
+      CheckpointError: one of them failed.
+    """
+    with self._save_errors():
       self.checkpointer.close()
 
 
-def metadata(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
-  """What a checkpoint carries beside arrays, as JSON: all that its function needs."""
+def run_metadata(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
+  """What a checkpoint holds beside its arrays, as JSON: everything else that the model's function needs."""
   keys = ("mean", "std", "min", "max")
   statistics = {key: np.asarray(getattr(dataset.statistics, key), np.float64).tolist() for key in keys}
   return {"config": config_files.to_dict(config), "schema": dataset.schema.to_dict(), "statistics": statistics}
 
 
-def check_resumable(saved: dict[str, Any], wanted: dict[str, Any], where: str) -> None:
-  """CheckpointError if a run with `wanted` metadata cannot go on from `saved`; prints the changes it can take."""
-  unequal = Schema.from_dict(wanted["schema"]).difference(Schema.from_dict(saved["schema"]))
-  if unequal:
-    raise CheckpointError(f"{where} is of another schema: {unequal}")
-  if saved["statistics"] != wanted["statistics"]:
+def check_resumable(saved: dict[str, Any], current: dict[str, Any], where: str) -> None:
+  """Checks that a run can go on from a checkpoint, and prints the changes of config that it accepts.
+
+  Args:
+    saved: the checkpoint's metadata.
+    current: run_metadata of the run.
+    where: names the checkpoint in messages.
+
+  Raises:
+    CheckpointError: the checkpoint has another schema, other training data or another architecture.
+  """
+  schema_difference = Schema.from_dict(current["schema"]).difference(Schema.from_dict(saved["schema"]))
+  if schema_difference:
+    raise CheckpointError(f"{where} is of another schema: {schema_difference}")
+  if saved["statistics"] != current["statistics"]:
     raise CheckpointError(f"{where} was trained on other data: its normalisation statistics differ")
-  theirs_now = config_files.to_dict(_of_this_version(saved["config"], where))
-  for key, ours, theirs in config_files.difference(wanted["config"], theirs_now):
-    what = (key.startswith("model.") and key not in CHANGEABLE) or key in FUNCTION or key.startswith("views.projection")
-    if what or (key == "optimizer.ema" and bool(ours) != bool(theirs)):
+  saved_config = config_files.to_dict(_with_new_keys(saved["config"], where))
+  for key, ours, theirs in config_files.difference(current["config"], saved_config):
+    fixed = key in OTHER_MODEL_KEYS or key.startswith("views.projection")
+    fixed |= key.startswith("model.") and key not in RESUMABLE_MODEL_KEYS
+    if fixed or (key == "optimizer.ema" and bool(ours) != bool(theirs)):
       raise CheckpointError(f"{where} is of another architecture: {key} is {theirs} there, {ours} in this config")
     print(f"{where}: {key} is now {ours} (was {theirs})")
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-  """A checkpoint read for use: the function's settings and its parameters (the EMA's, where one was kept)."""
+  """A checkpoint read for use: the settings of the model's function, and its parameters.
+
+  Attributes:
+    config: of the run that trained it.
+    schema: of the days that it was trained on.
+    scale: normalisation by the statistics of its training data.
+    architecture: of the model.
+    params: {name: array}; the moving average (EMA) if one was kept.
+    step: training steps completed.
+  """
 
   config: ml_collections.ConfigDict
   schema: Schema
@@ -198,36 +246,57 @@ class Restored:
 
 
 def read(path: str | pathlib.Path) -> Restored:
-  """Reads the newest complete checkpoint of a workdir, or one checkpoint's own folder. CheckpointError if none."""
+  """Reads the newest complete checkpoint of a workdir, or the checkpoint whose own folder is given.
+
+  Raises:
+    CheckpointError: there is no such folder, no complete checkpoint, or it cannot be read (one line).
+  """
   step_path = _newest(pathlib.Path(path).absolute())
   try:
-    extra = _metadata(step_path)
-    schema = Schema.from_dict(extra["schema"])
-    config = _of_this_version(extra["config"], str(step_path))
-    scale = Scale.from_statistics(schema, extra["statistics"])
+    metadata, items = _read_metadata(step_path)
+    schema = Schema.from_dict(metadata["schema"])
+    config = _with_new_keys(metadata["config"], str(step_path))
+    scale = Scale.from_statistics(schema, metadata["statistics"])
   except DamagedError as error:
     raise CheckpointError(f"{step_path}: {error}") from None
   except (TypeError, ValueError) as error:
-    raise CheckpointError(f"{step_path}: not a checkpoint of this program: {_line(error)}") from None
+    raise CheckpointError(f"{step_path}: not a checkpoint of this program: {_first_line(error)}") from None
   try:
     architecture = from_config.architecture(config, schema)
   except AttributeError as error:
-    raise CheckpointError(f"{step_path}: of an older version of this program: its config has {_line(error)}") from None
-  item = "ema" if (step_path / "ema").is_dir() else "params"
-  one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    reason = _first_line(error)
+    raise CheckpointError(f"{step_path}: of an older version of this program: its config has {reason}") from None
+  item = "ema" if "ema" in items else "params"
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   shapes = lsm2.abstract(architecture)[1]
-  wanted = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one) for name, leaf in shapes.items()}
+  targets = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device) for name, leaf in shapes.items()}
   try:
-    params = ocp.load_checkpointables(step_path, {item: wanted})[item]
+    params = ocp.load_checkpointables(step_path, {item: targets})[item]
   except Exception as error:
-    raise CheckpointError(f"{step_path}: {_damaged(error)}") from None
+    raise CheckpointError(f"{step_path}: {_unreadable_arrays(error)}") from None
   return Restored(config, schema, scale, architecture, params, int(step_path.name))
 
 
-def _of_this_version(config: dict[str, Any], where: str) -> ml_collections.ConfigDict:
-  """A saved config with the defaults of keys that the version that wrote it did not have."""
-  rooms = (aim.model.defaults.defaults(), aim.training.defaults.defaults())
-  return config_files.with_defaults(config, rooms, where)
+def _with_new_keys(config: dict[str, Any], where: str) -> ml_collections.ConfigDict:
+  """A saved config with the defaults of the keys that the version that wrote it did not have."""
+  defaults = (aim.model.defaults.defaults(), aim.training.defaults.defaults())
+  return config_files.with_defaults(config, defaults, where)
+
+
+def complete_steps(workdir: str | pathlib.Path) -> list[int]:
+  """Steps of a workdir's complete checkpoints, in ascending order."""
+  steps = []
+  for path in _step_folders(checkpoint_folder(workdir)):
+    with contextlib.suppress(DamagedError):
+      _read_metadata(path)
+      steps.append(int(path.name))
+  return steps
+
+
+def _items(state: dict[str, Any]) -> dict[str, Any]:
+  """A train state, or its shapes, as the items of a checkpoint: inference reads parameters alone."""
+  items = {"params": state["params"], "training": {key: state[key] for key in ("optimizer", "step")}}
+  return items | ({"ema": state["ema"]} if state["ema"] else {})
 
 
 def _newest(path: pathlib.Path) -> pathlib.Path:
@@ -236,52 +305,53 @@ def _newest(path: pathlib.Path) -> pathlib.Path:
     return root
   if not root.is_dir():
     raise CheckpointError(f"{path}: no such folder; expected a workdir or a checkpoint")
-  for step in reversed(_steps(root)):
+  for step_path in reversed(_step_folders(root)):
     try:
-      _metadata(step)
-      return step
+      _read_metadata(step_path)
+      return step_path
     except DamagedError as error:
-      print(f"{step}: {error}; left out")
+      print(f"{step_path}: {error}; left out")
   raise CheckpointError(f"{path}: holds no complete checkpoint; train first with --mode=pretrain")
 
 
-def _steps(root: pathlib.Path) -> list[pathlib.Path]:
-  """Folders of the checkpoints under `root`, complete or not, in order of their steps."""
-  found = [child for child in root.iterdir() if child.name.isdigit()] if root.is_dir() else []
-  return sorted(found, key=lambda child: int(child.name))
+def _step_folders(root: pathlib.Path) -> list[pathlib.Path]:
+  """Folders of the checkpoints under `root`, complete or not, in ascending order of their steps."""
+  folders = [child for child in root.iterdir() if child.name.isdigit()] if root.is_dir() else []
+  return sorted(folders, key=lambda child: int(child.name))
 
 
-def _metadata(step: pathlib.Path) -> dict[str, Any]:
-  """What Checkpoints.save() was given beside the state; DamagedError unless the save came to its end.
+def _unfinished(root: pathlib.Path) -> list[pathlib.Path]:
+  """Folders of saves that are in progress or were interrupted: STEP.SUFFIX, which Orbax renames to STEP at the end."""
+  folders = root.glob("*.*") if root.is_dir() else ()
+  return sorted(child for child in folders if child.stem.isdigit() and child.suffix != ".damaged")
 
-  Orbax writes the commit file of every item after its arrays, and that of the whole last.
+
+def _read_metadata(step_path: pathlib.Path) -> tuple[dict[str, Any], set[str]]:
+  """The metadata that save() was given with a checkpoint, and the names of its items.
+
+  Raises:
+    DamagedError: the save was not completed, something of it is lost, or another program wrote it.
   """
   try:
-    extra = json.loads((step / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
-  except (OSError, KeyError, TypeError, ValueError):
-    raise DamagedError("is not complete: it has no readable _CHECKPOINT_METADATA") from None
-  for item in (".", "params", "training"):
-    if not (step / item / "commit_success.txt").is_file():
-      raise DamagedError(f"is not complete: {step / item} has no commit_success.txt")
-  missing = [key for key in ("config", "schema", "statistics") if key not in (extra or {})]
-  if missing:
-    raise DamagedError(f"is not a checkpoint of this program: its metadata have no {missing[0]!r}")
-  return extra
+    saved = ocp.checkpointables_metadata(step_path)
+  except Exception as error:
+    raise DamagedError(f"is not complete: {_first_line(_root_cause(error))}") from None
+  if saved.commit_timestamp_nsecs is None:  # the last thing that a save writes
+    raise DamagedError("is not complete: its metadata cannot be read, or record no end of its save")
+  items = {name for name, item in saved.metadata.items() if item is not None}
+  for item in REQUIRED_ITEMS:
+    if item not in items:
+      raise DamagedError(f"is not complete: it has no readable item {item!r}, expected {' and '.join(REQUIRED_ITEMS)}")
+  metadata = saved.custom_metadata or {}
+  for key in ("config", "schema", "statistics"):
+    if key not in metadata:
+      raise DamagedError(f"is not a checkpoint of this program: its metadata have no {key!r}")
+  return metadata, items
 
 
-def complete_steps(workdir: str | pathlib.Path) -> list[int]:
-  """Steps of the checkpoints that were written to their end, the newest last."""
-  found = []
-  for path in _steps(folder(workdir)):
-    with contextlib.suppress(DamagedError):
-      _metadata(path)
-      found.append(int(path.name))
-  return found
-
-
-def _cause(error: BaseException) -> Exception:
-  """What went wrong with files; anything else, no memory or a lost process say, is raised."""
-  # Orbax wraps every error of a handler in one that says nothing of the cause.
+def _root_cause(error: BaseException) -> Exception:
+  """The first error of a chain if it is about files; any other (out of memory, a lost process) is raised again."""
+  # Orbax wraps every error of a handler in one that does not name the cause.
   while error.__cause__ or error.__context__:
     error = error.__cause__ or error.__context__  # type: ignore[assignment]
   if not isinstance(error, KeyError | OSError | ValueError):
@@ -289,13 +359,10 @@ def _cause(error: BaseException) -> Exception:
   return error
 
 
-def _damaged(error: BaseException) -> DamagedError:
-  """What loading raised, as a DamagedError if files are cut short or gone."""
-  cause = _cause(error)
-  # Nor is the loading that Orbax gave up the user's concern.
-  warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-  return DamagedError(f"its arrays cannot be read: {_line(cause)}")
+def _unreadable_arrays(error: BaseException) -> DamagedError:
+  """The DamagedError for an error of loading; raises it again unless it is about files cut short or lost."""
+  return DamagedError(f"its arrays cannot be read: {_first_line(_root_cause(error))}")
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
   return (str(error) or type(error).__name__).strip().splitlines()[0][:500]

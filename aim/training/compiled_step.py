@@ -1,4 +1,4 @@
-"""The step's compiled programs: all of them made before the first step, none during the run."""
+"""The step's compiled programs: all of them are made before the first step and none during the run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from aim.model.buffer_sizes import BufferSizes
 from aim.runtime import compile_options, sharding
 from aim.training.contrastive_step import ContrastiveStep
 from aim.training.masked_step import MaskedStep
+from aim.training.train_state import TrainState
 
 _count = 0
 
@@ -26,20 +27,25 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
 def compilations() -> int:
-  """Programs compiled since this one started: constant once training is under way."""
+  """How many programs this process has compiled so far; it stays constant once training is under way."""
   return _count
 
 
 class CompiledStep:
-  """MaskedStep.draw, and MaskedStep.train for each of some sizes."""
+  """A step's draw() as one compiled program, and its train() as one per buffer size."""
 
   def __init__(self, step: MaskedStep | ContrastiveStep, shardings: Any):
-    """shardings: of the train state."""
-    everywhere = shardings["step"]  # every host reads the counts of all windows
-    self._by_window = sharding.batch_sharding(everywhere.mesh)
-    split = (self._by_window, everywhere, everywhere)
-    self._draw = jax.jit(step.draw, out_shardings=split, compiler_options=compile_options.compiler_options())
-    self._drawing: Any = None  # its program, compiled by the first call: all batches of a run are alike
+    """Wraps the step in jit; nothing is compiled yet.
+
+    Args:
+      step: what to compile.
+      shardings: placements of the train state.
+    """
+    replicated = shardings["step"]  # every process reads the counts of all windows
+    self._by_window = sharding.batch_sharding(replicated.mesh)
+    draw_shardings = (self._by_window, replicated, replicated)
+    self._draw = jax.jit(step.draw, out_shardings=draw_shardings, compiler_options=compile_options.compiler_options())
+    self._compiled_draw: Any = None  # made by the first call, because all batches of a run have the same shape
     self._train = jax.jit(
       step.train,
       static_argnums=0,
@@ -52,30 +58,39 @@ class CompiledStep:
 
   @property
   def sizes(self) -> tuple[BufferSizes, ...]:
-    """That train() is compiled for, in the order they were given."""
+    """The sizes that train() is compiled for, in the order in which compile() got them."""
     return tuple(self._programs)
 
   def draw(self, key: jax.Array, step: int, values: jax.Array) -> Any:
-    """MaskedStep.draw of a whole batch."""
+    """The step's draw() on a whole batch, values [batch_size, steps per day, channels]."""
     return self.draw_program(key, values)(key, step, values)
 
   def draw_program(self, key: jax.Array, values: jax.Array | jax.ShapeDtypeStruct) -> Any:
-    """The program that draws."""
-    if self._drawing is None:
-      self._drawing = self._draw.lower(key, 0, values).compile()
-    return self._drawing
+    """The compiled draw() for arguments of such shapes."""
+    if self._compiled_draw is None:
+      self._compiled_draw = self._draw.lower(key, 0, values).compile()
+    return self._compiled_draw
 
   def token_shapes(self, key: jax.Array, values: jax.ShapeDtypeStruct) -> Any:
-    """Shapes and shardings of the token sets of such a batch; nothing is compiled."""
+    """Shapes and shardings of the token sets of a batch shaped like `values`; nothing is compiled."""
     shapes = jax.eval_shape(self._draw, key, 0, values)[0]
     return jax.tree.map(lambda leaf: _shape(leaf, self._by_window), shapes)
 
-  def lower(self, size: BufferSizes, state: Any, tokens: Any) -> Any:
-    """The step of that size, traced and not yet compiled, for arguments of such shapes."""
+  def lower(self, size: BufferSizes, state: TrainState, tokens: Any) -> Any:
+    """train() in buffers of that size, traced for arguments of such shapes and not yet compiled."""
     return self._train.lower(size, jax.tree.map(_shape, state, self._shardings), tokens)
 
-  def compile(self, sizes: tuple[BufferSizes, ...], key: jax.Array, state: Any, values: jax.ShapeDtypeStruct) -> None:
-    """Compiles the step for batches of the shape and sharding of `values`, several sizes at a time, with a bar."""
+  def compile(
+    self, sizes: tuple[BufferSizes, ...], key: jax.Array, state: TrainState, values: jax.ShapeDtypeStruct
+  ) -> None:
+    """Compiles draw() and, several sizes at a time, train(); shows a progress bar.
+
+    Args:
+      sizes: buffer sizes to compile train() for.
+      key: any key.
+      state: a train state or its shapes.
+      values: shape and sharding of a batch.
+    """
     tokens = self.token_shapes(key, values)
     self.draw_program(key, values)
     lowered = {size: self.lower(size, state, tokens) for size in sizes}
@@ -83,14 +98,14 @@ class CompiledStep:
       progress_bar(len(sizes), "compiling the step", "size") as bar,
       concurrent.futures.ThreadPoolExecutor(min(len(sizes), os.cpu_count() or 1)) as pool,
     ):
-      waiting = {size: pool.submit(low.compile) for size, low in lowered.items()}
-      for done in concurrent.futures.as_completed(waiting.values()):
-        done.result()  # an error ends the waiting
+      futures = {size: pool.submit(program.compile) for size, program in lowered.items()}
+      for future in concurrent.futures.as_completed(futures.values()):
+        future.result()  # an error ends the wait
         bar.update()
-    self._programs = {size: done.result() for size, done in waiting.items()}
+    self._programs = {size: future.result() for size, future in futures.items()}
 
-  def train(self, size: BufferSizes, state: Any, tokens: Any) -> tuple[Any, dict[str, jax.Array]]:
-    """One update by the program of that size. The state given is used up."""
+  def train(self, size: BufferSizes, state: TrainState, tokens: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+    """The step's train() by the program of that size; `state` is donated and cannot be used afterwards."""
     return self._programs[size](state, tokens)
 
 

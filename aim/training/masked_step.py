@@ -1,4 +1,4 @@
-"""The pretraining step: a pure function of (state, tokens), the same for every mesh and all buffer sizes."""
+"""The training step of LSM-1 and LSM-2: a pure function of (state, tokens), the same for every mesh and buffer size."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from aim.training.train_state import TrainState, ema_rate, initial_state, microb
 
 @dataclasses.dataclass(frozen=True)
 class MaskedStep:
-  """What is fixed during a run: everything the jitted functions close over.
+  """Everything that stays fixed during a run and that the jitted functions close over.
 
   Attributes:
-    accumulate: microbatches a step.
-    impute: what fills holes before the step, config.data.impute (aim/model/patches.py, read).
-    groups: packed buffers a microbatch (aim/model/buffer_sizes.py), 0 for padded ones.
+    architecture, masking, scale, optimizer: of the model, the hiding, the normalisation and the update.
+    accumulate: microbatches per step.
+    groups: packed buffers per microbatch (aim/model/buffer_sizes.py), 0 for padded ones.
+    ema: decay of the moving average of the parameters, 0 for none.
+    impute: how missing values are filled before the step, config.data.impute (aim/model/patches.py, `normalised_days`).
   """
 
   architecture: lsm2.Architecture
@@ -39,6 +41,7 @@ class MaskedStep:
 
   @functools.cached_property
   def graph(self) -> nnx.GraphDef:
+    """The network without its parameters."""
     return lsm2.abstract(self.architecture)[0]
 
   def init(self, key: jax.Array) -> TrainState:
@@ -47,22 +50,41 @@ class MaskedStep:
     return initial_state(self.optimizer, params, averaged=bool(self.ema))
 
   def draw(
-    self, key: jax.Array, step: jax.Array, values: Float[Array, "b s c"]
+    self, key: jax.Array, step: int | Int[Array, ""], values: Float[Array, "b s c"]
   ) -> tuple[TokenSet, Int[Array, " 3"], Int[Array, "b 3"]]:
-    """Hides part of each window; also returns the rows its buffers need, and each window's token counts."""
+    """Hides part of each window.
+
+    Args:
+      key: of the run; with `step` it decides the masks.
+      step: steps completed.
+      values: days in physical units, NaN where missing.
+
+    Returns:
+      The token sets; the buffer sizes that they need; each window's token counts (buffer_sizes.token_counts).
+    """
     a = self.architecture
     z, observed = (patches.fold(x, a.patch_channels) for x in patches.normalised_days(self.scale, values, self.impute))
     tokens = training_token_set(jax.random.fold_in(key, step), self.masking, z, observed, a.patch_values)
     counts = buffer_sizes.token_counts(tokens)
     return tokens, buffer_sizes.needed(counts, self.groups, self.accumulate), counts
 
-  def train(self, buffers: BufferSizes, state: TrainState, tokens: TokenSet) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One update. A gradient with a NaN or Inf changes nothing but the step number; metrics["bad"] tells which."""
-    total, count, grads = self._gradient(buffers, state["params"], tokens)
+  def train(self, buffers: BufferSizes, state: TrainState, tokens: TokenSet) -> tuple[TrainState, dict[str, Array]]:
+    """Makes one update.
+
+    Args:
+      buffers: sizes that are large enough for `tokens`; any such sizes give the same update.
+      state: before the step.
+      tokens: from draw().
+
+    Returns:
+      The state after the step, and metrics: those of train_state.update, "loss" (mean over scored values),
+      "scored_steps" (how many values are scored), "visible_tokens", "scored_tokens", "useful_flops".
+    """
+    total, count, grads = self.gradient(buffers, state["params"], tokens)
     scored = jnp.maximum(count, 1.0)
     grads = jax.tree.map(lambda g: g / scored, grads)
-    state, told = update(self.optimizer, state, grads, total, ema_rate(state["step"], self.ema))
-    metrics = told | {
+    state, update_metrics = update(self.optimizer, state, grads, total, ema_rate(state["step"], self.ema))
+    metrics = update_metrics | {
       "loss": total / scored,
       "scored_steps": count,
       "visible_tokens": tokens.visible_lengths.sum(),
@@ -71,16 +93,22 @@ class MaskedStep:
     }
     return state, metrics
 
-  def _gradient(self, buffers: BufferSizes, params: dict, tokens: TokenSet) -> tuple[jax.Array, jax.Array, dict]:
-    """Sum of errors, number of scored steps, gradient of the sum, over `accumulate` microbatches."""
+  def gradient(
+    self, buffers: BufferSizes, params: dict[str, Array], tokens: TokenSet
+  ) -> tuple[Float[Array, ""], Float[Array, ""], dict[str, Array]]:
+    """Adds up the microbatches of a step.
 
-    def error(params: dict, tokens: TokenSet) -> tuple[jax.Array, jax.Array]:
+    Returns:
+      The sum of errors, the number of scored values, and the gradient of the sum.
+    """
+
+    def error(params: dict[str, Array], tokens: TokenSet) -> tuple[Float[Array, ""], Float[Array, ""]]:
       network = lsm2.merge(self.graph, params)
       return loss.token_error(network, tokens, jnp.asarray(self.scale.binary), buffers)
 
-    def add(carry: tuple, part: TokenSet) -> tuple[tuple, None]:
+    def add(sums: tuple, part: TokenSet) -> tuple[tuple, None]:
       (total, count), grads = jax.value_and_grad(error, has_aux=True)(params, part)
-      return jax.tree.map(jnp.add, carry, (total, count, grads)), None
+      return jax.tree.map(jnp.add, sums, (total, count, grads)), None
 
     if self.accumulate == 1:
       (total, count), grads = jax.value_and_grad(error, has_aux=True)(params, tokens)

@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl always, a progress bar, TensorBoard and Weights & Biases where asked."""
+"""Where metrics go: metrics.jsonl always, TensorBoard and Weights & Biases if config.log asks for them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,26 @@ from aim.runtime import processes
 
 
 class MetricsWriter:
-  """Appends {"step": ..., name: value} lines to <workdir>/metrics.jsonl, and to the sinks config.log names.
+  """Appends {"step": ..., name: value} lines to <workdir>/metrics.jsonl and writes to the sinks of config.log.
 
-  Of several processes the first writes; the others' metrics are the same.
+  Only the first process writes: the metrics of the others are the same.
   """
 
   def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict | None = None, start: int = 0):
-    """start: steps done; what the file tells of later ones, lost with their process, is cut off."""
+    """Opens the file and the sinks.
+
+    Args:
+      workdir: the run's folder.
+      config: config.log; None for the file alone.
+      start: steps completed before. Lines of later steps, which were lost with their process, are cut off.
+
+    Raises:
+      ConfigError: a package that a sink needs is not installed.
+    """
     self.file = self.tensorboard = self.wandb = None
     if not processes.is_first_process():
       return
-    _cut(workdir / "metrics.jsonl", start)
+    _truncate(workdir / "metrics.jsonl", start)
     self.file = (workdir / "metrics.jsonl").open("a", buffering=1)
     if config is not None and config.tensorboard:
       self.tensorboard = _optional("tensorboardX", "tensorboard").SummaryWriter(
@@ -34,10 +43,15 @@ class MetricsWriter:
       self.wandb = _optional("wandb", "wandb").init(project=config.wandb, dir=str(workdir), resume="allow")
 
   def write(self, step: int, metrics: dict[str, Any]) -> None:
+    """Writes one line; TensorBoard and Weights & Biases get its numbers.
+
+    Raises:
+      OSError: the file cannot be written, for example because the disk is full.
+    """
     if self.file is not None:
       try:
         self.file.write(json.dumps({"step": step, **metrics}) + "\n")
-      except OSError as error:  # a full disk; Python does not tell which file
+      except OSError as error:  # Python does not name the file
         raise OSError(error.errno, error.strerror, self.file.name) from None
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
     if self.tensorboard is not None:
@@ -47,6 +61,7 @@ class MetricsWriter:
       self.wandb.log(numbers, step=step)
 
   def close(self) -> None:
+    """Closes the file and the sinks."""
     if self.file is not None:
       self.file.close()
     if self.tensorboard is not None:
@@ -55,14 +70,14 @@ class MetricsWriter:
       self.wandb.finish()
 
 
-def _cut(path: pathlib.Path, start: int) -> None:
-  """Leaves the lines of steps up to `start`; the last line may have been written by half."""
+def _truncate(path: pathlib.Path, start: int) -> None:
+  """Keeps the lines of steps up to `start`; the last line may be incomplete and is then dropped."""
   lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-  kept = [line for line in lines if _step(line) <= start]
-  if len(kept) < len(lines):
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_text("".join(kept))
-    fresh.replace(path)
+  earlier = [line for line in lines if _step(line) <= start]
+  if len(earlier) < len(lines):
+    replacement = path.with_name(f"{path.name}.new")
+    replacement.write_text("".join(earlier))
+    replacement.replace(path)
 
 
 def _step(line: str) -> float:

@@ -1,37 +1,52 @@
-"""AdamW as masked autoencoders are trained: warm-up, cosine, no decay on biases, norms, mask token and prototypes."""
+"""AdamW as masked autoencoders are trained: warm-up, then a cosine; biases, norms and tokens are not decayed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import ml_collections
 import optax
 
-# First match wins; every parameter must match.
+# (pattern of the name, whether weight decay applies); the first match wins, and every parameter must match one.
 DECAYED: tuple[tuple[str, bool], ...] = ((r"kernel$", True), (r"(bias|scale|mask_token|prototypes)$", False))
 
 
-def schedule(config: ml_collections.ConfigDict, total_steps: int) -> Callable[[int], float]:
-  """Linear warm-up over config.warmup_share of the steps, then cosine to 0."""
+def schedule(config: ml_collections.ConfigDict, total_steps: int) -> Callable[[Any], Any]:
+  """The learning rate as a function of the step: linear warm-up over config.warmup_share of the steps, cosine to 0.
+
+  Args:
+    config: config.optimizer.
+    total_steps: of the run.
+  """
   warmup = max(1, round(config.warmup_share * total_steps))
   return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, max(total_steps, warmup + 1), 0.0)
 
 
-def decay_mask(params: dict) -> dict[str, bool]:
-  """Which parameters weight decay applies to; ValueError names one that no rule covers."""
+def decay_mask(params: dict[str, Any]) -> dict[str, bool]:
+  """Which parameters weight decay applies to.
 
-  def decayed(name: str) -> bool:
+  Raises:
+    ValueError: no rule of DECAYED matches a parameter's name.
+  """
+
+  def is_decayed(name: str) -> bool:
     for pattern, decays in DECAYED:
       if re.search(pattern, name):
         return decays
     raise ValueError(f"aim/training/optimizer.py: no weight-decay rule matches parameter {name!r}")
 
-  return {name: decayed(name) for name in params}
+  return {name: is_decayed(name) for name in params}
 
 
 def make_optimizer(config: ml_collections.ConfigDict, total_steps: int) -> optax.GradientTransformation:
-  """config is config.optimizer; the global gradient norm is clipped to config.clip_norm."""
+  """AdamW after clipping the global gradient norm to config.clip_norm.
+
+  Args:
+    config: config.optimizer.
+    total_steps: of the run.
+  """
   return optax.chain(
     optax.clip_by_global_norm(config.clip_norm),
     optax.adamw(

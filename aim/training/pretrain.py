@@ -1,4 +1,8 @@
-"""--mode=pretrain: AIM pretraining with exact resume."""
+"""--mode=pretrain: the training loop, from a config to checkpoints and metrics.jsonl, with exact resume.
+
+`TrainingRun` reads from top to bottom: `run` restores or initialises, `train_from` compiles and opens the logs, `loop`
+makes the steps. What a step computes is in masked_step (LSM-1, LSM-2) and contrastive_step (SimCLR, DINO, MSN).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from jaxtyping import Float, Int
 
 from aim.common import config_files
 from aim.model import buffer_sizes, flops, from_config
@@ -20,45 +25,76 @@ from aim.model.lsm2 import Architecture, count_parameters
 from aim.model.patches import Scale
 from aim.runtime import processes, sharding
 from aim.runtime.watchdog import Watchdog
-from aim.training import checkpoint, metrics_writer
+from aim.training import checkpoint
 from aim.training.checkpoint import Checkpoints
 from aim.training.compiled_step import CompiledStep
 from aim.training.contrastive_step import ContrastiveStep
 from aim.training.masked_step import MaskedStep
+from aim.training.metrics_writer import MetricsWriter
 from aim.training.optimizer import make_optimizer, schedule
 from aim.training.train_log import TrainLog
+from aim.training.train_state import TrainState
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import device_prefetch, train_loader
 from data_pipelines.subset import chosen_days
 
-SAMPLE = 256  # windows that the buffer sizes are chosen from
+SAMPLED_WINDOWS = 256  # the buffer sizes are chosen from so many windows, at least
+CPU_SLOWDOWN = 3  # attention and other memory-bound parts keep a CPU at about a third of a matrix product's speed
 
 
 def pretrain(config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset: Dataset) -> dict[str, float | None]:
-  """Trains to config.total_steps, going on from the newest checkpoint of `workdir` where there is one.
+  """Trains to config.total_steps, going on from the newest checkpoint of `workdir` if there is one.
 
-  Returns the last logged metrics; {} on a workdir that is already finished.
+  Args:
+    config: the whole experiment config.
+    workdir: an existing folder for checkpoints, config.json, parameters.txt and metrics.jsonl.
+    dataset: its "pretrain" split is trained on.
+
+  Returns:
+    The last metrics logged; {} if the workdir is already trained to config.total_steps.
+
+  Raises:
+    ConfigError: a config value is out of range.
+    CheckpointError: a checkpoint cannot be saved, or this config cannot go on from it.
+    TrainingError: the loss or a gradient is NaN or Inf and config.optimizer.on_nan is "stop".
+    SystemExit: SIGINT or SIGTERM ended the run, after a save.
   """
   with jax.set_mesh(sharding.make_mesh(**config.mesh)):
     return TrainingRun(config, workdir, dataset).run()
 
 
 class TrainingRun:
-  """One pretraining run: what is fixed, then run() in the order things happen."""
+  """One pretraining run: what stays fixed is made at construction, then run() does everything in order.
+
+  Attributes:
+    step: the pure training step of config.method.
+    compiled: `step` as compiled programs.
+    form: how the loss is computed, one of buffer_sizes.FORMS, or config.method for contrastive methods.
+    abstract_state, shardings: shapes and placements of the train state.
+    parameter_table: one line of text per parameter.
+    metadata: what each checkpoint holds beside its arrays.
+  """
 
   def __init__(
     self,
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
     dataset: Dataset,
-    planned: jax.sharding.Mesh | None = None,
+    planned_mesh: jax.sharding.Mesh | None = None,
   ):
-    """planned: a mesh of devices that are not here, on which nothing can run; by default the one that is set."""
+    """Builds the step; nothing is compiled or read yet.
+
+    Args:
+      config: the whole experiment config.
+      workdir: folder of the run.
+      dataset: what to train on.
+      planned_mesh: a mesh of devices that are not here, on which nothing can run; by default, the mesh that is set.
+    """
     self.config, self.workdir, self.dataset = config, workdir, dataset
-    self.mesh = jax.sharding.get_mesh() if planned is None else planned
+    self.mesh = jax.sharding.get_mesh() if planned_mesh is None else planned_mesh
     _check(config, self.mesh)
-    schema, self.metadata = dataset.schema, checkpoint.metadata(config, dataset)
-    architecture = from_config.architecture(config, schema)
+    self.metadata = checkpoint.run_metadata(config, dataset)
+    architecture = from_config.architecture(config, dataset.schema)
     self.form = from_config.form(config, architecture) if architecture.projection is None else config.method
     self.step = self.make_step(architecture)
     self.key = jax.random.key(config.seed)
@@ -69,7 +105,7 @@ class TrainingRun:
     self.watchdog = Watchdog(lambda: checkpoint.bytes_being_saved(workdir))
 
   def make_step(self, architecture: Architecture) -> MaskedStep | ContrastiveStep:
-    """The step of config.method."""
+    """The training step of config.method, with all that it reads of the config."""
     config, schema = self.config, self.dataset.schema
     common: dict[str, Any] = {
       "architecture": architecture,
@@ -90,22 +126,48 @@ class TrainingRun:
       **common,
     )
 
+  # The run, in the order in which things happen.
+
   def run(self) -> dict[str, float | None]:
-    """Trains; what it leaves is closed whatever happens."""
-    with contextlib.ExitStack() as ending:
-      ending.callback(self.watchdog.stop)
-      ending.enter_context(
+    """Restores or initialises the state and trains; the watchdog and checkpoints are closed whatever happens."""
+    with contextlib.ExitStack() as cleanup:
+      cleanup.callback(self.watchdog.stop)
+      cleanup.enter_context(
         processes.exit_on_lost_process()
-      )  # around the closing of checkpoints, which waits for the others
+      )  # around the closing of checkpoints, which waits for other processes
       self.watchdog.expect("restoring and compiling", self.config.log.watchdog_compile_seconds)
       checkpoints = Checkpoints(self.workdir, self.config.checkpoint.every_steps, self.config.checkpoint.keep)
-      ending.callback(checkpoints.close)
-      ending.enter_context(processes.exit_on_lost_process())  # and before it, where it would wait for one that is gone
+      cleanup.callback(checkpoints.close)
+      cleanup.enter_context(
+        processes.exit_on_lost_process()
+      )  # and before the closing, which would wait for a process that is gone
       state = self.initial_state(checkpoints)
       return self.train_from(state, int(state["step"]), checkpoints)
 
-  def train_from(self, state: dict[str, Any], start: int, checkpoints: Checkpoints) -> dict[str, float | None]:
-    """Trains from `start` steps on."""
+  def initial_state(self, checkpoints: Checkpoints) -> TrainState:
+    """The newest checkpoint that can be read, or fresh parameters if there is none.
+
+    Raises:
+      CheckpointError: this config cannot go on from the checkpoint, or all checkpoints are damaged.
+    """
+    targets = jax.tree.map(
+      lambda leaf, placement: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
+      self.abstract_state,
+      self.shardings,
+    )
+    while (newest := checkpoints.latest) is not None:
+      try:
+        saved = checkpoints.metadata()
+        checkpoint.check_resumable(saved, self.metadata, f"{self.workdir}: checkpoint at step {newest}")
+        return checkpoints.restore(targets)
+      except checkpoint.DamagedError as error:
+        checkpoints.set_aside(newest, error)
+    if checkpoints.damaged:
+      raise checkpoint.CheckpointError(f"{self.workdir}: no checkpoint is left to go on from; repeat to start anew")
+    return jax.jit(self.step.init, out_shardings=self.shardings)(jax.random.fold_in(self.key, 2**31 - 1))
+
+  def train_from(self, state: TrainState, start: int, checkpoints: Checkpoints) -> dict[str, float | None]:
+    """Compiles the step and trains from `start` completed steps to config.total_steps."""
     if start >= self.config.total_steps:
       print(f"{self.workdir}: already trained for {start} steps; raise --config.total_steps to go on")
       return {}
@@ -113,136 +175,61 @@ class TrainingRun:
       print(f"{self.workdir}: checkpoint at step {start}: going on from there")
     if processes.is_first_process():
       config_files.write(self.config, self.workdir / "config.json")
-    ladder = self.ladder()
-    self.announce(start, ladder[0])
+    sizes = self.ladder()
+    self.announce(start, sizes[0])
     stop = processes.StopSignals(start)
-    self.compiled.compile(ladder, self.key, self.abstract_state, self.batch_shape())
-    with contextlib.closing(metrics_writer.MetricsWriter(self.workdir, self.config.log, start)) as writer:
-      last = self.loop(state, start, stop, checkpoints, writer)
+    self.compiled.compile(sizes, self.key, self.abstract_state, self.batch_shape())
+    with contextlib.closing(MetricsWriter(self.workdir, self.config.log, start)) as writer:
+      last_metrics = self.loop(state, start, stop, checkpoints, writer)
     self.watchdog.expect("the last save", self.config.log.watchdog_seconds)
-    print(f"{self.workdir}: trained for {self.config.total_steps} steps; loss {last['loss']:.4f}")
-    return last
-
-  def initial_state(self, checkpoints: Checkpoints) -> dict[str, Any]:
-    """Fresh parameters, or those of the newest checkpoint that can be read, if it is of this model and data."""
-    shapes = jax.tree.map(
-      lambda leaf, placement: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
-      self.abstract_state,
-      self.shardings,
-    )
-    while (newest := checkpoints.latest) is not None:
-      where = f"{self.workdir}: checkpoint at step {newest}"
-      checkpoint.check_resumable(checkpoints.metadata(), self.metadata, where)
-      try:
-        return checkpoints.restore(shapes)
-      except checkpoint.DamagedError as error:
-        checkpoints.set_aside(newest, error)
-    if checkpoints.damaged:
-      raise checkpoint.CheckpointError(f"{self.workdir}: no checkpoint is left to go on from; repeat to start anew")
-    return jax.jit(self.step.init, out_shardings=self.shardings)(jax.random.fold_in(self.key, 2**31 - 1))
-
-  def ladder(self) -> tuple[BufferSizes, ...]:
-    """The sizes that the step may need."""
-    if isinstance(self.step, ContrastiveStep):
-      return (self.step.size,)
-    a, config = self.step.architecture, self.config
-    dropped = self.step.masking.dropped_count(a.channel_groups, a.length)
-    if self.form == "textbook":
-      return (buffer_sizes.textbook(a.tokens, dropped, a.decoder_tokens),)
-    counts = self.sample()
-    groups, accumulate = self.step.groups, config.optimizer.accumulate
-    windows = config.batch_size // accumulate
-    if self.step.impute != "none" and self.step.masking.hides_equal_counts(a.channel_groups):
-      return (buffer_sizes.exact(counts[0], a.tokens, dropped, a.decoder_tokens, windows, groups),)
-    return buffer_sizes.ladder(counts, a.tokens, dropped, a.decoder_tokens, windows, groups, accumulate, config.sizes)
-
-  def sample(self) -> np.ndarray:
-    """Token counts [windows, 3] of some windows: the same whatever step a run goes on from, and on every host, so that
-    all choose the same sizes."""
-    with contextlib.closing(self.batches(0)) as batches:
-      steps = range(-(-SAMPLE // self.config.batch_size))
-      return np.concatenate([self.compiled.draw(self.key, step, next(batches)[0])[2] for step in steps])
-
-  def batch_shape(self) -> jax.ShapeDtypeStruct:
-    """Of the values of a whole step."""
-    shape = (self.config.batch_size, self.dataset.schema.steps, self.step.architecture.channels)
-    return jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding.batch_sharding(self.mesh))
-
-  def announce(self, start: int, size: BufferSizes) -> None:
-    """What is about to run and, without an accelerator, how long a step will take."""
-    a, config = self.step.architecture, self.config
-    chosen = config_files.subset(config)
-    kept, days = len(chosen_days(self.dataset, "pretrain", **chosen)), self.dataset.num_days("pretrain")
-    if kept < days:
-      print(f"kept {kept:,} of {days:,} days: {_spoken(chosen)}")
-    print(
-      f"pretraining {count_parameters(self.abstract_state['params']) / 1e6:.2f}M parameters on "
-      f"{self.dataset.num_days('pretrain')} days of {self.dataset.name}: {_grid(a)} = "
-      f"{a.tokens} tokens a day, {config.batch_size} days a step, steps {start} to {config.total_steps}, "
-      f"{jax.device_count()} device(s) of kind {jax.devices()[0].device_kind}; "
-      f"{self.form} form, {a.attention} attention, {a.dtype}",
-      flush=True,
-    )
-    if processes.is_first_process():
-      (self.workdir / "parameters.txt").write_text(self.parameter_table + "\n")
-    if config.log.parameters:
-      print(self.parameter_table)
-    if flops.peak_flops() is None:
-      # Attention and other memory-bound parts keep a CPU at about a third of a plain matrix product's speed.
-      windows = config.batch_size // config.optimizer.accumulate
-      work = flops.executed_flops(a, size, windows) * config.optimizer.accumulate
-      seconds = 3 * work / flops.measured_flops()
-      hours = seconds * (config.total_steps - start) / 3600
-      print(f"no accelerator: expect about {_duration(seconds)} a step, {_duration(hours * 3600)} in all", flush=True)
-      if hours > 6:
-        print("  what suits a CPU: --config=experiments/lsm2_tiny.py (minutes) or experiments/lsm2_xs.py", flush=True)
+    print(f"{self.workdir}: trained for {self.config.total_steps} steps; loss {last_metrics['loss']:.4f}")
+    return last_metrics
 
   def loop(
-    self,
-    state: dict[str, Any],
-    start: int,
-    stop: processes.StopSignals,
-    checkpoints: Checkpoints,
-    writer: metrics_writer.MetricsWriter,
+    self, state: TrainState, start: int, stop: processes.StopSignals, checkpoints: Checkpoints, writer: MetricsWriter
   ) -> dict[str, float | None]:
+    """Makes the steps; returns the last metrics logged.
+
+    The loop never waits for the step that it has just started: metrics are read one step late, and each batch is
+    masked one step ahead, so that its buffer size is known when its turn comes.
+    """
     config, total = self.config, self.config.total_steps
     with stop, contextlib.closing(self.batches(start)) as batches:
-      train_log = TrainLog(
-        config, writer, self.step.architecture, list(state["params"]), _learning_rates(config), start
-      )
+      log = TrainLog(config, writer, self.step.architecture, list(state["params"]), _learning_rates(config), start)
       try:
-        # Each batch is masked one step ahead: its size is known when its turn comes, and no device waits.
-        ahead = self.masked(batches, start, train_log)
+        next_draw = self.draw(batches, start, log)
         for step in range(start, total):
           # The first step ends in the second turn, once the slowest process has compiled.
-          patient = config.log.watchdog_compile_seconds if step < start + 2 else config.log.watchdog_seconds
-          self.watchdog.expect(f"step {step + 1}", patient)
-          tokens, rows = ahead
+          patience = config.log.watchdog_compile_seconds if step < start + 2 else config.log.watchdog_seconds
+          self.watchdog.expect(f"step {step + 1}", patience)
+          tokens, needed = next_draw
           if step + 1 < total:
-            ahead = self.masked(batches, step + 1, train_log)
-          # Reading the rows waits for the mask of this step, drawn while the step before was computed.
-          state, fresh = self.compiled.train(
-            buffers := buffer_sizes.smallest(self.compiled.sizes, np.asarray(rows)), state, tokens
-          )
-          train_log.record(step, buffers, fresh)
-          received = stop.signal_after(step + 1)  # looked at once: a signal after this line is the next step's
-          last = step + 1 == total or received is not None
-          if last:
-            train_log.flush()
-          checkpoints.save(step + 1, state, self.metadata, force=last)
+            next_draw = self.draw(batches, step + 1, log)
+          # Reading `needed` waits for this step's mask, which was drawn while the previous step was computed.
+          size = buffer_sizes.smallest(self.compiled.sizes, np.asarray(needed))
+          state, metrics = self.compiled.train(size, state, tokens)
+          log.record(step, size, metrics)
+          received = stop.signal_after(step + 1)  # read once; a later signal belongs to the next step
+          is_last = step + 1 == total or received is not None
+          if is_last:
+            log.flush()
+          checkpoints.save(step + 1, state, self.metadata, force=is_last)
           if received is not None and step + 1 < total:
             checkpoints.close()
-            train_log.close()
+            log.close()
             print(f"{self.workdir}: {received.name}: saved step {step + 1}; repeat the command to go on")
             raise SystemExit(128 + received)
       finally:
-        train_log.close()
-    return train_log.last
+        log.close()
+    return log.last
+
+  # What the loop reads.
 
   def batches(self, start: int) -> Generator[tuple[jax.Array, int]]:
-    """The device batches of steps start, start + 1, ..., read ahead in a thread until closed.
+    """Yields the batches of steps start, start + 1, ..., read ahead in a thread until the generator is closed.
 
-    With each, how many of this process's days stand in for one that cannot be read.
+    Each is (values float32 [batch_size, steps per day, channels] on the devices, how many of this process's days stand
+    in for one that cannot be read). Which days they are depends on config.seed and the step alone.
     """
     loader = train_loader(
       self.dataset,
@@ -259,27 +246,88 @@ class TrainingRun:
     put = lambda batch: (sharding.put_batch(batch["values"], self.mesh), int(batch["corrupt"].sum()))
     return device_prefetch(loader, put)
 
-  def masked(self, batches: Iterator[tuple[jax.Array, int]], step: int, train_log: TrainLog) -> tuple[Any, jax.Array]:
-    """The token sets of a step's batch and the rows they need."""
+  def draw(self, batches: Iterator[tuple[jax.Array, int]], step: int, log: TrainLog) -> tuple[Any, jax.Array]:
+    """Draws the masks or views of a step's batch; returns its token sets and the buffer sizes that they need."""
     began = time.perf_counter()
     values, corrupt = next(batches)
-    train_log.waited += time.perf_counter() - began
-    train_log.corrupt += corrupt
+    log.waited += time.perf_counter() - began
+    log.corrupt += corrupt
     return self.compiled.draw(self.key, step, values)[:2]
 
+  # What is decided before the first step.
 
-def _learning_rates(config: ml_collections.ConfigDict) -> np.ndarray:
-  """float32 [total_steps + 1], computed once: jnp maths between steps would stall them."""
+  def ladder(self) -> tuple[BufferSizes, ...]:
+    """The buffer sizes that the step is compiled for (aim/model/buffer_sizes.py), in ascending order."""
+    if isinstance(self.step, ContrastiveStep):
+      return (self.step.size,)
+    a, config = self.step.architecture, self.config
+    dropped = self.step.masking.dropped_count(a.channel_groups, a.length)
+    if self.form == "textbook":
+      return (buffer_sizes.textbook(a.tokens, dropped, a.decoder_tokens),)
+    counts = self.sample_token_counts()
+    groups, accumulate = self.step.groups, config.optimizer.accumulate
+    windows = config.batch_size // accumulate
+    if self.step.impute != "none" and self.step.masking.hides_equal_counts(a.channel_groups):
+      return (buffer_sizes.exact(counts[0], a.tokens, dropped, a.decoder_tokens, windows, groups),)
+    return buffer_sizes.ladder(counts, a.tokens, dropped, a.decoder_tokens, windows, groups, accumulate, config.sizes)
+
+  def sample_token_counts(self) -> Int[np.ndarray, "windows 3"]:
+    """Token counts of the run's first windows (at least SAMPLED_WINDOWS of them).
+
+    They are the same on every process and whatever step the run goes on from, so that all choose the same sizes.
+    """
+    with contextlib.closing(self.batches(0)) as batches:
+      steps = range(-(-SAMPLED_WINDOWS // self.config.batch_size))
+      return np.concatenate([self.compiled.draw(self.key, step, next(batches)[0])[2] for step in steps])
+
+  def batch_shape(self) -> jax.ShapeDtypeStruct:
+    """Shape, dtype and sharding of a whole step's values."""
+    shape = (self.config.batch_size, self.dataset.schema.steps, self.step.architecture.channels)
+    return jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding.batch_sharding(self.mesh))
+
+  def announce(self, start: int, size: BufferSizes) -> None:
+    """Prints what is about to run and, without an accelerator, how long it should take; writes parameters.txt."""
+    a, config = self.step.architecture, self.config
+    subset = config_files.subset(config)
+    chosen, available = len(chosen_days(self.dataset, "pretrain", **subset)), self.dataset.num_days("pretrain")
+    if chosen < available:
+      print(f"kept {chosen:,} of {available:,} days: {_subset_text(subset)}")
+    print(
+      f"pretraining {count_parameters(self.abstract_state['params']) / 1e6:.2f}M parameters on "
+      f"{available} days of {self.dataset.name}: {_grid_text(a)} = "
+      f"{a.tokens} tokens per day, {config.batch_size} days per step, steps {start} to {config.total_steps}, "
+      f"{jax.device_count()} device(s) of kind {jax.devices()[0].device_kind}; "
+      f"{self.form} form, {a.attention} attention, {a.dtype}",
+      flush=True,
+    )
+    if processes.is_first_process():
+      (self.workdir / "parameters.txt").write_text(self.parameter_table + "\n")
+    if config.log.parameters:
+      print(self.parameter_table)
+    if flops.peak_flops() is None:
+      windows = config.batch_size // config.optimizer.accumulate
+      work = flops.executed_flops(a, size, windows) * config.optimizer.accumulate
+      seconds = CPU_SLOWDOWN * work / flops.measured_flops()
+      total_seconds = seconds * (config.total_steps - start)
+      print(
+        f"no accelerator: expect about {_duration(seconds)} per step, {_duration(total_seconds)} in all", flush=True
+      )
+      if total_seconds > 6 * 3600:
+        print("  suited to a CPU: --config=experiments/lsm2_tiny.py (minutes) or experiments/lsm2_xs.py", flush=True)
+
+
+def _learning_rates(config: ml_collections.ConfigDict) -> Float[np.ndarray, " steps"]:
+  """float32 [total_steps + 1], computed once: jnp arithmetic between steps would stall them."""
   rate = schedule(config.optimizer, config.total_steps)
   return np.asarray(jax.jit(jax.vmap(rate))(np.arange(config.total_steps + 1)))
 
 
-def _check(config: ml_collections.ConfigDict, device_mesh: jax.sharding.Mesh) -> None:
+def _check(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
   counts = ("optimizer.accumulate", "checkpoint.every_steps", "checkpoint.keep", "log.every_steps", "total_steps")
   for key, value in config_files.leaves(config):
     if key in counts and value < 1:
       raise config_files.ConfigError(f"config.{key} is {value}, expected at least 1")
-  multiple = device_mesh.shape["data"] * device_mesh.shape["fsdp"] * config.optimizer.accumulate
+  multiple = mesh.shape["data"] * mesh.shape["fsdp"] * config.optimizer.accumulate
   for key in ("watchdog_seconds", "watchdog_compile_seconds"):
     if config.log[key] < 0:
       raise config_files.ConfigError(f"config.log.{key} is {config.log[key]}, expected seconds, or 0 for no watchdog")
@@ -295,14 +343,14 @@ def _check(config: ml_collections.ConfigDict, device_mesh: jax.sharding.Mesh) ->
     raise config_files.ConfigError(f"config.data.on_corrupt is {config.data.on_corrupt!r}, expected 'stop' or 'skip'")
 
 
-def _spoken(chosen: Mapping[str, float]) -> str:
-  """What settings.subset leaves, in words."""
-  parts = [f"those that miss at most {100 * chosen['max_missing']:g} %"] if chosen["max_missing"] < 1 else []
-  parts += [f"at most {chosen[f'max_{what}']:,} {what}" for what in ("participants", "days") if chosen[f"max_{what}"]]
+def _subset_text(subset: Mapping[str, float]) -> str:
+  """Describes the days that config_files.subset keeps."""
+  parts = [f"those that miss at most {100 * subset['max_missing']:g} %"] if subset["max_missing"] < 1 else []
+  parts += [f"at most {subset[f'max_{what}']:,} {what}" for what in ("participants", "days") if subset[f"max_{what}"]]
   return ", ".join(parts)
 
 
-def _grid(a: Architecture) -> str:
+def _grid_text(a: Architecture) -> str:
   grouped = f" in {a.channel_groups} groups" if a.patch_channels > 1 else ""
   return f"{a.channels} channels{grouped} x {a.length} patches"
 

@@ -1,4 +1,4 @@
-"""The log of a training run: a progress bar, metrics.jsonl, and the guard that names a bad gradient."""
+"""The log of a training run: progress bar, lines of metrics.jsonl, and the guard that names a bad gradient."""
 
 from __future__ import annotations
 
@@ -9,40 +9,56 @@ import jax
 import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import Float
 
 from aim.common.progress import progress_bar
 from aim.model import flops
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Architecture
 from aim.runtime import processes
-from aim.training import metrics_writer
 from aim.training.compiled_step import compilations
+from aim.training.metrics_writer import MetricsWriter
 from data_pipelines.errors import UserError
 
 
 class TrainingError(UserError):
-  """Training cannot go on."""
+  """Training cannot go on: the loss or a gradient is NaN or Inf."""
 
 
 class TrainLog:
-  """Told of every step one step late, so that reading its metrics never makes the device wait."""
+  """Records every step's metrics, one step late, so that reading them never makes the device wait.
+
+  Attributes:
+    waited: seconds that the loop waited for data since the last line; the loop adds to it.
+    corrupt: days of this process so far that stand in for one that cannot be read; the loop adds to it.
+    last: the last line written, {name: value}.
+  """
 
   def __init__(
     self,
     config: ml_collections.ConfigDict,
-    writer: metrics_writer.MetricsWriter,
+    writer: MetricsWriter,
     architecture: Architecture,
     parameters: list[str],
-    learning_rates: np.ndarray,
+    learning_rates: Float[np.ndarray, " steps"],
     start: int,
   ):
-    """parameters: names in the order of metrics["bad"]; learning_rates: one a step."""
+    """Starts the progress bar.
+
+    Args:
+      config: the whole experiment config.
+      writer: gets the lines.
+      architecture: for FLOP counts.
+      parameters: their names; sorted, they are in the order of metrics["bad"].
+      learning_rates: one per step of the run.
+      start: steps completed before.
+    """
     self.config, self.writer, self.architecture = config, writer, architecture
     self.parameters, self.learning_rates = sorted(parameters), learning_rates
     self.bar = progress_bar(config.total_steps, "pretrain", "step", initial=start)
     self.peak = flops.peak_flops()
     self.skipped = 0
-    self.corrupt = 0  # days of this process so far that stand in for one that cannot be read
+    self.corrupt = 0
     self.last: dict[str, float | None] = {}
     self._pending: tuple[int, BufferSizes, dict[str, jax.Array]] | None = None
     self._start_interval()
@@ -51,17 +67,25 @@ class TrainLog:
     self.clock, self.waited = time.perf_counter(), 0.0
     self.steps: list[dict[str, Any]] = []
 
-  def record(self, step: int, sizes: BufferSizes, fresh: dict[str, jax.Array]) -> None:
-    """Takes the metrics of `step`, still being computed, and reads those of the one before."""
+  def record(self, step: int, sizes: BufferSizes, metrics: dict[str, jax.Array]) -> None:
+    """Accepts the metrics of `step`, which may still be computing, and reads those of the step before.
+
+    Raises:
+      TrainingError: the step before had a bad gradient or loss and config.optimizer.on_nan is "stop".
+    """
     self.flush()
-    self._pending = (step, sizes, fresh)
+    self._pending = (step, sizes, metrics)
 
   def flush(self) -> None:
-    """Reads the step still pending: checks it, and writes a line when an interval is full."""
+    """Reads and checks the pending step, and writes a line if it completes an interval (log.every_steps).
+
+    Raises:
+      TrainingError: as in record().
+    """
     if self._pending is None:
       return
-    (step, sizes, fresh), self._pending = self._pending, None
-    values = {name: np.asarray(value) for name, value in fresh.items()}
+    (step, sizes, metrics), self._pending = self._pending, None
+    values = {name: np.asarray(value) for name, value in metrics.items()}
     self._guard(step, values)
     self.steps.append(values | {"sizes": sizes})
     self.bar.update()
@@ -88,7 +112,7 @@ class TrainLog:
     visible = float(np.sum([values["visible_tokens"] for values in steps]))
     executed = accumulate * np.sum([flops.executed_flops(a, v["sizes"], windows // accumulate) for v in steps])
     useful = float(np.sum([values["useful_flops"] for values in steps]))
-    rows = accumulate * np.sum([v["sizes"].encoder * (v["sizes"].groups or windows // accumulate) for v in steps])
+    slots = accumulate * np.sum([v["sizes"].encoder * (v["sizes"].groups or windows // accumulate) for v in steps])
     self.last = {
       "loss": float(np.mean([values["loss"] for values in good])),
       "learning_rate": float(self.learning_rates[step]),
@@ -98,7 +122,7 @@ class TrainLog:
       "seconds_per_step": seconds / len(steps),
       "data_wait_share": self.waited / seconds,
       "visible_tokens": visible / (windows * len(steps)),
-      "padding_share": 1 - visible / rows,
+      "padding_share": 1 - visible / slots,
       "useful_flops_share": useful / executed,
       "useful_gflops_per_second": useful / seconds / 1e9,
       "executed_gflops_per_second": executed / seconds / 1e9,
@@ -106,7 +130,7 @@ class TrainLog:
       "mfu_executed": executed / seconds / self.peak if self.peak else None,
       "compilations": compilations(),
       "skipped_steps": self.skipped,
-      "corrupt_days": self._corrupt_days(),
+      "corrupt_days": self._all_corrupt_days(),
       "eta_seconds": seconds / len(steps) * (self.config.total_steps - step - 1),
     }
     if "embedding_spread" in steps[0]:
@@ -118,11 +142,13 @@ class TrainLog:
     self.bar.set_postfix_str(f"loss {self.last['loss']:.3f}, {self.last['windows_per_second']:.1f} days/s, {speed}")
     self._start_interval()
 
-  def _corrupt_days(self) -> int:
-    """Of all processes, which all ask at the same step; only where such days are passed over is there a sum to make."""
+  def _all_corrupt_days(self) -> int:
+    """`corrupt` summed over all processes, which all call this at the same step; there are none unless on_corrupt is
+    "skip"."""
     if self.config.data.on_corrupt == "stop" or not processes.is_multi_process():
       return self.corrupt
     return int(multihost_utils.process_allgather(np.int32(self.corrupt)).sum())
 
   def close(self) -> None:
+    """Closes the progress bar."""
     self.bar.close()

@@ -1,4 +1,4 @@
-"""Disks that fill up: one line, and the checkpoints that were complete go on being so."""
+"""A full disk ends the run with one line, and the checkpoints that were complete stay complete."""
 
 import os
 import resource
@@ -27,8 +27,8 @@ def until(process, ready):
     time.sleep(0.005)
 
 
-def one_line(ended, workdir):
-  """The run ended by itself, and told where it can go on."""
+def error_line(ended, workdir):
+  """The line in which the run reported the failed save and the newest complete checkpoint."""
   assert ended.code == 2, ended
   assert "Traceback" not in ended.err
   (line,) = [line for line in ended.err.splitlines() if line.startswith("error: ")]
@@ -39,12 +39,12 @@ def one_line(ended, workdir):
 
 
 @pytest.mark.slow
-def test_no_room_for_a_file(command, tmp_path):
-  """As a full disk or a quota, for files of a process: no file may be as large as those of parameters."""
+def test_a_file_that_cannot_grow(command, tmp_path):
+  """A limit on the size of files, below that of the parameters, fails a save as a quota does."""
   process = tiny.start(*command, f"--workdir={tmp_path}")
   until(process, lambda: len(checkpoint.complete_steps(tmp_path)) > 1)
   resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
-  one_line(tiny.wait(process), tmp_path)
+  error_line(tiny.wait(process), tmp_path)
   process = tiny.start(*command, f"--workdir={tmp_path}")
   before = checkpoint.complete_steps(tmp_path)[-1]
   until(process, lambda: checkpoint.complete_steps(tmp_path)[-1:] > [before])
@@ -61,6 +61,6 @@ def test_a_full_disk(command, tmp_path):
     pytest.skip("a small file system cannot be mounted here")
   try:
     process = tiny.start(*command, f"--workdir={tmp_path}", "--config.checkpoint.keep=1000")
-    assert "No space left on device" in one_line(tiny.wait(process), tmp_path)
+    assert "No space left on device" in error_line(tiny.wait(process), tmp_path)
   finally:
     subprocess.run(["umount", str(disk)], check=True)

@@ -1,13 +1,11 @@
-"""The pretraining step: every form is the textbook's, microbatches add up, a NaN changes nothing, the optimiser."""
+"""The masked step: all forms compute the textbook's gradient, microbatches add up, and a NaN changes nothing."""
 
 import dataclasses
 import functools
 import itertools
-import json
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 import pytest
@@ -20,11 +18,8 @@ from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Tower
 from aim.model.masking import STRATEGIES, Masking, TokenSet, artificial_mask, sorted_token_set
 from aim.model.patches import Scale
-from aim.training.compiled_step import compilations
 from aim.training.masked_step import MaskedStep
-from aim.training.metrics_writer import MetricsWriter
-from aim.training.optimizer import decay_mask, make_optimizer, schedule
-from aim.training.train_log import TrainingError, TrainLog
+from aim.training.optimizer import decay_mask
 from data_pipelines.schema import Channel, Schema
 from tests import tiny
 
@@ -32,11 +27,7 @@ CHANNELS, LENGTH, PATCH = 4, 8, 2
 TOKENS = CHANNELS * LENGTH
 SCHEMA = Schema(90, tuple(Channel(f"c{i}", kind="binary" if i == 1 else "continuous") for i in range(CHANNELS)))
 STATISTICS = {"mean": [70.0, 0.5, 0.0, 0.0], "std": [10.0, 0.5, 1.0, 1.0], "min": [0.0] * 4, "max": [200.0] * 4}
-OPTIMIZER = ml_collections.ConfigDict(
-  {"learning_rate": 1e-2, "warmup_share": 0.1, "b1": 0.9, "b2": 0.95, "weight_decay": 0.1, "clip_norm": 1.0}
-)
-
-FAST = {"xla_backend_optimization_level": 0}  # compiling is what takes the time here
+FAST = {"xla_backend_optimization_level": 0}  # compiling takes most of the time here
 
 
 def only(strategy: str, **values) -> Masking:
@@ -63,12 +54,12 @@ STEP = MaskedStep(
 )
 
 
-WINDOWS = 64  # drawn at a time; a test takes as many of them as it needs
+WINDOWS = 64  # drawn at a time; a test uses as many of them as it needs
 TEXTBOOK = buffer_sizes.textbook(TOKENS, 0, "all")
 
 
 def days(missing: float, uneven: bool = False, seed: int = 0) -> np.ndarray:
-  """float32 [WINDOWS, 16, 4] in physical units, that share missing; uneven: 0 to 95 % of each window."""
+  """Days float32 [WINDOWS, 16, 4] in physical units; a share is missing, or, if uneven, 0 to 95 % of each window."""
   rng = np.random.default_rng(seed)
   values = rng.normal([70, 0, 0, 0], [10, 0, 1, 1], (WINDOWS, LENGTH * PATCH, CHANNELS))
   values[:, :, 1] = rng.random(values.shape[:2]) < 0.5
@@ -93,7 +84,7 @@ def _tokens_of(share: float, values, hidden):
 
 
 def tokens_of(kind: str, share: float, values, windows: int = 4, seed: int = 0) -> TokenSet:
-  """The first `windows` of days, hidden by one kind of KINDS or, "mixed", by each in turn."""
+  """The first `windows` of `values`, hidden by one kind of KINDS or, if "mixed", by each kind in turn."""
   hidden = _hidden_by_every_strategy(jax.random.key(seed))
   if kind == "mixed":
     hidden["mixed"] = jnp.stack([hidden[name][i] for i, name in zip(range(WINDOWS), itertools.cycle(KINDS))])
@@ -102,31 +93,34 @@ def tokens_of(kind: str, share: float, values, windows: int = 4, seed: int = 0) 
 
 @functools.cache
 def params() -> dict[str, jax.Array]:
-  """Larger than the initial ones, so that attention is far from uniform; the same for all decoders."""
+  """Parameters larger than the initial ones, so that attention is far from uniform; the same for all decoders."""
   rng = np.random.default_rng(0)
   shapes = lsm2.abstract(STEP.architecture)[1]
   return {name: jnp.asarray(rng.normal(0, 0.2, leaf.shape), jnp.float32) for name, leaf in sorted(shapes.items())}
 
 
 def gradient(buffers: BufferSizes, tokens: TokenSet, accumulate: int = 1, attention: str = "xla"):
-  """Sum of errors, number of scored steps, gradients of the sum."""
+  """Sum of errors, number of scored values and gradients of the sum."""
   return jax.tree.map(np.asarray, _gradient(buffers, accumulate, attention, params(), tokens))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), compiler_options=FAST)
 def _gradient(buffers, accumulate, attention, params, tokens):
   architecture = dataclasses.replace(STEP.architecture, decoder_tokens=buffers.decoder_tokens, attention=attention)
-  return dataclasses.replace(STEP, architecture=architecture, accumulate=accumulate)._gradient(buffers, params, tokens)
+  return dataclasses.replace(STEP, architecture=architecture, accumulate=accumulate).gradient(buffers, params, tokens)
 
 
 def textbook_gradient(decoder_tokens: str, tokens: TokenSet):
-  """Of any number of windows by one program of eight: sums add up, and windows without targets add nothing."""
+  """The textbook gradient of any number of windows, by one program for eight.
+
+  Sums add up, and the windows that fill the last eight have no targets and therefore add nothing.
+  """
   windows = np.resize(np.arange(len(tokens.order)), -(-len(tokens.order) // 8) * 8)
-  again = jax.tree.map(lambda x: np.asarray(x)[windows], tokens)
-  again = again._replace(target=again.target & (np.arange(len(windows)) < len(tokens.order))[:, None, None])
+  repeated = jax.tree.map(lambda x: np.asarray(x)[windows], tokens)
+  repeated = repeated._replace(target=repeated.target & (np.arange(len(windows)) < len(tokens.order))[:, None, None])
   parts = [
     gradient(
-      buffer_sizes.textbook(TOKENS, 0, decoder_tokens), jax.tree.map(lambda x, i=i: jnp.asarray(x[i : i + 8]), again)
+      buffer_sizes.textbook(TOKENS, 0, decoder_tokens), jax.tree.map(lambda x, i=i: jnp.asarray(x[i : i + 8]), repeated)
     )
     for i in range(0, len(windows), 8)
   ]
@@ -134,7 +128,7 @@ def textbook_gradient(decoder_tokens: str, tokens: TokenSet):
 
 
 def assert_same_gradient(ours, theirs, tolerance: float = 1e-5) -> None:
-  """Sum of errors, count, and the norm of the difference of every leaf, relative."""
+  """Compares the sum of errors, the count, and every gradient by the relative norm of the difference."""
   assert float(ours[1]) == float(theirs[1])
   np.testing.assert_allclose(ours[0], theirs[0], rtol=tolerance)
   for name, leaf in theirs[2].items():
@@ -142,9 +136,11 @@ def assert_same_gradient(ours, theirs, tolerance: float = 1e-5) -> None:
 
 
 def some_sizes(decoder_tokens: str, windows: int, groups: int) -> tuple[BufferSizes, ...]:
-  """For few windows a microbatch one that about half of the steps below fit in; for all one that they all do."""
-  a_group = windows // groups if groups else 1
-  make = lambda e, d, w: BufferSizes(groups, e * a_group, d * a_group, w * a_group, TOKENS, TOKENS, decoder_tokens)
+  """Buffer sizes that all steps below fit in; before them, for few windows, a size that about half of them fit in."""
+  per_group = windows // groups if groups else 1
+  make = lambda e, d, w: BufferSizes(
+    groups, e * per_group, d * per_group, w * per_group, TOKENS, TOKENS, decoder_tokens
+  )
   small, large = make(12, 24, 20) if groups else make(20, 30, 26), make(TOKENS, TOKENS, TOKENS)
   return (small, large) if windows <= 8 else (large,)
 
@@ -183,7 +179,7 @@ def smallest(ladder: tuple[BufferSizes, ...], tokens: TokenSet, accumulate: int 
 def test_every_form_is_textbook(
   decoder_tokens, groups, windows, accumulate, attention, kind, missing, uneven, share, seed
 ):
-  """Trimmed (0 groups) and packed: the same loss and gradients to 1e-5, in the first size that a step fits in."""
+  """Trimmed (0 groups) and packed forms give the textbook's loss and gradients, in the smallest size that fits."""
   if why := BACKENDS[attention].unavailable(4, "float32"):
     pytest.skip(why)
   tokens = tokens_of(kind, share, jnp.asarray(days(missing, uneven, seed)), windows, seed)
@@ -192,8 +188,8 @@ def test_every_form_is_textbook(
 
 
 @pytest.mark.parametrize("kind", ["random", "temporal", "sensor"])
-def test_tokens_that_are_dropped_are_not_missed(kind):
-  """The textbook's encoder of N - D tokens is the encoder of all N."""
+def test_dropped_tokens_change_nothing(kind):
+  """The textbook encoder of N - D tokens computes what the encoder of all N does."""
   dropped = KINDS[kind].dropped_count(CHANNELS, LENGTH)
   tokens = tokens_of(kind, 0.0, jnp.asarray(days(0.1)), 8)
   assert dropped >= 16
@@ -203,8 +199,8 @@ def test_tokens_that_are_dropped_are_not_missed(kind):
 
 
 @pytest.mark.parametrize("decoder_tokens", ["all", "observed", "visible"])
-def test_what_the_decoder_sees_matters(decoder_tokens):
-  """The three decoders are three functions where the sensor lost something; else "observed" is "all"."""
+def test_decoders_differ_in_what_they_see(decoder_tokens):
+  """The three decoders are three functions if the sensor lost something; otherwise "observed" equals "all"."""
   for missing in (0.0, 0.5):
     tokens = tokens_of("temporal", 0.0, jnp.asarray(days(missing)), 8)
     total, everyone = (float(textbook_gradient(kind, tokens)[0]) for kind in (decoder_tokens, "all"))
@@ -212,7 +208,7 @@ def test_what_the_decoder_sees_matters(decoder_tokens):
     assert (abs(total - everyone) < 1e-5 * everyone) == same
 
 
-def test_a_batch_that_is_too_large_for_the_small_size_takes_the_large_one():
+def test_a_batch_too_large_for_the_small_size_uses_the_large_one():
   small, large = some_sizes("all", 8, 1)
   few, many = (tokens_of("gaps", 0.0, jnp.asarray(days(missing)), 8) for missing in (0.9, 0.0))
   assert smallest((small, large), few) == small and smallest((small, large), many) == large
@@ -220,13 +216,15 @@ def test_a_batch_that_is_too_large_for_the_small_size_takes_the_large_one():
   assert float(exact[1]) == int(many.target.sum())
   assert_same_gradient(gradient(large, many), exact)
   assert_same_gradient(gradient(small, few), textbook_gradient("all", few))
-  # Why it must: what does not fit in the small one is lost, or NaN.
+  # This is why: what does not fit in the small size is lost, or NaN.
   assert not abs(gradient(small, many)[0] / exact[0] - 1) < 1e-3
 
 
 def test_microbatches_add_up():
   tokens = tokens_of("random_unit", 0.0, jnp.asarray(days(0.3)), 8)
-  assert len(set(np.asarray(tokens.target.sum((1, 2))))) > 1, "the windows weigh alike: a mean of means would do"
+  assert len(set(np.asarray(tokens.target.sum((1, 2))))) > 1, (
+    "with equally many targets per window, a mean of means would pass too"
+  )
   assert_same_gradient(gradient(TEXTBOOK, tokens, 4), gradient(TEXTBOOK, tokens, 1))
 
 
@@ -234,15 +232,15 @@ def test_microbatches_add_up():
 def test_draw_is_a_function_of_key_and_step(groups, accumulate):
   step = dataclasses.replace(STEP, groups=groups, accumulate=accumulate)
   draw, values, key = jax.jit(step.draw, compiler_options=FAST), jnp.asarray(days(0.3)[:8]), jax.random.key(7)
-  first, rows, counts = draw(key, jnp.int32(5), values)
+  first, needed, counts = draw(key, jnp.int32(5), values)
   visible, scored = np.asarray(first.visible_lengths), np.asarray(first.target_ends)
   targets = np.asarray(first.target.any(-1).sum(1))
   np.testing.assert_array_equal(counts, np.stack([visible, scored, targets], axis=1))
   if groups:  # windows 0, 2, 4, 6 and 1, 3, 5, 7, two devices each
     parts = [np.asarray(counts)[[i, i + 2]].sum(0) for i in (0, 4, 1, 5)]
-    np.testing.assert_array_equal(rows, np.max(parts, axis=0))
+    np.testing.assert_array_equal(needed, np.max(parts, axis=0))
   else:
-    np.testing.assert_array_equal(rows, np.asarray(counts).max(0))
+    np.testing.assert_array_equal(needed, np.asarray(counts).max(0))
   for ours, theirs in zip(first, draw(key, jnp.int32(5), values)[0], strict=True):
     np.testing.assert_array_equal(ours, theirs)
   for other_key, other_step in ((key, 6), (jax.random.key(8), 5)):
@@ -255,7 +253,7 @@ def test_draw_is_a_function_of_key_and_step(groups, accumulate):
 
 @pytest.fixture(scope="module")
 def adam():
-  """(step, jitted train, fresh state, tokens) with AdamW at a constant rate and an EMA."""
+  """(step, jitted train, fresh state, tokens), with AdamW at a constant learning rate and an EMA."""
   step = dataclasses.replace(STEP, optimizer=optax.adamw(1e-2, weight_decay=0.1, mask=decay_mask), ema=0.95)
   state = {"params": params(), "optimizer": step.optimizer.init(params()), "ema": params(), "step": jnp.int32(0)}
   tokens = tokens_of("random_unit", 0.0, jnp.asarray(days(0.3)))
@@ -277,7 +275,7 @@ def test_training_lowers_the_loss(adam):
   assert float(metrics["useful_flops"]) == pytest.approx(float(useful))
 
 
-def test_metrics_are_means_over_scored_steps(adam):
+def test_the_loss_is_the_mean_over_scored_values(adam):
   _, train, state, tokens = adam
   total, count, grads = gradient(TEXTBOOK, tokens)
   _, metrics = train(TEXTBOOK, state, tokens)
@@ -286,7 +284,7 @@ def test_metrics_are_means_over_scored_steps(adam):
   assert float(metrics["gradient_norm"]) == pytest.approx(norm, rel=1e-5)
 
 
-def test_ema_follows_at_its_rate(adam):
+def test_the_moving_average_follows_at_its_rate(adam):
   _, train, state, tokens = adam
   for step in range(13):
     before = jax.tree.map(np.asarray, state["ema"])
@@ -307,7 +305,7 @@ def test_a_batch_without_targets_only_decays_kernels(adam):
     np.testing.assert_allclose(leaf, shrink * np.asarray(params()[name]), rtol=1e-6, err_msg=name)
 
 
-def test_a_nan_changes_nothing_but_the_step(adam):
+def test_a_nan_changes_nothing_but_the_step_number(adam):
   _, train, state, tokens = adam
   state, _ = train(TEXTBOOK, state, tokens)
   values = np.array(tokens.values)
@@ -321,115 +319,3 @@ def test_a_nan_changes_nothing_but_the_step(adam):
       np.testing.assert_array_equal(ours, theirs)
   again, metrics = train(TEXTBOOK, after, tokens)
   assert bool(metrics["ok"]) and all(np.isfinite(leaf).all() for leaf in again["params"].values())
-
-
-# The train_log's guard and lines.
-
-SMALL, LARGE = (
-  BufferSizes(0, 12, TOKENS, 20, TOKENS, TOKENS, "all"),
-  BufferSizes(2, 16, TOKENS, 20, TOKENS, TOKENS, "all"),
-)
-
-
-def train_log(tmp_path, on_nan: str = "stop", every: int = 2) -> TrainLog:
-  config = ml_collections.ConfigDict(
-    {
-      "total_steps": 4,
-      "batch_size": 4,
-      "log": {"every_steps": every},
-      "data": {"on_corrupt": "stop"},
-      "optimizer": {"on_nan": on_nan, "accumulate": 2},
-    }
-  )
-  names = ["head/bias", "bridge/kernel", "mask_token"]  # not in order, as a caller may give them
-  return TrainLog(config, MetricsWriter(tmp_path), STEP.architecture, names, np.linspace(0, 1, 5), 0)
-
-
-def measured(bad: tuple[bool, ...] = (False,) * 3, loss: float = 1.0) -> dict:
-  ok = not any(bad) and bool(np.isfinite(loss))
-  metrics = {"loss": loss, "gradient_norm": 1.0, "visible_tokens": 40, "scored_tokens": 80, "useful_flops": 2e5}
-  metrics |= {"bad": bad, "ok": ok}
-  return {name: jnp.asarray(value) for name, value in metrics.items()}
-
-
-def lines(tmp_path) -> list[dict]:
-  return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.mark.parametrize(
-  ("bad", "loss", "what"),
-  [
-    ((False, True, False), 1.0, r"step 1: the gradient of head/bias is NaN or Inf \(1 of 3"),
-    ((True, False, True), 1.0, r"step 1: the gradient of bridge/kernel is NaN or Inf \(2 of 3"),
-    ((False, False, False), np.nan, r"step 1: the loss is NaN or Inf \(0 of 3"),
-  ],
-)
-def test_the_guard_names_the_first_bad_leaf(tmp_path, bad, loss, what):
-  """In the order of the step's `bad`: names sorted."""
-  log = train_log(tmp_path)
-  log.record(0, SMALL, measured())
-  log.record(1, SMALL, measured(bad, loss))
-  with pytest.raises(TrainingError, match=what) as error:
-    log.flush()
-  assert "\n" not in str(error.value) and "optimizer.on_nan=skip" in str(error.value)
-  log.close()
-
-
-def test_skipping_leaves_the_bad_step_out_of_the_means(tmp_path):
-  log = train_log(tmp_path, on_nan="skip")
-  log.record(0, SMALL, measured((True, False, False), np.nan))
-  log.record(1, LARGE, measured(loss=3.0))
-  assert log.last == {}, "the current step was read"
-  log.record(2, SMALL, measured())
-  skipped, interval = lines(tmp_path)
-  assert skipped["step"] == 1 and "bridge/kernel" in skipped["skipped"]
-  assert interval["step"] == 2 and interval["loss"] == 3.0 and interval["skipped_steps"] == 1
-  assert interval["learning_rate"] == 0.25 and interval["visible_tokens"] == 10
-  # Two microbatches a step, of two windows of 12 rows, then of two groups of 16.
-  assert interval["padding_share"] == pytest.approx(1 - 80 / (2 * 2 * 12 + 2 * 2 * 16))
-  executed = 2 * sum(flops.executed_flops(STEP.architecture, size, 2) for size in (SMALL, LARGE))
-  assert interval["useful_flops_share"] == pytest.approx(4e5 / executed)
-  assert interval["mfu_useful"] is None and interval["mfu_executed"] is None  # these are CPUs
-  ratio = interval["useful_gflops_per_second"] / interval["executed_gflops_per_second"]
-  assert ratio == pytest.approx(interval["useful_flops_share"])
-  assert 0 < interval["compilations"] <= compilations()
-  log.close()
-
-
-# Optimiser.
-
-
-def test_decay_mask_covers_every_parameter():
-  architecture = dataclasses.replace(STEP.architecture, interpolation_skip=True)
-  decays = decay_mask(lsm2.abstract(architecture)[1])
-  assert {name.rsplit("/")[-1] for name, decayed in decays.items() if decayed} == {"kernel"}
-  assert {name.rsplit("/")[-1] for name, decayed in decays.items() if not decayed} == {"bias", "scale", "mask_token"}
-  with pytest.raises(ValueError, match="no weight-decay rule matches parameter 'encoder/gate'"):
-    decay_mask({"encoder/gate": 0})
-
-
-@pytest.mark.parametrize("total", [40, 1000])
-def test_schedule_endpoints(total):
-  rate = schedule(OPTIMIZER, total)
-  warmup = total // 10
-  assert float(rate(0)) == 0
-  assert float(rate(warmup)) == pytest.approx(1e-2)
-  assert float(rate(warmup // 2)) == pytest.approx(0.5e-2)
-  assert float(rate(warmup + (total - warmup) // 2)) == pytest.approx(0.5e-2, rel=1e-3)
-  assert float(rate(total)) == pytest.approx(0, abs=1e-8)
-  rates = [float(rate(step)) for step in range(0, total + 1, total // 20)]
-  assert np.argmax(rates) == 2 and (np.diff(rates[:3]) > 0).all() and (np.diff(rates[2:]) < 0).all()
-
-
-def test_two_steps_are_the_shortest_run():
-  rate = schedule(OPTIMIZER, 1)
-  assert float(rate(0)) == 0 and np.isfinite(float(rate(1)))
-
-
-def test_the_gradient_is_clipped_by_its_global_norm():
-  optimizer, start = make_optimizer(OPTIMIZER, 10), {"kernel": jnp.zeros(2), "bias": jnp.zeros(2)}
-  huge = {"kernel": jnp.array([3e3, 0.0]), "bias": jnp.array([0.0, 4e3])}
-  _, state = optimizer.update(huge, optimizer.init(start), start)
-  (mu,) = [s.mu for s in jax.tree.leaves(state, is_leaf=lambda s: hasattr(s, "mu")) if hasattr(s, "mu")]
-  np.testing.assert_allclose(mu["kernel"], [0.06, 0], rtol=1e-5)  # 0.1 * 3 / 5
-  np.testing.assert_allclose(mu["bias"], [0, 0.08], rtol=1e-5)

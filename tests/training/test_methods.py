@@ -1,4 +1,4 @@
-"""LSM-1, SimCLR, DINO and MSN through the command line: the same loop, journal, checkpoints and loading for all."""
+"""LSM-1, SimCLR, DINO and MSN by the command line: one loop, log, checkpoint format and loader for all of them."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def command(method, dataset, workdir, **changes):
   return [f"--config=experiments/{method}_xs.py", *tiny.on(dataset), *flags, f"--workdir={workdir}"]
 
 
-# One method is enough of a check that runs go on; all of them in `make test-all`.
+# `make test` checks resuming for one method, `make test-all` for all.
 @pytest.fixture(
   scope="module", params=[METHODS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in METHODS[1:])]
 )
@@ -52,7 +52,7 @@ def trained(request, dataset, tmp_path_factory):
   return request.param, workdir
 
 
-def test_resumed_to_the_bit(trained, dataset, tmp_path):
+def test_a_resumed_run_ends_bit_for_bit_as_an_unbroken_one(trained, dataset, tmp_path):
   method, workdir = trained
   shutil.copytree(workdir, tmp_path / "copy")
   for step in (6, 9):
@@ -71,7 +71,7 @@ def test_resumed_to_the_bit(trained, dataset, tmp_path):
     assert ("embedding_spread" in record) == (method != "lsm1")
 
 
-def test_loaded_and_used(trained, dataset, tmp_path):
+def test_a_trained_model_is_loaded_and_used(trained, dataset, tmp_path):
   method, workdir = trained
   model = aim.load(workdir)
   assert isinstance(model, Pretrained)
@@ -93,7 +93,7 @@ def test_loaded_and_used(trained, dataset, tmp_path):
   assert (ended.code, ended.err.count("\n")) == (2, 1)
 
 
-def test_evaluated(trained, dataset):
+def test_only_models_with_a_decoder_are_evaluated(trained, dataset):
   method, workdir = trained
   ended = tiny.run(*command(method, dataset, workdir), "--mode=evaluate")
   if method == "lsm1":
@@ -109,7 +109,7 @@ def test_evaluated(trained, dataset):
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["method=simclr", "data.impute=none", "views.prototypes=8"])
 @pytest.mark.parametrize("trained", ["dino"], indirect=True)  # one method is enough
-def test_not_resumed_as_another_method(trained, dataset, change):
+def test_a_run_does_not_resume_as_another_method(trained, dataset, change):
   method, workdir = trained
   ended = tiny.run(*command(method, dataset, workdir), f"--config.{change}")
   key = change.partition("=")[0]
@@ -118,15 +118,15 @@ def test_not_resumed_as_another_method(trained, dataset, change):
 
 
 @pytest.mark.slow
-def test_nearly_complete_days(dataset, tmp_path):
+def test_training_on_nearly_complete_days_alone(dataset, tmp_path):
   shares = np.array([np.isnan(day["values"]).mean() for day in dataset.days("pretrain")])
   limit = float(np.sort(shares)[3])
-  kept = dataset.days_within("pretrain", limit)
-  assert kept.tolist() == np.flatnonzero(shares.astype(np.float32) <= limit).tolist() and len(kept) < len(shares)
-  wanted = {dataset.days("pretrain")[int(i)]["values"].tobytes() for i in kept}
+  chosen = dataset.days_within("pretrain", limit)
+  assert chosen.tolist() == np.flatnonzero(shares.astype(np.float32) <= limit).tolist() and len(chosen) < len(shares)
+  expected = {dataset.days("pretrain")[int(i)]["values"].tobytes() for i in chosen}
   with train_loader(dataset, batch_size=3, seed=0, max_missing=limit) as loader:
     batches = [next(loader)["values"] for _ in range(6)]
-  assert {day.tobytes() for batch in batches for day in batch} == wanted
+  assert {day.tobytes() for batch in batches for day in batch} == expected
   with train_loader(dataset, batch_size=3, seed=0, max_missing=limit, start_step=4) as loader:
     np.testing.assert_array_equal(next(loader)["values"], batches[4])
   assert (dataset.path / "missing_pretrain.npy").is_file()
@@ -134,13 +134,13 @@ def test_nearly_complete_days(dataset, tmp_path):
   flags = command("lsm1", dataset, tmp_path, total_steps=2, data__max_missing=limit)
   ended = tiny.run(*flags)
   assert ended.code == 0, ended.err
-  assert f"kept {len(kept)} of {len(shares)} days" in ended.out
+  assert f"kept {len(chosen)} of {len(shares)} days" in ended.out
   ended = tiny.run(*command("lsm1", dataset, tmp_path / "none", data__max_missing=0.0))
   assert ended.code == 2
   assert "error: max_missing is 0.0: none of the 10 days in split 'pretrain'" in ended.err
 
 
-def test_metadata_tell_the_method(trained):
+def test_a_checkpoint_records_the_method(trained):
   method, workdir = trained
   restored = checkpoint.read(workdir)
   assert (restored.architecture.projection is None) == (method == "lsm1")

@@ -1,4 +1,4 @@
-"""Runs that are killed, interrupted or lose a checkpoint end with the parameters of an unbroken run, to the bit."""
+"""Runs that are killed, interrupted or lose a checkpoint end bit for bit as an unbroken run does."""
 
 import json
 import os
@@ -50,10 +50,10 @@ def checkpoint_steps(workdir):
 
 
 def bits(workdir, step):
-  """Every array of a checkpoint, parameters, EMA, optimiser and step, as (name, dtype, shape, bytes)."""
-  wanted = ocp.load_checkpointables(workdir / "checkpoints" / str(step))
-  assert set(wanted) >= {"params", "ema", "training"}
-  leaves = jax.tree_util.tree_flatten_with_path({name: wanted[name] for name in ("params", "ema", "training")})[0]
+  """Every array of a checkpoint (parameters, EMA, optimiser and step) as (name, dtype, shape, bytes)."""
+  items = ocp.load_checkpointables(workdir / "checkpoints" / str(step))
+  assert set(items) >= {"params", "ema", "training"}
+  leaves = jax.tree_util.tree_flatten_with_path({name: items[name] for name in ("params", "ema", "training")})[0]
   arrays = [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in leaves]
   return [(name, str(array.dtype), array.shape, array.tobytes()) for name, array in arrays]
 
@@ -62,15 +62,15 @@ def records(workdir):
   return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def same_end(workdir, unbroken):
+def assert_same_end(workdir, unbroken):
   assert bits(workdir, STEPS) == bits(unbroken, STEPS)
   ours, theirs = ([(record["step"], record["loss"]) for record in records(folder)] for folder in (workdir, unbroken))
-  # A step that was lost with its process and done again is told once.
+  # A step that was lost with its process and repeated is logged once.
   assert ours == theirs and [step for step, _ in ours] == list(range(1, STEPS + 1))
 
 
 def reach(process, workdir, step):
-  """Waits until metrics.jsonl tells of `step`."""
+  """Waits until metrics.jsonl has a line of `step`."""
   path = pathlib.Path(workdir) / "metrics.jsonl"
   deadline = time.monotonic() + 120
   while time.monotonic() < deadline and process.poll() is None:
@@ -92,8 +92,8 @@ def test_killed_at_random_steps(command, unbroken, tmp_path):
   ended = tiny.run(*command, f"--workdir={tmp_path}")
   assert ended.code == 0, ended.err
   assert "going on from there" in ended.out
-  same_end(tmp_path, unbroken)
-  # What was saved while training went on, its buffers donated, is what was there at that step.
+  assert_same_end(tmp_path, unbroken)
+  # Saves run while training goes on and donates the state's buffers; they hold the state of their own step.
   for step in checkpoint_steps(tmp_path):
     assert bits(tmp_path, step) == bits(unbroken, step), step
 
@@ -111,12 +111,12 @@ def test_interrupted_and_terminated(command, unbroken, tmp_path):
     assert records(tmp_path)[-1]["step"] == saved >= after
   ended = tiny.run(*command, f"--workdir={tmp_path}")
   assert f"{tmp_path}: checkpoint at step {saved}: going on from there" in ended.out
-  same_end(tmp_path, unbroken)
-  # Nothing was lost, so nothing was done twice.
+  assert_same_end(tmp_path, unbroken)
+  # No step was lost, so none was repeated.
   assert [record["step"] for record in records(tmp_path)] == list(range(1, STEPS + 1))
 
 
-def test_finished_and_repeated(command, copy):
+def test_a_finished_run_is_not_repeated(command, copy):
   before = {path: path.stat().st_mtime_ns for path in (copy / "checkpoints").rglob("*") if path.is_file()}
   ended = tiny.run(*command, f"--workdir={copy}")
   assert (ended.code, ended.err) == (0, "")
@@ -125,8 +125,8 @@ def test_finished_and_repeated(command, copy):
   assert len(records(copy)) == STEPS
 
 
-def test_what_was_told_of_lost_steps_is_cut_off(command, copy):
-  """And a line of which half was written; nothing of it while the run is refused."""
+def test_lines_of_lost_steps_are_cut_off(command, copy):
+  """A half-written line too. A run that is refused leaves the file as it is."""
   shutil.rmtree(copy / "checkpoints" / str(STEPS))
   path, config = copy / "metrics.jsonl", (copy / "config.json").read_text()
   whole = path.read_text()
@@ -136,9 +136,12 @@ def test_what_was_told_of_lost_steps_is_cut_off(command, copy):
   assert path.read_text() == whole + '{"step": 3'
   assert (copy / "config.json").read_text() == config
   assert tiny.run(*command, f"--workdir={copy}").code == 0
-  kept = whole.splitlines()[: STEPS - EVERY]
-  assert path.read_text().splitlines()[: STEPS - EVERY] == kept
+  earlier = whole.splitlines()[: STEPS - EVERY]
+  assert path.read_text().splitlines()[: STEPS - EVERY] == earlier
   assert [record["step"] for record in records(copy)] == list(range(1, STEPS + 1))
+
+
+# Damages. Orbax's own file names appear only here: a version with another layout fails these tests.
 
 
 def no_metadata(newest):
@@ -150,8 +153,10 @@ def half_metadata(newest):
   path.write_text(path.read_text()[:1000])
 
 
-def not_committed(newest):
-  (newest / "commit_success.txt").unlink()
+def never_committed(newest):
+  """As Orbax leaves a checkpoint whose process died before the save's last act, which records its time."""
+  path = newest / "_CHECKPOINT_METADATA"
+  path.write_text(json.dumps(json.loads(path.read_text()) | {"commit_timestamp_nsecs": None}))
 
 
 def no_optimizer(newest):
@@ -167,25 +172,24 @@ def interrupted_save(newest):
   newest.rename(newest.with_name(f"{newest.name}.orbax-checkpoint-tmp"))
 
 
-DAMAGES = [no_metadata, half_metadata, not_committed, no_optimizer, half_arrays, interrupted_save]
+DAMAGES = [no_metadata, half_metadata, never_committed, no_optimizer, half_arrays, interrupted_save]
 
 
-@pytest.mark.parametrize("damage", [not_committed, half_arrays, interrupted_save])
-def test_newest_complete_checkpoint_is_taken(command, unbroken, copy, damage):
+@pytest.mark.parametrize("damage", [never_committed, half_arrays, interrupted_save])
+def test_the_newest_complete_checkpoint_is_used(command, unbroken, copy, damage):
   newest = copy / "checkpoints" / str(STEPS)
   damage(newest)
   ended = tiny.run(*command, f"--workdir={copy}")
   assert ended.code == 0, ended.err
-  told = [line for line in ended.out.splitlines() if line.startswith(str(newest))]
-  assert len(told) == 1
-  assert told[0].endswith("; removed" if damage is interrupted_save else f"; renamed to {STEPS}.damaged")
+  (line,) = [line for line in ended.out.splitlines() if line.startswith(str(newest))]
+  assert line.endswith("; removed" if damage is interrupted_save else f"; renamed to {STEPS}.damaged")
   assert f"{copy}: checkpoint at step {STEPS - EVERY}: going on from there" in ended.out
   assert "Traceback" not in ended.err
   assert bits(copy, STEPS) == bits(unbroken, STEPS)
 
 
-@pytest.mark.parametrize("damage", DAMAGES[:-1])  # an interrupted first save is no damage: the run starts anew
-def test_nothing_left_to_go_on_from(command, copy, damage):
+@pytest.mark.parametrize("damage", DAMAGES[:-1])  # after an interrupted first save the run starts anew
+def test_no_checkpoint_is_left_to_go_on_from(command, copy, damage):
   for step in checkpoint_steps(copy)[:-1]:
     shutil.rmtree(copy / "checkpoints" / str(step))
   damage(copy / "checkpoints" / str(STEPS))
@@ -196,7 +200,7 @@ def test_nothing_left_to_go_on_from(command, copy, damage):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_reading_a_damaged_checkpoint(copy, damage, capsys):
+def test_a_damaged_checkpoint_is_not_read(copy, damage, capsys):
   newest = copy / "checkpoints" / str(STEPS)
   damage(newest)
   if damage is half_arrays:
@@ -208,8 +212,8 @@ def test_reading_a_damaged_checkpoint(copy, damage, capsys):
   assert (f"{newest}: " in capsys.readouterr().out) == (damage is not interrupted_save)
 
 
-def test_reading_one_checkpoint(copy):
+def test_one_checkpoint_is_read_by_its_folder(copy):
   assert checkpoint.read(copy / "checkpoints" / "8").step == 8
-  not_committed(copy / "checkpoints" / "8")
+  never_committed(copy / "checkpoints" / "8")
   with pytest.raises(checkpoint.CheckpointError, match="/8: is not complete"):
     checkpoint.read(copy / "checkpoints" / "8")

@@ -61,6 +61,8 @@ class HeldoutDays:
     self.means = np.nan_to_num(self.units.of_values(dataset.statistics.time_mean))
     self.total = dataset.num_days(config.split)
     self.wanted = min(config.days, self.total) if config.days else self.total
+    # A cache of this object, not of the class, which would keep it alive.
+    self._means_of = functools.lru_cache(maxsize=64)(self._compute_means_of)
 
   def blocks(self, host: int = 0, hosts: int = 1) -> Iterator[dict[str, Any]]:
     """Some hundred days at a time without padding; with config.days, that many spread evenly over the split.
@@ -121,8 +123,7 @@ class HeldoutDays:
       found.setdefault(day["participant"].decode(), []).append(position)
     return found
 
-  @functools.lru_cache(maxsize=64)  # noqa: B019 lives as long as the evaluation
-  def _means_of(self, person: str) -> dict[int, np.ndarray]:
+  def _compute_means_of(self, person: str) -> dict[int, np.ndarray]:
     source = self.dataset.days(self.config.split)
     days = [source[position] for position in self._positions[person]]
     means = imputers.person_means(self.units.of_values(np.stack([day["values"] for day in days])), self.means)

@@ -1,0 +1,88 @@
+"""The log of a training run: the guard that names a bad gradient, and the lines of metrics.jsonl."""
+
+import json
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from aim.model import flops
+from aim.model.buffer_sizes import BufferSizes
+from aim.model.lsm2 import Tower
+from aim.training.compiled_step import compilations
+from aim.training.metrics_writer import MetricsWriter
+from aim.training.train_log import TrainingError, TrainLog
+from tests import tiny
+
+ARCHITECTURE = tiny.architecture(4, 8, 2, Tower(8, 16, 2, 1), Tower(8, 16, 2, 1))
+TOKENS = ARCHITECTURE.tokens
+SMALL, LARGE = (
+  BufferSizes(0, 12, TOKENS, 20, TOKENS, TOKENS, "all"),
+  BufferSizes(2, 16, TOKENS, 20, TOKENS, TOKENS, "all"),
+)
+
+
+def make_log(tmp_path, on_nan: str = "stop", every: int = 2) -> TrainLog:
+  config = ml_collections.ConfigDict(
+    {
+      "total_steps": 4,
+      "batch_size": 4,
+      "log": {"every_steps": every},
+      "data": {"on_corrupt": "stop"},
+      "optimizer": {"on_nan": on_nan, "accumulate": 2},
+    }
+  )
+  names = ["head/bias", "bridge/kernel", "mask_token"]  # not sorted, as a caller may pass them
+  return TrainLog(config, MetricsWriter(tmp_path), ARCHITECTURE, names, np.linspace(0, 1, 5), 0)
+
+
+def step_metrics(bad: tuple[bool, ...] = (False,) * 3, loss: float = 1.0) -> dict:
+  ok = not any(bad) and bool(np.isfinite(loss))
+  metrics = {"loss": loss, "gradient_norm": 1.0, "visible_tokens": 40, "scored_tokens": 80, "useful_flops": 2e5}
+  metrics |= {"bad": bad, "ok": ok}
+  return {name: jnp.asarray(value) for name, value in metrics.items()}
+
+
+def lines(tmp_path) -> list[dict]:
+  return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+  ("bad", "loss", "what"),
+  [
+    ((False, True, False), 1.0, r"step 1: the gradient of head/bias is NaN or Inf \(1 of 3"),
+    ((True, False, True), 1.0, r"step 1: the gradient of bridge/kernel is NaN or Inf \(2 of 3"),
+    ((False, False, False), np.nan, r"step 1: the loss is NaN or Inf \(0 of 3"),
+  ],
+)
+def test_the_guard_names_the_first_bad_gradient(tmp_path, bad, loss, what):
+  """The step's `bad` is in the order of sorted names."""
+  log = make_log(tmp_path)
+  log.record(0, SMALL, step_metrics())
+  log.record(1, SMALL, step_metrics(bad, loss))
+  with pytest.raises(TrainingError, match=what) as error:
+    log.flush()
+  assert "\n" not in str(error.value) and "optimizer.on_nan=skip" in str(error.value)
+  log.close()
+
+
+def test_skipping_leaves_the_bad_step_out_of_the_means(tmp_path):
+  log = make_log(tmp_path, on_nan="skip")
+  log.record(0, SMALL, step_metrics((True, False, False), np.nan))
+  log.record(1, LARGE, step_metrics(loss=3.0))
+  assert log.last == {}, "the current step must not be read yet"
+  log.record(2, SMALL, step_metrics())
+  skipped, interval = lines(tmp_path)
+  assert skipped["step"] == 1 and "bridge/kernel" in skipped["skipped"]
+  assert interval["step"] == 2 and interval["loss"] == 3.0 and interval["skipped_steps"] == 1
+  assert interval["learning_rate"] == 0.25 and interval["visible_tokens"] == 10
+  # Two microbatches per step: two windows of 12 slots each, then two groups of 16.
+  assert interval["padding_share"] == pytest.approx(1 - 80 / (2 * 2 * 12 + 2 * 2 * 16))
+  executed = 2 * sum(flops.executed_flops(ARCHITECTURE, size, 2) for size in (SMALL, LARGE))
+  assert interval["useful_flops_share"] == pytest.approx(4e5 / executed)
+  assert interval["mfu_useful"] is None and interval["mfu_executed"] is None  # these are CPUs
+  ratio = interval["useful_gflops_per_second"] / interval["executed_gflops_per_second"]
+  assert ratio == pytest.approx(interval["useful_flops_share"])
+  assert 0 < interval["compilations"] <= compilations()
+  log.close()
