@@ -97,12 +97,12 @@ def test_most_steps_take_a_small_size(groups):
   visible = rng.integers(300, 700, 256)
   sample = np.stack([visible, visible + 900, np.full(256, 900)], axis=1)
   ladder = buffer_sizes.ladder(sample, 3744, 0, "observed", 32, groups, 1, 6)
-  taken, empty = [], []
+  chosen, empty = [], []
   for _ in range(200):
     need = buffer_sizes.needed(sample[rng.integers(256, size=32)], groups, 1)
-    taken.append(size := buffer_sizes.smallest(ladder, need))
+    chosen.append(size := buffer_sizes.smallest(ladder, need))
     empty.append(1 - need[0] / size.encoder)
-  assert np.mean([ladder.index(size) < len(ladder) - 1 for size in taken]) > 0.95
+  assert np.mean([ladder.index(size) < len(ladder) - 1 for size in chosen]) > 0.95
   assert np.mean(empty) < 0.15
 
 

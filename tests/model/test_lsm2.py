@@ -98,7 +98,7 @@ def ref_encode(a: Architecture, params: dict, values, shown, token) -> np.ndarra
   return ref_tower(x, params, "encoder", a.encoder)
 
 
-def ref_decode(a: Architecture, params: dict, encoded, token, found=None):
+def ref_decode(a: Architecture, params: dict, encoded, token, evidence=None):
   """Decodes one window: encoded [k, d] of the first k tokens, token [m], evidence [m, p, 4] if there is the skip.
 
   Returns [m, p], of which a cross-attention decoder can be asked for any part.
@@ -109,12 +109,12 @@ def ref_decode(a: Architecture, params: dict, encoded, token, found=None):
   x[: len(encoded)] = seen
   x = x + places
   memory = x[: len(encoded)] if a.decoder_tokens == "visible" else None
-  if found is not None:
-    x = x + ref_linear(found.reshape(len(token), -1), params, "evidence_embedding")
+  if evidence is not None:
+    x = x + ref_linear(evidence.reshape(len(token), -1), params, "evidence_embedding")
   out = ref_linear(ref_tower(x, params, "decoder", a.decoder, memory), params, "head")
-  if found is None:
+  if evidence is None:
     return out
-  line, level = found[..., 0], found[..., 1]
+  line, level = evidence[..., 0], evidence[..., 1]
   return out[:, : a.patch] + level + (line - level) / (1 + np.exp(-out[:, a.patch :]))
 
 
@@ -140,10 +140,10 @@ def _encode(network, values, shown, token, lengths):
 
 
 @nnx.jit
-def _decode(network, encoded, encoded_lengths, token, lengths, found=None):
+def _decode(network, encoded, encoded_lengths, token, lengths, evidence=None):
   """Predictions of the first `lengths` tokens."""
   rows = padded(encoded_lengths, encoded.shape[1])
-  return network.decode(encoded, rows, token, padded(lengths, token.shape[1]), None, found)
+  return network.decode(encoded, rows, token, padded(lengths, token.shape[1]), None, evidence)
 
 
 def padded(lengths: jax.Array, longest: int) -> TokenBuffer:
@@ -178,20 +178,20 @@ def test_decoder_is_the_reference(a, tokens, part):
   first = np.maximum(encoded_lengths - 1, 0) if part else np.zeros_like(lengths)
   rng = np.random.default_rng(2)
   encoded = rng.normal(size=(3, a.tokens // 2, a.encoder.width)).astype(np.float32)
-  found = rng.normal(size=(3, a.tokens, a.patch, 4)).astype(np.float32) if a.interpolation_skip else None
+  evidence = rng.normal(size=(3, a.tokens, a.patch, 4)).astype(np.float32) if a.interpolation_skip else None
 
   @jax.jit
   def predict(*arrays):
-    encoded, encoded_lengths, token, first, lengths, found = arrays
-    wanted = TokenBuffer.padded(first, lengths - first, a.tokens) if part else None
+    encoded, encoded_lengths, token, first, lengths, evidence = arrays
+    targets = TokenBuffer.padded(first, lengths - first, a.tokens) if part else None
     visible, decoded = padded(encoded_lengths, encoded.shape[1]), padded(lengths, a.tokens)
-    return build(a).decode(encoded, visible, token, decoded, wanted, found)
+    return build(a).decode(encoded, visible, token, decoded, targets, evidence)
 
-  arrays = (encoded, encoded_lengths, token, first, lengths, found)
+  arrays = (encoded, encoded_lengths, token, first, lengths, evidence)
   ours = predict(*(None if array is None else jnp.asarray(array) for array in arrays))
   assert ours.dtype == jnp.float32
   for i, m in enumerate(lengths):
-    f = None if found is None else found[i, :m].astype(np.float64)
+    f = None if evidence is None else evidence[i, :m].astype(np.float64)
     theirs = ref_decode(a, params, encoded[i, : encoded_lengths[i]].astype(np.float64), token[i, :m], f)[first[i] :]
     np.testing.assert_allclose(ours[i, : len(theirs)], theirs, rtol=0, atol=2e-5 * np.abs(theirs).max())
 
@@ -205,8 +205,8 @@ def ref_evidence(a: Architecture, z: np.ndarray, shown: np.ndarray) -> np.ndarra
     times = np.flatnonzero(shown[:, c])
     for s in range(steps):
       if len(times):
-        found = np.interp(s, times, z[times, c]), z[times, c].mean()
-        out[s, c, :2] = [logit(x) for x in found] if a.binary[c] else found
+        line_and_level = np.interp(s, times, z[times, c]), z[times, c].mean()
+        out[s, c, :2] = [logit(x) for x in line_and_level] if a.binary[c] else line_and_level
       before, after = times[times <= s], times[times >= s]
       out[s, c, 2] = 1 / (1 + (s - before[-1]) / (steps / 24)) if len(before) else 0
       out[s, c, 3] = 1 / (1 + (after[0] - s) / (steps / 24)) if len(after) else 0
@@ -242,19 +242,19 @@ def test_whole_forward_pass_is_the_reference(a, tokens, groups):
   buffers = buffer_sizes.textbook(24, 4, kind) if groups is None else buffers
   predict = jax.jit(lambda tokens: loss.forward(build(a), tokens, buffers, buffers.target_buffer(tokens)))
   prediction = np.asarray(predict(tokens))
-  tokens, wanted = jax.tree.map(np.asarray, tokens), buffers.target_buffer(tokens)
-  first, lengths, starts = (np.asarray(x).reshape(-1) for x in (wanted.first, wanted.lengths, wanted.starts))
+  tokens, targets = jax.tree.map(np.asarray, tokens), buffers.target_buffer(tokens)
+  first, lengths, starts = (np.asarray(x).reshape(-1) for x in (targets.first, targets.lengths, targets.starts))
   assert tokens.visible_lengths.max() <= 20 and (tokens.target_ends < 24).any() and lengths.max() <= 23 + (not groups)
   assert (tokens.target_starts < tokens.visible_lengths).any(), "no token is visible in part"
   hidden = hidden.reshape(4, 3, 32).transpose(0, 2, 1)
   for i, k in enumerate(tokens.visible_lengths):
     m = tokens.target_ends[i] if kind == "observed" else 24
-    found = None
+    evidence = None
     if a.interpolation_skip:
       grid = ref_evidence(a, z[i].astype(np.float64), observed[i] & ~hidden[i])
-      found = np.array([[grid[n % 8 * 4 + p, n // 8] for p in range(4)] for n in tokens.order[i, :m]])
+      evidence = np.array([[grid[n % 8 * 4 + p, n // 8] for p in range(4)] for n in tokens.order[i, :m]])
     encoded = ref_encode(a, params, tokens.values[i, :k].astype(np.float64), tokens.visible[i, :k], tokens.order[i, :k])
-    theirs = ref_decode(a, params, encoded, tokens.order[i, :m], found)[first[i] : first[i] + lengths[i]]
+    theirs = ref_decode(a, params, encoded, tokens.order[i, :m], evidence)[first[i] : first[i] + lengths[i]]
     ours = prediction[i // a_group, starts[i] : starts[i] + lengths[i]]
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=5e-5 * np.abs(theirs).max())
 
@@ -351,9 +351,9 @@ def test_nothing_hidden_leaks_by_a_bit(a, tokens, share, groups):
   @jax.jit
   def outputs(z):
     tokens = sorted_token_set(masking, z, jnp.asarray(observed), 4, jnp.asarray(hidden), shuffle)
-    rows, wanted = buffers.visible_buffer(tokens), buffers.target_buffer(tokens)
+    rows, targets = buffers.visible_buffer(tokens), buffers.target_buffer(tokens)
     encoded = network.encode(rows.take(tokens.values), rows.take(tokens.visible), rows.take(tokens.order), rows)
-    return tokens, encoded, loss.forward(network, tokens, buffers, wanted)
+    return tokens, encoded, loss.forward(network, tokens, buffers, targets)
 
   tokens, encoded, prediction = outputs(jnp.asarray(z))
   assert tokens.target.any() and np.isfinite(prediction).all()
@@ -468,19 +468,19 @@ def test_remat_and_bfloat16_are_the_same_function():
 
 
 @pytest.mark.parametrize(
-  ("tokens", "wanted"), [("all", 128), ("all", 40), ("visible", 40)], ids=["textbook", "targets", "cross-attention"]
+  ("tokens", "targets"), [("all", 128), ("all", 40), ("visible", 40)], ids=["textbook", "targets", "cross-attention"]
 )
-def test_flops_by_the_compiler(tokens, wanted):
+def test_flops_by_the_compiler(tokens, targets):
   """The count by formula against XLA's, which includes softmax, norms and GELU; within a tenth at this size."""
   a = tiny.architecture(2, 64, 8, Tower(128, 512, 2, 1), Tower(128, 512, 2, 2), decoder_tokens=tokens)
   graph, params = lsm2.split(lsm2.Lsm2(a, nnx.Rngs(0)))
   buffers = (
-    buffer_sizes.textbook(128, 0, tokens) if wanted == 128 else BufferSizes(0, 128, 128, wanted, 128, 128, tokens)
+    buffer_sizes.textbook(128, 0, tokens) if targets == 128 else BufferSizes(0, 128, 128, targets, 128, 128, tokens)
   )
   full = jnp.full((2,), 128, jnp.int32)
 
   def forward(params, values, shown, order):
-    sets = TokenSet(order, values, shown, ~shown, full, full - wanted, full)
+    sets = TokenSet(order, values, shown, ~shown, full, full - targets, full)
     return loss.forward(lsm2.merge(graph, params), sets, buffers, buffers.target_buffer(sets))
 
   arrays = (jnp.ones((2, 128, 8)), jnp.ones((2, 128, 8), bool), jnp.zeros((2, 128), jnp.int32))

@@ -29,14 +29,14 @@ def make(groups: int, stretch, spare: int = 3) -> TokenBuffer:
 
 def places(groups: int, stretch) -> dict[tuple[int, int], tuple[int, int]]:
   """{(group, slot): (window, token)} of every slot that holds a token."""
-  found = {}
+  slots = {}
   ends = [0] * (groups or WINDOWS)
   for window, (first, length) in enumerate(zip(*stretch, strict=True)):
     group = window // (WINDOWS // (groups or WINDOWS))
     for token in range(first, first + length):
-      found[group, ends[group]] = (window, token)
+      slots[group, ends[group]] = (window, token)
       ends[group] += 1
-  return found
+  return slots
 
 
 @st.composite

@@ -28,9 +28,9 @@ def start(dataset, workdir, process_count, mode="pretrain", more=(), **changes):
   with socket.socket() as free:
     free.bind(("localhost", 0))
     port = free.getsockname()[1]
-  together = [f"--coordinator=localhost:{port}", f"--num_processes={process_count}"]
+  group_flags = [f"--coordinator=localhost:{port}", f"--num_processes={process_count}"]
   return [
-    tiny.start(*flags, *together, f"--process_id={process}", devices=max(1, 2 // process_count))
+    tiny.start(*flags, *group_flags, f"--process_id={process}", devices=max(1, 2 // process_count))
     for process in range(process_count)
   ]
 
@@ -88,8 +88,8 @@ def test_several_processes_train_like_one(dataset, one, tmp_path, process_count,
   train(dataset, tmp_path, process_count, form=form)
   np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-5)
   same_parameters(tmp_path, one)
-  told = json.loads((tmp_path / "config.json").read_text())
-  assert told == json.loads((one / "config.json").read_text()) | {"form": form}
+  config = json.loads((tmp_path / "config.json").read_text())
+  assert config == json.loads((one / "config.json").read_text()) | {"form": form}
 
 
 @pytest.mark.slow
@@ -103,8 +103,8 @@ def test_a_run_continues_with_another_number_of_processes(dataset, one, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("told", "number"), [(0, signal.SIGTERM), (1, signal.SIGTERM), (1, signal.SIGINT)])
-def test_a_signal_to_one_process_stops_all_after_the_same_step(dataset, tmp_path, told, number):
+@pytest.mark.parametrize(("signalled", "number"), [(0, signal.SIGTERM), (1, signal.SIGTERM), (1, signal.SIGINT)])
+def test_a_signal_to_one_process_stops_all_after_the_same_step(dataset, tmp_path, signalled, number):
   changes = {"total_steps": 4000, "checkpoint__every_steps": 10_000}
   started = start(dataset, tmp_path, 2, **changes)
   metrics = tmp_path / "metrics.jsonl"
@@ -112,7 +112,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(dataset, tmp_path
   while not (metrics.exists() and metrics.read_text().count("\n") > 3):
     assert time.monotonic() < deadline and [process.poll() for process in started] == [None, None]
     time.sleep(0.05)
-  started[told].send_signal(number)
+  started[signalled].send_signal(number)
   ended = [tiny.wait(process) for process in started]
   assert [each.code for each in ended] == [128 + signal.SIGTERM] * 2, ended
   (saved,) = (int(path.name) for path in (tmp_path / "checkpoints").iterdir())
@@ -204,13 +204,13 @@ def damaged(dataset, folder):
 def test_days_and_steps_that_are_skipped_are_counted_once(dataset, tmp_path):
   """A bad day that only one process reads, and a step that is not finite on both."""
   changes = {"data__on_corrupt": "skip", "optimizer__on_nan": "skip", "optimizer__learning_rate": 1e30}
-  broken, told = damaged(dataset, tmp_path), []
+  broken, skips = damaged(dataset, tmp_path), []
   for process_count in (1, 2):
     workdir = tmp_path / str(process_count)
     train(broken, workdir, process_count, **changes)
-    told.append([(record["step"], record.get("skipped"), record.get("corrupt_days")) for record in records(workdir)])
-  assert told[0] == told[1]
-  assert any(skipped for _, skipped, _ in told[0]) and told[0][-1][2] > 0
+    skips.append([(record["step"], record.get("skipped"), record.get("corrupt_days")) for record in records(workdir)])
+  assert skips[0] == skips[1]
+  assert any(skipped for _, skipped, _ in skips[0]) and skips[0][-1][2] > 0
   ended = [tiny.wait(each) for each in start(broken, tmp_path / "stop", 2, **changes | {"optimizer__on_nan": "stop"})]
   assert [each.code for each in ended] == [2, 2]
   assert all("is NaN or Inf" in each.err and "Traceback" not in each.err for each in ended)
@@ -277,7 +277,7 @@ JOBSET = {
 
 
 @pytest.mark.parametrize(
-  ("environment", "found"),
+  ("environment", "group"),
   [
     ({}, None),
     ({"TPU_WORKER_HOSTNAMES": "t-0,t-1"}, processes.ProcessGroup("TPU_WORKER_HOSTNAMES, MEGASCALE_NUM_SLICES")),
@@ -291,18 +291,18 @@ JOBSET = {
     ({name: value for name, value in SLURM.items() if name != "SLURM_STEP_NODELIST"}, None),
   ],
 )
-def test_environments(environment, found):
-  assert processes.find_process_group("auto", None, None, None, environment) == found
+def test_environments(environment, group):
+  assert processes.find_process_group("auto", None, None, None, environment) == group
   assert processes.find_process_group("off", None, None, None, environment) is None
   # Flags take precedence over the environment.
   assert processes.find_process_group("auto", "h:1", 2, 1, environment) == processes.ProcessGroup(
     "--coordinator", "h:1", 2, 1
   )
-  if found is None:
+  if group is None:
     with pytest.raises(processes.ProcessGroupError, match="no other processes found"):
       processes.find_process_group("on", None, None, None, environment)
   else:
-    assert processes.find_process_group("on", None, None, None, environment) == found
+    assert processes.find_process_group("on", None, None, None, environment) == group
 
 
 @pytest.mark.parametrize(

@@ -302,8 +302,8 @@ def test_xla_multiplies_wrongly_on_2x2x2():
   def is_right(*axes: str | None) -> bool:
     kernel = NamedSharding(device_mesh, PartitionSpec(*axes))
     shardings = (batch, kernel, kernel)
-    found = jax.jit(product, in_shardings=shardings, out_shardings=batch)(*map(jax.device_put, arguments, shardings))
-    return np.allclose(found, expected, rtol=1e-3, atol=1e-3)
+    result = jax.jit(product, in_shardings=shardings, out_shardings=batch)(*map(jax.device_put, arguments, shardings))
+    return np.allclose(result, expected, rtol=1e-3, atol=1e-3)
 
   assert is_right(None, "fsdp")  # the transposes of kernels sharded by RULES
   assert not is_right("tensor", "fsdp"), (

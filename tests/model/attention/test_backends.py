@@ -45,9 +45,9 @@ def results(function, qkv, weights, lengths):
 
 
 def assert_equal(kernel, qkv, weights, lengths, tolerance):
-  got, wanted = results(kernel, qkv, weights, lengths), results(reference, qkv, weights, lengths)
+  got, expected = results(kernel, qkv, weights, lengths), results(reference, qkv, weights, lengths)
   for name, value in got.items():
-    np.testing.assert_allclose(np.float32(value), np.float32(wanted[name]), tolerance, tolerance, err_msg=name)
+    np.testing.assert_allclose(np.float32(value), np.float32(expected[name]), tolerance, tolerance, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_splash_on_a_mesh_with_garbage_past_the_lengths():
   garbage = tuple(jnp.where(x == 0, jnp.nan, x) for x in qkv)
   with jax.set_mesh(make_mesh(data=2, fsdp=2, tensor=2)):
     got = results(lambda *arguments: padded_attention(*arguments, backend="splash"), garbage, weights, lengths)
-  wanted = results(reference, qkv, weights, lengths)
+  expected = results(reference, qkv, weights, lengths)
   for name, value in got.items():
-    np.testing.assert_allclose(value, wanted[name], 2e-5, 2e-5, err_msg=name)
+    np.testing.assert_allclose(value, expected[name], 2e-5, 2e-5, err_msg=name)
 
 
 def lowered(kernel, platform, n, m, d, dtype):
