@@ -274,8 +274,9 @@ def test_sincos_by_hand():
 
 
 def test_queries_and_keys_start_alike_only_with_qk_init():
-  kernel = lambda qk_init: lsm2.Lsm2(dataclasses.replace(FLAGS, qk_init=qk_init), nnx.Rngs(0)).encoder.blocks[0]
-  alike, apart = (kernel(qk).attention.qkv.kernel.get_value() for qk in (0.25, 0.0))
+  block = lambda a: lsm2.TransformerBlock(a.encoder, a, nnx.Rngs(0))
+  blocks = (block(dataclasses.replace(FLAGS, qk_init=qk_init)) for qk_init in (0.25, 0.0))
+  alike, apart = (block.attention.qkv.kernel.get_value() for block in blocks)
   np.testing.assert_array_equal(alike[:, 0], alike[:, 1])
   assert abs(float(alike[:, 0].std()) - 0.25) < 0.05 and abs(float(alike[:, 2].std()) - 0.02) < 0.01
   assert not np.array_equal(apart[:, 0], apart[:, 1]) and abs(float(apart[:, 0].std()) - 0.02) < 0.01
