@@ -175,7 +175,8 @@ class Dataset:
     """Indices into `days` of the days with at most this share of missing values.
 
     Raises:
-      DatasetError: max_missing is not between 0 and 1, or no day qualifies.
+      DatasetError: max_missing is not between 0 and 1, the split is unknown or empty, a day cannot be read, or no day
+        qualifies.
     """
     if not 0 <= max_missing <= 1:
       raise DatasetError(f"max_missing is {max_missing}, expected 0 to 1")

@@ -48,12 +48,12 @@ class GroundTruth:
     return np.stack([self._truth(p)[n] for p, n in zip(participant.tolist(), day.tolist(), strict=True)])
 
   def traits(self, participant: str) -> dict[str, float]:
-    """A person's lasting traits, also those that no label reveals; see `numeric_traits`."""
+    """A person's lasting traits, including those that no label reveals; see `numeric_traits`."""
     return self._traits(participant)
 
 
 def numeric_traits(traits: Traits) -> dict[str, float]:
-  """Traits as numbers: sex is 1 for women; log-normal ones come a second time as logarithms, normally distributed."""
+  """Traits as numbers: sex is 1 for women; log-normal traits also appear as their logarithms, which are normal."""
   values = {field.name: getattr(traits, field.name) for field in dataclasses.fields(Traits)}
   values["sex"] = values["sex"] == "F"
   logs = {f"log_{name}": np.log(values[name]) for name in _LOGNORMAL}
@@ -61,7 +61,7 @@ def numeric_traits(traits: Traits) -> dict[str, float]:
 
 
 def draw_people(count: int, seed: int) -> Sequence[tuple[dict[str, float], dict[str, Label]]]:
-  """(traits, labels) of people from the simulated population who belong to no cohort."""
+  """Draws people from the simulated population who belong to no cohort: (traits, labels) of each."""
   rng = np.random.default_rng(seed)
   people = [draw_traits(rng) for _ in range(count)]
   return [(numeric_traits(person), person.labels) for person in people]

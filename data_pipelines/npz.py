@@ -135,7 +135,7 @@ def write_days(
     raise SchemaError(f"{path}: values to write are {actual}, expected float32 {list(expected.shape)}")
   existing = sorted(set(extra) & set(original))
   if existing:
-    raise SchemaError(f"{path}: key {existing[0]!r} to add exists already in the file that was read")
+    raise SchemaError(f"{path}: key {existing[0]!r} to add already exists in the file that was read")
   path.parent.mkdir(parents=True, exist_ok=True)
   unfinished = path.with_name(path.name + f".{os.getpid()}.incomplete")
   try:

@@ -1,4 +1,4 @@
-"""Counts of what is missing in a dataset, made batch by batch so that the memory does not grow with the days."""
+"""Counts of what is missing in a dataset, made batch by batch so that memory does not grow with the number of days."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Counts:
     gap_counts: [channels, len(LENGTHS)], number of gaps by length.
     gap_steps: [channels, len(LENGTHS)], missing steps by the length of their gap.
     together: [channels, channels], steps in which both channels are missing.
-    days_within: by split, [len(THRESHOLDS)], days with at most that share of missing values.
+    days_within: by split, [len(THRESHOLDS)], number of days with at most that share of missing values.
     weekdays: by split, [8], number of days, Monday first; the last entry counts days without a date.
     weekday_missing: [8], sum of the missing shares of these days, over all splits.
     people: by participant.
-    ranges: of the observed values; None if no statistics were given.
+    ranges: ranges of the observed values; None if no statistics were given.
   """
 
   def __init__(self, schema: Schema, statistics: Statistics | None = None):
@@ -91,7 +91,7 @@ class Counts:
     return self.missing / (self.n_days * self.schema.steps)
 
   def add(self, days: Sequence[StoredDay], split: str) -> None:
-    """Adds stored days of a split."""
+    """Adds a batch of stored days of a split; the batch must have fewer than 2**24 steps in all."""
     values = np.stack([day["values"] for day in days])
     missing = np.isnan(values)
     channels = missing.shape[2]
@@ -144,6 +144,9 @@ def count_missing(dataset: Dataset, days: int = 0, ranges: bool = True) -> Count
     dataset: the dataset.
     days: read at most this many days, spread evenly over all splits; 0 reads all.
     ranges: count the ranges of the values too.
+
+  Raises:
+    DatasetError: a day cannot be read.
   """
   counts = Counts(dataset.schema, dataset.statistics if ranges else None)
   indices = _spread(dataset, days)

@@ -25,12 +25,12 @@ Shade = tuple[Bool[np.ndarray, " steps"], str]  # which steps to shade, and the 
 
 
 def choose_days(dataset: Dataset, splits: Sequence[str], count: int) -> list[tuple[str, StoredDay]]:
-  """Chooses days to draw, from nearly complete ones to ones that miss much.
+  """Chooses days to draw, from nearly complete ones to ones with few values.
 
   Args:
     dataset: the dataset.
     splits: the splits to choose from.
-    count: number of days; fewer if there are not as many.
+    count: number of days; fewer are returned if the splits hold fewer.
 
   Returns:
     (title, day) of days at evenly spaced ranks of their missing share, the most complete day first.

@@ -17,24 +17,24 @@ MOST_CHANNELS = 40  # drawn in one chart
 
 
 def summary(counts: Counts, name: str) -> TextLine:
-  """States how much is missing in the counted days of dataset `name`, and in which channel most."""
+  """States how much is missing in the counted days of dataset `name`, and which channel has the most missing values."""
   share, worst = counts.share, int(counts.share.argmax())
   return TextLine(
     f"In {counts.n_days:,} days of {name}, {percent(float(share.mean()))} of all values are missing, in "
-    f"{counts.gap_counts.sum():,} gaps; the channel that misses most is {counts.schema.names[worst]} "
+    f"{counts.gap_counts.sum():,} gaps. The channel with the most missing values is {counts.schema.names[worst]} "
     f"({percent(float(share[worst]))})."
   )
 
 
 def drawn_channels(counts: Counts) -> list[int]:
-  """Indices of the channels to draw, in the order of the schema: all, or the MOST_CHANNELS that miss most."""
+  """Indices of the channels to draw, in the order of the schema: all, or the MOST_CHANNELS with the most missing."""
   return sorted(np.argsort(-counts.share, kind="stable")[:MOST_CHANNELS].tolist())
 
 
-def of_channels(counts: Counts) -> str:
+def title_suffix(counts: Counts) -> str:
   """Text for the title of a chart that does not draw all channels, else ""."""
   cut = len(counts.schema.channels) > MOST_CHANNELS
-  return f" (the {MOST_CHANNELS} channels that miss most)" if cut else ""
+  return f" (the {MOST_CHANNELS} channels with the most missing values)" if cut else ""
 
 
 def _names(counts: Counts, drawn: Sequence[int]) -> list[str]:
@@ -62,7 +62,7 @@ def by_channel(counts: Counts, name: str) -> Chart:
   ]
   alt = "Share of the day that is missing in each channel, by cause where the cause is known."
   columns = ["channel", "missing %", *(f"{CAUSES[k]} %" for k in causes)]
-  title = f"Missing share of each channel, by cause{of_channels(counts)}"
+  title = f"Missing share of each channel, by cause{title_suffix(counts)}"
   return Chart(name, title, alt, figure, columns, rows)
 
 
@@ -82,7 +82,7 @@ def by_hour(counts: Counts, name: str) -> Chart:
   largest = percent(float(share.max()))
   alt = f"Missing share of each channel at each hour of the day; blank means 0 %, full colour {largest}."
   columns = ["channel, % missing", *(f"{hours * part} h" for part in range(parts))]
-  return Chart(name, f"Missing share by hour of the day{of_channels(counts)}", alt, figure, columns, rows)
+  return Chart(name, f"Missing share by hour of the day{title_suffix(counts)}", alt, figure, columns, rows)
 
 
 def by_person(counts: Counts, name: str) -> Chart:
@@ -136,7 +136,7 @@ def together(counts: Counts, name: str) -> Chart:
   )
   alt += f"blank means 0 %, full colour {percent(float(np.nanmax(shown, initial=0)))}."
   columns = ["while this channel is missing, % missing of", *counts.schema.names]
-  return Chart(name, f"Channels that are missing together{of_channels(counts)}", alt, figure, columns, rows)
+  return Chart(name, f"Channels that are missing together{title_suffix(counts)}", alt, figure, columns, rows)
 
 
 def conditional(counts: Counts) -> Float[np.ndarray, "channels channels"]:
@@ -185,11 +185,11 @@ def length_by_channel(counts: Counts, name: str) -> Chart:
   largest = percent(float(share.max()))
   alt = f"Share of each channel's missing time by the length of the gap; blank means 0 %, full colour {largest}."
   columns = ["channel", "length up to", "gaps", "missing steps", "% of its missing time"]
-  return Chart(name, f"Gap lengths of each channel{of_channels(counts)}", alt, figure, columns, rows)
+  return Chart(name, f"Gap lengths of each channel{title_suffix(counts)}", alt, figure, columns, rows)
 
 
 def by_threshold(counts: Counts, name: str) -> Chart:
-  """Draws how many days and people remain when days that miss more than a threshold are left out."""
+  """Draws how many days and people remain when days with a larger missing share than a threshold are left out."""
   splits = [split for split in SPLITS if counts.days[split]]
   least = np.array([person.least_missing for person in counts.people.values()], np.float32)
   people = (least[:, None] <= THRESHOLDS.astype(np.float32)).sum(axis=0)

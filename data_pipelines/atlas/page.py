@@ -51,11 +51,11 @@ _MISSING = {
   "missing-thresholds": missing_charts.by_threshold,
 }
 _GAP_CHARTS = {"gap-lengths": missing_charts.by_length, "gap-channels": missing_charts.length_by_channel}
-_DAYS = "Select one of a few days, from days that miss much to a nearly complete one."
+_DAYS = "Select one of a few days. They range from days with few values to a nearly complete one."
 _GAPS = "A gap is a run of missing steps within one channel of one day."
 _VALUES = (
   "A model sees each value as its distance from the mean of the pretrain split, in standard deviations (SDs), cut off "
-  "at the clip of the schema. Many values at one edge point to a sensor at its limit, a bound that somebody set, or a "
+  "at the clip of the schema. Many values at one edge point to a sensor at its limit, a bound set by hand, or a "
   "quantity that is often zero."
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from data_pipelines.atlas.counts import Counts
-from data_pipelines.atlas.missing_charts import drawn_channels, of_channels
+from data_pipelines.atlas.missing_charts import drawn_channels, title_suffix
 from data_pipelines.atlas.value_ranges import ValueRanges
 from data_pipelines.dataset import Dataset
 from data_pipelines.ingest.gridding.recipe import Recipe
@@ -61,7 +61,7 @@ def _ranges(counts: Counts, drawn: list[int], bounds: Bounds, name: str) -> Char
   figure.legend(loc="outside upper center", ncols=3, columnspacing=1, handlelength=1)
   alt = f"Range of the values of each continuous channel in SDs from its mean; lines end at {far:.3g} SDs at most."
   numbers = [_row(ranges, c, bounds) for c in range(len(schema.channels))]
-  return Chart(name, f"Value ranges{of_channels(counts)}", alt, figure, [*COLUMNS, *EDGES], numbers)
+  return Chart(name, f"Value ranges{title_suffix(counts)}", alt, figure, [*COLUMNS, *EDGES], numbers)
 
 
 def _row(ranges: ValueRanges, c: int, bounds: Bounds) -> list[object]:
@@ -103,4 +103,4 @@ def _edges(counts: Counts, drawn: list[int], name: str) -> Chart:
   rows = [
     [counts.schema.names[c], *(f"{share:.4f}" for share in edges)] for c, edges in zip(drawn, shares, strict=True)
   ]
-  return Chart(name, f"Values at the edges{of_channels(counts)}", alt, figure, ["channel", *EDGES], rows)
+  return Chart(name, f"Values at the edges{title_suffix(counts)}", alt, figure, ["channel", *EDGES], rows)

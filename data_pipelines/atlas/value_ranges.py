@@ -22,10 +22,10 @@ class ValueRanges:
     statistics: mean and SD of each channel.
     observed: [channels], number of observed values.
     low, high: float32 [channels], the smallest and the largest value; inf and -inf where none is observed.
-    at_low, at_high: [channels], values that are exactly the smallest or the largest: a sensor at its limit, or a bound
-      that somebody set.
-    below, above: [channels], values whose z-score lies below or above the clip.
-    histogram: [channels, BINS], the other values by z-score, in equal bins from -clip to clip.
+    at_low, at_high: [channels], number of values that are exactly the smallest or the largest. Many of them point to a
+      sensor at its limit, or to a bound set by hand.
+    below, above: [channels], number of values whose z-score lies below or above the clip.
+    histogram: [channels, BINS], number of the other values by z-score, in equal bins from -clip to clip.
   """
 
   def __init__(self, schema: Schema, statistics: Statistics):

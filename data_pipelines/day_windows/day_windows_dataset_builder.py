@@ -2,7 +2,8 @@
 
 Days are written person by person and shard by shard, in the order of the source. TFDS's own builders do not fit:
 `GeneratorBasedBuilder` sorts a whole split in memory and needs TensorFlow beyond 1 GB, and `ShardBasedBuilder` holds a
-shard in memory. What is learnt on the way (statistics, labels, events) is collected in `Tables`.
+shard in memory. What is learnt about the days while they are written (statistics, labels, events) is collected in
+`Tables`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from data_pipelines.source import Source
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class DayWindowsConfig(tfds.core.BuilderConfig):
-  """What to build: TFDS's name of the dataset, and all that the builder needs.
+  """What to build: the name that TFDS gives the dataset, and everything that the builder needs.
 
   Attributes:
     source: the days.

@@ -22,11 +22,11 @@ from data_pipelines.source import Day, Source
 
 # Sizes are of float32 values before compression.
 SHARD_BYTES = 256 * 2**20  # largest shard, unless a split would then have more than MOST_SHARDS
-MOST_SHARDS = 512  # per split: more files than a reader may hold open at once
-SMALL_SHARD_BYTES = 16 * 2**20  # smallest shard that a split is cut into only to have PARTS of them
+MOST_SHARDS = 512  # per split, because a reader may not be able to hold more files open at once
+SMALL_SHARD_BYTES = 16 * 2**20  # a split is not cut into smaller shards just to have PARTS of them
 PARTS = 16  # shards per split that are enough to keep several processes busy
-# Every day is a group of its own, for random access, as TFDS does it. Compression level 1 takes a third of the time of
-# TFDS's level 3 and 1 to 4 % more bytes.
+# Every day is a group of its own, which allows random access; TFDS does the same. Compression level 1 takes a third of
+# the time of TFDS's level 3 and 1 to 4 % more bytes.
 _OPTIONS = "group_size:1,zstd:1"
 
 ReportDays = Callable[[int], object]  # called with the number of days that have just been written

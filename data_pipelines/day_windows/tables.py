@@ -68,7 +68,7 @@ class Tables:
     self._packed_events += shard.pack()._packed_events
 
   def pack(self) -> Tables:
-    """Reduces the memory of the events, before the tables are sent to another process or kept; returns self."""
+    """Packs the events into less memory before the tables are sent to another process or kept; returns self."""
     columns = [[getattr(event, field.name) for event in self._events] for field in _EVENT_SCHEMA]
     self._packed_events.append(pa.table(columns, schema=_EVENT_SCHEMA))
     self._events = []
@@ -83,8 +83,8 @@ class Tables:
     Raises:
       SchemaError: a channel is never observed in pretrain, or a label has an unusable name or values of several types.
     """
-    result, notes = self._accumulator.finish()
-    result.save(folder / "statistics.npz")
+    statistics, notes = self._accumulator.finish()
+    statistics.save(folder / "statistics.npz")
     pq.write_table(self._participants(), folder / "participants.parquet")
     pq.write_table(pa.concat_tables(self.pack()._packed_events), folder / "events.parquet")
     return notes

@@ -1,4 +1,4 @@
-"""Turns the exports of watches, apps and studies into days on a grid, which data_pipelines.build makes a dataset of.
+"""Turns exports of watches, apps and studies into days on a grid, from which data_pipelines.build makes a dataset.
 
 From an export to day windows:
 
@@ -9,9 +9,9 @@ From an export to day windows:
   reading/             opens untrusted files (export_files, input_files, csv_batches); knows units, clocks and signals
   importers/           one format each: yields readings (reading/readings.py) and counts rows (reading/account.py)
   gridding/spool       keeps the readings on disk; spool_reader reads them back by person and time
-  gridding/monthly_grid  puts them on days, a month at a time: to the wall clock (columns), to one value per step
-                       (step_values), with wear inferred (wear_time), all as recipe.py says
-  gridding/spool_to_days  does this for everybody, and keeps the days on disk (day_store)
+  gridding/monthly_grid  puts them on days, a month at a time: moves them to the wall clock (columns), combines them
+                       into one value per step (step_values) and infers wear (wear_time), as the recipe says (recipe)
+  gridding/spool_to_days  does this for every person, and keeps the days on disk (day_store)
   day_events           puts workouts and other labelled stretches on these days
   account_summary      prints how many rows were read, kept and dropped, and why
 

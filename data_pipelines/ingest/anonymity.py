@@ -1,4 +1,4 @@
-"""Replaces names and dates by ones that do not reveal who a person is, made repeatably from a secret key."""
+"""Replaces names and dates with ones that do not reveal who a person is, derived repeatably from a secret key."""
 
 from __future__ import annotations
 

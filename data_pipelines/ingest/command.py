@@ -39,7 +39,9 @@ _IMPORT_FLAGS = (
 def define_flags(values: flags.FlagValues) -> None:
   """Adds the flags of imports to `values`."""
   into: dict[str, Any] = {"flag_values": values}
-  flags.DEFINE_string("timezone", None, "IANA zone of people whose export has only UTC times: Europe/Berlin.", **into)
+  flags.DEFINE_string(
+    "timezone", None, "IANA zone of people whose export has only UTC times, such as Europe/Berlin.", **into
+  )
   flags.DEFINE_string("events", None, "CSV of participant,start,end,name[,value] with ISO times.", **into)
   flags.DEFINE_string(
     "recipe", None, "YAML file with the channels, rules, units, ranges and thresholds to use.", **into
@@ -49,11 +51,11 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_float(
     "max_missing", None, "Leave out days with a greater share missing (default: the recipe's, 0.8).", **into
   )
-  flags.DEFINE_bool("dry_run", False, "Show what an import would make, without writing to data_dir.", **into)
+  flags.DEFINE_bool("dry_run", False, "Show what an import would build, without writing to data_dir.", **into)
   flags.DEFINE_bool(
-    "per_person", None, "--input holds one export per person, each named after them (default: detected).", **into
+    "per_person", None, "--input holds one export per person, named after that person (default: detected).", **into
   )
-  flags.DEFINE_string("anonymise", None, "File with a secret key: replaces names by hashes and moves dates.", **into)
+  flags.DEFINE_string("anonymise", None, "File with a secret key: replaces names with hashes and moves dates.", **into)
   flags.DEFINE_integer("date_shift", 52, "Move each person's dates back by up to this many weeks.", 0, 5200, **into)
 
 
@@ -65,12 +67,12 @@ def refuse_flags(values: flags.FlagValues) -> None:
 
 
 def run_import(values: flags.FlagValues, build: Callable[[Callable[[], Source], Mapping[str, Any]], None]) -> None:
-  """Imports as the flags say, and prints the account.
+  """Runs the import that the flags describe, and prints its account.
 
   Args:
     values: the flags.
     build: builds the dataset from a function that makes the source, and from a request that identifies its days. It
-      does not call the function if the dataset exists already.
+      does not call the function if the dataset already exists.
 
   Raises:
     SchemaError: the exports or an accompanying file cannot be used.

@@ -11,13 +11,15 @@ from data_pipelines.ingest.reading.clocks import DAY, MINUTE, to_wall_clock
 from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.source import Event
 
-_LONGEST = 32 * DAY  # longer stretches are not events of days
+_LONGEST = 32 * DAY  # a longer stretch says nothing about a single day
 
 
 def events_on_days(
   stretch: Stretch, zone: zoneinfo.ZoneInfo | None, day_numbers: Mapping[str, int], minutes_per_step: int
 ) -> Iterator[Event]:
-  """The stretch as one event for each of the person's days that it touches.
+  """Yields the stretch as one event for each of the person's days that it touches.
+
+  A stretch that is empty or longer than 32 days yields nothing.
 
   Args:
     stretch: the labelled time.

@@ -33,7 +33,7 @@ class ImportedSource:
     recipe: the recipe that was followed.
     guessed: signals that the importer does not know, for which the recipe guesses a rule.
     account: what became of every row, under the original names.
-    left_out: number of days that miss too much, for each person with any, under the original names.
+    left_out: number of days left out because too much is missing, by original name; only people with any.
   """
 
   def __init__(self, export_set: ExportSet, folder: pathlib.Path, options: ImportOptions):

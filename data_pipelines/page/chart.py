@@ -78,7 +78,7 @@ _STYLE = {
   "svg.fonttype": "none",
   "svg.hashsalt": "report",
   "text.color": COLOURS["ink"],
-  "text.parse_math": False,  # a dollar sign in a channel's name is a dollar sign
+  "text.parse_math": False,  # draw a dollar sign in a channel's name as it is
   "xtick.color": COLOURS["line"],
   "xtick.labelcolor": COLOURS["ink"],
   "xtick.labelsize": 8.5,

@@ -1,6 +1,6 @@
 """A simulated cohort: people with lasting traits, their days of 26 channels, and what a real watch would lose of them.
 
-`Simulation` is the source that a dataset is built from; `person` of it combines all other modules.
+`Simulation` is the source that a dataset is built from; its method `person` combines all other modules.
 """
 
 from data_pipelines.simulator.activities import ACTIVITIES

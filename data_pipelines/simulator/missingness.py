@@ -1,4 +1,4 @@
-"""Which values the device loses of a person's days: gaps of six modes, each labelled with its mode."""
+"""Which values of a person's days the device loses: gaps of six modes, each labelled with its mode."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class _DayLosses:
     self.left = int(share * cause.size) - int(np.count_nonzero(cause))
 
   def add(self, mode: str, start: float, end: float, channels: Bool[np.ndarray, " channels"]) -> None:
-    """Loses `channels` in minutes [start, end), or until the day's share is used up."""
+    """Marks `channels` as lost in minutes [start, end), or until the day's share is used up."""
     stretch = self.cause[:, max(int(start), 0) : max(int(end), 0)]
     free = (stretch == 0) & channels[:, None]
     used = np.cumsum(np.add.reduce(free, axis=0, dtype=np.uint8), dtype=np.int64)
@@ -152,7 +152,7 @@ def draw_missingness(
   """Draws which values the device loses.
 
   The missing share of each day is drawn first. Habits come next (nights without the device, charging), and then gaps of
-  all modes, in proportions of the person's own, until the share is reached; the last gap ends there.
+  all modes, in proportions that are drawn per person, until the share is reached; the last gap ends there.
 
   Returns:
     0 where the value stays observed, else 1 + the index of the mode in MISSINGNESS_MODES.

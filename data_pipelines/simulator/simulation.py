@@ -18,7 +18,7 @@ from data_pipelines.simulator.physiology import draw_physiology
 from data_pipelines.simulator.rhythm import Rhythm, draw_rhythm
 from data_pipelines.source import EXCLUSIVE_EVENTS, Day, Event, Person
 
-FIRST_DATE = datetime.date(2024, 1, 1)  # people join on any day of the year after
+FIRST_DATE = datetime.date(2024, 1, 1)  # each person joins on one of the 364 days that start here
 
 
 class Simulation:
@@ -75,27 +75,39 @@ class Simulation:
     return [np.random.Generator(np.random.SFC64(child)) for child in root.spawn(5)]
 
   def traits(self, participant: str) -> Traits:
-    """The traits of a person; ValueError for an unknown id."""
+    """The traits of a person.
+
+    Raises:
+      ValueError: the id is unknown.
+    """
     return draw_traits(self._streams(participant)[0])
 
   def _draw(self, participant: str) -> tuple[Traits, Rhythm, tuple[Bout, ...], np.ndarray, np.ndarray]:
     """Traits, rhythm, bouts, complete values and causes of missingness, the last two [days, 1440, 26]."""
-    of_traits, of_rhythm, of_motion, of_physiology, of_missingness = self._streams(participant)
-    traits = draw_traits(of_traits)
-    start = FIRST_DATE + datetime.timedelta(days=int(of_rhythm.integers(364)))
-    rhythm = draw_rhythm(of_rhythm, traits, self.days, start)
-    bouts = draw_bouts(of_motion, traits, rhythm)
-    motion = draw_motion(of_motion, traits, rhythm, bouts)
-    values = draw_physiology(of_physiology, traits, rhythm, motion)
-    cause = draw_missingness(of_missingness, traits, rhythm, motion, values)
+    traits_rng, rhythm_rng, motion_rng, physiology_rng, missingness_rng = self._streams(participant)
+    traits = draw_traits(traits_rng)
+    start = FIRST_DATE + datetime.timedelta(days=int(rhythm_rng.integers(364)))
+    rhythm = draw_rhythm(rhythm_rng, traits, self.days, start)
+    bouts = draw_bouts(motion_rng, traits, rhythm)
+    motion = draw_motion(motion_rng, traits, rhythm, bouts)
+    values = draw_physiology(physiology_rng, traits, rhythm, motion)
+    cause = draw_missingness(missingness_rng, traits, rhythm, motion, values)
     return traits, rhythm, bouts, values.reshape(cause.shape), cause
 
   def truth(self, participant: str) -> Float32[np.ndarray, "days 1440 26"]:
-    """The values of `person` as they would be if the device had lost nothing."""
+    """The values of a person's days as they would be if the device had lost nothing; no value is NaN.
+
+    Raises:
+      ValueError: the id is unknown.
+    """
     return self._draw(participant)[3]
 
   def person(self, participant: str) -> Person:
-    """Draws one person, with days, labels and events (bouts of exercise and sleep); ValueError for an unknown id."""
+    """Draws one person, with days, labels and events (bouts of exercise, and sleep).
+
+    Raises:
+      ValueError: the id is unknown.
+    """
     traits, rhythm, bouts, values, cause = self._draw(participant)
     np.copyto(values, np.float32(np.nan), where=cause > 0)
     dates = [date.isoformat() for date in rhythm.dates]

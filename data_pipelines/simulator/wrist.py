@@ -21,13 +21,13 @@ def wrist(rng: np.random.Generator, rhythm: Rhythm, motion: Motion) -> dict[str,
   """Draws the ten ACC channels and the altimeter channel, by name.
 
   Most of them are 8-bit codes in the released data. Here they are smooth functions of how much the wrist moves
-  (movement), how regularly (rhythm) and in which posture.
+  (movement), how regularly it moves (rhythm) and the posture of the arm.
   """
   n = rhythm.minutes
-  much = np.clip(motion.movement + 0.015 * white(rng, n), 0, 1)
-  even = np.clip(motion.rhythm + 0.10 * wander(rng, n, 10), 0, 1)
+  movement = np.clip(motion.movement + 0.015 * white(rng, n), 0, 1)
+  regularity = np.clip(motion.rhythm + 0.10 * wander(rng, n, 10), 0, 1)
   posture = _posture(rng, motion)
-  still = np.exp(-much / 0.07)
+  still = np.exp(-movement / 0.07)
   texture = wander(rng, n, 12)
 
   def code(level: Float32[np.ndarray, " minutes"], noise: float) -> Float32[np.ndarray, " minutes"]:
@@ -35,14 +35,16 @@ def wrist(rng: np.random.Generator, rhythm: Rhythm, motion: Motion) -> dict[str,
 
   return {
     "step_count": np.round(np.maximum(motion.steps * (1 + 0.04 * white(rng, n)), 0)),
-    "jerk_autocorrelation": code(196 + 50 * (even - 0.25) + 26 * still - 40 * much + 20 * texture + 8 * posture, 10),
-    "log_energy": code(6 + 268 * much, 6),
-    "log_energy_ratio": code(30 + 60 * even - 30 * still * even + 14 * posture + 6 * texture, 8),
-    "covariance_condition": code(43 + 14 * (even - 0.25) + 9 * posture + 7 * texture, 5),
-    "zero_crossing_sd": code(158 - 55 * much + 16 * still + 15 * texture - 10 * posture, 9),
-    "zero_crossing_average": code(10 + 92 * still + 22 * (1 - even) * (1 - much) + 10 * texture, 8),
-    "axis_mean": code(121 + 18 * posture + 12 * much, 6),
-    "kurtosis": code(55 + 130 * (1 - even) * (0.25 + still) - 40 * much + 62 * np.abs(texture) - 38, 20),
-    "sleep_coefficient": np.clip(15 * much**2 / (much**2 + 0.013) + 0.7 * white(rng, n), 0, 15),
+    "jerk_autocorrelation": code(
+      196 + 50 * (regularity - 0.25) + 26 * still - 40 * movement + 20 * texture + 8 * posture, 10
+    ),
+    "log_energy": code(6 + 268 * movement, 6),
+    "log_energy_ratio": code(30 + 60 * regularity - 30 * still * regularity + 14 * posture + 6 * texture, 8),
+    "covariance_condition": code(43 + 14 * (regularity - 0.25) + 9 * posture + 7 * texture, 5),
+    "zero_crossing_sd": code(158 - 55 * movement + 16 * still + 15 * texture - 10 * posture, 9),
+    "zero_crossing_average": code(10 + 92 * still + 22 * (1 - regularity) * (1 - movement) + 10 * texture, 8),
+    "axis_mean": code(121 + 18 * posture + 12 * movement, 6),
+    "kurtosis": code(55 + 130 * (1 - regularity) * (0.25 + still) - 40 * movement + 62 * np.abs(texture) - 38, 20),
+    "sleep_coefficient": np.clip(15 * movement**2 / (movement**2 + 0.013) + 0.7 * white(rng, n), 0, 15),
     "altimeter_sd": motion.climb + 0.0004 * np.abs(white(rng, n)),
   }

@@ -1,4 +1,4 @@
-"""What is known of a simulated dataset beyond its files."""
+"""What is known about a simulated dataset beyond its files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from data_pipelines.splits import FoldSplit
 from tests import tiny
 
 
-def test_days_without_holes_agree_with_the_observed_values(tmp_path):
+def test_days_without_gaps_agree_with_the_observed_values(tmp_path):
   simulation = Simulation(participants=4, days=2, seed=3)
   dataset = build(simulation, tmp_path, "sim", split=FoldSplit(2, 0), request=simulate_request(4, 2, 3))
   truth = GroundTruth.of_dataset(dataset)

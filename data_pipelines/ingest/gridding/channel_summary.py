@@ -15,7 +15,7 @@ from data_pipelines.ingest.gridding.recipe import Recipe
 
 
 class ChannelTally:
-  """Count, sum, minimum and maximum of each channel, updated as days pass by."""
+  """Count, sum, minimum and maximum of each channel, updated as days pass through it."""
 
   def __init__(self, channels: int):
     """An empty tally of this many channels."""
@@ -24,7 +24,7 @@ class ChannelTally:
     )
 
   def watch(self, days: Iterator[GridDay]) -> Iterator[GridDay]:
-    """Passes the days on, and counts their values."""
+    """Yields the days unchanged and counts their values."""
     count, total, low, high = self._rows
     for day in days:
       count += (~np.isnan(day.values)).sum(0)

@@ -44,21 +44,21 @@ class ReadingColumns:
   def __len__(self) -> int:
     return len(self.start)
 
-  def take(self, rows: Bool[np.ndarray, "n"] | Int[np.ndarray, "k"] | slice) -> Self:
-    """Some of the readings, by a mask, indices or a slice; not copied if a mask selects all of them."""
-    if isinstance(rows, np.ndarray) and rows.dtype == bool:
-      if rows.all():
+  def take(self, selection: Bool[np.ndarray, "n"] | Int[np.ndarray, "k"] | slice) -> Self:
+    """Selects readings by a mask, indices or a slice; they are not copied if a mask selects all of them."""
+    if isinstance(selection, np.ndarray) and selection.dtype == bool:
+      if selection.all():
         return self
-      rows = np.flatnonzero(rows)  # cheaper than applying the mask to every column
-    return type(self)(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+      selection = np.flatnonzero(selection)  # cheaper than applying the mask to every column
+    return type(self)(*(getattr(self, field.name)[selection] for field in dataclasses.fields(self)))
 
   @classmethod
-  def concat(cls, blocks: Sequence[Self]) -> Self:
-    """All readings of several blocks."""
-    blocks = [block for block in blocks if len(block)] or blocks[:1]
-    if len(blocks) == 1:
-      return blocks[0]
-    return cls(*(np.concatenate([getattr(b, field.name) for b in blocks]) for field in dataclasses.fields(cls)))
+  def concat(cls, parts: Sequence[Self]) -> Self:
+    """All readings of several parts, of which there must be at least one; not copied if only one has readings."""
+    parts = [part for part in parts if len(part)] or parts[:1]
+    if len(parts) == 1:
+      return parts[0]
+    return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(cls)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,91 +73,93 @@ class WallClockColumns(ReadingColumns):
   counted: Bool[np.ndarray, "n"]
 
 
-def drop_implausible(rows: ReadingColumns, recipe: Recipe, latest: int, drop: Drop) -> ReadingColumns:
-  """Keeps the readings that can be true on their own; drops each of the others for the first reason that applies.
+def drop_implausible(readings: ReadingColumns, recipe: Recipe, latest: int, drop: Drop) -> ReadingColumns:
+  """Returns the readings that can be true on their own; drops each of the others for the first reason that applies.
 
   Args:
-    rows: the readings.
+    readings: the readings to check.
     recipe: holds the signals' bounds.
     latest: UTC ms after which no reading can start.
     drop: called with each reason and the number of readings dropped for it.
   """
-  plausible = np.ones(len(rows), bool)
-  for why, bad in _reasons(rows, recipe, latest):
+  plausible = np.ones(len(readings), bool)
+  for why, bad in _reasons(readings, recipe, latest):
     bad &= plausible
     drop(why, int(bad.sum()))
     plausible &= ~bad
-  return rows.take(plausible)
+  return readings.take(plausible)
 
 
-def _reasons(rows: ReadingColumns, recipe: Recipe, latest: int) -> Iterator[tuple[str, Bool[np.ndarray, "n"]]]:
-  """Reasons why readings cannot be true, and the readings that each applies to."""
-  spans = rows.end - rows.start
-  sums = np.array([signal.rule == "sum" for signal in recipe.signals])[rows.signal]
-  yield "clock not set (before 2000)", rows.start < EARLIEST
-  yield "clock wrong (after the export)", rows.start > latest + np.where(rows.wall, DAY, 0)
+def _reasons(readings: ReadingColumns, recipe: Recipe, latest: int) -> Iterator[tuple[str, Bool[np.ndarray, "n"]]]:
+  """Yields each reason why readings cannot be true, and a mask of the readings that it applies to."""
+  spans = readings.end - readings.start
+  sums = np.array([signal.rule == "sum" for signal in recipe.signals])[readings.signal]
+  yield "clock not set (before 2000)", readings.start < EARLIEST
+  yield "clock wrong (after the export)", readings.start > latest + np.where(readings.wall, DAY, 0)
   yield "ends before it starts", spans < 0
-  yield "clock offset wrong (over 18 h)", (abs(rows.offset) > clocks.MOST_OFFSET) & (rows.offset != NO_OFFSET)
-  yield "not a usable number", ~(abs(rows.value) < LARGEST)
+  yield "clock offset wrong (over 18 h)", (abs(readings.offset) > clocks.MOST_OFFSET) & (readings.offset != NO_OFFSET)
+  yield "not a usable number", ~(abs(readings.value) < LARGEST)
   yield f"count over more than {recipe.longest_sum} min", sums & (spans > recipe.longest_sum * MINUTE)
   yield "lasts longer than a day", spans > DAY
   for number, signal in enumerate(recipe.signals):
-    of_signal = rows.signal == number
+    of_signal = readings.signal == number
     if signal.zero_is_missing:
-      yield f"{signal.name} is 0: not measured", of_signal & (rows.value == 0)
+      yield f"{signal.name} is 0: not measured", of_signal & (readings.value == 0)
     if signal.kind == "binary":
-      yield f"{signal.name} neither 0 nor 1", of_signal & (rows.value != 0) & (rows.value != 1)
+      yield f"{signal.name} neither 0 nor 1", of_signal & (readings.value != 0) & (readings.value != 1)
     if np.isfinite(signal.low) or np.isfinite(signal.high):
-      outside = (rows.value < signal.low) | (rows.value > signal.high)
+      outside = (readings.value < signal.low) | (readings.value > signal.high)
       yield f"{signal.name} outside {signal.low:g} to {signal.high:g} {signal.unit}".rstrip(), of_signal & outside
 
 
 def move_to_wall_clock(
-  rows: ReadingColumns, zone: zoneinfo.ZoneInfo | None, recipe: Recipe, drop: Drop
+  readings: ReadingColumns, zone: zoneinfo.ZoneInfo | None, recipe: Recipe, drop: Drop
 ) -> WallClockColumns:
   """Moves readings to the wall clock, by their own offset or else by the person's time zone.
 
   Readings that are already on the wall clock stay as they are. A count or a state that lasts over a change of the
-  zone's clock is cut there. Readings in an hour that the clock had shown before are dropped; wall clocks without
-  offsets cannot tell, so both passages count there.
+  zone's clock is cut there. Readings in an hour that the clock had shown before are dropped; a wall clock without
+  offsets does not show which passage it was, so there both are kept.
 
   Raises:
     SchemaError: readings are in UTC without an offset, and `zone` is None.
   """
-  counted = np.ones(len(rows), bool)
-  by_zone = ~rows.wall & (rows.offset == NO_OFFSET)
-  own_offset = np.where(rows.wall | by_zone, 0, rows.offset).astype(np.int64) * MINUTE
-  start, end = rows.start + own_offset, rows.end + own_offset
-  moved = WallClockColumns(rows.signal, rows.device, start, end, rows.value, rows.offset, rows.wall, counted)
+  counted = np.ones(len(readings), bool)
+  by_zone = ~readings.wall & (readings.offset == NO_OFFSET)
+  own_offset = np.where(readings.wall | by_zone, 0, readings.offset).astype(np.int64) * MINUTE
+  start, end = readings.start + own_offset, readings.end + own_offset
+  moved = WallClockColumns(
+    readings.signal, readings.device, start, end, readings.value, readings.offset, readings.wall, counted
+  )
   if not by_zone.any():
     return moved
   if zone is None:
-    names = ", ".join(sorted({recipe.signals[number].name for number in np.unique(rows.signal[by_zone])}))
+    names = ", ".join(sorted({recipe.signals[number].name for number in np.unique(readings.signal[by_zone])}))
     raise SchemaError(f"readings of {names} are in UTC; give the person's time zone, as in --timezone=Europe/Berlin")
   return WallClockColumns.concat([moved.take(~by_zone), _by_zone(moved.take(by_zone), zone, recipe, drop)])
 
 
-def _by_zone(rows: WallClockColumns, zone: zoneinfo.ZoneInfo, recipe: Recipe, drop: Drop) -> WallClockColumns:
+def _by_zone(readings: WallClockColumns, zone: zoneinfo.ZoneInfo, recipe: Recipe, drop: Drop) -> WallClockColumns:
   """Moves readings whose start and end are still UTC."""
-  clock = clocks.ZoneClock(zone, int(rows.start.min()), int(rows.end.max()))
-  lasting = np.array([signal.rule == "sum" or signal.holds for signal in recipe.signals])[rows.signal]
-  next_cut = np.append(clock.cuts, np.iinfo(np.int64).max)[np.searchsorted(clock.cuts, rows.start, side="right")]
-  cut = lasting & (next_cut < rows.end)
-  wall, repeated = clock.at(rows.start)
+  clock = clocks.ZoneClock(zone, int(readings.start.min()), int(readings.end.max()))
+  lasting = np.array([signal.rule == "sum" or signal.holds for signal in recipe.signals])[readings.signal]
+  next_cut = np.append(clock.cuts, np.iinfo(np.int64).max)[np.searchsorted(clock.cuts, readings.start, side="right")]
+  cut = lasting & (next_cut < readings.end)
+  wall, repeated = clock.at(readings.start)
   drop("repeated hour", int((repeated & ~cut).sum()))
-  moved = dataclasses.replace(rows, start=wall, end=wall + rows.end - rows.start)
-  pieces = [_pieces(rows.take(slice(row, row + 1)), clock, recipe) for row in np.flatnonzero(cut)]
+  moved = dataclasses.replace(readings, start=wall, end=wall + readings.end - readings.start)
+  pieces = [_pieces(readings.take(slice(i, i + 1)), clock, recipe) for i in np.flatnonzero(cut)]
   drop("repeated hour", sum(not len(piece) for piece in pieces))
   return WallClockColumns.concat([moved.take(~repeated & ~cut), *pieces])
 
 
-def _pieces(row: WallClockColumns, clock: clocks.ZoneClock, recipe: Recipe) -> WallClockColumns:
+def _pieces(reading: WallClockColumns, clock: clocks.ZoneClock, recipe: Recipe) -> WallClockColumns:
   """Cuts a single reading at clock changes, shares a count out over the pieces, and leaves out repeated hours."""
-  inside = clock.cuts[(clock.cuts > row.start) & (clock.cuts < row.end)]
-  start, end = np.concatenate([row.start, inside]), np.concatenate([inside, row.end])
+  inside = clock.cuts[(clock.cuts > reading.start) & (clock.cuts < reading.end)]
+  start, end = np.concatenate([reading.start, inside]), np.concatenate([inside, reading.end])
   wall, repeated = clock.at(start)
-  pieces = row.take(np.zeros(len(start), int))
-  share = (end - start) / (row.end - row.start)
-  value = row.value * share if recipe.signals[row.signal[0]].rule == "sum" else pieces.value
+  pieces = reading.take(np.zeros(len(start), int))
+  share = (end - start) / (reading.end - reading.start)
+  value = reading.value * share if recipe.signals[reading.signal[0]].rule == "sum" else pieces.value
   pieces = dataclasses.replace(pieces, start=wall, end=wall + end - start, value=value).take(~repeated)
   return dataclasses.replace(pieces, counted=np.arange(len(pieces)) == 0)

@@ -32,10 +32,10 @@ class DayStore:
   """Stores the days of one person after another, and reads them back in any order.
 
   FOLDER/days.bin holds the days. FOLDER/days.jsonl holds one line per completed person. After an interruption,
-  storing continues behind the last completed person.
+  storing continues after the last completed person.
 
   Attributes:
-    summaries: what `complete` was given for each completed person.
+    summaries: the summary that `complete` was called with, for each completed person.
   """
 
   def __init__(self, folder: pathlib.Path, schema: Schema):
@@ -86,7 +86,7 @@ class DayStore:
     return _Place(day.date, offset, len(packed), day.cause is not None)
 
   def complete(self, participant: str, summary: Mapping[str, Any]) -> None:
-    """Marks a person as completed, with a JSON-able summary that `summaries` gives back."""
+    """Marks a person as completed, with a JSON-able summary that `summaries` then holds."""
     self._file.flush()
     raw = {
       "participant": participant,
@@ -108,7 +108,7 @@ class DayStore:
     return [place.date for place in self._places[participant]]
 
   def day(self, participant: str, index: int) -> Day:
-    """The person's day at this index. Its day number counts from the date of the first."""
+    """The person's day at this index. Its day number counts from the date of the person's first day."""
     places = self._places[participant]
     place = places[index]
     steps, channels = self._shape

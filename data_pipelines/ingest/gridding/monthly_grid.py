@@ -35,7 +35,8 @@ from data_pipelines.ingest.reading.clocks import DAY, MINUTE
 _USED, _NOT_WORN, _LEFT_OUT, _ELSEWHERE = range(4)
 _DEVICE_REMOVED = 1  # "device_removed" in source.MISSINGNESS_MODES
 _CONTEXT = DAY  # on either side of a month
-# How far before a month readings matter: states that last into the context, and what their clock had shown before.
+# How far before a month readings still matter: a state may last into the context, and earlier offsets show which
+# minutes the clock repeats.
 _REACH = 3 * DAY
 _NEVER = 2**62  # ms
 
@@ -60,7 +61,7 @@ class Grid:
   """Makes days out of readings (see `days`).
 
   Attributes:
-    left_out: number of days of each participant that miss more than recipe.max_missing.
+    left_out: number of days of each participant that were left out because more than recipe.max_missing is missing.
   """
 
   def __init__(
@@ -71,7 +72,7 @@ class Grid:
     Args:
       recipe: signals, rules and thresholds.
       zone: time zone of readings in UTC without an offset (see clocks.find_zone).
-      devices: names of the devices that ReadingColumns.device counts, most trusted first (see `device_order`).
+      devices: names of the devices that ReadingColumns.device indexes, most trusted first (see `device_order`).
       latest: UTC ms after which no reading can start, such as the export's date. The default is a day from now.
     """
     self.recipe, self.zone, self.devices = recipe, zone, tuple(devices)
@@ -79,7 +80,7 @@ class Grid:
     self.left_out: collections.Counter[str] = collections.Counter()
 
   def days(self, parts: Iterable[ReadingColumns], account: Account, participant: str) -> Iterator[GridDay]:
-    """All days of one person that have a value and are complete enough, by date.
+    """Yields all days of one person that have a value and are complete enough, in order of date.
 
     Args:
       parts: the person's readings in consecutive parts, such as one per month. No reading starts before any reading
@@ -91,16 +92,16 @@ class Grid:
       SchemaError: readings are in UTC, and the person has no time zone.
       ValueError: the parts are not in order.
     """
-    drop: Drop = lambda why, rows: account.drop(participant, why, rows)
+    drop: Drop = lambda why, readings: account.drop(participant, why, readings)
     had_heart = False
-    for start, end, rows in _months(self._moved(parts, drop)):
-      month = _Month(self.recipe, self.devices, start, end, rows, drop, had_heart)
+    for start, end, readings in _months(self._moved(parts, drop)):
+      month = _Month(self.recipe, self.devices, start, end, readings, drop, had_heart)
       had_heart |= month.has_heart
       self.left_out[participant] += month.left_out
       yield from month.days()
 
   def _moved(self, parts: Iterable[ReadingColumns], drop: Drop) -> Iterator[tuple[int, WallClockColumns]]:
-    """Each part on the wall clock, and the latest start in it on its original clock."""
+    """Yields the latest start in each part, on its original clock, and the part on the wall clock."""
     latest = None
     for part in parts:
       if not len(part):
@@ -120,7 +121,7 @@ def device_order(trusted: Sequence[str], devices: Iterable[str]) -> list[str]:
 
 
 def _months(parts: Iterable[tuple[int, WallClockColumns]]) -> Iterator[tuple[int, int, WallClockColumns]]:
-  """Start and end (ms) of each month of the wall clock with readings, and the readings in and around it."""
+  """Yields start and end (ms) of each month of the wall clock with readings, and the readings in and around it."""
   pending: list[WallClockColumns] = []
   done = EARLIEST - DAY
   for latest, part in parts:
@@ -143,16 +144,16 @@ def _next_month(pending: list[WallClockColumns], done: int) -> tuple[int, int] |
   return tuple(int(edge.astype("datetime64[ms]").astype(np.int64)) for edge in (month, month + 1))  # type: ignore
 
 
-def _first_after(rows: WallClockColumns, done: int) -> int:
-  reaches = np.maximum(rows.end, rows.start + 1) > done
-  return max(int(rows.start.min(initial=_NEVER, where=reaches)), done)
+def _first_after(readings: WallClockColumns, done: int) -> int:
+  reaches = np.maximum(readings.end, readings.start + 1) > done
+  return max(int(readings.start.min(initial=_NEVER, where=reaches)), done)
 
 
 def _cut(pending: list[WallClockColumns], start: int, end: int) -> tuple[int, int, WallClockColumns]:
-  """A month's readings. `pending` keeps only what later months need."""
-  rows = WallClockColumns.concat(pending)
-  pending[:] = [rows.take(rows.start >= end - _REACH)]
-  return start, end, rows.take((rows.start >= start - _REACH) & (rows.start < end + _CONTEXT))
+  """Start and end of a month, and the readings in and around it. `pending` keeps only what later months need."""
+  readings = WallClockColumns.concat(pending)
+  pending[:] = [readings.take(readings.start >= end - _REACH)]
+  return start, end, readings.take((readings.start >= start - _REACH) & (readings.start < end + _CONTEXT))
 
 
 class _Month:
@@ -160,7 +161,7 @@ class _Month:
 
   Attributes:
     has_heart: whether the heart signal has a value.
-    left_out: number of the month's days that miss too much.
+    left_out: number of the month's days that are left out because too much is missing.
   """
 
   def __init__(
@@ -169,7 +170,7 @@ class _Month:
     devices: Sequence[str],
     start: int,
     end: int,
-    rows: WallClockColumns,
+    readings: WallClockColumns,
     drop: Drop,
     had_heart: bool,
   ):
@@ -177,14 +178,14 @@ class _Month:
     self._recipe, self._start, self._end, self._drop = recipe, start, end, drop
     length = recipe.minutes_per_step * MINUTE
     self._steps = StepRange(start - _CONTEXT, (end - start + 2 * _CONTEXT) // length, length)
-    self._rows = self._distinct(self._first_passages(rows), len(devices))
-    edges = np.searchsorted(self._rows.signal, np.arange(len(recipe.signals) + 1))
+    self._readings = self._distinct(self._first_passages(readings), len(devices))
+    edges = np.searchsorted(self._readings.signal, np.arange(len(recipe.signals) + 1))
     self._slices = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
     self._values = np.full((self._steps.count, len(recipe.signals)), np.nan, np.float32)
     self._winners = np.full(self._values.T.shape, -1, np.int16)
     for c, signal in enumerate(recipe.signals):
       if self._slices[c].start < self._slices[c].stop:
-        self._values[:, c], self._winners[c] = combine(self._rows.take(self._slices[c]), signal, self._steps)
+        self._values[:, c], self._winners[c] = combine(self._readings.take(self._slices[c]), signal, self._steps)
     heart = recipe.index(recipe.worn.heart)
     self.has_heart = heart is not None and not np.isnan(self._values[:, heart]).all()
     has_readings = self._by_day(~np.isnan(self._values)).any(axis=(1, 2))
@@ -201,27 +202,30 @@ class _Month:
       date = np.datetime64(self._start + int(day) * DAY, "ms").astype("datetime64[D]")
       yield GridDay(str(date), values[day].copy(), cause[day].copy() if self._recipe.causes else None)
 
-  def _first_passages(self, rows: WallClockColumns) -> WallClockColumns:
+  def _first_passages(self, readings: WallClockColumns) -> WallClockColumns:
     """Drops readings on minutes that the clock, according to their own offsets, had shown before."""
-    repeated = clocks.repeated_minutes(rows.start, rows.offset)
-    self._count("repeated hour", rows, repeated)
-    return rows.take(~repeated)
+    repeated = clocks.repeated_minutes(readings.start, readings.offset)
+    self._count("repeated hour", readings, repeated)
+    return readings.take(~repeated)
 
-  def _distinct(self, rows: WallClockColumns, devices: int) -> WallClockColumns:
+  def _distinct(self, readings: WallClockColumns, devices: int) -> WallClockColumns:
     """Sorts by signal, device, start, end and value; keeps each reading once, and one count per span of time."""
-    key = ((rows.signal.astype(np.int64) * devices + rows.device) << 42) | (rows.start - EARLIEST + DAY)
-    rows = rows.take(_order(key, rows))
+    key = ((readings.signal.astype(np.int64) * devices + readings.device) << 42) | (readings.start - EARLIEST + DAY)
+    readings = readings.take(_order(key, readings))
     like_next = np.append(
-      (np.diff(rows.start) == 0) & (np.diff(rows.end) == 0) & (np.diff(rows.device) == 0) & (np.diff(rows.signal) == 0),
+      (np.diff(readings.start) == 0)
+      & (np.diff(readings.end) == 0)
+      & (np.diff(readings.device) == 0)
+      & (np.diff(readings.signal) == 0),
       False,
-    )[: len(rows)]
-    duplicate = like_next & (rows.value == np.roll(rows.value, -1))
-    self._count("exact duplicate", rows, duplicate)
-    sums = np.array([signal.rule == "sum" for signal in self._recipe.signals])[rows.signal]
+    )[: len(readings)]
+    duplicate = like_next & (readings.value == np.roll(readings.value, -1))
+    self._count("exact duplicate", readings, duplicate)
+    sums = np.array([signal.rule == "sum" for signal in self._recipe.signals])[readings.signal]
     # The clock was set back, or a count was written again when it was complete: the larger one is kept.
-    recount = like_next & ~duplicate & sums & (rows.end > rows.start)
-    self._count("counted again for the same time", rows, recount)
-    return rows.take(~duplicate & ~recount)
+    recount = like_next & ~duplicate & sums & (readings.end > readings.start)
+    self._count("counted again for the same time", readings, recount)
+    return readings.take(~duplicate & ~recount)
 
   def _apply_wear(self, had_heart: bool) -> tuple[UInt8[np.ndarray, "t c"], Bool[np.ndarray, "t c"]]:
     """Adds zeros where a quiet device was worn, and removes zeros where a device was not worn.
@@ -246,7 +250,7 @@ class _Month:
     return ~observed.any(axis=1) | (share > self._recipe.max_missing)
 
   def _count_unused(self, blanked: Bool[np.ndarray, "t c"]) -> None:
-    """Counts the readings of which no step is used, by reason."""
+    """Counts the readings that no step uses, by reason."""
     day_state = np.where(self._left_out, _LEFT_OUT, _USED).repeat(self._recipe.schema.steps)
     reasons = {
       _NOT_WORN: "zero while not worn",
@@ -254,17 +258,17 @@ class _Month:
       _ELSEWHERE: "another device counts there",
     }
     for c, signal in enumerate(self._recipe.signals):
-      rows = self._rows.take(self._slices[c])
-      if not len(rows):
+      readings = self._readings.take(self._slices[c])
+      if not len(readings):
         continue
       state = np.where(blanked[:, c], _NOT_WORN, day_state).astype(np.uint8)
-      result = outcomes(rows, signal, self._steps, self._winners[c], state, _ELSEWHERE)
+      result = outcomes(readings, signal, self._steps, self._winners[c], state, _ELSEWHERE)
       for number, why in reasons.items():
-        self._count(why, rows, result == number)
+        self._count(why, readings, result == number)
 
-  def _count(self, why: str, rows: WallClockColumns, bad: Bool[np.ndarray, "n"]) -> None:
+  def _count(self, why: str, readings: WallClockColumns, bad: Bool[np.ndarray, "n"]) -> None:
     """Counts dropped readings that start in this month. Those around it are counted in their own month."""
-    own = bad & rows.counted & (rows.start >= self._start) & (rows.start < self._end)
+    own = bad & readings.counted & (readings.start >= self._start) & (readings.start < self._end)
     self._drop(why, int(own.sum()))
 
   def _by_day(self, array: Shaped[np.ndarray, "t *c"]) -> Shaped[np.ndarray, "days steps *c"]:
@@ -276,12 +280,12 @@ class _Month:
     return by_day[context_days:-context_days]
 
 
-def _order(key: Int64[np.ndarray, "n"], rows: WallClockColumns) -> Int64[np.ndarray, "n"]:
+def _order(key: Int64[np.ndarray, "n"], readings: WallClockColumns) -> Int64[np.ndarray, "n"]:
   """Indices that sort by key, then end and value. Only readings with equal keys are compared by these."""
   order = np.argsort(key, kind="stable")
   tied = np.append(np.diff(key[order]) == 0, False)[: len(key)]
   tied |= np.roll(tied, 1)
   places = np.flatnonzero(tied)
   among = order[places]
-  order[places] = among[np.lexsort((rows.value[among], rows.end[among], key[among]))]
+  order[places] = among[np.lexsort((readings.value[among], readings.end[among], key[among]))]
   return order

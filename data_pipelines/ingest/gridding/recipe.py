@@ -146,7 +146,7 @@ _HEAD = """\
 # Delete a signal to leave it out. Change its unit to convert its values, if the conversion is known.
 """
 _COMMENTS = {
-  "minutes_per_step": "Minutes per step. Use 5 or 15 for a source that reports this seldom: gaps are not filled in.",
+  "minutes_per_step": "Minutes per step. Use 5 or 15 for a source that reports so rarely: gaps are not filled in.",
   "max_missing": "Days on which a greater share of values is missing, over the channels they have, are left out.",
   "longest_sum": "Minutes that a single reading of a count may span. Longer ones are dropped and counted.",
 }
@@ -176,7 +176,7 @@ def _scalar(value: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-  """YAML's safe loader, except that repeated keys, of which it would keep the last, and aliases are errors."""
+  """YAML's safe loader, but aliases are errors, as are repeated keys, of which YAML would silently keep the last."""
 
   def construct_mapping(self, node: Any, deep: bool = False) -> dict:
     keys = [key.value for key, _ in node.value]

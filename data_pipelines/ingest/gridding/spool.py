@@ -50,7 +50,7 @@ _SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class SeriesKey:
-  """The fields of Readings that all readings of a block share."""
+  """What identifies a series: the fields of Readings that all readings of a block share, except the person."""
 
   signal: str
   unit: str
@@ -59,13 +59,13 @@ class SeriesKey:
 
 
 class Spool:
-  """Stores readings, file by file. After an interruption, it continues behind the last commit.
+  """Stores readings, file by file. After an interruption, it continues after the last commit.
 
   Attributes:
-    folder: where it is.
+    folder: the folder that holds it.
     parts: names of the Parquet files that are committed.
-    people: names, by number.
-    series: by number.
+    people: names; a person's number is the index.
+    series: keys; the number of a series is the index.
     rows: number of readings, by the person's number.
     complete: keys of the files that were read to the end.
     account: account of these files.
@@ -123,7 +123,7 @@ class Spool:
     self._committed = len(self.people), len(self.series)
 
   def add(self, item: Readings | Stretch) -> None:
-    """Adds something from the file that is being read."""
+    """Adds readings or a stretch from the file that is being read."""
     if isinstance(item, Stretch):
       self._new_stretches.append(item)
       return
@@ -192,7 +192,7 @@ class Spool:
 
 
 def fill_spool(export_set: ExportSet, folder: pathlib.Path) -> Spool:
-  """Reads all files of the exports into a spool in `folder`, except those that an interrupted import has read.
+  """Reads all files of the exports into a spool in `folder`, except those that an interrupted import has already read.
 
   Raises:
     SchemaError: a file cannot be read, or has a unit that does not convert to its signal's.

@@ -15,7 +15,7 @@ from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.gridding.spool import Spool
 from data_pipelines.ingest.reading import units
 
-ROWS_AT_ONCE = 2**21
+ROWS_AT_ONCE = 2**21  # readings; people with fewer are read together
 _HALF_MONTH = 15 * 86_400_000  # ms
 # Readings before or after these times cannot be true. They are read in one part, however far apart they are.
 _EARLIEST, _LATEST = EARLIEST, 4_102_444_800_000  # 2000-01-01 and 2100-01-01
@@ -41,7 +41,7 @@ class SpoolReader:
   """
 
   def __init__(self, spool: Spool, recipe: Recipe, devices: Sequence[str]):
-    """Opens all parts. `devices` are in the order that ReadingColumns.device counts."""
+    """Opens all parts. `devices` are the names that ReadingColumns.device indexes."""
     self._spool = spool
     self._files = [pq.ParquetFile(spool.folder / part, memory_map=True) for part in spool.parts]
     self._groups = _row_groups(self._files)
@@ -54,7 +54,7 @@ class SpoolReader:
     self.left_out: dict[str, int] = {}
 
   def people(self) -> Iterator[tuple[str, Iterator[ReadingColumns]]]:
-    """Each person with readings, and these in parts in order of time. People with few readings are read together."""
+    """Yields each person's name and readings, in parts in order of time. People with few readings are read together."""
     batch: list[int] = []
     for person in sorted(self._spool.rows):
       if self._spool.rows[person] > ROWS_AT_ONCE:
@@ -80,7 +80,7 @@ class SpoolReader:
       yield self._spool.people[person], iter([self._converted({n: column[own] for n, column in rows.items()}, person)])
 
   def _read_by_time(self, person: int) -> Iterator[ReadingColumns]:
-    """Half a month of starts at a time, so that a person's readings need not fit in memory."""
+    """Yields the readings that start within half a month at a time, so that not all of them need to fit in memory."""
     g = self._groups
     own_groups = (g.first_person <= person) & (g.last_person >= person)
     edge: int | None = int(g.first_start[own_groups].min()) if own_groups.any() else None

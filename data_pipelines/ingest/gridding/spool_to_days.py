@@ -26,9 +26,9 @@ def grid_spool(
   zone_of: Callable[[str], zoneinfo.ZoneInfo | None],
   folder: pathlib.Path,
 ) -> DayStore:
-  """The days of all people in a spool.
+  """Grids the readings of all people in a spool, and stores their days.
 
-  People whose days are in `folder` already, from an interrupted import of the same readings with the same recipe and
+  People whose days are already in `folder`, from an interrupted import of the same readings with the same recipe and
   time zones, are not gridded again.
 
   Args:
@@ -40,7 +40,7 @@ def grid_spool(
 
   Returns:
     The store. Its summaries hold, per person, "account" (Account.to_json of the readings not used), "left_out" (the
-    number of days that miss too much) and "channels" (ChannelTally.rows).
+    number of days left out because too much is missing) and "channels" (ChannelTally.rows).
 
   Raises:
     SchemaError: readings are in UTC, and their person has no time zone.

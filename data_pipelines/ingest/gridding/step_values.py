@@ -31,24 +31,24 @@ class StepRange:
     return (ms - self.start) // self.length
 
   def covered(
-    self, rows: WallClockColumns, signal: Signal
+    self, readings: WallClockColumns, signal: Signal
   ) -> Iterator[tuple[Int64[np.ndarray, "k"], Int64[np.ndarray, "k"], Int64[np.ndarray, "k"]]]:
     """The steps that readings cover: first the one that each starts in, then the next of those that last on, and so on.
 
     Yields:
-      Indices of readings; the step of each; the ms of the step that it lasts. A sample lasts 0 ms, and so does any
-      reading of a signal that is neither a count nor a state.
+      Indices of readings; the step of each; the ms for which it lasts within that step. A sample lasts 0 ms, and
+      so does any reading of a signal that is neither a count nor a state.
     """
-    first, which = self.containing(rows.start), np.arange(len(rows))
-    last = self.containing(np.maximum(rows.end - 1, rows.start)) if _lasts(signal) else first
-    lasted = np.zeros(len(rows), np.int64)
+    first, which = self.containing(readings.start), np.arange(len(readings))
+    last = self.containing(np.maximum(readings.end - 1, readings.start)) if _lasts(signal) else first
+    lasted = np.zeros(len(readings), np.int64)
     for further in range(int((last - first).max(initial=-1)) + 1):
       if further:
         which = which[first[which] + further <= last[which]]
       step = first[which] + further if further else first
       if _lasts(signal):
         begin = self.start + step * self.length
-        lasted = np.minimum(rows.end[which], begin + self.length) - np.maximum(rows.start[which], begin)
+        lasted = np.minimum(readings.end[which], begin + self.length) - np.maximum(readings.start[which], begin)
       inside = (step >= 0) & (step < self.count)
       yield (which, step, lasted) if inside.all() else (which[inside], step[inside], lasted[inside])
 
@@ -59,22 +59,22 @@ def _lasts(signal: Signal) -> bool:
 
 
 def combine(
-  rows: WallClockColumns, signal: Signal, steps: StepRange
+  readings: WallClockColumns, signal: Signal, steps: StepRange
 ) -> tuple[Float64[np.ndarray, "t"], Int16[np.ndarray, "t"]]:
   """Combines readings of one signal. In each step only the most trusted device with a reading there counts.
 
   Args:
-    rows: readings of the signal, sorted by device, start, end and value.
+    readings: readings of the signal, sorted by device, start, end and value.
     signal: its rule.
     steps: the steps to fill.
 
   Returns:
-    The value of each step, NaN if none; and the device that it is from, -1 if none.
+    The value of each step, NaN if it has none; and the device that the value is from, -1 if there is none.
   """
   values, winner = np.full(steps.count, np.nan), np.full(steps.count, -1, np.int16)
-  for device in np.unique(rows.device):
-    first, last = np.searchsorted(rows.device, device), np.searchsorted(rows.device, device, side="right")
-    device_values = _combine_device(rows.take(slice(first, last)), signal, steps)
+  for device in np.unique(readings.device):
+    first, last = np.searchsorted(readings.device, device), np.searchsorted(readings.device, device, side="right")
+    device_values = _combine_device(readings.take(slice(first, last)), signal, steps)
     new = ~np.isnan(device_values) & (winner < 0)
     values[new], winner[new] = device_values[new], device
   if signal.kind == "binary":  # 1 if it held for at least half of the time observed
@@ -82,39 +82,39 @@ def combine(
   return values, winner
 
 
-def _combine_device(rows: WallClockColumns, signal: Signal, steps: StepRange) -> Float64[np.ndarray, "t"]:
+def _combine_device(readings: WallClockColumns, signal: Signal, steps: StepRange) -> Float64[np.ndarray, "t"]:
   if signal.rule == "last":
-    return _last(rows, signal, steps)
+    return _last(readings, signal, steps)
   total, weight = np.zeros(steps.count), np.zeros(steps.count)
-  for which, step, lasted in steps.covered(rows, signal):
-    amount = _weights(rows, which, lasted, signal)
-    np.add.at(total, step, rows.value[which] * amount)
+  for which, step, lasted in steps.covered(readings, signal):
+    amount = _weights(readings, which, lasted, signal)
+    np.add.at(total, step, readings.value[which] * amount)
     np.add.at(weight, step, amount)
   divisor = np.where(weight > 0, 1 if signal.rule == "sum" else weight, np.nan)
   return total / divisor
 
 
 def _weights(
-  rows: WallClockColumns, which: Int64[np.ndarray, "k"], lasted: Int64[np.ndarray, "k"], signal: Signal
+  readings: WallClockColumns, which: Int64[np.ndarray, "k"], lasted: Int64[np.ndarray, "k"], signal: Signal
 ) -> Float64[np.ndarray, "k"] | Int64[np.ndarray, "k"]:
   """The weight of each reading in a step: the share of a count, the ms of a state, 1 for a sample."""
   if not _lasts(signal):
     return np.ones(len(which))
   if signal.holds:
     return np.maximum(lasted, 1)
-  duration = (rows.end - rows.start)[which]
+  duration = (readings.end - readings.start)[which]
   return np.where(duration > 0, lasted / np.maximum(duration, 1), 1.0)
 
 
-def _last(rows: WallClockColumns, signal: Signal, steps: StepRange) -> Float64[np.ndarray, "t"]:
+def _last(readings: WallClockColumns, signal: Signal, steps: StepRange) -> Float64[np.ndarray, "t"]:
   latest = np.full(steps.count, -1)
-  for which, step, _ in steps.covered(rows, signal):
-    np.maximum.at(latest, step, which)  # the highest index is the latest, because rows are sorted
-  return np.where(latest >= 0, rows.value[latest], np.nan) if len(rows) else np.full(steps.count, np.nan)
+  for which, step, _ in steps.covered(readings, signal):
+    np.maximum.at(latest, step, which)  # the highest index is the latest, because readings are sorted
+  return np.where(latest >= 0, readings.value[latest], np.nan) if len(readings) else np.full(steps.count, np.nan)
 
 
 def outcomes(
-  rows: WallClockColumns,
+  readings: WallClockColumns,
   signal: Signal,
   steps: StepRange,
   winner: Int16[np.ndarray, "t"],
@@ -124,13 +124,13 @@ def outcomes(
   """What became of each reading: the least `state` among its steps.
 
   Args:
-    rows, signal, steps: as in `combine`.
+    readings, signal, steps: as in `combine`.
     winner: the device that counts in each step, from `combine`.
     state: what became of each step.
-    elsewhere: counts instead of `state` in steps where another device counts, and for readings outside the steps.
+    elsewhere: the outcome in steps where another device counts, and of readings outside the steps.
   """
-  result = np.full(len(rows), elsewhere, np.uint8)
-  for which, step, _ in steps.covered(rows, signal):
-    step_outcome = np.where(winner[step] == rows.device[which], state[step], elsewhere)
+  result = np.full(len(readings), elsewhere, np.uint8)
+  for which, step, _ in steps.covered(readings, signal):
+    step_outcome = np.where(winner[step] == readings.device[which], state[step], elsewhere)
     result[which] = np.minimum(result[which], step_outcome)
   return result

@@ -24,13 +24,16 @@ _RUN = {"zeros": 60, "choi": 90}  # minutes
 def worn_steps(
   values: Float[np.ndarray, "t c"], recipe: Recipe, had_heart: bool = False
 ) -> tuple[Bool[np.ndarray, "t"], Bool[np.ndarray, "t"]]:
-  """In which steps the device was worn, and in which it was not. Where neither holds, the readings do not tell.
+  """Infers in which steps the device was worn, and in which it was not.
 
   Args:
     values: whole days, one after another; NaN where nothing was read.
     recipe: its `worn` holds the rule.
-    had_heart: the person's device is known to measure the heart, so rule "auto" may conclude from a day without heart
-      readings that it was not worn.
+    had_heart: the person's device is known to measure the heart rate, so rule "auto" may conclude from a day without
+      such readings that it was not worn.
+
+  Returns:
+    Masks of the steps in which it was worn, and in which it was not. Where both are False, the readings leave it open.
   """
   rule = recipe.worn.rule
   heart, counts = recipe.index(recipe.worn.heart), recipe.index(recipe.worn.counts)
@@ -53,7 +56,7 @@ def worn_steps(
 
 
 def zero_writers(recipe: Recipe) -> Bool[np.ndarray, "c"]:
-  """Which channels are counts for which the device keeps writing zeros, worn or not."""
+  """A mask of the channels that are counts and for which the device keeps writing zeros, worn or not."""
   return np.array([s.rule == "sum" and not s.quiet and not s.zero_is_missing for s in recipe.signals])
 
 

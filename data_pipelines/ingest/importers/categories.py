@@ -1,4 +1,4 @@
-"""Columns that hold categories as text, such as sleep stages, as the numbers they stand for."""
+"""Converts columns of categories, such as sleep stages, from text to the numbers they stand for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ASLEEP = {"light": 1.0, "deep": 1.0, "rem": 1.0, "asleep": 1.0, "wake": 0.0, "aw
 def category_values(
   column: pa.StringArray, value_of: Mapping[str, float]
 ) -> tuple[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-  """The number each text stands for, whatever its case, and where the text is unknown (NaN there)."""
+  """The number that each text stands for, in any letter case, and a mask of unknown texts, whose number is NaN."""
   texts = pc.utf8_lower(pc.utf8_trim_whitespace(column)).dictionary_encode()
   known = np.array([value_of.get(text, np.nan) for text in texts.dictionary.to_pylist()])
   values = known[texts.indices.to_numpy()] if len(column) else np.zeros(0)

@@ -43,6 +43,7 @@ class Database:
       self._connection.set_authorizer(self._allow)
 
   def close(self) -> None:
+    """Closes the file."""
     self._connection.close()
 
   def columns(self, table: str) -> frozenset[str]:

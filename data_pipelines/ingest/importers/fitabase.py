@@ -17,7 +17,7 @@ https://doi.org/10.5281/zenodo.53894. These kinds, recognised by part of the fil
 
 All times are on the wearer's wall clock without a zone, as the Fitbit Web API gives them ("4/12/2016 1:05:00 PM";
 "mm/dd/yyyy hh:mm:ss AM/PM" in the dictionary), so the nights on which clocks change lack an hour or have one twice.
-Restless minutes count as not asleep, as in Fitbit's TotalMinutesAsleep, which is the number of ones. A minute that is
+Restless minutes count as not asleep, as in Fitbit's TotalMinutesAsleep, which counts the 1s. A minute that is
 in both a narrow and a wide file is read from the narrow one; heart rates by second are preferred to those by minute.
 Hourly and daily files (hourlySteps, dailyActivity, sleepDay, weightLogInfo, ...) are sums of these and are not read. In
 the account, a row of a wide file counts as its 60 minutes.
@@ -53,8 +53,9 @@ class _Kind:
 
   Attributes:
     signal, unit: what the values measure.
-    time, value: the columns; a wide file has 60 numbered value columns.
+    time, value: the columns; in a wide file, `value` is followed by the minute, 00 to 59.
     duration: milliseconds that a value covers; 0 for a sample.
+    wide: whether a row holds an hour, in 60 value columns.
     value_of: the number each text stands for, if the values are categories.
     tenfold: whether the stored values are ten times the real ones.
     preferred: the kind of file that is read instead if the export has both.
@@ -119,13 +120,13 @@ class Fitabase:
     device = "stages" if kind.value_of is ASLEEP else ""  # preferred, because stages say more than minutes asleep
     columns = [f"{kind.value}{minute:02d}" for minute in range(60)] if kind.wide else [kind.value]
     for rows in csv_batches.read_batches(export, name, [kind.time, *columns], optional=["Id"]):
-      for participant, mine in _people(rows, match["before"].rstrip("_") or export.participant):
-        account.add(participant, len(mine) * len(columns))
+      for participant, own_rows in _people(rows, match["before"].rstrip("_") or export.participant):
+        account.add(participant, len(own_rows) * len(columns))
         if redundant:
           why = f"the same minutes in {kind.preferred}"
-          account.drop(participant, why, len(mine) * len(columns), rows.where(int(mine[0])))
+          account.drop(participant, why, len(own_rows) * len(columns), rows.where(int(own_rows[0])))
           continue
-        start, value, usable = _values_of(kind, columns, rows, mine, participant, account)
+        start, value, usable = _values_of(kind, columns, rows, own_rows, participant, account)
         if usable.any():
           begin = start[usable]
           end = begin + kind.duration
@@ -155,12 +156,12 @@ def _values_of(
   kind: _Kind,
   columns: Sequence[str],
   rows: csv_batches.CsvBatch,
-  mine: Int64[np.ndarray, "k"],
+  own_rows: Int64[np.ndarray, "k"],
   participant: str,
   account: Account,
 ) -> tuple[Int64[np.ndarray, "k c"], Float64[np.ndarray, "k c"], Bool[np.ndarray, "k c"]]:
-  """Start (ms) and value of a participant's readings, [rows `mine`, columns], and which of them are usable."""
-  part = rows.columns.take(pa.array(mine))
+  """Start (ms) and value of a participant's readings, [rows `own_rows`, columns], and which of them are usable."""
+  part = rows.columns.take(pa.array(own_rows))
   clock, no_time = csv_batches.parse_times(part.column(kind.time), _TIME)
   columns_read = [_numbers(part.column(column), kind) for column in columns]
   value = np.stack([values for values, _ in columns_read], axis=1)
@@ -168,7 +169,7 @@ def _values_of(
   untimed = np.broadcast_to(no_time[:, None], unreadable.shape)
   for why, bad in (("unreadable time", untimed), (f"unreadable {kind.value}", unreadable & ~untimed)):
     if bad.any():
-      first = int(mine[bad.any(axis=1).argmax()])
+      first = int(own_rows[bad.any(axis=1).argmax()])
       account.drop(participant, why, int(bad.sum()), rows.where(first))
   return clock[:, None] + _MINUTE * np.arange(len(columns)), value, ~(unreadable | untimed)
 

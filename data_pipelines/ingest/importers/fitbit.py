@@ -34,7 +34,7 @@ to mean no confidence.
 Several files hold the same minutes. For each step, the first of these devices counts: data merged by Fitbit; trackers
 by data source; the phone; copies from Health Connect; data known only by wall clock although another file has UTC. CSV
 rows of heart rate, steps and distance are counted but not used on days covered by the JSON files of the same kind,
-because only those have confidence, and steps that are not counted by phone and tracker twice. Workouts come from
+because only those have a confidence, and count steps once that both phone and tracker counted. Workouts come from
 UserExercises if the export has it. Restless counts as not asleep, as in Fitbit's minutes asleep.
 Not read: daily values (resting_heart_rate, *_minutes, Stress Score, Sleep Score, respiratory rates), because one value
 per day is not a per-minute signal; altitude and estimated_oxygen_variation (unit or clock not documented); profiles,

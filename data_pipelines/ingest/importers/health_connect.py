@@ -170,7 +170,7 @@ class _Reader:
     return f'SELECT {", ".join(columns)} FROM "{kind.table}" t{join}'
 
   def _usable(self, rows: _Records) -> Bool[np.ndarray, "n"]:
-    """Marks records with valid times and a value; all others are counted as dropped."""
+    """A mask of the records with valid times and a value; all others are counted as dropped."""
     start, end, offset = rows.start, rows.end, rows.offset
     checks = (
       ("without a time between 1970 and 2100", ~((start > 0) & (start < _YEAR_2100) & (end > 0) & (end < _YEAR_2100))),

@@ -10,6 +10,7 @@ from jaxtyping import Float64
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.samsung_fields import YEAR_1971, YEAR_2100
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
 
 _MOST_BYTES = 16 * 2**20  # an hour of minutes takes 10 kB

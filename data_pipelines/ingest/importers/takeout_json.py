@@ -69,7 +69,7 @@ class JsonFiles:
 
 
 def nights(export: Export, name: str, account: Account, device: str) -> Iterator[Readings]:
-  """Yields the signal "asleep" for every night of a sleep-*.json; a row of the account is a stage."""
+  """Yields the signal "asleep" for every night of a sleep-*.json; each stage counts as a row of the account."""
   for night, record in enumerate(_records(export, name), start=1):
     levels = record.get("levels")
     stages, wakes = (_stages(levels, part) for part in ("data", "shortData"))
@@ -178,7 +178,7 @@ def _confidence(item: Any) -> Any:
 
 
 def _get_all(part: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-  """One part of every item; None where an item lacks it."""
+  """The same part of every item; None where an item lacks it."""
   try:
     return [part(item) for item in items]
   except (KeyError, TypeError, IndexError):
@@ -204,7 +204,7 @@ def _plain(text: str) -> str:
 
 
 def _numbers(values: Sequence[Any]) -> tuple[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-  """Numbers, also from text, and where there is none."""
+  """Numbers, including those written as text, and a mask of where there is none."""
   kinds = set(map(type, values))
   if kinds <= {int, float}:
     with contextlib.suppress(OverflowError):

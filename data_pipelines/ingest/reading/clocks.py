@@ -2,7 +2,7 @@
 
 All times are int64 milliseconds since 1970-01-01 00:00, either of UTC or of a wall clock. A day is the 1,440 minutes
 that a wall clock can show on a date. When the clock is put forward, the skipped hour stays missing. When it is put
-back, in autumn or when travelling west, an hour occurs twice, and its first passage is kept.
+back, in autumn or when travelling west, an hour occurs twice, and only its first passage is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from data_pipelines.errors import SchemaError
 
 MINUTE = 60_000  # ms
 DAY = 1440 * MINUTE
-NO_OFFSET = np.iinfo(np.int16).min  # stands in a column of offsets where the file gives none
+NO_OFFSET = np.iinfo(np.int16).min  # in a column of offsets, where the file gives none
 MOST_OFFSET = 18 * 60  # minutes; the widest that ISO 8601 parsers accept, beyond that of any zone
 _SECOND = 1000
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

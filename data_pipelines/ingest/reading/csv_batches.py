@@ -178,7 +178,7 @@ def parse_zoned_times(
 
 
 def _parse_mixed_times(column: pa.StringArray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """Does the same as parse_zoned_times, for columns whose rows differ in form."""
+  """The result of parse_zoned_times, for columns whose rows differ in form."""
   parts = pc.extract_regex(pc.utf8_trim_whitespace(column), _ISO)
   stamp, zone = (pc.fill_null(pc.struct_field(parts, part), "") for part in ("stamp", "zone"))
   stamp = pc.utf8_slice_codeunits(stamp, 0, _MICROSECONDS)

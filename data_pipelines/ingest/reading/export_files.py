@@ -107,7 +107,11 @@ class Export:
 
   @contextlib.contextmanager
   def text(self, name: str) -> Iterator[IO[str]]:
-    """A file as UTF-8 text, with or without a byte order mark, with its line ends unchanged."""
+    """A file as a stream of UTF-8 text, with or without a byte order mark, with its line ends unchanged.
+
+    Raises:
+      SchemaError: the file is not UTF-8, or holds NUL bytes, even if this only shows while it is read.
+    """
     with self.open(name) as file:
       stream = io.TextIOWrapper(NulGuard(file, self.where(name)), encoding="utf-8-sig", newline="")  # type: ignore[type-var]
       try:
@@ -116,11 +120,21 @@ class Export:
         raise SchemaError(f"{self.where(name)}: not UTF-8 text (byte {error.start} of a block)") from None
 
   def json(self, name: str) -> Any:
-    """A whole JSON file, for exports that write one file per month, such as Fitbit's and Garmin's."""
+    """The content of a whole JSON file, for exports that write one file per month, such as Fitbit's and Garmin's.
+
+    Raises:
+      SchemaError: the file is not JSON, or is nested deeper than DEEPEST levels.
+    """
     return _parsed(self._json_text(name), self.where(name))
 
   def json_items(self, name: str) -> Iterator[list[Any]]:
-    """The items of a JSON file that is one array, in blocks, because parsed items take ten times the memory of text."""
+    """Yields the items of a JSON file that is one array, in blocks.
+
+    Only one block is parsed at a time, because parsed items take ten times the memory of the text.
+
+    Raises:
+      SchemaError: the file is not a JSON array, or is nested deeper than DEEPEST levels.
+    """
     text = self._json_text(name).strip()
     if text[:1] != "[":
       raise SchemaError(f"{self.where(name)}: not a JSON array")
@@ -158,7 +172,11 @@ class Export:
 
   @contextlib.contextmanager
   def inside(self, name: str) -> Iterator[Export]:
-    """A zip among the files, as an export of its own. Only one level deep, because no known export has more."""
+    """A zip among the files, as an export of its own.
+
+    Raises:
+      SchemaError: this export is itself such a zip; no known export nests deeper.
+    """
     if self._nested:
       raise SchemaError(f"{self.where(name)}: refused, a zip in a zip in a zip")
     with self.on_disk(name) as path:

@@ -64,7 +64,7 @@ class ExportSet:
 
   @functools.cached_property
   def digests(self) -> dict[str, str]:
-    """A text per file, by its key, that changes if its content, its person or a file read along with it does."""
+    """Text for each file, by key, that changes whenever its content, its person or a file read along with it does."""
     surroundings = self._surroundings()
     return {
       self.key(n, name): f"{self.exports[n].digest(name)} {self.exports[n].participant} {surroundings[n]}"

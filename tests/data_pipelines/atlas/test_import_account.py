@@ -15,7 +15,7 @@ from tests import tiny
 
 
 def imported(folder: pathlib.Path) -> Dataset:
-  """A dataset imported from a long table: one value lies beyond the recipe's bounds, another is no number."""
+  """A dataset imported from a long table: one value lies beyond the recipe's bounds, another is not a number."""
   times = [f"2024-03-0{1 + i // 24} {i % 24:02d}:00" for i in range(72)]
   values = [str(60 + i % 7) for i in range(70)] + ["999", "<b>no number</b>"]
   lines = [f"p0,{time},heart_rate,{value}" for time, value in zip(times, values, strict=True)]

@@ -93,7 +93,7 @@ def test_labels_events_and_time_zones(tmp_path, capsys):
   ]
 
 
-def test_days_that_miss_too_much_are_counted(tmp_path, capsys):
+def test_days_with_too_few_values_are_counted(tmp_path, capsys):
   rows, _ = make_rows(4)
   rows += [("anna0", f"2024-03-20 10:0{m}", "heart_rate", "60", "bpm") for m in range(9)]
   flags = ["--dry_run", "--minutes_per_step=5", "--source=long_table"]

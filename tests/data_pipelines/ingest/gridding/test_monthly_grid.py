@@ -131,7 +131,7 @@ def test_a_state_lasts_over_the_end_of_a_month():
   assert len(minutes_of(days, 0, "2024-01-31")) == 60 and len(minutes_of(days, 0, "2024-02-01")) == 120
 
 
-def test_days_that_miss_too_much_are_left_out():
+def test_days_with_too_few_values_are_left_out():
   full = [(0, NOON - 720 * MINUTE + m * MINUTE, NOON - 720 * MINUTE + m * MINUTE, 60) for m in range(288)]
   account = Account()
   grid = Grid(Recipe((HEART, STEPS)), clocks.find_zone("UTC"))
@@ -188,19 +188,19 @@ def test_zeros_while_not_worn_are_missing():
   assert np.flatnonzero(cause).tolist() == [m for m in range(600, 840) if m not in range(710, 790) and m != 810]
 
 
-def test_wear_late_in_the_evening_makes_no_next_day():
+def test_wear_late_in_the_evening_does_not_create_the_next_day():
   late = ms("2024-01-10T23:58")
   days, _ = grid_days(to_columns([(0, late, late, 60)]), (HEART, QUIET))
   assert list(days) == ["2024-01-10"]
 
 
-def test_a_watch_in_a_drawer_makes_no_day_of_zeros():
-  """A device that measures the heart and writes only zeros for a day was not worn, so there is no such day."""
+def test_a_watch_in_a_drawer_does_not_create_a_day_of_zeros():
+  """A device that measures the heart but for a whole day writes only zeros was not worn, so it yields no day."""
   rows = [(0, NOON, NOON, 60), (1, NOON, NOON + MINUTE, 5)]
   rows += [(1, NOON + (40 * 1440 + m) * MINUTE, NOON + (40 * 1440 + m + 1) * MINUTE, 0) for m in range(600)]
   days, dropped = grid_days(to_columns(rows))
   assert list(days) == ["2024-01-10"] and dropped == {"zero while not worn": 600}
   days, dropped = grid_days(
     to_columns([row for row in rows if row[0] == 1])
-  )  # without the heart, nobody can tell whether it was worn
+  )  # without heart readings, it is unknown whether the watch was worn
   assert list(days) == ["2024-01-10", "2024-02-19"] and dropped == {}

@@ -1,4 +1,4 @@
-"""Recipes of imports: what is written is read again, and faults are named in one line."""
+"""Recipes of imports: what is written can be read back, and errors are one line."""
 
 import dataclasses
 import math

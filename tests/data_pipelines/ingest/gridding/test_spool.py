@@ -16,7 +16,7 @@ from data_pipelines.ingest.reading.signals import Signal
 
 
 class MadeUp:
-  """Made-up readings of three people and two devices, in no order."""
+  """An importer of made-up readings of three people and two devices, in no particular order."""
 
   signals = (Signal("heart_rate", "bpm"), Signal("glucose", "mg/dL"))
   devices = ("watch",)

@@ -53,10 +53,12 @@ PERSONAL = ("Anna", "1984-02-03")
 
 
 def record(type, value, start, end=None, unit=None, device=WATCH, source="Anna’s Apple\xa0Watch", zone=None, inside=""):
-  """One Record as Apple writes it: its attributes in this order, what is not there left out."""
+  """One Record as Apple writes it: its attributes in this order, without those that are None."""
   attributes = {"type": type, "sourceName": source, "sourceVersion": "10.3.1", "device": device, "unit": unit}
   attributes |= {"creationDate": "2024-03-31 09:00:00 +0200", "startDate": start, "endDate": end or start}
-  text = " ".join(f'{key}="{told}"' for key, told in (attributes | {"value": value}).items() if told is not None)
+  text = " ".join(
+    f'{key}="{attribute}"' for key, attribute in (attributes | {"value": value}).items() if attribute is not None
+  )
   if zone:
     inside += f'  <MetadataEntry key="HKTimeZone" value="{zone}"/>\n'
   return f" <Record {text}>\n{inside} </Record>\n" if inside else f" <Record {text}/>\n"
@@ -138,19 +140,19 @@ def write(tmp_path, text, name="apple_health_export/export.xml", encoding="utf-8
 def imported(export):
   """Readings, stretches and account of all files of an export."""
   account = Account()
-  found = [block for name in Apple().files(export) for block in Apple().read(export, name, account)]
-  readings = [block for block in found if isinstance(block, Readings)]
-  return readings, [block for block in found if isinstance(block, Stretch)], account
+  items = [block for name in Apple().files(export) for block in Apple().read(export, name, account)]
+  readings = [block for block in items if isinstance(block, Readings)]
+  return readings, [block for block in items if isinstance(block, Stretch)], account
 
 
 def rows(readings):
   """(signal, unit, device, start, end, value, offset) of every reading, in order of file within a block."""
-  found = set()
+  tuples = set()
   for block in readings:
     offsets = [None] * len(block.value) if block.offset is None else block.offset.tolist()
     columns = zip(block.start.tolist(), block.end.tolist(), block.value.tolist(), offsets, strict=True)
-    found |= {(block.signal, block.unit, block.device, *row) for row in columns}
-  return found
+    tuples |= {(block.signal, block.unit, block.device, *row) for row in columns}
+  return tuples
 
 
 def ms(text):
@@ -158,28 +160,28 @@ def ms(text):
 
 
 def independently(text):
-  """The same by the standard library's own XML parser, record by record."""
+  """The same tuples as `rows`, by the standard library's XML parser, record by record."""
   names = {"HeartRate": "heart_rate", "StepCount": "steps", "DistanceWalkingRunning": "distance"}
   names |= {"ActiveEnergyBurned": "active_calories", "BasalEnergyBurned": "basal_calories", "FlightsClimbed": "floors"}
   names |= {"OxygenSaturation": "spo2", "HeartRateVariabilitySDNN": "hrv_sdnn", "BloodGlucose": "glucose"}
   names |= {"RespiratoryRate": "respiratory_rate", "AppleSleepingWristTemperature": "skin_temperature"}
   names |= {"AppleStandTime": "stand_time"}
   offsets = {"America/New_York": -240}
-  found = set()
+  tuples = set()
   for child in ElementTree.fromstring(text).findall("Record"):
-    told, zone = child.attrib, child.find("MetadataEntry[@key='HKTimeZone']")
-    device = told.get("device", "")
+    attributes, zone = child.attrib, child.find("MetadataEntry[@key='HKTimeZone']")
+    device = attributes.get("device", "")
     kind = "watch" if "model:Watch," in device else "phone" if "iPhone" in device else "other"
-    kind = {"Libre": "other 2"}.get(told["sourceName"], kind)
-    value, unit = told["value"], told.get("unit", "").replace("%", "fraction")
-    if told["type"] == SLEEP:
+    kind = {"Libre": "other 2"}.get(attributes["sourceName"], kind)
+    value, unit = attributes["value"], attributes.get("unit", "").replace("%", "fraction")
+    if attributes["type"] == SLEEP:
       signal, kind = "asleep", "in bed" if value.endswith("InBed") else kind
       value = str(float("SleepAnalysisAsleep" in value))
-    elif not (signal := names.get(told["type"].removeprefix(QUANTITY))):
+    elif not (signal := names.get(attributes["type"].removeprefix(QUANTITY))):
       continue
     offset = offsets.get(zone.get("value")) if zone is not None else None
-    found.add((signal, unit, kind, ms(told["startDate"]), ms(told["endDate"]), float(value), offset))
-  return found
+    tuples.add((signal, unit, kind, ms(attributes["startDate"]), ms(attributes["endDate"]), float(value), offset))
+  return tuples
 
 
 def test_every_value_is_what_an_independent_reading_finds(tmp_path):
@@ -271,7 +273,7 @@ def test_the_importer_is_registered():
   assert isinstance(IMPORTERS["apple"], Apple)
 
 
-def test_document_types_that_apple_broke_and_control_characters_are_read_past(tmp_path):
+def test_malformed_document_types_of_apple_and_control_characters_are_skipped(tmp_path):
   broken = DOCUMENT_TYPE.replace("endDate       CDATA #REQUIRED\n>", "endDate       CDATA #REQUIRED")
   with pytest.raises(ElementTree.ParseError):
     ElementTree.fromstring(health_xml(HEART, prolog=broken))
@@ -297,7 +299,7 @@ LAUGHS = "".join(f'<!ENTITY l{i + 1} "{f"&l{i};" * 10}">' for i in range(10))
     (f"<?x <HealthData ?><!DOCTYPE HealthData [{ENTITY}]>", "document type"),
   ],
 )
-def test_what_xml_can_do_by_itself_is_refused(tmp_path, prolog, why):
+def test_active_features_of_xml_are_refused(tmp_path, prolog, why):
   text = health_xml(HEART.replace("Anna", "&l9;&x;&a;"), prolog=prolog)
   with pytest.raises(SchemaError, match=why) as refused:
     imported(write(tmp_path, text))
@@ -324,7 +326,7 @@ def test_broken_files_are_refused_in_one_line(tmp_path, text, why):
   assert not any(secret in str(refused.value) for secret in PERSONAL)
 
 
-def test_another_encoding_than_utf8_is_not_believed(tmp_path):
+def test_a_declared_encoding_other_than_utf8_is_ignored(tmp_path):
   declared = FULL.replace('encoding="UTF-8"', 'encoding="UTF-7"')
   assert rows(imported(write(tmp_path, declared))[0]) == independently(FULL)
   with pytest.raises(SchemaError, match=r"NUL|first"):
@@ -361,7 +363,7 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path):
     ("p1", "unknown kind of workout"): 1,
   }
   assert account.example["p1", "ends before it starts"].endswith("export.xml row 7")
-  assert not any(secret in told for told in account.example.values() for secret in PERSONAL)
+  assert not any(secret in location for location in account.example.values() for secret in PERSONAL)
 
 
 def test_nothing_personal_leaves_the_importer(tmp_path):
@@ -370,11 +372,11 @@ def test_nothing_personal_leaves_the_importer(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
-  # Records of types that are not read, and elements no one knows, must not pile up either.
-  some = HEART + RECORDS[16] + "<Unknown><Deep a='1'>text</Deep></Unknown>\n"
-  export = write(tmp_path, health_xml(some * 40_000))  # 40 MB, some 300 as a tree
+  # Records of types that are not read, and unknown elements, must not pile up in memory either.
+  elements = HEART + RECORDS[16] + "<Unknown><Deep a='1'>text</Deep></Unknown>\n"
+  export = write(tmp_path, health_xml(elements * 40_000))  # 40 MB, and about 300 MB as a tree
   pages = [int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-           for found in entries(export, export.names[0], [QUANTITY + "HeartRate"]) if found]  # fmt: skip
+           for batch in entries(export, export.names[0], [QUANTITY + "HeartRate"]) if batch]  # fmt: skip
   assert len(pages) > 20
   assert (max(pages[5:]) - pages[4]) * os.sysconf("SC_PAGE_SIZE") < 20 * 2**20
 

@@ -1,4 +1,4 @@
-"""Fitabase's files as its public sample has them, small; every value against pandas' reading of the text."""
+"""Small Fitabase files in the form of its public sample; every value is compared with what pandas reads."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def written(tmp_path, files, encoding="utf-8"):
 
 
 def read(export, *kinds):
-  """Readings of the files of some kinds (of all, without), as one table, and the account."""
+  """Readings of the files of these kinds (of all files if none are given), as one table, and the account."""
   importer, account = Fitabase(), Account()
   names = [name for name in importer.files(export) if not kinds or any(kind in name for kind in kinds)]
   blocks = [block for name in names for block in importer.read(export, name, account)]
@@ -84,26 +84,26 @@ def expected(name, time, value):
   ],
 )
 def test_narrow_files(export, name, time, value, signal, unit, lasts, factor):
-  found, account = read(export, name)
+  table, account = read(export, name)
   people, start, values = expected(name, time, value)
-  assert found.participant.tolist() == people and found.start.tolist() == start
-  assert found.value.tolist() == [v / factor for v in values]
-  assert set(found.signal) == {signal} and set(found.unit) == {unit}
-  assert (found.end - found.start == lasts).all()
+  assert table.participant.tolist() == people and table.start.tolist() == start
+  assert table.value.tolist() == [v / factor for v in values]
+  assert set(table.signal) == {signal} and set(table.unit) == {unit}
+  assert (table.end - table.start == lasts).all()
   assert sum(account.read.values()) == len(people) and not account.dropped
 
 
 def test_wide_files(export):
-  found, account = read(export, "IntensitiesWide")
+  table, account = read(export, "IntensitiesWide")
   start = pd.Timestamp("2016-04-13 23:00").value // 10**6
-  assert found.start.tolist() == [start + 60_000 * i for i in range(60)]
-  assert found.value.tolist() == [i % 4 for i in range(60)] and set(found.signal) == {"intensity"}
+  assert table.start.tolist() == [start + 60_000 * i for i in range(60)]
+  assert table.value.tolist() == [i % 4 for i in range(60)] and set(table.signal) == {"intensity"}
   assert account.read == {"1503960366": 60} and not account.dropped
 
 
 def test_the_wide_twin_of_a_narrow_file_is_counted_and_not_read(export):
-  found, account = read(export, "minuteSteps")
-  assert found.value.tolist() == [0, 15, 7]
+  table, account = read(export, "minuteSteps")
+  assert table.value.tolist() == [0, 15, 7]
   assert account.read == {"1503960366": 62, "4020332650": 1}
   assert account.dropped == {("1503960366", "the same minutes in minuteStepsNarrow"): 60}
 
@@ -114,18 +114,18 @@ def test_a_wide_file_of_another_month_is_read(tmp_path):
 
 
 def test_sleep(export):
-  found, _ = read(export, "minuteSleep")
+  table, _ = read(export, "minuteSleep")
   first = pd.Timestamp("2016-04-12 02:47:30").value // 10**6
-  assert found.start.tolist() == [first, first + 60_000, first + 120_000]
-  assert found.value.tolist() == [0, 0, 1] and (found.end - found.start == 60_000).all()
+  assert table.start.tolist() == [first, first + 60_000, first + 120_000]
+  assert table.value.tolist() == [0, 0, 1] and (table.end - table.start == 60_000).all()
 
 
 def test_files_of_one_person_without_id(tmp_path):
   text = "LogId,Time,Level,ShortWakes,SleepStage\n1,3/13/2018 11:40:00 PM,light,,light\n"
   text += "1,3/13/2018 11:40:30 PM,light,wake,wake\n1,3/13/2018 11:41:00 PM,rem,,rem\n1,3/13/2018 11:41:30 PM,?,,?\n"
-  found, account = read(written(tmp_path, {"SP_23_30secondSleepStages_20180301_20180401.csv": text}))
-  assert set(found.participant) == {"SP_23"} and set(found.device) == {"stages"}
-  assert found.value.tolist() == [1, 0, 1] and (found.end - found.start == 30_000).all()
+  table, account = read(written(tmp_path, {"SP_23_30secondSleepStages_20180301_20180401.csv": text}))
+  assert set(table.participant) == {"SP_23"} and set(table.device) == {"stages"}
+  assert table.value.tolist() == [1, 0, 1] and (table.end - table.start == 30_000).all()
   assert account.dropped == {("SP_23", "unreadable SleepStage"): 1}
 
 
@@ -133,8 +133,8 @@ def test_heart_rates_by_minute_are_read_where_there_are_none_by_second(tmp_path)
   text = "Time,Value\n4/12/2016 7:21:00 AM,97\n"
   minute, second = "P1_heartrate_1min_20160412_20160512.csv", "P1_heartrate_seconds_20160412_20160512.csv"
   assert read(written(tmp_path, {minute: text}))[0].value.tolist() == [97]
-  found, account = read(written(tmp_path, {second: text.replace("97", "98")}))
-  assert found.value.tolist() == [98]
+  table, account = read(written(tmp_path, {second: text.replace("97", "98")}))
+  assert table.value.tolist() == [98]
   assert account.dropped == {("P1", "the same minutes in heartrate_seconds"): 1}
 
 
@@ -142,8 +142,8 @@ def test_bad_rows_are_counted_with_an_example(tmp_path):
   rows = ["4/31/2016 1:00:00 AM,5", "4/12/2016 13:00:00 PM,5", ",5", "4/12/2016 1:00:00 AM,", "4/12/2016 1:00:00 AM,x"]
   rows += ["4/12/2016 1:00:00 AM,inf", "4/12/2016 1:01:00 AM,3"]
   text = "Id,ActivityMinute,Steps\n" + "".join(f"1,{row}\n" for row in rows)
-  found, account = read(written(tmp_path, {"minuteStepsNarrow_merged.csv": text}))
-  assert found.value.tolist() == [3] and account.read == {"1": 7}
+  table, account = read(written(tmp_path, {"minuteStepsNarrow_merged.csv": text}))
+  assert table.value.tolist() == [3] and account.read == {"1": 7}
   assert account.dropped == {("1", "unreadable time"): 3, ("1", "unreadable Steps"): 3}
   assert account.example["1", "unreadable time"].endswith("minuteStepsNarrow_merged.csv row 2")
   assert account.example["1", "unreadable Steps"].endswith("minuteStepsNarrow_merged.csv row 5")
@@ -188,8 +188,8 @@ def test_damage_is_refused_or_survived(tmp_path, kind, data):
     assert "\n" not in str(error)
     return
   assert all(np.isfinite(block.value).all() and (block.start <= block.end).all() for block in blocks)
-  kept = sum(len(block.value) for block in blocks)
-  assert kept + sum(account.dropped.values()) == sum(account.read.values())
+  used = sum(len(block.value) for block in blocks)
+  assert used + sum(account.dropped.values()) == sum(account.read.values())
 
 
 def test_from_files_to_the_loader(tmp_path):
@@ -223,18 +223,19 @@ def test_from_files_to_the_loader(tmp_path):
   assert build.main(["build", *arguments, f"--split_file={tmp_path / 'people.json'}"]) == 0
   dataset = Dataset.open(tmp_path / "data", "mine")
   assert dataset.schema.names == ("heart_rate", "steps", "asleep")
-  found = {}
+  days = {}
   for split in ("pretrain", "tune"):
     for batch in eval_loader(dataset, split=split, batch_size=2):
-      found |= {(p, d): v for p, d, v in zip(batch["participant"], batch["date"], batch["values"], strict=True) if p}
-  assert found.keys() == expected.keys()
+      days |= {(p, d): v for p, d, v in zip(batch["participant"], batch["date"], batch["values"], strict=True) if p}
+  assert days.keys() == expected.keys()
   for key, (count, beats) in expected.items():
-    heart, step, asleep = found[key].T
+    heart, step, asleep = days[key].T
     hole = np.arange(600, 700)
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(heart)), hole)
     np.testing.assert_allclose(np.delete(heart, hole), np.delete(beats, hole), rtol=1e-6)
     assert np.isnan(step[620:680]).all()  # zeros that the watch wrote while it lay on the table
     np.testing.assert_array_equal(np.delete(step, hole), np.delete(count, hole))
-    # From half past, a minute long: of two that share a minute the later counts, and the last runs over into the next.
+    # Stages are a minute long and start at half past a minute. Where two share a minute, the later one counts, and the
+    # last one extends into the next minute.
     np.testing.assert_array_equal(np.flatnonzero(~np.isnan(asleep)), np.arange(60, 401))
     assert asleep[60:100].all() and asleep[102:401].all() and not asleep[100]

@@ -1,4 +1,4 @@
-"""A Fitbit export in the shape of Google Takeout's, small; every value against an independent reading of the text."""
+"""A small Fitbit export in the form of Google Takeout's; every value is compared with an independent parse."""
 
 import datetime
 import io
@@ -24,7 +24,7 @@ JSON, CSV, SLEEP = "Global Export Data", "Physical Activity_GoogleData", "Health
 
 
 def series(*rows):
-  """As Takeout prints it: spaces before colons, items parted by "},{"."""
+  """As Takeout prints it: spaces before colons, items separated by "},{"."""
   items = [{"dateTime": time, "value": value} for time, value in rows]
   return "[" + ",".join(json.dumps(item, indent=2, separators=(",", " : ")) for item in items) + "]"
 
@@ -112,16 +112,16 @@ def export(request, tmp_path):
 def read(export, part=""):
   """Readings and stretches of the files whose names hold `part`, and the account."""
   importer, account = Fitbit(), Account()
-  found = [item for name in importer.files(export) if part in name for item in importer.read(export, name, account)]
+  blocks = [item for name in importer.files(export) if part in name for item in importer.read(export, name, account)]
   units = {signal.name for signal in importer.signals}
-  assert all(item.participant == "me" and (isinstance(item, Stretch) or item.signal in units) for item in found)
-  return found, account
+  assert all(item.participant == "me" and (isinstance(item, Stretch) or item.signal in units) for item in blocks)
+  return blocks, account
 
 
 def one(export, part):
-  found, account = read(export, part)
-  assert len(found) == 1
-  return found[0], account
+  blocks, account = read(export, part)
+  assert len(blocks) == 1
+  return blocks[0], account
 
 
 def ms(text):
@@ -238,8 +238,8 @@ def test_stages_with_offsets(export):
 
 
 def test_trackers_come_before_phones_and_copies(export):
-  found, _ = read(export, "Steps/steps_")
-  order = sorted(found, key=lambda block: block.device)
+  blocks, _ = read(export, "Steps/steps_")
+  order = sorted(blocks, key=lambda block: block.device)
   assert [block.device for block in order] == ["1 Google Fitbit Air", "2 MobileTrack", "3 Fit Health Connect"]
   assert [block.value.tolist() for block in order] == [[14], [12], [12]]
   assert order[1].start.tolist() == [ms("2020-07-01T10:00:00") + 999]
@@ -247,12 +247,12 @@ def test_trackers_come_before_phones_and_copies(export):
 
 def test_what_fitbit_merged_comes_first_and_wall_clocks_last(export):
   importer = Fitbit()
-  found = [block for block in read(export)[0] if isinstance(block, Readings)]
-  devices = sorted({block.device for block in found if block.device}, key=lambda d: (d not in importer.devices, d))
+  blocks = [block for block in read(export)[0] if isinstance(block, Readings)]
+  devices = sorted({block.device for block in blocks if block.device}, key=lambda d: (d not in importer.devices, d))
   assert devices[0] == "0 merged" and devices[-1] == "9 wall clock"
 
 
-def test_csv_rows_of_days_that_json_tells_are_counted_and_not_used(tmp_path):
+def test_csv_rows_of_days_that_json_covers_are_counted_and_not_used(tmp_path):
   files = {
     f"{JSON}/heart_rate-2020-06-{day:02d}.json": series(("06/01/20 04:00:02", {"bpm": 60, "confidence": 1}))
     for day in (1, 2, 3)
@@ -261,7 +261,7 @@ def test_csv_rows_of_days_that_json_tells_are_counted_and_not_used(tmp_path):
   files[f"{CSV}/heart_rate_2020-06-01.csv"] = "timestamp,beats per minute,data source\n" + rows
   (block,), account = read(written(tmp_path, files), CSV)
   days = pd.to_datetime(block.start, unit="ms").day
-  assert days.tolist() == [1, 3, 4]  # of the first and the third, the JSON may lack hours, by UTC
+  assert days.tolist() == [1, 3, 4]  # by UTC, the JSON may lack hours of the first and the third
   assert account.dropped == {("me", "the same day in Global Export Data"): 1}
 
 
@@ -285,8 +285,8 @@ def test_bad_items_are_counted_with_an_example(tmp_path):
   text = (
     series(*rows, ("06/01/20 04:00:00", None), ("06/01/20 04:00:00", True))[:-1] + ',{"a": 1}, 3, {"value": "\\ud800"}]'
   )
-  found, account = read(written(tmp_path, {"steps-2020-06-01.json": text}))
-  assert [block.value.tolist() for block in found] == [[1]] and account.read == {"me": 11}
+  blocks, account = read(written(tmp_path, {"steps-2020-06-01.json": text}))
+  assert [block.value.tolist() for block in blocks] == [[1]] and account.read == {"me": 11}
   assert account.dropped == {("me", "unreadable time"): 7, ("me", "unreadable steps"): 3}
   assert account.example["me", "unreadable time"].endswith("steps-2020-06-01.json row 2")
 
@@ -336,9 +336,9 @@ def test_personal_files_are_not_listed(tmp_path):
 def test_long_files_come_in_blocks_of_the_same_items(tmp_path, monkeypatch):
   monkeypatch.setattr("data_pipelines.ingest.reading.export_files.ITEMS_BLOCK", 100)
   rows = [(f"06/01/20 04:{i // 60:02d}:{i % 60:02d}", {"bpm": 50 + i % 90, "confidence": 2}) for i in range(500)]
-  found, account = read(written(tmp_path, {"heart_rate-2020-06-01.json": series(*rows)}))
-  assert len(found) > 100 and account.read == {"me": 500}
-  assert np.concatenate([block.value for block in found]).tolist() == [value["bpm"] for _, value in rows]
+  blocks, account = read(written(tmp_path, {"heart_rate-2020-06-01.json": series(*rows)}))
+  assert len(blocks) > 100 and account.read == {"me": 500}
+  assert np.concatenate([block.value for block in blocks]).tolist() == [value["bpm"] for _, value in rows]
 
 
 @pytest.mark.parametrize(
@@ -357,19 +357,19 @@ def test_damage_is_refused_or_survived(tmp_path, part, data):
       st.binary(max_size=4) | st.sampled_from([b'"', b"9", b"-", b"}"])
     )
   try:
-    found, account = read(written(tmp_path, {name: bytes(text)}))
+    items, account = read(written(tmp_path, {name: bytes(text)}))
   except SchemaError as error:
     assert "\n" not in str(error)
     return
-  blocks = [block for block in found if isinstance(block, Readings)]
+  blocks = [block for block in items if isinstance(block, Readings)]
   assert all(np.isfinite(block.value).all() and (block.start <= block.end).all() for block in blocks)
   if part != "/sleep-":  # there, wakes cut stages
-    used = sum(len(block.value) if isinstance(block, Readings) else 1 for block in found)
+    used = sum(len(block.value) if isinstance(block, Readings) else 1 for block in items)
     assert used + sum(account.dropped.values()) == sum(account.read.values())
 
 
 def test_from_export_to_the_loader(tmp_path):
-  """The last of March 2024 in Berlin: an hour short, and by UTC partly another day."""
+  """The last day of March 2024 in Berlin, which has 23 hours and partly belongs to another day of UTC."""
   rng = np.random.default_rng(0)
   utc = pd.date_range("2024-03-30 22:30", "2024-03-31 22:30", freq="min", inclusive="left")
   wall = utc.tz_localize("UTC").tz_convert("Europe/Berlin")
@@ -394,13 +394,13 @@ def test_from_export_to_the_loader(tmp_path):
   names = dataset.schema.names
   (batch,) = eval_loader(dataset, split="pretrain", batch_size=1)
   assert batch["date"].tolist() == ["2024-03-31"] and names == ("heart_rate", "steps", "distance", "calories", "asleep")
-  at = (wall.hour * 60 + wall.minute)[30:-30]  # of the day: 23:30 to 24:00 belongs to the day before, and so at its end
+  at = (wall.hour * 60 + wall.minute)[30:-30]  # minutes of the day, without the half hours before and after it
   expected = np.full((1440, 4), np.nan)
-  told = np.stack([beats.mean(axis=1), counts, 0.7 * counts, 1 + np.arange(1440) / 1000], axis=1)
-  expected[at] = told[30:-30]
+  exported = np.stack([beats.mean(axis=1), counts, 0.7 * counts, 1 + np.arange(1440) / 1000], axis=1)
+  expected[at] = exported[30:-30]
   values = batch["values"][0, :, :4]
   np.testing.assert_allclose(values[:, [0, 3]], expected[:, [0, 3]], rtol=1e-6)
-  held = np.isfinite(expected).all(axis=1)  # what is not, from two to three o'clock, nobody lived through
+  held = np.isfinite(expected).all(axis=1)  # all but the skipped hour, from two to three o'clock
   np.testing.assert_allclose(values[held], expected[held], rtol=1e-6)
   assert not np.nansum(values[~held]) and (~held).sum() == 60
   asleep = batch["values"][0, :, names.index("asleep")]

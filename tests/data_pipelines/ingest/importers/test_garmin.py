@@ -1,4 +1,4 @@
-"""Garmin: FIT files, written by the SDK's encoder and once by hand, and the account's export."""
+"""Garmin: FIT files, written by the SDK's encoder and once byte by byte, and the account's export."""
 
 import io
 import json
@@ -23,7 +23,7 @@ GARMIN = Garmin()
 
 
 def fit_file(*messages):
-  """Each message (name, field=value...); fields by the names of the profile, in its units."""
+  """The bytes of a FIT file of messages (name, fields), with the field names and units of the profile."""
   encoder = Encoder()
   for name, fields in messages:
     encoder.write_mesg({"mesg_num": Profile["mesg_num"][name], **fields})
@@ -50,8 +50,8 @@ def half(at, **fields):
 
 def read(path, *names, account=None):
   export, account = Export(path), account if account is not None else Account()
-  found = [part for name in (names or GARMIN.files(export)) for part in GARMIN.read(export, name, account)]
-  return found, account
+  items = [part for name in (names or GARMIN.files(export)) for part in GARMIN.read(export, name, account)]
+  return items, account
 
 
 def read_bytes(data, tmp_path, name="day.fit"):
@@ -59,9 +59,9 @@ def read_bytes(data, tmp_path, name="day.fit"):
   return read(tmp_path)
 
 
-def points(found, signal):
+def points(items, signal):
   """[(start, end, value)] of a signal, seconds since MIDNIGHT."""
-  blocks = [part for part in found if isinstance(part, Readings) and part.signal == signal]
+  blocks = [part for part in items if isinstance(part, Readings) and part.signal == signal]
   for block in blocks:
     assert block.start.dtype == block.end.dtype == np.int64 and block.value.dtype == np.float64
     assert block.unit == next(s.unit for s in GARMIN.signals if s.name == signal)
@@ -72,29 +72,29 @@ def points(found, signal):
 def test_heart_rate_across_the_rollover_of_timestamp_16(tmp_path):
   start = (MIDNIGHT | 0xFFFF) - 90  # the lower 16 bits start over 91 seconds later
   rows = [half(start + 60 * k, heart_rate=60 + k) for k in range(1, 6)]
-  found, account = read_bytes(fit_file(head(), info(start), *rows), tmp_path)
+  items, account = read_bytes(fit_file(head(), info(start), *rows), tmp_path)
   expected = [(start + 60 * k - MIDNIGHT, start + 60 * k - MIDNIGHT, 60.0 + k) for k in range(1, 6)]
-  assert points(found, "heart_rate") == expected
+  assert points(items, "heart_rate") == expected
   assert account.read == {tmp_path.name: 5} and not account.dropped
-  assert found[0].device == "fenix7" and found[0].clock == "utc" and found[0].offset.tolist() == [120] * 5
+  assert items[0].device == "fenix7" and items[0].clock == "utc" and items[0].offset.tolist() == [120] * 5
 
 
 def test_two_rollovers_and_a_full_timestamp_between(tmp_path):
   times = [MIDNIGHT + 60_000 * k for k in range(1, 4)]
   rows = [half(times[0], heart_rate=50), half(times[1], heart_rate=51), row(times[1] + 600, heart_rate=52)]
-  found, _ = read_bytes(fit_file(head(), info(), *rows, half(times[2], heart_rate=53)), tmp_path)
-  assert [p[0] for p in points(found, "heart_rate")] == [60_000, 120_000, 120_600, 180_000]
+  items, _ = read_bytes(fit_file(head(), info(), *rows, half(times[2], heart_rate=53)), tmp_path)
+  assert [p[0] for p in points(items, "heart_rate")] == [60_000, 120_000, 120_600, 180_000]
 
 
 def test_a_half_time_without_a_full_one_is_dropped(tmp_path):
-  found, account = read_bytes(fit_file(head(), half(MIDNIGHT, heart_rate=60)), tmp_path)
-  assert found == [] and account.dropped == {(tmp_path.name, "message without a date"): 1}
+  items, account = read_bytes(fit_file(head(), half(MIDNIGHT, heart_rate=60)), tmp_path)
+  assert items == [] and account.dropped == {(tmp_path.name, "message without a date"): 1}
   assert account.example[tmp_path.name, "message without a date"] == f"{tmp_path}/day.fit message 2"
 
 
 def test_times_since_switched_on_are_no_dates(tmp_path):
-  found, account = read_bytes(fit_file(head(), row(5000, heart_rate=60)), tmp_path)
-  assert found == [] and sum(account.dropped.values()) == 1
+  items, account = read_bytes(fit_file(head(), row(5000, heart_rate=60)), tmp_path)
+  assert items == [] and sum(account.dropped.values()) == 1
 
 
 def test_totals_by_activity_become_differences(tmp_path):
@@ -106,39 +106,39 @@ def test_totals_by_activity_become_differences(tmp_path):
     row(MIDNIGHT + 2400, cycles=80, distance=120.5, active_calories=6, **walk),
     row(MIDNIGHT + 3000, cycles=90, distance=130.5, active_calories=7, **walk),
   ]
-  found, account = read_bytes(fit_file(head(), info(), *rows), tmp_path)
-  assert points(found, "steps") == [
+  items, account = read_bytes(fit_file(head(), info(), *rows), tmp_path)
+  assert points(items, "steps") == [
     (0, 600, 100.0), (600, 1200, 60.0), (1200, 1800, 400.0), (1200, 2400, 0.0), (2400, 3000, 20.0),
   ]  # fmt: skip
-  assert [p[2] for p in points(found, "distance")] == [80.0, 40.5, 600.0, 0.0, 10.0]
-  assert [p[2] for p in points(found, "active_calories")] == [4, 2, 30, 0, 1]
+  assert [p[2] for p in points(items, "distance")] == [80.0, 40.5, 600.0, 0.0, 10.0]
+  assert [p[2] for p in points(items, "active_calories")] == [4, 2, 30, 0, 1]
   assert account.read == {tmp_path.name: 5} and not account.dropped
-  assert sum(p[2] for p in points(found, "steps")) == 2 * (90 + 200)
+  assert sum(p[2] for p in points(items, "steps")) == 2 * (90 + 200)
 
 
-def test_seconds_active_say_when_the_steps_were(tmp_path):
+def test_active_seconds_place_the_steps_in_time(tmp_path):
   walk = {"activity_type": "walking"}
   rows = [
     row(MIDNIGHT + 600, cycles=50, active_time=300.0, **walk),
     row(MIDNIGHT + 7200, cycles=80, active_time=360.0, **walk),
   ]
-  found, _ = read_bytes(fit_file(head(), info(), *rows), tmp_path)
-  assert points(found, "steps") == [(300, 600, 100.0), (7140, 7200, 60.0)]
+  items, _ = read_bytes(fit_file(head(), info(), *rows), tmp_path)
+  assert points(items, "steps") == [(300, 600, 100.0), (7140, 7200, 60.0)]
 
 
-def test_totals_in_a_file_of_midday_start_with_the_first(tmp_path):
+def test_totals_in_a_file_that_starts_at_midday_count_from_the_first(tmp_path):
   noon = MIDNIGHT + 43_200
   rows = [row(noon + 60 * k, cycles=1000 + 10 * k, activity_type="walking") for k in range(3)]
-  found, account = read_bytes(fit_file(head(), info(noon), *rows), tmp_path)
-  assert points(found, "steps") == [(43_200, 43_260, 20.0), (43_260, 43_320, 20.0)]
+  items, account = read_bytes(fit_file(head(), info(noon), *rows), tmp_path)
+  assert points(items, "steps") == [(43_200, 43_260, 20.0), (43_260, 43_320, 20.0)]
   assert account.dropped == {(tmp_path.name, "total with no earlier one to compare it with"): 1}
 
 
 def test_totals_start_over_at_local_midnight(tmp_path):
   late = MIDNIGHT + 86_400 - 300
   rows = [row(late, cycles=4000, activity_type="walking"), row(late + 600, cycles=25, activity_type="walking")]
-  found, _ = read_bytes(fit_file(head(), info(), *rows), tmp_path)
-  assert points(found, "steps") == [(0, 86_100, 8000.0), (86_400, 86_700, 50.0)]
+  items, _ = read_bytes(fit_file(head(), info(), *rows), tmp_path)
+  assert points(items, "steps") == [(0, 86_100, 8000.0), (86_400, 86_700, 50.0)]
 
 
 def test_totals_more_than_a_day_apart_or_going_back_are_dropped(tmp_path):
@@ -147,8 +147,8 @@ def test_totals_more_than_a_day_apart_or_going_back_are_dropped(tmp_path):
     row(MIDNIGHT + 60, cycles=12, activity_type="walking"),
     row(MIDNIGHT + 90_000, cycles=20, activity_type="walking"),
   ]
-  found, account = read_bytes(fit_file(head(), info(), *rows), tmp_path)
-  assert points(found, "steps") == [(0, 600, 20.0)]
+  items, account = read_bytes(fit_file(head(), info(), *rows), tmp_path)
+  assert points(items, "steps") == [(0, 600, 20.0)]
   assert sum(account.dropped.values()) == 2 and account.read[tmp_path.name] == 3
 
 
@@ -163,12 +163,12 @@ def test_other_messages(tmp_path):
     ("SPO2_DATA", {"timestamp": at, "reading_spo2": 96, "reading_confidence": 3}),
     ("MONITORING", {"timestamp": at, "current_activity_type_intensity": [0x68]}),
   ]
-  found, account = read_bytes(fit_file(head(), info(), *messages), tmp_path)
-  assert points(found, "stress") == [(3600, 3600, 37.0)]
-  assert points(found, "respiratory_rate") == [(3600, 3600, 14.25)]
-  assert points(found, "hrv_rmssd") == [(3900, 3900, 41.5)]
-  assert points(found, "spo2") == [(3600, 3600, 96.0)]
-  assert points(found, "intensity") == [(3600, 3600, 3.0)]  # the upper three bits; 8, sedentary, the lower five
+  items, account = read_bytes(fit_file(head(), info(), *messages), tmp_path)
+  assert points(items, "stress") == [(3600, 3600, 37.0)]
+  assert points(items, "respiratory_rate") == [(3600, 3600, 14.25)]
+  assert points(items, "hrv_rmssd") == [(3900, 3900, 41.5)]
+  assert points(items, "spo2") == [(3600, 3600, 96.0)]
+  assert points(items, "intensity") == [(3600, 3600, 3.0)]  # the upper three bits; 8, sedentary, the lower five
   assert account.read[tmp_path.name] == 7
   assert account.dropped == {(tmp_path.name, "marked as not measurable by the device"): 2}
 
@@ -176,12 +176,12 @@ def test_other_messages(tmp_path):
 def test_sleep_levels_hold_until_the_next(tmp_path):
   levels = [(0, "awake"), (600, "light"), (1800, "deep"), (3600, "unmeasurable"), (4200, "rem"), (30_000, "light")]
   messages = [("SLEEP_LEVEL", {"timestamp": MIDNIGHT + at, "sleep_level": level}) for at, level in levels]
-  found, account = read_bytes(fit_file(head(), *messages), tmp_path)
-  assert points(found, "asleep") == [
+  items, account = read_bytes(fit_file(head(), *messages), tmp_path)
+  assert points(items, "asleep") == [
     (0, 600, 0.0), (600, 1800, 1.0), (1800, 3600, 1.0), (4200, 4200, 1.0), (30_000, 30_000, 1.0),
   ]  # fmt: skip
   assert account.dropped == {(tmp_path.name, "unknown or unmeasurable sleep stage"): 1}
-  assert found[0].offset is None
+  assert items[0].offset is None
 
 
 def test_an_activity_file(tmp_path):
@@ -192,22 +192,22 @@ def test_an_activity_file(tmp_path):
   strength = {**session, "start_time": start + 6, "sport": "training", "sub_sport": "strength_training"}
   activity = {"timestamp": start + 6, "local_timestamp": start + 6 - 12_600, "num_sessions": 2}
   data = fit_file(head(kind="activity"), *records, ("SESSION", session), ("SESSION", strength), ("ACTIVITY", activity))
-  found, account = read_bytes(data, tmp_path)
+  items, account = read_bytes(data, tmp_path)
   ms = 1000 * (start + EPOCH)
-  assert [part for part in found if isinstance(part, Stretch)] == [
+  assert [part for part in items if isinstance(part, Stretch)] == [
     Stretch(tmp_path.name, "running", ms, ms + 5500, -210),
     Stretch(tmp_path.name, "strength_training", ms + 6000, ms + 11_500, -210),
   ]
-  assert points(found, "heart_rate") == [(36_000 + k, 36_000 + k, 120.0 + k) for k in range(5)]
-  assert points(found, "respiratory_rate") == [(36_005, 36_005, 31.5)]
+  assert points(items, "heart_rate") == [(36_000 + k, 36_000 + k, 120.0 + k) for k in range(5)]
+  assert points(items, "respiratory_rate") == [(36_005, 36_005, 31.5)]
   assert account.read[tmp_path.name] == 8 and not account.dropped
 
 
 def test_the_wall_clock_of_a_day_of_travel(tmp_path):
   later = MIDNIGHT + 7200
   rows = [row(later - 60, heart_rate=60), info(later, 3600), row(later + 60, heart_rate=61)]
-  found, _ = read_bytes(fit_file(head(), info(), *rows), tmp_path)
-  assert found[0].offset.tolist() == [120, 60]
+  items, _ = read_bytes(fit_file(head(), info(), *rows), tmp_path)
+  assert items[0].offset.tolist() == [120, 60]
 
 
 def crc(data):
@@ -221,7 +221,7 @@ def crc(data):
 
 
 def by_hand(records):
-  """A FIT file of bytes alone: header of 14, records, checksum."""
+  """A FIT file written byte by byte: a header of 14 bytes, records, checksum."""
   header = struct.pack("<BBHI4s", 14, 0x20, 2100, len(records), b".FIT")
   body = header + struct.pack("<H", crc(header)) + records
   return body + struct.pack("<H", crc(body))
@@ -230,8 +230,8 @@ def by_hand(records):
 def test_a_file_written_by_hand(tmp_path):
   definition = bytes([0x40, 0, 1]) + struct.pack(">HB", 55, 2) + bytes([253, 4, 0x86, 27, 1, 0x02])  # big endian
   data = bytes([0]) + struct.pack(">IB", MIDNIGHT + 60, 71) + bytes([0]) + struct.pack(">IB", MIDNIGHT + 120, 255)
-  found, account = read_bytes(by_hand(definition + data), tmp_path)
-  assert points(found, "heart_rate") == [(60, 60, 71.0)]  # 255 is invalid: no heart rate
+  items, account = read_bytes(by_hand(definition + data), tmp_path)
+  assert points(items, "heart_rate") == [(60, 60, 71.0)]  # 255 is invalid: no heart rate
   assert account.read[tmp_path.name] == 1
 
 
@@ -240,8 +240,8 @@ def test_fields_of_unexpected_types_are_no_values(tmp_path):
   rows = bytes([0]) + struct.pack("<If2B", MIDNIGHT + 60, float("inf"), 6, 1)
   long = bytes([0x41, 0, 0]) + struct.pack("<HB", 275, 2) + bytes([253, 8, 0x8F, 0, 2, 0x00])
   rows += long + bytes([1]) + struct.pack("<Q2B", 1 << 60, 1, 2)
-  found, account = read_bytes(by_hand(text + rows), tmp_path)
-  assert found == [] and account.dropped == {(tmp_path.name, "message without a date"): 1}
+  items, account = read_bytes(by_hand(text + rows), tmp_path)
+  assert items == [] and account.dropped == {(tmp_path.name, "message without a date"): 1}
 
 
 DAY = fit_file(
@@ -277,19 +277,19 @@ def test_the_account_export(tmp_path):
   ]
   account_export(tmp_path / "garmin.zip", uploads, nights)
   assert len(GARMIN.files(Export(tmp_path / "garmin.zip"))) == 2
-  found, account = read(tmp_path / "garmin.zip")
-  assert points(found, "heart_rate") == [(180.0 + 60 * k, 180.0 + 60 * k, 60.0 + k) for k in range(3)]
+  items, account = read(tmp_path / "garmin.zip")
+  assert points(items, "heart_rate") == [(180.0 + 60 * k, 180.0 + 60 * k, 60.0 + k) for k in range(3)]
   start = np.datetime64("2026-01-14T22:00:00", "ms").astype(int)
-  assert found[-1] == Stretch("garmin", "sleep", start, start + 8 * 3_600_000 + 30 * 60_000 + 30_500)
+  assert items[-1] == Stretch("garmin", "sleep", start, start + 8 * 3_600_000 + 30 * 60_000 + 30_500)
   assert account.dropped == {
     ("garmin", "damaged uploaded FIT file"): 1,
     ("garmin", "uploaded file that is not in FIT format"): 1,
     ("garmin", "night without a start and an end"): 3,
   }
   assert account.read == {"garmin": 8 + 2 + 4}
-  told = [*account.example.values()]
-  assert any(where.endswith("UploadedFiles_0-_Part1.zip/*_2.fit") for where in told)
-  assert not any("home.org" in where or str(tmp_path / "file") in where for where in told)
+  locations = [*account.example.values()]
+  assert any(where.endswith("UploadedFiles_0-_Part1.zip/*_2.fit") for where in locations)
+  assert not any("home.org" in where or str(tmp_path / "file") in where for where in locations)
 
 
 def test_folder_and_zip_give_the_same(tmp_path):
@@ -310,7 +310,7 @@ def test_a_zip_deeper_down_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("data", "said"),
+  ("data", "message"),
   [
     (DAY[:-40], "damaged FIT file: 156 bytes, its header says 196"),
     (DAY[:-1] + bytes([DAY[-1] ^ 1]), "damaged FIT file: its checksum"),
@@ -319,11 +319,11 @@ def test_a_zip_deeper_down_is_refused(tmp_path):
     (b"PK\x03\x04" * 9, "not a FIT file"),
   ],
 )
-def test_damaged_files_are_refused_by_name(data, said, tmp_path):
+def test_damaged_files_are_refused_by_name(data, message, tmp_path):
   (tmp_path / "day.fit").write_bytes(data)
   with pytest.raises(SchemaError) as error:
     read(tmp_path)
-  assert str(error.value).startswith(f"{tmp_path}/day.fit: {said}") and "\n" not in str(error.value)
+  assert str(error.value).startswith(f"{tmp_path}/day.fit: {message}") and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}', "[1, 2", '["\\ud800"]x', "\0"])
@@ -336,7 +336,7 @@ def test_broken_nights_are_refused(text, tmp_path):
 
 
 def mended(data):
-  """The same bytes with a right length and checksum, so that what is broken lies further in."""
+  """The same bytes with a correct length and checksum, so that the damage lies further in."""
   body = data[:4] + struct.pack("<I", max(len(data) - 16, 0)) + data[8:-2]
   return body + struct.pack("<H", crc(body))
 
@@ -355,11 +355,11 @@ def test_mutated_files_are_read_or_refused(tmp_path_factory, changes, length, me
   path = tmp_path_factory.getbasetemp() / "mutated.fit"
   path.write_bytes(mended(data) if mend and len(data) > 20 else data)
   try:
-    found, account = read(path)
+    items, account = read(path)
   except SchemaError as error:
     assert "mutated.fit" in str(error) and "\n" not in str(error)
     return
-  for part in found:
+  for part in items:
     assert isinstance(part, Stretch) or (np.isfinite(part.value).all() and (part.end >= part.start).all())
   assert sum(account.dropped.values()) <= sum(account.read.values())
 

@@ -1,4 +1,4 @@
-"""Garmin, Health Connect and NHANES from an export by the build command to what the loader hands out."""
+"""Garmin, Health Connect and NHANES: from an export, through the build command, to what the loader yields."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def imported(tmp_path, capsys):
     """{(participant, date): {channel: float32 [1440]}} of a dataset built by the command."""
     build.FLAGS.unparse_flags()
     for flag in build.FLAGS:
-      build.FLAGS[flag].unparse()  # what another test gave
+      build.FLAGS[flag].unparse()  # forget the flags of another test
     places = [f"--input={path}", f"--data_dir={tmp_path / 'data'}", "--name=mine", "--max_missing=1"]
     assert build.main(["build", f"--source={source}", *places, *more]) == 0, capsys.readouterr().err
     dataset = Dataset.open(tmp_path / "data", "mine")
@@ -39,7 +39,7 @@ def imported(tmp_path, capsys):
 
 
 def minutes(values):
-  """{minute: value} of those that are there."""
+  """{minute: value} of the observed values."""
   return {int(k): float(values[k]) for k in np.flatnonzero(~np.isnan(values))}
 
 
@@ -82,7 +82,7 @@ def test_nhanes(imported, tmp_path):
   rows = [*nhanes.hip(21005, 1, range(1, 2881)), *nhanes.hip(21006, 5, range(1, 1441), PAXINTEN=9)]
   (tmp_path / "PAXRAW_D.XPT").write_bytes(nhanes.xpt(nhanes.RAW, rows))
   days, _ = imported("nhanes", tmp_path / "PAXRAW_D.XPT")
-  # 21005 starts on a Sunday of the made week, 21006 on a Thursday
+  # Person 21005 starts on a Sunday of the invented week, 21006 on a Thursday.
   assert sorted(days) == [("21005", "2001-01-07"), ("21005", "2001-01-08"), ("21006", "2001-01-04")]
   expected = np.arange(1441, 2881) // 3 % 700
   assert np.array_equal(days["21005", "2001-01-08"]["activity_counts"], expected.astype(np.float32))

@@ -1,4 +1,4 @@
-"""Google Health Connect: databases with the tables and columns of Android's own, hostile ones too."""
+"""Google Health Connect: databases with the tables and columns of Android's own, including hostile ones."""
 
 import pathlib
 import re
@@ -54,7 +54,7 @@ INSERT INTO device_info_table VALUES (1, 'Google', 'Pixel Watch', 1), (2, 'Googl
 
 
 def database(path, *inserts, tables=TABLES):
-  """Inserts are (table, column=value...)."""
+  """Writes a database; each insert is (table, {column: value})."""
   with sqlite3.connect(path) as connection:
     connection.execute("PRAGMA synchronous = OFF")
     connection.executescript(tables)
@@ -67,7 +67,7 @@ def database(path, *inserts, tables=TABLES):
 
 
 def interval(start, end, machine=1, **values):
-  """Minutes after T."""
+  """The columns of a record that lasts from `start` to `end`, in minutes after T."""
   times = {"start_time": T + 60_000 * start, "end_time": T + 60_000 * end, "start_zone_offset": 3600}
   return {**times, "app_info_id": machine, "device_info_id": machine, "recording_method": 2, **values}
 
@@ -82,11 +82,11 @@ def read(path, account=None):
   return [r for name in HEALTH_CONNECT.files(export) for r in HEALTH_CONNECT.read(export, name, account)], account
 
 
-def points(found, signal, device=None):
+def points(items, signal, device=None):
   """[(start, end, value)] in minutes after T, values in the signal's unit."""
   unit = next(s.unit for s in HEALTH_CONNECT.signals if s.name == signal)
   rows: list = []
-  for block in found:
+  for block in items:
     if isinstance(block, Readings) and block.signal == signal and device in (None, block.device):
       assert block.start.dtype == block.end.dtype == np.int64 and block.value.dtype == np.float64
       assert block.unit == ("cal" if unit == "kcal" else unit)
@@ -131,19 +131,19 @@ ALL = [
 
 def test_every_table(tmp_path):
   database(tmp_path / "health_connect_export.db", *ALL)
-  found, account = read(tmp_path)
-  assert [(round(a * 60), v) for a, _, v in points(found, "heart_rate")] == [(0, 60), (1, 61), (2, 62), (3, 63)]
-  assert points(found, "steps", WATCH) == [(0, 5, 50)] and points(found, "steps", PHONE) == [(0, 15, 140)]
-  assert points(found, "distance") == [(0, 5, 41.25)] and points(found, "floors") == [(0, 5, 2)]
-  assert points(found, "calories") == [(0, 15, pytest.approx(18.2505))]
-  assert points(found, "active_calories") == [(0, 15, 3.0)]
-  assert points(found, "spo2") == [(1, 1, 96.5)] and points(found, "respiratory_rate") == [(2, 2, 14.6)]
-  assert points(found, "hrv_rmssd") == [(3, 3, 40.9)] and points(found, "glucose") == [(4, 4, 5.5)]
-  assert points(found, "skin_temperature") == [(0, 0, 33.25)]
-  assert points(found, "skin_temperature_delta") == [(1, 1, 0.5)]
+  items, account = read(tmp_path)
+  assert [(round(a * 60), v) for a, _, v in points(items, "heart_rate")] == [(0, 60), (1, 61), (2, 62), (3, 63)]
+  assert points(items, "steps", WATCH) == [(0, 5, 50)] and points(items, "steps", PHONE) == [(0, 15, 140)]
+  assert points(items, "distance") == [(0, 5, 41.25)] and points(items, "floors") == [(0, 5, 2)]
+  assert points(items, "calories") == [(0, 15, pytest.approx(18.2505))]
+  assert points(items, "active_calories") == [(0, 15, 3.0)]
+  assert points(items, "spo2") == [(1, 1, 96.5)] and points(items, "respiratory_rate") == [(2, 2, 14.6)]
+  assert points(items, "hrv_rmssd") == [(3, 3, 40.9)] and points(items, "glucose") == [(4, 4, 5.5)]
+  assert points(items, "skin_temperature") == [(0, 0, 33.25)]
+  assert points(items, "skin_temperature_delta") == [(1, 1, 0.5)]
   stages = {1: 0, 2: 1, 3: 0, 4: 1, 5: 1, 6: 1, 7: 0}
-  assert points(found, "asleep") == [(10 * k, 10 * k + 10, asleep) for k, asleep in stages.items()]
-  assert [r for r in found if isinstance(r, Stretch)] == [
+  assert points(items, "asleep") == [(10 * k, 10 * k + 10, asleep) for k, asleep in stages.items()]
+  assert [r for r in items if isinstance(r, Stretch)] == [
     Stretch(tmp_path.name, name, T + 60_000 * start, T + 60_000 * end, 60)
     for name, start, end in (("sleep", 0, 90), ("running", 100, 130), ("other", 200, 230))
   ]
@@ -155,16 +155,16 @@ def test_every_table(tmp_path):
   assert account.example[tmp_path.name, "record entered by hand"].endswith(
     "health_connect_export.db row 3 of its table"
   )
-  assert not any("Ada" in repr(r) or "Bob" in repr(r) or "secret" in repr(r) for r in found)
+  assert not any("Ada" in repr(r) or "Bob" in repr(r) or "secret" in repr(r) for r in items)
 
 
 def test_offsets_and_trust(tmp_path):
   database(tmp_path / "health_connect_export.db", *ALL)
-  found, _ = read(tmp_path)
-  offsets = {r.signal: r.offset for r in found if isinstance(r, Readings)}
+  items, _ = read(tmp_path)
+  offsets = {r.signal: r.offset for r in items if isinstance(r, Readings)}
   assert offsets["heart_rate"].tolist() == [60, 60, -570, -570] and offsets["glucose"] is None
-  devices = {r.device for r in found if isinstance(r, Readings)}
-  assert sorted(devices) == [WATCH, PHONE]  # the watch before the phone: this is how they are ranked
+  devices = {r.device for r in items if isinstance(r, Readings)}
+  assert sorted(devices) == [WATCH, PHONE]  # sorted by name, the watch comes before the phone
 
 
 def test_folder_zip_and_file_give_the_same(tmp_path):
@@ -173,7 +173,7 @@ def test_folder_zip_and_file_give_the_same(tmp_path):
     file.write(path, path.name)
   every = [read(place)[0] for place in (path, tmp_path / "Health Connect.zip", tmp_path)]
   for signal in (s.name for s in HEALTH_CONNECT.signals):
-    plain, packed, folder = (points(found, signal) for found in every)
+    plain, packed, folder = (points(items, signal) for items in every)
     assert plain == packed == folder != []
 
 
@@ -184,8 +184,8 @@ def test_an_older_version_without_tables_and_columns(tmp_path):
   with sqlite3.connect(path) as connection:
     connection.execute(tables)
     connection.execute("INSERT INTO steps_record_table VALUES (1, :start_time, :end_time, :count)", row)
-  found, account = read(path)
-  assert points(found, "steps", "10 unknown") == [(0, 1, 12)] and found[0].offset is None
+  items, account = read(path)
+  assert points(items, "steps", "10 unknown") == [(0, 1, 12)] and items[0].offset is None
   assert account.read == {"health_connect_export": 1}
 
 
@@ -200,8 +200,8 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path):
     interval(0, 1, count=1, start_zone_offset=10_000_000),
   ]
   path = database(tmp_path / "health_connect.db", *(("steps_record_table", row) for row in bad))
-  found, account = read(path)
-  assert found == [] and account.read["health_connect"] == 7
+  items, account = read(path)
+  assert items == [] and account.read["health_connect"] == 7
   assert account.dropped == {
     ("health_connect", "record without a value, or an unknown one"): 2,
     ("health_connect", "record that ends before it starts"): 1,
@@ -214,8 +214,8 @@ def test_blocks_number_their_rows_on(tmp_path, monkeypatch):
   monkeypatch.setattr("data_pipelines.ingest.importers.database.ROWS_PER_BATCH", 4)
   rows = [("steps_record_table", interval(k, k + 1, count=k)) for k in range(9)]
   rows.append(("steps_record_table", interval(0, 1, count=None)))
-  found, account = read(database(tmp_path / "health_connect.db", *rows))
-  assert len(found) == 3 and points(found, "steps") == [(k, k + 1, k) for k in range(9)]
+  items, account = read(database(tmp_path / "health_connect.db", *rows))
+  assert len(items) == 3 and points(items, "steps") == [(k, k + 1, k) for k in range(9)]
   assert next(iter(account.example.values())).endswith("row 10 of its table")
 
 
@@ -235,34 +235,34 @@ def hostile(kind):
 
 
 @pytest.mark.parametrize(
-  ("kind", "said"),
+  ("kind", "message"),
   [("view", "none of Health Connect's"), ("virtual", "none of Health Connect's"), ("computed", "no column 'count'"),
    ("trigger", None), ("offset", None)],
 )  # fmt: skip
-def test_a_hostile_schema_runs_nothing(kind, said, tmp_path):
+def test_a_hostile_schema_runs_nothing(kind, message, tmp_path):
   path = tmp_path / "health_connect_export.db"
   connection = sqlite3.connect(path)
   connection.executescript(hostile(kind))
   connection.commit()
   connection.close()
   before = path.read_bytes()
-  if said:
-    with pytest.raises(SchemaError, match=said):
+  if message:
+    with pytest.raises(SchemaError, match=message):
       read(path)
   else:
     assert [r.value.tolist() for r in read(path)[0]] == [[3.0]]
   assert path.read_bytes() == before and [*tmp_path.iterdir()] == [path]
 
 
-def test_a_journal_beside_it_is_not_played_back(tmp_path):
+def test_a_journal_beside_the_database_is_not_replayed(tmp_path):
   path = database(tmp_path / "health_connect_export.db", ("steps_record_table", interval(0, 1, count=5)))
   (tmp_path / "health_connect_export.db-wal").write_bytes(b"\x37\x7f\x06\x82" * 100)
   (tmp_path / "health_connect_export.db-journal").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" * 100)
   assert points(read(path)[0], "steps") == [(0, 1, 5)]
 
 
-def test_pages_in_circles_come_to_an_end(tmp_path):
-  """The root page of a table, an interior one, made to lead to itself again and again."""
+def test_pages_that_form_a_cycle_end_with_an_error(tmp_path):
+  """The root page of a table, an interior page, is made to point to itself again and again."""
   rows = [("steps_record_table", interval(k, k + 1, count=k, client_record_id="x" * 300)) for k in range(2000)]
   path = database(tmp_path / "health_connect_export.db", *rows)
   with sqlite3.connect(path) as connection:
@@ -301,7 +301,7 @@ def test_cut_off_files_are_refused(keep, tmp_path):
   assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_missing_column_is_told(tmp_path):
+def test_a_missing_column_is_named(tmp_path):
   path = database(tmp_path / "health_connect.db", tables=TABLES.replace("beats_per_minute", "bpm"))
   with pytest.raises(SchemaError, match="'heart_rate_record_series_table' has no column 'beats_per_minute'"):
     read(path)
@@ -313,16 +313,16 @@ def sound(tmp_path_factory):
 
 
 @pytest.mark.parametrize("byte", [b"'", b"\x80"])
-def test_a_damaged_schema_is_told_in_one_line(byte, sound, tmp_path):
-  path, told = tmp_path / "health_connect_damaged.db", 0
+def test_a_damaged_schema_is_reported_in_one_line(byte, sound, tmp_path):
+  path, refused = tmp_path / "health_connect_damaged.db", 0
   for place in (match.start() for match in re.finditer(rb"(?<=[A-Z]) [a-z_]+ (INTEGER|REAL|TEXT)|INTEGER", sound)):
     path.write_bytes(sound[:place] + byte + sound[place + 1 :])
     try:
       read(path)
     except SchemaError as error:
       assert "damaged.db" in str(error) and "\n" not in str(error) and len(str(error)) < 400
-      told += 1
-  assert told
+      refused += 1
+  assert refused
 
 
 @settings(max_examples=120)
@@ -334,10 +334,10 @@ def test_mutated_files_are_read_or_refused(sound, tmp_path_factory, changes, hea
   path = pathlib.Path(tmp_path_factory.getbasetemp()) / "health_connect_mutated.db"
   path.write_bytes(data)
   try:
-    found, account = read(path)
+    items, account = read(path)
   except SchemaError as error:
     assert "health_connect_mutated.db" in str(error) and "\n" not in str(error)
     return
-  for part in found:
+  for part in items:
     assert isinstance(part, Stretch) or (np.isfinite(part.value).all() and (part.end >= part.start).all())
   assert sum(account.dropped.values()) <= sum(account.read.values())

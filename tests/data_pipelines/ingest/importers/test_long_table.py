@@ -33,11 +33,11 @@ def read(folder, data, name="t.csv"):
   account, rows = Account(), []
   importer, export = LongTable(), Export(folder, "me")
   assert importer.files(export) == [name]
-  for found in importer.read(export, name, account):
-    assert found.start.dtype == found.end.dtype == np.int64
-    offsets = [None] * len(found.start) if found.offset is None else found.offset.tolist()
-    for row in zip(found.start.tolist(), found.end.tolist(), found.value.tolist(), offsets, strict=True):
-      rows.append((found.participant, found.signal, found.unit, found.device, found.clock, *row))
+  for block in importer.read(export, name, account):
+    assert block.start.dtype == block.end.dtype == np.int64
+    offsets = [None] * len(block.start) if block.offset is None else block.offset.tolist()
+    for row in zip(block.start.tolist(), block.end.tolist(), block.value.tolist(), offsets, strict=True):
+      rows.append((block.participant, block.signal, block.unit, block.device, block.clock, *row))
   return sorted(rows, key=repr), account
 
 
@@ -96,7 +96,7 @@ def test_headers_of_wide_tables_may_name_units(tmp_path):
   assert [(*row[:3], row[7]) for row in rows] == [("a", "[odd]", "", 2), ("a", "glucose", "mg/dL", 90)]
 
 
-def test_wide_tables_have_a_channel_a_column(tmp_path):
+def test_wide_tables_have_one_channel_per_column(tmp_path):
   rows, account = read(tmp_path, "time,steps,mood,participant\n2024-01-01,5,,a\n2024-01-02,x,1.5,a\nnever,1,2,a\n")
   day = ms(2024, 1, 1)
   assert rows == sorted(
@@ -128,7 +128,7 @@ def test_other_tables_are_not_claimed(tmp_path, header):
   assert LongTable().files(Export(tmp_path)) == []
 
 
-def test_bad_parquet_is_told(tmp_path):
+def test_bad_parquet_is_reported(tmp_path):
   pq.write_table(pa.table({"participant": ["a"], "time": ["2024-01-01"], "mood": [["x"]]}), tmp_path / "t.parquet")
   with pytest.raises(SchemaError, match=r"t\.parquet: column 'mood' holds list<.*expected text, times or numbers"):
     read(tmp_path, (tmp_path / "t.parquet").read_bytes(), "t.parquet")
@@ -175,14 +175,14 @@ def test_mutated_tables_are_read_or_refused(tmp_path_factory, parquet, changes, 
   export, account = Export(folder), Account()
   try:
     for file in LongTable().files(export):
-      for found in LongTable().read(export, file, account):
-        assert np.isfinite(found.value).all()
-        assert len(found.start) == len(found.end) == len(found.value)
+      for block in LongTable().read(export, file, account):
+        assert np.isfinite(block.value).all()
+        assert len(block.start) == len(block.end) == len(block.value)
   except SchemaError as error:
     assert "\n" not in str(error)
 
 
-def test_parquet_text_that_is_not_utf8_is_one_line(tmp_path):
+def test_parquet_text_that_is_not_utf8_is_refused_in_one_line(tmp_path):
   times = pa.array([b"2024-03-01 08:15:00", b"2024-03-01 08:\xff\xff:00"]).view(pa.string())
   pq.write_table(pa.table({"time": times, "channel": ["steps"] * 2, "value": [1.0, 2.0]}), tmp_path / "t.parquet")
   export = Export(tmp_path)

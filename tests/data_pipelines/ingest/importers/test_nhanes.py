@@ -65,7 +65,7 @@ def xpt(names, rows, width=8):
 
 
 def hip(person, weekday, minutes=range(1, 1441 * 7 + 1), **other):
-  """Rows of PAXRAW: a person whose first day is a weekday, 1 for Sunday."""
+  """Rows of PAXRAW for a person whose first day has this weekday, 1 for Sunday."""
   for number in minutes:
     day, minute = divmod(number - 1, 1440)
     row = {"SEQN": person, "PAXSTAT": 1, "PAXCAL": 1, "PAXDAY": (weekday - 1 + day) % 7 + 1, "PAXN": number}
@@ -79,7 +79,7 @@ def hip(person, weekday, minutes=range(1, 1441 * 7 + 1), **other):
 
 
 def wrist(person, weekday, start, minutes, **other):
-  """Rows of PAXMIN: a recording that starts at a minute of the first day."""
+  """Rows of PAXMIN for a recording that starts at minute `start` of the first day, which has this weekday."""
   for k in range(minutes):
     day = (start + k) // 1440
     row = {"SEQN": person, "PAXDAYM": day + 1, "PAXDAYWM": (weekday - 1 + day) % 7 + 1, "PAXSSNMP": 4800 * k + 320}
@@ -92,13 +92,13 @@ def read(path, account=None):
   return [r for name in NHANES.files(export) for r in NHANES.read(export, name, account)], account
 
 
-def series(found, signal, person):
+def series(items, signal, person):
   parts = [
     pd.Series(r.value, pd.to_datetime(r.start, unit="ms"))
-    for r in found
+    for r in items
     if (r.signal, r.participant) == (signal, person)
   ]
-  for r in found:
+  for r in items:
     assert r.start.dtype == np.int64 and (r.end - r.start == 60_000).all() and r.clock == "wall" and r.offset is None
   return pd.concat(parts) if parts else pd.Series(dtype=float)
 
@@ -113,34 +113,34 @@ def test_ibm_floats_are_those_of_the_format():
 def test_hip_minutes_of_a_week(tmp_path):
   rows = [*hip(21005, 1, range(1, 7 * 1440 + 1, 7)), *hip(21006, 4, range(1, 7 * 1440 + 1, 11))]
   (tmp_path / "PAXRAW_D.xpt").write_bytes(xpt(RAW, rows))
-  found, account = read(tmp_path)
+  items, account = read(tmp_path)
   for person, first, step in (("21005", MONDAY + pd.Timedelta("6D"), 7), ("21006", MONDAY + pd.Timedelta("2D"), 11)):
     numbers = np.arange(1, 7 * 1440 + 1, step)
-    counts, steps = series(found, "activity_counts", person), series(found, "steps", person)
+    counts, steps = series(items, "activity_counts", person), series(items, "steps", person)
     assert (counts.index == first + pd.to_timedelta(numbers - 1, unit="min")).all() and counts.index.equals(steps.index)
     assert (counts.to_numpy() == numbers // 3 % 700).all() and (steps.to_numpy() == numbers // 3 % 30).all()
-    assert (counts == 0).any() and (steps == 0).any()  # zeros are zeros, not the least of IBM's numbers
+    assert (counts == 0).any() and (steps == 0).any()  # zeros are zeros, not the smallest of IBM's numbers
     weekday = (counts.index.dayofweek + 1) % 7 + 1
     assert (weekday == [row[3] for row in rows if row[0] == int(person)]).all()
   assert account.read == {"21005": 1440, "21006": 917} and not account.dropped
-  assert {r.device for r in found} == {"hip"}
+  assert {r.device for r in items} == {"hip"}
 
 
 def test_values_are_those_of_pandas(tmp_path):
   path = tmp_path / "PAXRAW_D.XPT"
   path.write_bytes(xpt(RAW, hip(5, 3, range(1, 10_081, 13))))
   table = pd.read_sas(path, format="xport", encoding=None)
-  found, _ = read(path)
-  assert np.allclose(series(found, "activity_counts", "5").to_numpy(), table["PAXINTEN"], rtol=0, atol=1e-12)
+  items, _ = read(path)
+  assert np.allclose(series(items, "activity_counts", "5").to_numpy(), table["PAXINTEN"], rtol=0, atol=1e-12)
 
 
 def test_short_floats_and_a_file_without_steps(tmp_path):
   names = RAW[:-1]
   rows = [row[:-1] for row in hip(5, 3, range(1, 200))]
   (tmp_path / "PAXRAW_C.XPT").write_bytes(xpt(names, rows, width=4))
-  found, _ = read(tmp_path)
-  assert series(found, "activity_counts", "5").tolist() == [n // 3 % 700 for n in range(1, 200)]
-  assert {r.signal for r in found} == {"activity_counts"}
+  items, _ = read(tmp_path)
+  assert series(items, "activity_counts", "5").tolist() == [n // 3 % 700 for n in range(1, 200)]
+  assert {r.signal for r in items} == {"activity_counts"}
 
 
 def test_hip_rows_that_cannot_be_used(tmp_path):
@@ -152,8 +152,8 @@ def test_hip_rows_that_cannot_be_used(tmp_path):
     *hip(4, 2, range(3, 5)),
   ]
   (tmp_path / "PAXRAW_D.XPT").write_bytes(xpt(RAW, rows))
-  found, account = read(tmp_path)
-  assert account.read == {"1": 3, "2": 2, "3": 2, "4": 4} and {r.participant for r in found} == {"4"}
+  items, account = read(tmp_path)
+  assert account.read == {"1": 3, "2": 2, "3": 2, "4": 4} and {r.participant for r in items} == {"4"}
   assert account.dropped == {
     ("1", "monitor not reliable"): 3,
     ("2", "monitor out of calibration"): 2,
@@ -164,17 +164,19 @@ def test_hip_rows_that_cannot_be_used(tmp_path):
 
 
 def test_wrist_minutes_are_placed_by_the_first_midnight(tmp_path, monkeypatch):
-  monkeypatch.setattr("data_pipelines.ingest.importers.nhanes._ROWS_PER_BATCH", 1000)  # people lie across blocks
+  monkeypatch.setattr(
+    "data_pipelines.ingest.importers.nhanes._ROWS_PER_BATCH", 1000
+  )  # so that people span several batches
   rows = [*wrist(62161, 7, 16 * 60 + 30, 2200), *wrist(62162, 2, 700, 1500)]
   (tmp_path / "PAXMIN_G.XPT").write_bytes(xpt(MIN, rows))
-  found, account = read(tmp_path)
+  items, account = read(tmp_path)
   for person, first, count in (
     ("62161", MONDAY + pd.Timedelta("5D 16:30:00"), 2200),
     ("62162", MONDAY + pd.Timedelta("11:40:00"), 1500),
   ):
     minutes = np.arange(count)
     for signal, expected in (("mims", 0.25 * (minutes % 90)), ("light", minutes % 8), ("asleep", minutes % 2)):
-      got = series(found, signal, person)
+      got = series(items, signal, person)
       assert (got.index == first + pd.to_timedelta(minutes, unit="min")).all()
       assert (got.to_numpy() == expected).all()
   assert account.read == {"62161": 2200, "62162": 1500} and not account.dropped
@@ -185,21 +187,21 @@ def test_wrist_rows_that_cannot_be_used(tmp_path):
   changes = {3: ("PAXPREDM", 3), 4: ("PAXPREDM", 4), 5: ("PAXMTSM", -0.01), 6: ("PAXQFM", 2), 7: ("PAXDAYM", 2)}
   for row, (name, value) in changes.items():
     rows[row][MIN.index(name)] = value
-  rows += wrist(2, 1, 600, 10)  # never sees midnight
+  rows += wrist(2, 1, 600, 10)  # a recording that does not reach midnight
   (tmp_path / "PAXMIN_H.XPT").write_bytes(xpt(MIN, rows))
-  found, account = read(tmp_path)
-  # row 7 calls itself the second day, so its sample counts as midnight: the rest of the first day fits no more
+  items, account = read(tmp_path)
+  # Row 7 claims to be in the second day, so its sample counts as midnight, which misplaces the rest of the first day.
   assert account.dropped["2", "minute that cannot be placed in its day"] == 10
   rows[7][MIN.index("PAXDAYM")] = 1
   (tmp_path / "PAXMIN_H.XPT").write_bytes(xpt(MIN, rows))
-  found, account = read(tmp_path)
+  items, account = read(tmp_path)
   assert account.dropped == {
     ("1", "not worn"): 1,
     ("1", "no activity could be computed"): 1,
     ("1", "flagged by the quality review"): 1,
     ("2", "minute that cannot be placed in its day"): 10,
   }
-  mims, asleep = series(found, "mims", "1"), series(found, "asleep", "1")
+  mims, asleep = series(items, "mims", "1"), series(items, "asleep", "1")
   start = MONDAY + pd.Timedelta("6D 23:50:00")
   assert mims.index.tolist() == [start + pd.Timedelta(minutes=k) for k in range(20) if k not in (3, 5, 6)]
   assert len(asleep) == 16 and start + pd.Timedelta("4min") not in asleep.index
@@ -212,7 +214,7 @@ def test_folder_zip_and_file_give_the_same(tmp_path):
   with zipfile.ZipFile(tmp_path / "PAXRAW_D.zip", "w") as file:
     file.writestr("paxraw_d.xpt", data)
   every = [read(p)[0] for p in (tmp_path / "in", tmp_path / "PAXRAW_D.zip", tmp_path / "in" / "PAXRAW_D.XPT")]
-  one, two, three = (series(found, "activity_counts", "5") for found in every)
+  one, two, three = (series(items, "activity_counts", "5") for items in every)
   assert one.equals(two) and one.equals(three) and len(one) == 299
 
 
@@ -220,7 +222,7 @@ DATA = xpt(RAW, hip(5, 3, range(1, 100)))
 
 
 @pytest.mark.parametrize(
-  ("data", "said"),
+  ("data", "message"),
   [
     (b"", "not an XPT file"),
     (DATA[:500], "not an XPT file"),
@@ -235,9 +237,9 @@ DATA = xpt(RAW, hip(5, 3, range(1, 100)))
     (xpt(RAW, [next(hip(7, 3, [1]))] * 21_000), "more than 20,000 rows of one person"),
   ],
 )
-def test_damaged_files_are_refused_by_name(data, said, tmp_path):
+def test_damaged_files_are_refused_by_name(data, message, tmp_path):
   (tmp_path / "PAXRAW_D.XPT").write_bytes(data)
-  with pytest.raises(SchemaError, match=said) as error:
+  with pytest.raises(SchemaError, match=message) as error:
     read(tmp_path)
   assert str(error.value).startswith(f"{tmp_path}/PAXRAW_D.XPT") and "\n" not in str(error.value)
 
@@ -254,9 +256,9 @@ def test_mutated_files_are_read_or_refused(tmp_path_factory, changes, head, leng
   path.write_bytes(data[: length % len(data)] if length % 5 == 0 else data)
   begun = time.monotonic()
   try:
-    found, account = read(path)
+    items, account = read(path)
   except SchemaError as error:
     assert "PAXRAW_D.XPT" in str(error) and "\n" not in str(error)
     return
   assert time.monotonic() - begun < 5
-  assert all(np.isfinite(r.value).all() for r in found) and sum(account.dropped.values()) <= sum(account.read.values())
+  assert all(np.isfinite(r.value).all() for r in items) and sum(account.dropped.values()) <= sum(account.read.values())

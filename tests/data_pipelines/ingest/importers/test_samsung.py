@@ -1,4 +1,4 @@
-"""Samsung Health's CSVs and their JSON: every value against pandas and by hand, bad input, bad rows counted."""
+"""Samsung Health's CSV and JSON files: values compared with pandas and with hand-made ones, and bad input."""
 
 import io
 import json
@@ -28,10 +28,10 @@ HOUR = 1704103200000  # 2024-01-01 10:00 UTC
 
 
 def csv(type_, columns, *lines, prefix="", trailing=True):
-  """A file as the app writes it: byte order mark, type, version and count, names, a comma too many in each row."""
-  told = [prefix + column if prefix and column not in ("tag_id", "source") else column for column in columns]
+  """A file as the app writes it: byte order mark, type, version and count, names, and a trailing comma in each row."""
+  header = [prefix + column if prefix and column not in ("tag_id", "source") else column for column in columns]
   rows = [",".join(line) + "," * trailing for line in lines]
-  return "\ufeff" + "\n".join([f"{type_},6260063,{len(lines)}", ",".join(told), *rows, ""])
+  return "\ufeff" + "\n".join([f"{type_},6260063,{len(lines)}", ",".join(header), *rows, ""])
 
 
 def heart(uuid, start, end, value, bins="", offset="UTC+0100", device=WATCH):
@@ -152,18 +152,18 @@ def write(tmp_path, files=FILES, **changed):
 def imported(export, only=""):
   account = Account()
   names = [name for name in Samsung().files(export) if only in name]
-  found = [block for name in names for block in Samsung().read(export, name, account)]
-  readings = [block for block in found if isinstance(block, Readings)]
-  return readings, [block for block in found if isinstance(block, Stretch)], account
+  items = [block for name in names for block in Samsung().read(export, name, account)]
+  readings = [block for block in items if isinstance(block, Readings)]
+  return readings, [block for block in items if isinstance(block, Stretch)], account
 
 
 def rows(readings):
-  found = set()
+  tuples = set()
   for block in readings:
     offsets = [None] * len(block.value) if block.offset is None else block.offset.tolist()
     columns = zip(block.start.tolist(), block.end.tolist(), block.value.tolist(), offsets, strict=True)
-    found |= {(block.signal, block.device, *row) for row in columns}
-  return found
+    tuples |= {(block.signal, block.device, *row) for row in columns}
+  return tuples
 
 
 def ms(text):
@@ -174,13 +174,13 @@ def with_pandas(text, signal, field, prefix, device):
   """(signal, device, start, end, value, offset) of a CSV's rows."""
   frame = pd.read_csv(io.StringIO(text.removeprefix("\ufeff")), skiprows=1, index_col=False, dtype=str).fillna("")
   cells = {name: frame[prefix + name] for name in (field, "start_time", "end_time", "time_offset", "deviceuuid")}
-  found = set()
+  tuples = set()
   for value, start, end, offset, uuid in zip(*cells.values(), strict=True):
     if value:
       sign = -1 if "-" in offset else 1
       minutes = sign * (60 * int(offset[4:6]) + int(offset[6:8])) if offset else None
-      found.add((signal, device[uuid], ms(start), ms(end or start), float(value), minutes))
-  return found
+      tuples.add((signal, device[uuid], ms(start), ms(end or start), float(value), minutes))
+  return tuples
 
 
 NAMES = {WATCH: "watch", OLD: "watch 2", PHONE: "phone"}
@@ -195,7 +195,7 @@ def test_steps_of_the_minute_are_what_pandas_reads(tmp_path):
   assert account.read == {"p1": 3} and not account.dropped
 
 
-def test_binned_rows_give_way_to_their_minutes(tmp_path):
+def test_binned_rows_are_replaced_by_their_minutes(tmp_path):
   readings, _, account = imported(write(tmp_path), "heart_rate")
   whole = {row for row in with_pandas(HEART, "heart_rate", "heart_rate", "com.samsung.health.heart_rate.", NAMES)
            if row[2] != HOUR}  # fmt: skip
@@ -206,21 +206,21 @@ def test_binned_rows_give_way_to_their_minutes(tmp_path):
 
 def test_sleep_oxygen_hrv_stress_and_milliseconds(tmp_path):
   readings, _, account = imported(write(tmp_path))
-  found = rows(readings)
+  tuples = rows(readings)
   night = {
     ("asleep", "phone", ms(f"2024-01-01 0{i}:00"), ms(f"2024-01-01 0{i + 1}:00"), float(i < 3), 60) for i in range(4)
   }
-  assert night <= found
-  assert ("spo2", "watch", ms("2024-01-01 12:00"), ms("2024-01-01 12:00"), 96.0, 60) in found
-  assert ("spo2", "watch", HOUR - 28_800_000, HOUR, 94.0, 60) in found
-  assert {row[4] for row in found if row[0] == "spo2"} == {96.0, 94.0}
-  assert {row[2:5] for row in found if row[0] == "hrv_rmssd"} == {
+  assert night <= tuples
+  assert ("spo2", "watch", ms("2024-01-01 12:00"), ms("2024-01-01 12:00"), 96.0, 60) in tuples
+  assert ("spo2", "watch", HOUR - 28_800_000, HOUR, 94.0, 60) in tuples
+  assert {row[4] for row in tuples if row[0] == "spo2"} == {96.0, 94.0}
+  assert {row[2:5] for row in tuples if row[0] == "hrv_rmssd"} == {
     (HOUR, HOUR + 300_000, 40.25),
     (HOUR + 300_000, HOUR + 600_000, 41.0),
   }
-  assert {row[2:5] for row in found if row[0] == "hrv_sdnn"} == {(HOUR, HOUR + 300_000, 51.5)}
-  assert ("stress", "watch", ms("2024-01-01 15:00"), ms("2024-01-01 15:00"), 42.0, 60) in found
-  assert ("floors", "phone", HOUR, HOUR + 30_000, 3.0, 60) in found
+  assert {row[2:5] for row in tuples if row[0] == "hrv_sdnn"} == {(HOUR, HOUR + 300_000, 51.5)}
+  assert ("stress", "watch", ms("2024-01-01 15:00"), ms("2024-01-01 15:00"), 42.0, 60) in tuples
+  assert ("floors", "phone", HOUR, HOUR + 30_000, 3.0, 60) in tuples
   assert account.dropped == {("p1", "was never stopped"): 1}
 
 
@@ -274,10 +274,10 @@ def test_a_zip_reads_as_its_folder(tmp_path):
   assert rows(imported(Export(tmp_path / "export.zip"))[0]) == rows(imported(write(tmp_path / "folder"))[0])
 
 
-@pytest.mark.parametrize("kept", ["folder", "zip"])
-def test_binned_data_and_profile_are_part_of_what_must_not_change(tmp_path, kept):
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_digests_cover_binned_data_and_the_profile(tmp_path, form):
   def digests():
-    if kept == "folder":
+    if form == "folder":
       return ExportSet(tmp_path, Samsung(), per_person=False).digests
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as packed:
       for path in sorted((tmp_path / FOLDER).rglob("*.*")):
@@ -369,8 +369,8 @@ def test_unknown_stages_are_counted(tmp_path):
 
 def test_nothing_personal_leaves_the_importer(tmp_path):
   readings, stretches, account = imported(write(tmp_path))
-  told = repr((readings, stretches, account.dropped))
-  assert not any(secret in told for secret in (*PERSONAL, WATCH, PHONE))
+  output = repr((readings, stretches, account.dropped))
+  assert not any(secret in output for secret in (*PERSONAL, WATCH, PHONE))
 
 
 @settings(max_examples=60, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,4 +1,4 @@
-"""From an export by the build command to what the loader gives: steps of a watch and a phone are counted once."""
+"""From an export, through the build command, to the loader: steps of a watch and a phone are counted once."""
 
 import datetime
 import json
@@ -36,7 +36,7 @@ def minute(i):
 
 
 def with_steps(**at):
-  """A day without steps but those: zero, not missing, while the watch measures the heart."""
+  """A day with only these steps. The rest is zero, not missing, because the watch measures the heart rate all day."""
   expected = np.zeros(1440, np.float32)
   for clock, count in at.items():
     expected[60 * int(clock[1:3]) + int(clock[3:])] = count
@@ -56,21 +56,21 @@ def apple(tmp_path):
   def at(i):
     return minute(i).astimezone(zoneinfo.ZoneInfo("America/Los_Angeles")).strftime("%Y-%m-%d %H:%M:%S %z")
 
-  def taken(kind, start, end, value, unit=None, **other):
+  def sample(kind, start, end, value, unit=None, **other):
     return record(kind, value, at(start), at(end), unit, **other)
 
   phone = {"device": PHONE, "source": "Anna"}
-  records = [taken(QUANTITY + "HeartRate", i, i, str(50 + i % 7), "count/min") for i in range(1440)]
+  records = [sample(QUANTITY + "HeartRate", i, i, str(50 + i % 7), "count/min") for i in range(1440)]
   records += [
-    taken(QUANTITY + "StepCount", 600, 605, "100", "count", **phone),
-    taken(QUANTITY + "StepCount", 601, 603, "60", "count"),
-    taken(QUANTITY + "StepCount", 600, 605, "95", "count", device=OTHER, source="Anna's pedometer"),
-    taken(QUANTITY + "OxygenSaturation", 180, 180, "0.97", "%"),
-    taken(QUANTITY + "DistanceWalkingRunning", 600, 602, "0.1", "mi"),
-    taken(SLEEP, 0, 390, STAGE + "InBed", **phone),
-    taken(SLEEP, 30, 300, STAGE + "AsleepCore", zone="Europe/Berlin"),
-    taken(SLEEP, 300, 310, STAGE + "Awake", zone="Europe/Berlin"),
-    taken(SLEEP, 310, 360, STAGE + "AsleepREM", zone="Europe/Berlin"),
+    sample(QUANTITY + "StepCount", 600, 605, "100", "count", **phone),
+    sample(QUANTITY + "StepCount", 601, 603, "60", "count"),
+    sample(QUANTITY + "StepCount", 600, 605, "95", "count", device=OTHER, source="Anna's pedometer"),
+    sample(QUANTITY + "OxygenSaturation", 180, 180, "0.97", "%"),
+    sample(QUANTITY + "DistanceWalkingRunning", 600, 602, "0.1", "mi"),
+    sample(SLEEP, 0, 390, STAGE + "InBed", **phone),
+    sample(SLEEP, 30, 300, STAGE + "AsleepCore", zone="Europe/Berlin"),
+    sample(SLEEP, 300, 310, STAGE + "Awake", zone="Europe/Berlin"),
+    sample(SLEEP, 310, 360, STAGE + "AsleepREM", zone="Europe/Berlin"),
     f' <Workout workoutActivityType="HKWorkoutActivityTypeRunning" startDate="{at(1080)}" endDate="{at(1110)}"/>\n',
   ]
   path = tmp_path / "export" / "apple_health_export" / "export.xml"
@@ -83,7 +83,7 @@ def test_apple(apple, capsys):
   values, date, events = built(apple, "apple", "--timezone=Europe/Berlin")
   assert date == "2024-05-01"
   assert np.array_equal(values["heart_rate"], 50 + np.arange(1440) % 7)
-  # Minutes of the watch are the watch's, 30 each; the phone's five minutes of 20 count around them alone.
+  # The watch's two minutes of 30 steps count; the phone's five minutes of 20 count only before and after them.
   steps = with_steps(_1000=20, _1001=30, _1002=30, _1003=20, _1004=20)
   np.testing.assert_allclose(values["steps"], steps, rtol=1e-6)
   np.testing.assert_allclose(values["distance"][600:602], 0.1 * 1609.344 / 2, rtol=1e-6)
@@ -91,8 +91,8 @@ def test_apple(apple, capsys):
   night = asleep((0, 390, 0), (30, 300, 1), (310, 360, 1))
   np.testing.assert_array_equal(values["asleep"], night)
   assert [(event["name"], event["start"], event["end"]) for event in events] == [("running", 1080, 1110)]
-  told = capsys.readouterr()
-  assert "Anna" not in told.out + told.err
+  output = capsys.readouterr()
+  assert "Anna" not in output.out + output.err
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def samsung(tmp_path):
 
 
 def test_samsung(samsung):
-  values, date, events = built(samsung, "auto")  # the file tells every offset: no --timezone
+  values, date, events = built(samsung, "auto")  # no --timezone, because the file gives every offset
   assert date == "2024-05-01"
   assert np.array_equal(values["heart_rate"], 50 + np.arange(1440) % 7)
   np.testing.assert_array_equal(values["steps"], with_steps(_1000=28, _1001=12))
