@@ -123,7 +123,8 @@ class Recipe:
     known = {signal.name for signal in signals}
     for n, signal in enumerate(recipe.signals):
       if known and signal.name not in known:
-        raise SchemaError(f"{where}: key 'signals[{n}].name' is {signal.name!r}: {_nearest(signal.name, known)}")
+        nearest = _nearest(signal.name, known)
+        raise SchemaError(f"{where}: key 'signals[{n}].name' is {signal.name!r}, expected a known signal; {nearest}")
     return recipe
 
   def to_yaml(self, comments: bool = True) -> str:
@@ -211,7 +212,7 @@ def _build(kind: type, raw: Any, where: str, prefix: str) -> Any:
   names = [field.name for field in dataclasses.fields(kind)]
   for key in raw:
     if key not in names:
-      raise SchemaError(f"{where}: key '{prefix}{key}' is unknown: {_nearest(str(key), names)}")
+      raise SchemaError(f"{where}: key '{prefix}{key}' is unknown; {_nearest(str(key), names)}")
   if "name" in names and "name" not in raw:
     raise SchemaError(f"{where}: key '{prefix}name' is missing")
   values = {key: _typed(value, hints[key], where, prefix + key) for key, value in raw.items()}
@@ -240,7 +241,7 @@ def _typed(value: Any, hint: Any, where: str, key: str) -> Any:
 
 def _nearest(name: str, known: Collection[str]) -> str:
   near = difflib.get_close_matches(name, list(known), 1, 0.5)
-  return f"nearest is {near[0]!r}" if near else f"known are {', '.join(sorted(known))}"
+  return f"the nearest is {near[0]!r}" if near else f"known names are {', '.join(sorted(known))}"
 
 
 def _check(recipe: Recipe) -> None:
@@ -266,4 +267,6 @@ def _check(recipe: Recipe) -> None:
   if key and recipe.index(getattr(recipe.worn, key)) is None:
     names = [signal.name for signal in recipe.signals]
     name = getattr(recipe.worn, key)
-    raise SchemaError(f"{where}: key 'worn.{key}' is {name!r}, not a signal of the recipe: {_nearest(name, names)}")
+    raise SchemaError(
+      f"{where}: key 'worn.{key}' is {name!r}, expected a signal of the recipe; {_nearest(name, names)}"
+    )

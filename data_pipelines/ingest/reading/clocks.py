@@ -38,7 +38,7 @@ def find_zone(name: str, where: str = "--timezone") -> zoneinfo.ZoneInfo:
   cities = {other.lower().rpartition("/")[2]: other for other in sorted(known)}
   near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, 3)]
   near += [cities[match] for match in difflib.get_close_matches(name.lower().rpartition("/")[2], cities, 2, 0.8)]
-  nearest = f"; nearest are {', '.join(dict.fromkeys(near))}" if near else ", such as Europe/Berlin"
+  nearest = f"; the nearest are {', '.join(dict.fromkeys(near))}" if near else ", such as Europe/Berlin"
   raise SchemaError(f"{where}: {name!r} is not an IANA time zone{nearest}")
 
 

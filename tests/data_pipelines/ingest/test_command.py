@@ -228,7 +228,11 @@ BAD_INPUT = {
   "ragged": (ROW + "a\n", {}, "input.csv row 3: more or fewer fields"),
   "utc": (ROW.replace("10:00", "10:00Z"), {}, "readings of heart_rate are in UTC; "),
   "sparse": (ROW, {}, "left out 1 days of 1 people with more than 80 % missing"),
-  "zone": (ROW, dict(timezone="Europe/Berlim"), "'Europe/Berlim' is not an IANA time zone; nearest are Europe/Berlin"),
+  "zone": (
+    ROW,
+    dict(timezone="Europe/Berlim"),
+    "not an IANA time zone; the nearest are Europe/Berlin",
+  ),
   "labels": (ROW, dict(participants="labels.csv"), "labels.csv row 3: participant 'a' appears more than once"),
   "label_zone": (ROW, dict(participants="zones.csv"), "zones.csv row 2: 'Mars' is not an IANA time zone"),
   "events": (ROW, dict(events="events.csv"), "events.csv row 2: ends before it starts"),

@@ -56,7 +56,7 @@ def test_the_hours_around_a_clock_that_is_put_back(zone, utc):
 
 def test_unknown_zones_give_one_line_with_the_nearest():
   with pytest.raises(
-    SchemaError, match=r"--timezone: 'Europe/Berln' is not an IANA time zone; nearest are Europe/Berlin"
+    SchemaError, match=r"--timezone: 'Europe/Berln' is not an IANA time zone; the nearest are Europe/Berlin"
   ):
     clocks.find_zone("Europe/Berln")
   with pytest.raises(SchemaError, match="Europe/Berlin"):
