@@ -1,4 +1,10 @@
-"""How good a model is, on people it never saw: generative tasks, probes, fine-tuning, robustness.
+"""How good a model is on people it never saw: generative tasks, probes, fine-tuning and robustness.
 
-`results` holds what all of them write: one row per number, with an interval over people.
+`results` is the file format that all of them write: one row per number, with an interval over people.
 """
+
+from aim.evaluation.difference import Difference, Outcome
+from aim.evaluation.metrics import lower_is_better
+from aim.evaluation.results import Result, ResultsError, read_csv, write_csv
+
+__all__ = ["Difference", "Outcome", "Result", "ResultsError", "lower_is_better", "read_csv", "write_csv"]

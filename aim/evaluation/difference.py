@@ -102,17 +102,19 @@ def best_other(differences: Iterable[Difference]) -> Difference | None:
     differences: one model against several others, all in the same metric; a NaN or infinite value is left out.
 
   Returns:
-    None where there is none.
+    None if no comparison is left.
   """
   return min((d for d in differences if math.isfinite(d.value)), key=lambda d: d.gain, default=None)
 
 
-def tally(differences: Mapping[str, Difference], noun: str = "comparisons") -> str:
+def tally(differences: Mapping[str, Difference], noun: str = "comparisons", same_task: bool = False) -> str:
   """Counts the outcomes of several comparisons of the same two models in the same metric.
 
   Args:
     differences: by the name of each comparison, such as "random, 30 %".
     noun: what is counted, in the plural.
+    same_task: whether all are of one task. Errors of several tasks in their own units have no common median, which
+      is left out then.
 
   Returns:
     Such as "better in 16 of 21 comparisons, worse in 1 (sleep, 360 min), not beyond chance in 4 (...); median -20 %".
@@ -126,9 +128,11 @@ def tally(differences: Mapping[str, Difference], noun: str = "comparisons") -> s
   if not counts:
     counts = [f"{Outcome.BETTER} in {len(names_by_outcome.pop(Outcome.BETTER))} of {len(differences)} {noun}"]
     counts += [f"{outcome} in {len(names)} ({_listed(names)})" for outcome, names in names_by_outcome.items() if names]
-  values = list(differences.values())
-  unit = f" {values[0].unit}" if values[0].unit else ""
-  return f"{', '.join(counts)}; median {_signed(statistics.median(d.value for d in values))}{unit}"
+  first = next(iter(differences.values()))
+  if first.lower_is_better and not first.unit and not same_task:
+    return ", ".join(counts)
+  unit = f" {first.unit}" if first.unit else ""
+  return f"{', '.join(counts)}; median {_signed(statistics.median(d.value for d in differences.values()))}{unit}"
 
 
 def model_label(name: str) -> str:

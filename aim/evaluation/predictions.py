@@ -1,4 +1,4 @@
-"""Predictions of probes on held-out people: as a file, and as scored results with intervals, pooled over folds too."""
+"""Predictions of labels for held-out people: their file, their scores with intervals, and folds pooled."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ BASELINES = (CONSTANT, MASK_ONLY, MASK_FOREST, HOURLY, *AGE_SEX, *ORACLES)
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-  """What one model says of the rows of one task.
+  """One model's predictions for the n rows of one task.
 
   Attributes:
-    dataset, task, level, model, seed: as in results.csv; level "day", "person" (one row each), "person, mean of days"
-      or "window".
-    kind, classes: of the task.
-    participant, day, date, start, end: whose row it is, which day (-1: all of the person's) and steps [start, end).
+    dataset, task, level, model, seed: as in results.csv. The level is "day", "person" (one row each), "person, mean of
+      days" or "window".
+    kind: "regression", "binary" or "multiclass".
+    classes: names of the task's classes, empty for a regression.
+    participant, day, date, start, end: the row's person, day (-1 for all days of the person) and steps [start, end).
     truth: value or index of a class, float [n].
     predicted: values [n, 1], or probabilities of the classes [n, k].
     n_labelled_people: people whose labels the model saw, in fitting and in early stopping; None where not counted.
@@ -61,32 +62,33 @@ class Predictions:
 
   @property
   def question(self) -> tuple[str, str, str, int]:
+    """What models are compared on: dataset, task, level and seed."""
     return self.dataset, self.task, self.level, self.seed
 
   def of_people(self) -> Predictions:
-    """One row a person: the mean of what is said of their days."""
+    """One row per person: the mean of the predictions for their days."""
     people, row = np.unique(self.participant, return_inverse=True)
     first = np.array([np.flatnonzero(row == i)[0] for i in range(len(people))])
-    # Rounded: the mean of equal numbers depends on how many they are in its last digits, and ties would be broken.
+    # The last digits of a mean of equal numbers depend on how many there are; without rounding, ties would be broken.
     mean = np.array([self.predicted[row == i].mean(axis=0) for i in range(len(people))]).round(12)
     whole: dict[str, Any] = {"day": np.full(len(people), -1), "date": np.full(len(people), ""), "participant": people}
     part: dict[str, Any] = {name: getattr(self, name)[first] for name in ("start", "end", "truth")}
     return dataclasses.replace(self, level="person, mean of days", predicted=mean, **whole, **part)
 
 
-def write_csv(path: str | pathlib.Path, found: Iterable[Predictions]) -> None:
-  """One line a row and model, under COLUMNS; probabilities as JSON {class: number}, empty for values."""
-  write_rows(path, COLUMNS, (line for p in found for line in _lines(p)))
+def write_csv(path: str | pathlib.Path, predictions: Iterable[Predictions]) -> None:
+  """Writes one line per row and model under COLUMNS; probabilities as JSON {class: number}, empty for values."""
+  write_rows(path, COLUMNS, (line for p in predictions for line in _lines(p)))
 
 
 def _lines(p: Predictions) -> Iterator[Sequence[Any]]:
   head = (p.dataset, p.task, p.level, p.kind, p.model, p.seed)
   for i in range(len(p.truth)):
     place = (p.participant[i], p.day[i], p.date[i], p.start[i], p.end[i])
-    yield *head, *place, *_cells(p, i), "" if p.n_labelled_people is None else p.n_labelled_people
+    yield *head, *place, *_answer_fields(p, i), "" if p.n_labelled_people is None else p.n_labelled_people
 
 
-def _cells(p: Predictions, i: int) -> tuple[str, str, str]:
+def _answer_fields(p: Predictions, i: int) -> tuple[str, str, str]:
   if p.kind == "regression":
     return f"{p.truth[i]:.9g}", f"{p.predicted[i, 0]:.9g}", ""
   shares = {name: float(f"{share:.7g}") for name, share in zip(p.classes, p.predicted[i].tolist(), strict=True)}
@@ -94,7 +96,11 @@ def _cells(p: Predictions, i: int) -> tuple[str, str, str]:
 
 
 def read_csv(path: str | pathlib.Path) -> list[Predictions]:
-  """What write_csv wrote; ResultsError naming file and line otherwise."""
+  """Reads what write_csv wrote.
+
+  Raises:
+    ResultsError: the file is anything else; the message names file and line.
+  """
   try:
     with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
       lines = list(csv.reader(file))
@@ -104,25 +110,26 @@ def read_csv(path: str | pathlib.Path) -> list[Predictions]:
     raise ResultsError(f"{path}: columns are {','.join(lines[0]) if lines else 'none'}, expected {','.join(COLUMNS)}")
   for number, line in enumerate(lines[1:], start=2):
     if len(line) != len(lines[0]):
-      raise ResultsError(f"{path} line {number}: {len(line)} cells, expected {len(lines[0])}")
-  found: dict[tuple[str, ...], list[list[str]]] = {}
+      raise ResultsError(f"{path} line {number}: {len(line)} fields, expected {len(lines[0])}")
+  groups: dict[tuple[str, ...], list[list[str]]] = {}
   for line in lines[1:]:
-    found.setdefault(tuple(line[:6]), []).append(line[6:])
+    groups.setdefault(tuple(line[:6]), []).append(line[6:])
   try:
-    return [_of_lines(head, rows) for head, rows in found.items()]
+    return [_of_lines(head, rows) for head, rows in groups.items()]
   except (ValueError, KeyError, AttributeError) as error:
     raise ResultsError(f"{path}: not predictions of --mode=probe: {type(error).__name__}: {error}") from None
 
 
 def _of_lines(head: tuple[str, ...], lines: Sequence[Sequence[str]]) -> Predictions:
   dataset, task, level, kind, model, seed = head
-  person, day, date, start, end, truth, said, shares, *labelled = (list(column) for column in zip(*lines, strict=True))
-  number = lambda cells: np.array([int(cell) for cell in cells])
+  columns = (list(column) for column in zip(*lines, strict=True))
+  person, day, date, start, end, truth, answer, shares, *labelled = columns
+  number = lambda fields: np.array([int(field) for field in fields])
   if kind == "regression":
     classes: tuple[str, ...] = ()
-    true, predicted = np.array(truth, float), np.array(said, float)[:, None]
+    true, predicted = np.array(truth, float), np.array(answer, float)[:, None]
   else:
-    rows = [json.loads(cell) for cell in shares]
+    rows = [json.loads(field) for field in shares]
     classes = tuple(dict.fromkeys(name for row in rows for name in row))
     true = np.array([float(classes.index(name)) for name in truth])
     predicted = np.array([[row.get(name, 0.0) for name in classes] for row in rows], float)
@@ -132,17 +139,26 @@ def _of_lines(head: tuple[str, ...], lines: Sequence[Sequence[str]]) -> Predicti
 
 
 def score(
-  found: Sequence[Predictions], n_bootstrap: int = 1000, seed: int = 0, against: Sequence[str] = BASELINES
+  predictions: Sequence[Predictions],
+  n_bootstrap: int = 1000,
+  seed: int = 0,
+  against: Sequence[str] = BASELINES,
 ) -> list[Result]:
-  """Every metric of every model, and each model that is none of `against` minus each that is ("mae vs mask-only").
+  """Scores every model, and compares each model that is not in `against` with each that is ("mae vs mask-only").
 
   Models are compared on the same rows and the same bootstrap draws; intervals are 95 %, over people.
 
+  Args:
+    predictions: of any tasks and models.
+    n_bootstrap: draws of people.
+    seed: seed of the draws.
+    against: names of the models to compare with.
+
   Raises:
-    ResultsError: two models of one question answer other rows.
+    ResultsError: two models predict different rows of one question.
   """
   results: list[Result] = []
-  for _, group in itertools.groupby(sorted(found, key=lambda p: p.question), key=lambda p: p.question):
+  for _, group in itertools.groupby(sorted(predictions, key=lambda p: p.question), key=lambda p: p.question):
     results += _score(list(group), n_bootstrap, seed, against)
   return results
 
@@ -152,13 +168,13 @@ def _score(group: list[Predictions], n_bootstrap: int, seed: int, against: Seque
   for other in group[1:]:
     same = all(np.array_equal(getattr(first, name), getattr(other, name)) for name in ("participant", "day", "start"))
     if not same or first.classes != other.classes:
-      raise ResultsError(f"{first.task}, {first.level}: {first.model} and {other.model} answer different rows")
+      raise ResultsError(f"{first.task}, {first.level}: {first.model} and {other.model} predict different rows")
   names = [p.model for p in group]
   pairs = [(i, j) for i, a in enumerate(names) for j, b in enumerate(names) if a not in against and b in against]
 
   def statistic(rows: np.ndarray) -> np.ndarray:
-    each = np.array([agreement(p.kind, p.truth[rows], p.predicted[rows]) for p in group])
-    return np.concatenate([each.ravel(), *(each[i] - each[j] for i, j in pairs)])
+    scores = np.array([agreement(p.kind, p.truth[rows], p.predicted[rows]) for p in group])
+    return np.concatenate([scores.ravel(), *(scores[i] - scores[j] for i, j in pairs)])
 
   columns = bootstrap(statistic, first.participant, n_bootstrap, seed)
   metrics = METRICS[first.kind]
@@ -179,23 +195,25 @@ def pool(
   seed: int = 0,
   against: Sequence[str] = BASELINES,
 ) -> list[Result]:
-  """Results over the people of all folds, from the predictions.csv of each.
+  """Scores the people of all folds together, from the predictions.csv of each.
 
   Args:
-    paths: predictions.csv files; of several folds, and of several models on the same folds.
-    dataset: name to give to the folds together; seeds are kept apart.
-    against: models that the others are compared with, where they are there; add "LSM-1" to compare with it.
+    paths: predictions.csv files of several folds, and of several models on the same folds.
+    dataset: name for the folds together; seeds stay apart.
+    n_bootstrap: draws of people.
+    seed: seed of the draws.
+    against: models to compare the others with, where they occur; add "LSM-1" to compare with it.
 
   Raises:
-    ResultsError: a person is held out in two of the folds, or two models answer other rows.
+    ResultsError: a person is held out in two of the folds, a fold occurs twice, or two models predict different rows.
   """
   parts: dict[tuple, dict[str, Predictions]] = {}
   for path in paths:
     for p in read_csv(path):
       fold = parts.setdefault((p.task, p.level, p.model, p.seed), {})
-      # Baselines do not depend on the model they were run beside: the first of a fold stands for all.
+      # Baselines do not depend on the model that they were run beside, so the first of a fold stands for all.
       if p.dataset in fold and p.model not in BASELINES:
-        raise ResultsError(f"{path}: {p.task}, {p.level}, {p.model}: fold {p.dataset!r} is there twice")
+        raise ResultsError(f"{path}: {p.task}, {p.level}, {p.model}: fold {p.dataset!r} occurs twice")
       fold.setdefault(p.dataset, p)
   return score([_joined(list(fold.values()), dataset) for fold in parts.values()], n_bootstrap, seed, against)
 
@@ -207,7 +225,7 @@ def _joined(folds: list[Predictions], dataset: str) -> Predictions:
     if twice:
       raise ResultsError(f"{p.task}: participant {min(twice)!r} is held out in two folds, {p.dataset!r} is one of them")
     seen |= set(p.participant.tolist())
-  # Several names, and several orders, where a fold lacked a class.
+  # A fold without some class has fewer names, perhaps in another order.
   classes = tuple(sorted({name for p in folds for name in p.classes}))
   classes = folds[0].classes if set(classes) == set(folds[0].classes) else classes
   parts = [_with_classes(p, classes) for p in folds]
@@ -230,7 +248,7 @@ def _with_classes(p: Predictions, classes: tuple[str, ...]) -> Predictions:
 
 
 def format_tables(results: Sequence[Result]) -> str:
-  """A table a question: a line a model, a column a metric, with intervals."""
+  """One table per question: a line per model, a column per metric, with intervals."""
   tables = []
   key = lambda r: (r.dataset, r.task, r.level, r.seed)
   for (_, task, level, _), group in itertools.groupby(results, key=key):
@@ -242,7 +260,7 @@ def format_tables(results: Sequence[Result]) -> str:
     for model in dict.fromkeys(r.model for r in plain):
       rows.append([model, *(_interval(r) for r in plain if r.model == model)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = ["  ".join(field.ljust(w) for field, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     tables.append("\n".join([lines[0], "-" * len(lines[0]), *lines[1:]]))
   return "\n\n".join(tables)
 

@@ -166,13 +166,15 @@ def bootstrap(
   participants: Sequence[str] | np.ndarray,
   n_bootstrap: int = 1000,
   seed: int = 0,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """k statistics of some rows with their percentile intervals over people (Efron 1979).
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+  """Computes k statistics with their 95 % percentile intervals over people (Efron 1979).
 
   Args:
-    statistic: of the rows with these indices, which may repeat; NaN where it is not defined. Statistics computed in one
-      call share their draws, so a difference of two models is paired.
-    participants: whose row each is.
+    statistic: function of row indices, which may repeat, to k numbers; NaN where one is not defined. Statistics
+      computed in one call share their draws, so the difference of two models is paired.
+    participants: the person that each row belongs to.
+    n_bootstrap: draws of people.
+    seed: seed of the draws.
 
   Returns:
     value, low, high: float64 [k]. Draws in which a statistic is NaN are left out; with one person low and high are NaN.

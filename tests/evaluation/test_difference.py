@@ -78,6 +78,9 @@ def test_tallies():
   assert difference.tally(mixed) == (
     "better in 1 of 4 comparisons, worse in 1 (b), not beyond chance in 2 (c; d); median +0.5 %"
   )
+  years, index = compared("mae", -3.0, -4.0, -2.0), compared("mae", -0.2, -0.4, -0.1)
+  assert difference.tally({"age": years, "bmi": index}) == "better in all 2 comparisons", "no median of years and kg/m2"
+  assert difference.tally({"a": years, "b": years}, "seeds", same_task=True) == "better in all 2 seeds; median -3"
   many = {str(i): chance for i in range(9)} | {"x": worse}
   assert "not beyond chance in 9 (0; 1; 2; 3; 4; 5; 3 more)" in difference.tally(many)
 

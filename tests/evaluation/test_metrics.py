@@ -20,26 +20,26 @@ def draw(seed: int, classes: int, digits: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(st.integers(0, 10_000), st.integers(2, 5), st.integers(1, 6))
-def test_classes_as_scikit_learn_has_them(seed, classes, digits):
+def test_metrics_of_classes_equal_scikit_learn(seed, classes, digits):
   truth, predicted = draw(seed, classes, digits)
   kind = "binary" if classes == 2 else "multiclass"
-  found = dict(zip(METRICS[kind], agreement(kind, truth, predicted), strict=True))
+  scores = dict(zip(METRICS[kind], agreement(kind, truth, predicted), strict=True))
   answer = predicted.argmax(1)
-  each = range(classes) if classes > 2 else [1]
+  compared = range(classes) if classes > 2 else [1]
   expected = {
-    "auroc": np.mean([metrics.roc_auc_score(truth == c, predicted[:, c]) for c in each]),
-    "auprc": np.mean([metrics.average_precision_score(truth == c, predicted[:, c]) for c in each]),
+    "auroc": np.mean([metrics.roc_auc_score(truth == c, predicted[:, c]) for c in compared]),
+    "auprc": np.mean([metrics.average_precision_score(truth == c, predicted[:, c]) for c in compared]),
     "f1_macro": metrics.f1_score(truth, answer, average="macro"),
     "accuracy": metrics.accuracy_score(truth, answer),
     "balanced_accuracy": metrics.balanced_accuracy_score(truth, answer),
   }
   if kind == "binary":
     expected["f1"] = metrics.f1_score(truth, answer)
-  assert found == pytest.approx(expected)
+  assert scores == pytest.approx(expected)
 
 
 @given(st.integers(0, 10_000))
-def test_values_as_scikit_learn_and_numpy_have_them(seed):
+def test_metrics_of_values_equal_scikit_learn_and_numpy(seed):
   rng = np.random.default_rng(seed)
   truth, predicted = rng.normal(50, 20, (2, 30))
   mae, rmse, r = agreement("regression", truth, predicted[:, None])

@@ -61,7 +61,7 @@ def test_folds_that_share_a_person_are_refused(tmp_path):
 
 def test_models_that_answer_other_rows_are_refused():
   parts = [predicted("f", ["a", "b"]), predicted("f", ["a", "c"], model="SimCLR")]
-  with pytest.raises(results.ResultsError, match="answer different rows"):
+  with pytest.raises(results.ResultsError, match="predict different rows"):
     predictions.score(parts)
 
 

@@ -1,4 +1,4 @@
-"""aim/evaluation/results.py: what is written comes back; intervals are over people."""
+"""aim/evaluation/results.py: files are read as they were written, old ones too; intervals are over people."""
 
 from __future__ import annotations
 

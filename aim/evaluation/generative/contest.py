@@ -1,4 +1,7 @@
-"""The generative contest: every method fills the same hidden cells of the same days, and its errors are summed."""
+"""The generative contest: every method fills the same hidden values of the same days, and its errors are summed.
+
+[D, S, C] is days, steps and channels throughout.
+"""
 
 from __future__ import annotations
 
@@ -8,204 +11,232 @@ from typing import Any
 
 import ml_collections
 import numpy as np
+from jaxtyping import Bool, Float
 
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
-from aim.evaluation.generative import fitted_imputers, imputers
-from aim.evaluation.generative.scores import Scores, add
-from aim.evaluation.generative.tasks import GenerativeTask, asked_days, hidden_days, target_cells
+from aim.evaluation.generative import fitted_imputers, imputers, scores
+from aim.evaluation.generative.external_imputations import ExternalImputation
+from aim.evaluation.generative.scores import Scores
+from aim.evaluation.generative.tasks import GenerativeTask, hidden_in_days, scored_days, scored_values
 from aim.inference.pretrained import Pretrained
 from aim.runtime import processes
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import eval_loader
 
-PERSON = "person_time_of_day_mean"
-IMPUTERS = ("mean", "nearest", "linear", "locf", "time_of_day_mean", PERSON, *fitted_imputers.FITTED)
-BLOCK = 4  # batches of days that are held at once: the model sorts them by what they show, and pads less
+PERSON_MEAN = "person_time_of_day_mean"
+IMPUTERS = ("mean", "nearest", "linear", "locf", "time_of_day_mean", PERSON_MEAN, *fitted_imputers.FITTED)
+# Model batches held in memory together. The model sorts their days by how much they show, so that it pads less.
+MODEL_BATCHES = 4
+PEOPLE_IN_MEMORY = 64  # whose means are kept for their next days
 
-# Fills z [D, S, C]; wanted bool [D, S, C] are the cells that are looked at.
+# Fills the holes of z [D, S, C]. Only the values marked in scored, bool [D, S, C], are looked at.
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Units:
-  """z-scores of every channel, binary ones too: what errors are reported in.
+  """Converts between physical units and z-scores of every channel, binary ones too. Errors are reported in z-scores.
 
-  Statistics are the checkpoint's: the observed minutes of its training people; continuous channels are clipped as in
-  training, truth and predictions alike.
+  The statistics are the checkpoint's, of the observed minutes of its training people. Continuous channels are clipped
+  as in training, truth and predictions alike.
   """
 
-  def __init__(self, model: Pretrained):
+  def __init__(self, model: Pretrained) -> None:
     self.scale = model.scale
     self.clip = np.where(self.scale.binary, np.inf, self.scale.clip)
 
-  def of_values(self, values: np.ndarray) -> np.ndarray:
-    """[..., S, C] in physical units, NaN kept."""
+  def z_scores(self, values: Float[np.ndarray, "*days s c"]) -> Float[np.ndarray, "*days s c"]:
+    """z-scores of values in physical units; NaN stays NaN."""
     z = (values - self.scale.reference_mean) / self.scale.reference_std
     return np.clip(z, -self.clip, self.clip).astype(np.float32)
 
-  def of_prediction(self, z: np.ndarray) -> np.ndarray:
-    """From Pretrained.reconstruct(): z-scores already, but for the probabilities of binary channels."""
-    return np.where(self.scale.binary, (z - self.scale.reference_mean) / self.scale.reference_std, z)
+  def z_scores_of_prediction(self, prediction: Float[np.ndarray, "*days s c"]) -> Float[np.ndarray, "*days s c"]:
+    """z-scores of what `Pretrained.reconstruct` returns: z-scores already, but probabilities in binary channels."""
+    return np.where(self.scale.binary, (prediction - self.scale.reference_mean) / self.scale.reference_std, prediction)
 
-  def physical(self, z: np.ndarray) -> np.ndarray:
-    """z-scores [..., S, C] in the channels' own units."""
+  def physical(self, z: Float[np.ndarray, "*days s c"]) -> Float[np.ndarray, "*days s c"]:
+    """z-scores in the channels' own units."""
     return z * self.scale.reference_std + self.scale.reference_mean
 
 
 class HeldoutDays:
-  """The days that are scored, with all that the tasks and the imputers ask of them."""
+  """The days of people never seen in training, with everything that the tasks and the imputers need to know of them."""
 
-  def __init__(self, config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset):
-    self.config, self.dataset, self.units = config, dataset, Units(model)
-    # A time of day never observed in training takes the channel's mean.
-    self.means = np.nan_to_num(self.units.of_values(dataset.statistics.time_mean))
-    self.total = dataset.num_days(config.split)
-    self.wanted = min(config.days, self.total) if config.days else self.total
-    # A cache of this object, not of the class, which would keep it alive.
-    self._means_of = functools.lru_cache(maxsize=64)(self._compute_means_of)
+  def __init__(self, config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset) -> None:
+    """Opens the days of config.split.
 
-  def blocks(self, host: int = 0, hosts: int = 1) -> Iterator[dict[str, Any]]:
-    """Some hundred days at a time without padding; with config.days, that many spread evenly over the split.
-
-    As eval_loader's, and `place`, the number of each day among those scored. Of several hosts each has every so many
-    blocks, the same ones that one has alone.
+    Args:
+      config: config.evaluate.
+      model: gives the scale of the z-scores.
+      dataset: gives days, people and events.
     """
-    chosen = np.unique(np.linspace(0, self.total - 1, self.wanted).round().astype(int)) if self.total else np.arange(0)
-    size = BLOCK * self.config.batch_size
+    self.config, self.dataset, self.units = config, dataset, Units(model)
+    # A time of day that was never observed in training takes the channel's mean.
+    self.means = np.nan_to_num(self.units.z_scores(dataset.statistics.time_mean))
+    self.days_in_split = dataset.num_days(config.split)
+    self.count = min(config.days, self.days_in_split) if config.days else self.days_in_split
+    # A cache of this object alone: it must not outlive the evaluation.
+    self._means_of_person = functools.lru_cache(maxsize=PEOPLE_IN_MEMORY)(self._read_means)
+
+  def batches(self, process_index: int = 0, process_count: int = 1) -> Iterator[dict[str, Any]]:
+    """Yields batches of some hundred days without padding; with config.days, that many spread evenly over the split.
+
+    The keys are those of `eval_loader`, and `place`, the number of each day among those scored. Each of several
+    processes gets every process_count-th batch; the batches are the same for any number of processes.
+    """
+    last = self.days_in_split - 1
+    chosen = np.unique(np.linspace(0, last, self.count).round().astype(int)) if self.days_in_split else np.arange(0)
+    size = MODEL_BATCHES * self.config.batch_size
     loader = eval_loader(
-      self.dataset, split=self.config.split, batch_size=size * hosts, process_index=host, process_count=hosts
+      self.dataset,
+      split=self.config.split,
+      batch_size=size * process_count,
+      process_index=process_index,
+      process_count=process_count,
     )
     for number, batch in enumerate(loader):
-      first = (number * hosts + host) * size
+      first = (number * process_count + process_index) * size
       places = np.flatnonzero((chosen >= first) & (chosen < first + size))
       if len(places):
         yield {name: np.asarray(array)[chosen[places] - first] for name, array in batch.items()} | {"place": places}
 
-  def hidden(self, task: GenerativeTask, block: Mapping[str, Any]) -> np.ndarray:
-    """bool [D, S, C]: the cells of a block that a task hides."""
-    people, days, config = block["participant"], block["day"], self.config
+  def hidden(self, task: GenerativeTask, batch: Mapping[str, Any]) -> Bool[np.ndarray, "d s c"]:
+    """The values of a batch that the task hides."""
+    people, days, config = batch["participant"], batch["day"], self.config
     asleep = self.asleep(people, days) if task.name == "sleep" else None
-    return hidden_days(
-      task, self.dataset.schema, people, days, config.seed, config.random_patch_minutes, block["values"], asleep
+    return hidden_in_days(
+      task, self.dataset.schema, people, days, config.seed, config.random_patch_minutes, batch["values"], asleep
     )
 
-  def target(self, task: GenerativeTask, block: Mapping[str, Any], hidden: np.ndarray) -> np.ndarray:
-    """bool [D, S, C]: hidden, really observed, and of a day that the task is asked of."""
-    asked = asked_days(task, self.wanted, self.config.days_a_task, self.config.seed)[block["place"]]
-    return target_cells(hidden, block["values"]) & asked[:, None, None]
+  def scored(
+    self, task: GenerativeTask, batch: Mapping[str, Any], hidden: Bool[np.ndarray, "d s c"]
+  ) -> Bool[np.ndarray, "d s c"]:
+    """The hidden values that were really observed, on days that the task is scored on."""
+    days = scored_days(task, self.count, self.config.days_a_task, self.config.seed)[batch["place"]]
+    return scored_values(hidden, batch["values"]) & days[:, None, None]
 
-  def asleep(self, people: np.ndarray, days: np.ndarray) -> np.ndarray:
-    """bool [D, S]: steps inside events whose name holds "sleep"."""
+  def asleep(self, people: np.ndarray, days: np.ndarray) -> Bool[np.ndarray, "d s"]:
+    """The steps inside events whose name contains "sleep", for participants [D] and day numbers [D]."""
     asleep = np.zeros((len(people), self.dataset.schema.steps), bool)
     for i, key in enumerate(zip(people, days, strict=True)):
-      for start, end in self._sleep.get((str(key[0]), int(key[1])), ()):
+      for start, end in self._sleep_events.get((str(key[0]), int(key[1])), ()):
         asleep[i, start:end] = True
     return asleep
 
   @functools.cached_property
-  def _sleep(self) -> dict[tuple[str, int], list[tuple[int, int]]]:
-    found: dict[tuple[str, int], list[tuple[int, int]]] = {}
+  def _sleep_events(self) -> dict[tuple[str, int], list[tuple[int, int]]]:
+    spans: dict[tuple[str, int], list[tuple[int, int]]] = {}
     for event in self.dataset.events().to_pylist():
       if "sleep" in event["name"].lower() and event["value"]:
-        found.setdefault((event["participant"], event["day"]), []).append((event["start"], event["end"]))
-    return found
+        spans.setdefault((event["participant"], event["day"]), []).append((event["start"], event["end"]))
+    return spans
 
-  def person_means(self, block: Mapping[str, Any]) -> np.ndarray:
-    """[D, S, C]: the time-of-day means of the person's other days of the split."""
+  def person_means(self, batch: Mapping[str, Any]) -> Float[np.ndarray, "d s c"]:
+    """z-scores: for each day the time-of-day means of the person's other days of the split."""
     return np.stack([
-      self._means_of(str(person))[int(day)] for person, day in zip(block["participant"], block["day"], strict=True)
+      self._means_of_person(str(person))[int(day)]
+      for person, day in zip(batch["participant"], batch["day"], strict=True)
     ])  # fmt: skip
 
   @functools.cached_property
   def _positions(self) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+    positions: dict[str, list[int]] = {}
     for position, day in enumerate(self.dataset.days(self.config.split)):
-      found.setdefault(day["participant"].decode(), []).append(position)
-    return found
+      positions.setdefault(day["participant"].decode(), []).append(position)
+    return positions
 
-  def _compute_means_of(self, person: str) -> dict[int, np.ndarray]:
+  def _read_means(self, person: str) -> dict[int, np.ndarray]:
     source = self.dataset.days(self.config.split)
     days = [source[position] for position in self._positions[person]]
-    means = imputers.person_means(self.units.of_values(np.stack([day["values"] for day in days])), self.means)
+    means = imputers.person_means(self.units.z_scores(np.stack([day["values"] for day in days])), self.means)
     return {int(day["day"]): mean for day, mean in zip(days, means, strict=True)}
 
   @functools.cached_property
   def fitted(self) -> dict[str, Method]:
-    """The imputers of the config that learn, fitted."""
+    """The imputers of the config that learn, fitted on training people."""
     names = [name for name in self.config.imputers if name in fitted_imputers.FITTED]
-    return dict(fitted_imputers.fitted(names, self.training(), self.config.imputer_rows, self.config.seed))
+    return dict(fitted_imputers.fit(names, self.training_days(), self.config.imputer_rows, self.config.seed))
 
-  def training(self, most: int = fitted_imputers.DAYS) -> np.ndarray:
-    """z-scores [D, S, C] of at most so many days of training people, evenly over them."""
+  def training_days(self, most: int = fitted_imputers.DAYS) -> Float[np.ndarray, "d s c"]:
+    """z-scores of at most `most` days of training people, spread evenly over all of theirs."""
     source = self.dataset.days("pretrain")
     chosen = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).round().astype(int))
-    return self.units.of_values(np.stack([source[int(i)]["values"] for i in chosen]))
+    return self.units.z_scores(np.stack([source[int(i)]["values"] for i in chosen]))
 
-  def methods(self, person_means: np.ndarray | None) -> dict[str, Method]:
-    """The imputers of the config, for days with these means of their people [D, S, C] (None: not asked for)."""
-    found: dict[str, imputers.Imputer] = imputers.imputers(self.means)
+  def methods(self, person_means: Float[np.ndarray, "d s c"] | None) -> dict[str, Method]:
+    """The imputers of the config, for days of people with these means; None where no imputer uses them."""
+    of_day: dict[str, imputers.Imputer] = imputers.imputers(self.means)
     if person_means is not None:
-      found[PERSON] = functools.partial(imputers.time_of_day_mean, means=person_means)
-    methods = {name: _of_day_alone(impute) for name, impute in found.items()}
+      of_day[PERSON_MEAN] = functools.partial(imputers.time_of_day_mean, means=person_means)
+    methods = {name: _method(impute) for name, impute in of_day.items()}
     if set(self.config.imputers) & set(fitted_imputers.FITTED):
       methods |= self.fitted
     return {name: methods[name] for name in self.config.imputers}
 
 
-def _of_day_alone(impute: imputers.Imputer) -> Method:
-  return lambda z, wanted: impute(z)
+def _method(impute: imputers.Imputer) -> Method:
+  """An imputer that fills every hole, whether it is scored or not."""
+  return lambda z, scored: impute(z)
 
 
 def check_imputers(config: ml_collections.ConfigDict) -> None:
+  """Refuses unknown names in config.imputers with a ConfigError."""
   for name in config.imputers:
     if name not in IMPUTERS:
       raise ConfigError(f"config.evaluate.imputers: {name!r}, expected some of {', '.join(IMPUTERS)}")
 
 
-def contest(
-  model: Pretrained, days: HeldoutDays, tasks: tuple[GenerativeTask, ...], external: Mapping[str, Any]
+def run_contest(
+  model: Pretrained, days: HeldoutDays, tasks: tuple[GenerativeTask, ...], external: Mapping[str, ExternalImputation]
 ) -> Scores:
-  """Accumulates the errors of all methods on all tasks; external: {name: aim.export.External}.
+  """Sums the errors of all methods on all tasks.
 
-  Several processes share the days, and all have the sums in the end.
+  Several processes share the days; all of them return the sums over all days.
+
+  Args:
+    model: the first method of the scores.
+    days: the days to score; their config names the imputers.
+    tasks: what to hide.
+    external: imputations made elsewhere, by name.
   """
-  scores = Scores(days.dataset.schema.names)
+  own = Scores(days.dataset.schema.names)
   process_index, process_count = processes.process_index_and_count()
-  with progress_bar(days.wanted * len(tasks), "evaluate", "day") as bar:
-    for block in days.blocks(process_index, process_count):
-      person = days.person_means(block) if PERSON in days.config.imputers else None
+  with progress_bar(days.count * len(tasks), "evaluate", "day") as bar:
+    for batch in days.batches(process_index, process_count):
+      person_means = days.person_means(batch) if PERSON_MEAN in days.config.imputers else None
       for task in tasks:
-        _score_block(scores, model, days, task, block, person, external)
-        bar.update(process_count * len(block["values"]))
-  return add(processes.gather(scores)) if process_count > 1 else scores
+        _score_batch(own, model, days, task, batch, person_means, external)
+        bar.update(process_count * len(batch["values"]))
+  return scores.add(processes.gather(own)) if process_count > 1 else own
 
 
-def _score_block(
-  scores: Scores,
+def _score_batch(
+  sums: Scores,
   model: Pretrained,
   days: HeldoutDays,
   task: GenerativeTask,
-  block: Mapping[str, Any],
+  batch: Mapping[str, Any],
   person_means: np.ndarray | None,
-  external: Mapping[str, Any],
+  external: Mapping[str, ExternalImputation],
 ) -> None:
-  """All methods on one task of one block."""
-  hidden = days.hidden(task, block)
-  target = days.target(task, block, hidden)
-  rows = np.flatnonzero(target.any(axis=(1, 2)))  # nothing is asked of the other days
+  """Adds the errors of all methods on one task and one batch of days."""
+  hidden = days.hidden(task, batch)
+  scored = days.scored(task, batch, hidden)
+  rows = np.flatnonzero(scored.any(axis=(1, 2)))  # the other days have nothing to score
   if not rows.size:
     return
-  values, truth = block["values"][rows], days.units.of_values(block["values"][rows])
+  values, truth = batch["values"][rows], days.units.z_scores(batch["values"][rows])
   known, known_in_units = np.nan_to_num(truth), np.nan_to_num(values)
-  shown = ~hidden[rows]
+  visible = ~hidden[rows]
 
   def add(name: str, z: np.ndarray) -> None:
     in_units = days.units.physical(z), known_in_units
-    scores.add(task, name, block["participant"][rows], z, known, target[rows], in_units)
+    sums.add(task, name, batch["participant"][rows], z, known, scored[rows], in_units)
 
-  add(model.name, days.units.of_prediction(model.reconstruct(np.where(shown, values, np.nan), target[rows])))
+  reconstruction = model.reconstruct(np.where(visible, values, np.nan), scored[rows])
+  add(model.name, days.units.z_scores_of_prediction(reconstruction))
   for name, impute in days.methods(None if person_means is None else person_means[rows]).items():
-    add(name, impute(np.where(shown, truth, np.nan), target[rows]))
+    add(name, impute(np.where(visible, truth, np.nan), scored[rows]))
   for name, imputation in external.items():
     if imputation.has(task):
-      add(name, imputation.take(task, block, target)[rows])
+      add(name, imputation.values(task, batch, scored)[rows])

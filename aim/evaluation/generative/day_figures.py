@@ -1,7 +1,4 @@
-"""Pictures of the generative evaluation: scores against levels, and one day with its holes and its reconstruction.
-
-Only matplotlib's object interface is used, with the Agg canvas: no window system, no global state.
-"""
+"""Figures of one day: what was recorded, what is missing or hidden, and what the model fills in."""
 
 from __future__ import annotations
 
@@ -25,58 +22,58 @@ INHERITED, HIDDEN, HIDDEN_TRUTH = "#dedede", "#ffe8c7", "#c26a00"
 def day_chart(
   schema: Schema,
   truth: np.ndarray,
-  shown: np.ndarray,
+  visible: np.ndarray,
   reconstruction: np.ndarray,
   path: str | pathlib.Path,
   title: str,
   channels: Sequence[str] | None = None,
 ) -> None:
-  """PNG of one day: what was observed, what was missing or hidden, and what was put there.
+  """PNG of one day with one panel per channel.
 
   Args:
-    schema: of the day.
-    truth: [S, C] in physical units as the device gave it, NaN where it gave nothing (shaded grey).
-    shown: [S, C] as the model was shown it: NaN also where we hid observed cells (shaded orange).
-    reconstruction: [S, C] dense; drawn over the holes only.
+    schema: schema of the day.
+    truth: [S, C] in physical units as recorded, NaN where the device gave nothing (shaded grey).
+    visible: [S, C] as the model saw it: NaN also where observed values were hidden (shaded orange).
+    reconstruction: [S, C] without NaN; drawn in the holes only.
     path: of the PNG.
-    title: above all panels.
-    channels: names of those to draw; by default up to six, of different sensors and with much hidden.
+    title: title above all panels.
+    channels: names of the channels to draw; by default up to six, of different sensors and with much hidden.
 
   Raises:
-    SchemaError: an unknown channel.
+    SchemaError: a channel is unknown.
     ValueError: a shape is not the schema's, or `channels` is empty.
   """
-  _check_shapes(schema, truth=truth, shown=shown, reconstruction=reconstruction)
-  picked = _pick(schema, truth, shown) if channels is None else [schema.index(name) for name in channels]
+  _check_shapes(schema, truth=truth, visible=visible, reconstruction=reconstruction)
+  picked = _pick_channels(schema, truth, visible) if channels is None else [schema.index(name) for name in channels]
   if not picked:
     raise ValueError("day chart: no channels to draw")
   figure = new_figure(11, 1.0 + 1.35 * len(picked))
   panels = figure.subplots(len(picked), 1, sharex=True, squeeze=False)[:, 0]
   for panel, c in zip(panels, picked, strict=True):
-    _channel_panel(panel, schema, c, truth[:, c], shown[:, c], reconstruction[:, c])
+    _channel_panel(panel, schema, c, truth[:, c], visible[:, c], reconstruction[:, c])
   _hours(panels[-1], "hour of the day")
   figure.suptitle(title, fontsize=12, color=INK)
-  figure.legend(handles=_day_handles(truth, shown), loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+  figure.legend(handles=_day_handles(truth, visible), loc="outside lower center", ncols=5, frameon=False, fontsize=9)
   save_figure(figure, path)
 
 
 def day_heatmap(
   schema: Schema,
   truth: np.ndarray,
-  shown: np.ndarray,
+  visible: np.ndarray,
   reconstruction: np.ndarray,
   path: str | pathlib.Path,
   title: str,
 ) -> None:
-  """PNG of one day of all channels as three images side by side: recorded, shown to the model, reconstructed.
+  """PNG of all channels of one day as three images side by side: recorded, visible to the model, reconstructed.
 
-  Each channel's colours run over the 2nd to 98th percentile of what was recorded. Arguments as `day_chart`.
+  Each channel's colours cover the 2nd to 98th percentile of what was recorded. The arguments are those of `day_chart`.
   """
-  _check_shapes(schema, truth=truth, shown=shown, reconstruction=reconstruction)
-  scaled = [_scaled(values, truth) for values in (truth, shown, reconstruction)]
+  _check_shapes(schema, truth=truth, visible=visible, reconstruction=reconstruction)
+  scaled = [_scaled(values, truth) for values in (truth, visible, reconstruction)]
   figure = new_figure(13, 1.6 + max(1.2, 0.2 * len(schema.channels)))
   panels = figure.subplots(1, 3, sharey=True)
-  hidden = np.isnan(shown) & ~np.isnan(truth)
+  hidden = np.isnan(visible) & ~np.isnan(truth)
   for panel, values, name in zip(
     panels, scaled, ("as recorded", "as the model sees it", "reconstruction"), strict=True
   ):
@@ -103,21 +100,21 @@ def day_heatmap(
 
 
 def _channel_panel(
-  panel: Axes, schema: Schema, c: int, truth: np.ndarray, shown: np.ndarray, reconstruction: np.ndarray
+  panel: Axes, schema: Schema, c: int, truth: np.ndarray, visible: np.ndarray, reconstruction: np.ndarray
 ) -> None:
-  """One channel's series [S]."""
+  """Draws one channel's series [S]."""
   hours = (np.arange(schema.steps) + 0.5) * schema.minutes_per_step / 60
-  hole = np.isnan(shown)
+  hole = np.isnan(visible)
   half = schema.minutes_per_step / 120
   hidden = hole & ~np.isnan(truth)
-  for cells, colour in ((np.isnan(truth), INHERITED), (hidden, HIDDEN)):
-    for start, end in _runs(cells):
+  for steps, colour in ((np.isnan(truth), INHERITED), (hidden, HIDDEN)):
+    for start, end in _runs(steps):
       panel.axvspan(hours[start] - half, hours[end - 1] + half, color=colour, lw=0, zorder=0)
   step: dict[str, Any] = {"drawstyle": "steps-mid"} if schema.binary[c] else {}
   _observed_line(panel, hours, np.where(_widened(hidden), truth, np.nan), HIDDEN_TRUTH, 2, step)
-  _observed_line(panel, hours, shown, OBSERVED, 3, step)
+  _observed_line(panel, hours, visible, OBSERVED, 3, step)
   # A hole of one step would be a point, not a line: each stroke starts and ends at the observed neighbours.
-  filled = np.where(hole, reconstruction, shown)
+  filled = np.where(hole, reconstruction, visible)
   panel.plot(hours, np.where(_widened(hole), filled, np.nan), color=RECONSTRUCTED, lw=1.9, zorder=4, **step)
   unit = schema.channels[c].unit
   panel.set_title(as_words(schema.names[c]) + (f" ({unit})" if unit else ""), loc="left", fontsize=9, color=INK, pad=3)
@@ -133,15 +130,15 @@ def _channel_panel(
 def _observed_line(
   panel: Axes, hours: np.ndarray, values: np.ndarray, colour: str, zorder: int, step: dict[str, Any]
 ) -> None:
-  """A thin line, and dots for cells with a hole on both sides, which a line does not show."""
+  """Draws a thin line, and dots for values with a hole on both sides, which a line does not show."""
   panel.plot(hours, values, color=colour, lw=0.9, zorder=zorder, **step)
   hole = np.isnan(np.concatenate([[np.nan], values, [np.nan]]))
   alone = ~hole[1:-1] & hole[:-2] & hole[2:]
   panel.plot(hours[alone], values[alone], ".", color=colour, ms=2.5, zorder=zorder)
 
 
-def _day_handles(truth: np.ndarray, shown: np.ndarray) -> list[Line2D | Patch]:
-  inherited, hidden = np.isnan(truth), np.isnan(shown) & ~np.isnan(truth)
+def _day_handles(truth: np.ndarray, visible: np.ndarray) -> list[Line2D | Patch]:
+  inherited, hidden = np.isnan(truth), np.isnan(visible) & ~np.isnan(truth)
   handles: list[Line2D | Patch] = [Line2D([], [], color=OBSERVED, lw=1.2, label="shown to the model")]
   if hidden.any():
     handles.append(Line2D([], [], color=HIDDEN_TRUTH, lw=1.2, label="hidden truth"))
@@ -153,22 +150,22 @@ def _day_handles(truth: np.ndarray, shown: np.ndarray) -> list[Line2D | Patch]:
   return handles
 
 
-def _pick(schema: Schema, truth: np.ndarray, shown: np.ndarray, most: int = 6) -> list[int]:
-  """Up to `most` channels in the schema's order: first one of each sensor, those with most hidden and most observed."""
+def _pick_channels(schema: Schema, truth: np.ndarray, visible: np.ndarray, most: int = 6) -> list[int]:
+  """Up to `most` channels, in the schema's order: one of each sensor first, those with most hidden and observed."""
   observed = (~np.isnan(truth)).sum(axis=0)
-  hidden = (np.isnan(shown) & ~np.isnan(truth)).sum(axis=0)
+  hidden = (np.isnan(visible) & ~np.isnan(truth)).sum(axis=0)
   ranked = sorted(range(len(schema.channels)), key=lambda c: (-hidden[c], -observed[c], c))
   seen: dict[str, int] = {}
-  turn = []
+  rounds = []
   for c in ranked:
     sensor = schema.channels[c].sensor or schema.names[c]
     seen[sensor] = seen.get(sensor, 0) + 1
-    turn.append((seen[sensor], c))
-  return sorted(c for _, c in sorted(turn, key=lambda each: each[0])[:most])
+    rounds.append((seen[sensor], c))
+  return sorted(c for _, c in sorted(rounds, key=lambda pair: pair[0])[:most])
 
 
 def _scaled(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-  """[S, C] with each channel's 2nd to 98th percentile of truth put to 0 to 1; NaN stays."""
+  """[S, C], scaled so that each channel's 2nd to 98th percentile of the truth becomes 0 to 1; NaN stays."""
   scaled = np.full(values.shape, np.nan)
   for c in range(values.shape[1]):
     seen = truth[~np.isnan(truth[:, c]), c]
@@ -191,17 +188,17 @@ def _image(panel: Axes, schema: Schema, values: np.ndarray, colours: str | Color
   return image
 
 
-def _runs(cells: np.ndarray) -> list[tuple[int, int]]:
+def _runs(steps: np.ndarray) -> list[tuple[int, int]]:
   """[start, end) of each run of True in bool [S]."""
-  edges = np.flatnonzero(np.diff(np.concatenate([[0], cells.astype(np.int8), [0]])))
+  edges = np.flatnonzero(np.diff(np.concatenate([[0], steps.astype(np.int8), [0]])))
   return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
 
 
-def _widened(cells: np.ndarray) -> np.ndarray:
-  """bool [S]: True cells and their neighbours."""
-  wide = cells.copy()
-  wide[1:] |= cells[:-1]
-  wide[:-1] |= cells[1:]
+def _widened(steps: np.ndarray) -> np.ndarray:
+  """bool [S]: True steps and their neighbours."""
+  wide = steps.copy()
+  wide[1:] |= steps[:-1]
+  wide[:-1] |= steps[1:]
   return wide
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the generative contest beside figures.generative_chart: scenarios, gap lengths, channels."""
+"""Figures of the generative contest: error against level, public scenarios, gap lengths, channels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ YLABEL = "mean squared error, z-scored\n(95 % interval over people)"
 
 
 def scenario_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> bool:
-  """PNG of the public scenarios, a column of points each; False, and no file, where none was scored."""
+  """PNG of the public scenarios, one column of points each.
+
+  Args:
+    rows: of `Scores.table`.
+    path: of the PNG.
+
+  Returns:
+    False if none was scored; no file is written then.
+  """
   methods = _methods(rows)
   shown = [row for row in rows if row.task in scenarios.UNITS and row.channel == ALL and np.isfinite(row.mse)]
   if not shown:
@@ -28,17 +36,26 @@ def scenario_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> bool:
   figure = new_figure(max(5.0, 2 + 1.5 * len(names)), 3.9)
   panel = figure.subplots()
   for i, method in enumerate(methods):
-    mine = [row for row in shown if row.method == method]
+    method_rows = [row for row in shown if row.method == method]
     places = [
-      names.index(GenerativeTask(row.task, row.level).label) + 0.7 * ((i + 0.5) / len(methods) - 0.5) for row in mine
+      names.index(GenerativeTask(row.task, row.level).label) + 0.7 * ((i + 0.5) / len(methods) - 0.5)
+      for row in method_rows
     ]
-    _points(panel, np.array(places), mine, methods, method, line=False)
+    _points(panel, np.array(places), method_rows, methods, method, line=False)
   panel.set_xticks(range(len(names)), [as_words(name).replace(" ", "\n", 1) for name in names])
   return _finish(figure, panel, methods, path)
 
 
 def gap_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> bool:
-  """PNG of the error against the length of a gap; False, and no file, where fewer than two lengths were scored."""
+  """PNG of the error against the length of a gap, on a log scale.
+
+  Args:
+    rows: of `Scores.table`.
+    path: of the PNG.
+
+  Returns:
+    False if fewer than two lengths were scored; no file is written then.
+  """
   methods = _methods(rows)
   shown = [row for row in rows if row.task == "interpolation" and row.channel == ALL and np.isfinite(row.mse)]
   lengths = sorted({row.level for row in shown})
@@ -48,9 +65,9 @@ def gap_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> bool:
   panel = figure.subplots()
   panel.set_xscale("log")
   for i, method in enumerate(methods):
-    mine = sorted((row for row in shown if row.method == method), key=lambda row: row.level)
+    method_rows = sorted((row for row in shown if row.method == method), key=lambda row: row.level)
     apart = 1.012 ** (i - len(methods) / 2)  # intervals do not overlap
-    _points(panel, np.array([row.level for row in mine]) * apart, mine, methods, method, line=True)
+    _points(panel, np.array([row.level for row in method_rows]) * apart, method_rows, methods, method, line=True)
   panel.set_xticks(lengths, [str(length) for length in lengths])
   panel.set_xticks([], minor=True)
   panel.set_xlabel("length of the gap, minutes", fontsize=9, color=INK)
@@ -58,7 +75,12 @@ def gap_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> bool:
 
 
 def channel_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> None:
-  """PNG with a line a channel: its mse, mean over the tasks, a point for each method."""
+  """PNG with one line per channel: its mse as the mean over the tasks, one point per method.
+
+  Args:
+    rows: of `Scores.table`.
+    path: of the PNG.
+  """
   methods = _methods(rows)
   channels = [name for name in dict.fromkeys(row.channel for row in rows) if name != ALL]
   figure = new_figure(7.5, 1.6 + 0.26 * len(channels))
@@ -122,11 +144,11 @@ LEVEL_TITLES = {"random": "hidden, %", "interpolation": "minutes", "extrapolatio
 
 
 def generative_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> None:
-  """PNG with a panel per task: mse (mean over channels) against level, a line and 95 % interval per method.
+  """PNG with one panel per task: mse (mean over channels) against level, a line with 95 % intervals per method.
 
   Args:
-    rows: of `Scores.table`; only the rows of channel "all" with an mse are drawn, the first method boldest. The public
-      scenarios are another chart's (aim/evaluation/generative/figures.py).
+    rows: of `Scores.table`. Only rows of channel "all" with an mse are drawn, the first method boldest; the public
+      scenarios are drawn by `scenario_chart`.
     path: of the PNG.
 
   Raises:
@@ -152,15 +174,15 @@ def generative_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> None
 
 
 def _task_panel(panel: Axes, rows: Sequence[ScoreRow], methods: Sequence[str]) -> None:
-  """Levels stand evenly spaced (10 to 180 minutes are not), methods a little apart so that intervals do not overlap."""
+  """Draws the levels evenly spaced (10 to 180 minutes are not) and the methods side by side."""
   levels = sorted({row.level for row in rows})
   for i, method in reversed(list(enumerate(methods))):
-    mine = sorted((row for row in rows if row.method == method), key=lambda row: row.level)
-    if not mine:
+    method_rows = sorted((row for row in rows if row.method == method), key=lambda row: row.level)
+    if not method_rows:
       continue
-    places = np.array([levels.index(row.level) for row in mine]) + 0.4 * ((i + 0.5) / len(methods) - 0.5)
-    mse = np.array([row.mse for row in mine])
-    bounds = np.array([[row.ci_low, row.ci_high] for row in mine]).T
+    places = np.array([levels.index(row.level) for row in method_rows]) + 0.4 * ((i + 0.5) / len(methods) - 0.5)
+    mse = np.array([row.mse for row in method_rows])
+    bounds = np.array([[row.ci_low, row.ci_high] for row in method_rows]).T
     style = method_style(methods, method)
     panel.plot(places, mse, zorder=3 if i == 0 else 2, **style)
     panel.vlines(places, *bounds, color=style["color"], lw=1.2 if i else 1.8, alpha=0.6, zorder=1)

@@ -19,8 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from aim.common import config_files
 from aim.common.progress import progress_bar
-from aim.evaluation.generative import contest
-from aim.evaluation.generative.contest import HeldoutDays
+from aim.evaluation.generative.contest import HeldoutDays, run_contest
 from aim.evaluation.generative.tasks import GenerativeTask
 from aim.inference.pretrained import Pretrained
 from aim.model import buffer_sizes, flops, loss, lsm2, masking, patches
@@ -34,45 +33,61 @@ TASK = GenerativeTask("random", 80)
 
 
 def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dataset, workdir: pathlib.Path) -> None:
-  """Writes workdir/heldout.json: both measures on the days of config.evaluate, their sums for each person, and what
-  the training took."""
+  """Writes workdir/heldout.json: both measures on the days of config.evaluate, with their sums per person.
+
+  The file also holds the training's size and cost.
+
+  Args:
+    config: the whole config; config.evaluate chooses the days.
+    trained: the model.
+    dataset: the dataset that it was trained on.
+    workdir: folder of the run.
+
+  Raises:
+    UserError: the model has no decoder or does not fit the dataset.
+  """
   trained.check_dataset(dataset)
   trained.check_has_decoder("--mode=heldout")
-  quiet = config.evaluate.copy_and_resolve_references()
-  quiet.imputers = ()
-  days = HeldoutDays(quiet, trained, dataset)
-  people, window = _objective(trained, days)
-  scores = contest.contest(trained, days, (TASK,), {})
+  model_alone = config.evaluate.copy_and_resolve_references()
+  model_alone.imputers = ()
+  days = HeldoutDays(model_alone, trained, dataset)
+  people, window_flops = _sum_by_person(trained, days)
+  scores = run_contest(trained, days, (TASK,), {})
   for person, sums in scores.sums[TASK, trained.name].items():
+    # The keys are those of files that exist; "cells" counts the scored values of each channel.
     people[person] |= {"cells": sums[0].tolist(), "squared": sums[1].tolist()}
   if not processes.is_first_process():
     return
-  told = _training(trained, dataset, window) | measures(people) | {"people": people}
-  fresh = workdir / f"{FILE}.new"
-  fresh.write_text(json.dumps(told, indent=1) + "\n")
-  fresh.replace(workdir / FILE)
+  content = _training_facts(trained, dataset, window_flops) | measures(people) | {"people": people}
+  new_file = workdir / f"{FILE}.new"
+  new_file.write_text(json.dumps(content, indent=1) + "\n")
+  new_file.replace(workdir / FILE)
   print(
-    f"{trained.name}, {trained.trained_steps} steps on {told['days']:,} days of {told['participants']:,} people; "
-    f"{days.wanted} days of {len(people)} others: loss {told['loss']:.4f}, {TASK.label} mse {told['mse']:.4f}"
+    f"{trained.name}, {trained.trained_steps} steps on {content['days']:,} days of {content['participants']:,} people; "
+    f"{days.count} days of {len(people)} others: loss {content['loss']:.4f}, {TASK.label} mse {content['mse']:.4f}"
   )
   print(workdir / FILE)
 
 
 def measures(people: dict[str, dict[str, Any]]) -> dict[str, float]:
-  """loss and mse of people's sums: errors over scored cells; of mse the mean over channels that have cells."""
-  of_people = lambda key: np.sum([person[key] for person in people.values() if key in person], axis=0)
-  squared, cells = of_people("squared"), of_people("cells")
-  known = cells > 0
+  """loss and mse over people: errors per scored value, for mse the mean over the channels that have scored values.
+
+  Args:
+    people: {person: sums}, as in heldout.json.
+  """
+  total = lambda key: np.sum([sums[key] for sums in people.values() if key in sums], axis=0)
+  squared, count = total("squared"), total("cells")
+  known = count > 0
   return {
-    "loss": float(of_people("error") / of_people("scored")),
-    "mse": float((squared[known] / cells[known]).mean()),
+    "loss": float(total("error") / total("scored")),
+    "mse": float((squared[known] / count[known]).mean()),
   }
 
 
-def _training(trained: Pretrained, dataset: Dataset, window: float) -> dict[str, Any]:
-  """What the model was made of; `window`: useful FLOPs of a window."""
+def _training_facts(trained: Pretrained, dataset: Dataset, window_flops: float) -> dict[str, Any]:
+  """Size and cost of the training, at so many useful FLOPs per window."""
   config = trained.config
-  kept = chosen_days(dataset, "pretrain", **config_files.subset(config))
+  days = chosen_days(dataset, "pretrain", **config_files.subset(config))
   windows = trained.trained_steps * config.batch_size
   return {
     "dataset": dataset.name,
@@ -81,39 +96,39 @@ def _training(trained: Pretrained, dataset: Dataset, window: float) -> dict[str,
     "steps": trained.trained_steps,
     "windows": windows,
     "parameters": lsm2.count_parameters(trained.params),
-    "participants": len(set(day_owners(dataset, "pretrain")[0][kept])),
-    "days": len(kept),
-    "flops": windows * window,  # useful ones, forward and backward (aim/model/flops.py)
+    "participants": len(set(day_owners(dataset, "pretrain")[0][days])),
+    "days": len(days),
+    "flops": windows * window_flops,  # useful FLOPs, forward and backward (aim/model/flops.py)
   }
 
 
-def _objective(trained: Pretrained, days: HeldoutDays) -> tuple[dict[str, dict[str, Any]], float]:
-  """{person: error, a sum over `scored` steps}, and the mean useful FLOPs of a window."""
-  sums = objective(trained, days.config.seed)
+def _sum_by_person(trained: Pretrained, days: HeldoutDays) -> tuple[dict[str, dict[str, Any]], float]:
+  """{person: error, a sum over `scored` steps}, and the mean useful FLOPs per window."""
+  sums_of_days = objective(trained, days.config.seed)
   people: dict[str, dict[str, Any]] = {}
-  size, work = days.config.batch_size, 0.0
+  size, total_flops = days.config.batch_size, 0.0
   process_index, process_count = processes.process_index_and_count()
-  with progress_bar(days.wanted, "held-out loss", "day") as bar:
-    for block in days.blocks(process_index, process_count):
-      for start in range(0, len(block["values"]), size):
-        values, place = (block[name][start : start + size] for name in ("values", "place"))
-        short = size - len(values)  # filled up, so that one shape is compiled
+  with progress_bar(days.count, "held-out loss", "day") as bar:
+    for batch in days.batches(process_index, process_count):
+      for start in range(0, len(batch["values"]), size):
+        values, place = (batch[name][start : start + size] for name in ("values", "place"))
+        short = size - len(values)  # padded, so that one shape is compiled
         padded = np.pad(values, ((0, short), (0, 0), (0, 0)), constant_values=np.nan)
-        found = sums(trained.params, jnp.asarray(padded), jnp.asarray(np.pad(place, (0, short))))
-        error, scored, counts = (np.asarray(each)[: len(values)] for each in found)
-        work += float(flops.useful_flops(trained.architecture, jnp.asarray(counts)))
-        for i, name in enumerate(block["participant"][start : start + size].tolist()):
+        sums = sums_of_days(trained.params, jnp.asarray(padded), jnp.asarray(np.pad(place, (0, short))))
+        error, scored, counts = (np.asarray(array)[: len(values)] for array in sums)
+        total_flops += float(flops.useful_flops(trained.architecture, jnp.asarray(counts)))
+        for i, name in enumerate(batch["participant"][start : start + size].tolist()):
           person = people.setdefault(name, {"error": 0.0, "scored": 0.0})
           person["error"] += float(error[i])
           person["scored"] += float(scored[i])
         bar.update(process_count * len(values))
-  parts = processes.gather((people, work))
+  parts = processes.gather((people, total_flops))
   total: dict[str, dict[str, Any]] = {}
-  for of_people, _ in parts:
-    for name, sums in of_people.items():
+  for of_process, _ in parts:
+    for name, person in of_process.items():
       before = total.get(name, {})
-      total[name] = {key: before.get(key, 0.0) + value for key, value in sums.items()}
-  return total, sum(work for _, work in parts) / days.wanted
+      total[name] = {key: before.get(key, 0.0) + value for key, value in person.items()}
+  return total, sum(part for _, part in parts) / days.count
 
 
 def objective(
@@ -122,9 +137,14 @@ def objective(
   [dict[str, Array], Float[Array, "b s c"], Int[Array, " b"]],
   tuple[Float[Array, " b"], Float[Array, " b"], Int[Array, "b 3"]],
 ]:
-  """A compiled function of (parameters, days, their places).
+  """A compiled function of (parameters, days, their places among the scored days).
 
-  It gives each day's sum of errors, scored steps and token counts (aim/model/buffer_sizes.py).
+  It returns each day's sum of squared errors, its number of scored steps and its token counts
+  (aim/model/buffer_sizes.py).
+
+  Args:
+    trained: gives architecture, masking and scale.
+    seed: seed of the masks.
   """
   a, scale = trained.architecture, trained.scale
   graph = lsm2.abstract(a)[0]
@@ -142,8 +162,14 @@ def objective(
 def fixed_tokens(
   trained: Pretrained, key: jax.Array, values: Float[Array, "b s c"], place: Int[Array, " b"]
 ) -> TokenSet:
-  """Days hidden as in training, by a mask that depends on the key and a day's place alone: not on the network, nor on
-  the batch."""
+  """Hides values as in training, by a mask that depends only on the key and the day's place, not on network or batch.
+
+  Args:
+    trained: gives architecture, masking and scale.
+    key: of the masks.
+    values: days in physical units, NaN where missing.
+    place: number of each day among those scored.
+  """
   a = trained.architecture
   z, observed = (
     patches.fold(x, a.patch_channels) for x in patches.normalised_days(trained.scale, values, trained.imputation)

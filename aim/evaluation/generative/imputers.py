@@ -1,9 +1,9 @@
 """The trivial imputers that every model is compared with; fitted_imputers.py has those that learn.
 
-Each maps z float [D, S, C], NaN where missing, to a dense array of the same shape and dtype in which the observed cells
-are unchanged. Units are the model's: z-scores for continuous channels, 0/1 for binary ones. A channel without a single
-observation in a day has nothing to go by and takes `fill`, the training mean: 0 in z-scores; for binary channels the
-caller gives their share of ones.
+Each maps z, float [D, S, C] with NaN where a value is missing, to a dense array of the same shape and dtype in which
+the observed values are unchanged. Units are the model's: z-scores for continuous channels, 0 and 1 for binary ones. A
+channel without a single observation in a day takes `fill`, the training mean: 0 in z-scores; for binary channels the
+caller passes their share of ones.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
 
 Imputer = Callable[[np.ndarray], np.ndarray]
 Fill = float | np.ndarray  # one number, or [C]
 
 
-def mean(z: np.ndarray, fill: Fill = 0.0) -> np.ndarray:
-  """The mean of the channel's observed cells of the same day."""
+def mean(z: np.ndarray, fill: Fill = 0.0) -> Float[np.ndarray, "d s c"]:
+  """The mean of the channel's observed values of the same day."""
   observed = _observed(z)
   total = np.where(observed, z, 0).sum(axis=1, dtype=np.float64)
   count = observed.sum(axis=1)
@@ -26,27 +27,30 @@ def mean(z: np.ndarray, fill: Fill = 0.0) -> np.ndarray:
   return np.where(observed, z, level[:, None]).astype(z.dtype)
 
 
-def nearest(z: np.ndarray, fill: Fill = 0.0) -> np.ndarray:
-  """The observed cell nearest in time, the earlier one of two equally near."""
+def nearest(z: np.ndarray, fill: Fill = 0.0) -> Float[np.ndarray, "d s c"]:
+  """The observed value nearest in time, the earlier one of two equally near."""
   return _from_neighbours(z, fill, _take_nearest)
 
 
-def locf(z: np.ndarray, fill: Fill = 0.0) -> np.ndarray:
+def locf(z: np.ndarray, fill: Fill = 0.0) -> Float[np.ndarray, "d s c"]:
   """The last observation carried forward; before the first one, that one."""
   return _from_neighbours(z, fill, _take_last)
 
 
-def linear(z: np.ndarray, fill: Fill = 0.0) -> np.ndarray:
-  """The straight line between the observed cells before and after; before the first and after the last, that cell."""
+def linear(z: np.ndarray, fill: Fill = 0.0) -> Float[np.ndarray, "d s c"]:
+  """The line between the observed values before and after; before the first and after the last, that value."""
   return _from_neighbours(z, fill, _take_line)
 
 
-def time_of_day_mean(z: np.ndarray, means: np.ndarray) -> np.ndarray:
-  """The mean of the same step of other days.
+def time_of_day_mean(z: np.ndarray, means: np.ndarray) -> Float[np.ndarray, "d s c"]:
+  """The mean of the same step over other days.
 
   Args:
     z: [D, S, C].
     means: [S, C] over the training days, or [D, S, C] (`person_means`), finite.
+
+  Raises:
+    ValueError: the means have another shape or are not finite.
   """
   observed = _observed(z)
   if means.shape not in (z.shape, z.shape[1:]) or not np.isfinite(means).all():
@@ -54,17 +58,17 @@ def time_of_day_mean(z: np.ndarray, means: np.ndarray) -> np.ndarray:
   return np.where(observed, z, means).astype(z.dtype)
 
 
-def person_means(days: np.ndarray, means: np.ndarray) -> np.ndarray:
-  """For each day of one person the mean of the same step of the person's other days.
+def person_means(days: Float[np.ndarray, "d s c"], means: Float[np.ndarray, "s c"]) -> Float[np.ndarray, "d s c"]:
+  """The mean of the same step over the person's other days, for each day of one person.
 
-  The day itself takes no part, so nothing that is hidden of it is seen.
+  The day itself takes no part, so nothing that is hidden in it leaks.
 
   Args:
-    days: [D, S, C], all of the person's, NaN where missing.
-    means: [S, C], taken where none of the other days has an observation.
+    days: all days of the person, NaN where missing.
+    means: used where none of the other days has an observation.
 
   Returns:
-    float32 [D, S, C], finite.
+    float32, finite.
   """
   observed = ~np.isnan(days)
   filled = np.where(observed, days, 0).astype(np.float64)
@@ -77,12 +81,12 @@ def person_means(days: np.ndarray, means: np.ndarray) -> np.ndarray:
   return out
 
 
-def imputers(time_of_day: np.ndarray, fill: Fill = 0.0) -> dict[str, Imputer]:
-  """All that need nothing but the day and training means, by name, ready to be called with z alone.
+def imputers(time_of_day: Float[np.ndarray, "s c"], fill: Fill = 0.0) -> dict[str, Imputer]:
+  """The imputers that need only the day and training means, by name, ready to be called with z alone.
 
   Args:
-    time_of_day: [S, C] training mean of each step, finite.
-    fill: training mean of a channel, a number or [C].
+    time_of_day: training mean of each step, finite.
+    fill: training mean of a channel, one number or [C].
   """
   return {
     "mean": functools.partial(mean, fill=fill),
@@ -102,7 +106,7 @@ def _observed(z: np.ndarray) -> np.ndarray:
 def _from_neighbours(z: np.ndarray, fill: Fill, take: Callable[..., np.ndarray]) -> np.ndarray:
   """Fills each hole by `take(step, before, after, value_before, value_after)`, all 1-D over the holes.
 
-  before and after are the steps of the nearest observed cells; where one side has none, both are the other side's.
+  before and after are the steps of the nearest observed values; where one side has none, both are the other side's.
   """
   observed = _observed(z)
   filled = np.where(observed.any(axis=1, keepdims=True), z, np.asarray(fill, z.dtype))
@@ -136,5 +140,5 @@ def _take_line(
   at: np.ndarray, before: np.ndarray, after: np.ndarray, value_before: np.ndarray, value_after: np.ndarray
 ) -> np.ndarray:
   share = (at - before) / np.maximum(after - before, 1)
-  # At an edge both sides are the same cell: whatever the share, its value.
+  # At an edge both sides are the same value, whatever the share.
   return value_before + share * (value_after.astype(np.float64) - value_before)

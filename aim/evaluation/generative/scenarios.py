@@ -1,12 +1,13 @@
 """The six public scenarios: holes as they happen to people, after the benchmark OpenMHC.
 
-Three are drawn (patches, slices of time, channels), three follow the day's own values (the night, the workout, a heart
-sensor that fails when the heart races).
+Three are drawn at random (patches, slices of time, channels), three depend on the day's own values (the night, the
+workout, a heart sensor that fails while the heart races).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,21 +22,20 @@ UNITS = {
   "workout": "min",
   "high_heart_rate": "bpm",
 }
-LEVELS = {"patches": 50, "slices": 25, "channels": 50, "sleep": 360, "workout": 60, "high_heart_rate": 160}
-OF_VALUES = ("sleep", "workout", "high_heart_rate")  # need the day's values
+OF_VALUES = ("sleep", "workout", "high_heart_rate")  # depend on the day's values
 
 PATCH_MINUTES = 30
 SLICE_MINUTES = (30, 60)
 AROUND_MINUTES = 30  # lost before and after each step of high heart rate
-# What shows a workout: the first channel whose name holds the earliest of these words.
+# A workout shows in the first channel whose name contains the earliest possible of these words.
 MOTION = ("step", "activity", "intensity", "motion", "acc", "act_")
 HEART = ("heart_rate", "pulse")
 
-Cells = Bool[np.ndarray, "s c"]
+Hidden = Bool[np.ndarray, "s c"]
 
 
 def obstacle(name: str, level: int, schema: Schema) -> str | None:
-  """Why a scenario cannot be posed on the schema, or None."""
+  """Why the scenario `name` is impossible on the schema, or None."""
   if name == "patches" and PATCH_MINUTES % schema.minutes_per_step:
     return f"patches of {PATCH_MINUTES} min are not whole steps of {schema.minutes_per_step} min"
   if name == "slices":
@@ -51,37 +51,37 @@ def obstacle(name: str, level: int, schema: Schema) -> str | None:
   return None
 
 
-def hidden(
+def hidden_by(
   name: str,
   level: int,
   schema: Schema,
   rng: np.random.Generator,
   values: Float[np.ndarray, "s c"] | None,
   asleep: Bool[np.ndarray, " s"] | None,
-) -> Cells:
-  """Cells that scenario `name` hides; see `aim.tasks.hidden_cells`."""
+) -> Hidden:
+  """The values that the scenario `name` hides; `tasks.hidden_values` describes each and the arguments."""
   steps, channels = schema.steps, len(schema.channels)
-  cells = np.zeros((steps, channels), bool)
+  hidden = np.zeros((steps, channels), bool)
   if name == "patches":
     return random_patches(rng, level, PATCH_MINUTES // schema.minutes_per_step, steps, channels)
   if name == "channels":
-    cells[:, rng.choice(channels, share_of_channels(level, channels), replace=False)] = True
+    hidden[:, rng.choice(channels, share_of_channels(level, channels), replace=False)] = True
   elif name == "slices":
-    cells[_slices(rng, level, schema)] = True
+    hidden[_slices(rng, level, schema)] = True
   else:
-    assert values is not None  # tasks.hidden_cells has checked
+    assert values is not None  # tasks.hidden_values has checked it
     if name == "high_heart_rate":
       return _high_heart_rate(level, schema, values)
-    shown = _sleep(schema, values, asleep) if name == "sleep" else _motion(schema, values)
-    if shown is not None:
-      cells[fullest_window(shown, max(1, round(level / schema.minutes_per_step)))] = True
-    elif name == "sleep":  # nothing tells when: the first hours after midnight
-      cells[: max(1, round(level / schema.minutes_per_step))] = True
-  return cells
+    amount = _sleep(schema, values, asleep) if name == "sleep" else _motion(schema, values)
+    if amount is not None:
+      hidden[fullest_window(amount, max(1, round(level / schema.minutes_per_step)))] = True
+    elif name == "sleep":  # nobody knows when: the first hours after midnight
+      hidden[: max(1, round(level / schema.minutes_per_step))] = True
+  return hidden
 
 
-def random_patches(rng: np.random.Generator, percent: int, patch: int, steps: int, channels: int) -> Cells:
-  """Exactly percent % (rounded half up) of the [steps / patch, channels] patches."""
+def random_patches(rng: np.random.Generator, percent: int, patch: int, steps: int, channels: int) -> Hidden:
+  """Hides exactly `percent` % (rounded half up) of the [steps / patch, channels] patches of `patch` steps."""
   total = steps // patch * channels
   chosen = np.zeros(total, bool)
   chosen[rng.choice(total, (percent * total + 50) // 100, replace=False)] = True
@@ -89,25 +89,29 @@ def random_patches(rng: np.random.Generator, percent: int, patch: int, steps: in
 
 
 def share_of_channels(percent: float, channels: int) -> int:
-  """percent % of the channels, rounded half up; at least one, and one stays."""
+  """`percent` % of the channels, rounded half up; at least one is lost and one stays."""
   return min(max(1, math.floor(percent * channels / 100 + 0.5)), channels - 1)
 
 
-def fullest_window(shown: Float[np.ndarray, " s"], length: int) -> slice:
+def fullest_window(amount: Float[np.ndarray, " s"], length: int) -> slice:
   """The first window of `length` steps with the largest sum."""
-  total = np.concatenate([[0.0], np.cumsum(shown)])
+  total = np.concatenate([[0.0], np.cumsum(amount)])
   start = int(np.argmax(np.round(total[length:] - total[:-length], 6)))
   return slice(start, start + length)
 
 
 def motion_channel(schema: Schema) -> int | None:
-  found = [c for word in MOTION for c, name in enumerate(schema.names) if word in name.lower()]
-  return found[0] if found else None
+  """The channel that shows a workout, or None."""
+  return _first_named(schema, MOTION)
 
 
 def heart_channel(schema: Schema) -> int | None:
-  found = [c for word in HEART for c, name in enumerate(schema.names) if word in name.lower()]
-  return found[0] if found else None
+  """The channel that is a heart rate, or None."""
+  return _first_named(schema, HEART)
+
+
+def _first_named(schema: Schema, words: Sequence[str]) -> int | None:
+  return next((c for word in words for c, name in enumerate(schema.names) if word in name.lower()), None)
 
 
 def _slices_obstacle(level: int, schema: Schema) -> str | None:
@@ -131,7 +135,7 @@ def _total(level: int, schema: Schema) -> int:
 
 
 def _slices(rng: np.random.Generator, level: int, schema: Schema) -> Bool[np.ndarray, " s"]:
-  """Slices of 30 to 60 min with at least a step between them, level % of the day in all, exactly."""
+  """Slices of 30 to 60 min with at least one step between them, together exactly `level` % of the day."""
   shortest, longest = _slice_steps(schema)
   lengths, left = [], _total(level, schema)
   while left > longest:
@@ -151,7 +155,7 @@ def _slices(rng: np.random.Generator, level: int, schema: Schema) -> Bool[np.nda
 
 
 def _sleep(schema: Schema, values: np.ndarray, asleep: np.ndarray | None) -> np.ndarray | None:
-  """float [S], how much of each step is slept: by the events, else by a binary channel named sleep; None: unknown."""
+  """Share of each step asleep, float [S]: by the events, or else by a binary channel named sleep; None if unknown."""
   if asleep is not None and asleep.any():
     return asleep.astype(np.float64)
   for c, channel in enumerate(schema.channels):
@@ -162,19 +166,21 @@ def _sleep(schema: Schema, values: np.ndarray, asleep: np.ndarray | None) -> np.
 
 
 def _motion(schema: Schema, values: np.ndarray) -> np.ndarray | None:
-  """float [S]: the day's motion, 0 where not observed; None where there is none."""
+  """Motion of each step, float [S], 0 where not observed; None if there is none all day."""
   channel = motion_channel(schema)
-  assert channel is not None  # obstacle() has asked
+  assert channel is not None  # obstacle() has checked it
   moved = np.nan_to_num(values[:, channel]).astype(np.float64)
   return moved if moved.max(initial=0) > 0 else None
 
 
-def _high_heart_rate(level: int, schema: Schema, values: np.ndarray) -> Cells:
-  """All channels of the heart rate's sensor, half an hour around every step above the level."""
+def _high_heart_rate(level: int, schema: Schema, values: np.ndarray) -> Hidden:
+  """Hides all channels of the heart rate's sensor, half an hour around every step above `level`."""
   heart = heart_channel(schema)
-  assert heart is not None  # obstacle() has asked
+  assert heart is not None  # obstacle() has checked it
   sensor = schema.channels[heart].sensor
-  lost = np.array([c == heart or bool(sensor and each.sensor == sensor) for c, each in enumerate(schema.channels)])
+  lost = np.array(
+    [c == heart or bool(sensor and channel.sensor == sensor) for c, channel in enumerate(schema.channels)]
+  )
   high = np.nan_to_num(values[:, heart]) > level
   around = 2 * (AROUND_MINUTES // schema.minutes_per_step) + 1
   near = np.convolve(high, np.ones(around), mode="full")[around // 2 :][: len(high)] > 0.5

@@ -1,4 +1,4 @@
-"""Files and tables of scores: sums per person that folds are merged from, errors per channel, a table to print."""
+"""Files and tables of scores: sums per person, which folds are merged from; errors per channel; a table to print."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PEOPLE_COLUMNS = ("task", "level", "method", "channel", "participant", *SUMS)
 
 
 def save_people(scores: Scores, path: str | pathlib.Path) -> None:
-  """Writes the sums, one line per task, method, channel and participant; `load_people` gives them back exactly."""
+  """Writes the sums, one line per task, method, channel and participant; `load_people` returns them exactly."""
   write_rows(path, PEOPLE_COLUMNS, _lines(scores))
 
 
@@ -29,11 +29,15 @@ def _lines(scores: Scores) -> Iterator[tuple[Any, ...]]:
   for (task, method), people in scores.sums.items():
     for participant, sums in people.items():
       for channel, (n, *errors) in zip(scores.channels, sums.T, strict=True):
-        yield task.name, task.level, method, channel, participant, int(n), *(repr(float(each)) for each in errors)
+        yield task.name, task.level, method, channel, participant, int(n), *(repr(float(error)) for error in errors)
 
 
 def load_people(path: str | pathlib.Path) -> Scores:
-  """Reads what `save_people` wrote; ValueError naming file and line if it is anything else."""
+  """Reads what `save_people` wrote.
+
+  Raises:
+    ValueError: the file is anything else; the message names file and line.
+  """
   sums: dict[tuple[GenerativeTask, str, str], dict[str, tuple[float, ...]]] = collections.defaultdict(dict)
   channels: dict[str, None] = {}
   for where, line in _read(path, PEOPLE_COLUMNS):
@@ -63,24 +67,29 @@ def load_people(path: str | pathlib.Path) -> Scores:
 
 
 def write_channels(path: str | pathlib.Path, rows: Sequence[ScoreRow]) -> None:
-  """Writes the table, a line per task, method and channel, in the columns of ScoreRow; NaN as an empty cell."""
+  """Writes the table with the columns of ScoreRow, one line per task, method and channel; NaN is an empty field."""
   columns = [field.name for field in dataclasses.fields(ScoreRow)]
   write_rows(path, columns, ([csv_field(value) for value in dataclasses.astuple(row)] for row in rows))
 
 
 def format_table(rows: Sequence[ScoreRow], intervals: bool = True) -> str:
-  """Lines for a terminal (and valid Markdown): mse of `all`, a line per task, a column per method, * at the best."""
+  """A table for the terminal, also valid Markdown: mse over all channels, a line per task, a column per method.
+
+  Args:
+    rows: of `Scores.table`.
+    intervals: whether to add the 95 % intervals.
+  """
   overall = [row for row in rows if row.channel == ALL]
   methods = list(dict.fromkeys(row.method for row in overall))
   lines = [["mse", *methods]]
   for task, level in dict.fromkeys((row.task, row.level) for row in overall):
     of_task = {row.method: row for row in overall if (row.task, row.level) == (task, level)}
     best = min((row.mse for row in of_task.values() if not math.isnan(row.mse)), default=math.nan)
-    cells = [_score(of_task[method], best, intervals) if method in of_task else "" for method in methods]
-    lines.append([GenerativeTask(task, level).label, *cells])
+    fields = [_score(of_task[method], best, intervals) if method in of_task else "" for method in methods]
+    lines.append([GenerativeTask(task, level).label, *fields])
   widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
   lines.insert(1, ["-" * width for width in widths])
-  padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+  padded = [[field.ljust(width) for field, width in zip(line, widths, strict=True)] for line in lines]
   return "\n".join("| " + " | ".join(line) + " |" for line in padded)
 
 
@@ -106,5 +115,5 @@ def _read(path: str | pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[st
   for line in reader:
     where = f"{path} line {reader.line_num}"
     if len(line) != len(columns):
-      raise ValueError(f"{where}: {len(line)} cells, expected {len(columns)}")
+      raise ValueError(f"{where}: {len(line)} fields, expected {len(columns)}")
     yield where, dict(zip(columns, line, strict=True))

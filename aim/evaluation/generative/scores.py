@@ -1,7 +1,7 @@
-"""Errors of imputers on hidden cells, kept as sums per person, and their tables with intervals over people.
+"""Errors of every method on the hidden values, kept as sums per person, and their tables with intervals over people.
 
-Only sums are kept (SUMS, float64), so batches and cross-validation folds pool exactly and a bootstrap over people needs
-no second look at the data. aim/evaluation/generative/score_files.py writes and reads them.
+Only sums are kept (SUMS, float64), so batches and cross-validation folds pool exactly, and a bootstrap over people
+needs no second look at the data. aim/evaluation/generative/score_files.py writes and reads them.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from aim.evaluation.difference import Difference
 from aim.evaluation.generative.tasks import GenerativeTask
 
 ALL = "all"  # the row with the mean over channels
-# Of a channel's cells: their number, squared errors, absolute errors, absolute truths; the last three in its own unit.
+# Over a channel's scored values: their number, squared errors, absolute errors, absolute truths; then the last three in
+# the channel's own unit.
 SUMS = ("n", "sse", "sae", "sat", "unit_sse", "unit_sae", "unit_sat")
-METRICS = ("mse", "mae", "rmse", "mre")  # mre: sum of absolute errors over sum of absolute truths, as PyPOTS has it
+METRICS = ("mse", "mae", "rmse", "mre")  # mre: sum of absolute errors over sum of absolute truths, as in PyPOTS
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreRow:
-  """One line of the table of scores; NaN where there is nothing to say.
+  """One row of the table of scores. A number is NaN where it is not defined.
 
   Attributes:
     task, level: see `GenerativeTask`.
-    method: who filled the cells.
-    channel: its name, or "all" for the mean over the channels that have cells.
-    n: scored cells, summed over people.
+    method: the model or the imputer.
+    channel: its name, or "all" for the mean over the channels that have scored values.
+    n: scored values, summed over people.
     mse, mae: mean squared and mean absolute error, in the units of the arrays that were added (z-scores).
     ci_low, ci_high: 95 % interval of mse.
-    rmse, mre: root of mse; absolute errors over absolute truths. `all` is the mean of the channels' here too.
-    unit_mse, unit_mae, unit_rmse, unit_mre: the same in the channel's own unit, truth unclipped; of `all` mre alone.
+    rmse, mre: root of mse; absolute errors over absolute truths. "all" is the mean over the channels here too.
+    unit_mse, unit_mae, unit_rmse, unit_mre: the same in the channel's own unit, truth unclipped; "all" has only mre.
   """
 
   task: str
@@ -60,20 +61,21 @@ class Scores:
   """Sums of errors per task, method, person and channel."""
 
   def __init__(self, channels: Sequence[str]) -> None:
+    """Starts without any sums; ValueError unless the channels' names are different, and none is "all"."""
     if not channels or ALL in channels or len(set(channels)) != len(channels):
       raise ValueError(f"scores: channels are {list(channels)}, expected different names other than {ALL!r}")
     self.channels = tuple(channels)
-    # (task, method) -> participant -> float64 [7, C], see SUMS.
+    # (task, method) -> participant -> float64 [7, C] in the order of SUMS.
     self.sums: dict[tuple[GenerativeTask, str], dict[str, np.ndarray]] = collections.defaultdict(dict)
 
   @property
   def tasks(self) -> tuple[GenerativeTask, ...]:
-    """In the order they were added."""
+    """The tasks in the order they were added."""
     return tuple(dict.fromkeys(task for task, _ in self.sums))
 
   @property
   def methods(self) -> tuple[str, ...]:
-    """In the order they were added."""
+    """The methods in the order they were added."""
     return tuple(dict.fromkeys(method for _, method in self.sums))
 
   def add(
@@ -83,53 +85,57 @@ class Scores:
     participants: Sequence[str] | np.ndarray,
     prediction: np.ndarray,
     truth: np.ndarray,
-    target: np.ndarray,
+    scored: np.ndarray,
     in_units: tuple[np.ndarray, np.ndarray] | None = None,
   ) -> None:
     """Adds the errors of a batch of days.
 
     Args:
-      task: that hid the cells.
-      method: that filled them.
-      participants: [D] whose day it is.
-      prediction: [D, S, C], finite on target cells.
-      truth: [D, S, C], finite on target cells.
-      target: bool [D, S, C], the cells to score.
+      task: the task that hid the values.
+      method: the method that filled them.
+      participants: [D], whose day each is.
+      prediction: [D, S, C], finite where scored.
+      truth: [D, S, C], finite where scored.
+      scored: bool [D, S, C], the values to score.
       in_units: prediction and truth in physical units, where those above are not.
 
     Raises:
-      ValueError: shapes differ, or a target cell is not finite.
+      ValueError: shapes differ, or a scored value is not finite.
     """
     shape = (len(participants), *truth.shape[1:2], len(self.channels))
-    if not (prediction.shape == truth.shape == target.shape == shape) or target.dtype != bool:
+    if not (prediction.shape == truth.shape == scored.shape == shape) or scored.dtype != bool:
       raise ValueError(
-        f"scores of {method}, {task.label}: prediction {prediction.shape}, truth {truth.shape}, target {target.shape} "
-        f"{target.dtype}, expected all [{len(participants)}, steps, {len(self.channels)}] and target bool"
+        f"scores of {method}, {task.label}: prediction {prediction.shape}, truth {truth.shape}, scored {scored.shape} "
+        f"{scored.dtype}, expected all [{len(participants)}, steps, {len(self.channels)}] and scored bool"
       )
-    errors = _sums_of_errors(prediction, truth, target)
+    errors = _sums_of_errors(prediction, truth, scored)
     if not np.isfinite(errors).all():
-      day, step, channel = np.argwhere(target & ~np.isfinite(prediction - truth))[0]
+      day, step, channel = np.argwhere(scored & ~np.isfinite(prediction - truth))[0]
       raise ValueError(
         f"scores of {method}, {task.label}: participant {participants[day]!r}, row {day}, step {step}, channel "
         f"{self.channels[channel]!r}: prediction {prediction[day, step, channel]}, truth {truth[day, step, channel]}, "
         "expected finite numbers"
       )
-    errors_in_units = errors if in_units is None else _sums_of_errors(*in_units, target)
-    of_days = np.concatenate([target.sum(axis=1)[:, None], errors, errors_in_units], axis=1)
+    errors_in_units = errors if in_units is None else _sums_of_errors(*in_units, scored)
+    of_days = np.concatenate([scored.sum(axis=1)[:, None], errors, errors_in_units], axis=1)
     people = self.sums[task, method]
     for participant, sums in zip(participants, of_days, strict=True):
       people[str(participant)] = people.get(str(participant), 0) + sums
 
   def table(self, n_bootstrap: int = 1000, seed: int = 0) -> list[ScoreRow]:
-    """Scores of every task, method and channel, `all` first.
+    """Scores of every task, method and channel, "all" first.
 
-    A channel's mse is the sum of its errors over the sum of its cells, all people together; `all` is the mean over the
-    channels that have cells. Intervals are percentile bootstraps over people (Efron 1979): people are drawn with
-    replacement, the same draws for every method; a channel without cells in a draw is left out of that draw's mean.
-    NaN where fewer than two people have cells.
+    A channel's mse is the sum of its squared errors over the number of its scored values, all people together; "all" is
+    the mean over the channels that have scored values. Intervals are percentile bootstraps over people (Efron 1979):
+    people are drawn with replacement, the same draws for every method; a channel without scored values in a draw is
+    left out of that draw's mean. They are NaN where fewer than two people have scored values.
+
+    Args:
+      n_bootstrap: draws.
+      seed: seed of the draws.
 
     Raises:
-      ValueError: methods of a task were scored on different cells.
+      ValueError: methods of a task were scored on different values.
     """
     return [row for task in self.tasks for row in self._task_rows(task, n_bootstrap, seed)]
 
@@ -156,7 +162,11 @@ class Scores:
     return differences
 
   def people(self, task: GenerativeTask) -> tuple[list[str], dict[str, np.ndarray]]:
-    """People with cells in the task, sorted, and the sums [people, 7, C] of each method; all have the same cells."""
+    """People with scored values in the task, sorted, and the sums [people, 7, C] of each method.
+
+    Raises:
+      ValueError: the methods were scored on different values.
+    """
     methods = [method for of_task, method in self.sums if of_task == task]
     names = sorted({name for method in methods for name, sums in self.sums[task, method].items() if sums[0].any()})
     none = np.zeros((len(SUMS), len(self.channels)))
@@ -164,19 +174,19 @@ class Scores:
     for method in methods:
       of_people = [self.sums[task, method].get(name, none) for name in names]
       stacked[method] = np.array(of_people).reshape(-1, *none.shape)
-    self._check_same_cells(task, names, stacked)
+    self._check_same_values(task, names, stacked)
     return names, stacked
 
-  def _check_same_cells(self, task: GenerativeTask, names: list[str], sums: dict[str, np.ndarray]) -> None:
+  def _check_same_values(self, task: GenerativeTask, names: list[str], sums: dict[str, np.ndarray]) -> None:
     reference, *others = sums
     for method in others:
       differ = np.argwhere(sums[reference][:, 0] != sums[method][:, 0])
       if differ.size:
         p, c = differ[0]
-        counts = [int(sums[each][p, 0, c]) for each in (reference, method)]
+        counts = [int(sums[name][p, 0, c]) for name in (reference, method)]
         raise ValueError(
-          f"scores of {task.label}: {reference} and {method} were scored on different cells: participant {names[p]!r}, "
-          f"channel {self.channels[c]!r} has {counts[0]} and {counts[1]}"
+          f"scores of {task.label}: {reference} and {method} were scored on different values: participant "
+          f"{names[p]!r}, channel {self.channels[c]!r} has {counts[0]} and {counts[1]}"
         )
 
   def _task_rows(self, task: GenerativeTask, n_bootstrap: int, seed: int) -> list[ScoreRow]:
@@ -203,7 +213,7 @@ def merge(parts: Iterable[Scores]) -> Scores:
   """Pools the scores of disjoint people, such as cross-validation folds.
 
   Raises:
-    ValueError: nothing to merge, other channels, or a participant scored twice by the same method in the same task.
+    ValueError: there is nothing to merge, the channels differ, or a method scored a participant twice in one task.
   """
   parts = list(parts)
   if not parts:
@@ -221,7 +231,7 @@ def merge(parts: Iterable[Scores]) -> Scores:
 
 
 def add(parts: Sequence[Scores]) -> Scores:
-  """The scores of different days, of people who may be the same."""
+  """Adds up the scores of different days, which may be of the same people."""
   total = Scores(parts[0].channels)
   for part in parts:
     for key, people in part.sums.items():
@@ -231,49 +241,53 @@ def add(parts: Sequence[Scores]) -> Scores:
 
 
 def only(scores: Scores, method: str) -> Scores:
-  """One method's part."""
+  """The scores of one method alone."""
   part = Scores(scores.channels)
   part.sums.update({key: people for key, people in scores.sums.items() if key[1] == method})
   return part
 
 
 def metric(sums: Float[np.ndarray, "*draws k c"], name: str, in_units: bool = False) -> Float[np.ndarray, "*draws c"]:
-  """One of METRICS of every channel out of its SUMS; NaN without cells, and for mre where all truths are 0."""
+  """One of METRICS for every channel, from its SUMS; NaN without scored values, and mre where all truths are 0."""
   n, squares, errors, truths = (sums[..., i, :] for i in ((0, 4, 5, 6) if in_units else range(4)))
   over, under = {"mse": (squares, n), "rmse": (squares, n), "mae": (errors, n), "mre": (errors, truths)}[name]
   mean = np.divide(over, under, out=np.full(n.shape, np.nan), where=under > 0)
   return np.sqrt(mean) if name == "rmse" else mean
 
 
-def with_mean(errors: Float[np.ndarray, "*draws c"]) -> np.ndarray:
-  """[..., 1 + C]: the mean over the channels that are not NaN, then the channels."""
+def with_mean(errors: Float[np.ndarray, "*draws c"]) -> Float[np.ndarray, "*draws 1+c"]:
+  """The mean over the channels that are not NaN, then the channels."""
   known = ~np.isnan(errors)
   total, count = np.where(known, errors, 0).sum(axis=-1, keepdims=True), known.sum(axis=-1, keepdims=True)
   overall = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
   return np.concatenate([overall, errors], axis=-1)
 
 
-def percent_above(sums: np.ndarray, others: np.ndarray) -> np.ndarray:
-  """[...]: how far the mean mse of sums [..., 7, C] lies above others'; not finite where those are 0."""
-  ours, theirs = (with_mean(metric(each, "mse"))[..., 0] for each in (sums, others))
+def percent_above(
+  sums: Float[np.ndarray, "*draws k c"], others: Float[np.ndarray, "*draws k c"]
+) -> Float[np.ndarray, "*draws"]:
+  """How far the mean mse of `sums` lies above that of `others`, in %; not finite where the others' is 0."""
+  ours, theirs = (with_mean(metric(part, "mse"))[..., 0] for part in (sums, others))
   with np.errstate(divide="ignore", invalid="ignore"):
     return np.asarray(100 * (ours / theirs - 1))
 
 
-def draws_of(people: int, n_bootstrap: int, seed: int) -> np.ndarray:
-  """float64 [n_bootstrap, people]: how often each person was drawn, `people` draws with replacement."""
+def draws_of(people: int, n_bootstrap: int, seed: int) -> Float[np.ndarray, "draws people"]:
+  """How often each person was drawn in each of n_bootstrap samples of `people` draws with replacement."""
   if not people:
     return np.zeros((n_bootstrap, 0))
   return np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), n_bootstrap).astype(np.float64)
 
 
-def pool(draws: np.ndarray, sums: np.ndarray) -> np.ndarray:
-  """Sums [draws, 7, C] of the people of each draw."""
+def pool(
+  draws: Float[np.ndarray, "draws people"], sums: Float[np.ndarray, "people k c"]
+) -> Float[np.ndarray, "draws k c"]:
+  """The sums over the people of each draw."""
   return np.tensordot(draws, sums, axes=1)
 
 
-def interval(samples: np.ndarray) -> np.ndarray:
-  """[2, ...]: percentiles over the draws [draws, ...] that are not NaN; NaN where there is none."""
+def interval(samples: Float[np.ndarray, "draws *shape"]) -> Float[np.ndarray, "2 *shape"]:
+  """The 95 % interval over the draws that are not NaN; NaN where there is none."""
   flat = samples.reshape(len(samples), -1)
   bounds = np.full((2, flat.shape[1]), np.nan)
   for i, column in enumerate(flat.T):
@@ -283,8 +297,8 @@ def interval(samples: np.ndarray) -> np.ndarray:
   return bounds.reshape(2, *samples.shape[1:])
 
 
-def _sums_of_errors(prediction: np.ndarray, truth: np.ndarray, target: np.ndarray) -> Float[np.ndarray, "d 3 c"]:
+def _sums_of_errors(prediction: np.ndarray, truth: np.ndarray, scored: np.ndarray) -> Float[np.ndarray, "d 3 c"]:
   """Squared errors, absolute errors and absolute truths of every day and channel."""
-  error = np.where(target, prediction.astype(np.float64) - truth, 0)
-  known = np.where(target, truth, 0).astype(np.float64)
+  error = np.where(scored, prediction.astype(np.float64) - truth, 0)
+  known = np.where(scored, truth, 0).astype(np.float64)
   return np.stack([(error**2).sum(axis=1), np.abs(error).sum(axis=1), np.abs(known).sum(axis=1)], axis=1)

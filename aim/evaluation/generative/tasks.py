@@ -1,4 +1,4 @@
-"""The generative tasks: which cells of a day are hidden from an imputer, and then scored.
+"""The generative tasks: which values of a day are hidden from every method and then scored.
 
 Four are those of LSM-1 and LSM-2, six are the public scenarios (aim/evaluation/generative/scenarios.py). What is hidden
 is a pure function of (task, participant, day, seed) and for some scenarios of the day's values, never of a model, so
@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from aim.evaluation.generative import scenarios
 from data_pipelines.schema import MINUTES_PER_DAY, Schema
@@ -24,14 +25,17 @@ UNITS = {"random": "%", "interpolation": "min", "extrapolation": "min", "sensor"
 
 @dataclasses.dataclass(frozen=True)
 class GenerativeTask:
-  """One generative task; ValueError for an unknown name or a level out of range.
+  """One generative task. `hidden_values` says exactly what each hides.
 
   Attributes:
     name: "random" (patches anywhere), "interpolation" (one gap inside the day), "extrapolation" (the end of the day),
-      "sensor" (channels lost for the whole day), or a scenario:
-      "patches" (random, of 30 minutes), "slices" (30 to 60 minutes of all channels), "channels" (lost all day), "sleep"
-      (the hours of most sleep), "workout" (the hour of most motion), "high_heart_rate" (the heart sensor around it).
-    level: how much, in UNITS; of a high heart rate, above how many beats a minute.
+      "sensor" (channels lost for the whole day), or a scenario: "patches" (random, 30 minutes long), "slices" (30 to 60
+      minutes of all channels), "channels" (lost all day), "sleep" (the hours with most sleep), "workout" (the hour with
+      most motion), "high_heart_rate" (the heart sensor while the heart races).
+    level: how much is hidden, in UNITS; for high_heart_rate the rate above which the sensor is lost.
+
+  Raises:
+    ValueError: the name is unknown or the level is out of range.
   """
 
   name: str
@@ -47,7 +51,7 @@ class GenerativeTask:
 
   @property
   def label(self) -> str:
-    """For people, such as "interpolation 180 min"."""
+    """The task as people read it, such as "interpolation 180 min"."""
     return f"{self.name} {self.amount}"
 
   @property
@@ -58,80 +62,85 @@ class GenerativeTask:
 
 def generative_tasks(
   schema: Schema,
-  random: Sequence[int] = (30, 50, 80),
-  interpolation: Sequence[int] = (10, 30, 60, 180),
-  extrapolation: Sequence[int] = (10, 30, 60, 180),
-  sensor: Sequence[int] = (2, 6, 12),
-  sensor_of: int = 26,
-  public: Mapping[str, int] = scenarios.LEVELS,
+  random: Sequence[int],
+  interpolation: Sequence[int],
+  extrapolation: Sequence[int],
+  sensor: Sequence[int],
+  sensor_of: int,
+  public: Mapping[str, int],
 ) -> tuple[tuple[GenerativeTask, ...], tuple[str, ...]]:
-  """The tasks that make sense on `schema`, and one line for each that was left out or changed, telling why.
-
-  The default levels are those of LSM-1 and LSM-2, and of the public scenarios.
+  """Chooses the tasks that are possible on the schema.
 
   Args:
+    schema: steps and channels of the days.
     random, interpolation, extrapolation, sensor: levels of these tasks.
-    sensor_of: a sensor level that the schema has too few channels for is replaced by its share of so many channels, as
-      2 of 26 is 1 of 8; 0: such a level is left out.
+    sensor_of: a sensor level that the schema has too few channels for becomes the same share of its channels as the
+      level is of this number, as 2 of 26 is 1 of 8; 0 leaves such a level out.
     public: {scenario: level}.
+
+  Returns:
+    The tasks, and one line for each that was left out or changed, with the reason.
+
+  Raises:
+    ValueError: a name is unknown or a level is out of range.
   """
   levels: dict[str, Sequence[int]] = {"random": random, "interpolation": interpolation, "extrapolation": extrapolation}
   levels |= {"sensor": sensor} | {name: (level,) for name, level in public.items()}
-  tasks = [GenerativeTask(name, level) for name, of_name in levels.items() for level in of_name]
-  kept: dict[GenerativeTask, None] = {}
-  told = []
-  for task in tasks:
+  possible: dict[GenerativeTask, None] = {}
+  notes = []
+  for task in (GenerativeTask(name, level) for name, of_name in levels.items() for level in of_name):
     obstacle = _obstacle(task, schema)
     share = _share(task, schema, sensor_of) if obstacle else None
     if obstacle:
-      instead = f"; its share of {sensor_of} is taken: {share.amount}" if share else ""
-      told.append(f"{task.label}: {obstacle}{instead}")
+      instead = f"; replaced by its share of {sensor_of}: {share.amount}" if share else ""
+      notes.append(f"{task.label}: {obstacle}{instead}")
     if share or not obstacle:
-      kept[share or task] = None
-  return tuple(sorted(kept, key=lambda task: (list(levels).index(task.name), task.level))), tuple(told)
+      possible[share or task] = None
+  return tuple(sorted(possible, key=lambda task: (list(levels).index(task.name), task.level))), tuple(notes)
 
 
 def _share(task: GenerativeTask, schema: Schema, sensor_of: int) -> GenerativeTask | None:
-  """The sensor task of as large a share of the channels; None for other tasks, and where there is one channel."""
+  """The sensor task for the same share of the channels; None for other tasks and where there is one channel."""
   channels = len(schema.channels)
   if task.name != "sensor" or not task.level < sensor_of or channels < 2:
     return None
   return GenerativeTask("sensor", scenarios.share_of_channels(100 * task.level / sensor_of, channels))
 
 
-def hidden_cells(
+def hidden_values(
   task: GenerativeTask,
   schema: Schema,
   participant: str,
   day: Integer,
   seed: Integer,
   patch_minutes: int,
-  values: np.ndarray | None = None,
-  asleep: np.ndarray | None = None,
-) -> np.ndarray:
-  """Cells of one day that the task hides.
+  values: Float[np.ndarray, "s c"] | None = None,
+  asleep: Bool[np.ndarray, " s"] | None = None,
+) -> Bool[np.ndarray, "s c"]:
+  """The values of one day that the task hides.
 
   random: exactly `level` % (rounded half up) of the patches of patch_minutes x 1 channel. interpolation: one gap in all
   channels, at any step such that the first and the last step stay. extrapolation: the last minutes, all channels.
   sensor: `level` channels, the whole day. Minutes are rounded to the nearest number of steps.
 
-  patches: as random, of 30 minutes. slices: gaps of 30 to 60 min in all channels, `level` % of the day. channels: that
-  share of the channels, the whole day. sleep: the `level` minutes with most sleep by the events, else by a binary
-  channel named sleep, else those after midnight. workout: the `level` minutes with most motion, by the first channel
-  that shows it. high_heart_rate: all channels of the heart rate's sensor, half an hour around every step above `level`.
+  patches: as random, with patches of 30 minutes. slices: gaps of 30 to 60 min in all channels, `level` % of the day.
+  channels: that share of the channels, the whole day. sleep: the `level` minutes with most sleep by the events, or else
+  by a binary channel named sleep, or else those after midnight. workout: the `level` minutes with most motion, by the
+  first channel that shows it. high_heart_rate: all channels of the heart rate's sensor, half an hour around every step
+  above `level`.
 
   Args:
     task: what to hide.
     schema: gives steps S and channels C.
     participant: whose day it is.
-    day: its number, as in `Day.day`.
-    seed: of the evaluation.
+    day: its number, as in the dataset.
+    seed: seed of the evaluation.
     patch_minutes: size of the `random` task's patches; the other tasks do not use it.
-    values: [S, C] of the day in physical units, for the scenarios that follow them.
-    asleep: bool [S] by the day's events, where known.
+    values: the day in physical units, for the scenarios that depend on them.
+    asleep: the steps asleep by the day's events, where known.
 
   Returns:
-    bool [S, C], True where hidden, whether the sensor gave a number there or not.
+    True where hidden, whether the sensor gave a number there or not.
 
   Raises:
     ValueError: the task is impossible on the schema, patch_minutes does not divide the day into whole steps, or the
@@ -141,10 +150,10 @@ def hidden_cells(
   if obstacle is not None:
     raise ValueError(f"task {task.label}: {obstacle}")
   if task.name in scenarios.OF_VALUES and values is None:
-    raise ValueError(f"task {task.label}: follows the day's values, and there are none")
+    raise ValueError(f"task {task.label}: depends on the day's values, and there are none")
   rng = _generator(task, participant, day, seed)
   if task.name in scenarios.UNITS:
-    return scenarios.hidden(task.name, task.level, schema, rng, values, asleep)
+    return scenarios.hidden_by(task.name, task.level, schema, rng, values, asleep)
   steps, channels = schema.steps, len(schema.channels)
   hidden = np.zeros((steps, channels), bool)
   if task.name == "random":
@@ -160,40 +169,42 @@ def hidden_cells(
   return hidden
 
 
-def hidden_days(
+def hidden_in_days(
   task: GenerativeTask,
   schema: Schema,
   participants: Sequence[str] | np.ndarray,
-  days: Sequence[int] | np.ndarray,
+  days: Sequence[int] | np.ndarray | range,
   seed: Integer,
   patch_minutes: int,
-  values: np.ndarray | None = None,
-  asleep: np.ndarray | None = None,
-) -> np.ndarray:
-  """`hidden_cells` of several days: bool [D, S, C] for participants [D], days [D], values [D, S, C], asleep [D, S]."""
+  values: Float[np.ndarray, "d s c"] | None = None,
+  asleep: Bool[np.ndarray, "d s"] | None = None,
+) -> Bool[np.ndarray, "d s c"]:
+  """`hidden_values` of D days, for participants [D] and day numbers [D]."""
   of_day = lambda array, i: None if array is None else array[i]
-  rows = [
-    hidden_cells(task, schema, participant, day, seed, patch_minutes, of_day(values, i), of_day(asleep, i))
+  hidden = [
+    hidden_values(task, schema, participant, day, seed, patch_minutes, of_day(values, i), of_day(asleep, i))
     for i, (participant, day) in enumerate(zip(participants, days, strict=True))
   ]
-  return np.stack(rows) if rows else np.zeros((0, schema.steps, len(schema.channels)), bool)
+  return np.stack(hidden) if hidden else np.zeros((0, schema.steps, len(schema.channels)), bool)
 
 
-def asked_days(task: GenerativeTask, days: int, most: int, seed: Integer) -> np.ndarray:
-  """bool [days]: which of them a task is asked of, evenly, at most `most`; all where that is 0.
+def scored_days(task: GenerativeTask, days: int, most: int, seed: Integer) -> Bool[np.ndarray, " days"]:
+  """Which days a task is scored on: at most `most`, spread evenly, or all where `most` is 0.
 
-  Each task begins elsewhere, so that together they see more days.
+  Each task begins at another day, so that together the tasks see more days.
   """
   if not most or most >= days:
     return np.ones(days, bool)
-  first = _generator(task, "asked days", 0, seed).random()
-  asked = np.zeros(days, bool)
-  asked[((np.arange(most) + first) * days / most).astype(int)] = True
-  return asked
+  first = _generator(task, "asked days", 0, seed).random()  # the text is part of the draw: changing it changes scores
+  scored = np.zeros(days, bool)
+  scored[((np.arange(most) + first) * days / most).astype(int)] = True
+  return scored
 
 
-def target_cells(hidden: np.ndarray, values: np.ndarray) -> np.ndarray:
-  """bool [..., S, C]: the cells that are scored, hidden by the task and really observed (`values` not NaN)."""
+def scored_values(
+  hidden: Bool[np.ndarray, "*days c"], values: Float[np.ndarray, "*days c"]
+) -> Bool[np.ndarray, "*days c"]:
+  """The values that are scored: hidden by the task and really observed (`values` not NaN)."""
   return hidden & ~np.isnan(values)
 
 
@@ -202,7 +213,7 @@ def _gap_steps(task: GenerativeTask, schema: Schema) -> int:
 
 
 def _obstacle(task: GenerativeTask, schema: Schema) -> str | None:
-  """Why the task cannot be posed on the schema, or None."""
+  """Why the task is impossible on the schema, or None."""
   if task.name in scenarios.UNITS:
     return scenarios.obstacle(task.name, task.level, schema)
   channels = len(schema.channels)
@@ -211,9 +222,9 @@ def _obstacle(task: GenerativeTask, schema: Schema) -> str | None:
   if task.name in ("interpolation", "extrapolation"):
     if task.level < schema.minutes_per_step:
       return f"shorter than a step of {schema.minutes_per_step} min"
-    kept = 2 if task.name == "interpolation" else 1
-    if _gap_steps(task, schema) > schema.steps - kept:
-      return f"leaves fewer than {kept} of the day's {schema.steps} steps"
+    fewest = 2 if task.name == "interpolation" else 1
+    if _gap_steps(task, schema) > schema.steps - fewest:
+      return f"leaves fewer than {fewest} of the day's {schema.steps} steps"
   return None
 
 

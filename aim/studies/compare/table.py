@@ -155,7 +155,7 @@ def verdicts(mode: str, results_of_mode: Sequence[Result]) -> Iterator[str]:
   lines = [["data", "task", "level", "metric", "model", *(f"against {model_label(other)}" for other in others)]]
   lines.append(["---"] * len(lines[0]))
   for key, row in rows.items():
-    lines.append([*key, *(tally(row[other], "seeds") if other in row else "-" for other in others)])
+    lines.append([*key, *(tally(row[other], "seeds", same_task=True) if other in row else "-" for other in others)])
   yield _markdown(lines)
 
 
