@@ -1,4 +1,4 @@
-"""The missingness atlas of a dataset: how much is missing, where, when, for how long and why."""
+"""The missingness of a dataset: how much is missing, in which channels, when, for how long and why."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from data_pipelines.page.blocks import Block, Section, TextLine
 
 
 def section(workdir: Workdir, days: int, name: str) -> Section:
-  """Of up to `days` days, evenly over all splits. `name` begins the names of its charts."""
+  """The section on a workdir's dataset.
+
+  Args:
+    workdir: gives the dataset.
+    days: number of days to count, spread evenly over all splits.
+    name: prefix of the charts' names.
+  """
   if workdir.dataset is None:
-    return Section(name, "Missingness", [TextLine(f"No dataset to look at: {workdir.missing['dataset']}", "hint")])
+    return Section(name, "Missingness", [TextLine(f"No dataset to show: {workdir.missing['dataset']}", "hint")])
   dataset = workdir.dataset
   counts = count_missing(dataset, days, ranges=False)
   blocks: list[Block] = [
@@ -19,7 +25,7 @@ def section(workdir: Workdir, days: int, name: str) -> Section:
     missing_charts.by_channel(counts, f"{name}-channels"),
     missing_charts.by_hour(counts, f"{name}-hours"),
     missing_charts.by_length(counts, f"{name}-lengths"),
-    TextLine("More of it, such as people, values and splits:", "hint", _command(workdir)),
+    TextLine("This command writes the full atlas, with people, values and splits:", "hint", _command(workdir)),
   ]
   return Section(name, f"Missingness: {dataset.name}", blocks)
 

@@ -1,4 +1,4 @@
-"""What the data are, what the model is, and how it was made."""
+"""Data card, model card and config."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from aim.common import config_files
 from aim.inference.pretrained import Pretrained
@@ -17,18 +18,18 @@ from data_pipelines.splits import SPLITS
 
 LICENSE = "Apache-2.0"
 USE = (
-  "Intended for research on days of wearable sensors: embeddings, filling of holes, probes. Not a medical device: "
-  "nothing here diagnoses anybody, and a filled value is an expectation, not a measurement."
+  "Research on days of wearable-sensor data: embeddings, gap filling, probes. This is not a medical device: it "
+  "diagnoses nobody, and a filled-in value is an expectation, not a measurement."
 )
 LIMITS = (
-  "It knows the channels, the clock and the kind of people of its training data only. Figures hold for held-out people "
-  "of the same data; other devices or cohorts need an evaluation of their own. What is hidden on purpose here need not "
-  "be like what a device loses."
+  "The model knows only the channels, the clock and the kind of people in its training data. The results here hold for "
+  "held-out people of the same data; other devices or cohorts need their own evaluation. Values that were hidden on "
+  "purpose may differ from those that a device loses."
 )
 
 
-def data(workdir: Workdir) -> list[Block]:
-  """People, days, splits, channels, labels and where they come from."""
+def data_card(workdir: Workdir) -> list[Block]:
+  """The data card: people, days, splits, channels, labels and how they were built."""
   if workdir.dataset is None:
     return [TextLine(f"No data card: {workdir.missing['dataset']}", "hint")]
   dataset = workdir.dataset
@@ -37,11 +38,11 @@ def data(workdir: Workdir) -> list[Block]:
   splits = [[split, *counts] for split, counts in of_split.items()]
   splits.append(["all", *np.sum(list(of_split.values()), axis=0).tolist()])
   return [
-    TextLine(f"{dataset.name}: days of {dataset.schema.steps} steps of {dataset.schema.minutes_per_step} min."),
-    Table("People and days; nobody is in two splits", ["split", "people", "days"], splits),
+    TextLine(f"{dataset.name}: each day has {dataset.schema.steps} steps of {dataset.schema.minutes_per_step} min."),
+    Table("People and days per split; nobody is in two splits", ["split", "people", "days"], splits),
     _channels(dataset),
     _labels(table),
-    Code("What it was built from", json.dumps(dataset.request, indent=2)),
+    Code("How the dataset was built", json.dumps(dataset.request, indent=2)),
   ]
 
 
@@ -53,10 +54,10 @@ def _channels(dataset: Dataset) -> Table:
     for i, c in enumerate(dataset.schema.channels)
   ]
   columns = ["channel", "unit", "sensor", "kind", "missing", "mean", "SD"]
-  return Table("Channels, over the training people", columns, rows, folded=len(rows) > 12)
+  return Table("Channels, with statistics of the training people", columns, rows, folded=len(rows) > 12)
 
 
-def _labels(table) -> Table:
+def _labels(table: pa.Table) -> Table:
   rows = []
   for name in table.column_names:
     if name in ("participant", "split", "days"):
@@ -68,13 +69,13 @@ def _labels(table) -> Table:
     else:
       spread = ", ".join(f"{value}: {known.count(value)}" for value in sorted(set(known), key=str)[:12])
     rows.append([name, len(known), spread])
-  return Table("Labels of people", ["label", "people", "values"], rows)
+  return Table("Labels", ["label", "people", "values"], rows)
 
 
-def models(workdirs: Sequence[Workdir]) -> list[Block]:
-  """Architecture, training, intended use and limits."""
+def model_cards(workdirs: Sequence[Workdir]) -> list[Block]:
+  """The model cards: architecture, training, intended use and limits."""
   blocks = [block for workdir in workdirs for block in _model(workdir)]
-  return [*blocks, TextLine(f"Use. {USE}"), TextLine(f"Limits. {LIMITS}")]
+  return [*blocks, TextLine(f"Intended use: {USE}"), TextLine(f"Limits: {LIMITS}")]
 
 
 def _model(workdir: Workdir) -> list[Block]:
@@ -82,39 +83,40 @@ def _model(workdir: Workdir) -> list[Block]:
     return [TextLine(f"No model card: {workdir.missing['model']}", "hint"), workdir.hint("checkpoint", "pretrain")]
   config, a = workdir.model.config, workdir.model.architecture
   tower = lambda t: f"{t.layers} layers, width {t.width}, {t.heads} heads, MLP {t.mlp}"
-  last = workdir.journal[-1] if workdir.journal else {}
+  last = workdir.train_log[-1] if workdir.train_log else {}
   facts = [
     ["name", workdir.label],
     ["kind", _kind(workdir.model)],
     ["input", f"{a.channels} channels x {a.length} patches of {config.model.patch_minutes} min = {a.tokens} tokens"],
     ["encoder", tower(a.encoder)],
     ["decoder", tower(a.decoder)],
-    ["parameters", f"{parameters(workdir):,}"],
-    ["trained on", f"{workdir.dataset.name if workdir.dataset else config.data.name}, held-out people apart"],
-    ["steps", f"{workdir.model.trained_steps:,} of {config.batch_size} days"],
+    ["parameters", f"{parameter_count(workdir):,}"],
+    ["trained on", f"{workdir.dataset.name if workdir.dataset else config.data.name}, without its held-out people"],
+    ["steps", f"{workdir.model.trained_steps:,} of {config.batch_size} days each"],
     ["optimiser", f"AdamW, learning rate {config.optimizer.learning_rate:g}, EMA {config.optimizer.ema:g}"],
     ["last training loss", number(float(last.get("loss", math.nan)))],
     ["seed", config.seed],
-    ["license", f"{LICENSE} (the program; the data may have terms of their own)"],
+    ["license", f"{LICENSE} (the program; the data may have other terms)"],
   ]
   return [Table(workdir.label, ["", ""], facts)]
 
 
 def _kind(model: Pretrained) -> str:
   if not model.has_decoder:
-    return f"encoder of day windows trained on views of days ({model.config.method}); it reconstructs nothing"
+    return f"contrastive encoder of day windows ({model.config.method}); it has no decoder"
   if model.config.data.impute != "none":
-    return f"masked autoencoder of days whose holes were filled first ({model.config.data.impute})"
+    return f"masked autoencoder of days whose gaps were imputed first ({model.config.data.impute})"
   return "masked autoencoder over sets of (patch, position) tokens; missing tokens are left out (AIM)"
 
 
-def parameters(workdir: Workdir) -> int:
+def parameter_count(workdir: Workdir) -> int:
+  """Number of the model's parameters."""
   assert workdir.model is not None
   return sum(int(np.prod(array.shape)) for array in workdir.model.params.values())
 
 
-def configs(workdirs: Sequence[Workdir]) -> Section:
-  """Every value, resolved; of several workdirs first what differs."""
+def config_section(workdirs: Sequence[Workdir]) -> Section:
+  """The resolved configs; with several workdirs, the values that differ come first."""
   resolved = {w.label: config_files.to_dict(w.model.config if w.model else w.config) for w in workdirs}
   blocks: list[Block] = []
   if len(resolved) > 1:
@@ -122,6 +124,6 @@ def configs(workdirs: Sequence[Workdir]) -> Section:
     keys = sorted(set().union(*flat.values()))
     rows = [[key, *(str(values.get(key, "–")) for values in flat.values())] for key in keys]
     rows = [row for row in rows if len(set(row[1:])) > 1]
-    blocks.append(Table("What differs", ["key", *flat], rows, folded=len(rows) > 30))
+    blocks.append(Table("Values that differ", ["key", *flat], rows, folded=len(rows) > 30))
   blocks += [Code(f"Resolved config of {label}", json.dumps(config, indent=2)) for label, config in resolved.items()]
   return Section("config", "Config", blocks)

@@ -1,4 +1,4 @@
-"""Curves and dot charts of results, and the curves of a training run."""
+"""Charts of results, as curves or as dots, and the curves of a training run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from aim.common.plotting import as_words
 from aim.evaluation.results import Result
 from aim.report.workdir import Workdir
 from data_pipelines.page.blocks import Block, Section
@@ -17,40 +18,48 @@ from data_pipelines.page.chart import MARKERS, SERIES, Chart, panels, slug
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 MOST_DOTS = 14  # rows of a dot chart
 
-# Of metrics.jsonl: what it is called, and whether a log scale suits it.
+# Keys of metrics.jsonl and the titles of their charts.
 TRAINING = {
   "loss": "Training loss",
-  "windows_per_second": "Windows (days) a second",
-  "mfu_useful": "MFU, of useful FLOPs",
+  "windows_per_second": "Windows (days) per second",
+  "mfu_useful": "MFU (useful FLOPs)",
 }
 
 
 def charts(results: Sequence[Result], kind: str) -> list[Chart]:
-  """A curve for each dataset, task and metric whose levels are numbers; dots of everything else by metric."""
+  """Draws results: a curve per dataset, task and metric whose levels are numbers, dots per metric for all others.
+
+  Args:
+    results: of one kind; paired differences and NaN are left out.
+    kind: prefix of the charts' names.
+  """
   results = [result for result in results if not result.compares_models and not math.isnan(result.value)]
   colours = _colours([result.model for result in results])
   groups: dict[tuple[str, str, str, str], list[Result]] = {}
   for result in results:
     groups.setdefault((result.dataset, result.metric, result.task, _unit(result.level).rstrip("s")), []).append(result)
-  found, rest = [], dict[tuple[str, str], list[Result]]()
-  on = _named([result.dataset for result in results])
-  for (dataset, metric, task, unit), each in groups.items():
-    levels = {result.level for result in each}
+  drawn: list[Chart] = []
+  rest: dict[tuple[str, str], list[Result]] = {}
+  suffix = _suffixes([result.dataset for result in results])
+  for (dataset, metric, task, unit), group in groups.items():
+    levels = {result.level for result in group}
     if len(levels) > 1 and all(_NUMBER.search(level) for level in levels):
-      found.append(_curve(on[dataset], metric, task, each, colours, slug(kind, dataset, metric, task, unit)))
+      drawn.append(_curve(suffix[dataset], metric, task, group, colours, slug(kind, dataset, metric, task, unit)))
     else:
-      rest.setdefault((dataset, metric), []).extend(each)
-  for (dataset, metric), each in rest.items():
-    found += _dots(on[dataset], metric, each, colours, slug(kind, dataset, metric))
-  return found
+      rest.setdefault((dataset, metric), []).extend(group)
+  for (dataset, metric), group in rest.items():
+    drawn += _dots(suffix[dataset], metric, group, colours, slug(kind, dataset, metric))
+  return drawn
 
 
 def training(workdirs: Sequence[Workdir]) -> Section:
-  """Loss, speed and MFU against steps."""
-  blocks: list[Block] = [workdir.hint("metrics.jsonl", "pretrain") for workdir in workdirs if not workdir.journal]
+  """The section on the training: loss, speed and MFU against steps."""
+  blocks: list[Block] = [workdir.hint("metrics.jsonl", "pretrain") for workdir in workdirs if not workdir.train_log]
   for key, title in TRAINING.items():
     series = {
-      workdir.label: [(float(line["step"]), float(line[key])) for line in workdir.journal if line.get(key) is not None]
+      workdir.label: [
+        (float(line["step"]), float(line[key])) for line in workdir.train_log if line.get(key) is not None
+      ]
       for workdir in workdirs
     }
     series = {label: points for label, points in series.items() if points}
@@ -74,14 +83,14 @@ def _training_chart(key: str, title: str, series: Mapping[str, Sequence[tuple[fl
   return Chart(f"training-{slug(key)}", title, f"Line over steps: {ends}.", figure, ["model", "step", key], rows)
 
 
-def _named(datasets: Sequence[str]) -> dict[str, str]:
-  """How a title names each dataset: not at all where there is but one."""
+def _suffixes(datasets: Sequence[str]) -> dict[str, str]:
+  """What a title adds to name each dataset: nothing if there is only one."""
   several = len(set(datasets)) > 1
   return {dataset: f" ({dataset})" if several else "" for dataset in datasets}
 
 
 def _unit(level: str) -> str:
-  """What is left of a level without its number: "min", "% of labels, person"."""
+  """A level without its number, such as "min" or "% of labels, person"."""
   return _NUMBER.sub("", level, count=1).strip()
 
 
@@ -92,40 +101,46 @@ def _colours(models: Sequence[str]) -> dict[str, int]:
 def _curve(
   dataset: str, metric: str, task: str, results: Sequence[Result], colours: Mapping[str, int], name: str
 ) -> Chart:
-  """Levels stand evenly spaced: 1, 5, 10, 50, 100 % are read one by one."""
+  """Draws the levels evenly spaced, so that 1, 5, 10, 50 and 100 % are all readable."""
   value_of = lambda level: float(_NUMBER.search(level)[0])  # type: ignore[index]
   levels = sorted({result.level for result in results}, key=value_of)
   models = list(dict.fromkeys(result.model for result in results))
   figure, [panel] = panels(2.9 + 0.17 * (len(models) // 2))
   for i, model in enumerate(models):
-    mine = sorted((r for r in results if r.model == model), key=lambda r: levels.index(r.level))
-    places = np.array([levels.index(r.level) for r in mine]) + 0.5 * ((i + 0.5) / len(models) - 0.5)
+    of_model = sorted((r for r in results if r.model == model), key=lambda r: levels.index(r.level))
+    places = np.array([levels.index(r.level) for r in of_model]) + 0.5 * ((i + 0.5) / len(models) - 0.5)
     c = colours[model]
     colour = SERIES[c % len(SERIES)]
     panel.plot(
-      places, [r.value for r in mine], marker=MARKERS[c % len(MARKERS)], color=colour, ms=4, lw=1.5, label=model
+      places,
+      [r.value for r in of_model],
+      marker=MARKERS[c % len(MARKERS)],
+      color=colour,
+      ms=4,
+      lw=1.5,
+      label=as_words(model),
     )
-    panel.vlines(places, [r.ci_low for r in mine], [r.ci_high for r in mine], color=colour, lw=1.2, alpha=0.6)
+    panel.vlines(places, [r.ci_low for r in of_model], [r.ci_high for r in of_model], color=colour, lw=1.2, alpha=0.6)
   panel.set_xticks(range(len(levels)), [f"{value_of(level):g}" for level in levels])
   panel.set_xlabel(_unit(levels[-1]))
   panel.set_xlim(-0.5, len(levels) - 0.5)
   _legend(figure, len(models))
   title = f"{task}: {metric}{dataset}"
-  alt = f"Line with intervals for each of {len(models)} models: {metric} of {task} against {', '.join(levels)}."
+  alt = f"{metric} of {task} at {', '.join(levels)}: a line with intervals for each of {len(models)} models."
   return Chart(name, title, alt, figure, *_numbers(results))
 
 
 def _dots(dataset: str, metric: str, results: Sequence[Result], colours: Mapping[str, int], name: str) -> list[Chart]:
-  """Dots with intervals, a row for each task and level; several charts where there are many."""
+  """Dots with intervals, one row per task and level; several charts if there are many."""
   rows = list(dict.fromkeys((result.task, result.level) for result in results))
   parts = [rows[i : i + MOST_DOTS] for i in range(0, len(rows), MOST_DOTS)]
   tasks = {task for task, _ in rows}
   about = f"{tasks.pop()}: " if len(tasks) == 1 else ""
   made = []
   for i, part in enumerate(parts):
-    mine = [result for result in results if (result.task, result.level) in part]
+    of_part = [result for result in results if (result.task, result.level) in part]
     of = f", part {i + 1} of {len(parts)}" if len(parts) > 1 else ""
-    made.append(_dot_chart(f"{about}{metric}{dataset}{of}", metric, part, mine, colours, f"{name}-{i + 1}"))
+    made.append(_dot_chart(f"{about}{metric}{dataset}{of}", metric, part, of_part, colours, f"{name}-{i + 1}"))
   return made
 
 
@@ -141,22 +156,24 @@ def _dot_chart(
   spread = 0.8 if len(models) > 1 else 0.0
   figure, [panel] = panels(1.1 + len(rows) * (0.24 + 0.05 * len(models)) + 0.17 * (len(models) // 2))
   for i, model in enumerate(models):
-    mine = [result for result in results if result.model == model]
-    y = np.array([rows.index((r.task, r.level)) for r in mine]) + spread * ((i + 0.5) / len(models) - 0.5)
+    of_model = [result for result in results if result.model == model]
+    y = np.array([rows.index((r.task, r.level)) for r in of_model]) + spread * ((i + 0.5) / len(models) - 0.5)
     c = colours[model]
     colour = SERIES[c % len(SERIES)]
-    panel.plot([r.value for r in mine], y, MARKERS[c % len(MARKERS)], color=colour, ms=4, label=model)
-    panel.hlines(y, [r.ci_low for r in mine], [r.ci_high for r in mine], color=colour, lw=1.3, alpha=0.7)
+    panel.plot([r.value for r in of_model], y, MARKERS[c % len(MARKERS)], color=colour, ms=4, label=as_words(model))
+    panel.hlines(y, [r.ci_low for r in of_model], [r.ci_high for r in of_model], color=colour, lw=1.3, alpha=0.7)
   tasks = {task for task, _ in rows}
   one_level = len({level for _, level in rows}) == 1
-  label = lambda task, level: task if one_level else level if len(tasks) == 1 else f"{task}, {level}"
+  label = lambda task, level: (
+    as_words(task) if one_level else level if len(tasks) == 1 else f"{as_words(task)}, {level}"
+  )
   panel.set_yticks(range(len(rows)), [label(*row) for row in rows])
   panel.set_ylim(len(rows) - 0.4, -0.6)
   panel.set_xlabel(metric)
   panel.grid(visible=True, axis="x")
   panel.grid(visible=False, axis="y")
   _legend(figure, len(models))
-  alt = f"Dots with intervals: {metric} of {len(models)} models in {len(rows)} rows."
+  alt = f"{metric} of {len(models)} models: dots with intervals, in {len(rows)} rows."
   return Chart(name, title, alt, figure, *_numbers(results))
 
 
@@ -166,10 +183,10 @@ def _legend(figure: Figure, count: int) -> None:
 
 
 def _numbers(results: Sequence[Result]) -> tuple[list[str], list[list[object]]]:
-  cell = lambda value: "" if math.isnan(value) else f"{value:.4g}"
+  field = lambda value: "" if math.isnan(value) else f"{value:.4g}"
   columns = ["task", "level", "model", "value", "95 % low", "95 % high", "people", "seed"]
   rows: list[list[object]] = [
-    [r.task, r.level, r.model, cell(r.value), cell(r.ci_low), cell(r.ci_high), r.n_people, r.seed] for r in results
+    [r.task, r.level, r.model, field(r.value), field(r.ci_low), field(r.ci_high), r.n_people, r.seed] for r in results
   ]
   if any(r.n_labelled_people is not None for r in results):
     columns.append("people whose labels were seen")

@@ -1,4 +1,4 @@
-"""Held-out days: what was recorded, what is missing and why, what we hid, and what each model puts there."""
+"""Held-out days: what was recorded, what is missing and why, what was hidden, and what each model fills in."""
 
 from __future__ import annotations
 
@@ -24,57 +24,74 @@ PANELS = 6
 
 @dataclasses.dataclass(frozen=True)
 class DrawnDay:
-  """values and shown [S, C] in physical units; cause uint8 [S, C]; reconstruction [S, C] by workdir label."""
+  """A day as it is drawn.
+
+  Attributes:
+    title: its caption.
+    values: [S, C] as recorded, in physical units, NaN where missing.
+    visible: the same without the values hidden from the models.
+    cause: uint8 [S, C], why a value is missing.
+    reconstruction: [S, C] by workdir label, in physical units.
+  """
 
   title: str
   values: np.ndarray
-  shown: np.ndarray
+  visible: np.ndarray
   cause: np.ndarray
   reconstruction: dict[str, np.ndarray]
 
 
 def section(workdirs: Sequence[Workdir], split: str, count: int) -> Section:
-  """Up to `count` days of the first workdir's dataset, from the fullest to one with many holes."""
+  """The section on example days of the first workdir's dataset, from the fullest to one with many holes.
+
+  Args:
+    workdirs: their models fill in the holes, where they fit the dataset.
+    split: whose days are drawn.
+    count: number of days, at most.
+  """
   first = workdirs[0]
   blocks: list[Block] = []
   if first.dataset is None or not first.dataset.num_days(split):
-    blocks.append(TextLine(f"No day to draw: {first.missing.get('dataset', 'no person is held out.')}", "hint"))
-    return Section("day", "A day and its holes", blocks)
+    blocks.append(
+      TextLine(f"There is no day to draw: {first.missing.get('dataset', 'no person is held out.')}", "hint")
+    )
+    return Section("day", "Example days", blocks)
   models = [w for w in workdirs if w.model and not first.dataset.schema.difference(w.model.schema)]
-  able = [w for w in models if w.model and w.model.has_decoder]
+  with_decoder = [w for w in models if w.model and w.model.has_decoder]
   for workdir in workdirs:
-    if workdir not in able:
-      why = workdir.missing.get("model") or ("it reconstructs nothing" if workdir in models else "of another schema")
-      blocks.append(TextLine(f"{workdir.label}: not drawn, {why}.", "hint"))
+    if workdir not in with_decoder:
+      reason = workdir.missing.get("model") or ("it has no decoder" if workdir in models else "its schema is another")
+      blocks.append(TextLine(f"{workdir.label}: not drawn: {reason}.", "hint"))
   chosen = day_chart.choose_days(first.dataset, [split], count)
   options = [
     (drawn.title, day_figure(first.dataset.schema, drawn, f"day-{i + 1}"))
-    for i, drawn in enumerate(_drawn(first.dataset, day, title, able) for title, day in chosen)
+    for i, drawn in enumerate(_drawn(first.dataset, day, title, with_decoder) for title, day in chosen)
   ]
   blocks.insert(
     0,
     TextLine(
-      "People the model never saw. Beside what the device lost we hid three hours of all channels and one channel for "
-      "the whole day; the truth there is the thin line, what the model puts into every hole the thick one."
+      "Days of people the model never saw. Besides what the device lost, three hours of all channels and one channel "
+      "for the whole day were hidden on purpose. The thin line is the hidden truth; the thick line is what the model "
+      "fills in."
     ),
   )
-  return Section("day", "A day and its holes", [*blocks, Choice("Day", options)])
+  return Section("day", "Example days", [*blocks, Choice("Day", options)])
 
 
 def _drawn(dataset: Dataset, day: StoredDay, title: str, workdirs: Sequence[Workdir]) -> DrawnDay:
   values = np.asarray(day["values"])
-  shown = _hide(values)
-  reconstruction = {w.label: w.model.physical(w.model.reconstruct(shown[None]))[0] for w in workdirs if w.model}
-  return DrawnDay(title, values, shown, cause_of(day), reconstruction)
+  visible = _hide(values)
+  reconstruction = {w.label: w.model.physical(w.model.reconstruct(visible[None]))[0] for w in workdirs if w.model}
+  return DrawnDay(title, values, visible, cause_of(day), reconstruction)
 
 
 def _hide(values: np.ndarray) -> np.ndarray:
-  """values without 13 to 16 o'clock, and without the fullest channel."""
-  shown, steps = values.copy(), len(values)
-  shown[int(steps * 13 / 24) : int(steps * 16 / 24)] = np.nan
+  """The values without 13 to 16 o'clock and without the fullest channel."""
+  visible, steps = values.copy(), len(values)
+  visible[int(steps * 13 / 24) : int(steps * 16 / 24)] = np.nan
   if values.shape[1] > 1:
-    shown[:, np.isnan(values).mean(axis=0).argmin()] = np.nan
-  return shown
+    visible[:, np.isnan(values).mean(axis=0).argmin()] = np.nan
+  return visible
 
 
 def day_figure(schema: Schema, drawn: DrawnDay, name: str) -> Chart:
@@ -88,21 +105,21 @@ def day_figure(schema: Schema, drawn: DrawnDay, name: str) -> Chart:
   figure.legend(handles=_legend(drawn, picked), loc="outside lower center", ncols=2)
   alt = (
     f"{len(picked)} channels of one day over 24 hours: the recorded line, holes shaded by cause, "
-    f"and what {' and '.join(drawn.reconstruction) or 'nobody'} reconstructs in them."
+    f"and what {' and '.join(drawn.reconstruction) or 'no model'} fills in."
   )
   return Chart(name, drawn.title, alt, figure, *_numbers(schema, drawn, picked))
 
 
 def _panel(panel: Axes, schema: Schema, c: int, drawn: DrawnDay) -> None:
-  values, shown = drawn.values[:, c], drawn.shown[:, c]
-  hidden = np.isnan(shown) & ~np.isnan(values)
+  values, visible = drawn.values[:, c], drawn.visible[:, c]
+  hidden = np.isnan(visible) & ~np.isnan(values)
   shaded = [*day_chart.causes_to_shade(np.isnan(values), drawn.cause[:, c]), (hidden, COLOURS["hidden"])]
-  day_chart.draw_line(panel, schema, c, shown, shaded)
+  day_chart.draw_line(panel, schema, c, visible, shaded)
   hours, how = day_chart.step_hours(schema), day_chart.line_style(schema, c)
   panel.plot(hours, np.where(_widened(hidden), values, np.nan), color=COLOURS["truth"], lw=0.9, zorder=2, **how)
   for i, reconstruction in enumerate(drawn.reconstruction.values()):
-    filled = np.where(np.isnan(shown), reconstruction[:, c], shown)
-    line = np.where(_widened(np.isnan(shown)), filled, np.nan)
+    filled = np.where(np.isnan(visible), reconstruction[:, c], visible)
+    line = np.where(_widened(np.isnan(visible)), filled, np.nan)
     panel.plot(hours, line, color=SERIES[i % len(SERIES)], lw=1.6, zorder=4, **how)
 
 
@@ -111,19 +128,19 @@ def _legend(drawn: DrawnDay, picked: Sequence[int]) -> list[Line2D | Patch]:
     Line2D([], [], color=COLOURS["ink"], lw=1, label="recorded"),
     Line2D([], [], color=COLOURS["truth"], lw=1, label="hidden truth"),
     *(Line2D([], [], color=SERIES[i % len(SERIES)], lw=2, label=n) for i, n in enumerate(drawn.reconstruction)),
-    Patch(color=COLOURS["hidden"], label="hidden by us"),
+    Patch(color=COLOURS["hidden"], label="hidden on purpose"),
     *day_chart.cause_legend(np.isnan(drawn.values[:, picked]), drawn.cause[:, picked]),
   ]
 
 
 def _numbers(schema: Schema, drawn: DrawnDay, picked: Sequence[int]) -> tuple[list[str], list[list[Any]]]:
-  """Hour by hour: means of what was recorded, hidden and reconstructed, and minutes missing by cause."""
-  hole = np.isnan(drawn.shown)
-  series = {"shown": drawn.shown, "hidden truth": np.where(hole, drawn.values, np.nan)}
-  series |= {label: np.where(hole, found, np.nan) for label, found in drawn.reconstruction.items()}
+  """Hourly means of what was recorded, hidden and filled in, and minutes missing by cause."""
+  hole = np.isnan(drawn.visible)
+  series = {"shown": drawn.visible, "hidden truth": np.where(hole, drawn.values, np.nan)}
+  series |= {label: np.where(hole, filled, np.nan) for label, filled in drawn.reconstruction.items()}
   return day_chart.hourly_table(schema, picked, series, np.isnan(drawn.values), drawn.cause)
 
 
-def _widened(cells: np.ndarray) -> np.ndarray:
-  """True cells and their neighbours, so that a hole of one step is a line too."""
-  return cells | np.append(cells[1:], False) | np.append(False, cells[:-1])
+def _widened(steps: np.ndarray) -> np.ndarray:
+  """True steps and their neighbours, so that a hole of one step is drawn as a line too."""
+  return steps | np.append(steps[1:], False) | np.append(False, steps[:-1])

@@ -1,4 +1,4 @@
-"""The embedding map: held-out days in the first two principal components, coloured by what is known of them."""
+"""The embedding map: held-out days in the plane of the first two principal components, coloured by their labels."""
 
 from __future__ import annotations
 
@@ -7,23 +7,31 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from aim.report.workdir import Workdir
 from data_pipelines.dataset import Dataset
 from data_pipelines.page.blocks import Block, Choice, Section, TextLine
 from data_pipelines.page.chart import COLOURS, MARKERS, SERIES, Chart, panels, slug
 
-GROUPS = 8  # categories that have colours of their own
+GROUPS = 8  # categories with a colour of their own
 UNKNOWN = "unknown"
 
 
 def section(workdir: Workdir, split: str, most: int, name: str) -> Section:
-  """The map of up to `most` days of the split. `name` begins the names of its charts."""
+  """The section with the map of a workdir's model.
+
+  Args:
+    workdir: gives model and dataset.
+    split: whose days are drawn.
+    most: number of days, at most.
+    name: prefix of the charts' names.
+  """
   title = f"Embedding map: {workdir.label}"
   model, dataset = workdir.model, workdir.dataset
   if model is None or dataset is None or dataset.num_days(split) < 3:
-    why = workdir.missing.get("model") or workdir.missing.get("dataset") or "fewer than three held-out days"
-    return Section(name, title, [TextLine(f"No map: {why}", "hint")])
+    reason = workdir.missing.get("model") or workdir.missing.get("dataset") or "fewer than three held-out days"
+    return Section(name, title, [TextLine(f"There is no map: {reason}", "hint")])
   model.check_dataset(dataset)
   days = _days(dataset, split, most)
   embedded = model.embed(np.stack([day["values"] for day in days]), progress=True)
@@ -41,15 +49,15 @@ def section(workdir: Workdir, split: str, most: int, name: str) -> Section:
     options.append((label.replace("_", " "), chart))
   people = len({day["participant"] for day in days})
   lead: Block = TextLine(
-    f"{len(days)} days of {people} people the model never saw, by the first two principal components of their "
-    f"embeddings ({100 * explained[0]:.0f} and {100 * explained[1]:.0f} % of the variance). Days near each other look "
-    "alike to the model; a label whose colours separate can be read from the embedding."
+    f"{len(days)} days of {people} people the model never saw, placed by the first two principal components of their "
+    f"embeddings ({100 * explained[0]:.0f} and {100 * explained[1]:.0f} % of the variance). Days close together look "
+    "alike to the model. Where the colours of a label separate, the label can be predicted from the embedding."
   )
   return Section(name, title, [lead, Choice("Coloured by", options)])
 
 
-def project(embedded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """First two principal components [days, 2] of embeddings [days, width], and their shares of the variance [2]."""
+def project(embedded: Float[np.ndarray, "days width"]) -> tuple[Float[np.ndarray, "days 2"], Float[np.ndarray, "2"]]:
+  """The first two principal components of embeddings, and their shares of the variance."""
   from sklearn.decomposition import PCA
 
   pca = PCA(n_components=2, svd_solver="full")
@@ -63,21 +71,25 @@ def _days(dataset: Dataset, split: str, most: int) -> list[dict[str, Any]]:
 
 
 def _labels(dataset: Dataset, days: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-  """What is known of each day: its share missing, and its person's labels (None where unknown)."""
-  found: dict[str, list[Any]] = {"% missing": [round(100 * float(np.isnan(day["values"]).mean()), 1) for day in days]}
+  """Each day's share missing and its person's labels, None where unknown; labels that never differ are left out."""
+  labels: dict[str, list[Any]] = {"% missing": [round(100 * float(np.isnan(day["values"]).mean()), 1) for day in days]}
   table = dataset.participants().to_pydict()
   row = {participant: i for i, participant in enumerate(table["participant"])}
   for label, values in table.items():
     if label in ("participant", "split", "days"):
       continue
-    mine = [values[row[day["participant"].decode()]] for day in days]
-    if len({value for value in mine if value is not None}) > 1:
-      found[label] = mine
-  return found
+    of_days = [values[row[day["participant"].decode()]] for day in days]
+    if len({value for value in of_days if value is not None}) > 1:
+      labels[label] = of_days
+  return labels
 
 
 def grouped(values: Sequence[Any]) -> tuple[list[str], list[str]]:
-  """Each value's group, and the groups in order: quarters of many numbers, else the values themselves."""
+  """Groups the values of a label: more than four different numbers by quarters, anything else by value.
+
+  Returns:
+    The group of each value, and the groups in order.
+  """
   known = [value for value in values if value is not None]
   numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
   if numeric and len(set(known)) > 4:
@@ -87,9 +99,10 @@ def grouped(values: Sequence[Any]) -> tuple[list[str], list[str]]:
     groups = [UNKNOWN if value is None else place(value) for value in values]
   else:
     distinct = sorted(set(known), key=lambda value: (-known.count(value), str(value)))
-    kept = distinct if len(distinct) <= GROUPS else distinct[: GROUPS - 1]
-    names = [str(value) for value in (sorted(kept) if numeric else kept)] + ["others"] * (len(kept) < len(distinct))
-    groups = [UNKNOWN if value is None else str(value) if value in kept else "others" for value in values]
+    own_colour = distinct if len(distinct) <= GROUPS else distinct[: GROUPS - 1]
+    names = [str(value) for value in (sorted(own_colour) if numeric else own_colour)]
+    names += ["others"] * (len(own_colour) < len(distinct))
+    groups = [UNKNOWN if value is None else str(value) if value in own_colour else "others" for value in values]
   return groups, names + [UNKNOWN] * (UNKNOWN in groups)
 
 
@@ -105,15 +118,15 @@ def _chart(
   figure, [panel] = panels(3.9)
   ranked = all(" to " in group for group in ordered if group != UNKNOWN)
   for i, group in enumerate(ordered):
-    mine = np.array([g == group for g in groups])
+    in_group = np.array([name == group for name in groups])
     colour = COLOURS[f"q{i}"] if ranked and i < 4 else SERIES[i % len(SERIES)]
     colour = COLOURS["line"] if group == UNKNOWN else colour
-    panel.plot(*places[mine].T, MARKERS[i % len(MARKERS)], color=colour, ms=4, mew=0, alpha=0.85, label=group)
+    panel.plot(*places[in_group].T, MARKERS[i % len(MARKERS)], color=colour, ms=4, mew=0, alpha=0.85, label=group)
   panel.set_xlabel("first component")
   panel.set_ylabel("second component")
   panel.set_xticks([])
   panel.set_yticks([])
   figure.legend(loc="outside upper center", ncols=3 if max(map(len, ordered)) < 14 else 2)
-  spoken = label.replace("_", " ")
-  alt = f"Scatter of {len(places)} days in two dimensions, coloured by {spoken}: {', '.join(ordered)}."
-  return Chart(name, f"Coloured by {spoken}", alt, figure, columns, rows)
+  words = label.replace("_", " ")
+  alt = f"Scatter of {len(places)} days in two dimensions, coloured by {words}: {', '.join(ordered)}."
+  return Chart(name, f"Coloured by {words}", alt, figure, columns, rows)

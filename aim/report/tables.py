@@ -1,4 +1,4 @@
-"""A results file as tables with intervals, each row with a plain word on who is best."""
+"""The section on one kind of results: verdicts, charts, and tables with intervals."""
 
 from __future__ import annotations
 
@@ -10,33 +10,52 @@ from aim.evaluation.metrics import lower_is_better
 from aim.evaluation.results import Result
 from aim.report import curves
 from aim.report.verdicts import sentences, verdict_line
-from aim.report.workdir import RESULTS, Workdir, together
+from aim.report.workdir import RESULTS, Workdir, merged_results
 from data_pipelines.page.blocks import Block, Section, Table, TextLine, number
 
-HEADLINES = ("mse", "auroc", "f1_macro", "f1", "mae")  # the first that a task has
-MOST = 10  # verdicts at once
-LONG = 30  # rows of a table that is folded away
+HEADLINES = ("mse", "auroc", "f1_macro", "f1", "mae")  # the first of these that a task has
+MOST_VERDICTS = 10  # that are not folded away
+LONG = 30  # rows; a longer table is folded away
 
 _ABOUT = {
-  "generative": ("Filling holes", "Cells that were hidden on purpose, the same for all methods."),
-  "probe": ("Probes of the frozen embedding", "A linear model on each day's or person's embedding."),
-  "finetune": ("Fine-tuning", "The model itself trained further on labels, all of them or a part."),
-  "robustness": ("Robustness", "The same probes, not refitted, when a sensor or a part of the day is lost."),
+  "generative": (
+    "Filling gaps",
+    "Some recorded values were hidden on purpose, the same ones from every method. The error of what each method fills "
+    "in is measured on them: mse is the mean squared error in z-scores, averaged over the channels; lower is better.",
+  ),
+  "probe": (
+    "Probes of the frozen embedding",
+    "Linear models predict labels from the embedding of a day or of a person. The network itself learns nothing new.",
+  ),
+  "finetune": ("Fine-tuning", "The network itself is trained further on labels, on all of them or on a share."),
+  "robustness": (
+    "Robustness",
+    "The same probes, not fitted again, on days that lost a sensor or a part of the day. A drop is how much worse the "
+    "score is than on whole days.",
+  ),
 }
 
 
 def section(workdirs: Sequence[Workdir], kind: str) -> Section:
-  """Verdicts, charts and tables of one kind of results, all workdirs side by side."""
+  """The section on one kind of results, all workdirs side by side.
+
+  Args:
+    workdirs: their models are judged; baselines stand beside them.
+    kind: a key of RESULTS.
+
+  Raises:
+    ResultsError: a results file cannot be read.
+  """
   title, lead = _ABOUT[kind]
   blocks: list[Block] = [TextLine(lead)]
   file, mode = RESULTS[kind]
   blocks += [workdir.hint(file, mode) for workdir in workdirs if not workdir.results(kind)]
-  results = together(workdirs, kind)
+  results = merged_results(workdirs, kind)
   if results:
-    heads = headline(results)
-    blocks += told(results, workdirs)
-    blocks += curves.charts([result for result in results if heads.get(_row(result)) == result.metric], kind)
-    blocks += _pivots(results, set(heads.values()))
+    headlines = headline_metrics(results)
+    blocks += headline_verdicts(results, workdirs)
+    blocks += curves.charts([result for result in results if headlines.get(_row(result)) == result.metric], kind)
+    blocks += _pivots(results, set(headlines.values()))
     blocks += _paired([result for result in results if result.compares_models and result.difference])
     blocks.append(TextLine(_basis(results)))
   return Section(kind, title, blocks)
@@ -46,26 +65,26 @@ def _row(result: Result) -> tuple[str, str, str]:
   return result.dataset, result.task, result.level
 
 
-def headline(results: Sequence[Result]) -> dict[tuple[str, str, str], str]:
-  """The one metric of each (dataset, task, level) that is drawn and judged; the others are in the tables."""
+def headline_metrics(results: Sequence[Result]) -> dict[tuple[str, str, str], str]:
+  """The one metric of each (dataset, task, level) that is drawn and judged; the tables have the others too."""
   metrics: dict[tuple[str, str, str], dict[str, None]] = {}
   for result in results:
     if not result.compares_models:
       metrics.setdefault(_row(result), {})[result.metric] = None
   choice = [f"{metric}{suffix}" for suffix in (" drop %", " drop", "") for metric in HEADLINES]
   return {
-    row: next((metric for metric in choice if metric in there), next(iter(there))) for row, there in metrics.items()
+    row: next((metric for metric in choice if metric in known), next(iter(known))) for row, known in metrics.items()
   }
 
 
-def told(results: Sequence[Result], workdirs: Sequence[Workdir]) -> list[Block]:
-  """What the headlines' paired differences say of the workdirs' models; verdicts after the first MOST folded away."""
-  heads, ours = headline(results), {workdir.label for workdir in workdirs}
+def headline_verdicts(results: Sequence[Result], workdirs: Sequence[Workdir]) -> list[Block]:
+  """Verdicts on the workdirs' models in the headline metrics; those after the first MOST_VERDICTS are folded away."""
+  headlines, ours = headline_metrics(results), {workdir.label for workdir in workdirs}
   lines = sentences(
-    [r for r in results if r.model in ours and r.difference and r.difference.metric == heads.get(_row(r))]
+    [r for r in results if r.model in ours and r.difference and r.difference.metric == headlines.get(_row(r))]
   )
-  more = [Table("More verdicts", ["verdict"], [[line] for line in lines[MOST:]], folded=True)]
-  return [*lines[:MOST], *(more if lines[MOST:] else [])]
+  more = [Table("More verdicts", ["verdict"], [[line] for line in lines[MOST_VERDICTS:]], folded=True)]
+  return [*lines[:MOST_VERDICTS], *(more if lines[MOST_VERDICTS:] else [])]
 
 
 def _basis(results: Sequence[Result]) -> str:
@@ -73,12 +92,13 @@ def _basis(results: Sequence[Result]) -> str:
   seeds = sorted({result.seed for result in results})
   count = f"{people[0]}" if len(people) == 1 else f"{people[0]} to {people[-1]}"
   return (
-    f"Held-out people: {count}. In brackets: 95 % bootstrap intervals over people. "
-    f"Seed{'s' * (len(seeds) > 1)} of the training: {', '.join(map(str, seeds))}."
+    f"Held-out people: {count}. Brackets give 95 % bootstrap intervals over people. A difference is better or worse if "
+    "its interval excludes zero, and not beyond chance otherwise. "
+    f"Training seed{'s' * (len(seeds) > 1)}: {', '.join(map(str, seeds))}."
   )
 
 
-def _pivots(results: Sequence[Result], heads: Collection[str]) -> list[Table]:
+def _pivots(results: Sequence[Result], headlines: Collection[str]) -> list[Table]:
   """One table per dataset and metric with a column per model; folded away where the metric is no headline."""
   groups: dict[tuple[str, str], list[Result]] = {}
   differences: dict[tuple[tuple[str, str, str], str], list[Difference]] = {}
@@ -88,7 +108,7 @@ def _pivots(results: Sequence[Result], heads: Collection[str]) -> list[Table]:
     elif result.difference:
       differences.setdefault((_row(result), result.difference.metric), []).append(result.difference)
   tables = [
-    _pivot(dataset, metric, of_metric, differences, metric not in heads)
+    _pivot(dataset, metric, of_metric, differences, metric not in headlines)
     for (dataset, metric), of_metric in groups.items()
   ]
   return sorted(tables, key=lambda table: table.folded)
@@ -110,9 +130,9 @@ def _pivot(
     best = _ranked(list(row.values()))
     fields = [_field(row.get(model), best) for model in models]
     ours = [d for d in differences.get(((dataset, task, level), metric), ()) if d.model == models[0]]
-    rows.append([task, level, *fields, _row_verdict(ours, best)])
+    rows.append([task, level, _row_verdict(ours, best), *fields])
   better = "lower" if lower_is_better(metric) else "higher"
-  columns = ["task", "level", *models, "verdict"]
+  columns = ["task", "level", "verdict", *models]
   return Table(f"{metric} on {dataset} ({better} is better)", columns, rows, folded=folded or len(rows) > LONG)
 
 

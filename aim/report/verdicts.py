@@ -30,7 +30,10 @@ def sentences(results: Sequence[Result]) -> list[TextLine]:
 
 
 def tone(differences: Iterable[Difference]) -> str:
-  """The colour of several comparisons together: "yes" if all are better, "no" if more are worse than better."""
-  outcomes = [difference.outcome for difference in differences]
+  """The colour of several comparisons together: "yes" if all are better, "no" if more are worse than better.
+
+  Comparisons without an interval do not count.
+  """
+  outcomes = [d.outcome for d in differences if d.outcome is not Outcome.NO_INTERVAL]
   better, worse = outcomes.count(Outcome.BETTER), outcomes.count(Outcome.WORSE)
-  return "yes" if better == len(outcomes) else "no" if worse > better else "open"
+  return "yes" if 0 < better == len(outcomes) else "no" if worse > better else "open"

@@ -1,4 +1,4 @@
-"""A workdir as the report reads it: whatever is there, and the command that makes what is not."""
+"""A workdir as the report reads it: the files that exist, and the command that writes each one that does not."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Any
 
 import ml_collections
 
-from aim.evaluation import results
-from aim.evaluation.results import Result, ResultsError
+from aim.evaluation.results import Result, ResultsError, read_csv
 from aim.inference import pretrained
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import UserError
 from data_pipelines.page.blocks import TextLine
 
-# Results in the common columns: the file, and the mode that writes it.
+# Files with the columns of aim/evaluation/results.py, and the mode that writes each.
 RESULTS = {
   "generative": ("generative.csv", "evaluate"),
   "probe": ("probe/results.csv", "probe"),
@@ -28,7 +27,16 @@ RESULTS = {
 
 
 class Workdir:
-  """One run. `label` tells it from the others on the page; it is the model's name where that is enough."""
+  """One run.
+
+  Attributes:
+    path: its folder.
+    config: its config.
+    trained: folder of the checkpoint.
+    model_name: the model's name in the config and in results files.
+    label: its name on the page: the model's name, with the folder where several runs share that name.
+    missing: one line each on why there is no "model" or "dataset"; complete once these were asked for.
+  """
 
   def __init__(
     self,
@@ -36,14 +44,23 @@ class Workdir:
     config: ml_collections.ConfigDict,
     opener: Callable[[ml_collections.ConfigDict], Dataset],
     trained: str | pathlib.Path | None = None,
-  ):
+  ) -> None:
+    """Opens nothing yet.
+
+    Args:
+      path: folder of the run.
+      config: its config.
+      opener: opens the dataset of a config; a UserError means that there is none.
+      trained: folder of the checkpoint, by default `path`.
+    """
     self.path, self.config, self.trained = path, config, trained or path
     self.model_name = self.label = config.name
-    self.missing: dict[str, str] = {}  # why there is no model or dataset, one line each
+    self.missing: dict[str, str] = {}
     self._opener = opener
 
   @functools.cached_property
   def model(self) -> pretrained.Pretrained | None:
+    """The trained model, or None; `missing` then says why."""
     try:
       return pretrained.load(self.trained, self.config.evaluate.batch_size)
     except UserError as error:
@@ -52,7 +69,7 @@ class Workdir:
 
   @functools.cached_property
   def dataset(self) -> Dataset | None:
-    """What the model was trained on."""
+    """The dataset that the model was trained on, or None; `missing` then says why."""
     try:
       return self._opener(self.config)
     except UserError as error:
@@ -60,8 +77,12 @@ class Workdir:
       return None
 
   @functools.cached_property
-  def journal(self) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl that have a loss, by step; of a step that was repeated the last."""
+  def train_log(self) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl that have a loss, by step; the last line of a step that was repeated.
+
+    Raises:
+      ResultsError: a line is not JSON or has no step; the message names file and line.
+    """
     path = self.path / "metrics.jsonl"
     lines: dict[int, dict[str, Any]] = {}
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), start=1):
@@ -74,18 +95,22 @@ class Workdir:
     return [lines[step] for step in sorted(lines)]
 
   def results(self, kind: str) -> list[Result]:
-    """Those of a file of RESULTS, none where it is not there; ResultsError names file and line of a bad one."""
+    """The results of one file of RESULTS, empty where there is no file.
+
+    Raises:
+      ResultsError: the file cannot be read; the message names file and line.
+    """
     path = self.path / RESULTS[kind][0]
-    return results.read_csv(path) if path.is_file() else []
+    return read_csv(path) if path.is_file() else []
 
   def hint(self, file: str, mode: str) -> TextLine:
-    """That a file is not there, and the command that makes it."""
+    """Says that a file does not exist, with the command that writes it."""
     command = f"python -m aim.main --config=... --workdir={self.path} --mode={mode}"
-    return TextLine(f"{self.label}: no {file} yet. It is made by", "hint", command)
+    return TextLine(f"{self.label}: there is no {file} yet. This command writes it:", "hint", command)
 
 
-def tell_apart(workdirs: Sequence[Workdir]) -> None:
-  """Adds the folder to the label of every model whose name another has too."""
+def set_labels(workdirs: Sequence[Workdir]) -> None:
+  """Adds the folder to the label of every model whose name occurs twice."""
   names = [workdir.model_name for workdir in workdirs]
   for workdir in workdirs:
     if names.count(workdir.model_name) > 1:
@@ -93,19 +118,19 @@ def tell_apart(workdirs: Sequence[Workdir]) -> None:
 
 
 def _by_seed(rows: Sequence[Result]) -> list[Result]:
-  """Each seed's rows told apart by their task, where a file has several seeds."""
+  """Adds the seed to the task's name where a file has several seeds."""
   if len({row.seed for row in rows}) < 2:
     return list(rows)
   return [dataclasses.replace(row, task=f"{row.task} (seed {row.seed})") for row in rows]
 
 
-def together(workdirs: Sequence[Workdir], kind: str) -> list[Result]:
-  """The results of all, each model under its workdir's label; what several workdirs say of a baseline is there once."""
-  found: dict[tuple[str, ...], Result] = {}
+def merged_results(workdirs: Sequence[Workdir], kind: str) -> list[Result]:
+  """The results of all workdirs, each model under its workdir's label; a baseline that several have occurs once."""
+  merged: dict[tuple[str, ...], Result] = {}
   for workdir in workdirs:
     for result in _by_seed(workdir.results(kind)):
       model = workdir.label if result.model == workdir.model_name else result.model
       key = (result.dataset, result.task, result.level, model, result.metric)
-      found.setdefault(key, dataclasses.replace(result, model=model))
+      merged.setdefault(key, dataclasses.replace(result, model=model))
   labels = [workdir.label for workdir in workdirs]
-  return sorted(found.values(), key=lambda result: result.model not in labels)  # our own first
+  return sorted(merged.values(), key=lambda result: result.model not in labels)  # the workdirs' own models first
