@@ -57,7 +57,11 @@ class HashSplit:
       raise SplitError(f"split shares are {listed}, expected three shares (pretrain, tune, eval) that sum to 1")
 
   def assign(self, participants: Sequence[str]) -> dict[str, str]:
-    """The split of each participant."""
+    """The split of each participant.
+
+    Raises:
+      SplitError: the key has more than 64 bytes.
+    """
     return {participant: self._place(participant) for participant in participants}
 
   def _place(self, participant: str) -> str:
@@ -102,7 +106,11 @@ class FoldSplit:
       raise SplitError(f"fold is {self.fold}, expected 0 to {self.folds - 1}")
 
   def assign(self, participants: Sequence[str]) -> dict[str, str]:
-    """The split of each participant."""
+    """The split of each participant.
+
+    Raises:
+      SplitError: there are fewer people than folds, or the key has more than 64 bytes.
+    """
     if len(participants) < self.folds:
       raise SplitError(f"{self.folds} folds of {len(participants)} people, expected at least one person per fold")
     left_out = set(ranked(participants, self.key)[self.fold :: self.folds])
@@ -135,7 +143,11 @@ class ListSplit:
       raise SplitError(f"participant {repeated[0]!r} is listed in more than one split, or twice")
 
   def assign(self, participants: Sequence[str]) -> dict[str, str]:
-    """The split of each participant."""
+    """The split of each participant.
+
+    Raises:
+      SplitError: a participant is in no list, or a listed one is not among the participants.
+    """
     listed = {participant: split for split in SPLITS for participant in getattr(self, split)}
     unlisted = [participant for participant in participants if participant not in listed]
     if unlisted:

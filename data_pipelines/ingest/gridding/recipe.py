@@ -111,7 +111,11 @@ class Recipe:
 
   @classmethod
   def from_yaml(cls, text: str, where: str = "recipe", signals: Sequence[Signal] = ()) -> Recipe:
-    """Reads a recipe from YAML text. `where` names it in messages; `signals` and errors are as in `load`."""
+    """Reads a recipe from YAML text. `where` names it in messages, and `signals` is as in `load`.
+
+    Raises:
+      SchemaError: the text is not a recipe; the message names `where` and the key.
+    """
     raw = _parse(text, where)
     entries = raw.get("signals")
     if not isinstance(entries, list) or not entries:

@@ -77,7 +77,7 @@ def _with_progress(parts: Iterator[ReadingColumns], progress: tqdm) -> Iterator[
 
 
 def full_account(spool: Spool, store: DayStore) -> Account:
-  """What became of every row, during reading and during gridding."""
+  """The account of every row of the exports: those dropped while reading, and those dropped while gridding."""
   account = Account()
   account.merge(spool.account)
   for summary in store.summaries.values():

@@ -126,6 +126,7 @@ class _Batch:
     self._checked: set[tuple[str, str]] = set()
 
   def add(self, entry: Entry) -> None:
+    """Adds a record or a workout, and counts it in the account."""
     get = entry.attributes.get
     zone = entry.zone if entry.zone in _zones() else ""
     self._account.add(self._participant)

@@ -128,6 +128,7 @@ class _File:
     self._values: dict[str, list[tuple[int, int, float]]] = {}
 
   def all(self) -> Iterator[Readings | Stretch]:
+    """Yields the workouts of the file, then one block of readings per signal."""
     levels = []
     for row, message in enumerate(self._messages, 1):
       if message.number == fit.NUMBER["SESSION"]:

@@ -127,6 +127,7 @@ class _Reader:
     self._machines = self._names(MACHINES, "device_type")
 
   def all(self) -> Iterator[Readings | Stretch]:
+    """Yields the readings and stretches of every table; SchemaError if the file has none of them."""
     if not any(self._database.columns(kind.table) for kind in (*KINDS, *STRETCHES)):
       raise SchemaError(f"{self._where}: has none of Health Connect's tables, such as steps_record_table")
     for kind in KINDS:

@@ -82,6 +82,7 @@ class _EntryCollector:
     self._zone = ""
 
   def take(self) -> list[Entry]:
+    """Returns the entries collected so far and forgets them."""
     entries, self.entries = self.entries, []
     return entries
 

@@ -40,6 +40,7 @@ class JsonFiles:
   clock: Literal["utc", "wall"] = "utc"
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
+    """Yields a file's readings, block by block."""
     before = 0
     for items in export.json_items(name):
       account.add(export.participant, len(items))
@@ -139,7 +140,7 @@ def _cut(
 def _within(
   start: Int64[np.ndarray, "m"], stages: Float64[np.ndarray, "n 3"]
 ) -> tuple[Int64[np.ndarray, "m"], Bool[np.ndarray, "m"]]:
-  """For each start, the index of the latest stage that has begun, and whether it is still going on."""
+  """The index of the latest stage that has begun at each start, and whether that stage is still going on."""
   if not len(stages):
     return np.zeros(len(start), np.int64), np.zeros(len(start), bool)
   place = np.searchsorted(stages[:, 0], start, side="right") - 1

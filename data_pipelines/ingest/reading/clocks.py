@@ -63,7 +63,7 @@ class ZoneClock:
     self.cuts = np.unique(np.concatenate([self.since[1:], self._repeats_until[1:]]))
 
   def at(self, utc: Int64[np.ndarray, "n"]) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-    """What the wall clock shows at UTC instants, and whether it had shown that before."""
+    """The time on the wall clock at UTC instants, in ms, and a mask of where it had shown that time before."""
     if not len(self.cuts):
       return utc + self.offset[0], np.zeros(len(utc), bool)
     place = np.searchsorted(self.since, utc, side="right") - 1
@@ -91,7 +91,7 @@ def to_wall_clock(ms: int, clock: str, offset: int | None, zone: zoneinfo.ZoneIn
 
 
 def repeated_minutes(wall: Int64[np.ndarray, "n"], offset: Integer[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-  """Which readings fall on minutes that the person's wall clock, according to their own offsets, had shown before.
+  """A mask of readings on minutes that the person's wall clock, according to their own offsets, had shown before.
 
   Args:
     wall: ms on the wall clock, in any order.

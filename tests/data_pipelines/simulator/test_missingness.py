@@ -30,7 +30,7 @@ def test_people_differ_in_what_they_lose(cohort: Cohort) -> None:
 
 
 def test_gaps_of_the_whole_device_have_real_lengths(cohort: Cohort) -> None:
-  """In the wear masks of NHANES there are 2.07 gaps per day, with median 284 and 90th percentile 592 minutes."""
+  """The wear masks of NHANES have 2.07 gaps per day, with median 284 and 90th percentile 592 minutes."""
   lengths = gap_lengths((cohort.cause > 0).all(axis=3).reshape(-1, 1440))
   assert 1.5 < len(lengths) / cohort.simulation.n_days < 3
   assert 140 < np.median(lengths) < 350 and 400 < np.percentile(lengths, 90) < 700
