@@ -1,4 +1,4 @@
-"""Bad input to the command line: one line on stderr that begins with `error: `, exit code 2, never a traceback."""
+"""Bad input to the command line ends as one line on stderr, `error: ...`, and exit code 2, never as a traceback."""
 
 import importlib.util
 import json
@@ -36,7 +36,7 @@ def trained(dataset, tmp_path_factory):
 
 
 def failing(*arguments, **options):
-  """The one line that the command line ends with, after `error: `."""
+  """The last line of stderr after `error: `, for a command line that must fail."""
   ended = tiny.run(*arguments, **options)
   lines = ended.err.strip("\n").splitlines()
   assert ended.code == 2, ended
@@ -175,7 +175,7 @@ def test_empty_splits(dataset, trained, tmp_path, capsys):
   assert "unknown split 'test'" in evaluating(dataset, trained, evaluate__split="test")
   nobody = tiny.dataset(tmp_path, "nobody", evaluated=0)
   assert "dataset 'nobody' has no days in split 'eval'" in evaluating(nobody, trained)
-  # Nothing to pretrain on is told when the dataset is built: it would have no statistics.
+  # A dataset without training people is refused when it is built, because it would have no statistics.
   source = str(dataset.path.parents[3] / "tiny.npz")
   flags = ["--source=npz", f"--input={source}", f"--data_dir={tmp_path}", "--name=x", "--split=0,0.5,0.5"]
   assert build_cli.main(["build", *flags]) == 2
@@ -309,7 +309,7 @@ def test_a_day_without_values(trained, tmp_path):
   empty_day(days)
   np.savez(tmp_path / "days.npz", **days)
   assert "row 3 (participant 'p1', day 1): every value is NaN" in embedding(trained, tmp_path / "days.npz")
-  # There is nothing to embed, but a day to imagine.
+  # Nothing can be embedded, but the day can be imagined.
   ended = tiny.run(
     "--mode=impute", f"--checkpoint={trained}", f"--input={tmp_path}/days.npz", f"--output={tmp_path}/o.npz"
   )

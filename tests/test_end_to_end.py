@@ -82,7 +82,7 @@ def check_evaluated(workdir, dataset, out, tasks):
   assert len(rows) == len(lines)
   of_task = {(task, level) for task, level, *_ in rows}
   assert {task for task, _ in of_task} == {"random", "interpolation", "extrapolation", "sensor"}
-  # The last minutes of a few simulated days may be lost to all of them: such a task is left out, and told.
+  # The last minutes of a few simulated days may be lost to all of them; then the task is left out and reported.
   lost = [line for line in out.splitlines() if line.endswith("has such cells")]
   lost = [line for line in lost if line.split()[2] in ("interpolation", "extrapolation")]
   assert len(of_task) + len(lost) == tasks
@@ -102,10 +102,10 @@ def check_evaluated(workdir, dataset, out, tasks):
         assert channel != "all" or task in ("interpolation", "extrapolation")
         assert (mse, mae) == ("", "")
   assert rows == {}
-  found = results.read_csv(workdir / "generative.csv")
-  assert {result.task for result in found} & set(scenarios.UNITS)
-  assert {result.model for result in found} == set(METHODS)
-  assert {"mse", "mae", "rmse", "mre", "skill vs LOCF %", "mse vs linear %"} <= {result.metric for result in found}
+  rows = results.read_csv(workdir / "generative.csv")
+  assert {result.task for result in rows} & set(scenarios.UNITS)
+  assert {result.model for result in rows} == set(METHODS)
+  assert {"mse", "mae", "rmse", "mre", "skill vs LOCF %", "mse vs linear %"} <= {result.metric for result in rows}
   for picture in ("generative.png", "scenarios.png", "gap_length.png", "channels.png", "day.png"):
     assert (workdir / "evaluate" / picture).read_bytes().startswith(b"\x89PNG")
 

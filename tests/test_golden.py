@@ -1,4 +1,4 @@
-"""Resolved configs and shardings are what the golden files say: a change is a diff that a reviewer reads."""
+"""Resolved configs and shardings equal the golden files, so that a change is a diff that a reviewer reads."""
 
 import pytest
 
@@ -8,9 +8,9 @@ from tests import golden
 @pytest.mark.parametrize("file", golden.FILES)
 def test_golden(file):
   changed = golden.difference(file)
-  assert not changed, f"\n{changed}\nIf this is meant: python -m tests.golden"
+  assert not changed, f"\n{changed}\nIf this is intended: python -m tests.golden"
 
 
 def test_no_golden_file_is_left_over():
-  found = {path.name for path in golden.FOLDER.iterdir() if path.suffix in (".json", ".txt")}
-  assert found == set(golden.FILES)
+  files = {path.name for path in golden.FOLDER.iterdir() if path.suffix in (".json", ".txt")}
+  assert files == set(golden.FILES)

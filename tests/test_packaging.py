@@ -173,12 +173,12 @@ def test_licence_is_the_full_apache_text():
 
 
 def test_nothing_names_a_machine_or_a_registry():
-  found = []
+  offenders = []
   for path in tracked():
     raw = (ROOT / path).read_bytes()
     if path == "tests/test_packaging.py" or b"\0" in raw:
       continue
     for number, line in enumerate(raw.decode().splitlines(), 1):
       if match := FORBIDDEN.search(line):
-        found.append(f"{path}:{number}: {match[0]}")
-  assert not found
+        offenders.append(f"{path}:{number}: {match[0]}")
+  assert not offenders

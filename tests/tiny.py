@@ -31,7 +31,7 @@ from experiments import default
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = "experiments/lsm2_tiny.py"
 
-# One layer, sixteen wide, on days of 24 steps: seconds, whatever the shipped config.
+# One layer, 16 wide, on days of 24 steps: a run of any shipped config takes seconds.
 MODEL = {
   "model.patch_minutes": 120,
   "model.encoder.width": 16,
@@ -133,7 +133,7 @@ def on(dataset: Dataset) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-  """One device, and compiled programs where this process keeps them: shared by all runs, and between test runs."""
+  """Environment variables for one device and a cache of compiled programs that all runs and test runs share."""
   cache = jax.config.jax_compilation_cache_dir or f"{tempfile.gettempdir()}/lsm2_aim_tests_{os.getuid()}"
   return os.environ | {
     "JAX_PLATFORMS": "cpu",
@@ -146,7 +146,7 @@ def environment() -> dict[str, str]:
 
 
 def start(*arguments: str | pathlib.Path, cwd: pathlib.Path = ROOT, devices: int = 1) -> subprocess.Popen[str]:
-  """The command line in a process of its own, running."""
+  """Starts the command line in a process of its own."""
   command = [sys.executable, "-m", "aim.main", *map(str, arguments)]
   pipe = subprocess.PIPE
   variables = environment() | {"JAX_NUM_CPU_DEVICES": str(devices)}
@@ -154,7 +154,7 @@ def start(*arguments: str | pathlib.Path, cwd: pathlib.Path = ROOT, devices: int
 
 
 class Ended(NamedTuple):
-  """What a process left behind."""
+  """Exit code and output of a process that has ended."""
 
   code: int
   out: str
@@ -167,7 +167,7 @@ def wait(process: subprocess.Popen[str]) -> Ended:
 
 
 def run(*arguments: str | pathlib.Path, cwd: pathlib.Path = ROOT, devices: int = 1) -> Ended:
-  """The command line in a fork of a process that has done its imports: as start(), without the seconds they take."""
+  """Runs the command line in a fork of a process that has done its imports, which saves the seconds they take."""
   with tempfile.TemporaryDirectory() as folder:
     paths = [pathlib.Path(folder) / name for name in ("out", "err")]
     task = {"arguments": arguments, "cwd": cwd, "paths": paths, "devices": devices}
@@ -188,7 +188,7 @@ def _server() -> subprocess.Popen[str]:
 
 
 def serve() -> None:
-  """Runs the command lines that come in, each in a fork of this process; answers with exit codes."""
+  """Runs the command lines on standard input, each in a fork of this process, and answers with exit codes."""
   import orbax.checkpoint.experimental.v1  # noqa: F401
   import pyarrow.parquet  # noqa: F401
 

@@ -1,6 +1,6 @@
-"""Golden files: every experiment's resolved config, and where each parameter lives on three meshes.
+"""Golden files: the resolved config of every experiment, and where each parameter lives on three meshes.
 
-A change of a config or a sharding rule shows as a diff of these files, to be read in review. To accept it:
+A change of a config or a sharding rule shows as a diff of these files, which is read in review. To accept it:
 
   python -m tests.golden
 """
@@ -32,7 +32,7 @@ def config(name: str) -> str:
 def shardings(name: str) -> str:
   """A table of the mesh axes over which every parameter of experiments/NAME.py is split; needs eight devices.
 
-  Layers that are alike share a row, which tells how many they are.
+  Equal layers share a row, which has their number.
   """
   shapes = lsm2.abstract(from_config.architecture(_experiment(name), LSM2_SCHEMA))[1]
   meshes = [sharding.make_mesh(*shape) for shape in MESHES.values()]
@@ -42,9 +42,9 @@ def shardings(name: str) -> str:
     specs = (_spec(sharding.parameter_spec(parameter, leaf.shape, device_mesh), device_mesh) for device_mesh in meshes)
     rows[re.sub(r"/\d+/", "/*/", parameter), shape, *specs] += 1
   table = [("parameter", "count", "shape", *MESHES)]
-  table += sorted((parameter, str(count), *cells) for (parameter, *cells), count in rows.items())
+  table += sorted((parameter, str(count), *specs) for (parameter, *specs), count in rows.items())
   widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-  lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table)
+  lines = ("  ".join(field.ljust(width) for field, width in zip(row, widths, strict=True)).rstrip() for row in table)
   return "\n".join(lines) + "\n"
 
 
@@ -53,7 +53,7 @@ def _experiment(name: str):
 
 
 def _spec(spec, device_mesh) -> str:
-  """Axes of each dimension; an axis of one device is left out, for it splits nothing."""
+  """The axes of each dimension; an axis with one device splits nothing and is left out."""
   axes = [axis if axis and device_mesh.shape[axis] > 1 else "-" for axis in spec]
   return " x ".join(axes) if set(axes) - {"-"} else "whole"
 
@@ -64,13 +64,13 @@ FILES = {f"{name}.json": (config, name) for name in EXPERIMENTS} | {
 
 
 def current(file: str) -> str:
-  """What the golden file would be, made anew."""
+  """The golden file as it would be written now."""
   make, name = FILES[file]
   return make(name)
 
 
 def difference(file: str) -> str:
-  """A unified diff from the golden file to what it would be; empty where they agree."""
+  """A unified diff from the golden file to the current one; empty if they are equal."""
   path = FOLDER / file
   golden = path.read_text() if path.exists() else ""
   names = (f"tests/golden/{file}", "now")

@@ -1,4 +1,4 @@
-"""Writes the golden files anew: python -m tests.golden"""
+"""Rewrites the golden files: python -m tests.golden"""
 
 import jax
 
@@ -10,7 +10,7 @@ from tests import golden  # noqa: E402 after the devices are set
 for file in golden.FILES:
   changed = golden.difference(file)
   (golden.FOLDER / file).write_text(golden.current(file))
-  print(f"{file}: {'changed' if changed else 'as it was'}")
+  print(f"{file}: {'changed' if changed else 'unchanged'}")
 for path in golden.FOLDER.glob("*.*"):
   if path.suffix in (".json", ".txt") and path.name not in golden.FILES:
     path.unlink()

@@ -19,7 +19,7 @@ from aim.runtime.devices import DataSheet
 from data_pipelines.errors import UserError
 from tests import tiny
 
-# As TPU compilers print it: tuples with comments, layouts, asynchronous pairs, a loop, and groups in every notation.
+# As TPU compilers print it: tuples with comments, layouts, asynchronous pairs, a loop, and groups in all notations.
 HLO = """HloModule jit_train
 
 %add (a: f32[], b: f32[]) -> f32[] {
@@ -59,8 +59,8 @@ ENTRY %main.1 (p: f32[64]) -> f32[64] {
 
 
 def test_collectives_of_every_notation():
-  found = {c.kind + ("" if c.bytes != 128 else " inside"): c for c in collectives.read(HLO, 8)}
-  assert found == {
+  by_kind = {c.kind + ("" if c.bytes != 128 else " inside"): c for c in collectives.read(HLO, 8)}
+  assert by_kind == {
     "all-reduce": Collective("all-reduce", 1, 48 * 4 + 64 * 48 * 2, tuple(range(8))),
     "all-gather": Collective("all-gather", 1, 80, (0, 1)),
     "all-gather inside": Collective("all-gather", 1, 128, (0, 4)),
@@ -77,9 +77,9 @@ def test_collectives_of_a_real_program(shape):
   x = jax.ShapeDtypeStruct((16, 32), jnp.float32, sharding=split(None, ("data", "fsdp")))
   y = jax.ShapeDtypeStruct((32, 24), jnp.float32, sharding=split(("data", "fsdp"), None))
   program = jax.jit(lambda x, y: x @ y, out_shardings=split()).lower(x, y).compile()
-  (found,) = collectives.read(program.as_text(), 8)
-  assert (found.kind, found.count, found.bytes) == ("all-reduce", 1, 16 * 24 * 4)
-  assert len(found.group) == shape[0] * shape[1]
+  (collective,) = collectives.read(program.as_text(), 8)
+  assert (collective.kind, collective.count, collective.bytes) == ("all-reduce", 1, 16 * 24 * 4)
+  assert len(collective.group) == shape[0] * shape[1]
 
 
 DEVICE = DataSheet(flops=100.0, memory=1000.0, bandwidth=10.0, network=4.0, box=None, beyond=1.0)
@@ -180,23 +180,23 @@ def test_local_end_to_end(tmp_path):
     devices=2,
   )
   assert ended.code == 0, ended.err
-  found = json.loads((tmp_path / "run/preflight.json").read_text())
-  assert all(found[key] for key in CHECKED)
-  memory = found["memory"]
+  report = json.loads((tmp_path / "run/preflight.json").read_text())
+  assert all(report[key] for key in CHECKED)
+  memory = report["memory"]
   parts = ("parameters", "optimizer", "average", "tokens", "read_ahead", "gradients_and_activations")
   assert sum(memory[name] for name in parts) == memory["total"] and memory["fits"]
-  assert memory["parameters"] == 4 * found["parameters"]
+  assert memory["parameters"] == 4 * report["parameters"]
   assert 2 * memory["parameters"] <= memory["optimizer"] <= 2 * memory["parameters"] + 100  # two moments and counters
-  kinds = {c["kind"] for c in found["collectives"]}
-  assert "all-reduce" in kinds and all(c["devices"] == 2 for c in found["collectives"])
-  exchanged = sum(c["bytes"] * c["count"] for c in found["collectives"] if c["kind"] == "all-reduce")
+  kinds = {c["kind"] for c in report["collectives"]}
+  assert "all-reduce" in kinds and all(c["devices"] == 2 for c in report["collectives"])
+  exchanged = sum(c["bytes"] * c["count"] for c in report["collectives"] if c["kind"] == "all-reduce")
   assert exchanged >= memory["parameters"], "gradients are summed over the devices"
-  work = found["flops_per_window"]
+  work = report["flops_per_window"]
   assert 0 < work["useful"] < work["executed"] <= work["with_recomputation"]
-  line = found["roofline"]
+  line = report["roofline"]
   assert line["seconds_per_step"] == max(line["compute"], line["memory"], line["network"]) == line[line["limit"]]
   assert line["windows_per_second"] == pytest.approx(8 / line["seconds_per_step"])
-  measured = found["measured"]
+  measured = report["measured"]
   assert np.isfinite(measured["loss"]) and measured["seconds_per_step"] > 0
   assert measured["measured_to_stated"] > 0.3, "no step is faster than three times what the machine can do"
   assert (
@@ -232,10 +232,10 @@ def test_gpus_by_their_data_sheet(tmp_path):
     *("--topology=h100:4", f"--workdir={tmp_path}/run"),
   )
   assert ended.code == 0, ended.err
-  found = json.loads((tmp_path / "run/preflight.json").read_text())
-  assert found["device"]["sheet"] and found["device"]["flops"] == 989e12 and found["devices"] == 4
-  assert found["config"]["dtype"] == "bfloat16" and "measured" not in found
-  assert preflight_text.text(found).count("\n") > 10
+  report = json.loads((tmp_path / "run/preflight.json").read_text())
+  assert report["device"]["sheet"] and report["device"]["flops"] == 989e12 and report["devices"] == 4
+  assert report["config"]["dtype"] == "bfloat16" and "measured" not in report
+  assert preflight_text.text(report).count("\n") > 10
 
 
 @pytest.mark.slow
@@ -257,9 +257,9 @@ def test_published_sizes_compile_for_tpus(config, name, tmp_path):
   environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
   ended = subprocess.run(command, cwd=tiny.ROOT, env=environment, capture_output=True, text=True, check=False)
   assert ended.returncode == 0, ended.stderr
-  found = json.loads((tmp_path / "preflight.json").read_text())
-  assert found["devices"] == count and found["config"]["attention"] == "splash"
-  assert found["memory"]["fits"], ended.stdout
-  assert found["hosts"] == count // 4
-  reduced = sum(c["bytes"] * c["count"] for c in found["collectives"] if c["kind"] == "all-reduce")
-  assert reduced >= 2 * found["parameters"], "gradients are summed in bfloat16 at least"
+  report = json.loads((tmp_path / "preflight.json").read_text())
+  assert report["devices"] == count and report["config"]["attention"] == "splash"
+  assert report["memory"]["fits"], ended.stdout
+  assert report["hosts"] == count // 4
+  reduced = sum(c["bytes"] * c["count"] for c in report["collectives"] if c["kind"] == "all-reduce")
+  assert reduced >= 2 * report["parameters"], "gradients are summed in bfloat16 at least"

@@ -1,4 +1,4 @@
-"""--mode=compare: cells run once, in processes of their own, and their numbers stand in one table."""
+"""--mode=compare: cells run once, in processes of their own, and their numbers are in one table."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def test_every_model_is_scored_on_every_fold_once(config, tmp_path, monkeypatch,
     monkeypatch.setenv(key, value)
   work = tmp_path / "compared"
   compare_run.compare(config, work)
-  found = results.read_csv(work / "comparison.csv")
-  assert {line.model for line in found} == {"LSM-2", "LSM-1", "linear"}
-  assert {line.dataset for line in found} == {"study"}
-  assert {line.n_people for line in found if line.task == "random"} == {8}, "all people, each held out in one fold"
-  assert any(line.metric == "mse vs LSM-1 %" and line.model == "LSM-2" for line in found)
+  rows = results.read_csv(work / "comparison.csv")
+  assert {row.model for row in rows} == {"LSM-2", "LSM-1", "linear"}
+  assert {row.dataset for row in rows} == {"study"}
+  assert {row.n_people for row in rows if row.task == "random"} == {8}, "all people, each held out in one fold"
+  assert any(row.metric == "mse vs LSM-1 %" and row.model == "LSM-2" for row in rows)
   table = (work / "comparison.md").read_text()
   assert "| data | task | level | metric | LSM-2 | linear | LSM-1 |" in table
   assert table in capsys.readouterr().out
@@ -60,7 +60,7 @@ def test_every_model_is_scored_on_every_fold_once(config, tmp_path, monkeypatch,
   (lost.parent / "commands.json").write_text(json.dumps(dict(list(entries.items())[:1])))
   (work / "comparison.csv").unlink()
   compare_run.compare(config, work)
-  assert results.read_csv(work / "comparison.csv") == found
+  assert results.read_csv(work / "comparison.csv") == rows
   assert [path for path, when in logs.items() if path.stat().st_mtime_ns != when] == [lost]
 
 

@@ -23,9 +23,9 @@ numbers = {"a": st.floats(0.05, 20), "b": st.floats(0.03, 1.5), "c": st.floats(0
 def test_exact_data_give_the_exponent_within_5_percent(a, b, c, first):
   x = first * np.geomspace(1, 300, 7)
   law = Power(a * first**b, b, c)
-  found = power_law.fit(x, law(x))
-  assert found.b == pytest.approx(b, rel=0.05)
-  np.testing.assert_allclose(found(x), law(x), rtol=1e-4)
+  fitted = power_law.fit(x, law(x))
+  assert fitted.b == pytest.approx(b, rel=0.05)
+  np.testing.assert_allclose(fitted(x), law(x), rtol=1e-4)
 
 
 @pytest.mark.parametrize("b", [0.12, 0.3, 0.7])
@@ -33,9 +33,9 @@ def test_noisy_data_give_the_exponent_within_5_percent(b):
   x = np.geomspace(10, 1e5, 60)
   law = Power(2.0, b, 0.3)
   y = law(x) * np.exp(np.random.default_rng(3).normal(0, 0.003, len(x)))
-  found, low, high = interval(x, y, np.tile(y, (40, 1)))
-  assert found.b == pytest.approx(b, rel=0.05)
-  assert low.b < found.b < high.b and low.c < found.c < high.c
+  fitted, low, high = interval(x, y, np.tile(y, (40, 1)))
+  assert fitted.b == pytest.approx(b, rel=0.05)
+  assert low.b < fitted.b < high.b and low.c < fitted.c < high.c
   assert high.b - low.b < 0.2 * b
 
 
@@ -75,8 +75,8 @@ def test_too_few_points_are_no_curve():
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12))
 def test_the_front_is_what_nothing_beats(runs):
   cost, loss = (np.array(column, float) for column in zip(*runs, strict=True))
-  kept = power_law.front(cost, loss)
-  assert (np.diff(cost[kept]) > 0).all() and (np.diff(loss[kept]) < 0).all()
+  envelope = power_law.front(cost, loss)
+  assert (np.diff(cost[envelope]) > 0).all() and (np.diff(loss[envelope]) < 0).all()
   for i in range(len(cost)):
-    cheaper = [k for k in kept if cost[k] <= cost[i]]
+    cheaper = [k for k in envelope if cost[k] <= cost[i]]
     assert min(loss[cheaper]) <= loss[i], "of every run there is one on the front as cheap and as good"

@@ -141,22 +141,22 @@ def test_cells_name_all_that_they_are(config, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("change", "told"),
+  ("change", "message"),
   [
     ({"models": ()}, r"config\.scaling\.models is empty"),
     ({"models": ("experiments/simclr_xs.py",)}, "is of method 'simclr', which reconstructs nothing"),
     ({"models": (tiny.CONFIG, tiny.CONFIG)}, "two of one name"),
     ({"grid": "some"}, r"config\.scaling\.grid is 'some', expected 'axes' or 'all'"),
-    ({"sizes": ("XXS", "XXL")}, r"config\.scaling\.sizes: 'XXL' expected sizes of the ladder: 3XS, S, XS"),
+    ({"sizes": ("XXS", "XXL")}, r"config\.scaling\.sizes: 'XXL', expected sizes of the ladder: 3XS, S, XS"),
     ({"steps": ()}, r"config\.scaling\.steps is empty"),
     ({"steps": (4, 0)}, r"config\.scaling\.steps holds 0, expected whole numbers of at least 1"),
     ({"participants": (2, 4)}, r"config\.scaling\.at\.participants is 0, expected one of config\.scaling\.partic"),
     ({"cells": (3, 99)}, r"config\.scaling\.cells: 99, expected numbers of 0 to 13"),
   ],
 )
-def test_values_that_cannot_be_used(config, tmp_path, change, told):
+def test_values_that_cannot_be_used(config, tmp_path, change, message):
   config.scaling.update(change)
-  with pytest.raises(ConfigError, match=told):
+  with pytest.raises(ConfigError, match=message):
     scaling_run.scaling(config, tmp_path)
 
 
@@ -166,7 +166,7 @@ TRUTH = {"participants": Power(1.5, 0.3, 0.2), "hours": Power(2.0, 0.25, 0.3), "
 
 def made_up(model="LSM-2", seeds=(0,)):
   """Points whose losses follow TRUTH along each axis."""
-  found = []
+  points = []
 
   def add(law, x, size="XS", steps=100, limits=(0, 0), **axes):
     numbers = {"participants": 800.0, "hours": 96_000.0, "parameters": 1e6, "compute": 1e12} | axes
@@ -175,7 +175,7 @@ def made_up(model="LSM-2", seeds=(0,)):
       draws = value * np.exp(np.random.default_rng(9).normal(0, 0.02, 8))
       losses = {name: value for name in MEASURES}
       both = dict.fromkeys(losses, draws)
-      found.append(
+      points.append(
         ScalingPoint(
           "made_up", model, size, steps, seed, limits, **numbers, seconds=1.0, people=9, value=losses, draws=both
         )
@@ -188,17 +188,17 @@ def made_up(model="LSM-2", seeds=(0,)):
   for size, x in (("3XS", 1e4), ("XXS", 1e5), ("XS+", 3e6), ("S", 7e6)):
     for steps in (50, 100):
       add(TRUTH["parameters"], x * steps / 100, size=size, steps=steps, parameters=x, compute=1e6 * x * steps)
-  return found
+  return points
 
 
 def test_curves_recover_what_the_points_were_made_of():
-  found = {(curve.measure, curve.axis): curve for curve in curves(made_up(), AT)}
+  fits = {(curve.measure, curve.axis): curve for curve in curves(made_up(), AT)}
   for axis, law in TRUTH.items():
-    curve = found["mse", axis]
+    curve = fits["mse", axis]
     assert curve.law.b == pytest.approx(law.b, rel=0.05) and curve.law.c == pytest.approx(law.c, rel=0.05)
     assert f"falls as {axis}^{-law.b:.2g} [" in curve.line()
     assert f"levels off at {law.c:.3g} [" in curve.line()
-  front = found["loss", "compute"]
+  front = fits["loss", "compute"]
   assert len(front.x) == 8 and sorted(front.y, reverse=True) == front.y
   assert front.law.b == pytest.approx(0.2, rel=0.05)
 
@@ -211,13 +211,13 @@ def test_axes_hold_the_others_still():
   assert len(along(points, "compute", AT, "mse")) == 8, "means over seeds"
 
 
-def test_too_few_points_are_told_and_drawn(tmp_path):
+def test_too_few_points_are_reported_and_drawn(tmp_path):
   points = [p for p in made_up() if p.limits[0] != 10]
-  found = list(curves(points, AT))
-  curve = next(each for each in found if each.axis == "participants")
+  fits = list(curves(points, AT))
+  curve = next(fit for fit in fits if fit.axis == "participants")
   assert curve.law is None and curve.x == [30, 100, 300]
   assert curve.line().endswith("no curve against participants: 3 different points, a fit needs 4")
-  draw_scaling([*points, *made_up("LSM-1")], [*found, *curves(made_up("LSM-1"), AT)], tmp_path / "a.png")
+  draw_scaling([*points, *made_up("LSM-1")], [*fits, *curves(made_up("LSM-1"), AT)], tmp_path / "a.png")
   assert (tmp_path / "a.png").stat().st_size > 20_000
   with pytest.raises(ValueError, match="no points to draw"):
     draw_scaling([], [], tmp_path / "b.png")
@@ -259,7 +259,7 @@ def test_cells_run_once_by_anyone(config, tmp_path, monkeypatch, capsys):
   assert [line["number"] for line in lines] == ["build", "0", "1", "2", "3"]
   assert [line["done"] for line in lines[1:]] == ["False", "False", "True", "False"]
 
-  # Another scheduler's: the commands of cells.csv, in any shell.
+  # Another scheduler runs the commands of cells.csv in any shell.
   for command in lines[1]["commands"].split(" && "):
     ended = tiny.run(*shlex.split(command)[3:])
     assert ended.code == 0, ended.err
@@ -270,13 +270,13 @@ def test_cells_run_once_by_anyone(config, tmp_path, monkeypatch, capsys):
   out = capsys.readouterr().out
   assert "to run now: 2;" in out and "4 of 4 cells are finished" in out and "a fit needs 4" in out
   assert all(path.stat().st_mtime_ns == when for path, when in before.items())
-  told = [json.loads(path.read_text()) for path in sorted(work.glob("cells/*/heldout.json"))]
-  assert {(each["model"], each["participants"], each["days"]) for each in told} == {
+  heldout = [json.loads(path.read_text()) for path in sorted(work.glob("cells/*/heldout.json"))]
+  assert {(each["model"], each["participants"], each["days"]) for each in heldout} == {
     ("LSM-2", 2, 4), ("LSM-2", 6, 12), ("LSM-1", 2, 4), ("LSM-1", 6, 12)
   }  # fmt: skip
-  assert {each["windows"] for each in told} == {8} and all(each["flops"] > 0 for each in told)
-  cells = [{name: person["cells"] for name, person in each["people"].items()} for each in told]
-  assert all(each == cells[0] for each in cells) and len(cells[0]) == 2, "the same cells of the same people"
+  assert {each["windows"] for each in heldout} == {8} and all(each["flops"] > 0 for each in heldout)
+  scored = [{name: person["cells"] for name, person in each["people"].items()} for each in heldout]
+  assert all(each == scored[0] for each in scored) and len(scored[0]) == 2, "the same values of the same people"
   with (work / "scaling.csv").open() as file:
     rows = list(csv.DictReader(file))
   assert len(rows) == 4 and all(float(row["mse_low"]) <= float(row["mse"]) <= float(row["mse_high"]) for row in rows)
