@@ -39,18 +39,18 @@ class StepRange:
       Indices of readings; the step of each; the ms for which it lasts within that step. A sample lasts 0 ms, and
       so does any reading of a signal that is neither a count nor a state.
     """
-    first, which = self.containing(readings.start), np.arange(len(readings))
+    first, indices = self.containing(readings.start), np.arange(len(readings))
     last = self.containing(np.maximum(readings.end - 1, readings.start)) if _lasts(signal) else first
     lasted = np.zeros(len(readings), np.int64)
     for further in range(int((last - first).max(initial=-1)) + 1):
       if further:
-        which = which[first[which] + further <= last[which]]
-      step = first[which] + further if further else first
+        indices = indices[first[indices] + further <= last[indices]]
+      step = first[indices] + further if further else first
       if _lasts(signal):
         begin = self.start + step * self.length
-        lasted = np.minimum(readings.end[which], begin + self.length) - np.maximum(readings.start[which], begin)
+        lasted = np.minimum(readings.end[indices], begin + self.length) - np.maximum(readings.start[indices], begin)
       inside = (step >= 0) & (step < self.count)
-      yield (which, step, lasted) if inside.all() else (which[inside], step[inside], lasted[inside])
+      yield (indices, step, lasted) if inside.all() else (indices[inside], step[inside], lasted[inside])
 
 
 def _lasts(signal: Signal) -> bool:
@@ -86,30 +86,30 @@ def _combine_device(readings: WallClockColumns, signal: Signal, steps: StepRange
   if signal.rule == "last":
     return _last(readings, signal, steps)
   total, weight = np.zeros(steps.count), np.zeros(steps.count)
-  for which, step, lasted in steps.covered(readings, signal):
-    amount = _weights(readings, which, lasted, signal)
-    np.add.at(total, step, readings.value[which] * amount)
+  for indices, step, lasted in steps.covered(readings, signal):
+    amount = _weights(readings, indices, lasted, signal)
+    np.add.at(total, step, readings.value[indices] * amount)
     np.add.at(weight, step, amount)
   divisor = np.where(weight > 0, 1 if signal.rule == "sum" else weight, np.nan)
   return total / divisor
 
 
 def _weights(
-  readings: WallClockColumns, which: Int64[np.ndarray, "k"], lasted: Int64[np.ndarray, "k"], signal: Signal
+  readings: WallClockColumns, indices: Int64[np.ndarray, "k"], lasted: Int64[np.ndarray, "k"], signal: Signal
 ) -> Float64[np.ndarray, "k"] | Int64[np.ndarray, "k"]:
   """The weight of each reading in a step: the share of a count, the ms of a state, 1 for a sample."""
   if not _lasts(signal):
-    return np.ones(len(which))
+    return np.ones(len(indices))
   if signal.holds:
     return np.maximum(lasted, 1)
-  duration = (readings.end - readings.start)[which]
+  duration = (readings.end - readings.start)[indices]
   return np.where(duration > 0, lasted / np.maximum(duration, 1), 1.0)
 
 
 def _last(readings: WallClockColumns, signal: Signal, steps: StepRange) -> Float64[np.ndarray, "t"]:
   latest = np.full(steps.count, -1)
-  for which, step, _ in steps.covered(readings, signal):
-    np.maximum.at(latest, step, which)  # the highest index is the latest, because readings are sorted
+  for indices, step, _ in steps.covered(readings, signal):
+    np.maximum.at(latest, step, indices)  # the highest index is the latest, because readings are sorted
   return np.where(latest >= 0, readings.value[latest], np.nan) if len(readings) else np.full(steps.count, np.nan)
 
 
@@ -130,7 +130,7 @@ def outcomes(
     elsewhere: the outcome in steps where another device counts, and of readings outside the steps.
   """
   result = np.full(len(readings), elsewhere, np.uint8)
-  for which, step, _ in steps.covered(readings, signal):
-    step_outcome = np.where(winner[step] == readings.device[which], state[step], elsewhere)
-    result[which] = np.minimum(result[which], step_outcome)
+  for indices, step, _ in steps.covered(readings, signal):
+    step_outcome = np.where(winner[step] == readings.device[indices], state[step], elsewhere)
+    result[indices] = np.minimum(result[indices], step_outcome)
   return result
