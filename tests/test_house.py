@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import collections
 import functools
 import pathlib
+import symtable
 from collections.abc import Iterator
 
 import pytest
@@ -158,3 +160,31 @@ def test_a_module_and_a_variable_never_share_a_name():
     modules = imported_modules(path)
     offenders += [f"{path}:{line}: {name} is {modules[name]}" for name, line in bindings(path) if name in modules]
   assert not offenders, "\n".join(offenders)
+
+
+def test_every_name_is_defined():
+  """The linters cannot check this: to them the shapes in jaxtyping's strings are undefined names."""
+  offenders = []
+  for path in FILES:
+    table = symtable.symtable((ROOT / path).read_text(encoding="utf-8"), str(path), "exec")
+    module = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
+    module |= {"__name__", "__file__", "__doc__", *dir(builtins)}
+    names = global_names(table)
+    # Annotations are not evaluated, so they are in no symbol table.
+    names |= {node.id for tree in annotations(path) for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    offenders += [f"{path}: {name}" for name in sorted(names - module)]
+  assert not offenders, "\n".join(offenders)
+
+
+def global_names(table: symtable.SymbolTable) -> set[str]:
+  """Names that a scope and those inside it look up in the module or among the builtins."""
+  names = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global() and symbol.is_referenced()}
+  return names.union(*map(global_names, table.get_children()))
+
+
+def annotations(path: pathlib.Path) -> Iterator[ast.expr]:
+  """Yields the annotations of a file's parameters, results and variables."""
+  for node in nodes(path):
+    annotation = getattr(node, "returns", None) or getattr(node, "annotation", None)
+    if annotation is not None:
+      yield annotation

@@ -56,6 +56,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import takeout_csv, takeout_json
 from data_pipelines.ingest.importers.takeout_csv import CsvFiles
 from data_pipelines.ingest.importers.takeout_json import JsonFiles
+from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal

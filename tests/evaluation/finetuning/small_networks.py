@@ -6,7 +6,8 @@ import ml_collections
 import numpy as np
 
 from aim.evaluation.finetuning.examples import TrainingExamples
-from aim.evaluation.finetuning.networks import encoder_network
+from aim.evaluation.finetuning.networks import Network, encoder_network
+from aim.inference.pretrained import Pretrained
 from aim.model.buffer_sizes import textbook
 from experiments import default
 from tests.inference.test_pretrained import days, pretrained
