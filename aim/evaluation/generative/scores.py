@@ -266,10 +266,10 @@ def with_mean(errors: Float[np.ndarray, "*draws c"]) -> Float[np.ndarray, "*draw
 def percent_above(
   sums: Float[np.ndarray, "*draws k c"], others: Float[np.ndarray, "*draws k c"]
 ) -> Float[np.ndarray, "*draws"]:
-  """How far the mean mse of `sums` lies above that of `others`, in %; not finite where the others' is 0."""
+  """How far the mean mse of `sums` lies above that of `others`, in %; NaN where the others' is 0."""
   ours, theirs = (with_mean(metric(part, "mse"))[..., 0] for part in (sums, others))
-  with np.errstate(divide="ignore", invalid="ignore"):
-    return np.asarray(100 * (ours / theirs - 1))
+  ratio = np.divide(ours, theirs, out=np.full(np.shape(theirs), np.nan), where=np.asarray(theirs) > 0)
+  return np.asarray(100 * (ratio - 1))
 
 
 def draws_of(people: int, n_bootstrap: int, seed: int) -> Float[np.ndarray, "draws people"]:

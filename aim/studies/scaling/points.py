@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from aim.common.config_files import ConfigError
 from aim.common.tables import PERCENTILES, csv_field, write_rows
@@ -144,9 +144,15 @@ def _draws(people: Sequence[dict[str, Any]], n_bootstrap: int) -> dict[str, Floa
   drawn = draws_of(len(people), n_bootstrap, 0)
   nothing = [0.0] * max(len(person.get("cells", ())) for person in people)
   pooled = lambda key, without: drawn @ np.array([person.get(key, without) for person in people], np.float64)
-  squared, cells = pooled("squared", nothing), pooled("cells", nothing)
-  with np.errstate(divide="ignore", invalid="ignore"):
-    return {"loss": pooled("error", 0) / pooled("scored", 0), "mse": np.nanmean(squared / cells, axis=1)}
+  loss = _ratio(pooled("error", 0), pooled("scored", 0))
+  by_channel = _ratio(pooled("squared", nothing), pooled("cells", nothing))
+  scored = np.isfinite(by_channel)  # a channel without scored values in a draw is left out of its mean
+  return {"loss": loss, "mse": _ratio(np.where(scored, by_channel, 0).sum(axis=1), scored.sum(axis=1))}
+
+
+def _ratio(numerator: Float[np.ndarray, "*n"], denominator: Num[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+  """numerator / denominator, NaN where the denominator is 0."""
+  return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
 def _rows(points: Sequence[ScalingPoint]) -> Iterator[dict[str, Any]]:
