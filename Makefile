@@ -13,7 +13,7 @@ DEMO_DIR ?= runs/demo
 WORKERS ?= 2
 ARGS ?=
 # A file stays with one worker: what its tests share is made once.
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=10
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

@@ -53,3 +53,28 @@ def shared_data() -> pathlib.Path:
   if not folder.is_dir():
     pytest.skip(f"no sample data: {folder} is not a folder; LSM2_SHARED_DATA names another")
   return folder
+
+
+# The longest files, longest first. A worker takes whole files: one of these at the end would run alone.
+LONGEST_FIRST = (
+  "inference/test_pretrained.py",
+  "test_cli.py",
+  "test_end_to_end.py",
+  "training/test_resume.py",
+  "runtime/test_sharding.py",
+  "runtime/test_processes.py",
+  "training/test_contrastive_step.py",
+  "training/test_masked_step.py",
+  "evaluation/finetuning/test_networks.py",
+  "evaluation/generative/test_contest.py",
+  "training/test_methods.py",
+  "report/test_page.py",
+  "model/test_lsm1.py",
+  "model/test_lsm2.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Puts the longest files first; pytest-xdist deals them out in this order (`--no-loadscope-reorder`)."""
+  rank = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST_FIRST)}
+  items.sort(key=lambda item: rank.get(item.path, len(rank)))
