@@ -68,21 +68,21 @@ class Pretrained:
   nothing was observed. Missing values are never read.
 
   Attributes:
-    schema: steps per day and channels of the days it takes.
-    config: of the run that trained it.
-    name: of the model, in tables and figures.
-    trained_steps: training steps completed.
-    architecture: of the network.
-    params: the network's parameters, {name: array}.
-    scale: normalisation by the statistics of the training data.
-    masking: as in training; inference reads min_observed_share alone of it.
-    imputation: how days are imputed before the network sees them; "none" except for LSM-1.
-    batch_size: days computed at a time, at most.
-    short_holes: see load().
+    schema (Schema): steps per day and channels of the days that the model takes.
+    config (ConfigDict): the config of the training run.
+    name (str): the model's name in tables and figures.
+    trained_steps (int): number of completed training steps.
+    architecture (Architecture): sizes and options of the network.
+    params (dict): the network's parameters, {name: array}.
+    scale (Scale): normalisation by the statistics of the training data.
+    masking (Masking): the training run's masking, of which inference reads min_observed_share only.
+    imputation (str): how days are imputed before the network sees them; "none" except for LSM-1.
+    batch_size (int): the most days computed at a time.
+    short_holes (str): see load().
   """
 
   def __init__(self, restored: checkpoint.Restored, batch_size: int = 32, short_holes: str | None = None):
-    """Wraps a checkpoint; users call load().
+    """Wraps a checkpoint that was read; users call load().
 
     Args:
       restored: from checkpoint.read.
