@@ -50,9 +50,21 @@ class Arguments:
     return value
 
   def opened(self) -> tuple[ml_collections.ConfigDict, pathlib.Path]:
-    """The config and the workdir, which exists and holds the resolved config.json from here on."""
+    """The config and the workdir, which exists and holds the resolved config.json of this study from here on."""
     config, workdir = self.required("config"), pathlib.Path(self.required("workdir"))
     open_workdir(workdir, config)
+    return config, workdir
+
+  def opened_for_scores(self) -> tuple[ml_collections.ConfigDict, pathlib.Path]:
+    """The config and the workdir of a trained model that this mode scores.
+
+    The resolved config is kept as configs/MODE.json: config.json belongs to the training run, and is written only if
+    there is none, as in a workdir of its own for the scores of a --checkpoint.
+    """
+    config, workdir = self.required("config"), pathlib.Path(self.required("workdir"))
+    if not (workdir / "config.json").exists():
+      open_workdir(workdir, config)
+    open_workdir(workdir / "configs", config, f"{self.mode}.json")
     return config, workdir
 
 
@@ -61,6 +73,7 @@ class Mode:
   """One value of --mode.
 
   Attributes:
+    name: the value.
     help: one line.
     needs: flags without which it cannot run.
     run: does the work.
@@ -84,13 +97,13 @@ def use_compile_cache() -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache_dir.cache_folder("xla")))
 
 
-def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-  """Makes the run's folder and writes the resolved config.json; the first of several processes does."""
+def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict, name: str = "config.json") -> None:
+  """Makes the folder and writes the resolved config into it; of several processes the first one writes."""
   from aim.runtime import processes
 
   workdir.mkdir(parents=True, exist_ok=True)
   if processes.is_first_process():
-    config_files.write(config, workdir / "config.json")
+    config_files.write(config, workdir / name)
 
 
 def open_dataset(config: ml_collections.ConfigDict) -> data_pipelines.dataset.Dataset:
@@ -123,7 +136,7 @@ def check_training_data(config: ml_collections.ConfigDict) -> None:
   if accelerators > 1 and not config.data.name and not config.data.simulate:
     raise ConfigError(
       f"config.data.name is empty, so {accelerators} accelerators would train on {config.data.participants} simulated "
-      "people; name a dataset with --config.data.name=..., or mean it with --config.data.simulate=True"
+      "people; name a dataset with --config.data.name=..., or confirm with --config.data.simulate=True"
     )
 
 
@@ -138,46 +151,51 @@ def pretrain_mode(arguments: Arguments) -> None:
 
 
 def evaluate_mode(arguments: Arguments) -> None:
+  """Scores the model at generative tasks, beside the imputers."""
   from aim.evaluation.generative.run import evaluate
   from aim.inference import pretrained
 
-  config, workdir = arguments.opened()
+  config, workdir = arguments.opened_for_scores()
   model = pretrained.load(arguments.required("checkpoint"), config.evaluate.batch_size, config.impute.short_holes)
   evaluate(config.evaluate, model, open_dataset(config), workdir)
 
 
 def heldout_mode(arguments: Arguments) -> None:
+  """Computes the loss on people never seen, under masks that every model of a kind shares."""
   from aim.evaluation.generative.heldout_loss import heldout
   from aim.inference import pretrained
 
-  config, workdir = arguments.opened()
+  config, workdir = arguments.opened_for_scores()
   model = pretrained.load(arguments.required("checkpoint"), config.evaluate.batch_size)
   heldout(config, model, open_dataset(config), workdir)
 
 
 def probe_mode(arguments: Arguments) -> None:
+  """Fits and scores linear probes of the frozen embedding."""
   from aim.evaluation.probing.run import run_probe
   from aim.inference import pretrained
 
-  config, workdir = arguments.opened()
+  config, workdir = arguments.opened_for_scores()
   model = pretrained.load(arguments.required("checkpoint"), config.probe.batch_size)
   run_probe(config.probe, model, open_dataset(config), workdir / "probe")
 
 
 def finetune_mode(arguments: Arguments) -> None:
+  """Trains the encoder on labels, beside networks from scratch."""
   from aim.evaluation.finetuning.run import run_finetune
   from aim.inference import pretrained
 
-  config, workdir = arguments.opened()
+  config, workdir = arguments.opened_for_scores()
   model = pretrained.load(arguments.required("checkpoint"), config.finetune.batch_size)
   run_finetune(config, model, open_dataset(config), workdir / "finetune")
 
 
 def robustness_mode(arguments: Arguments) -> None:
+  """Scores the probes on days that lost sensors or hours."""
   from aim.evaluation.probing.robustness import run_robustness
   from aim.inference import pretrained
 
-  config, workdir = arguments.opened()
+  config, workdir = arguments.opened_for_scores()
   model = pretrained.load(arguments.required("checkpoint"), config.probe.batch_size)
   run_robustness(config, model, open_dataset(config), workdir / "robustness")
 
@@ -233,6 +251,7 @@ def report_mode(arguments: Arguments) -> None:
 
 
 def embed_mode(arguments: Arguments) -> None:
+  """Writes one embedding per day of a dataset or an npz file."""
   from aim.inference.commands import embed
 
   trained, data = arguments.required("checkpoint"), arguments.required("data")
@@ -240,6 +259,7 @@ def embed_mode(arguments: Arguments) -> None:
 
 
 def impute_mode(arguments: Arguments) -> None:
+  """Writes an npz file with its holes filled."""
   from aim.inference.commands import impute
 
   impute(arguments.required("checkpoint"), arguments.required("input"), arguments.required("output"))

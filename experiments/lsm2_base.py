@@ -2,13 +2,15 @@
 
   python -m aim.main --config=lsm2_base --config.data.name=mine --workdir=runs/base
 
-Not as published are two values (docs/decisions/011-inherited-rule.md, measured in docs/results/inherited_rule.md):
+Not as published are two values (docs/decisions/011-inherited-rule.md):
 
   masking.min_observed_share  0.0   a token is lost only if no step of it was observed; published: 1.0, if any was not
   model.observed_flags        True  the patch embedding also sees which steps were observed; published: it does not
 
-The published rule: --config.masking.min_observed_share=1.0 --config.model.observed_flags=False. Off, as published, are
-interpolation_skip, qk_init, masking.gaps and random.unit_minutes, which small models on real days use.
+The rule was measured with patches of 60 minutes (docs/results/inherited_rule.md), the flags were not measured. As
+published: --config.masking.min_observed_share=1.0 --config.model.observed_flags=False. Off, as published, are
+interpolation_skip, qk_init, masking.gaps and random.unit_minutes, which small models on real days use. So no loss
+trains the holes inside a visible patch; --config.impute.short_holes=interpolate fills those with a straight line.
 
 Hardware: a TPU slice or GPU machine. On several accelerators it needs a --config.data.name; on one, and on a CPU, where
 it prints how long a step would take, it otherwise trains on the simulated cohort.

@@ -1,5 +1,6 @@
 """The registry of modes: complete, in step with its page, and light to import."""
 
+import json
 import re
 import subprocess
 import sys
@@ -75,5 +76,23 @@ def test_several_accelerators_do_not_train_on_simulated_people_by_oversight(plat
     commands.check_training_data(config)
   assert str(error.value) == (
     f"config.data.name is empty, so {len(platforms)} accelerators would train on 200 simulated people; name a dataset "
-    "with --config.data.name=..., or mean it with --config.data.simulate=True"
+    "with --config.data.name=..., or confirm with --config.data.simulate=True"
   )
+
+
+def test_scoring_leaves_the_config_of_the_training_run(tmp_path):
+  """It stays what the model was trained with, whatever config the scores are computed with."""
+  config = default.get_config()
+  commands.open_workdir(tmp_path, config)
+  trained = (tmp_path / "config.json").read_text()
+  config.evaluate.days = 7
+  arguments = commands.Arguments("evaluate", config=config, workdir=str(tmp_path))
+  assert arguments.opened_for_scores() == (config, tmp_path)
+  assert (tmp_path / "config.json").read_text() == trained
+  assert json.loads((tmp_path / "configs" / "evaluate.json").read_text())["evaluate"]["days"] == 7
+
+
+def test_scores_in_a_workdir_of_their_own_keep_their_config(tmp_path):
+  config = default.get_config()
+  commands.Arguments("probe", config=config, workdir=str(tmp_path / "new")).opened_for_scores()
+  assert (tmp_path / "new" / "config.json").read_text() == (tmp_path / "new" / "configs" / "probe.json").read_text()

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
+from aim.inference.defaults import defaults
 from aim.model import from_config, loss, lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
@@ -98,8 +99,9 @@ class Pretrained:
     self.name = str(restored.config.get("name", "LSM-2"))
     self.masking = from_config.masking(restored.config, restored.schema)
     self.imputation = from_config.imputation(restored.config)
+    trained_for = restored.config.get("impute", defaults().impute).short_holes  # older configs lack the group
     # A hole in a visible token of an imputed day is no hole to the model, which sees the imputed value.
-    self.short_holes = "interpolate" if self.imputes_input else short_holes or restored.config.impute.short_holes
+    self.short_holes = "interpolate" if self.imputes_input else short_holes or trained_for
     if self.short_holes not in SHORT_HOLES:
       raise ConfigError(f"config.impute.short_holes is {self.short_holes!r}, expected one of {', '.join(SHORT_HOLES)}")
     self._graph = lsm2.abstract(self.architecture)[0]

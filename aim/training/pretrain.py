@@ -132,15 +132,13 @@ class TrainingRun:
     """Restores or initialises the state and trains; the watchdog and checkpoints are closed whatever happens."""
     with contextlib.ExitStack() as cleanup:
       cleanup.callback(self.watchdog.stop)
-      cleanup.enter_context(
-        processes.exit_on_lost_process()
-      )  # around the closing of checkpoints, which waits for other processes
+      # Around the closing of checkpoints, which waits for the other processes.
+      cleanup.enter_context(processes.exit_on_lost_process())
       self.watchdog.expect("restoring and compiling", self.config.log.watchdog_compile_seconds)
       checkpoints = Checkpoints(self.workdir, self.config.checkpoint.every_steps, self.config.checkpoint.keep)
       cleanup.callback(checkpoints.close)
-      cleanup.enter_context(
-        processes.exit_on_lost_process()
-      )  # and before the closing, which would wait for a process that is gone
+      # And again inside, so that a lost process ends this one before the closing would wait for it.
+      cleanup.enter_context(processes.exit_on_lost_process())
       state = self.initial_state(checkpoints)
       return self.train_from(state, int(state["step"]), checkpoints)
 
@@ -294,7 +292,7 @@ class TrainingRun:
       print(f"kept {chosen:,} of {available:,} days: {_subset_text(subset)}")
     print(
       f"pretraining {count_parameters(self.abstract_state['params']) / 1e6:.2f}M parameters on "
-      f"{available} days of {self.dataset.name}: {_grid_text(a)} = "
+      f"{chosen} days of {self.dataset.name}: {_grid_text(a)} = "
       f"{a.tokens} tokens per day, {config.batch_size} days per step, steps {start} to {config.total_steps}, "
       f"{jax.device_count()} device(s) of kind {jax.devices()[0].device_kind}; "
       f"{self.form} form, {a.attention} attention, {a.dtype}",
@@ -313,7 +311,7 @@ class TrainingRun:
         f"no accelerator: expect about {_duration(seconds)} per step, {_duration(total_seconds)} in all", flush=True
       )
       if total_seconds > 6 * 3600:
-        print("  suited to a CPU: --config=experiments/lsm2_tiny.py (minutes) or experiments/lsm2_xs.py", flush=True)
+        print("  suited to a CPU: --config=lsm2_tiny (minutes) or lsm2_xs", flush=True)
 
 
 def _learning_rates(config: ml_collections.ConfigDict) -> Float[np.ndarray, " steps"]:

@@ -403,3 +403,11 @@ def test_unknown_choices_are_one_line():
     pretrained().embed(days(1), pool="max")
   with pytest.raises(ConfigError, match=r"short_holes is 'guess', expected one of decode, interpolate"):
     pretrained(short_holes="guess")
+
+
+def test_a_checkpoint_from_before_short_holes_takes_the_default():
+  trained = pretrained()
+  config = trained.config.copy_and_resolve_references()
+  del config["impute"]
+  restored = Restored(config, trained.schema, trained.scale, trained.architecture, trained.params, 7)
+  assert Pretrained(restored).short_holes == "decode"
