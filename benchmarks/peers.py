@@ -6,6 +6,12 @@ Ours is the textbook form, the compact form with the published ("exact") decoder
 decoders; PyTorch's are AIM in textbook form, eager and compiled, and the strongest form we could write
 (benchmarks/torch_aim.py). All take turns, one step each per round. --quick measures fewer batches, rounds and
 competitors, in under five minutes on 2 cores.
+
+The stored tables in benchmarks/results were made with these flags (docs/results/step_speed.md):
+
+- peers_xs.csv: --layouts=xs:16 --repeats=7
+- peers_lsm2.csv: --layouts=lsm2:2 --repeats=5 --batches=2 --only=..., with the names in its first column
+- peers_quick.csv: --quick
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The progress bar of every program."""
+"""The progress bar of programs that run as a single process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from tqdm import tqdm
 
 def progress_bar(total: int, description: str, unit: str, initial: int = 0, disable: bool = False) -> tqdm:
   """Returns a progress bar with a time estimate; without a terminal it prints a line every ten seconds.
+
+  Every process that calls this shows a bar; aim.common.progress wraps it to show that of the first process only.
 
   Args:
     total: number of units at the end.

@@ -122,6 +122,17 @@ def test_public_functions_are_annotated(library):
   assert not offenders, "\n".join(offenders)
 
 
+def test_docstrings_begin_with_what_a_thing_is_or_does():
+  offenders = []
+  for path in FILES:
+    for node in nodes(path):
+      if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        text = ast.get_docstring(node) or ""
+        if text.startswith(("Of ", "For ", "In ")):
+          offenders.append(f"{path}: {text.splitlines()[0]}")
+  assert not offenders, "\n".join(offenders)
+
+
 def test_no_file_imports_a_private_name():
   offenders = [
     f"{path}:{node.lineno}: {alias.name} of {node.module}"

@@ -9,7 +9,9 @@ from aim.runtime import processes
 
 
 def progress_bar(total: int, description: str, unit: str, initial: int = 0, disable: bool = False) -> tqdm:
-  """A progress bar with an ETA, as in data_pipelines.progress; silent in all processes but the first.
+  """The progress bar of data_pipelines.progress, shown by the first process only.
+
+  Programs of aim use this one, because they may run as several processes, of which all but the first stay silent.
 
   Args:
     total: units of work.

@@ -102,7 +102,7 @@ def needed(lengths: Counts, groups: int, accumulate: int) -> Counts:
 
 
 def token_counts(tokens: TokenSet) -> Int[Array, "b 3"]:
-  """For each window, the number of visible tokens, of those that are visible or targets, and of targets."""
+  """Numbers of visible tokens, of those that are visible or targets, and of targets, of each window."""
   ends = tokens.target_ends
   return jnp.stack([tokens.visible_lengths, ends, ends - tokens.target_starts], axis=1)
 

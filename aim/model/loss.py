@@ -2,6 +2,9 @@
 
 Functions return sums and counts rather than means, so that batches, microbatches and processes add up exactly. The
 training step divides by the number of scored values in the global batch.
+
+Notation: b windows, n tokens per window, p values per patch, c channels. g and r are those of the token buffer that
+holds the predicted tokens: g groups of windows (each window is one if sizes.groups is 0) and r slots per group.
 """
 
 from __future__ import annotations
@@ -27,6 +30,12 @@ def reconstruction_error(
   """The sum of errors over the target values, and their number (AIM, "loss").
 
   The error is squared, or a cross-entropy on binary channels, whose predictions are logits.
+
+  Args:
+    prediction: z-scores, or logits on binary channels, in g groups of r slots.
+    values: z-scores, or 0 and 1 on binary channels.
+    target: the values that count.
+    binary: whether each value belongs to a binary channel; a last axis of 1 stands for the whole patch.
   """
   squared = jnp.square(prediction - values)
   entropy = optax.sigmoid_binary_cross_entropy(prediction, jnp.clip(values, 0, 1))

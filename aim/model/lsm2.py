@@ -367,7 +367,7 @@ def pooled(encoded: Float[Array, "b k d"], lengths: Int[Array, " b"], pool: str 
 def pooled_by_channel(
   encoded: Float[Array, "b k d"], lengths: Int[Array, " b"], channel: Int[Array, "b k"], channels: int
 ) -> Float[Array, "b e"]:
-  """For each channel, the mean of its tokens among the first lengths[i]; concatenated, e = channels * d.
+  """The mean of each channel's tokens among the first lengths[i], concatenated: e = channels * d.
 
   NaN if a channel has no token. All channels share one patch embedding, so a mean over several channels would confuse
   them.

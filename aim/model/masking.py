@@ -11,7 +11,10 @@ visible tokens are a prefix and dropping tokens is slicing. `training_token_set`
 
 All shapes are static under jit. Every window's mask is drawn on the device from a key of its own, so a run repeats
 exactly.
-Notation: b windows, c channels, t patches per day, n = c * t tokens, p steps per patch.
+Notation: b windows, c channels, s steps per day, t patches per day, n = c * t tokens, p steps per patch.
+
+Days come folded (patches.fold). Where patches span several channels, a channel here is therefore a group of channels,
+and each step of the day counts once for every channel of the group.
 """
 
 from __future__ import annotations
@@ -25,7 +28,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from aim.model import patches
-from data_pipelines.errors import UserError
 
 STRATEGIES = ("random", "temporal", "sensor", "gaps")
 
@@ -34,10 +36,11 @@ STRATEGIES = ("random", "temporal", "sensor", "gaps")
 class Masking:
   """Settings of the artificial and the inherited mask (AIM, section "Adaptive and inherited masking").
 
-  They come from config.masking by way of from_config.masking.
+  from_config.masking makes one from config.masking and checks it. Steps are those of folded days.
 
   Attributes:
-    weights: share of windows that get each of STRATEGIES; they need not sum to 1.
+    weights: share of windows that get each of STRATEGIES; they need not sum to 1. None is negative, and one that is
+      usable is above 0.
     random_ratio: share of the grid that `random` hides, in pieces of random_unit steps of one channel.
     random_unit: length of these pieces in steps, a divisor of the patch; 0 stands for whole patches.
     temporal_ratio: share of the day's patches that `temporal` hides, in all channels at once.
@@ -62,15 +65,17 @@ class Masking:
   def strategy_weights(self, channels: int) -> np.ndarray:
     """float32 [4] weights of STRATEGIES. `sensor` gets 0 if there is no second channel to predict from.
 
-    Raises:
-      UserError: if a weight is negative or no usable one is above 0.
+    Args:
+      channels: number of folded channels, the model's channel groups; so too in the other methods.
     """
     weights = np.asarray(self.weights, np.float32).copy()
     if channels == 1:
       weights[STRATEGIES.index("sensor")] = 0
-    if (weights < 0).any() or not weights.sum() > 0:
-      raise UserError(f"config.masking: strategy weights are {self.weights}; one usable weight must be above 0")
     return weights
+
+  def strategies_in_use(self, channels: int) -> list[str]:
+    """Those of STRATEGIES that some window may get: their weight is above 0."""
+    return [name for name, weight in zip(STRATEGIES, self.strategy_weights(channels), strict=True) if weight > 0]
 
   def hidden_count(self, strategy: str, channels: int, length: int) -> int:
     """Number of whole tokens that `strategy` hides in every window of [channels x length] tokens; 0 if it varies."""
@@ -84,13 +89,13 @@ class Masking:
 
   def dropped_count(self, channels: int, length: int) -> int:
     """D, how many masked tokens every window drops: the least that a strategy in use hides (AIM, "dropout")."""
-    used = [name for name, weight in zip(STRATEGIES, self.strategy_weights(channels), strict=True) if weight > 0]
+    counts = [self.hidden_count(name, channels, length) for name in self.strategies_in_use(channels)]
     # One token always stays visible, even if the day is a single patch and hidden.
-    return min(channels * length - 1, *(self.hidden_count(name, channels, length) for name in used))
+    return min(channels * length - 1, *counts)
 
   def hides_equal_counts(self, channels: int) -> bool:
     """Whether the only strategy in use hides whole tokens, so that every window has the same number of hidden ones."""
-    used = [name for name, weight in zip(STRATEGIES, self.strategy_weights(channels), strict=True) if weight > 0]
+    used = self.strategies_in_use(channels)
     return used in (["temporal"], ["sensor"]) or (used == ["random"] and not self.random_unit)
 
 
@@ -174,10 +179,17 @@ def _lowest(scores: Float[Array, " n"], count: int) -> Bool[Array, " n"]:
 def artificial_mask(
   key: Key[Array, ""], masking: Masking, channels: int, length: int, patch: int
 ) -> Bool[Array, "n p"]:
-  """Draws a strategy for one window and the steps that it hides, in `channels * length` tokens of `patch` steps.
+  """Draws a strategy for one window and the values that it hides.
 
-  This is where it is decided which values are hidden. The settings come from config.masking, by way of
-  aim/model/from_config.py.
+  sorted_token_set has the last word: it also hides what is left of a token that keeps too few visible values, and it
+  makes one token visible again if none is left (_keep_one).
+
+  Args:
+    key: of this window.
+    masking: the strategies and how much they hide.
+    channels: number of folded channels, the model's channel groups.
+    length: patches per day.
+    patch: values per patch, over all channels of a group.
   """
   choice_key, token_key, gap_key = jax.random.split(key, 3)
   weights = masking.strategy_weights(channels)
@@ -195,9 +207,11 @@ def artificial_mask(
     "gaps": lambda: patches.patchify(gap_mask(gap_key, masking, channels, length * patch)[None], patch)[0],
   }
   hidden = jnp.zeros((channels * length, patch), bool)
-  for i, draw in enumerate(draws.values()):
+  # Every strategy in use is drawn, and all but one are discarded. A branch would save nothing, because under vmap it
+  # computes both sides anyway.
+  for i, name in enumerate(STRATEGIES):
     if weights[i] > 0:
-      hidden |= draw() & (strategy == i)
+      hidden |= draws[name]() & (strategy == i)
   return hidden
 
 
@@ -209,7 +223,7 @@ def training_token_set(
   Args:
     key: one key for the batch.
     masking: what to hide.
-    z: z-scores, 0 where missing.
+    z: z-scores of folded days, 0 where missing.
     observed: where the sensor gave a number.
     patch: steps per patch.
   """
@@ -253,7 +267,7 @@ def sorted_token_set(
 
   Args:
     masking: for min_observed_share.
-    z: z-scores, 0 where missing.
+    z: z-scores of folded days, 0 where missing.
     observed: where the sensor gave a number.
     patch: steps per patch.
     hidden: the values that the artificial mask hides.

@@ -83,7 +83,7 @@ class TokenBuffer:
   def _sources(
     self, starts: Int[Array, "..."], first: Int[Array, "g w"], lengths: Int[Array, "..."] | int
   ) -> tuple[Int[Array, "g r"], Array]:
-    """For each slot here, the slot of its token in another buffer with these attributes, and whether it is there."""
+    """The slot that each token of this buffer has in another with these attributes, and whether it is there."""
     window, position = self.window, self.position
     pick = lambda x: jnp.take_along_axis(jnp.broadcast_to(x, self.first.shape), window, axis=1)
     offset = position - pick(first)

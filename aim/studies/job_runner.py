@@ -139,7 +139,7 @@ class Job:
     return cls(model.config_name, everything, config_files.resolve(model.config_name, everything), dataset)
 
   def fingerprint(self, mode: str) -> str:
-    """Of what a --mode of this job computes."""
+    """The fingerprint of what a --mode of this job computes."""
     return fingerprints.fingerprint(mode, self.resolved, self.dataset.identity)
 
   def command(self, mode: str, folder: pathlib.Path) -> Command:

@@ -78,7 +78,8 @@ class MaskedStep:
 
     Returns:
       The state after the step, and metrics: those of train_state.update, "loss" (mean over scored values),
-      "scored_steps" (how many values are scored), "visible_tokens", "scored_tokens", "useful_flops".
+      "scored_steps" (the number of scored values, not of steps; the name is that in the logs of earlier runs),
+      "visible_tokens", "scored_tokens", "useful_flops".
     """
     total, count, grads = self.gradient(buffers, state["params"], tokens)
     scored = jnp.maximum(count, 1.0)

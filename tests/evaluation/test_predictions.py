@@ -39,7 +39,7 @@ def test_folds_are_pooled_over_people(tmp_path):
 
 
 def test_labelled_people_are_counted_where_known(tmp_path):
-  """Of pooled folds, each of which trains a model of its own, the largest count stands for all."""
+  """Each of the pooled folds trains a model of its own; the largest count stands for all."""
   parts = [predicted("f0", ["a", "b"]), predicted("fold1", ["c", "d"])]
   for name, part, count in zip(("0.csv", "1.csv"), parts, (12, 14), strict=True):
     predictions.write_csv(tmp_path / name, [dataclasses.replace(part, n_labelled_people=count)])

@@ -163,7 +163,7 @@ def architecture(decoder_tokens: str) -> Architecture:
 @pytest.mark.parametrize("decoder_tokens", lsm2.DECODER_TOKENS)
 @given(groups=st.sampled_from([0, 1, 2, 4]), seed=st.integers(0, 2**32 - 1))
 def test_useful_flops_are_part_of_the_executed_ones(decoder_tokens, groups, seed):
-  """In textbook buffers, in those that just hold the step, and in the largest."""
+  """Holds in textbook buffers, in those that just hold the step, and in the largest."""
   a = architecture(decoder_tokens)
   counts = counts_of(np.random.default_rng(seed), 8, 16, 4)
   useful = float(flops.useful_flops(a, jnp.asarray(counts)))

@@ -20,7 +20,6 @@ from aim.model.masking import (
   training_token_set,
 )
 from aim.model.patches import patchify
-from data_pipelines.errors import UserError
 from tests import tiny
 
 GRIDS = ((1, 6, 2), (3, 8, 4), (4, 5, 1))  # channels, length, patch
@@ -166,11 +165,14 @@ def test_single_channel_days_have_no_sensor_strategy():
   assert tiny.masking(weights=(1, 1, 1, 0)).strategy_weights(2).tolist() == [1, 1, 1, 0]
 
 
-@pytest.mark.parametrize(("weights", "channels"), [((0, 0, 0, 0), 3), ((0, 0, 1, 0), 1), ((2, -1, 0, 0), 3)])
-def test_unusable_weights_are_one_line(weights, channels):
-  with pytest.raises(UserError, match=r"config\.masking: strategy weights are") as error:
-    tiny.masking(weights=weights).dropped_count(channels, 4)
-  assert "\n" not in str(error.value)
+@pytest.mark.parametrize("order", [STRATEGIES[::-1], ("sensor", "random", "gaps", "temporal")])
+def test_each_strategy_is_drawn_by_its_name(monkeypatch, order):
+  """The weight at a place of STRATEGIES is that of the strategy at this place, in whatever order they stand."""
+  monkeypatch.setattr("aim.model.masking.STRATEGIES", order)
+  weights = [float(name == "temporal") for name in order]
+  hidden = masks(tiny.masking(weights), 3, 8, 4, draws=20)
+  assert (hidden == hidden[:, :1]).all(), "not all channels are hidden at the same times"
+  assert (hidden[:, 0].sum(1) == 16).all()
 
 
 # Inherited mask, union, targets, order.

@@ -85,7 +85,7 @@ def subset(strata: Strata, percent: float, seed: int) -> list[str]:
 
 
 def first_of_each_class(strata: Strata, seed: int) -> list[str]:
-  """For each class, the person whom `subset` chooses first as the share grows; one person where there are no classes.
+  """The person of each class whom `subset` chooses first as the share grows; one person where there are no classes.
 
   This is the first of the largest stratum with the class, so these people are part of every subset with the class.
   """

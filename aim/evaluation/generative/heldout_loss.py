@@ -139,7 +139,7 @@ def objective(
 ]:
   """A compiled function of (parameters, days, their places among the scored days).
 
-  It returns each day's sum of squared errors, its number of scored steps and its token counts
+  It returns each day's sum of squared errors, its number of scored values and its token counts
   (aim/model/buffer_sizes.py).
 
   Args:
@@ -163,6 +163,8 @@ def fixed_tokens(
   trained: Pretrained, key: jax.Array, values: Float[Array, "b s c"], place: Int[Array, " b"]
 ) -> TokenSet:
   """Hides values as in training, by a mask that depends only on the key and the day's place, not on network or batch.
+
+  masking.training_token_set draws its keys for the batch as a whole, here each day has one.
 
   Args:
     trained: gives architecture, masking and scale.

@@ -1,9 +1,9 @@
 """The trivial imputers that every model is compared with; fitted_imputers.py has those that learn.
 
-Each maps z, float [D, S, C] with NaN where a value is missing, to a dense array of the same shape and dtype in which
-the observed values are unchanged. Units are the model's: z-scores for continuous channels, 0 and 1 for binary ones. A
-channel without a single observation in a day takes `fill`, the training mean: 0 in z-scores; for binary channels the
-caller passes their share of ones.
+Each maps z, float [d s c] (days, steps, channels) with NaN where a value is missing, to a dense array of the same shape
+and dtype in which the observed values are unchanged. Units are the model's: z-scores for continuous channels, 0 and
+1 for binary ones. A channel without a single observation in a day takes `fill`, the training mean: 0 in z-scores; for
+binary channels the caller passes their share of ones.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ import numpy as np
 from jaxtyping import Float
 
 Imputer = Callable[[np.ndarray], np.ndarray]
-Fill = float | np.ndarray  # one number, or [C]
+Fill = float | Float[np.ndarray, " c"]  # one number, or one per channel
 
 
-def mean(z: np.ndarray, fill: Fill = 0.0) -> Float[np.ndarray, "d s c"]:
-  """The mean of the channel's observed values of the same day."""
+def mean(z: Float[np.ndarray, "d s c"], fill: Fill = 0.0) -> Float[np.ndarray, "d s c"]:
+  """The mean of the channel's observed values of the same day.
+
+  Raises:
+    ValueError: if z is not a floating-point array [days, steps, channels].
+  """
   observed = _observed(z)
   total = np.where(observed, z, 0).sum(axis=1, dtype=np.float64)
   count = observed.sum(axis=1)
@@ -27,34 +31,51 @@ def mean(z: np.ndarray, fill: Fill = 0.0) -> Float[np.ndarray, "d s c"]:
   return np.where(observed, z, level[:, None]).astype(z.dtype)
 
 
-def nearest(z: np.ndarray, fill: Fill = 0.0) -> Float[np.ndarray, "d s c"]:
-  """The observed value nearest in time, the earlier one of two equally near."""
+def nearest(z: Float[np.ndarray, "d s c"], fill: Fill = 0.0) -> Float[np.ndarray, "d s c"]:
+  """The observed value nearest in time, the earlier one of two equally near.
+
+  Raises:
+    ValueError: if z is not a floating-point array [days, steps, channels].
+  """
   return _from_neighbours(z, fill, _take_nearest)
 
 
-def locf(z: np.ndarray, fill: Fill = 0.0) -> Float[np.ndarray, "d s c"]:
-  """The last observation carried forward; before the first one, that one."""
+def locf(z: Float[np.ndarray, "d s c"], fill: Fill = 0.0) -> Float[np.ndarray, "d s c"]:
+  """The last observation carried forward; before the first one, that one.
+
+  Raises:
+    ValueError: if z is not a floating-point array [days, steps, channels].
+  """
   return _from_neighbours(z, fill, _take_last)
 
 
-def linear(z: np.ndarray, fill: Fill = 0.0) -> Float[np.ndarray, "d s c"]:
-  """The line between the observed values before and after; before the first and after the last, that value."""
+def linear(z: Float[np.ndarray, "d s c"], fill: Fill = 0.0) -> Float[np.ndarray, "d s c"]:
+  """The line between the observed values before and after; before the first and after the last, that value.
+
+  Raises:
+    ValueError: if z is not a floating-point array [days, steps, channels].
+  """
   return _from_neighbours(z, fill, _take_line)
 
 
-def time_of_day_mean(z: np.ndarray, means: np.ndarray) -> Float[np.ndarray, "d s c"]:
+def time_of_day_mean(
+  z: Float[np.ndarray, "d s c"], means: Float[np.ndarray, "s c"] | Float[np.ndarray, "d s c"]
+) -> Float[np.ndarray, "d s c"]:
   """The mean of the same step over other days.
 
   Args:
-    z: [D, S, C].
-    means: [S, C] over the training days, or [D, S, C] (`person_means`), finite.
+    z: days, NaN where missing.
+    means: finite, over the training days [s c] or for each day [d s c] (`person_means`).
 
   Raises:
-    ValueError: the means have another shape or are not finite.
+    ValueError: if z is not a floating-point array [days, steps, channels], or if the means have another shape or are
+      not finite.
   """
   observed = _observed(z)
   if means.shape not in (z.shape, z.shape[1:]) or not np.isfinite(means).all():
-    raise ValueError(f"time-of-day means have shape {means.shape}, expected {z.shape[1:]}, all finite")
+    raise ValueError(
+      f"time-of-day means have shape {means.shape}, expected {z.shape[1:]} or {z.shape}, all values finite"
+    )
   return np.where(observed, z, means).astype(z.dtype)
 
 

@@ -1,0 +1,203 @@
+"""From config values to what they set, on any clock and channel set; every mistake is one line that names its key."""
+
+import importlib
+import math
+
+import jax
+import ml_collections
+import pytest
+
+from aim.common import config_files
+from aim.common.config_files import ConfigError
+from aim.model import from_config
+from aim.model.attention.backends import choose_backend
+from aim.model.lsm2 import Architecture, Tower
+from aim.model.masking import STRATEGIES, Masking
+from data_pipelines.lsm2_schema import LSM2_SCHEMA
+from data_pipelines.schema import Channel, Schema
+from tests.common.test_config_files import config
+from tests.golden import EXPERIMENTS
+
+ONE = Schema(5, (Channel("glucose"),))
+MANY = Schema(5, tuple(Channel(f"c{i}", kind="binary" if i % 5 == 0 else "continuous") for i in range(34)))
+NAN = math.nan
+
+
+def test_the_default_is_lsm2():
+  """On any machine's attention backend."""
+  assert from_config.architecture(config(), LSM2_SCHEMA) == Architecture(
+    channels=26,
+    length=144,
+    patch=10,
+    encoder=Tower(384, 1536, 6, 12),
+    decoder=Tower(256, 1024, 4, 4),
+    patch_channels=1,
+    projection=None,
+    observed_flags=True,
+    interpolation_skip=False,
+    qk_init=0.0,
+    binary=(False,) * 26,
+    decoder_tokens="all",
+    attention=choose_backend("auto", (64, 64), "float32"),
+    dtype="float32",
+    remat=True,
+  )
+  assert from_config.masking(config(), LSM2_SCHEMA) == Masking(
+    weights=(1 / 3, 1 / 3, 1 / 3, 0.0),
+    random_ratio=0.8,
+    random_unit=0,
+    temporal_ratio=0.5,
+    temporal_block=1,
+    sensor_ratio=0.5,
+    gap_steps=(10, 240),
+    gap_count=6,
+    min_observed_share=0.0,
+  )
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("schema", [LSM2_SCHEMA, ONE, MANY], ids=["lsm2", "one", "many"])
+def test_every_experiment_fits_every_schema(name, schema):
+  made = importlib.import_module(f"experiments.{name}").get_config()
+  a, masking = from_config.architecture(made, schema), from_config.masking(made, schema)
+  assert a.channels == len(schema.channels) and a.length * a.patch == schema.steps
+  assert a.patch * schema.minutes_per_step == made.model.patch_minutes
+  assert a.binary == tuple(schema.binary)
+  assert 0 <= masking.dropped_count(a.channel_groups, a.length) < a.tokens
+  assert made.batch_size % made.optimizer.accumulate == 0
+  assert set(dict(config_files.leaves(made))) == set(dict(config_files.leaves(config()))), "keys of its own"
+
+
+def test_minutes_become_steps_of_the_data():
+  made = config(
+    model__patch_minutes=60,
+    masking__random__unit_minutes=15,
+    masking__temporal__block_minutes=180,
+    masking__gaps__shortest_minutes=10,
+    masking__gaps__longest_minutes=120,
+  )
+  masking = from_config.masking(made, ONE)
+  assert (masking.random_unit, masking.temporal_block, masking.gap_steps) == (3, 3, (2, 24))
+  assert from_config.masking(config(masking__random__unit_minutes=10), LSM2_SCHEMA).random_unit == 0, "the patch itself"
+  assert from_config.masking(config(masking__temporal__block_minutes=0), ONE).temporal_block == 1
+
+
+def test_weights_are_in_the_order_of_the_strategies():
+  changes = {f"masking__{name}__weight": float(i) for i, name in enumerate(STRATEGIES)}
+  assert from_config.masking(config(**changes), ONE).weights == (0, 1, 2, 3)
+
+
+def test_compute_type():
+  assert from_config.architecture(config(), ONE).dtype == "float32", "auto on a CPU"
+  assert from_config.architecture(config(model__dtype="bfloat16"), ONE).dtype == "bfloat16"
+
+
+def test_compute_type_of_an_accelerator(monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+  assert from_config.architecture(config(), ONE).dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    (
+      {"model__patch_minutes": 7},
+      "config.model.patch_minutes is 7, expected a multiple of the data's 5 minutes per step",
+    ),
+    ({"model__patch_minutes": 0}, "config.model.patch_minutes is 0, expected a multiple"),
+    ({"model__patch_minutes": 35}, "config.model.patch_minutes is 35: a day is not a whole number of such patches"),
+    ({"model__encoder__width": 100}, "config.model.encoder.width is 100, expected a multiple of 4 and of its 6 heads"),
+    ({"model__decoder__width": 6}, "config.model.decoder.width is 6, expected a multiple of 4 and of its 4 heads"),
+    ({"model__encoder__heads": 0}, "config.model.encoder.width is 384, expected a multiple of 4 and of its 0 heads"),
+    ({"model__dtype": "float16"}, "config.model.dtype is 'float16', expected 'auto', 'float32' or 'bfloat16'"),
+    ({"masking__random__ratio": 1.0}, "config.masking.random.ratio is 1.0, expected a share between 0 and 1"),
+    ({"masking__temporal__ratio": 0.0}, "config.masking.temporal.ratio is 0.0, expected a share"),
+    ({"masking__sensor__ratio": -0.5}, "config.masking.sensor.ratio is -0.5, expected a share"),
+    ({"masking__min_observed_share": 1.5}, "config.masking.min_observed_share is 1.5, expected 0 to 1"),
+    ({"masking__random__unit_minutes": 7}, "config.masking.random.unit_minutes is 7, expected a multiple"),
+    (
+      {"model__patch_minutes": 60, "masking__random__unit_minutes": 25},
+      "config.masking.random.unit_minutes is 25: does not divide the patch",
+    ),
+  ],
+)
+def test_a_bad_value_is_one_line(changes, message):
+  with pytest.raises(ConfigError) as error:
+    from_config.architecture(config(**changes), ONE)
+    from_config.masking(config(**changes), ONE)
+  assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_config_survives_json():
+  made = config()
+  again = ml_collections.ConfigDict(config_files.to_dict(made))
+  assert from_config.architecture(again, MANY) == from_config.architecture(made, MANY)
+  assert from_config.masking(again, MANY) == from_config.masking(made, MANY)
+
+
+def test_masking_by_minutes_is_rounded_to_the_steps_of_the_data():
+  lengths = {"masking__gaps__shortest_minutes": 12, "masking__gaps__longest_minutes": 13}
+  masking = from_config.masking(config(masking__temporal__block_minutes=17, masking__gaps__weight=1.0, **lengths), ONE)
+  assert (masking.temporal_block, masking.gap_steps) == (2, (2, 3))
+
+
+def test_gaps_with_weight_0_fit_data_of_longer_steps():
+  hourly = Schema(60, (Channel("glucose"),))
+  assert from_config.masking(config(model__patch_minutes=60), hourly).gap_steps == (1, 4)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    (
+      {"temporal.block_minutes": -10},
+      "config.masking.temporal.block_minutes is -10, expected a finite number, 0 or more",
+    ),
+    (
+      {"temporal.block_minutes": NAN},
+      "config.masking.temporal.block_minutes is nan, expected a finite number, 0 or more",
+    ),
+    ({"temporal.block_minutes": 4}, "config.masking.temporal.block_minutes is 4, expected 0 (independent patches) or"),
+    ({"gaps.shortest_minutes": -1}, "config.masking.gaps.shortest_minutes is -1, expected a finite number above 0"),
+    ({"gaps.shortest_minutes": NAN}, "config.masking.gaps.shortest_minutes is nan, expected a finite number above 0"),
+    ({"gaps.longest_minutes": 0}, "config.masking.gaps.longest_minutes is 0, expected a finite number above 0"),
+    (
+      {"gaps.longest_minutes": math.inf},
+      "config.masking.gaps.longest_minutes is inf, expected a finite number above 0",
+    ),
+    (
+      {"gaps.weight": 1.0, "gaps.shortest_minutes": 2},
+      "config.masking.gaps.shortest_minutes is 2, expected what rounds to a step of the data's 5 minutes or more",
+    ),
+    (
+      {"gaps.longest_minutes": 5},
+      "config.masking.gaps.longest_minutes is 5, expected at least config.masking.gaps.shortest_minutes, 10",
+    ),
+    ({"gaps.count": 0}, "config.masking.gaps.count is 0, expected at least 1"),
+    ({"random.unit_minutes": NAN}, "config.masking.random.unit_minutes is nan, expected a multiple"),
+    ({"random.ratio": NAN}, "config.masking.random.ratio is nan, expected a share between 0 and 1"),
+    ({"min_observed_share": NAN}, "config.masking.min_observed_share is nan, expected 0 to 1"),
+    ({"sensor.weight": -1.0}, "config.masking.sensor.weight is -1.0, expected a finite number, 0 or more"),
+    ({"gaps.weight": NAN}, "config.masking.gaps.weight is nan, expected a finite number, 0 or more"),
+    ({"random.weight": math.inf}, "config.masking.random.weight is inf, expected a finite number, 0 or more"),
+    (
+      {"random.weight": 0.0, "temporal.weight": 0.0, "sensor.weight": 0.0},
+      "config.masking: the weights are random 0.0, temporal 0.0, sensor 0.0, gaps 0.0, expected one above 0",
+    ),
+  ],
+)
+def test_a_bad_masking_value_is_one_line(changes, message):
+  made = config()
+  with made.masking.ignore_type():  # NaN for whole numbers too
+    made.masking.update_from_flattened_dict(changes)
+  with pytest.raises(ConfigError) as error:
+    from_config.masking(made, MANY)
+  assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("schema", "group"), [(ONE, 1), (MANY, 34)], ids=["one channel", "one group"])
+def test_sensor_alone_is_refused_where_there_is_nothing_to_predict_from(schema, group):
+  made = config(model__patch_channels=group, masking__random__weight=0.0, masking__temporal__weight=0.0)
+  message = r"sensor 0\.\d+, gaps 0\.0, expected one above 0; sensor has nothing to predict a single channel"
+  with pytest.raises(ConfigError, match=message):
+    from_config.masking(made, schema)
