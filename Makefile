@@ -62,7 +62,7 @@ docs: $(INSTALLED) ## build the site into build/docs; a broken link, anchor or d
 	  || { grep -v '^INFO' build/docs.log >&2; exit 1; }
 	@echo "documents: build/docs/index.html"
 
-format: $(INSTALLED) ## fix style and formatting
+format: $(INSTALLED) ## correct style and formatting where that can be done automatically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
