@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import jax
@@ -15,8 +14,10 @@ from aim.evaluation.finetuning import networks
 from aim.evaluation.finetuning.heads import flatten
 from aim.evaluation.finetuning.networks import encoder_network, resnet_network
 from aim.evaluation.finetuning.trainer import Trainer
+from aim.inference.pretrained import Pretrained
 from aim.model import lsm2
 from aim.model.buffer_sizes import textbook
+from aim.training.checkpoint import Restored
 from tests.evaluation.finetuning.small_networks import LAYERS, config, encoder, examples, trained
 from tests.inference.test_pretrained import pretrained
 
@@ -40,10 +41,10 @@ def test_exactly_the_requested_layers_are_trained(layers):
 
 def contrastive():
   """A model with the same encoder and no decoder."""
-  other = copy.copy(trained())
-  other.architecture = dataclasses.replace(other.architecture, projection=lsm2.Projection(8, 4, 2, 5))
-  other.params = flatten(lsm2.build(other.architecture, nnx.Rngs(0)))
-  return other
+  other = trained()
+  architecture = dataclasses.replace(other.architecture, projection=lsm2.Projection(8, 4, 2, 5))
+  params = flatten(lsm2.build(architecture, nnx.Rngs(0)))
+  return Pretrained(Restored(other.config, other.schema, other.scale, architecture, params, 7))
 
 
 @pytest.mark.slow
