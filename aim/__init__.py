@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 __all__ = ["Pretrained", "load"]
 
 
-def __getattr__(name: str) -> Any:
-  # Importing jax takes seconds, which only users of these names should pay for.
-  if name in __all__:
-    from aim.inference import pretrained
+if not TYPE_CHECKING:  # a type checker must see that aim has no other names
 
-    return getattr(pretrained, name)
-  raise AttributeError(f"module 'aim' has no attribute {name!r}")
+  def __getattr__(name: str) -> Any:
+    # Importing jax takes seconds, which only users of these names should pay for.
+    if name in __all__:
+      from aim.inference import pretrained
+
+      return getattr(pretrained, name)
+    raise AttributeError(f"module 'aim' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-  return sorted({*globals(), *__all__})
+  return sorted(__all__)

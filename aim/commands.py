@@ -58,14 +58,17 @@ class Arguments:
   def opened_for_scores(self) -> tuple[ml_collections.ConfigDict, pathlib.Path]:
     """The config and the workdir of a trained model that this mode scores.
 
-    The resolved config is kept as configs/MODE.json: config.json belongs to the training run, and is written only if
-    there is none, as in a workdir of its own for the scores of a --checkpoint.
+    config.json belongs to the training run. It is written only if there is none, as in a workdir of its own for the
+    scores of a --checkpoint.
     """
     config, workdir = self.required("config"), pathlib.Path(self.required("workdir"))
     if not (workdir / "config.json").exists():
       open_workdir(workdir, config)
-    open_workdir(workdir / "configs", config, f"{self.mode}.json")
     return config, workdir
+
+  def keep_config(self) -> None:
+    """Writes the resolved config of scores that are complete to configs/MODE.json in the workdir."""
+    open_workdir(pathlib.Path(self.required("workdir")) / "configs", self.required("config"), f"{self.mode}.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +161,7 @@ def evaluate_mode(arguments: Arguments) -> None:
   config, workdir = arguments.opened_for_scores()
   model = pretrained.load(arguments.required("checkpoint"), config.evaluate.batch_size, config.impute.short_holes)
   evaluate(config.evaluate, model, open_dataset(config), workdir)
+  arguments.keep_config()
 
 
 def heldout_mode(arguments: Arguments) -> None:
@@ -168,6 +172,7 @@ def heldout_mode(arguments: Arguments) -> None:
   config, workdir = arguments.opened_for_scores()
   model = pretrained.load(arguments.required("checkpoint"), config.evaluate.batch_size)
   heldout(config, model, open_dataset(config), workdir)
+  arguments.keep_config()
 
 
 def probe_mode(arguments: Arguments) -> None:
@@ -178,6 +183,7 @@ def probe_mode(arguments: Arguments) -> None:
   config, workdir = arguments.opened_for_scores()
   model = pretrained.load(arguments.required("checkpoint"), config.probe.batch_size)
   run_probe(config.probe, model, open_dataset(config), workdir / "probe")
+  arguments.keep_config()
 
 
 def finetune_mode(arguments: Arguments) -> None:
@@ -188,6 +194,7 @@ def finetune_mode(arguments: Arguments) -> None:
   config, workdir = arguments.opened_for_scores()
   model = pretrained.load(arguments.required("checkpoint"), config.finetune.batch_size)
   run_finetune(config, model, open_dataset(config), workdir / "finetune")
+  arguments.keep_config()
 
 
 def robustness_mode(arguments: Arguments) -> None:
@@ -198,6 +205,7 @@ def robustness_mode(arguments: Arguments) -> None:
   config, workdir = arguments.opened_for_scores()
   model = pretrained.load(arguments.required("checkpoint"), config.probe.batch_size)
   run_robustness(config, model, open_dataset(config), workdir / "robustness")
+  arguments.keep_config()
 
 
 def compare_mode(arguments: Arguments) -> None:

@@ -88,11 +88,15 @@ def test_scoring_leaves_the_config_of_the_training_run(tmp_path):
   config.evaluate.days = 7
   arguments = commands.Arguments("evaluate", config=config, workdir=str(tmp_path))
   assert arguments.opened_for_scores() == (config, tmp_path)
+  assert not (tmp_path / "configs").exists(), "scores that are not complete have no config"
+  arguments.keep_config()
   assert (tmp_path / "config.json").read_text() == trained
   assert json.loads((tmp_path / "configs" / "evaluate.json").read_text())["evaluate"]["days"] == 7
 
 
 def test_scores_in_a_workdir_of_their_own_keep_their_config(tmp_path):
   config = default.get_config()
-  commands.Arguments("probe", config=config, workdir=str(tmp_path / "new")).opened_for_scores()
+  arguments = commands.Arguments("probe", config=config, workdir=str(tmp_path / "new"))
+  arguments.opened_for_scores()
+  arguments.keep_config()
   assert (tmp_path / "new" / "config.json").read_text() == (tmp_path / "new" / "configs" / "probe.json").read_text()

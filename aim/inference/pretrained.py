@@ -91,8 +91,10 @@ class Pretrained:
       short_holes: see load().
 
     Raises:
-      ConfigError: short_holes is unknown.
+      ConfigError: short_holes is unknown, or batch_size is not a whole number of at least 1.
     """
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+      raise ConfigError(f"batch_size is {batch_size!r}, expected a whole number of at least 1")
     self.schema: Schema = restored.schema
     self.scale, self.config, self.trained_steps = restored.scale, restored.config, restored.step
     self.architecture, self.params, self.batch_size = restored.architecture, restored.params, batch_size

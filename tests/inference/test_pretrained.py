@@ -411,3 +411,11 @@ def test_a_checkpoint_from_before_short_holes_takes_the_default():
   del config["impute"]
   restored = Restored(config, trained.schema, trained.scale, trained.architecture, trained.params, 7)
   assert Pretrained(restored).short_holes == "decode"
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, True])
+def test_a_batch_size_that_is_no_number_of_days_is_one_line(batch_size):
+  trained = pretrained()
+  restored = Restored(trained.config, trained.schema, trained.scale, trained.architecture, trained.params, 7)
+  with pytest.raises(ConfigError, match=f"batch_size is {batch_size!r}, expected a whole number of at least 1"):
+    Pretrained(restored, batch_size)
