@@ -187,7 +187,7 @@ def test_results_do_not_depend_on_batches(batch_size):
     ("all", 4, False),
     pytest.param("observed", 4, True, marks=pytest.mark.slow),
     pytest.param("visible", 4, False, marks=pytest.mark.slow),
-    ("all", 32, True),
+    pytest.param("all", 32, True, marks=pytest.mark.slow),
   ],
 )
 def test_days_of_any_coverage_are_computed_as_each_alone(tokens, batch_size, skip, monkeypatch):
@@ -200,7 +200,8 @@ def test_days_of_any_coverage_are_computed_as_each_alone(tokens, batch_size, ski
   values[rng.random(values.shape) < np.linspace(0, 0.98, 24)[:, None, None]] = np.nan
   values[5, 2:], values[6] = np.nan, np.nan_to_num(values[6], nan=1.0)  # a nearly empty day, and a complete one
   values[:, 0, 0] = 70.0  # no day is empty
-  values = values[rng.permutation(24)]
+  order = rng.permutation(24)
+  values = values[order]
   used = set()
   padded_sizes = trained.padded_sizes
   monkeypatch.setattr(trained, "padded_sizes", lambda *counts: used.add(sizes := padded_sizes(*counts)) or sizes)
@@ -209,7 +210,9 @@ def test_days_of_any_coverage_are_computed_as_each_alone(tokens, batch_size, ski
     assert len({size.encoder for size in used}) > 2 and len({size.targets for size in used}) > 2, (
       "all batches had the same size"
     )
-  for i, day in enumerate(values):
+  # Every other day, the nearly empty and the complete one among them: each takes a second by hand.
+  for i in np.flatnonzero((order % 2 == 0) | (order == 5)):
+    day = values[i]
     _, encoded = encoded_by_hand(trained, day)
     np.testing.assert_allclose(embedding[i], encoded.mean(0), rtol=1e-5, atol=1e-5)
     expected = reconstructed_by_hand(trained, day)
