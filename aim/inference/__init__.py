@@ -5,8 +5,9 @@ Nothing here trains.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aim.runtime.lazy_exports import lazy_getattr
 
 if TYPE_CHECKING:
   from aim.inference.pretrained import EncodedTokens, Pretrained, load
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["EncodedTokens", "Pretrained", "embed_windows", "load", "sums_by_time"]
 
-_MODULES = {"embed_windows": "window_embeddings", "sums_by_time": "window_embeddings"}
+_MODULES = {
+  "EncodedTokens": "pretrained",
+  "Pretrained": "pretrained",
+  "embed_windows": "window_embeddings",
+  "load": "pretrained",
+  "sums_by_time": "window_embeddings",
+}
 
-
-def __getattr__(name: str) -> Any:
-  # Loaded on first use: configs import aim.inference.defaults while flags are parsed, and jax takes seconds.
-  if name in __all__:
-    return getattr(importlib.import_module(f"aim.inference.{_MODULES.get(name, 'pretrained')}"), name)
-  raise AttributeError(f"module 'aim.inference' has no attribute {name!r}")
+# Lazy, because configs import aim.inference.defaults while flags are parsed, and importing jax takes seconds.
+__getattr__ = lazy_getattr(__name__, _MODULES)

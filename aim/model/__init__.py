@@ -16,8 +16,9 @@ Only the `from_config` modules know config files; all others take plain values.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aim.runtime.lazy_exports import lazy_getattr
 
 if TYPE_CHECKING:
   from aim.model.buffer_sizes import BufferSizes
@@ -64,9 +65,5 @@ _MODULES = {
   "training_token_set": "masking",
 }
 
-
-def __getattr__(name: str) -> Any:
-  # Lazy, because importing jax takes seconds, and flags are checked before: experiments import aim.model.defaults.
-  if name in _MODULES:
-    return getattr(importlib.import_module(f"aim.model.{_MODULES[name]}"), name)
-  raise AttributeError(f"module 'aim.model' has no attribute {name!r}")
+# Lazy, because importing jax takes seconds, and flags are checked before: experiments import aim.model.defaults.
+__getattr__ = lazy_getattr(__name__, _MODULES)

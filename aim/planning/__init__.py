@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aim.runtime.lazy_exports import lazy_getattr
 
 if TYPE_CHECKING:
   from aim.planning.collectives import Collective, Roofline
@@ -39,9 +40,5 @@ _MODULES = {
   "TopologyError": "topology",
 }
 
-
-def __getattr__(name: str) -> Any:
-  # Lazy, because importing jax takes seconds, and aim.main checks the flags before.
-  if name in _MODULES:
-    return getattr(importlib.import_module(f"aim.planning.{_MODULES[name]}"), name)
-  raise AttributeError(f"module 'aim.planning' has no attribute {name!r}")
+# Lazy, because importing jax takes seconds, and aim.main checks the flags before.
+__getattr__ = lazy_getattr(__name__, _MODULES)

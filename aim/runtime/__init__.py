@@ -5,8 +5,9 @@ Nothing here knows what is computed.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aim.runtime.lazy_exports import lazy_getattr
 
 if TYPE_CHECKING:
   from aim.runtime.cache_dir import cache_folder
@@ -50,9 +51,5 @@ _MODULES = {
   "target_platform": "devices",
 }
 
-
-def __getattr__(name: str) -> Any:
-  # Lazy, because importing jax takes seconds, and aim.main imports this room before it checks flags.
-  if name in _MODULES:
-    return getattr(importlib.import_module(f"aim.runtime.{_MODULES[name]}"), name)
-  raise AttributeError(f"module 'aim.runtime' has no attribute {name!r}")
+# Lazy, because importing jax takes seconds, and aim.main imports this room before it checks flags.
+__getattr__ = lazy_getattr(__name__, _MODULES)

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aim.runtime.lazy_exports import lazy_getattr
 
 if TYPE_CHECKING:
   from aim.studies.fingerprints import fingerprint
@@ -34,9 +35,5 @@ _MODULES = {
   "fingerprint": "fingerprints",
 }
 
-
-def __getattr__(name: str) -> Any:
-  # Lazy, because importing jax takes seconds, and flags are checked before: experiments import aim.studies.defaults.
-  if name in _MODULES:
-    return getattr(importlib.import_module(f"aim.studies.{_MODULES[name]}"), name)
-  raise AttributeError(f"module 'aim.studies' has no attribute {name!r}")
+# Lazy, because importing jax takes seconds, and flags are checked before: experiments import aim.studies.defaults.
+__getattr__ = lazy_getattr(__name__, _MODULES)

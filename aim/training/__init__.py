@@ -5,8 +5,9 @@ Start at `pretrain`, the loop; `masked_step` and `contrastive_step` are the pure
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aim.runtime.lazy_exports import lazy_getattr
 
 if TYPE_CHECKING:
   from aim.training.checkpoint import CheckpointError, Checkpoints, Restored
@@ -44,9 +45,5 @@ _MODULES = {
   "make_optimizer": "optimizer",
 }
 
-
-def __getattr__(name: str) -> Any:
-  # Loaded on first use: configs import aim.training.defaults while flags are parsed, and jax takes seconds.
-  if name in _MODULES:
-    return getattr(importlib.import_module(f"aim.training.{_MODULES[name]}"), name)
-  raise AttributeError(f"module 'aim.training' has no attribute {name!r}")
+# Loaded on first use: configs import aim.training.defaults while flags are parsed, and jax takes seconds.
+__getattr__ = lazy_getattr(__name__, _MODULES)

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aim.runtime.lazy_exports import lazy_getattr
 
 if TYPE_CHECKING:
   from aim.studies.compare.run import compare
@@ -22,9 +23,5 @@ _MODULES = {
   "compare": "run",
 }
 
-
-def __getattr__(name: str) -> Any:
-  # Lazy, as in aim.studies.
-  if name in _MODULES:
-    return getattr(importlib.import_module(f"aim.studies.compare.{_MODULES[name]}"), name)
-  raise AttributeError(f"module 'aim.studies.compare' has no attribute {name!r}")
+# Lazy, as in aim.studies.
+__getattr__ = lazy_getattr(__name__, _MODULES)

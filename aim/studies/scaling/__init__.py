@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aim.runtime.lazy_exports import lazy_getattr
 
 if TYPE_CHECKING:
   from aim.studies.scaling.curves import Curve
@@ -30,9 +31,5 @@ _MODULES = {
   "scaling": "run",
 }
 
-
-def __getattr__(name: str) -> Any:
-  # Lazy, as in aim.studies.
-  if name in _MODULES:
-    return getattr(importlib.import_module(f"aim.studies.scaling.{_MODULES[name]}"), name)
-  raise AttributeError(f"module 'aim.studies.scaling' has no attribute {name!r}")
+# Lazy, as in aim.studies.
+__getattr__ = lazy_getattr(__name__, _MODULES)
