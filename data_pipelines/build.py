@@ -39,6 +39,7 @@ from data_pipelines.day_windows.day_windows_dataset_builder import Builder, DayW
 from data_pipelines.day_windows.duplicates import DuplicateDetector
 from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
+from data_pipelines.digests import Digests
 from data_pipelines.errors import DatasetError, SchemaError, UserError
 from data_pipelines.ingest.command import SOURCES, define_flags, refuse_flags, run_import
 from data_pipelines.npz import NpzSource
@@ -216,6 +217,7 @@ def _write(
   for file, text in getattr(source, "documents", {}).items():
     (folder / file).write_text(text, encoding="utf-8")
   (folder / "request.json").write_text(json.dumps(full_request, indent=2) + "\n")
+  Digests.of_folder(folder, config.digests).save()
   for note in notes:
     print(f"note: {note}")
 

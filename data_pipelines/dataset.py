@@ -2,8 +2,9 @@
 
 DATA_DIR/day_windows/NAME/VERSION/   day_windows-SPLIT.array_record-..., dataset_info.json, features.json (TFDS)
                                      schema.json, statistics.npz, splits.json, participants.parquet,
-                                     events.parquet, request.json, README.md; and, where the source states
-                                     which events exclude each other, exclusive_events.json
+                                     events.parquet, request.json, README.md, digests.json (of all other files);
+                                     and, where the source states which events exclude each other,
+                                     exclusive_events.json
 
 A record is one day. A minute that the sensor lost is stored as NaN in its channel of `values`, and its cause, where the
 source knew it, in `cause`. Nothing is filled in or normalised on disk: the loader (loader.py) yields the stored values
@@ -31,6 +32,7 @@ from absl import logging
 from jaxtyping import Float32, Int64
 
 from data_pipelines import splits
+from data_pipelines.digests import Digests
 from data_pipelines.errors import CorruptError, DatasetError
 from data_pipelines.lsm2_schema import LSM2_ACTIVITIES
 from data_pipelines.schema import Schema
@@ -110,6 +112,7 @@ class Dataset:
 
     Raises:
       DatasetError: there is no such dataset; the message lists the ones that exist.
+      DatasetError: one of its small files is damaged.
       SchemaError: its schema or statistics cannot be read.
     """
     path = dataset_path(data_dir, name)
@@ -117,7 +120,17 @@ class Dataset:
       names = dataset_names(data_dir)
       existing = f"it holds the datasets {', '.join(names)}" if names else "it holds no datasets"
       raise DatasetError(f"no dataset {name!r} in {data_dir}; {existing}")
+    Digests.load(path).check_small(except_for=("events.parquet",))  # which may be large and is rarely read
     return cls(path, name, Schema.load(path / "schema.json"), Statistics.load(path / "statistics.npz"))
+
+  @functools.cached_property
+  def digest(self) -> str:
+    """32 hex digits that differ if the days, people, labels, events or statistics do, whatever the dataset's name."""
+    return self._digests.content
+
+  @functools.cached_property
+  def _digests(self) -> Digests:
+    return Digests.load(self.path)
 
   @functools.cached_property
   def request(self) -> dict[str, Any]:
@@ -149,6 +162,7 @@ class Dataset:
       raise DatasetError(f"dataset {self.name!r} has no days in split {split!r} ({self.path})")
     info = self._builder.info.splits[split]
     files = tuple(str(path) for path in info.filepaths)
+    self._digests.check_sizes([os.path.basename(file) for file in files])
     return _StoredDays(self._builder.as_data_source(split=split), files, tuple(info.shard_lengths))
 
   def missing_shares(self, split: str) -> Float32[np.ndarray, " days"]:
@@ -204,6 +218,7 @@ class Dataset:
 
   def events(self) -> pa.Table:
     """One row per event: participant, day, date, start, end (steps, end exclusive), name, value (0 if known absent)."""
+    self._digests.check("events.parquet")
     return pq.read_table(self.path / "events.parquet")
 
   def exclusive_events(self) -> dict[str, list[str]]:

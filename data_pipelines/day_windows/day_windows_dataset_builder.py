@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from data_pipelines.day_windows import examples, shards
 from data_pipelines.day_windows.duplicates import DuplicateDetector
 from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
+from data_pipelines.digests import FileDigest
 from data_pipelines.source import Source
 
 
@@ -31,6 +33,7 @@ class DayWindowsConfig(tfds.core.BuilderConfig):
     source: the days.
     people: ids of the people in each split.
     tables: collects the tables of the dataset; the caller writes them.
+    digests: collects the digests of the shards, by file name.
     duplicates: detects two people with an identical day; None to allow that.
     runner: writes the shards.
   """
@@ -38,6 +41,7 @@ class DayWindowsConfig(tfds.core.BuilderConfig):
   source: Source = dataclasses.field(repr=False)
   people: Mapping[str, Sequence[str]] = dataclasses.field(repr=False)
   tables: Tables = dataclasses.field(repr=False)
+  digests: dict[str, FileDigest] = dataclasses.field(repr=False, default_factory=dict)
   duplicates: DuplicateDetector | None = dataclasses.field(repr=False)
   runner: Runner = dataclasses.field(repr=False)
 
@@ -76,7 +80,8 @@ class Builder(tfds.core.ShardBasedBuilder):
       outcomes = config.runner(write_shard, planned, progress.update)
       for shard, outcome in zip(planned, outcomes, strict=True):
         config.tables.merge(outcome.tables, config.duplicates)
-        written[shard.split].append((outcome.days, outcome.size))
+        written[shard.split].append((outcome.days, outcome.digest.size))
+        config.digests[os.path.basename(shard.path)] = outcome.digest
     self.info.set_splits(tfds.core.SplitDict([self._split(name, files) for name, files in written.items()]))
 
   def _split(self, name: str, files: Sequence[tuple[int, int]]) -> tfds.core.SplitInfo:

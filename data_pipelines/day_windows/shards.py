@@ -18,6 +18,7 @@ from tensorflow_datasets.core import example_serializer
 
 from data_pipelines.day_windows import examples
 from data_pipelines.day_windows.tables import Tables
+from data_pipelines.digests import FileDigest
 from data_pipelines.source import Day, Source
 
 # Sizes are of float32 values before compression.
@@ -53,12 +54,12 @@ class WrittenShard:
 
   Attributes:
     days: number of days in it.
-    size: bytes of the file.
+    digest: size and digest of the file.
     tables: its people, events and statistics.
   """
 
   days: int
-  size: int
+  digest: FileDigest
   tables: Tables
 
 
@@ -122,7 +123,7 @@ class ShardWriter:
       file.write(record.SerializeToString(deterministic=True))
     file.close()
     os.replace(unfinished, shard.path)
-    return WrittenShard(tables.days, os.path.getsize(shard.path), tables.pack())
+    return WrittenShard(tables.days, FileDigest.of(shard.path), tables.pack())
 
   def _days(self, shard: Shard, tables: Tables, report_days: ReportDays) -> Iterator[Day]:
     for participant in shard.people:

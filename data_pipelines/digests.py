@@ -1,0 +1,147 @@
+"""What the files of a dataset were when it was built, so that damage and replaced content are noticed.
+
+DATASET/digests.json holds the size and the BLAKE2b digest of every file. Small files are compared with it when a
+dataset is opened or before they are read. Shards can hold 240 GB, which nobody hashes before training: their sizes are
+compared, and each record has a 64-bit hash of its own, written by array_record and checked whenever it is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Collection, Mapping
+
+from data_pipelines.errors import DatasetError
+
+FILE = "digests.json"
+FORMAT = 1
+_BYTES = 16
+# What says where days came from or describes them. All else is the content that models learn from.
+_DESCRIPTIONS = ("README.md", "account.csv", "dataset_info.json", "features.json", "recipe.yaml", "request.json")
+_RECORDS = ".array_record"  # in the names of shards
+
+
+@dataclasses.dataclass(frozen=True)
+class FileDigest:
+  """Size in bytes and BLAKE2b digest, as 32 hex digits, of a file."""
+
+  size: int
+  blake2b: str
+
+  @classmethod
+  def of(cls, path: str | os.PathLike) -> FileDigest:
+    """Reads and digests a file."""
+    with open(path, "rb") as file:
+      content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_BYTES))
+      return cls(file.tell(), content.hexdigest())
+
+
+@dataclasses.dataclass(frozen=True)
+class Digests:
+  """The digests of a dataset's files.
+
+  Attributes:
+    folder: the dataset.
+    files: by name; empty for a dataset that was built before there were digests.
+  """
+
+  folder: pathlib.Path
+  files: Mapping[str, FileDigest]
+
+  @classmethod
+  def of_folder(cls, folder: pathlib.Path, known: Mapping[str, FileDigest]) -> Digests:
+    """Digests the files of a folder, except those that are `known` already, such as shards."""
+    files = {path.name: known.get(path.name) or FileDigest.of(path) for path in sorted(folder.iterdir())}
+    return cls(folder, {name: file for name, file in files.items() if name != FILE})
+
+  def save(self) -> None:
+    """Writes digests.json."""
+    files = {name: dataclasses.asdict(file) for name, file in self.files.items()}
+    raw = {"format": FORMAT, "files": files, "check": _digest(files)}
+    (self.folder / FILE).write_text(json.dumps(raw, indent=2) + "\n")
+
+  @classmethod
+  def load(cls, folder: pathlib.Path) -> Digests:
+    """Reads digests.json.
+
+    Raises:
+      DatasetError: it is damaged, or of a later version of this project.
+    """
+    path = folder / FILE
+    try:
+      raw = json.loads(path.read_bytes())
+      if raw["format"] > FORMAT:
+        raise DatasetError(f"{path}: format {raw['format']}, expected at most {FORMAT}; it needs a later version")
+      if raw["check"] != _digest(raw["files"]):
+        raise ValueError("its own check does not hold")
+      return cls(folder, {name: FileDigest(**file) for name, file in raw["files"].items()})
+    except FileNotFoundError:
+      return cls(folder, {})
+    except DatasetError:
+      raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+      reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+      raise DatasetError(f"{path}: damaged, build the dataset again or restore it from a copy: {reason}") from None
+
+  @property
+  def content(self) -> str:
+    """32 hex digits that differ if the days, people, labels, events or statistics do.
+
+    Where the dataset lies, what it was built from and its description do not matter. Without digests.json, small files
+    are read, and shards enter with their names and sizes.
+    """
+    files = self.files or {
+      path.name: FileDigest(path.stat().st_size, "") if _RECORDS in path.name else FileDigest.of(path)
+      for path in sorted(self.folder.iterdir())
+      if not path.name.startswith("missing_")  # written by readers
+    }
+    return _digest({name: dataclasses.asdict(file) for name, file in files.items() if name not in _DESCRIPTIONS})
+
+  def check(self, *names: str) -> None:
+    """Compares files with their digests; names that were not built are not compared.
+
+    Raises:
+      DatasetError: a file is missing, cannot be read, or is not what was built.
+    """
+    for name in names:
+      if name in self.files:
+        self._check_size(name)
+        if FileDigest.of(self.folder / name) != self.files[name]:
+          raise self._damaged(name, "its content is not what was built")
+
+  def check_small(self, except_for: Collection[str] = ()) -> None:
+    """Compares the files that every reader needs: all but shards, descriptions for people, and `except_for`.
+
+    Raises:
+      DatasetError: a file is missing, cannot be read, or is not what was built.
+    """
+    left_out = {"README.md", "account.csv", "recipe.yaml", *except_for}
+    self.check(*(name for name in self.files if _RECORDS not in name and name not in left_out))
+
+  def check_sizes(self, names: Collection[str]) -> None:
+    """Compares the sizes of files alone.
+
+    Raises:
+      DatasetError: a file is missing, or has another size.
+    """
+    for name in names:
+      if name in self.files:
+        self._check_size(name)
+
+  def _check_size(self, name: str) -> None:
+    try:
+      size = (self.folder / name).stat().st_size
+    except OSError as error:
+      raise self._damaged(name, (error.strerror or "cannot be read").lower()) from None
+    if size != self.files[name].size:
+      raise self._damaged(name, f"{size:,} bytes, expected {self.files[name].size:,}")
+
+  def _damaged(self, name: str, fault: str) -> DatasetError:
+    return DatasetError(f"{self.folder / name}: {fault}; build the dataset again or restore it from a copy")
+
+
+def _digest(value: object) -> str:
+  return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=_BYTES).hexdigest()
