@@ -10,10 +10,17 @@ import dataclasses
 import enum
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from aim.evaluation.metrics import lower_is_better
 
+CONSTANT = "constant"  # the model that answers the same for everyone
+# With five people, all of whom agree, chance alone gives a difference with this sign or the other in 2 of 32 cases:
+# more than the 5 % that a 95 % interval allows. So nothing can be said about fewer than six.
+MIN_PEOPLE = 6
+# An interval has no width if every draw gives the same number, as when everyone is ranked without a mistake. If one of
+# n people has a label, a model that knows nothing ranks that person first or last in 2 of n cases, and 2 / 40 is 5 %.
+MIN_PEOPLE_WITHOUT_WIDTH = 40
 MOST_NAMES = 6  # comparisons that a tally lists by name before it says "and 3 more"
 _LABELS = {
   "linear": "linear interpolation",
@@ -25,17 +32,29 @@ _LABELS = {
   "mice": "MICE",
   "locf": "the last observation carried forward",
   "LOCF": "the last observation carried forward",
-  "constant": "a constant",
+  CONSTANT: "a constant",
 }
 
 
 class Outcome(enum.StrEnum):
-  """What a difference says about the model. Better and worse need a 95 % interval that excludes zero."""
+  """What a difference says about the model; the words are the same on the console, in tables, in files and reports.
+
+  WORDS explains them to readers.
+  """
 
   BETTER = "better"
   WORSE = "worse"
   CHANCE = "not beyond chance"
-  NO_INTERVAL = "no interval"
+  UNTOLD = "cannot be told"
+  NEITHER = "neither beats a constant"
+
+
+WORDS = (
+  f"{Outcome.BETTER} or {Outcome.WORSE}: the 95 % interval of the difference, over people, excludes zero; "
+  f"{Outcome.CHANCE}: it includes zero; {Outcome.UNTOLD}: fewer than {MIN_PEOPLE} people, no interval, or one "
+  f"without width of fewer than {MIN_PEOPLE_WITHOUT_WIDTH} people; {Outcome.NEITHER}: whichever of the two is ahead, "
+  f"neither is {Outcome.BETTER} than the same answer for everyone."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +68,8 @@ class Difference:
     value: the model's metric minus the other's, or 100 * (model / other - 1) where `unit` is "%".
     ci_low, ci_high: paired 95 % interval over people; NaN where fewer than two people have rows.
     unit: "%" for a relative difference, "" for one in the metric's own unit.
+    people: held-out people that both were scored on.
+    neither_beats_constant: whether both were compared with a constant and neither is better.
   """
 
   model: str
@@ -58,6 +79,8 @@ class Difference:
   ci_low: float
   ci_high: float
   unit: str = ""
+  people: int = 0
+  neither_beats_constant: bool = False
 
   @property
   def lower_is_better(self) -> bool:
@@ -71,9 +94,13 @@ class Difference:
 
   @property
   def outcome(self) -> Outcome:
-    """Better or worse where the whole interval lies on one side of zero."""
-    if math.isnan(self.ci_low) or math.isnan(self.ci_high):
-      return Outcome.NO_INTERVAL
+    """What the value and its interval say; see Outcome."""
+    no_interval = math.isnan(self.ci_low) or math.isnan(self.ci_high)
+    no_width = self.ci_low == self.ci_high != 0
+    if no_interval or self.people < (MIN_PEOPLE_WITHOUT_WIDTH if no_width else MIN_PEOPLE):
+      return Outcome.UNTOLD
+    if self.neither_beats_constant:
+      return Outcome.NEITHER
     if self.ci_low <= 0 <= self.ci_high:
       return Outcome.CHANCE
     return Outcome.BETTER if (self.ci_high < 0) == self.lower_is_better else Outcome.WORSE
@@ -81,13 +108,14 @@ class Difference:
   @property
   def amount(self) -> str:
     """The value with its interval, such as "-23 % [-27, -19]"."""
-    bounds = "" if math.isnan(self.ci_low) else f" [{_signed(self.ci_low)}, {_signed(self.ci_high)}]"
-    return f"{_signed(self.value)}{' ' * bool(self.unit)}{self.unit}{bounds}"
+    interval = bounds(self.ci_low, self.ci_high, _signed)
+    return f"{_signed(self.value)}{' ' * bool(self.unit)}{self.unit}{interval}"
 
   @property
   def verdict(self) -> str:
-    """The outcome and the numbers, such as "better, -23 % [-27, -19]"."""
-    return f"{self.outcome}, {self.amount}"
+    """The outcome and the numbers, such as "better, -23 % [-27, -19]" or "cannot be told (4 people), -23 %"."""
+    people = f" ({self.people} {'person' if self.people == 1 else 'people'})" * (self.outcome is Outcome.UNTOLD)
+    return f"{self.outcome}{people}, {self.amount}"
 
   @property
   def against(self) -> str:
@@ -133,6 +161,11 @@ def tally(differences: Mapping[str, Difference], noun: str = "comparisons", same
     return ", ".join(counts)
   unit = f" {first.unit}" if first.unit else ""
   return f"{', '.join(counts)}; median {_signed(statistics.median(d.value for d in differences.values()))}{unit}"
+
+
+def bounds(low: float, high: float, number: Callable[[float], str]) -> str:
+  """An interval as text after a value, " [0.1, 0.2]"; "" if it is NaN or has no width, because it then says nothing."""
+  return "" if math.isnan(low) or math.isnan(high) or low == high else f" [{number(low)}, {number(high)}]"
 
 
 def model_label(name: str) -> str:

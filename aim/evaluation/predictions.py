@@ -14,16 +14,23 @@ from typing import Any
 import numpy as np
 
 from aim.common.tables import write_rows
-from aim.evaluation.difference import model_label
+from aim.evaluation.difference import CONSTANT, bounds, model_label
 from aim.evaluation.metrics import HEADLINE, METRICS, agreement
-from aim.evaluation.results import Result, ResultsError, bootstrap
+from aim.evaluation.results import (
+  Result,
+  ResultsError,
+  bootstrap,
+  folds_note,
+  mark_neither_beats_constant,
+  no_better_than_constant,
+)
 
 COLUMNS = (
   "dataset", "task", "level", "kind", "model", "seed", "participant", "day", "date", "start", "end", "truth",
   "prediction", "probabilities", "n_labelled_people",
 )  # fmt: skip
 OLD_COLUMNS = COLUMNS[:-1]  # of files written before labelled people were counted
-CONSTANT, MASK_ONLY, MASK_FOREST, HOURLY = "constant", "mask-only", "mask-only forest", "hourly forest"
+MASK_ONLY, MASK_FOREST, HOURLY = "mask-only", "mask-only forest", "hourly forest"
 AGE_SEX = ("age + sex", "age", "sex")
 ORACLES = ("oracle days", "oracle traits")
 BASELINES = (CONSTANT, MASK_ONLY, MASK_FOREST, HOURLY, *AGE_SEX, *ORACLES)
@@ -42,6 +49,7 @@ class Predictions:
     truth: value or index of a class, float [n].
     predicted: values [n, 1], or probabilities of the classes [n, k].
     n_labelled_people: people whose labels the model saw, in fitting and in early stopping; None where not counted.
+    fold: which of several separately fitted models predicted the row, int [n]; None where one model predicted all.
   """
 
   dataset: str
@@ -59,6 +67,12 @@ class Predictions:
   truth: np.ndarray
   predicted: np.ndarray
   n_labelled_people: int | None = None
+  fold: np.ndarray | None = None
+
+  @property
+  def n_folds(self) -> int:
+    """How many separately fitted models predicted the rows."""
+    return 1 if self.fold is None else len(np.unique(self.fold))
 
   @property
   def question(self) -> tuple[str, str, str, int]:
@@ -72,7 +86,8 @@ class Predictions:
     # The last digits of a mean of equal numbers depend on how many there are; without rounding, ties would be broken.
     mean = np.array([self.predicted[row == i].mean(axis=0) for i in range(len(people))]).round(12)
     whole: dict[str, Any] = {"day": np.full(len(people), -1), "date": np.full(len(people), ""), "participant": people}
-    part: dict[str, Any] = {name: getattr(self, name)[first] for name in ("start", "end", "truth")}
+    names = ("start", "end", "truth", *(["fold"] if self.fold is not None else []))
+    part: dict[str, Any] = {name: getattr(self, name)[first] for name in names}
     return dataclasses.replace(self, level="person, mean of days", predicted=mean, **whole, **part)
 
 
@@ -146,7 +161,9 @@ def score(
 ) -> list[Result]:
   """Scores every model, and compares each model that is not in `against` with each that is ("mae vs mask-only").
 
-  Models are compared on the same rows and the same bootstrap draws; intervals are 95 %, over people.
+  Every model is compared with the constant too, so that it is known whether a difference of two models means anything.
+  Models are compared on the same rows and the same bootstrap draws; intervals are 95 %, over people. With several folds
+  the draws are of all their people, who stay in their fold.
 
   Args:
     predictions: of any tasks and models.
@@ -170,10 +187,12 @@ def _score(group: list[Predictions], n_bootstrap: int, seed: int, against: Seque
     if not same or first.classes != other.classes:
       raise ResultsError(f"{first.task}, {first.level}: {first.model} and {other.model} predict different rows")
   names = [p.model for p in group]
-  pairs = [(i, j) for i, a in enumerate(names) for j, b in enumerate(names) if a not in against and b in against]
+  pairs = [(i, j) for i, a in enumerate(names) for j, b in enumerate(names)
+           if (a not in against and b in against) or (b == CONSTANT != a)]  # fmt: skip
 
   def statistic(rows: np.ndarray) -> np.ndarray:
-    scores = np.array([agreement(p.kind, p.truth[rows], p.predicted[rows]) for p in group])
+    fold = None if first.fold is None else first.fold[rows]
+    scores = np.array([agreement(p.kind, p.truth[rows], p.predicted[rows], fold) for p in group])
     return np.concatenate([scores.ravel(), *(scores[i] - scores[j] for i, j in pairs)])
 
   columns = bootstrap(statistic, first.participant, n_bootstrap, seed)
@@ -181,11 +200,17 @@ def _score(group: list[Predictions], n_bootstrap: int, seed: int, against: Seque
   labels = [(p, metric, "") for p in group for metric in metrics]
   labels += [(group[i], f"{metric} vs {names[j]}", names[j]) for i, j in pairs for metric in metrics]
   people = len(set(first.participant.tolist()))
-  head = first.dataset, first.task, first.level
-  line = lambda p, metric, other, value, low, high: Result(
-    *head, p.model, metric, float(value), float(low), float(high), people, first.seed, other, p.n_labelled_people
-  )
-  return [line(*label, *numbers) for label, *numbers in zip(labels, *columns, strict=True)]
+  results = [
+    Result(
+      *(first.dataset, first.task, first.level, p.model, metric, float(value), float(low), float(high), people),
+      first.seed,
+      compared_with=other,
+      n_labelled_people=p.n_labelled_people,
+      n_folds=first.n_folds,
+    )
+    for (p, metric, other), value, low, high in zip(labels, *columns, strict=True)
+  ]
+  return mark_neither_beats_constant(results)
 
 
 def pool(
@@ -196,6 +221,8 @@ def pool(
   against: Sequence[str] = BASELINES,
 ) -> list[Result]:
   """Scores the people of all folds together, from the predictions.csv of each.
+
+  What ranks answers does so within a fold; see `metrics.agreement`.
 
   Args:
     paths: predictions.csv files of several folds, and of several models on the same folds.
@@ -219,6 +246,7 @@ def pool(
 
 
 def _joined(folds: list[Predictions], dataset: str) -> Predictions:
+  folds = sorted(folds, key=lambda p: p.dataset)  # so that folds have the same number for every model
   seen: set[str] = set()
   for p in folds:
     twice = seen & set(p.participant.tolist())
@@ -231,6 +259,7 @@ def _joined(folds: list[Predictions], dataset: str) -> Predictions:
   parts = [_with_classes(p, classes) for p in folds]
   arrays = ("participant", "day", "date", "start", "end", "truth", "predicted")
   joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in arrays}
+  joined["fold"] = np.repeat(np.arange(len(parts)), [len(p.truth) for p in parts])
   order = np.lexsort((joined["start"], joined["day"], joined["participant"]))
   ordered: dict[str, Any] = {name: array[order] for name, array in joined.items()}
   # Each fold trains a model of its own; the largest of their label budgets stands for all.
@@ -248,7 +277,7 @@ def _with_classes(p: Predictions, classes: tuple[str, ...]) -> Predictions:
 
 
 def format_tables(results: Sequence[Result]) -> str:
-  """One table per question: a line per model, a column per metric, with intervals."""
+  """One table per question: a line per model, a column per metric, with intervals; then how folds were scored."""
   tables = []
   key = lambda r: (r.dataset, r.task, r.level, r.seed)
   for (_, task, level, _), group in itertools.groupby(results, key=key):
@@ -262,19 +291,20 @@ def format_tables(results: Sequence[Result]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(field.ljust(w) for field, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     tables.append("\n".join([lines[0], "-" * len(lines[0]), *lines[1:]]))
-  return "\n\n".join(tables)
+  return "\n\n".join([*tables, *filter(None, [folds_note(results)])])
 
 
 def _interval(r: Result) -> str:
   if math.isnan(r.value):
     return "-"
   number = lambda x: f"{x:.3g}" if abs(x) >= 1 else f"{x:.3f}"
-  return number(r.value) + ("" if math.isnan(r.ci_low) else f" [{number(r.ci_low)}, {number(r.ci_high)}]")
+  return number(r.value) + bounds(r.ci_low, r.ci_high, number)
 
 
 def verdicts(results: Sequence[Result]) -> list[str]:
-  """One line per question and model: its score, and its paired difference to each baseline."""
-  lines = []
+  """One line per question and model: its score and its paired difference to each baseline; then what beats nothing."""
+  lines: list[str] = []
+  headline: list[Result] = []
   key = lambda r: (r.dataset, r.task, r.level, r.seed, r.model)
   for (_, task, level, _, model), group in itertools.groupby(sorted(results, key=key), key=key):
     numbers = {r.metric: r for r in group}
@@ -284,4 +314,5 @@ def verdicts(results: Sequence[Result]) -> list[str]:
     if compared:
       against = "; ".join(f"against {model_label(d.other)}: {d.verdict}" for d in compared)
       lines.append(f"{task}, {level}: {model} {metric} {_interval(numbers[metric])}; {against}")
-  return lines
+      headline += [r for r in numbers.values() if r.difference and r.difference.metric == metric]
+  return lines + no_better_than_constant(headline)

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from aim.common.tables import PERCENTILES, csv_field, write_rows
-from aim.evaluation.difference import Difference
-from aim.evaluation.metrics import MetricError, lower_is_better
+from aim.evaluation.difference import CONSTANT, Difference, Outcome
+from aim.evaluation.metrics import WITHIN_FOLDS, MetricError, lower_is_better
 from data_pipelines.errors import UserError
 
 WHOLE_DAYS = "whole days"  # what a score is compared with when a sensor or a part of the day is lost
@@ -45,6 +45,9 @@ class Result:
     seed: seed of the model's training.
     compared_with: the other model of a paired difference, WHOLE_DAYS for a drop; "" for a plain number.
     n_labelled_people: people whose labels the model saw, in fitting and in early stopping; None where not counted.
+    n_folds: separately fitted models whose answers were scored together, each within its fold where the metric ranks
+      them (`metrics.WITHIN_FOLDS`); None where not recorded.
+    neither_beats_constant: whether a paired difference is one of two models of which neither is better than a constant.
   """
 
   dataset: str
@@ -59,6 +62,8 @@ class Result:
   seed: int
   compared_with: str = ""
   n_labelled_people: int | None = None
+  n_folds: int | None = None
+  neither_beats_constant: bool = False
 
   @property
   def compares_models(self) -> bool:
@@ -72,13 +77,16 @@ class Result:
       return None
     unit = "%" if self.metric.endswith(" %") else ""
     metric = self.metric.split(" vs ")[0].removesuffix(" %")
-    return Difference(self.model, self.compared_with, metric, self.value, self.ci_low, self.ci_high, unit)
+    numbers = self.value, self.ci_low, self.ci_high
+    return Difference(
+      self.model, self.compared_with, metric, *numbers, unit, self.n_people, self.neither_beats_constant
+    )
 
 
-_FIELDS = tuple(field.name for field in dataclasses.fields(Result))
+_FIELDS = tuple(field.name for field in dataclasses.fields(Result))[:-1]  # the last one is part of the outcome
 COLUMNS = (*_FIELDS, "lower_is_better", "outcome")
 OLD_COLUMNS = _FIELDS[: _FIELDS.index("compared_with")]  # of files written before differences had columns
-_LABELLED = "n_labelled_people"  # missing in files written before labelled people were counted
+LATER_COLUMNS = ("n_folds", "n_labelled_people")  # which files may lack, the newest first
 
 
 def write_csv(path: str | pathlib.Path, results: Iterable[Result]) -> None:
@@ -92,7 +100,7 @@ def write_csv(path: str | pathlib.Path, results: Iterable[Result]) -> None:
 
 def _line(result: Result) -> list[object]:
   outcome = result.difference.outcome if result.difference else ""
-  numbers = ["" if value is None else csv_field(value) for value in dataclasses.astuple(result)]
+  numbers = ["" if value is None else csv_field(value) for value in dataclasses.astuple(result)[: len(_FIELDS)]]
   return [*numbers, str(lower_is_better(result.metric)).lower(), str(outcome)]
 
 
@@ -109,7 +117,8 @@ def read_csv(path: str | pathlib.Path) -> list[Result]:
     raise ResultsError(f"{path}: no such file") from None
   except (UnicodeDecodeError, csv.Error) as error:
     raise ResultsError(f"{path}: not a CSV file: {error}") from None
-  if tuple(header) not in (COLUMNS, tuple(name for name in COLUMNS if name != _LABELLED), OLD_COLUMNS):
+  older = [tuple(name for name in COLUMNS if name not in LATER_COLUMNS[:n]) for n in (1, 2)]
+  if tuple(header) not in (COLUMNS, *older, OLD_COLUMNS):
     raise ResultsError(f"{path}: columns are {','.join(header) or 'none'}, expected {','.join(COLUMNS)}")
   results = []
   for number, line in enumerate(lines, start=2):
@@ -128,9 +137,10 @@ def _result(fields: Mapping[str, str]) -> Result:
   value, low, high = (float(fields[name] or math.nan) for name in ("value", "ci_low", "ci_high"))
   head = fields["dataset"], fields["task"], fields["level"], fields["model"], metric
   compared_with = fields.get("compared_with", _compared_with(metric))
-  labelled = fields.get(_LABELLED)
   counts = int(fields["n_people"]), int(fields["seed"])
-  return Result(*head, value, low, high, *counts, compared_with, int(labelled) if labelled else None)
+  labelled, folds = (int(fields[name]) if fields.get(name) else None for name in ("n_labelled_people", "n_folds"))
+  neither = fields.get("outcome") == Outcome.NEITHER
+  return Result(*head, value, low, high, *counts, compared_with, labelled, folds, neither)
 
 
 def _compared_with(metric: str) -> str:
@@ -159,6 +169,49 @@ def differences(
     key = result.dataset, result.model, difference.other, difference.metric
     groups.setdefault(key, {})[name] = difference
   return groups
+
+
+def mark_neither_beats_constant(results: Sequence[Result]) -> list[Result]:
+  """The results, with those differences marked whose two models are both known not to be better than a constant."""
+  question = lambda r, d: (r.dataset, r.task, r.level, r.seed, d.metric)
+  fails: set[tuple] = set()
+  for r in results:
+    if r.compared_with == CONSTANT and r.difference and r.difference.outcome in (Outcome.CHANCE, Outcome.WORSE):
+      fails.add((question(r, r.difference), r.model))
+
+  def marked(r: Result) -> bool:
+    if not r.compares_models or r.compared_with == CONSTANT or not r.difference:
+      return False
+    return all((question(r, r.difference), model) in fails for model in (r.model, r.compared_with))
+
+  return [dataclasses.replace(r, neither_beats_constant=True) if marked(r) else r for r in results]
+
+
+def no_better_than_constant(results: Iterable[Result]) -> list[str]:
+  """One line per question that no model answers better than a constant, such as "age, person, mae: no model ..."."""
+  outcomes: dict[tuple, set[Outcome]] = {}
+  for r in results:
+    if r.compared_with == CONSTANT and r.difference:
+      outcomes.setdefault((r.dataset, r.task, r.level, r.difference.metric, r.seed), set()).add(r.difference.outcome)
+  several_seeds = len({seed for *_, seed in outcomes}) > 1
+  return [
+    f"{dataset}: {task}, {level}, {metric}{f', seed {seed}' * several_seeds}: no model is beyond chance of a constant, "
+    "so nothing here tells which of them is better"
+    for (dataset, task, level, metric, seed), of_question in outcomes.items()
+    if of_question <= {Outcome.CHANCE, Outcome.WORSE}
+  ]
+
+
+def folds_note(results: Iterable[Result]) -> str:
+  """How the people of several folds were scored together; "" if there was one fold."""
+  folds = max((r.n_folds or 1 for r in results), default=1)
+  if folds == 1:
+    return ""
+  return (
+    f"{folds} folds, each predicted by a model of its own: {', '.join(WITHIN_FOLDS)} compare the rows of a fold with "
+    "one another only and are combined over the folds; other metrics add up the errors or answers of all folds. "
+    "Intervals are over the people of all folds."
+  )
 
 
 def bootstrap(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-from aim.evaluation.difference import Difference, best_other, model_label
+from aim.evaluation.difference import WORDS, Difference, best_other, bounds, model_label
 from aim.evaluation.metrics import lower_is_better
-from aim.evaluation.results import Result
+from aim.evaluation.results import Result, folds_note, no_better_than_constant
 from aim.report import curves
 from aim.report.verdicts import sentences, verdict_line
 from aim.report.workdir import RESULTS, Workdir, merged_results
@@ -83,6 +83,8 @@ def headline_verdicts(results: Sequence[Result], workdirs: Sequence[Workdir]) ->
   lines = sentences(
     [r for r in results if r.model in ours and r.difference and r.difference.metric == headlines.get(_row(r))]
   )
+  notes = no_better_than_constant(r for r in results if r.difference and r.difference.metric == headlines.get(_row(r)))
+  lines += [TextLine(note) for note in notes]
   more = [Table("More verdicts", ["verdict"], [[line] for line in lines[MOST_VERDICTS:]], folded=True)]
   return [*lines[:MOST_VERDICTS], *(more if lines[MOST_VERDICTS:] else [])]
 
@@ -92,9 +94,8 @@ def _basis(results: Sequence[Result]) -> str:
   seeds = sorted({result.seed for result in results})
   count = f"{people[0]}" if len(people) == 1 else f"{people[0]} to {people[-1]}"
   return (
-    f"Held-out people: {count}. Brackets give 95 % bootstrap intervals over people. A difference is better or worse if "
-    "its interval excludes zero, and not beyond chance otherwise. "
-    f"Training seed{'s' * (len(seeds) > 1)}: {', '.join(map(str, seeds))}."
+    f"Held-out people: {count}. Brackets give 95 % bootstrap intervals over people. Verdicts: {WORDS} "
+    f"{folds_note(results)} Training seed{'s' * (len(seeds) > 1)}: {', '.join(map(str, seeds))}."
   )
 
 
@@ -139,8 +140,8 @@ def _pivot(
 def _field(result: Result | None, ranked: Sequence[Result]) -> TextLine | str:
   if result is None:
     return ""
-  bounds = "" if math.isnan(result.ci_low) else f" [{number(result.ci_low)}, {number(result.ci_high)}]"
-  return TextLine(number(result.value) + bounds, "yes" if ranked and result is ranked[0] else "")
+  interval = bounds(result.ci_low, result.ci_high, number)
+  return TextLine(number(result.value) + interval, "yes" if ranked and result is ranked[0] else "")
 
 
 def _ranked(results: Sequence[Result]) -> list[Result]:
@@ -163,7 +164,7 @@ def overlap(ranked: Sequence[Result]) -> str:
   if len(ranked) < 2:
     return ""
   best, others = ranked[0], ranked[1:]
-  if math.isnan(best.ci_low):
+  if not bounds(best.ci_low, best.ci_high, number):
     return f"best: {best.model} (no interval)"
   near = [o.model for o in others if not (o.ci_low > best.ci_high or o.ci_high < best.ci_low)]
   return f"best: {best.model}; its interval overlaps with {', '.join(near) if near else 'no other'}"

@@ -8,12 +8,12 @@ from aim.evaluation.difference import Difference, Outcome, tally
 from aim.evaluation.results import Result, differences
 from data_pipelines.page.blocks import TextLine
 
-_TONES = {Outcome.BETTER: "yes", Outcome.WORSE: "no", Outcome.CHANCE: "open", Outcome.NO_INTERVAL: "open"}
+_TONES = {Outcome.BETTER: "yes", Outcome.WORSE: "no"}
 
 
 def verdict_line(difference: Difference) -> TextLine:
   """The verdict of one comparison in its colour."""
-  return TextLine(difference.verdict, _TONES[difference.outcome])
+  return TextLine(difference.verdict, _TONES.get(difference.outcome, "open"))
 
 
 def sentences(results: Sequence[Result]) -> list[TextLine]:
@@ -32,8 +32,8 @@ def sentences(results: Sequence[Result]) -> list[TextLine]:
 def tone(differences: Iterable[Difference]) -> str:
   """The colour of several comparisons together: "yes" if all are better, "no" if more are worse than better.
 
-  Comparisons without an interval do not count.
+  Comparisons of which nothing can be told do not count.
   """
-  outcomes = [d.outcome for d in differences if d.outcome is not Outcome.NO_INTERVAL]
+  outcomes = [d.outcome for d in differences if d.outcome is not Outcome.UNTOLD]
   better, worse = outcomes.count(Outcome.BETTER), outcomes.count(Outcome.WORSE)
   return "yes" if 0 < better == len(outcomes) else "no" if worse > better else "open"

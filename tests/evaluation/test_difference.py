@@ -25,8 +25,8 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.page.blocks import Table, TextLine
 
 
-def compared(metric: str, value: float, low: float, high: float, unit: str = "") -> Difference:
-  return Difference("LSM-2", "linear", metric, value, low, high, unit)
+def compared(metric: str, value: float, low: float, high: float, unit: str = "", people: int = 12) -> Difference:
+  return Difference("LSM-2", "linear", metric, value, low, high, unit, people)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,16 @@ def compared(metric: str, value: float, low: float, high: float, unit: str = "")
     (compared("auroc", 0.1, 0.05, 0.2), Outcome.BETTER, "better, +0.1 [+0.05, +0.2]"),
     (compared("auroc", -0.1, -0.2, -0.05), Outcome.WORSE, "worse, -0.1 [-0.2, -0.05]"),
     (compared("auroc drop", 0.1, 0.05, 0.2), Outcome.WORSE, "worse, +0.1 [+0.05, +0.2]"),
-    (compared("f1", 0, 0, 0), Outcome.CHANCE, "not beyond chance, 0 [0, 0]"),
+    (compared("f1", 0, 0, 0), Outcome.CHANCE, "not beyond chance, 0"),
+    (compared("auroc", 0.5, 0.5, 0.5), Outcome.UNTOLD, "cannot be told (12 people), +0.5"),
+    (compared("auroc", 0.5, 0.5, 0.5, people=40), Outcome.BETTER, "better, +0.5"),
+    (compared("mse", -23, -27, -19, "%", 5), Outcome.UNTOLD, "cannot be told (5 people), -23 % [-27, -19]"),
+    (compared("mse", -23, -27, -19, "%", 6), Outcome.BETTER, "better, -23 % [-27, -19]"),
+    # What a study found: the first read "no" and the second "not surely".
+    (compared("mse", 17, -6, 44, "%"), Outcome.CHANCE, "not beyond chance, +17 % [-6, +44]"),
+    (compared("mse", -2, -7, 4, "%"), Outcome.CHANCE, "not beyond chance, -2 % [-7, +4]"),
     (compared("mse", -5, -9, 0, "%"), Outcome.CHANCE, "not beyond chance, -5 % [-9, 0]"),
-    (compared("f1", 0.1, math.nan, math.nan), Outcome.NO_INTERVAL, "no interval, +0.1"),
+    (compared("f1", 0.1, math.nan, math.nan), Outcome.UNTOLD, "cannot be told (12 people), +0.1"),
     (compared("mse", -2345.6, -3e5, -0.00004), Outcome.BETTER, "better, -2,346 [-300,000, -4.0e-05]"),
   ],
 )
@@ -52,11 +59,13 @@ def test_outcome_and_words(made, outcome, verdict):
 
 @given(st.floats(-50, 50), st.floats(0, 20), st.sampled_from([*metrics.LOWER_IS_BETTER, *metrics.HIGHER_IS_BETTER]))
 def test_what_is_better_for_one_is_worse_for_the_other(value, half, metric):
-  mirror = {Outcome.BETTER: Outcome.WORSE, Outcome.WORSE: Outcome.BETTER, Outcome.CHANCE: Outcome.CHANCE}
+  mirror = {Outcome.BETTER: Outcome.WORSE, Outcome.WORSE: Outcome.BETTER}
   ours = compared(metric, value, value - half, value + half)
   theirs = compared(metric, -value, -value - half, -value + half)
-  assert mirror[ours.outcome] == theirs.outcome
-  assert (ours.outcome == Outcome.CHANCE) == (abs(value) <= half)
+  assert mirror.get(ours.outcome, ours.outcome) == theirs.outcome
+  told = ours.ci_low != ours.ci_high or value == 0
+  assert (ours.outcome == Outcome.UNTOLD) == (not told)
+  assert (ours.outcome == Outcome.CHANCE) == (told and ours.ci_low <= 0 <= ours.ci_high)
   assert ours.gain == -theirs.gain
 
 
@@ -110,7 +119,7 @@ def page_of(lines: list[Result], kind: str, folder) -> list:
 
 
 @pytest.mark.parametrize(
-  ("people", "outcome"), [(8, "better"), (8, "worse"), (8, "not beyond chance"), (1, "no interval")]
+  ("people", "outcome"), [(8, "better"), (8, "worse"), (8, "not beyond chance"), (1, "cannot be told (1 person)")]
 )
 def test_generative_verdicts_read_alike(tmp_path, people, outcome):
   ratio = {"better": 0.8, "worse": 1.3}.get(outcome, 1.0)
@@ -127,7 +136,8 @@ def test_generative_verdicts_read_alike(tmp_path, people, outcome):
   [by_task], [by_model] = summary.task_verdicts(lines), summary.model_verdicts(lines)
   assert by_task == f"random 30 %: LSM-2 against linear interpolation, the best of the others: {verdict}"
   assert by_model == f"LSM-2 against linear interpolation, mse: {verdict}"
-  counted, table = compare_table.verdicts("evaluate", lines)
+  counted, table, words = compare_table.verdicts("evaluate", lines)
+  assert words == f"Verdicts: {difference.WORDS}"
   assert counted == f"- d, mse: LSM-2 against linear interpolation: {verdict}"
   assert table.splitlines()[-1] == f"| d | random | 30 % | mse | LSM-2 | {verdict} |"
   page = page_of(lines, "generative", tmp_path)
@@ -152,12 +162,13 @@ def test_label_verdicts_read_alike(tmp_path, kind, level, task, metric, outcome)
   ]
   verdict = f"{outcome}, +0.3 [+0.2, +0.4]"
   if kind == "probe":
-    [console] = predictions.verdicts(lines)
+    console, *note = predictions.verdicts(lines)
+    assert bool(note) == (outcome == "worse"), "no model is beyond chance of a constant"
     assert console.endswith(f"; against a constant: {verdict}")
   else:
     [console] = learning_curve.verdicts(lines, "LSM-2")
     assert console.endswith(f"LSM-2 against a constant: 10 % of labels: {verdict}")
-  counted, table = compare_table.verdicts(kind, lines)
+  counted, table, *_ = compare_table.verdicts(kind, lines)
   assert counted.endswith(f": {verdict}") and table.endswith(f"| {verdict} |")
   assert f"LSM-2 against a constant ({task}, {level}, {metric}): {verdict}" in page_of(lines, kind, tmp_path)
 

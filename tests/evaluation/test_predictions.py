@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from aim.evaluation import predictions, results
+from aim.evaluation.difference import Outcome
 from aim.evaluation.predictions import Predictions
 
 
@@ -29,13 +30,62 @@ def test_folds_are_pooled_over_people(tmp_path):
   paths = [tmp_path / "0.csv", tmp_path / "1.csv"]
   for path, part in zip(paths, parts, strict=True):
     predictions.write_csv(path, [part, dataclasses.replace(part, model="mask-only", predicted=part.predicted[:, ::-1])])
-  scores = {(r.model, r.metric): r for r in predictions.pool(paths, "both", 10)}
-  truth = np.concatenate([p.truth for p in parts])
-  positive = np.concatenate([p.predicted[:, 1] for p in parts])
-  assert scores["LSM-2", "auroc"].value == pytest.approx(roc_auc_score(truth, positive), abs=1e-6)
+  pooled = predictions.pool(paths, "both", 10)
+  scores = {(r.model, r.metric): r for r in pooled}
+  # Pairs of a person with the label and one without: four in the first fold, two in the second.
+  within = np.average([roc_auc_score(p.truth, p.predicted[:, 1]) for p in parts], weights=[4, 2])
+  assert scores["LSM-2", "auroc"].value == pytest.approx(within, abs=1e-6)
   assert scores["LSM-2", "auroc"].n_people == 7
+  assert scores["LSM-2", "auroc"].n_folds == 2
   assert scores["LSM-2", "auroc"].dataset == "both"
-  assert scores["LSM-2", "auroc vs mask-only"].value == pytest.approx(2 * roc_auc_score(truth, positive) - 1, abs=1e-6)
+  assert scores["LSM-2", "auroc vs mask-only"].value == pytest.approx(2 * within - 1, abs=1e-6)
+  answers = np.concatenate([p.predicted.argmax(1) == p.truth for p in parts])
+  assert scores["LSM-2", "accuracy"].value == pytest.approx(answers.mean()), "answers are counted over all folds"
+  assert "2 folds, each predicted by a model of its own: auroc, auprc" in predictions.format_tables(pooled)
+  [single] = {r.n_folds for r in predictions.score(predictions.read_csv(paths[0]), 10)}
+  assert single == 1
+
+
+def test_folds_are_paired_in_whatever_order_the_files_come(tmp_path):
+  parts = [predicted("f0", ["a", "b", "c", "d"]), predicted("fold1", ["e", "f", "g"])]
+  for path, model, part in ((f"{m}{i}.csv", m, p) for m in "xy" for i, p in enumerate(parts)):
+    predictions.write_csv(tmp_path / path, [dataclasses.replace(part, model=model)])
+  paths = [tmp_path / name for name in ("x0.csv", "x1.csv", "y1.csv", "y0.csv")]
+  scores = {(r.model, r.metric): r for r in predictions.pool(paths, "both", 10, against=["y"])}
+  assert scores["x", "auroc"].value == scores["y", "auroc"].value
+  assert scores["x", "auroc vs y"].value == 0
+
+
+def test_a_constant_is_worth_nothing_and_whoever_is_level_with_it_beats_nobody(tmp_path):
+  """What a study found: the constants of five folds pool to an AUROC below .5, and models that know nothing are
+  ranked by their luck."""
+  rng, paths = np.random.default_rng(1), []
+  for fold in range(5):
+    people = [f"{fold}-{i}" for i in range(8)]
+    base = predicted(f"f{fold}", people)
+    truth = (rng.random(8) < 0.5).astype(float)
+    share = 0.5 - 0.2 * (truth.mean() - 0.5)  # the more people are ill in a fold, the fewer are in its training set
+    shares = {"constant": np.full(8, share), "knows": 0.2 * fold + truth + 0.5 * rng.random(8)}
+    shares |= {"luck": rng.random(8), "mask-only": rng.random(8)}
+    both = [
+      dataclasses.replace(base, model=m, truth=truth, predicted=np.stack([1 - s, s], 1)) for m, s in shares.items()
+    ]
+    paths.append(tmp_path / f"{fold}.csv")
+    predictions.write_csv(paths[-1], both)
+  scores = predictions.pool(paths, "five", 200)
+  by_name = {(r.model, r.metric): r for r in scores}
+  assert by_name["constant", "auroc"].value == 0.5 == by_name["constant", "balanced_accuracy"].value
+  assert by_name["knows", "auroc"].value == 1
+  assert by_name["knows", "auroc vs mask-only"].difference.outcome == Outcome.BETTER
+  assert by_name["luck", "auroc vs mask-only"].difference.outcome == Outcome.NEITHER
+  assert by_name["mask-only", "auroc vs constant"].difference.outcome in (Outcome.CHANCE, Outcome.WORSE)
+  results.write_csv(tmp_path / "results.csv", scores)
+  read = {(r.model, r.metric): r for r in results.read_csv(tmp_path / "results.csv")}
+  assert read["luck", "auroc vs mask-only"].difference.outcome == Outcome.NEITHER
+  lines = predictions.verdicts([r for r in scores if r.model != "knows"])
+  assert any("against mask-only: neither beats a constant, " in line for line in lines)
+  assert lines[-1].startswith("five: ill, day, auroc: no model is beyond chance of a constant")
+  assert not any("no model is beyond" in line for line in predictions.verdicts(scores))
 
 
 def test_labelled_people_are_counted_where_known(tmp_path):

@@ -40,11 +40,11 @@ def test_differences_have_columns_of_their_own(tmp_path):
     ("", "true", ""),
     ("linear", "true", "better"),
     ("whole days", "true", "not beyond chance"),
-    ("LSM-1", "false", "no interval"),
+    ("LSM-1", "false", "cannot be told"),
   ]
   read = results.read_csv(tmp_path / "results.csv")
   assert read[:3] == lines[:3]
-  assert read[1].difference == Difference("LSM-2", "linear", "mse", -23.0, -27.0, -19.0, "%")
+  assert read[1].difference == Difference("LSM-2", "linear", "mse", -23.0, -27.0, -19.0, "%", 12)
   assert [line.compares_models for line in read] == [False, True, False, True]
 
 
@@ -56,11 +56,18 @@ def test_files_without_these_columns_are_read_as_well(tmp_path):
 
 
 def test_labelled_people_are_counted_where_known(tmp_path):
-  lines = [LINE, dataclasses.replace(LINE, n_labelled_people=42)]
+  lines = [LINE, dataclasses.replace(LINE, n_labelled_people=42, n_folds=4)]
   results.write_csv(tmp_path / "results.csv", lines)
   assert results.read_csv(tmp_path / "results.csv") == lines
-  columns = [name for name in results.COLUMNS if name != "n_labelled_people"]
-  (tmp_path / "old.csv").write_text(",".join(columns) + "\nmss,random,30 %,LSM-2,mse,0.25,0.125,0.5,12,0,,true,\n")
+
+
+@pytest.mark.parametrize("later", [1, 2])
+def test_files_from_before_a_column_was_added_are_read(tmp_path, later):
+  columns = [name for name in results.COLUMNS if name not in results.LATER_COLUMNS[:later]]
+  empty = "," * (2 - later)
+  (tmp_path / "old.csv").write_text(
+    f"{','.join(columns)}\nmss,random,30 %,LSM-2,mse,0.25,0.125,0.5,12,0,{empty},true,\n"
+  )
   assert results.read_csv(tmp_path / "old.csv") == [LINE]
 
 
@@ -71,7 +78,7 @@ def test_labelled_people_are_counted_where_known(tmp_path):
     ("", "columns are none"),
     ("a,b\n", "columns are a,b"),
     (",".join(results.COLUMNS) + "\nmss,random\n", "line 2"),
-    (",".join(results.COLUMNS) + "\nd,t,l,m,mse,x,,,1,0,,true,\n", "line 2: 'd,t,l,m,mse,x"),
+    (",".join(results.COLUMNS) + "\nd,t,l,m,mse,x,,,1,0,,,true,\n", "line 2: 'd,t,l,m,mse,x"),
     (",".join(results.OLD_COLUMNS) + "\nd,t,l,m,mse,x,,,1,0\n", "line 2: 'd,t,l,m,mse,x"),
     (
       ",".join(results.OLD_COLUMNS) + "\nd,t,l,m,kappa,1,,,1,0\n",

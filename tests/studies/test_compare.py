@@ -168,7 +168,9 @@ def test_verdicts_are_a_column_per_other_model_and_count_seeds():
   line = lambda value, seed, other: Result(
     "d", "age", "day", "a", f"mae vs {other}", value, value - 1, value + 1, 9, seed, other
   )
-  counted, text = compare_table.verdicts("probe", [line(-2.0, 0, "b"), line(-0.5, 1, "b"), line(3.0, 0, "constant")])
+  counted, text, *_ = compare_table.verdicts(
+    "probe", [line(-2.0, 0, "b"), line(-0.5, 1, "b"), line(3.0, 0, "constant")]
+  )
   assert counted.splitlines() == [
     "- d, mae: a against b: better in 1 of 2 comparisons, not beyond chance in 1 (age, day, seed 1)",
     "- d, mae: a against a constant: worse, +3 [+2, +4]",

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from aim.common.tables import csv_field, write_rows
+from aim.evaluation.difference import bounds
 from aim.evaluation.generative.scores import ALL, SUMS, ScoreRow, Scores
 from aim.evaluation.generative.tasks import GenerativeTask
 
@@ -96,7 +97,7 @@ def format_table(rows: Sequence[ScoreRow], intervals: bool = True) -> str:
 def _score(row: ScoreRow, best: float, intervals: bool) -> str:
   if math.isnan(row.mse):
     return "-"
-  interval = f" [{row.ci_low:.2f}, {row.ci_high:.2f}]" if intervals and not math.isnan(row.ci_low) else ""
+  interval = bounds(row.ci_low, row.ci_high, "{:.2f}".format) if intervals else ""
   return f"{row.mse:.3f}{interval}{' *' if row.mse == best else ''}"
 
 

@@ -158,7 +158,7 @@ class Scores:
         percent = percent_above(sums[method].sum(axis=0), sums[other].sum(axis=0))
         samples = percent_above(pool(draws, sums[method]), pool(draws, sums[other]))
         low, high = interval(samples) if len(names) > 1 else (math.nan, math.nan)
-        differences[task] = Difference(method, other, "mse", float(percent), float(low), float(high), "%")
+        differences[task] = Difference(method, other, "mse", float(percent), float(low), float(high), "%", len(names))
     return differences
 
   def people(self, task: GenerativeTask) -> tuple[list[str], dict[str, np.ndarray]]:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from aim.evaluation import results
+from aim.evaluation.difference import bounds
 from aim.evaluation.metrics import METRICS, agreement, lower_is_better
 from aim.evaluation.probing import robustness_figure
 from aim.evaluation.probing.label_tasks import LabelTask, usable_tasks
@@ -179,7 +180,8 @@ def verdicts(scores: Sequence[Result], predicted: Mapping[str, SettingPrediction
   for name, of_task in predicted.items():
     metric = robustness_figure.headline(scores, name)
     whole = by_line[name, metric]
-    yield f"{name}: {metric} {whole.value:.3f} [{whole.ci_low:.3f}, {whole.ci_high:.3f}] on whole days"
+    interval = bounds(whole.ci_low, whole.ci_high, "{:.3f}".format)
+    yield f"{name}: {metric} {whole.value:.3f}{interval} on whole days"
     for setting in (*of_task.reduced, MEAN):
       key = f"{name} without {setting}"
       if (key, f"{metric} drop") not in by_line:

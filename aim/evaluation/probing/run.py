@@ -17,6 +17,7 @@ from jaxtyping import Bool
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.evaluation import predictions, results
+from aim.evaluation.difference import CONSTANT
 from aim.evaluation.predictions import Predictions
 from aim.evaluation.probing import learners
 from aim.evaluation.probing.label_tasks import LabelTask, usable_tasks
@@ -177,7 +178,7 @@ def _competitors(model_name: str, rows: ProbeInputs) -> list[tuple[str, str, Cal
   """(name, inputs, fit) of the model and of every baseline whose inputs are among the rows."""
   competitors: list[tuple[str, str, Callable[..., Predictor]]] = [
     (model_name, EMBEDDING, learners.fit_linear),
-    (predictions.CONSTANT, EMBEDDING, learners.fit_constant),
+    (CONSTANT, EMBEDDING, learners.fit_constant),
     (predictions.MASK_ONLY, MASK, learners.fit_linear),
     (predictions.MASK_FOREST, MASK, learners.fit_forest),
     (predictions.HOURLY, HOURLY, learners.fit_forest),

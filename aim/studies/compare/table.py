@@ -12,7 +12,7 @@ import ml_collections
 
 from aim.common.tables import write_rows
 from aim.evaluation import metrics, predictions, results
-from aim.evaluation.difference import Difference, model_label, tally
+from aim.evaluation.difference import WORDS, Difference, bounds, model_label, tally
 from aim.evaluation.finetuning.run import NAMES
 from aim.evaluation.generative import score_files, scores, summary
 from aim.evaluation.generative.figures import generative_chart
@@ -55,7 +55,11 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], work
   """Writes comparison.csv (aim/evaluation/results.py), comparison.md and commands.csv; prints the tables."""
   by_mode = {mode: list(_results_of_mode(mode, config, cells)) for mode in config.modes}
   results.write_csv(workdir / "comparison.csv", [line for lines in by_mode.values() for line in lines])
-  parts = {mode: [table(mode, lines), *verdicts(mode, lines)] for mode, lines in by_mode.items() if lines}
+  parts = {
+    mode: [table(mode, lines), *filter(None, [results.folds_note(lines)]), *verdicts(mode, lines)]
+    for mode, lines in by_mode.items()
+    if lines
+  }
   text = "\n\n".join("\n\n".join([f"## {KINDS[mode]}", *part]) for mode, part in parts.items())
   (workdir / "comparison.md").write_text(text + "\n", encoding="utf-8")
   _write_commands(cells, workdir / "commands.csv")
@@ -133,12 +137,13 @@ def table(mode: str, results_of_mode: Sequence[Result]) -> str:
 
 
 def verdicts(mode: str, results_of_mode: Sequence[Result]) -> Iterator[str]:
-  """Markdown: the first model's paired differences to each other one, first counted, then a row per question.
+  """Markdown: the paired differences of models, first counted, then a row per question, then what the words mean.
 
   With several seeds a field counts their outcomes; there is no interval over seeds.
   """
   shown = [line for line in results_of_mode if line.difference and _shown(mode, line, line.difference.metric)]
-  paired = [line for line in shown if line.compares_models]
+  # Baselines are compared with the constant alone, which says whether there was anything to know.
+  paired = [line for line in shown if line.compares_models and line.model not in predictions.BASELINES]
   if not paired:
     return
   counts = []
@@ -157,6 +162,9 @@ def verdicts(mode: str, results_of_mode: Sequence[Result]) -> Iterator[str]:
   for key, row in rows.items():
     lines.append([*key, *(tally(row[other], "seeds", same_task=True) if other in row else "-" for other in others)])
   yield _markdown(lines)
+  if notes := results.no_better_than_constant(shown):
+    yield "\n".join(f"- {note}" for note in notes)
+  yield f"Verdicts: {WORDS}"
 
 
 def _markdown(lines: Iterable[Sequence[str]]) -> str:
@@ -184,8 +192,7 @@ def _field(lines: Sequence[Result], mean: float, best: float) -> str:
   number = f"**{mean:.3g}**" if mean == best else f"{mean:.3g}"
   if len(lines) > 1:
     return f"{number} ({len(lines)} seeds)"
-  low, high = lines[0].ci_low, lines[0].ci_high
-  return number if math.isnan(low) else f"{number} [{low:.3g}, {high:.3g}]"
+  return number + bounds(lines[0].ci_low, lines[0].ci_high, "{:.3g}".format)
 
 
 def _write_commands(cells: Sequence[CompareCell], path: pathlib.Path) -> None:

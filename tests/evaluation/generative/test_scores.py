@@ -135,7 +135,7 @@ def test_one_person_has_no_interval():
   table = scored(2, people=1)
   rows = table.table()
   assert all(math.isnan(row.ci_low) and math.isnan(row.ci_high) for row in rows)
-  assert {d.outcome for d in table.differences("AIM", "linear").values()} == {Outcome.NO_INTERVAL}
+  assert {d.outcome for d in table.differences("AIM", "linear").values()} == {Outcome.UNTOLD}
 
 
 def test_people_without_scored_values_do_not_count():
