@@ -10,6 +10,7 @@ INSTALL_REQUIRES = [
   "absl-py",
   "array_record>=0.8.1",  # tfds writes it, grain reads it
   "flax>=0.12.8",
+  "fsspec",  # datasets, workdirs and files in object stores; etils, which Orbax uses, reads gs:// through it
   "garmin-fit-sdk",  # Garmin's own decoder of FIT files
   "grain>=0.2.18",
   "importlib_resources",  # tensorflow-datasets imports it but declares it for old Pythons only
@@ -37,6 +38,8 @@ EXTRAS_REQUIRE = {
   "tpu": ["jax[tpu]"],
   "cuda": ["jax[cuda13]"],
   "beam": ["apache-beam"],
+  "gcs": ["gcsfs"],  # gs://
+  "s3": ["s3fs"],  # s3://
   "tensorboard": ["tensorboardX"],
   "wandb": ["wandb"],
   "pypots": ["pypots"],  # SAITS and BRITS on our tasks (benchmarks/pypots_imputers.py)
@@ -44,6 +47,8 @@ EXTRAS_REQUIRE = {
   "dev": [
     "beartype",
     "build",
+    "gcp-storage-emulator",  # tests: what stands for gs:// on this machine
+    "gcsfs",
     "hypothesis",
     "import-linter",  # the arrows between rooms (pyproject.toml)
     "mkdocs-material",  # the docs site

@@ -33,7 +33,7 @@ from typing import Any
 from absl import flags
 
 from data_pipelines import splits
-from data_pipelines.dataset import VERSION, Dataset, dataset_path, quiet_tfds
+from data_pipelines.dataset import VERSION, Dataset, dataset_path, dataset_url, local_data_dir, quiet_tfds
 from data_pipelines.day_windows import runners
 from data_pipelines.day_windows.day_windows_dataset_builder import Builder, DayWindowsConfig
 from data_pipelines.day_windows.duplicates import DuplicateDetector
@@ -43,6 +43,8 @@ from data_pipelines.digests import Digests
 from data_pipelines.errors import DatasetError, SchemaError, UserError
 from data_pipelines.ingest.command import SOURCES, define_flags, refuse_flags, run_import
 from data_pipelines.npz import NpzSource
+from data_pipelines.remote import copies
+from data_pipelines.remote.objects import RemoteFolder, is_remote
 from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.source import Source
 from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
@@ -141,7 +143,7 @@ def build(
       return existing
     days = source() if callable(source) else source
     _write(days, staging, name, split, full_request, None if allow_duplicates else DuplicateDetector(), runner)
-    _publish(staging / Builder.name / name / VERSION, dataset_path(data_dir, name))
+    _publish(staging / Builder.name / name / VERSION, data_dir, name)
   dataset = Dataset.open(data_dir, name)
   print(_closing_line(dataset, time.monotonic() - started))
   return dataset
@@ -151,7 +153,11 @@ def _existing(
   data_dir: str | os.PathLike, name: str, full_request: Mapping[str, Any], overwrite: bool
 ) -> Dataset | None:
   path = dataset_path(data_dir, name)
-  if not (path / "request.json").is_file():
+  if is_remote(data_dir):
+    exists = RemoteFolder(dataset_url(data_dir, name)).exists("request.json")
+  else:
+    exists = (path / "request.json").is_file()
+  if not exists:
     return None
   dataset = Dataset.open(data_dir, name)
   if full_request["request"] and dataset.request == json.loads(json.dumps(full_request)):
@@ -174,7 +180,9 @@ def _difference(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> st
 @contextlib.contextmanager
 def _staging(data_dir: str | os.PathLike, name: str) -> Iterator[pathlib.Path]:
   """An empty directory to build in, held under a lock; leftovers of an interrupted build are removed."""
-  root = pathlib.Path(data_dir).expanduser() / ".building"
+  root = local_data_dir(data_dir).expanduser() / ".building"
+  if is_remote(data_dir):
+    RemoteFolder(data_dir).check_writable()
   try:
     root.mkdir(parents=True, exist_ok=True)
     lock = (root / f"{name}.lock").open("w")
@@ -222,7 +230,11 @@ def _write(
     print(f"note: {note}")
 
 
-def _publish(finished: pathlib.Path, path: pathlib.Path) -> None:
+def _publish(finished: pathlib.Path, data_dir: str | os.PathLike, name: str) -> None:
+  if is_remote(data_dir):
+    copies.publish(finished, dataset_url(data_dir, name), last="request.json")
+    return
+  path = dataset_path(data_dir, name)
   path.parent.mkdir(parents=True, exist_ok=True)
   if path.exists():
     shutil.rmtree(path)

@@ -20,6 +20,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -35,6 +36,8 @@ from data_pipelines import splits
 from data_pipelines.digests import Digests
 from data_pipelines.errors import CorruptError, DatasetError
 from data_pipelines.lsm2_schema import LSM2_ACTIVITIES
+from data_pipelines.remote import copies
+from data_pipelines.remote.objects import RemoteFolder, is_remote
 from data_pipelines.schema import Schema
 from data_pipelines.source import EXCLUSIVE_EVENTS
 from data_pipelines.statistics import Statistics
@@ -44,12 +47,29 @@ VERSION = "1.0.0"
 
 
 def dataset_path(data_dir: str | os.PathLike, name: str) -> pathlib.Path:
-  """Folder of dataset `name`, whether it exists or not."""
-  return pathlib.Path(data_dir).expanduser() / BUILDER / name / VERSION
+  """Folder of dataset `name`, whether it exists or not; of a remote dataset, its copy on this machine."""
+  return local_data_dir(data_dir).expanduser() / BUILDER / name / VERSION
+
+
+def dataset_url(data_dir: str | os.PathLike, name: str) -> str:
+  """Folder of dataset `name` in a remote data directory, such as gs://bucket/data."""
+  return f"{os.fspath(data_dir).rstrip('/')}/{BUILDER}/{name}/{VERSION}"
+
+
+def local_data_dir(data_dir: str | os.PathLike) -> pathlib.Path:
+  """A data directory; of a remote one, the folder of its copies on this machine."""
+  return copies.copy_path(data_dir) if is_remote(data_dir) else pathlib.Path(data_dir)
 
 
 def dataset_names(data_dir: str | os.PathLike) -> list[str]:
-  """Names of the finished datasets in a data directory."""
+  """Names of the finished datasets in a data directory.
+
+  Raises:
+    RemoteError: a remote one cannot be reached.
+  """
+  if is_remote(data_dir):
+    folder = RemoteFolder(data_dir).folder(BUILDER)
+    return [name for name in folder.children() if folder.exists(f"{name}/{VERSION}/request.json")]
   requests = (pathlib.Path(data_dir).expanduser() / BUILDER).glob(f"*/{VERSION}/request.json")
   return sorted(path.parent.parent.name for path in requests)
 
@@ -64,6 +84,16 @@ def quiet_tfds() -> Iterator[None]:
       yield
   finally:
     logging.set_verbosity(verbosity)
+
+
+def _fetch(data_dir: str | os.PathLike, name: str) -> None:
+  """Makes the copy of a remote dataset equal to it; what was fetched is compared with the dataset's digests."""
+  url = dataset_url(data_dir, name)
+  if not RemoteFolder(url).exists("request.json"):
+    shutil.rmtree(dataset_path(data_dir, name), ignore_errors=True)
+    return
+  changed = copies.fetch_folder(url)
+  Digests.load(dataset_path(data_dir, name)).check(*changed)
 
 
 class _StoredDays(Sequence[dict[str, Any]]):
@@ -108,14 +138,17 @@ class Dataset:
 
   @classmethod
   def open(cls, data_dir: str | os.PathLike, name: str) -> Dataset:
-    """Opens dataset `name` of a data directory.
+    """Opens dataset `name` of a data directory; a remote one is copied to this machine first, if it is not yet.
 
     Raises:
+      RemoteError: a remote data directory cannot be reached, or the local disk has no room for the dataset.
       DatasetError: there is no such dataset; the message lists the ones that exist.
       DatasetError: one of its small files is damaged.
       SchemaError: its schema or statistics cannot be read.
     """
     path = dataset_path(data_dir, name)
+    if name and is_remote(data_dir):
+      _fetch(data_dir, name)
     if not name or not (path / "request.json").is_file():
       names = dataset_names(data_dir)
       existing = f"it holds the datasets {', '.join(names)}" if names else "it holds no datasets"
