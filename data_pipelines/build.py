@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -39,7 +38,7 @@ from data_pipelines.day_windows.day_windows_dataset_builder import Builder, DayW
 from data_pipelines.day_windows.duplicates import DuplicateDetector
 from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
-from data_pipelines.digests import Digests
+from data_pipelines.digests import Digests, FileDigest
 from data_pipelines.errors import DatasetError, SchemaError, UserError
 from data_pipelines.ingest.command import SOURCES, define_flags, refuse_flags, run_import
 from data_pipelines.npz import NpzSource
@@ -49,6 +48,7 @@ from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.source import Source
 from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
 from data_pipelines.statistics import Statistics
+from data_pipelines.text_files import check_regular
 
 # Kept apart from absl's global flags, because a program that imports this module has flags of its own.
 FLAGS = flags.FlagValues()
@@ -159,7 +159,13 @@ def _existing(
     exists = (path / "request.json").is_file()
   if not exists:
     return None
-  dataset = Dataset.open(data_dir, name)
+  try:
+    dataset = Dataset.open(data_dir, name)
+  except SchemaError as error:
+    if not overwrite:
+      raise
+    print(f"note: the existing dataset is damaged and will be replaced: {error}")
+    return None
   if full_request["request"] and dataset.request == json.loads(json.dumps(full_request)):
     return dataset
   if not overwrite:
@@ -280,9 +286,9 @@ def npz_request(path: str | os.PathLike) -> dict[str, Any]:
   Raises:
     SchemaError: the file cannot be read.
   """
+  check_regular(path)
   try:
-    with open(path, "rb") as file:
-      digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    digest = FileDigest.of(path).blake2b
   except OSError as error:
     raise SchemaError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
   return {"source": "npz", "input": pathlib.Path(path).name, "blake2b": digest}

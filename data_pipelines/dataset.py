@@ -17,10 +17,10 @@ import contextlib
 import dataclasses
 import functools
 import io
-import json
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -41,6 +41,7 @@ from data_pipelines.remote.objects import RemoteFolder, is_remote
 from data_pipelines.schema import Schema
 from data_pipelines.source import EXCLUSIVE_EVENTS
 from data_pipelines.statistics import Statistics
+from data_pipelines.text_files import read_json
 
 BUILDER = "day_windows"
 VERSION = "1.0.0"
@@ -153,7 +154,10 @@ class Dataset:
       names = dataset_names(data_dir)
       existing = f"it holds the datasets {', '.join(names)}" if names else "it holds no datasets"
       raise DatasetError(f"no dataset {name!r} in {data_dir}; {existing}")
-    Digests.load(path).check_small(except_for=("events.parquet",))  # which may be large and is rarely read
+    digests = Digests.load(path)
+    digests.check_small(except_for=("events.parquet",))  # which may be large and is rarely read
+    if not digests.files:
+      _tell_unchecked(path)
     return cls(path, name, Schema.load(path / "schema.json"), Statistics.load(path / "statistics.npz"))
 
   @functools.cached_property
@@ -167,8 +171,15 @@ class Dataset:
 
   @functools.cached_property
   def request(self) -> dict[str, Any]:
-    """What the dataset was built from: the source's "request" and the rule of its "split"."""
-    return json.loads((self.path / "request.json").read_text())
+    """What the dataset was built from: the source's "request" and the rule of its "split".
+
+    Raises:
+      SchemaError: request.json is damaged.
+    """
+    raw = read_json(self.path / "request.json")
+    if not isinstance(raw, dict):
+      raise DatasetError(f"{self.path / 'request.json'}: holds a JSON {type(raw).__name__}, expected an object")
+    return raw
 
   def num_days(self, split: str) -> int:
     """Number of days in pretrain, tune or eval; 0 where the split is empty.
@@ -206,15 +217,14 @@ class Dataset:
     Raises:
       DatasetError: the split is unknown or empty, or a day cannot be read.
     """
-    path = self.path / f"missing_{split}.npy"
-    try:
-      return np.load(path)
-    except (OSError, ValueError, EOFError):  # absent or incomplete
-      pass
     days = self.days(split)
+    path = self.path / f"missing_{split}.npz"
+    with contextlib.suppress(Exception), np.load(path) as stored:  # absent, incomplete or damaged in any way: read anew
+      if stored["shares"].shape == (len(days),):
+        return stored["shares"]
     shares = np.array([np.isnan(days[i]["values"]).mean() for i in range(len(days))], np.float32)
     with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=self.path, delete=False) as file:
-      np.save(file, shares)
+      np.savez(file, shares=shares)  # with a checksum, unlike a single array
       os.replace(file.name, path)
     return shares
 
@@ -247,12 +257,12 @@ class Dataset:
 
   def participants(self) -> pa.Table:
     """One row per person: participant, split, days, and one column per label."""
-    return pq.read_table(self.path / "participants.parquet")
+    return _read_table(self.path / "participants.parquet")
 
   def events(self) -> pa.Table:
     """One row per event: participant, day, date, start, end (steps, end exclusive), name, value (0 if known absent)."""
     self._digests.check("events.parquet")
-    return pq.read_table(self.path / "events.parquet")
+    return _read_table(self.path / "events.parquet")
 
   def exclusive_events(self) -> dict[str, list[str]]:
     """{group: names of events of which at most one happens at a time}, for example {"activity": ["walk", "bike"]}.
@@ -261,15 +271,12 @@ class Dataset:
     activities of LSM-2 (`LSM2_ACTIVITIES`), whether or not it has such events.
 
     Raises:
-      DatasetError: the file is not a JSON object of lists of names.
+      SchemaError: the file is not a JSON object of lists of names.
     """
     path = self.path / EXCLUSIVE_EVENTS
     if not path.is_file():
       return {"activity": list(LSM2_ACTIVITIES)}
-    try:
-      groups = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-      raise DatasetError(f"{path}: not JSON: {str(error).splitlines()[0]}") from None
+    groups = read_json(path)
     if not isinstance(groups, dict) or not all(
       isinstance(names, list) and all(isinstance(name, str) for name in names) for names in groups.values()
     ):
@@ -278,9 +285,32 @@ class Dataset:
 
   @functools.cached_property
   def _builder(self) -> tfds.core.DatasetBuilder:
-    with quiet_tfds():
-      return tfds.builder_from_directory(self.path)
+    for name in ("dataset_info.json", "features.json"):
+      read_json(self.path / name)  # TFDS's own messages about damage do not name the file
+    try:
+      with quiet_tfds():
+        return tfds.builder_from_directory(self.path)
+    except Exception as error:  # of any kind: TFDS trusts these files
+      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+      raise DatasetError(
+        f"{self.path}: dataset_info.json or features.json is damaged, build the dataset again: {reason}"
+      ) from error
 
   def _check(self, split: str) -> None:
     if split not in splits.SPLITS:
       raise DatasetError(f"unknown split {split!r} of dataset {self.name!r}; splits are {', '.join(splits.SPLITS)}")
+
+
+@functools.cache
+def _tell_unchecked(path: pathlib.Path) -> None:
+  """Says once that nothing would notice damage to a dataset."""
+  fix = "build it again with --overwrite to add them"
+  print(f"note: {path}: built by an earlier version, without digests of its files; {fix}", file=sys.stderr, flush=True)
+
+
+def _read_table(path: pathlib.Path) -> pa.Table:
+  try:
+    return pq.read_table(path)
+  except (OSError, ValueError, pa.ArrowException) as error:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    raise DatasetError(f"{path}: cannot be read, build the dataset again: {reason}") from None

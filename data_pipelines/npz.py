@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
-import json
 import math
 import os
 import pathlib
@@ -36,6 +35,7 @@ from jaxtyping import Float32, Int8, Integer, Shaped, UInt8
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
 from data_pipelines.source import MISSINGNESS_MODES, Day, Event, Label, Person
+from data_pipelines.text_files import check_regular, parse_json
 
 _KIND_NAMES = {"f": "float32", "U": "strings", "iu": "integers", "i": "int8", "u": "uint8"}
 
@@ -223,8 +223,7 @@ def _runs(labels: Integer[np.ndarray, " steps"]) -> Iterator[tuple[int, int, int
 
 
 def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
-  if not path.is_file():
-    raise SchemaError(f"{path}: no such file")
+  check_regular(path)
   try:
     archive = np.load(path, allow_pickle=False)
   except (OSError, EOFError, ValueError, zipfile.BadZipFile):
@@ -337,11 +336,7 @@ def _labels(days: DayArrays, people: Mapping[str, Any]) -> dict[str, dict[str, L
   if "labels" not in days.original:
     return {}
   where = f"{days.path}: key 'labels'"
-  text = str(_array(days.path, days.original, "labels", "U", 0))
-  try:
-    labels = json.loads(text)
-  except json.JSONDecodeError as error:
-    raise SchemaError(f"{where}: not JSON: {error}") from None
+  labels = parse_json(str(_array(days.path, days.original, "labels", "U", 0)), where)
   if not isinstance(labels, dict):
     raise SchemaError(f"{where}: holds a JSON {type(labels).__name__}, expected {{participant: {{name: value}}}}")
   for participant, row in labels.items():

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from data_pipelines.errors import SchemaError
+from data_pipelines.text_files import read_json
 
 MINUTES_PER_DAY = 1440
 
@@ -122,7 +123,9 @@ class Schema:
     try:
       channels = tuple(Channel(**channel) for channel in raw["channels"])
       return cls(minutes_per_step=int(raw["minutes_per_step"]), channels=channels)
-    except (KeyError, TypeError) as error:
+    except SchemaError:
+      raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
       raise SchemaError(f"schema: malformed: {error}") from None
 
   def save(self, path: str | pathlib.Path) -> None:
@@ -136,12 +139,11 @@ class Schema:
     Raises:
       SchemaError: the file is absent, is not JSON, or holds no valid schema.
     """
+    raw = read_json(path)
     try:
-      return cls.from_dict(json.loads(pathlib.Path(path).read_text()))
-    except FileNotFoundError:
-      raise SchemaError(f"{path}: no such file") from None
-    except json.JSONDecodeError as error:
-      raise SchemaError(f"{path}: not JSON: {error}") from None
+      return cls.from_dict(raw)
+    except SchemaError as error:
+      raise SchemaError(f"{path}: {error}") from None
 
   def check(self, values: Float[np.ndarray, "*days steps channels"], where: str) -> None:
     """Checks that an array holds day windows of this schema.

@@ -15,7 +15,8 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from data_pipelines.errors import SplitError
+from data_pipelines.errors import SchemaError, SplitError
+from data_pipelines.text_files import read_json
 
 SPLITS = ("pretrain", "tune", "eval")
 DEFAULT_KEY = "day-windows"
@@ -218,11 +219,9 @@ def load(path: str | os.PathLike) -> dict[str, list[str]]:
 
 def _read(path: str | os.PathLike) -> dict[str, Any]:
   try:
-    raw = json.loads(pathlib.Path(path).read_text())
-  except FileNotFoundError:
-    raise SplitError(f"{path}: no such file") from None
-  except (ValueError, OSError) as error:
-    raise SplitError(f"{path}: not JSON: {str(error).splitlines()[0]}") from None
+    raw = read_json(path)
+  except SchemaError as error:
+    raise SplitError(str(error)) from None
   if not isinstance(raw, dict):
     raise SplitError(f"{path}: holds a JSON {type(raw).__name__}, expected an object of lists")
   return raw

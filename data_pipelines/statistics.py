@@ -11,7 +11,6 @@ import copy
 import dataclasses
 import os
 import pathlib
-import zipfile
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -60,10 +59,10 @@ class Statistics:
       with np.load(path, allow_pickle=False) as arrays:
         fields = {field.name: arrays[field.name] for field in dataclasses.fields(cls)}
     except FileNotFoundError:
-      raise SchemaError(f"{path}: no such file") from None
+      raise SchemaError(f"{path}: no such file or directory") from None
     except KeyError as error:
       raise SchemaError(f"{path}: key {error.args[0]!r} is missing") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+    except Exception:  # zipfile, zlib and numpy each raise their own kinds about damage
       raise SchemaError(f"{path}: not a statistics file, or a truncated one") from None
     names = tuple(str(name) for name in fields.pop("names"))
     return cls(names=names, **fields)

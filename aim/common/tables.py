@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from data_pipelines import text_files
+
 PERCENTILES = (2.5, 97.5)  # the bounds of every 95 % interval
 
 
 def write_rows(path: str | pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-  """Writes a CSV file and makes its folder.
+  """Writes a CSV file and makes its folder; text that a spreadsheet would run as a formula gets an apostrophe in front.
 
   Args:
     path: the file.
     columns: its header.
     rows: one field per column each.
   """
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open("w", newline="", encoding="utf-8") as file:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
+  text_files.write_csv(path, columns, rows)
 
 
 def csv_field(value: Any) -> Any:

@@ -24,6 +24,7 @@ from aim.evaluation.results import (
   mark_neither_beats_constant,
   no_better_than_constant,
 )
+from data_pipelines.text_files import read_fields
 
 COLUMNS = (
   "dataset", "task", "level", "kind", "model", "seed", "participant", "day", "date", "start", "end", "truth",
@@ -118,7 +119,7 @@ def read_csv(path: str | pathlib.Path) -> list[Predictions]:
   """
   try:
     with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
-      lines = list(csv.reader(file))
+      lines = list(read_fields(csv.reader(file)))
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise ResultsError(f"{path}: cannot be read: {error}") from None
   if not lines or tuple(lines[0]) not in (COLUMNS, OLD_COLUMNS):

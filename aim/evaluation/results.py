@@ -20,6 +20,7 @@ from aim.common.tables import PERCENTILES, csv_field, write_rows
 from aim.evaluation.difference import CONSTANT, Difference, Outcome
 from aim.evaluation.metrics import WITHIN_FOLDS, MetricError, lower_is_better
 from data_pipelines.errors import UserError
+from data_pipelines.text_files import read_fields
 
 WHOLE_DAYS = "whole days"  # what a score is compared with when a sensor or a part of the day is lost
 # "mse vs linear %", "mae vs LSM-1"; files written before the column compared_with say it in the metric alone.
@@ -112,7 +113,7 @@ def read_csv(path: str | pathlib.Path) -> list[Result]:
   """
   try:
     with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
-      header, *lines = list(csv.reader(file)) or [[]]
+      header, *lines = list(read_fields(csv.reader(file))) or [[]]
   except FileNotFoundError:
     raise ResultsError(f"{path}: no such file") from None
   except (UnicodeDecodeError, csv.Error) as error:

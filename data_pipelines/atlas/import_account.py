@@ -9,6 +9,7 @@ import collections
 import csv
 
 from data_pipelines.dataset import Dataset
+from data_pipelines.digests import Digests
 from data_pipelines.errors import SchemaError
 from data_pipelines.page.blocks import Block, TextLine, percent
 from data_pipelines.page.chart import COLOURS, Chart, named_rows, panels
@@ -20,11 +21,12 @@ def blocks(dataset: Dataset, name: str) -> list[Block]:
   """A sentence and a chart of all people's rows by outcome, or a sentence that says there is no account.
 
   Raises:
-    SchemaError: account.csv is malformed.
+    SchemaError: account.csv is malformed or damaged.
   """
   path = dataset.path / "account.csv"
   if not path.is_file():
     return [TextLine("There is no account of an import: these days do not come from exports of devices.", "hint")]
+  Digests.load(dataset.path).check(path.name)
   rows: collections.Counter[str] = collections.Counter()
   people: collections.Counter[str] = collections.Counter()
   first: dict[str, str] = {}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import collections
-import csv
-import io
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.text_files import csv_text
 
 _FEW = 20  # up to this many people are shown one by one
 _WORST = 5
@@ -29,15 +29,15 @@ def to_csv(account: Account) -> str:
   Its columns are participant, rows (a number), outcome ("read", "kept", or the reason for dropping) and first (the
   location of the first row dropped for this reason).
   """
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  writer.writerow(["participant", "rows", "outcome", "first"])
+  return csv_text(["participant", "rows", "outcome", "first"], _lines(account))
+
+
+def _lines(account: Account) -> Iterator[list[Any]]:
   for participant, read, dropped in _people(account):
-    writer.writerow([participant, read, "read", ""])
-    writer.writerow([participant, read - sum(dropped.values()), "kept", ""])
+    yield [participant, read, "read", ""]
+    yield [participant, read - sum(dropped.values()), "kept", ""]
     for why, count in dropped.most_common():
-      writer.writerow([participant, count, why, account.example.get((participant, why), "")])
-  return text.getvalue()
+      yield [participant, count, why, account.example.get((participant, why), "")]
 
 
 def summary_lines(account: Account) -> list[str]:

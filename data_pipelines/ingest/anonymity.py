@@ -10,6 +10,7 @@ import pathlib
 import re
 
 from data_pipelines.errors import SchemaError
+from data_pipelines.text_files import check_regular
 
 _LEAST_KEY, _MOST_KEY = 16, 64  # bytes; BLAKE2b accepts up to 64
 
@@ -34,6 +35,8 @@ class Anonymity:
       SchemaError: the file cannot be read, or the key is too short or too long.
     """
     try:
+      if os.path.exists(path):
+        check_regular(path)
       with pathlib.Path(path).open("rb") as file:
         key = file.read(_MOST_KEY + 3).rstrip(b"\r\n")
     except OSError as error:

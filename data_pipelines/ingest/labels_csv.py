@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -14,6 +14,9 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import clocks, csv_batches
 from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.source import Label
+from data_pipelines.text_files import read_text
+
+MOST_TABLE = 2**30  # bytes: ten million events
 
 _BOOLEANS = {"true": True, "false": False}
 
@@ -104,12 +107,7 @@ def _event(row: dict[str, str], where: str) -> LabelledStretch:
 def _read_csv(path: str | os.PathLike) -> tuple[list[str], list[tuple[int, list[str]]]]:
   """The header, and the rows with their numbers."""
   try:
-    with pathlib.Path(path).open(encoding="utf-8-sig", newline="") as file:
-      rows = list(_stripped(csv.reader(file, strict=True)))
-  except OSError as error:
-    raise SchemaError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
-  except UnicodeDecodeError:
-    raise SchemaError(f"{path}: not UTF-8 text") from None
+    rows = list(_stripped(csv.reader(io.StringIO(read_text(path, MOST_TABLE), newline=""), strict=True)))
   except csv.Error as error:
     raise SchemaError(f"{path}: not a CSV: {error}") from None
   if not rows:

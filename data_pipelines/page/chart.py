@@ -7,7 +7,6 @@ light and dark mode. Text stays text, in the font of the page.
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import io
 import math
@@ -22,6 +21,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from data_pipelines.text_files import write_csv
 
 # name: (light, dark). s0 to s7 are series, which MARKERS distinguish for colour-blind readers; q0 to q3 are ordered.
 PALETTE = {
@@ -160,8 +161,7 @@ class Chart:
   def save(self, folder: pathlib.Path) -> None:
     """Writes NAME.png, in the light colours, and NAME.csv to a folder."""
     self.figure.savefig(folder / f"{self.name}.png", dpi=PNG_DPI, facecolor="white")
-    with (folder / f"{self.name}.csv").open("w", newline="", encoding="utf-8") as file:
-      csv.writer(file, lineterminator="\n").writerows([self.columns, *self.rows])
+    write_csv(folder / f"{self.name}.csv", self.columns, self.rows)
 
   @property
   def shown_rows(self) -> Sequence[Sequence[Any]]:

@@ -129,7 +129,7 @@ def test_training_on_nearly_complete_days_alone(dataset, tmp_path):
   assert {day.tobytes() for batch in batches for day in batch} == expected
   with train_loader(dataset, batch_size=3, seed=0, max_missing=limit, start_step=4) as loader:
     np.testing.assert_array_equal(next(loader)["values"], batches[4])
-  assert (dataset.path / "missing_pretrain.npy").is_file()
+  assert (dataset.path / "missing_pretrain.npz").is_file()
 
   flags = command("lsm1", dataset, tmp_path, total_steps=2, data__max_missing=limit)
   ended = tiny.run(*flags)

@@ -17,6 +17,7 @@ from aim.common.tables import csv_field, write_rows
 from aim.evaluation.difference import bounds
 from aim.evaluation.generative.scores import ALL, SUMS, ScoreRow, Scores
 from aim.evaluation.generative.tasks import GenerativeTask
+from data_pipelines.text_files import read_fields
 
 PEOPLE_COLUMNS = ("task", "level", "method", "channel", "participant", *SUMS)
 
@@ -117,4 +118,5 @@ def _read(path: str | pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[st
     where = f"{path} line {reader.line_num}"
     if len(line) != len(columns):
       raise ValueError(f"{where}: {len(line)} fields, expected {len(columns)}")
-    yield where, dict(zip(columns, line, strict=True))
+    (fields,) = read_fields([line])
+    yield where, dict(zip(columns, fields, strict=True))

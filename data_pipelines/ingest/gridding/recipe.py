@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import math
 import os
-import pathlib
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
@@ -17,6 +16,9 @@ import yaml
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.signals import Signal
 from data_pipelines.schema import Channel, Schema
+from data_pipelines.text_files import read_text
+
+MOST_RECIPE = 2**20  # bytes; YAML takes a second for each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,13 +103,7 @@ class Recipe:
     Raises:
       SchemaError: the file is not a recipe; the message names the file and the key.
     """
-    try:
-      text = pathlib.Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-      raise SchemaError(f"{path}: not UTF-8 text") from None
-    except OSError as error:
-      raise SchemaError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
-    return cls.from_yaml(text, str(path), signals)
+    return cls.from_yaml(read_text(path, MOST_RECIPE), str(path), signals)
 
   @classmethod
   def from_yaml(cls, text: str, where: str = "recipe", signals: Sequence[Signal] = ()) -> Recipe:

@@ -25,6 +25,7 @@ from pyarrow import csv as arrow_csv
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export, NulGuard
+from data_pipelines.text_files import not_utf8
 
 BLOCK_BYTES = 4 * 2**20  # of the file, per batch
 _LONGEST_LINE = 2**20  # bytes, of the header and what precedes it
@@ -199,8 +200,8 @@ class _Utf8Guard(NulGuard):
     size = super().readinto(buffer)
     try:
       self._decoder.decode(bytes(buffer[:size]), final=not size)
-    except UnicodeDecodeError:
-      raise SchemaError(f"{self.where}: not UTF-8 text") from None
+    except UnicodeDecodeError as error:
+      raise SchemaError(f"{self.where}: {not_utf8(error.object) or 'not UTF-8 text'}") from None
     return size
 
 

@@ -22,17 +22,15 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from data_pipelines.errors import SchemaError
+from data_pipelines.text_files import check_depth, check_regular, not_utf8
 
 # Sensor text compresses 10 to 50 times; a file that expands far more is an attack or damaged. Small files are exempt,
 # because one repeated line compresses without limit.
 MOST_EXPANSION = 200
 EXPANSION_EXEMPT = 64 * 2**20  # bytes
-DEEPEST = 32  # levels of nested JSON; exports have five
 _BLOCK = 1 << 20
 ITEMS_BLOCK = 4 << 20  # characters of JSON per block
 _BETWEEN_ITEMS = re.compile(r"\}\s*,\s*\{")
-_ONE_KIND = bytes.maketrans(b"{}", b"[]")
-_NO_MARKS = bytes(set(range(256)) - set(b'"[]{}\\'))
 
 
 class Export:
@@ -60,6 +58,8 @@ class Export:
       self.names = sorted(_walk(self.path))
     elif not self.path.exists():
       raise SchemaError(f"{self.path}: no such file or folder")
+    elif not check_regular(self.path):
+      raise SchemaError(f"{self.path}: empty, expected an export")
     elif self._nested or self.path.suffix.lower() == ".zip":
       self._zip = _open_zip(self.path, self.label)
       self.names = sorted(_safe_name(info, self.label) for info in self._zip.infolist() if not info.is_dir())
@@ -117,7 +117,7 @@ class Export:
       try:
         yield stream
       except UnicodeDecodeError as error:
-        raise SchemaError(f"{self.where(name)}: not UTF-8 text (byte {error.start} of a block)") from None
+        raise SchemaError(f"{self.where(name)}: {not_utf8(error.object) or 'not UTF-8 text'}") from None
 
   def json(self, name: str) -> Any:
     """The content of a whole JSON file, for exports that write one file per month, such as Fitbit's and Garmin's.
@@ -203,7 +203,7 @@ class NulGuard(io.RawIOBase):
   def readinto(self, buffer: Any) -> int:
     block = self._file.read(len(buffer))
     if b"\0" in block:
-      raise SchemaError(f"{self.where}: holds NUL bytes, expected text")
+      raise SchemaError(f"{self.where}: {not_utf8(block)}")
     buffer[: len(block)] = block
     return len(block)
 
@@ -248,38 +248,6 @@ def _array(items: str) -> list[Any] | None:
     return json.loads(f"[{items}]", parse_constant=_no_constant)
   except ValueError:
     return None
-
-
-def check_depth(text: str, where: str) -> None:
-  """Refuses deeply nested JSON before the recursive parser sees it. Brackets inside strings do not count.
-
-  Raises:
-    SchemaError: the JSON is nested deeper than DEEPEST levels.
-  """
-  if not _is_shallow(text):
-    _count_depth(text, where)
-
-
-def _is_shallow(text: str) -> bool:
-  """A quick check that nesting is at most DEEPEST; False means that the depth has to be counted.
-
-  Removing innermost pairs of brackets DEEPEST times leaves nothing if the nesting is no deeper. This is fifteen times
-  as fast as counting. Pairs of quotes go first, which does not change whether other marks are inside a string; a
-  bracket or a backslash inside a string is left over, and leads to the count.
-  """
-  marks = text.encode(errors="replace").translate(_ONE_KIND, _NO_MARKS).replace(b'""', b"")
-  for _ in range(DEEPEST):
-    marks = marks.replace(b"[]", b"")
-  return not marks
-
-
-def _count_depth(text: str, where: str) -> None:
-  depth = 0
-  for match in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{\]}]', text):
-    mark = match.group()
-    depth += 1 if mark in "[{" else -1 if mark in "]}" else 0
-    if depth > DEEPEST:
-      raise SchemaError(f"{where}: JSON is nested deeper than {DEEPEST} levels")
 
 
 def _no_constant(name: str) -> float:

@@ -71,7 +71,7 @@ def test_empty_files(tmp_path):
     ("a,b\n1,2\n3\n", "rows.csv row 3: more or fewer fields than the header's 2"),
     (b"a,b\n1,\xff\n", "rows.csv: not UTF-8 text"),
     (b"\xff,b\n", "not UTF-8 text"),
-    ("a,b\n1,2\n".encode("utf-16"), "holds NUL bytes"),
+    ("a,b\n1,2\n".encode("utf-16"), "not UTF-8 text, probably UTF-16"),
     ("a,b\n1,\0\n", "holds NUL bytes"),
     ('a,b\n1,2\n3,"' + "x" * 9 * 2**20, "row 3 on: a row has more than 4,194,304 bytes, or a quote never ends"),
     ("a" * 2**21, "a line has more than"),

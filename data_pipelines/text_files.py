@@ -1,0 +1,214 @@
+"""Reading text, JSON and CSV that others wrote without hanging or filling memory, and writing CSV that is safe to open.
+
+Files that people open in a spreadsheet must not run anything: a field that begins with =, +, -, @, a tab or a carriage
+return is a formula to a spreadsheet, and names, labels and locations come from the data. Such text gets an apostrophe
+in front, which spreadsheets show as text; numbers stay numbers.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import os
+import pathlib
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from data_pipelines.errors import SchemaError
+
+MOST_BYTES = 64 * 2**20  # of a file that is read whole: settings, labels and lists of people
+DEEPEST = 32  # levels of nested JSON
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # further apostrophes are doubled up, so that readers can take one away
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?|[+-]?(inf|nan)", re.IGNORECASE)
+_BYTE_ORDER_MARKS = {
+  codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16, whose mark it begins with
+  codecs.BOM_UTF32_BE: "UTF-32",
+  codecs.BOM_UTF16_LE: "UTF-16",
+  codecs.BOM_UTF16_BE: "UTF-16",
+}
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NO_MARKS = bytes(set(range(256)) - set(b'"[]{}\\'))
+_KINDS = {
+  stat.S_ISDIR: "a folder",
+  stat.S_ISFIFO: "a pipe",
+  stat.S_ISCHR: "a device",
+  stat.S_ISBLK: "a device",
+  stat.S_ISSOCK: "a socket",
+}
+
+
+def check_regular(path: str | os.PathLike) -> int:
+  """Refuses what is not a file on disk, because reading a pipe or a device such as /dev/zero may never end.
+
+  Returns:
+    The size in bytes.
+
+  Raises:
+    SchemaError: there is no such file, or it is a folder, a pipe, a device or a socket.
+  """
+  try:
+    status = os.stat(path)
+  except OSError as error:
+    raise SchemaError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
+  for is_kind, kind in _KINDS.items():
+    if is_kind(status.st_mode):
+      raise SchemaError(f"{path}: is {kind}, expected a file")
+  return status.st_size
+
+
+def read_bytes(path: str | os.PathLike, most: int = MOST_BYTES) -> bytes:
+  """The content of a file on disk of at most `most` bytes.
+
+  Raises:
+    SchemaError: it is absent, unreadable, larger, or not a file.
+  """
+  size = check_regular(path)
+  try:
+    with open(path, "rb") as file:
+      raw = file.read(most + 1)  # files of the kernel, such as those in /proc, have a size of 0 and may have no end
+  except OSError as error:
+    raise SchemaError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
+  if len(raw) > most:
+    raise SchemaError(f"{path}: {max(size, len(raw)):,} bytes, expected at most {most:,}")
+  return raw
+
+
+def read_text(path: str | os.PathLike, most: int = MOST_BYTES) -> str:
+  """The text of a UTF-8 file, with or without a byte order mark, its line ends unchanged.
+
+  Raises:
+    SchemaError: it is absent, unreadable, too large, or not UTF-8; the message names the encoding it seems to have.
+  """
+  raw = read_bytes(path, most)
+  if fault := not_utf8(raw):
+    raise SchemaError(f"{path}: {fault}")
+  return raw.decode("utf-8-sig")
+
+
+def read_json(path: str | os.PathLike, most: int = MOST_BYTES) -> Any:
+  """The value in a JSON file.
+
+  Raises:
+    SchemaError: it cannot be read, is not JSON, or is nested deeper than DEEPEST levels.
+  """
+  return parse_json(read_text(path, most), str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+  """The value in a JSON text; `where` names it in messages.
+
+  Raises:
+    SchemaError: it is not JSON, or nested deeper than DEEPEST levels.
+  """
+  check_depth(text, where)
+  try:
+    return json.loads(text)
+  except ValueError as error:
+    raise SchemaError(f"{where}: not JSON: {str(error).splitlines()[0]}") from None
+
+
+def check_depth(text: str, where: str) -> None:
+  """Refuses deeply nested JSON before the recursive parser sees it. Brackets inside strings do not count.
+
+  Raises:
+    SchemaError: the JSON is nested deeper than DEEPEST levels.
+  """
+  if not _is_shallow(text):
+    _count_depth(text, where)
+
+
+def _is_shallow(text: str) -> bool:
+  """A quick check that nesting is at most DEEPEST; False means that the depth has to be counted.
+
+  Removing innermost pairs of brackets DEEPEST times leaves nothing if the nesting is no deeper. This is fifteen times
+  as fast as counting. Pairs of quotes go first, which does not change whether other marks are inside a string; a
+  bracket or a backslash inside a string is left over, and leads to the count.
+  """
+  marks = text.encode(errors="replace").translate(_ONE_KIND, _NO_MARKS).replace(b'""', b"")
+  for _ in range(DEEPEST):
+    marks = marks.replace(b"[]", b"")
+  return not marks
+
+
+def _count_depth(text: str, where: str) -> None:
+  depth = 0
+  for match in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{\]}]', text):
+    mark = match.group()
+    depth += 1 if mark in "[{" else -1 if mark in "]}" else 0
+    if depth > DEEPEST:
+      raise SchemaError(f"{where}: JSON is nested deeper than {DEEPEST} levels")
+
+
+def not_utf8(raw: bytes) -> str | None:
+  """What a file, or a block of one, holds instead of UTF-8 text, and how to convert it; None if it is UTF-8."""
+  nul = raw.find(b"\0")
+  if nul < 0:
+    try:
+      raw.decode()
+      return None
+    except UnicodeDecodeError:
+      pass
+  for mark, name in _BYTE_ORDER_MARKS.items():
+    if raw.startswith(mark):
+      return _convert(name, name)
+  if nul >= 0:
+    # Western text in UTF-16 has a NUL in every other byte.
+    even, odd = raw[:4096:2].count(0), raw[1:4096:2].count(0)
+    most = min(len(raw), 4096) // 2
+    if most > 2 and max(even, odd) > 0.7 * most and min(even, odd) < 0.1 * most:
+      return _convert("UTF-16", "UTF-16LE" if odd > even else "UTF-16BE")
+    return "holds NUL bytes, expected UTF-8 text"
+  kept = raw.decode(errors="ignore")
+  if sum(character > "\x7f" for character in kept) > raw.decode(errors="replace").count("\ufffd"):
+    return "not UTF-8 text throughout: damaged, or partly in another encoding"
+  if sum(byte < 32 and byte not in b"\t\n\r\f" for byte in raw[:4096]) > len(raw[:4096]) / 50:
+    return "not text, expected UTF-8"
+  return _convert("Latin-1 (Windows-1252)", "WINDOWS-1252")
+
+
+def _convert(name: str, iconv_name: str) -> str:
+  return f"not UTF-8 text, probably {name}; save it as UTF-8, or convert it: iconv -f {iconv_name} -t UTF-8 FILE > NEW"
+
+
+def write_csv(path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+  """Writes a CSV file that a spreadsheet may open, and makes its folder.
+
+  Args:
+    path: the file.
+    columns: its header.
+    rows: one field per column each; see `spreadsheet_safe`.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open("w", newline="", encoding="utf-8") as file:
+    _write(file, columns, rows)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+  """The text that write_csv writes."""
+  file = io.StringIO()
+  _write(file, columns, rows)
+  return file.getvalue()
+
+
+def _write(file: Any, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+  writer = csv.writer(file, lineterminator="\n")
+  writer.writerow([spreadsheet_safe(column) for column in columns])
+  writer.writerows([spreadsheet_safe(field) for field in row] for row in rows)
+
+
+def spreadsheet_safe(field: Any) -> Any:
+  """The field with an apostrophe in front if a spreadsheet would take it for a formula; numbers are unchanged."""
+  if isinstance(field, str) and _FORMULA.match(field) and not _NUMBER.fullmatch(field):
+    return "'" + field
+  return field
+
+
+def read_fields(rows: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+  """The rows of a CSV reader as `write_csv` was given them, without its apostrophes."""
+  for row in rows:
+    yield [field[1:] if field.startswith("'") and spreadsheet_safe(field[1:]) == field else field for field in row]
