@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import ml_collections
 
-from aim.common import config_files
+import aim.evaluation.defaults
+import aim.inference.defaults
+import aim.model.defaults
+import aim.report.defaults
+import aim.studies.defaults
+import aim.training.defaults
+from aim.common import config_files, config_ranges
 from aim.common.config_files import ConfigError
 
 if TYPE_CHECKING:
   import data_pipelines.dataset
+
+_ROOMS = (aim.model, aim.training, aim.inference, aim.evaluation, aim.studies, aim.report)
+RANGES = {key: allowed for room in _ROOMS for key, allowed in room.defaults.RANGES.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,15 +284,12 @@ def impute_mode(arguments: Arguments) -> None:
 
 def _config_of(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   """The config.json of a run of this or an older version."""
-  import aim.evaluation.defaults
-  import aim.inference.defaults
-  import aim.model.defaults
-  import aim.report.defaults
-  import aim.training.defaults
-
-  rooms = (aim.model, aim.training, aim.inference, aim.evaluation, aim.report)
   path = workdir / "config.json"
-  return config_files.with_defaults(config_files.read(path), [room.defaults.defaults() for room in rooms], str(path))
+  complete = config_files.with_defaults(
+    config_files.read(path), [room.defaults.defaults() for room in _ROOMS], str(path)
+  )
+  config_ranges.check(complete, RANGES, where=f"{path}: ")
+  return complete
 
 
 _RUN = ("config", "workdir")
@@ -306,9 +312,11 @@ MODES = {mode.name: mode for mode in _MODES}
 
 
 def check_flags(arguments: Arguments) -> None:
-  """Raises ConfigError if a flag is missing that the mode needs."""
+  """Raises ConfigError if a flag is missing that the mode needs, or a value of the config is out of its range."""
   for flag in MODES[arguments.mode].needs:
     arguments.required(flag)
+  if arguments.config is not None:
+    config_ranges.check(arguments.config, RANGES)
 
 
 def run(arguments: Arguments) -> None:

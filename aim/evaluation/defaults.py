@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
+from aim.common.config_ranges import DECAY, SEED, TEXT, Range, Several, number, one_of, whole
+
 
 def defaults() -> ConfigDict:
   """The groups evaluate, probe, robustness and finetune."""
@@ -102,3 +104,75 @@ def _finetune() -> ConfigDict:
   finetune.patience = 4  # evaluations without a lower loss before training stops; the best weights are kept
   finetune.bootstrap = 1000
   return finetune
+
+
+_SPLIT_DAYS = whole(0, 1_000_000_000)
+_BATCH = whole(1, 1_000_000)
+_BOOTSTRAP = whole(1, 1_000_000)
+_PERCENT = whole(1, 99)
+_MINUTES = whole(1, 1439)
+
+# The range of every key, checked before anything is built (aim/common/config_ranges.py).
+RANGES: dict[str, Range] = {
+  "evaluate.split": one_of("pretrain", "tune", "eval"),
+  "evaluate.batch_size": _BATCH,
+  "evaluate.seed": SEED,
+  "evaluate.days": _SPLIT_DAYS,
+  "evaluate.days_a_task": _SPLIT_DAYS,
+  "evaluate.random_percent": Several(_PERCENT),
+  "evaluate.interpolation_minutes": Several(_MINUTES),
+  "evaluate.extrapolation_minutes": Several(_MINUTES),
+  "evaluate.sensor_channels": Several(whole(1, 100_000)),
+  "evaluate.random_patch_minutes": whole(1, 1440),
+  "evaluate.bootstrap": _BOOTSTRAP,
+  "evaluate.gap_minutes": Several(_MINUTES),
+  "evaluate.sensor_of": whole(0, 100_000),
+  "evaluate.scenarios.patches": _PERCENT,
+  "evaluate.scenarios.slices": _PERCENT,
+  "evaluate.scenarios.channels": _PERCENT,
+  "evaluate.scenarios.sleep": _MINUTES,
+  "evaluate.scenarios.workout": _MINUTES,
+  "evaluate.scenarios.high_heart_rate": whole(1, 1000),
+  "evaluate.imputers": Several(
+    one_of("mean", "nearest", "linear", "locf", "time_of_day_mean", "person_time_of_day_mean", "knn", "mice")
+  ),
+  "evaluate.imputer_rows": whole(1, 1_000_000_000),
+  "evaluate.export": TEXT,
+  "evaluate.external": TEXT,
+  "probe.tasks": Several(TEXT),
+  "probe.pool": one_of("mean", "mean_std", "channel"),
+  "probe.pca": whole(0, 1_000_000),
+  "probe.strengths": Several(number(1e-9, 1e9), empty=False),
+  "probe.window_minutes": whole(1, 1440),
+  "probe.min_people": whole(1, 1_000_000_000),
+  "probe.min_people_a_class": whole(1, 1_000_000_000),
+  "probe.forest_trees": whole(1, 1_000_000),
+  "probe.batch_size": _BATCH,
+  "probe.bootstrap": _BOOTSTRAP,
+  "probe.seed": SEED,
+  "robustness.sensors": whole(0, 100_000),
+  "robustness.bootstrap": _BOOTSTRAP,
+  "robustness.seed": SEED,
+  "finetune.tasks": Several(TEXT),
+  "finetune.init": one_of("pretrained", "scratch"),
+  "finetune.head": one_of("probe", "random"),
+  "finetune.network": one_of("encoder", "resnet"),
+  "finetune.resnet_impute": one_of("none", "linear"),
+  "finetune.compare": Several(one_of("pretrained", "scratch", "resnet")),
+  "finetune.label_percent": Several(number(0, 100, above=True), empty=False),
+  "finetune.seeds": Several(SEED, empty=False),
+  "finetune.layers": whole(0, 1000, instead={-1: "everything"}),
+  "finetune.layer_decay": number(0, 1, above=True),
+  "finetune.learning_rate": number(0, 1000, above=True),
+  "finetune.scratch_learning_rate": number(0, 1000, above=True),
+  "finetune.warmup_share": number(0, 1, below=True),
+  "finetune.b1": DECAY,
+  "finetune.b2": DECAY,
+  "finetune.weight_decay": number(0, 1000),
+  "finetune.clip_norm": number(1e-6, 1e9),  # a large one never clips
+  "finetune.batch_size": _BATCH,
+  "finetune.steps": whole(1, 100_000_000),
+  "finetune.tune_every": whole(1, 100_000_000),
+  "finetune.patience": whole(1, 100_000_000),
+  "finetune.bootstrap": _BOOTSTRAP,
+}

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
+from aim.common.config_ranges import Range, one_of
+
 
 def defaults() -> ConfigDict:
   """The group impute."""
   # How a hole inside a partly observed patch is filled: "decode" (by the model) or "interpolate" (linearly in time).
   return ConfigDict({"impute": {"short_holes": "decode"}})
+
+
+# The range of every key, checked before anything is built (aim/common/config_ranges.py).
+RANGES: dict[str, Range] = {"impute.short_holes": one_of("decode", "interpolate")}

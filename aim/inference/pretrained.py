@@ -100,7 +100,7 @@ class Pretrained:
     self.architecture, self.params, self.batch_size = restored.architecture, restored.params, batch_size
     self.name = str(restored.config.get("name", "LSM-2"))
     self.masking = from_config.masking(restored.config, restored.schema)
-    self.imputation = from_config.imputation(restored.config)
+    self.imputation = restored.config.data.impute
     trained_for = restored.config.get("impute", defaults().impute).short_holes  # older configs lack the group
     # A hole in a visible token of an imputed day is no hole to the model, which sees the imputed value.
     self.short_holes = "interpolate" if self.imputes_input else short_holes or trained_for

@@ -22,8 +22,6 @@ from aim.model.token_buffers import TokenBuffer
 
 Counts = TypeVar("Counts", jax.Array, np.ndarray)
 
-FORMS = ("auto", "textbook", "trimmed", "packed")
-
 
 @dataclasses.dataclass(frozen=True)
 class BufferSizes:

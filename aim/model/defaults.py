@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
+from aim.common.config_ranges import DECAY, Range, number, one_of, whole
+
 
 def defaults() -> ConfigDict:
   """The keys method, form and sizes, and the groups model, masking and views."""
@@ -75,3 +77,48 @@ def _views() -> ConfigDict:
   # The head, discarded after training. SimCLR: 2 layers down to 128; DINO and MSN: 3 layers of 2,048 down to 256.
   views.projection = ConfigDict({"hidden": 512, "width": 128, "layers": 2})
   return views
+
+
+# The range of every key, checked before anything is built (aim/common/config_ranges.py).
+RANGES: dict[str, Range] = {
+  "method": one_of("mae", "simclr", "dino", "msn"),
+  "form": one_of("auto", "textbook", "trimmed", "packed"),
+  "sizes": whole(1, 6),
+  "model.patch_minutes": number(0, 1440, above=True),
+  "model.patch_channels": whole(1, 100_000),
+  **{
+    f"model.{tower}.{key}": whole(1, most)
+    for tower in ("encoder", "decoder")
+    for key, most in (("width", 100_000), ("mlp", 1_000_000), ("heads", 10_000), ("layers", 1000))
+  },
+  "model.decoder.tokens": one_of("all", "observed", "visible"),
+  "model.attention": one_of("auto", "native", "cudnn", "splash", "xla"),
+  "model.qk_init": number(0, 100),
+  "model.dtype": one_of("auto", "float32", "bfloat16"),
+  "masking.min_observed_share": number(0, 1),
+  "masking.*.weight": number(0, 1_000_000),
+  "masking.*.ratio": number(0, 1, above=True, below=True),
+  "masking.random.unit_minutes": number(0, 1440),
+  "masking.temporal.block_minutes": number(0, 1440),
+  "masking.gaps.shortest_minutes": number(0, 1440, above=True),
+  "masking.gaps.longest_minutes": number(0, 1440, above=True),
+  "masking.gaps.count": whole(1, 1440),
+  "views.shift_minutes": number(0, 1440),
+  "views.jitter": number(0, 100),
+  "views.scale": number(0, 1, below=True),
+  "views.channel_dropout": number(0, 1, below=True),
+  "views.cutouts": whole(0, 1440),
+  "views.cutout_minutes": number(0, 1440),
+  "views.global_share": number(0, 1, above=True),
+  "views.local_share": number(0, 1, above=True),
+  "views.local": whole(0, 1000),
+  "views.mask_ratio": number(0, 1, below=True),
+  "views.temperature": number(1e-4, 1000),
+  "views.teacher_temperature": number(1e-4, 1000),
+  "views.momentum": DECAY,
+  "views.prototypes": whole(1, 10_000_000),
+  "views.mean_entropy": number(0, 1000),
+  "views.projection.hidden": whole(1, 1_000_000),
+  "views.projection.width": whole(1, 1_000_000),
+  "views.projection.layers": whole(1, 1000),
+}

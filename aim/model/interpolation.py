@@ -9,8 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-IMPUTATIONS = ("none", "linear")
-
 
 class Line(NamedTuple):
   """The interpolation at every step of every channel.

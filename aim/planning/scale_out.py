@@ -8,6 +8,7 @@ what the compiler says.
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Sequence
 
@@ -38,7 +39,7 @@ def scale_out(
   Raises:
     ScaleOutError: a preflight.json cannot be used, or a number is not above 0.
   """
-  if loader <= 0 or not chips or min(chips) < 1:
+  if not 0 < loader < math.inf or not chips or min(chips) < 1:
     raise ScaleOutError(f"--chips={','.join(map(str, chips))} --loader={loader:g}: expected numbers above 0")
   steps = [read(folder / "preflight.json") for folder in (workdir, *others)]
   sources: dict[tuple[str, str], AnalysedStep] = {}

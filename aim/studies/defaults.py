@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
+from aim.common.config_ranges import SEED, TEXT, Range, Row, Several, number, one_of, whole
+
 
 def defaults() -> ConfigDict:
   """The groups compare and scaling."""
@@ -57,3 +59,31 @@ def _scaling() -> ConfigDict:
     }
   )
   return scaling
+
+
+_FOLDS: dict[str, Range] = {"folds": whole(2, 1_000_000), "run_folds": Several(whole(0, 1_000_000))}
+_SUBSET = whole(0, 1_000_000_000)
+_STEPS = whole(1, 100_000_000)
+_TOWER = Row((whole(1, 100_000), whole(1, 1_000_000), whole(1, 10_000), whole(1, 1000)))
+
+# The range of every key, checked before anything is built (aim/common/config_ranges.py).
+RANGES: dict[str, Range] = {
+  **{f"{study}.{key}": Several(TEXT) for study in ("compare", "scaling") for key in ("models", "common", "inputs")},
+  **{f"{study}.{key}": allowed for study in ("compare", "scaling") for key, allowed in _FOLDS.items()},
+  **{f"{study}.seeds": Several(SEED, empty=False) for study in ("compare", "scaling")},
+  "compare.modes": Several(one_of("evaluate", "probe", "finetune", "robustness")),
+  "compare.jobs": whole(1, 1000),
+  "compare.bootstrap": whole(1, 1_000_000),
+  "scaling.participants": Several(_SUBSET, empty=False),
+  "scaling.days": Several(_SUBSET, empty=False),
+  "scaling.sizes": Several(TEXT, empty=False),
+  "scaling.steps": Several(_STEPS, empty=False),
+  "scaling.grid": one_of("axes", "all"),
+  "scaling.at.participants": _SUBSET,
+  "scaling.at.days": _SUBSET,
+  "scaling.at.size": TEXT,
+  "scaling.at.steps": _STEPS,
+  "scaling.cells": Several(whole(0, 1_000_000_000)),
+  "scaling.bootstrap": whole(1, 1_000_000),
+  "scaling.ladder.*": Row((_TOWER, _TOWER, number(0, 1000, above=True))),
+}

@@ -22,11 +22,19 @@ from typing import Any, Protocol, runtime_checkable
 import ml_collections
 from tqdm import tqdm
 
-from aim.common import config_files
+import aim.evaluation.defaults
+import aim.inference.defaults
+import aim.model.defaults
+import aim.studies.defaults
+import aim.training.defaults
+from aim.common import config_files, config_ranges
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.studies import fingerprints
 from data_pipelines.build import npz_request, simulate_request
+
+# What a study's models are made of.
+_ROOMS = (aim.model, aim.training, aim.inference, aim.evaluation, aim.studies)
 
 
 class CellError(ConfigError):
@@ -105,7 +113,9 @@ class StudyModel:
     """
     config_name, *own = shlex.split(entry)
     overrides = (*common, *own)
-    return cls(config_name, overrides, config_files.resolve(config_name, overrides))
+    resolved = config_files.resolve(config_name, overrides)
+    config_ranges.check(resolved, *(room.defaults.RANGES for room in _ROOMS), where=f"{config_name}: ")
+    return cls(config_name, overrides, resolved)
 
   @property
   def name(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
+from aim.common.config_ranges import DECAY, SEED, TEXT, Range, number, one_of, whole
+
 
 def defaults() -> ConfigDict:
   """The keys name, seed, total_steps and batch_size, and the groups data, optimizer, mesh, checkpoint and log."""
@@ -75,3 +77,42 @@ def _log() -> ConfigDict:
   log.watchdog_seconds = 1800.0
   log.watchdog_compile_seconds = 7200.0
   return log
+
+
+# The range of every key, checked before anything is built (aim/common/config_ranges.py).
+RANGES: dict[str, Range] = {
+  "name": TEXT,
+  "seed": SEED,
+  "total_steps": whole(1, 100_000_000),
+  "batch_size": whole(1, 1_000_000),
+  "data.dir": TEXT,
+  "data.name": TEXT,
+  "data.participants": whole(1, 10_000_000),
+  "data.days": whole(1, 10_000),
+  "data.seed": SEED,
+  "data.impute": one_of("none", "linear"),
+  "data.max_missing": number(0, 1),
+  "data.max_participants": whole(0, 1_000_000_000),
+  "data.max_days": whole(0, 1_000_000_000),
+  "data.on_corrupt": one_of("stop", "skip"),
+  "data.workers": whole(0, 1000),
+  "optimizer.learning_rate": number(0, 1000, above=True),
+  "optimizer.warmup_share": number(0, 1),
+  "optimizer.b1": DECAY,
+  "optimizer.b2": DECAY,
+  "optimizer.weight_decay": number(0, 1000),
+  "optimizer.clip_norm": number(1e-6, 1e9),  # a large one never clips
+  "optimizer.accumulate": whole(1, 100_000),
+  "optimizer.ema": DECAY,
+  "optimizer.on_nan": one_of("stop", "skip"),
+  "mesh.data": whole(1, 1_000_000, instead={-1: "all remaining devices"}),
+  "mesh.fsdp": whole(1, 1_000_000),
+  "mesh.tensor": whole(1, 1_000_000),
+  "mesh.slices": whole(1, 1_000_000),
+  "checkpoint.every_steps": whole(1, 100_000_000),
+  "checkpoint.keep": whole(1, 1_000_000),
+  "log.every_steps": whole(1, 100_000_000),
+  "log.wandb": TEXT,
+  "log.watchdog_seconds": number(0, 10_000_000),
+  "log.watchdog_compile_seconds": number(0, 10_000_000),
+}

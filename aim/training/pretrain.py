@@ -17,7 +17,8 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, Int
 
-from aim.common import config_files
+import aim.model.defaults
+from aim.common import config_files, config_ranges
 from aim.model import buffer_sizes, flops, from_config
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.contrastive.from_config import view_changes, view_method
@@ -29,6 +30,7 @@ from aim.training import checkpoint
 from aim.training.checkpoint import Checkpoints
 from aim.training.compiled_step import CompiledStep
 from aim.training.contrastive_step import ContrastiveStep
+from aim.training.defaults import RANGES
 from aim.training.masked_step import MaskedStep
 from aim.training.metrics_writer import MetricsWriter
 from aim.training.optimizer import make_optimizer, schedule
@@ -69,7 +71,7 @@ class TrainingRun:
   Attributes:
     step: the pure training step of config.method.
     compiled: `step` as compiled programs.
-    form: how the loss is computed, one of buffer_sizes.FORMS, or config.method for contrastive methods.
+    form: how the loss is computed, "textbook", "trimmed" or "packed", or config.method for contrastive methods.
     abstract_state, shardings: shapes and placements of the train state.
     parameter_table: one line of text per parameter.
     metadata: what each checkpoint holds beside its arrays.
@@ -92,6 +94,7 @@ class TrainingRun:
     """
     self.config, self.workdir, self.dataset = config, workdir, dataset
     self.mesh = jax.sharding.get_mesh() if planned_mesh is None else planned_mesh
+    config_ranges.check(config, RANGES, aim.model.defaults.RANGES)
     _check(config, self.mesh)
     self.metadata = checkpoint.run_metadata(config, dataset)
     architecture = from_config.architecture(config, dataset.schema)
@@ -113,7 +116,7 @@ class TrainingRun:
       "optimizer": make_optimizer(config.optimizer, config.total_steps),
       "accumulate": config.optimizer.accumulate,
       "ema": config.optimizer.ema,
-      "impute": from_config.imputation(config),
+      "impute": config.data.impute,
     }
     if architecture.projection is None:
       groups = self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.form == "packed" else 0
@@ -290,6 +293,11 @@ class TrainingRun:
     chosen, available = len(chosen_days(self.dataset, "pretrain", **subset)), self.dataset.num_days("pretrain")
     if chosen < available:
       print(f"kept {chosen:,} of {available:,} days: {_subset_text(subset)}")
+    if a.patch_channels > a.channels:  # LSM-1's groups of 5 on data of fewer channels
+      print(
+        f"config.model.patch_channels is {a.patch_channels} and the data have {a.channels}: one group, padded with "
+        f"{a.patch_channels - a.channels} that are never observed"
+      )
     print(
       f"pretraining {count_parameters(self.abstract_state['params']) / 1e6:.2f}M parameters on "
       f"{chosen} days of {self.dataset.name}: {_grid_text(a)} = "
@@ -321,24 +329,12 @@ def _learning_rates(config: ml_collections.ConfigDict) -> Float[np.ndarray, " st
 
 
 def _check(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
-  counts = ("optimizer.accumulate", "checkpoint.every_steps", "checkpoint.keep", "log.every_steps", "total_steps")
-  for key, value in config_files.leaves(config):
-    if key in counts and value < 1:
-      raise config_files.ConfigError(f"config.{key} is {value}, expected at least 1")
+  """Raises ConfigError for values that do not fit the devices."""
   multiple = mesh.shape["data"] * mesh.shape["fsdp"] * config.optimizer.accumulate
-  for key in ("watchdog_seconds", "watchdog_compile_seconds"):
-    if config.log[key] < 0:
-      raise config_files.ConfigError(f"config.log.{key} is {config.log[key]}, expected seconds, or 0 for no watchdog")
-  if config.batch_size < 1 or config.batch_size % multiple:
+  if config.batch_size % multiple:
     raise config_files.ConfigError(
       f"config.batch_size is {config.batch_size}, expected a multiple of {multiple} (data x fsdp x accumulate)"
     )
-  if not 0 <= config.optimizer.ema < 1:
-    raise config_files.ConfigError(f"config.optimizer.ema is {config.optimizer.ema}, expected 0 to less than 1")
-  if config.optimizer.on_nan not in ("stop", "skip"):
-    raise config_files.ConfigError(f"config.optimizer.on_nan is {config.optimizer.on_nan!r}, expected 'stop' or 'skip'")
-  if config.data.on_corrupt not in ("stop", "skip"):
-    raise config_files.ConfigError(f"config.data.on_corrupt is {config.data.on_corrupt!r}, expected 'stop' or 'skip'")
 
 
 def _subset_text(subset: Mapping[str, float]) -> str:

@@ -1,7 +1,6 @@
 """From config values to what they set, on any clock and channel set; every mistake is one line that names its key."""
 
 import importlib
-import math
 
 import jax
 import ml_collections
@@ -20,7 +19,6 @@ from tests.golden import EXPERIMENTS
 
 ONE = Schema(5, (Channel("glucose"),))
 MANY = Schema(5, tuple(Channel(f"c{i}", kind="binary" if i % 5 == 0 else "continuous") for i in range(34)))
-NAN = math.nan
 
 
 def test_the_default_is_lsm2():
@@ -104,16 +102,11 @@ def test_compute_type_of_an_accelerator(monkeypatch):
       {"model__patch_minutes": 7},
       "config.model.patch_minutes is 7, expected a multiple of the data's 5 minutes per step",
     ),
-    ({"model__patch_minutes": 0}, "config.model.patch_minutes is 0, expected a multiple"),
     ({"model__patch_minutes": 35}, "config.model.patch_minutes is 35: a day is not a whole number of such patches"),
     ({"model__encoder__width": 100}, "config.model.encoder.width is 100, expected a multiple of 4 and of its 6 heads"),
     ({"model__decoder__width": 6}, "config.model.decoder.width is 6, expected a multiple of 4 and of its 4 heads"),
-    ({"model__encoder__heads": 0}, "config.model.encoder.width is 384, expected a multiple of 4 and of its 0 heads"),
-    ({"model__dtype": "float16"}, "config.model.dtype is 'float16', expected 'auto', 'float32' or 'bfloat16'"),
-    ({"masking__random__ratio": 1.0}, "config.masking.random.ratio is 1.0, expected a share between 0 and 1"),
-    ({"masking__temporal__ratio": 0.0}, "config.masking.temporal.ratio is 0.0, expected a share"),
-    ({"masking__sensor__ratio": -0.5}, "config.masking.sensor.ratio is -0.5, expected a share"),
-    ({"masking__min_observed_share": 1.5}, "config.masking.min_observed_share is 1.5, expected 0 to 1"),
+    ({"masking__random__ratio": 1.0}, "config.masking.random.ratio is 1.0, expected a number above 0 and below 1"),
+    ({"masking__min_observed_share": 1.5}, "config.masking.min_observed_share is 1.5, expected a number from 0 to 1"),
     ({"masking__random__unit_minutes": 7}, "config.masking.random.unit_minutes is 7, expected a multiple"),
     (
       {"model__patch_minutes": 60, "masking__random__unit_minutes": 25},
@@ -149,22 +142,7 @@ def test_gaps_with_weight_0_fit_data_of_longer_steps():
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    (
-      {"temporal.block_minutes": -10},
-      "config.masking.temporal.block_minutes is -10, expected a finite number, 0 or more",
-    ),
-    (
-      {"temporal.block_minutes": NAN},
-      "config.masking.temporal.block_minutes is nan, expected a finite number, 0 or more",
-    ),
     ({"temporal.block_minutes": 4}, "config.masking.temporal.block_minutes is 4, expected 0 (independent patches) or"),
-    ({"gaps.shortest_minutes": -1}, "config.masking.gaps.shortest_minutes is -1, expected a finite number above 0"),
-    ({"gaps.shortest_minutes": NAN}, "config.masking.gaps.shortest_minutes is nan, expected a finite number above 0"),
-    ({"gaps.longest_minutes": 0}, "config.masking.gaps.longest_minutes is 0, expected a finite number above 0"),
-    (
-      {"gaps.longest_minutes": math.inf},
-      "config.masking.gaps.longest_minutes is inf, expected a finite number above 0",
-    ),
     (
       {"gaps.weight": 1.0, "gaps.shortest_minutes": 2},
       "config.masking.gaps.shortest_minutes is 2, expected what rounds to a step of the data's 5 minutes or more",
@@ -173,13 +151,6 @@ def test_gaps_with_weight_0_fit_data_of_longer_steps():
       {"gaps.longest_minutes": 5},
       "config.masking.gaps.longest_minutes is 5, expected at least config.masking.gaps.shortest_minutes, 10",
     ),
-    ({"gaps.count": 0}, "config.masking.gaps.count is 0, expected at least 1"),
-    ({"random.unit_minutes": NAN}, "config.masking.random.unit_minutes is nan, expected a multiple"),
-    ({"random.ratio": NAN}, "config.masking.random.ratio is nan, expected a share between 0 and 1"),
-    ({"min_observed_share": NAN}, "config.masking.min_observed_share is nan, expected 0 to 1"),
-    ({"sensor.weight": -1.0}, "config.masking.sensor.weight is -1.0, expected a finite number, 0 or more"),
-    ({"gaps.weight": NAN}, "config.masking.gaps.weight is nan, expected a finite number, 0 or more"),
-    ({"random.weight": math.inf}, "config.masking.random.weight is inf, expected a finite number, 0 or more"),
     (
       {"random.weight": 0.0, "temporal.weight": 0.0, "sensor.weight": 0.0},
       "config.masking: the weights are random 0.0, temporal 0.0, sensor 0.0, gaps 0.0, expected one above 0",
@@ -188,8 +159,7 @@ def test_gaps_with_weight_0_fit_data_of_longer_steps():
 )
 def test_a_bad_masking_value_is_one_line(changes, message):
   made = config()
-  with made.masking.ignore_type():  # NaN for whole numbers too
-    made.masking.update_from_flattened_dict(changes)
+  made.masking.update_from_flattened_dict(changes)
   with pytest.raises(ConfigError) as error:
     from_config.masking(made, MANY)
   assert message in str(error.value) and "\n" not in str(error.value)

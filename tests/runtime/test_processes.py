@@ -203,7 +203,8 @@ def damaged(dataset, folder):
 @pytest.mark.slow
 def test_days_and_steps_that_are_skipped_are_counted_once(dataset, tmp_path):
   """A bad day that only one process reads, and a step that is not finite on both."""
-  changes = {"data__on_corrupt": "skip", "optimizer__on_nan": "skip", "optimizer__learning_rate": 1e30}
+  changes = {"data__on_corrupt": "skip", "optimizer__on_nan": "skip"}
+  changes |= {"optimizer__learning_rate": 1000, "optimizer__weight_decay": 1000}
   broken, skips = damaged(dataset, tmp_path), []
   for process_count in (1, 2):
     workdir = tmp_path / str(process_count)

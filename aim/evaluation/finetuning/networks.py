@@ -19,8 +19,6 @@ from aim.model import lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.layers import normalised
 
-NETWORKS = ("encoder", "resnet")
-
 
 @dataclasses.dataclass(frozen=True)
 class Network:

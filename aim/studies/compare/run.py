@@ -23,7 +23,6 @@ from data_pipelines.dataset import Dataset
 # Imputers and baselines are the same beside every model, so they are run only beside the first.
 ONLY_THE_MODEL = ("--config.evaluate.imputers=()", "--config.probe.baselines=False", "--config.finetune.compare=()")
 NEED_LABELS = ("probe", "finetune", "robustness")
-MODES = ("evaluate", "probe", "finetune", "robustness")
 # Values of config.evaluate that do not change which values a model is scored on.
 SAME_SCORED_VALUES = ("batch_size", "bootstrap", "imputers", "imputer_rows", "export", "external")
 
@@ -51,9 +50,6 @@ def cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Iterator[
     UserError: a value or a file of days cannot be used.
   """
   study = config.compare
-  for mode in study.modes:
-    if mode not in MODES:
-      raise ConfigError(f"config.compare.modes: {mode!r}, expected some of {', '.join(MODES)}")
   models = _models(study)
   if "evaluate" in study.modes:
     _check_scored_values([model for model in models if model.reconstructs])

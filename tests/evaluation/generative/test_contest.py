@@ -151,10 +151,9 @@ def test_imputations_that_do_not_fit_are_refused_in_one_line(exported, dataset, 
 @pytest.mark.parametrize(
   "changes, message",
   [
-    ({"imputers": "('lineal',)"}, "config.evaluate.imputers: 'lineal', expected some of mean, nearest"),
     ({"external": "theirs"}, "expected NAME=FILE.npz or NAME=FOLDER"),
     ({"external": "theirs=nowhere.npz"}, "nowhere.npz: no such file"),
-    ({"scenarios.sleep": 0}, "task sleep: level is 0"),
+    ({"scenarios.sleep": 0}, "config.evaluate.scenarios.sleep is 0, expected a whole number from 1 to 1,439"),
   ],
 )
 def test_bad_settings(dataset, workdir, changes, message):

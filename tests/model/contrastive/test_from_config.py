@@ -15,12 +15,7 @@ from tests.model.contrastive.test_views import SCHEMA
     ({"method": "byol"}, "config.method is 'byol', expected one of mae, simclr, dino, msn"),
     ({"optimizer.ema": 0.9}, "config.optimizer.ema is 0.9, expected 0 for dino"),
     ({"views.prototypes": 1}, "config.views.prototypes is 1, expected at least 2 for dino"),
-    ({"views.global_share": 1.5}, "config.views.global_share is 1.5, expected a share above 0, at most 1"),
-    ({"views.temperature": 0.0}, "config.views.temperature is 0.0, expected above 0"),
-    ({"views.momentum": 1.0}, "config.views.momentum is 1.0, expected 0 to less than 1"),
-    ({"views.channel_dropout": 1.0}, "config.views.channel_dropout is 1.0"),
-    ({"views.jitter": -1.0}, "config.views.jitter is -1.0, expected 0 or more"),
-    ({"views.projection.width": 0}, "config.views.projection.width is 0, expected at least 1"),
+    ({"views.global_share": 1.5}, "config.views.global_share is 1.5, expected a number above 0 and at most 1"),
     ({"method": "simclr", "batch_size": 1}, "config.batch_size is 1, expected at least 2 for simclr"),
   ],
 )
