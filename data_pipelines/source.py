@@ -31,6 +31,11 @@ EXCLUSIVE_EVENTS = "exclusive_events.json"
 
 Label = float | int | str | bool | None
 
+# What R, pandas, SAS and spreadsheets write for an unknown number, in lower case.
+MISSING_WORDS = frozenset({"", "na", "nan", "null", "none", "n/a", "#n/a", "."})
+# Those that are missing in a column of text too, as they are written. "None" and "." may be answers.
+MISSING_TEXTS = frozenset({"", "NA", "NaN", "N/A", "#N/A", "NULL", "null"})
+
 
 @dataclasses.dataclass(frozen=True)
 class Day:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from data_pipelines.day_windows.duplicates import DuplicateDetector, digest
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
-from data_pipelines.source import Event, Label, Person
+from data_pipelines.source import MISSING_WORDS, Event, Label, Person
 from data_pipelines.statistics import Accumulator
 
 _BATCH_DAYS = 8  # of one person: as many as fit into a processor's cache
@@ -85,11 +85,11 @@ class Tables:
     """
     statistics, notes = self._accumulator.finish()
     statistics.save(folder / "statistics.npz")
-    pq.write_table(self._participants(), folder / "participants.parquet")
+    pq.write_table(self._participants(notes), folder / "participants.parquet")
     pq.write_table(pa.concat_tables(self.pack()._packed_events), folder / "events.parquet")
     return notes
 
-  def _participants(self) -> pa.Table:
+  def _participants(self, notes: list[str]) -> pa.Table:
     """Columns participant, split and days, then one column per label, null where unknown."""
     columns = {
       "participant": pa.array([row[0] for row in self._people], pa.string()),
@@ -100,11 +100,16 @@ class Tables:
     for name in labels:
       if name in columns:
         raise SchemaError(f"label {name!r} has the name of a column of the participants table")
-      columns[name] = self._label(name)
+      columns[name] = self._label(name, notes)
     return pa.table(columns)
 
-  def _label(self, name: str) -> pa.Array:
+  def _label(self, name: str, notes: list[str]) -> pa.Array:
+    """The column of a label; appends a note if a word stands for a missing number."""
     values = [row[3].get(name) for row in self._people]
+    numbers = any(isinstance(value, int | float) for value in values)
+    if numbers and (words := [v for v in values if isinstance(v, str) and v.lower() in MISSING_WORDS]):
+      values = [None if isinstance(value, str) and value.lower() in MISSING_WORDS else value for value in values]
+      notes.append(f"label {name!r}: {len(words)} of {len(values)} values taken for missing (such as {words[0]!r})")
     types = {type(value) for value in values if value is not None}
     for allowed, column in (
       ({bool}, pa.bool_()),

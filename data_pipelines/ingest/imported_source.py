@@ -22,6 +22,8 @@ from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.schema import Schema
 from data_pipelines.source import Day, Event, Label, Person
 
+_NAMED = 5  # names in a note
+
 
 class ImportedSource:
   """The people of some exports, as a `Source` (see data_pipelines.source).
@@ -44,6 +46,7 @@ class ImportedSource:
     """
     self._options = options
     self._folder = folder
+    self._not_read, self._links = export_set.left_out, export_set.links
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     spool = fill_spool(export_set, folder / "readings")
     self.recipe, self.guessed = options.recipe_for(export_set.importer, spool)
@@ -106,16 +109,24 @@ class ImportedSource:
   @property
   def notes(self) -> list[str]:
     """Lines about what was left out or guessed, for the screen."""
-    lines = []
-    without_days = sorted({*self._options.people.labels} - {*self._store.people})
+    lines = [f"not read: {len(names):,} {why}{self._named(names)}" for why, names in self._not_read.items()]
+    if self._links:
+      lines.append(f"followed {len(self._links):,} links in the input{self._named(self._links)}")
+    lines += self._options.people.notes
+    labelled = {*self._options.people.labels}
+    without_days = sorted(labelled - {*self._store.people})
     if without_days:
-      lines.append(f"{len(without_days)} of the labelled participants have no day in the exports")
+      named = self._named(without_days)
+      lines.append(f"{len(without_days)} of the labelled participants have no day in the exports{named}")
+    unlabelled = sorted({*self._store.people} - labelled) if labelled else []
+    if unlabelled:
+      lines.append(f"{len(unlabelled):,} people have no row in --participants{self._named(unlabelled)}")
     if self.left_out:
       days = f"{sum(self.left_out.values()):,} days of {len(self.left_out):,} people"
       lines.append(f"left out {days} with more than {100 * self.recipe.max_missing:g} % missing (--max_missing)")
     people_lost = sorted({*self.account.read} - {*self._store.people})
     if people_lost:
-      lines.append(f"{len(people_lost):,} people have no day left")
+      lines.append(f"{len(people_lost):,} people have no day left{self._named(people_lost)}")
     if len(self._channels) < len(self.recipe.signals):
       names = [signal.name for c, signal in enumerate(self.recipe.signals) if c not in self._channels]
       lines.append(f"left out channels without a value: {', '.join(names)}")
@@ -125,6 +136,12 @@ class ImportedSource:
       names_text = ", ".join(self.guessed)
       lines.append(f"averaged, because no rule is known: {names_text} (to change: --write_recipe, then --recipe)")
     return lines
+
+  def _named(self, names: Sequence[str]) -> str:
+    """The first few names in brackets; nothing if the dataset is anonymous, because its README.md holds the notes."""
+    if self._options.anonymity:
+      return ""
+    return f" ({', '.join(names[:_NAMED])}{', ...' * (len(names) > _NAMED)})"
 
   @property
   def documents(self) -> dict[str, str]:

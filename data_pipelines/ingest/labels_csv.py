@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import io
@@ -13,7 +14,7 @@ import pyarrow as pa
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import clocks, csv_batches
 from data_pipelines.ingest.reading.readings import Stretch
-from data_pipelines.source import Label
+from data_pipelines.source import MISSING_TEXTS, MISSING_WORDS, Label
 from data_pipelines.text_files import read_text
 
 MOST_TABLE = 2**30  # bytes: ten million events
@@ -28,16 +29,19 @@ class ParticipantTable:
   Attributes:
     labels: labels by name, for each participant.
     zones: IANA time zones of the participants who have one.
+    notes: what was taken for missing and which columns may be misread, one line each.
   """
 
   labels: dict[str, dict[str, Label]] = dataclasses.field(default_factory=dict)
   zones: dict[str, str] = dataclasses.field(default_factory=dict)
+  notes: list[str] = dataclasses.field(default_factory=list)
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> ParticipantTable:
     """Reads a CSV whose first column is "participant".
 
-    A column "timezone" gives time zones; every other column is a label. Empty fields mean unknown.
+    A column "timezone" gives time zones; every other column is a label. Empty fields mean unknown, and so do the
+    words of MISSING_WORDS in columns of numbers or booleans, and those of MISSING_TEXTS in columns of text.
 
     Raises:
       SchemaError: the file is not such a CSV; the message names the file and the row.
@@ -55,10 +59,14 @@ class ParticipantTable:
     columns = {name: [row[1 + c] for _, row in rows] for c, name in enumerate(header[1:])}
     zones = {}
     for (number, (who, *_)), zone in zip(rows, columns.pop("timezone", [""] * len(rows)), strict=True):
-      if zone:
+      if zone.lower() not in MISSING_WORDS:
         zones[who] = clocks.find_zone(zone, f"{path} row {number}").key
     labels = {name: _typed(fields) for name, fields in columns.items()}
-    return cls({who: {name: column[n] for name, column in labels.items()} for n, who in enumerate(names)}, zones)
+    notes = [
+      note for name, fields in columns.items() for note in _notes(f"{path}: label {name!r}", fields, labels[name], rows)
+    ]
+    by_person = {who: {name: column[n] for name, column in labels.items()} for n, who in enumerate(names)}
+    return cls(by_person, zones, notes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,12 +138,28 @@ def _stripped(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _typed(fields: Sequence[str]) -> list[Label]:
-  """A column as booleans, whole numbers, numbers or text: the first that fits all its fields. Empty fields are None."""
-  filled = [field for field in fields if field]
-  if all(field.lower() in _BOOLEANS for field in filled):
-    return [_BOOLEANS[field.lower()] if field else None for field in fields]
-  _, bad = csv_batches.parse_numbers(pa.array(filled, pa.string()))
+  """A column as booleans, whole numbers, numbers or text: the first that fits all fields that are not missing."""
+  known = [field for field in fields if field.lower() not in MISSING_WORDS]
+  if all(field.lower() in _BOOLEANS for field in known):
+    return [_BOOLEANS.get(field.lower()) for field in fields]
+  _, bad = csv_batches.parse_numbers(pa.array(known, pa.string()))
   if bad.any():
-    return [field or None for field in fields]
-  whole = all(field.lstrip("+-").isdecimal() and abs(int(field)) < 2**53 for field in filled)
-  return [(int(field) if whole else float(field)) if field else None for field in fields]
+    return [None if field in MISSING_TEXTS else field for field in fields]
+  whole = all(field.lstrip("+-").isdecimal() and abs(int(field)) < 2**53 for field in known)
+  number = int if whole else float
+  return [None if field.lower() in MISSING_WORDS else number(field) for field in fields]
+
+
+def _notes(
+  where: str, fields: Sequence[str], column: Sequence[Label], rows: Sequence[tuple[int, list[str]]]
+) -> Iterator[str]:
+  """Yields a line on words that were taken for missing, and one on a column of numbers that some fields make text."""
+  words = collections.Counter(field for field, label in zip(fields, column, strict=True) if field and label is None)
+  if words:
+    counts = ", ".join(f"{word!r} {count}" for word, count in words.most_common())
+    yield f"{where}: {words.total()} of {len(fields)} fields taken for missing ({counts})"
+  known = [(field, number) for field, (number, _) in zip(fields, rows, strict=True) if field not in MISSING_TEXTS]
+  _, bad = csv_batches.parse_numbers(pa.array([field for field, _ in known], pa.string()))
+  if any(isinstance(label, str) for label in column) and 2 * bad.sum() < len(known):
+    first = known[int(bad.argmax())][1]
+    yield f"{where}: is text, because {bad.sum()} of {len(known)} fields are no numbers (first: row {first})"

@@ -201,7 +201,7 @@ def fill_spool(export_set: ExportSet, folder: pathlib.Path) -> Spool:
   spool = Spool(folder, export_set.digests)
   with tqdm(total=sum(export_set.files.values()), desc="reading", unit="B", unit_scale=True, disable=None) as progress:
     for n, export in enumerate(export_set.exports):
-      counting = CountingExport(export.path, export.participant, progress.update)
+      counting = CountingExport(export, progress.update)
       for name in export_set.importer.files(export):
         before, key = progress.n, export_set.key(n, name)
         if key not in spool.complete:

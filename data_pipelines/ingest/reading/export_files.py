@@ -1,7 +1,8 @@
 """The files of an export, in a folder or a zip, read without trusting any of them.
 
 Nothing in an export is unpacked in place, run or fetched. Names that lead outside, zips that unpack to far more than
-their size, links, passwords, NUL bytes and wrong encodings are each refused with a one-line error.
+their size, links, passwords, NUL bytes, wrong encodings and folders that cannot be listed are each refused with a
+one-line error. Hidden files and what is no file (a pipe, a device) are left out, and listed in `Export.left_out`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 import tempfile
 import zipfile
 import zlib
@@ -28,6 +30,9 @@ from data_pipelines.text_files import check_depth, check_regular, not_utf8
 # because one repeated line compresses without limit.
 MOST_EXPANSION = 200
 EXPANSION_EXEMPT = 64 * 2**20  # bytes
+# Why something in an export is left out.
+HIDDEN = "hidden"
+NO_FILE = "neither a file nor a folder"
 _BLOCK = 1 << 20
 ITEMS_BLOCK = 4 << 20  # characters of JSON per block
 _BETWEEN_ITEMS = re.compile(r"\}\s*,\s*\{")
@@ -41,30 +46,97 @@ class Export:
     participant: the person the files belong to, for files that do not say so: the name of the folder or file.
     label: the export, as messages name it.
     names: names of all files, sorted.
+    left_out: names of what is not listed in `names`, by reason.
+    links: links directly in the folder, which are followed.
   """
 
-  def __init__(self, path: str | os.PathLike, participant: str | None = None, label: str | None = None):
+  def __init__(
+    self,
+    path: str | os.PathLike,
+    participant: str | None = None,
+    label: str | None = None,
+    follow_links: bool = False,
+  ):
     """Lists the files.
 
+    Args:
+      path: the folder, zip or single file.
+      participant: the person, by default the name of the folder or file.
+      label: the export, as messages name it.
+      follow_links: follow links directly in the folder, where the user has put them. Links further inside came with
+        the export, and are refused.
+
     Raises:
-      SchemaError: there is no such file or folder, a zip is damaged or suspicious, or a folder contains a link.
+      SchemaError: there is no such file or folder, a folder cannot be listed or holds a link that is not followed, or a
+        zip is damaged or suspicious.
     """
+    self.left_out: dict[str, list[str]] = {}
+    self.links: list[str] = []
+    self.follow_links = follow_links
     self.path = pathlib.Path(path)
     self.participant = participant or self.path.name.removesuffix("".join(self.path.suffixes[-1:]))
     self.label = label or str(self.path)
     self._nested = label is not None
     self._zip: zipfile.ZipFile | None = None
     if self.path.is_dir():
-      self.names = sorted(_walk(self.path))
+      self.names = sorted(self._walk(self.path))
     elif not self.path.exists():
       raise SchemaError(f"{self.path}: no such file or folder")
     elif not check_regular(self.path):
       raise SchemaError(f"{self.path}: empty, expected an export")
     elif self._nested or self.path.suffix.lower() == ".zip":
       self._zip = _open_zip(self.path, self.label)
-      self.names = sorted(_safe_name(info, self.label) for info in self._zip.infolist() if not info.is_dir())
+      members = [info for info in self._zip.infolist() if not info.is_dir()]
+      names = {_safe_name(info, self.label): info for info in members}
+      self.names = sorted(name for name, info in names.items() if not self._leave_out_member(name, info))
     else:
       self.names = [self.path.name]
+
+  def _leave_out(self, why: str, name: str) -> None:
+    self.left_out.setdefault(why, []).append(name)
+
+  def _leave_out_member(self, name: str, info: zipfile.ZipInfo) -> bool:
+    """Whether a member of the zip is left out, which `left_out` then says."""
+    mode = info.external_attr >> 16
+    if any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
+      self._leave_out(HIDDEN, name)
+      return True
+    if stat.S_ISLNK(mode) or (stat.S_IFMT(mode) and not stat.S_ISREG(mode)):
+      self._leave_out(NO_FILE, name)
+      return True
+    return False
+
+  def _walk(self, folder: pathlib.Path) -> Iterator[str]:
+    """Yields the names of the files in a folder of the export, at any depth."""
+    try:
+      places = sorted(folder.iterdir())
+    except OSError as error:
+      raise SchemaError(f"{folder}: cannot be listed: {(error.strerror or 'unreadable').lower()}") from None
+    for place in places:
+      name = place.relative_to(self.path).as_posix()
+      if place.name.startswith("."):
+        self._leave_out(HIDDEN, name)
+        continue
+      if place.is_symlink():
+        self._check_link(place, name)
+      if place.is_dir():
+        yield from self._walk(place)
+      elif place.is_file():
+        yield name
+      else:
+        self._leave_out(NO_FILE, name)
+
+  def _check_link(self, place: pathlib.Path, name: str) -> None:
+    """Accepts a link that is followed."""
+    if not self.follow_links or "/" in name:
+      raise SchemaError(f"{place}: is a link; links in an export are not followed, put there what it points to")
+    try:
+      target = place.resolve(strict=True)
+    except (OSError, RuntimeError):
+      raise SchemaError(f"{place}: is a link to nothing") from None
+    if self.path.resolve().is_relative_to(target):
+      raise SchemaError(f"{place}: is a link to a folder that holds it")
+    self.links.append(name)
 
   def matching(self, *patterns: str) -> list[str]:
     """Names that end in one of the patterns, such as "Physical Activity/heart_rate-*.json", in any letter case."""
@@ -206,16 +278,6 @@ class NulGuard(io.RawIOBase):
       raise SchemaError(f"{self.where}: {not_utf8(block)}")
     buffer[: len(block)] = block
     return len(block)
-
-
-def _walk(folder: pathlib.Path) -> Iterator[str]:
-  for place, _, files in os.walk(folder):  # does not follow links to folders
-    for name in files:
-      path = pathlib.Path(place) / name
-      if path.is_symlink():
-        raise SchemaError(f"{path}: is a link; links in an export are not followed")
-      if path.is_file() and not name.startswith("."):
-        yield path.relative_to(folder).as_posix()
 
 
 def _open_zip(path: pathlib.Path, label: str) -> zipfile.ZipFile:

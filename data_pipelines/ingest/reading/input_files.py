@@ -23,7 +23,7 @@ def detect_importer(path: str | os.PathLike, importers: Mapping[str, Importer]) 
   Raises:
     SchemaError: no importer does, or several do.
   """
-  candidates = [Export(path), *_children(pathlib.Path(path))]
+  candidates = [Export(path, follow_links=True), *_children(pathlib.Path(path))]
   names = [name for name, importer in importers.items() if any(importer.files(export) for export in candidates)]
   if len(names) == 1:
     return names[0]
@@ -39,6 +39,8 @@ class ExportSet:
     importer: reads them.
     exports: those with files for the importer.
     files: bytes of each file to be read, by index into `exports` and name.
+    left_out: names of files and folders of the input that are not read, by reason.
+    links: links in the input that are followed.
   """
 
   def __init__(self, path: str | os.PathLike, importer: Importer, per_person: bool | None = None):
@@ -54,13 +56,36 @@ class ExportSet:
       SchemaError: there is nothing that the importer reads.
     """
     self.importer = importer
-    children = [] if per_person is False else [e for e in _children(pathlib.Path(path)) if importer.files(e)]
+    places = [] if per_person is False else _children(pathlib.Path(path))
+    children = [export for export in places if importer.files(export)]
     if per_person is None and not _look_alike(children, importer):
       children = []
-    self.exports = children or [export for export in [Export(path)] if importer.files(export)]
+    whole = Export(path, follow_links=True)
+    self.exports = children or [export for export in [whole] if importer.files(export)]
     if not self.exports:
       raise SchemaError(f"{path}: holds no file for the importer that {_purpose(importer)}")
     self.files = {(n, name): e.size(name) for n, e in enumerate(self.exports) for name in importer.files(e)}
+    self.links = whole.links
+    self.left_out = self._left_out(whole, [export for export in places if export not in children] if children else [])
+
+  def _left_out(self, whole: Export, others: list[Export]) -> dict[str, list[str]]:
+    """What is not read, by reason. `others` are folders and zips beside the exports."""
+    per_person = self.exports != [whole]
+    names: dict[str, list[str]] = {"without a file that the importer reads": [other.path.name for other in others]}
+    if per_person:
+      loose = [name for name in whole.names if "/" not in name and not name.lower().endswith(".zip")]
+      names["beside the folders and zips of people"] = loose
+      for why, found in whole.left_out.items():
+        names.setdefault(why, []).extend(name for name in found if "/" not in name)
+    for n, export in enumerate(self.exports):
+      prefix = f"{export.path.name}/" if per_person else ""
+      beside = export.matching(*self.importer.beside)
+      unread = [name for name in export.names if (n, name) not in self.files and name not in beside]
+      empty = [name for name in unread if not export.size(name)]
+      found_by_reason = {"empty": empty, "of no kind that the importer reads": sorted({*unread} - {*empty})}
+      for why, found in [*export.left_out.items(), *found_by_reason.items()]:
+        names.setdefault(why, []).extend(prefix + name for name in found)
+    return {why: found for why, found in names.items() if found}
 
   @functools.cached_property
   def digests(self) -> dict[str, str]:
@@ -95,10 +120,12 @@ def _children(path: pathlib.Path) -> list[Export]:
   """The folders and zips in a folder, each of which may be one person's export or a part of it."""
   if not path.is_dir():
     return []
-  places = sorted(p for p in path.iterdir() if p.is_dir() or p.suffix.lower() == ".zip")
-  return [
-    Export(place, _person(place)) for place in places if not place.name.startswith(".") and not place.is_symlink()
-  ]
+  try:
+    places = sorted(p for p in path.iterdir() if p.is_dir() or p.suffix.lower() == ".zip")
+  except OSError as error:
+    raise SchemaError(f"{path}: cannot be listed: {(error.strerror or 'unreadable').lower()}") from None
+  # Links are checked by Export for the whole input, which follows those that lie directly in it.
+  return [Export(place, _person(place)) for place in places if not place.name.startswith(".")]
 
 
 def _person(place: pathlib.Path) -> str:
@@ -122,9 +149,9 @@ def _look_alike(children: list[Export], importer: Importer) -> bool:
 class CountingExport(Export):
   """An export that reports how many bytes of its files have been read, for a progress bar."""
 
-  def __init__(self, path: str | os.PathLike, participant: str | None, report: Callable[[int], object]):
-    """Calls `report` with the number of bytes of every block that is read."""
-    super().__init__(path, participant)
+  def __init__(self, export: Export, report: Callable[[int], object]):
+    """Calls `report` with the number of bytes of every block of the export that is read."""
+    super().__init__(export.path, export.participant, follow_links=export.follow_links)
     self._report = report
 
   @contextlib.contextmanager

@@ -7,6 +7,7 @@ import pytest
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.importers.long_table import LongTable
+from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.input_files import CountingExport, ExportSet, detect_importer
 from tests.data_pipelines.ingest.long_tables import make_rows, write_csv
 
@@ -72,5 +73,5 @@ def test_digests_differ_with_the_content_the_person_and_the_files_beside(tmp_pat
 def test_a_counting_export_reports_every_byte(tmp_path):
   (tmp_path / "x.csv").write_bytes(b"0123456789" * 1000)
   sizes = []
-  with CountingExport(tmp_path / "x.csv", None, sizes.append).open("x.csv") as file:
+  with CountingExport(Export(tmp_path / "x.csv"), sizes.append).open("x.csv") as file:
     assert len(file.read()) == sum(sizes) == 10_000

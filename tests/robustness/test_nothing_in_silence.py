@@ -1,0 +1,195 @@
+"""Whatever an import or a build skips is counted and named: links, hidden and empty files, folders, labels."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import stat
+import tempfile
+import zipfile
+
+import numpy as np
+import pytest
+
+from data_pipelines.build import build
+from data_pipelines.dataset import Dataset
+from data_pipelines.errors import SchemaError
+from data_pipelines.ingest.labels_csv import ParticipantTable
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.npz import NpzSource
+from tests import tiny
+from tests.data_pipelines.ingest.long_tables import make_rows, run_build, to_text, write_exports
+
+WRITE = ["--minutes_per_step=5", "--split=1,0,0", "--name=mine"]
+
+
+@pytest.fixture
+def exports(tmp_path):
+  """A folder with one folder per person, each with one table."""
+  rows, _ = make_rows(3, days=1)
+  return write_exports(tmp_path, rows)
+
+
+def dry_run(folder, capsys, *flags):
+  code = run_build("--source=auto", f"--input={folder}", "--dry_run", "--minutes_per_step=5", *flags)
+  captured = capsys.readouterr()
+  return code, captured.out, captured.err
+
+
+def people(output):
+  (line,) = [line for line in output.splitlines() if line.startswith("would build")]
+  return int(line.split(" people")[0].split()[-1])
+
+
+def test_a_person_whose_folder_is_a_link_is_read(exports, tmp_path, capsys):
+  elsewhere = tmp_path / "elsewhere"
+  first, *_ = sorted(exports.iterdir())
+  shutil.move(first, elsewhere)
+  first.symlink_to(elsewhere, target_is_directory=True)
+  code, output, _ = dry_run(exports, capsys)
+  assert code == 0 and people(output) == 3
+  assert f"note: followed 1 links in the input ({first.name})" in output
+
+
+def test_links_that_cannot_be_followed_are_refused(exports, capsys):
+  person = sorted(exports.iterdir())[0]
+  for place, target, message in (
+    (exports / "again", exports, f"{exports}/again: is a link to a folder that holds it"),
+    (exports / "gone", "/no/such/place", f"{exports}/gone: is a link to nothing"),
+    (person / "inside", "/etc", f"{person}/inside: is a link; links in an export are not followed, put there what"),
+    (person / "file.csv", "/etc/passwd", f"{person}/file.csv: is a link; links in an export are not followed"),
+  ):
+    place.symlink_to(target)
+    for source in ("auto", "long_table"):
+      assert run_build(f"--source={source}", f"--input={exports}", "--dry_run") == 2
+      errors = capsys.readouterr().err.splitlines()
+      assert len(errors) == 1 and errors[0].startswith("error: ")
+      assert message in errors[0] or (place.name == "again" and "is a link" in errors[0])
+    place.unlink()
+
+
+def test_what_is_not_read_is_named(exports, capsys):
+  first, second, third = sorted(exports.iterdir())
+  for file in third.iterdir():
+    file.rename(file.with_suffix(".backup"))
+  (exports / "notes.txt").write_text("loose")
+  (first / ".hidden.csv").write_text("x")
+  (first / ".git").mkdir()
+  (second / "empty.csv").touch()
+  (second / "photo.jpg").write_bytes(b"x")
+  os.mkfifo(second / "pipe.csv")
+  code, output, _ = dry_run(exports, capsys)
+  assert code == 0 and people(output) == 2
+  for note in (
+    f"not read: 1 without a file that the importer reads ({third.name})",
+    "not read: 1 beside the folders and zips of people (notes.txt)",
+    f"not read: 2 hidden ({first.name}/.git, {first.name}/.hidden.csv)",
+    f"not read: 1 neither a file nor a folder ({second.name}/pipe.csv)",
+    f"not read: 1 empty ({second.name}/empty.csv)",
+    f"not read: 1 of no kind that the importer reads ({second.name}/photo.jpg)",
+  ):
+    assert f"note: {note}" in output, output
+
+
+def test_notes_are_kept_with_the_dataset_without_names_if_it_is_anonymous(exports, tmp_path, capsys):
+  (exports / "holiday").mkdir()
+  (tmp_path / "key").write_bytes(b"k" * 32)
+  labels = tmp_path / "labels.csv"
+  labels.write_text("participant,age\nstranger,4\n")
+  common = [f"--input={exports}", f"--data_dir={tmp_path / 'data'}", f"--participants={labels}", *WRITE]
+  for flags, named in (((), True), ((f"--anonymise={tmp_path / 'key'}", "--overwrite"), False)):
+    assert run_build("--source=long_table", *common, *flags) == 0
+    card = (Dataset.open(tmp_path / "data", "mine").path / "README.md").read_text()
+    printed = capsys.readouterr().out
+    assert ("holiday" in card, "stranger" in card, "anna" in card) == (named, named, named)
+    for text in (card, printed):
+      assert "not read: 1 without a file that the importer reads" in text
+      assert "1 of the labelled participants have no day in the exports" in text
+      assert "3 people have no row in --participants" in text
+
+
+def test_members_of_zips_that_are_no_files_are_left_out(tmp_path):
+  with zipfile.ZipFile(tmp_path / "e.zip", "w") as packed:
+    packed.writestr("a/steps.csv", "x")
+    packed.writestr("__MACOSX/a/._steps.csv", "x")
+    packed.writestr("a/.DS_Store", "x")
+    link = zipfile.ZipInfo("a/link.csv")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    packed.writestr(link, "/etc/passwd")
+  export = Export(tmp_path / "e.zip")
+  assert export.names == ["a/steps.csv"]
+  assert export.left_out == {
+    "hidden": ["__MACOSX/a/._steps.csv", "a/.DS_Store"],
+    "neither a file nor a folder": ["a/link.csv"],
+  }
+
+
+@contextlib.contextmanager
+def without_privileges():
+  """An ordinary user, whom permissions stop."""
+  user = os.geteuid()
+  if not user:
+    os.seteuid(65534)
+  try:
+    yield
+  finally:
+    os.seteuid(user)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_may_not_be_read_is_refused(kind):
+  with tempfile.TemporaryDirectory() as name:
+    os.chmod(name, 0o755)
+    folder = pathlib.Path(name) / "export"
+    (folder / "p1").mkdir(parents=True)
+    file = folder / "p1" / "rows.csv"
+    file.write_text(to_text(make_rows(1, days=1)[0]))
+    locked = folder / "p1" if kind == "folder" else file
+    locked.chmod(0)
+    with without_privileges(), pytest.raises(SchemaError, match=f"{locked}: .*permission denied"):
+      export = Export(folder)
+      with export.open("p1/rows.csv") as opened:
+        opened.read()
+    locked.chmod(0o755)
+
+
+LABELS = """participant,age,smoker,city,diet,score,height
+a,31,true,Bonn,None,1.5,180
+b,NA,false,NA,vegan,n/a,tall
+c,NaN,NA,Rome,none,#N/A,170
+d,null,.,,.,None,175
+e,40,true,Oslo,vegan,2.5,160
+"""
+
+
+def test_words_for_missing_numbers_keep_a_column_numeric(tmp_path):
+  path = tmp_path / "labels.csv"
+  path.write_text(LABELS)
+  table = ParticipantTable.load(path)
+  column = lambda name: [labels[name] for labels in table.labels.values()]
+  assert column("age") == [31, None, None, None, 40]
+  assert column("smoker") == [True, False, None, None, True]
+  assert column("score") == [1.5, None, None, None, 2.5]
+  assert column("city") == ["Bonn", None, "Rome", None, "Oslo"]
+  assert column("diet") == ["None", "vegan", "none", ".", "vegan"]
+  assert column("height") == ["180", "tall", "170", "175", "160"]
+  assert table.notes == [
+    f"{path}: label 'age': 3 of 5 fields taken for missing ('NA' 1, 'NaN' 1, 'null' 1)",
+    f"{path}: label 'smoker': 2 of 5 fields taken for missing ('NA' 1, '.' 1)",
+    f"{path}: label 'city': 1 of 5 fields taken for missing ('NA' 1)",
+    f"{path}: label 'score': 3 of 5 fields taken for missing ('n/a' 1, '#N/A' 1, 'None' 1)",
+    f"{path}: label 'height': is text, because 1 of 5 fields are no numbers (first: row 3)",
+  ]
+
+
+def test_words_among_the_numbers_of_an_npz_are_missing_too(tmp_path, capsys):
+  labels = {"p0": {"age": 40}, "p1": {"age": "NA"}, "p2": {"age": 41.5}}
+  np.savez(tmp_path / "x.npz", **tiny.arrays() | {"labels": np.array(json.dumps(labels))})
+  dataset = build(NpzSource(tmp_path / "x.npz"), tmp_path / "data", "x")
+  table = dataset.participants()
+  ages = dict(zip(table["participant"].to_pylist(), table["age"].to_pylist(), strict=True))
+  assert (ages["p0"], ages["p1"], ages["p2"]) == (40, None, 41.5)
+  assert "note: label 'age': 1 of 8 values taken for missing (such as 'NA')" in capsys.readouterr().out
