@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 from aim.evaluation.difference import WORDS, Difference, best_other, bounds, model_label
+from aim.evaluation.generative import clipping
+from aim.evaluation.generative.summary import line_notes
 from aim.evaluation.metrics import lower_is_better
 from aim.evaluation.results import Result, folds_note, no_better_than_constant
 from aim.report import curves
@@ -56,9 +58,19 @@ def section(workdirs: Sequence[Workdir], kind: str) -> Section:
     blocks += headline_verdicts(results, workdirs)
     blocks += curves.charts([result for result in results if headlines.get(_row(result)) == result.metric], kind)
     blocks += _pivots(results, set(headlines.values()))
+    blocks += [TextLine(note) for note in _notes(workdirs, kind, results)]
     blocks += _paired([result for result in results if result.compares_models and result.difference])
     blocks.append(TextLine(_basis(results)))
   return Section(kind, title, blocks)
+
+
+def _notes(workdirs: Sequence[Workdir], kind: str, results: Sequence[Result]) -> list[str]:
+  """What stands beside the tables of generative tasks: models that return a line, and truths that are clipped."""
+  if kind != "generative":
+    return []
+  paths = [workdir.path / "evaluate" / "clipped.csv" for workdir in workdirs]
+  clipped = [row for path in paths if path.is_file() for row in clipping.read_csv(path)]
+  return [*line_notes(results), *clipping.notes(list(dict.fromkeys(clipped)))]
 
 
 def _row(result: Result) -> tuple[str, str, str]:

@@ -10,6 +10,8 @@ import pytest
 
 from aim.common import config_files
 from aim.evaluation import results
+from aim.evaluation.generative import clipping
+from aim.evaluation.generative.clipping import ClippedTruth
 from aim.evaluation.results import Result
 from aim.studies import job_runner
 from aim.studies.compare import run as compare_run
@@ -156,6 +158,30 @@ def test_a_cell_is_known_by_what_its_commands_compute(config, tmp_path, monkeypa
   tiny.write_npz(tmp_path / "study.npz", people=9, days=2)
   (other_days,) = compare_run.cells(config, tmp_path)
   assert other_days.folder != first.folder
+
+
+def test_notes_below_the_table(tmp_path):
+  """A model that returns the straight line, and truths that every fold clips at its own five SDs."""
+  line = lambda model, value, task="random": Result("d", task, "30 %", model, "mse", value, 0.1, 0.9, 9, 0)
+  lines = [line(*row) for row in (("LSM-2", 0.4), ("linear", 0.5), ("locf", 0.5), ("LSM-1", 0.5004))]
+  lines += [line(*row) for row in (("linear", 0.5, "sleep"), ("LSM-1", 0.501, "sleep"))]
+  cells = []
+  for fold, high in enumerate((160.04, 166.0)):
+    folder = tmp_path / str(fold)
+    rows = [
+      ClippedTruth("high_heart_rate", 160, "pulse", "bpm", -10.0, high, 50, 25, 120.0, 170.0 + fold),
+      ClippedTruth("random", 30, "pulse", "bpm", -10.0, high, 1000, 1, -11.0, 170.0 + fold),
+    ]
+    clipping.write_csv(folder / "evaluate" / "clipped.csv", rows)
+    cells += [compare_table.CompareCell("d", f"d{fold}", 0, model, folder, {}) for model in ("LSM-2", "LSM-1")]
+  [notes] = compare_table.notes("evaluate", lines, cells)
+  assert notes.splitlines() == [
+    "- LSM-1 has the error of linear interpolation in random 30 %: a model of imputed days (LSM-1) reads a straight "
+    "line in every gap that leaves a value of its patch, and that line is what it returns there",
+    "- d, pulse: truth above 160 to 166 bpm and below -10 bpm is clipped to that (truths reach -11 to 171): "
+    "50 % of the values of high_heart_rate 160 bpm, 0.1 % of the values of random 30 %",
+  ]
+  assert not list(compare_table.notes("probe", lines, cells))
 
 
 def test_the_table_shows_means_over_seeds_and_the_best():

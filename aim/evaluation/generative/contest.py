@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 
 from aim.common.progress import progress_bar
 from aim.evaluation.generative import fitted_imputers, imputers, scores
+from aim.evaluation.generative.clipping import ClippingCounts
 from aim.evaluation.generative.external_imputations import ExternalImputation
 from aim.evaluation.generative.scores import Scores
 from aim.evaluation.generative.tasks import GenerativeTask, hidden_in_days, scored_days, scored_values
@@ -52,13 +53,21 @@ class Units:
     """z-scores of what `Pretrained.reconstruct` returns: z-scores already, but probabilities in binary channels."""
     return np.where(self.scale.binary, (prediction - self.scale.reference_mean) / self.scale.reference_std, prediction)
 
+  def limits(self) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
+    """The smallest and the largest value of each channel that is not clipped, in physical units."""
+    return self.physical(-self.clip), self.physical(self.clip)
+
   def physical(self, z: Float[np.ndarray, "*days s c"]) -> Float[np.ndarray, "*days s c"]:
     """z-scores in the channels' own units."""
     return z * self.scale.reference_std + self.scale.reference_mean
 
 
 class HeldoutDays:
-  """The days of people never seen in training, with everything that the tasks and the imputers need to know of them."""
+  """The days of people never seen in training, with everything that the tasks and the imputers need to know of them.
+
+  Attributes:
+    clipping: what run_contest scored of clipped truths.
+  """
 
   def __init__(self, config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset) -> None:
     """Opens the days of config.split.
@@ -73,6 +82,7 @@ class HeldoutDays:
     self.means = np.nan_to_num(self.units.z_scores(dataset.statistics.time_mean))
     self.days_in_split = dataset.num_days(config.split)
     self.count = min(config.days, self.days_in_split) if config.days else self.days_in_split
+    self.clipping = ClippingCounts(*self.units.limits())
     # A cache of this object alone: it must not outlive the evaluation.
     self._means_of_person = functools.lru_cache(maxsize=PEOPLE_IN_MEMORY)(self._read_means)
 
@@ -198,7 +208,13 @@ def run_contest(
       for task in tasks:
         _score_batch(own, model, days, task, batch, person_means, external)
         bar.update(process_count * len(batch["values"]))
-  return scores.add(processes.gather(own)) if process_count > 1 else own
+  if process_count == 1:
+    return own
+  parts = processes.gather((own, days.clipping))
+  days.clipping = ClippingCounts(*days.units.limits())
+  for _, clipping in parts:
+    days.clipping.include(clipping)
+  return scores.add([part for part, _ in parts])
 
 
 def _score_batch(
@@ -218,6 +234,7 @@ def _score_batch(
     return
   values, truth = batch["values"][rows], days.units.z_scores(batch["values"][rows])
   known, known_in_units = np.nan_to_num(truth), np.nan_to_num(values)
+  days.clipping.add(task, values, scored[rows])
   visible = ~hidden[rows]
 
   def add(name: str, z: np.ndarray) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 
 from aim.common.config_files import ConfigError
 from aim.evaluation import results
-from aim.evaluation.generative import day_figures, figures, pypots_export, score_files, summary
+from aim.evaluation.generative import clipping, day_figures, figures, pypots_export, score_files, summary
+from aim.evaluation.generative.clipping import ClippedTruth
 from aim.evaluation.generative.contest import HeldoutDays, run_contest
 from aim.evaluation.generative.external_imputations import read_external
 from aim.evaluation.generative.scores import ScoreRow, Scores
@@ -26,7 +27,8 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   """Scores every task on config.split; writes workdir/generative.csv and workdir/evaluate/, prints the table.
 
   The folder evaluate gets channels.csv (errors of every channel), gap_length.csv (the lines of generative.csv about
-  interpolation), people.csv (sums per person, which scores.merge pools) and the figures. Several processes share the
+  interpolation), people.csv (sums per person, which scores.merge pools), clipped.csv (truths beyond a channel's clip)
+  and the figures. Several processes share the
   days, and the first one writes.
 
   Args:
@@ -63,8 +65,10 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   rows = scores.table(config.bootstrap, config.seed)
   lines = summary.contest_results(scores, dataset.name, model.config.seed, config.bootstrap, config.seed)
   _write(scores, rows, lines, workdir)
+  clipped = days.clipping.clipped(dataset.schema)
+  clipping.write_csv(workdir / "evaluate" / "clipped.csv", clipped)
   draw_day(days, model, workdir / "evaluate" / "day.png")
-  _print(days, scores, rows, lines, workdir)
+  _print(days, scores, rows, lines, clipped, workdir)
   return scores
 
 
@@ -103,11 +107,20 @@ def _write(scores: Scores, rows: list[ScoreRow], lines: list[Result], workdir: p
   figures.channel_chart(rows, output / "channels.png")
 
 
-def _print(days: HeldoutDays, scores: Scores, rows: list[ScoreRow], lines: list[Result], workdir: pathlib.Path) -> None:
+def _print(
+  days: HeldoutDays,
+  scores: Scores,
+  rows: list[ScoreRow],
+  lines: list[Result],
+  clipped: list[ClippedTruth],
+  workdir: pathlib.Path,
+) -> None:
   people = {person for of_method in scores.sums.values() for person in of_method}
   print(f"\n{days.dataset.name}: {len(people)} people never seen in training, {days.count} days")
   print("Mean squared error in z-scored units, mean over channels [95 % interval over people]; * marks the lowest.\n")
   print(score_files.format_table(rows) + "\n")
+  if notes := [*summary.line_notes(lines), *clipping.notes(clipped)]:
+    print("\n".join(f"note: {note}" for note in notes) + "\n")
   print("\n".join([*summary.task_verdicts(lines), "", *summary.model_verdicts(lines)]))
   output = workdir / "evaluate"
   print(f"\n{workdir / 'generative.csv'}")

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from aim.evaluation.difference import Difference, best_other, tally
+from aim.evaluation.generative.contest import IMPUTERS
 from aim.evaluation.generative.scores import METRICS, Scores, draws_of, interval, metric, percent_above, pool, with_mean
 from aim.evaluation.results import Result, differences
 
 CARRIED = "locf"  # skill is relative to it, as in OpenMHC
 SKILL = "skill vs LOCF %"
+LINE = "linear"
+SAME = 1e-3  # relative difference of two errors that a table of three digits does not show
 
 
 def contest_results(scores: Scores, dataset: str, model_seed: int, n_bootstrap: int, seed: int) -> list[Result]:
@@ -56,6 +59,27 @@ def contest_results(scores: Scores, dataset: str, model_seed: int, n_bootstrap: 
 
 def _finite(number: float | np.ndarray) -> float:
   return float(number) if np.isfinite(number) else math.nan
+
+
+def line_notes(results: Sequence[Result]) -> list[str]:
+  """One line per model that has the error of linear interpolation in some tasks, because it returns that line.
+
+  Args:
+    results: of `contest_results`, perhaps of several datasets and seeds.
+  """
+  errors = {(r.dataset, r.task, r.level, r.seed, r.model): r.value for r in results if r.metric == "mse"}
+  datasets = {dataset for dataset, *_ in errors}
+  tasks: dict[str, dict[str, None]] = {}
+  for (dataset, task, level, seed, model), value in errors.items():
+    line = errors.get((dataset, task, level, seed, LINE), math.nan)
+    if model not in IMPUTERS and abs(value - line) <= SAME * line:
+      where = f"{dataset} " * (len(datasets) > 1)
+      tasks.setdefault(model, {})[f"{where}{task} {level}"] = None
+  return [
+    f"{model} has the error of linear interpolation in {', '.join(of_model)}: a model of imputed days (LSM-1) reads a "
+    "straight line in every gap that leaves a value of its patch, and that line is what it returns there"
+    for model, of_model in tasks.items()
+  ]
 
 
 def task_verdicts(results: Sequence[Result]) -> Iterator[str]:

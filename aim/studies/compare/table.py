@@ -14,7 +14,7 @@ from aim.common.tables import write_rows
 from aim.evaluation import metrics, predictions, results
 from aim.evaluation.difference import WORDS, Difference, bounds, model_label, tally
 from aim.evaluation.finetuning.run import NAMES
-from aim.evaluation.generative import score_files, scores, summary
+from aim.evaluation.generative import clipping, score_files, scores, summary
 from aim.evaluation.generative.figures import generative_chart
 from aim.evaluation.generative.scores import Scores
 from aim.evaluation.probing.robustness import MEAN
@@ -56,7 +56,7 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], work
   by_mode = {mode: list(_results_of_mode(mode, config, cells)) for mode in config.modes}
   results.write_csv(workdir / "comparison.csv", [line for lines in by_mode.values() for line in lines])
   parts = {
-    mode: [table(mode, lines), *filter(None, [results.folds_note(lines)]), *verdicts(mode, lines)]
+    mode: [table(mode, lines), *notes(mode, lines, cells), *verdicts(mode, lines)]
     for mode, lines in by_mode.items()
     if lines
   }
@@ -67,6 +67,21 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], work
   print(f"\n{text}\n")
   for name in ("comparison.csv", "comparison.md", "commands.csv", *pictures):
     print(workdir / name)
+
+
+def notes(mode: str, results_of_mode: Sequence[Result], cells: Sequence[CompareCell]) -> Iterator[str]:
+  """What a reader of the table of a mode must know."""
+  if folds := results.folds_note(results_of_mode):
+    yield folds
+  if mode != "evaluate":
+    return
+  lines = summary.line_notes(results_of_mode)
+  for (dataset, _), group in _by_dataset_and_seed(cells).items():
+    paths = [cell.folder / mode / "clipped.csv" for cell in group if cell.model == group[0].model]
+    clipped = [row for path in paths if path.exists() for row in clipping.read_csv(path)]
+    lines += [f"{dataset}, {line}" for line in clipping.notes(clipped)]
+  if lines:
+    yield "\n".join(f"- {line}" for line in dict.fromkeys(lines))
 
 
 def _draw(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], workdir: pathlib.Path) -> Iterator[str]:

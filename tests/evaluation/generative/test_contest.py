@@ -122,6 +122,7 @@ def test_common_columns_follow_from_the_sums(exported):
       assert line.n_people == len(people) and line.seed == 0 and line.dataset == "tiny"
     against = lines[task.name, task.amount, "LSM-2", "mse vs locf %"]
     assert against.value == pytest.approx(-expected["skill vs LOCF %"], rel=1e-3, abs=1e-3)
+  assert (workdir / "evaluate" / "clipped.csv").is_file()
   verdicts = list(summary.task_verdicts(list(lines.values())))
   assert len(verdicts) == len(scores.tasks) and all(": LSM-2 against " in verdict for verdict in verdicts)
 
