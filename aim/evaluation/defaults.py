@@ -6,6 +6,8 @@ from ml_collections import ConfigDict
 
 from aim.common.config_ranges import DECAY, SEED, TEXT, Range, Several, number, one_of, whole
 
+IMPUTERS = ("mean", "nearest", "linear", "locf", "time_of_day_mean", "person_time_of_day_mean", "knn", "mice")
+
 
 def defaults() -> ConfigDict:
   """The groups evaluate, probe, robustness and finetune."""
@@ -133,9 +135,7 @@ RANGES: dict[str, Range] = {
   "evaluate.scenarios.sleep": _MINUTES,
   "evaluate.scenarios.workout": _MINUTES,
   "evaluate.scenarios.high_heart_rate": whole(1, 1000),
-  "evaluate.imputers": Several(
-    one_of("mean", "nearest", "linear", "locf", "time_of_day_mean", "person_time_of_day_mean", "knn", "mice")
-  ),
+  "evaluate.imputers": Several(one_of(*IMPUTERS)),
   "evaluate.imputer_rows": whole(1, 1_000_000_000),
   "evaluate.export": TEXT,
   "evaluate.external": TEXT,

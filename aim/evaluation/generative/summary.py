@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from aim.evaluation.defaults import IMPUTERS
 from aim.evaluation.difference import Difference, best_other, tally
-from aim.evaluation.generative.contest import IMPUTERS
 from aim.evaluation.generative.scores import METRICS, Scores, draws_of, interval, metric, percent_above, pool, with_mean
 from aim.evaluation.results import Result, differences
 
