@@ -5,6 +5,7 @@ Nothing heavy is imported before a mode runs, so that --help and mistakes in the
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -21,6 +22,7 @@ import aim.studies.defaults
 import aim.training.defaults
 from aim.common import config_files, config_ranges
 from aim.common.config_files import ConfigError
+from data_pipelines.remote import objects
 
 if TYPE_CHECKING:
   import data_pipelines.dataset
@@ -90,6 +92,7 @@ class Mode:
     needs: flags without which it cannot run.
     run: does the work.
     shared: several processes share its work; any other mode runs in one process.
+    trains: it trains in the workdir, which no other run may then have in use.
   """
 
   name: str
@@ -97,6 +100,7 @@ class Mode:
   needs: tuple[str, ...]
   run: Callable[[Arguments], None]
   shared: bool = False
+  trains: bool = False
 
 
 def use_compile_cache() -> None:
@@ -294,14 +298,14 @@ def _config_of(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 _RUN = ("config", "workdir")
 _MODES = (
-  Mode("pretrain", "train a model, or continue from the newest checkpoint", _RUN, pretrain_mode, shared=True),
+  Mode("pretrain", "train a model, or continue from the newest checkpoint", _RUN, pretrain_mode, True, True),
   Mode("evaluate", "score imputation on people never seen, beside other imputers", _RUN, evaluate_mode, shared=True),
   Mode("heldout", "the training loss on people never seen", _RUN, heldout_mode, shared=True),
   Mode("probe", "predict labels from the frozen embedding", _RUN, probe_mode),
   Mode("finetune", "train the encoder on labels, beside networks from scratch", _RUN, finetune_mode),
   Mode("robustness", "score probes on days that lost sensors or hours", _RUN, robustness_mode),
-  Mode("compare", "train and score several models on the same people, in one table", _RUN, compare_mode),
-  Mode("scaling", "held-out loss against data, model size and compute", _RUN, scaling_mode),
+  Mode("compare", "train and score several models on the same people, in one table", _RUN, compare_mode, trains=True),
+  Mode("scaling", "held-out loss against data, model size and compute", _RUN, scaling_mode, trains=True),
   Mode("preflight", "compile a run for hardware that need not be here", ("config", "topology"), preflight_mode),
   Mode("scale_out", "estimate the throughput on other numbers of chips", ("workdir",), scale_out_mode),
   Mode("embed", "write one embedding per day", ("checkpoint", "output", "data"), embed_mode, shared=True),
@@ -330,4 +334,36 @@ def run(arguments: Arguments) -> None:
   mode = MODES[arguments.mode]
   if not mode.shared and processes.is_multi_process():
     raise ConfigError(f"--mode={mode.name} is for one process, and there are others; run it alone: --distributed=off")
-  mode.run(arguments)
+  with contextlib.ExitStack() as cleanup:
+    mode.run(_with_local_paths(arguments, mode, cleanup))
+
+
+def _with_local_paths(arguments: Arguments, mode: Mode, cleanup: contextlib.ExitStack) -> Arguments:
+  """The arguments with a local path wherever one names something in an object store, such as gs://bucket/run.
+
+  What is to be read has been fetched; what the mode writes is uploaded, and the rest of it when `cleanup` closes.
+
+  Raises:
+    RemoteError: the store cannot be read or written.
+  """
+  paths = {name: getattr(arguments, name) for name in ("workdir", "output", "input", "data")}
+  remote = {name: path for name, path in paths.items() if path and objects.is_remote(path)}
+  if not remote and not any(map(objects.is_remote, arguments.workdirs)):
+    return arguments
+  from aim.runtime import processes, working_copy
+  from data_pipelines.remote import copies
+
+  changes: dict[str, Any] = {name: str(copies.local(remote[name])) for name in ("input", "data") if name in remote}
+  if "workdir" in remote:
+    changes["workdir"] = str(
+      cleanup.enter_context(
+        working_copy.opened(remote["workdir"], trains=mode.name == "pretrain", exclusive=mode.trains)
+      )
+    )
+    if arguments.checkpoint == arguments.workdir:
+      changes["checkpoint"] = changes["workdir"]
+  if "output" in remote and processes.is_first_process():
+    changes["output"] = str(cleanup.enter_context(copies.output(remote["output"])))
+  read_only = lambda path: str(cleanup.enter_context(working_copy.opened(path, writes=False)))
+  changes["workdirs"] = [read_only(path) if objects.is_remote(path) else path for path in arguments.workdirs]
+  return dataclasses.replace(arguments, **changes)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -145,12 +145,14 @@ def environment() -> dict[str, str]:
   }
 
 
-def start(*arguments: str | pathlib.Path, cwd: pathlib.Path = ROOT, devices: int = 1) -> subprocess.Popen[str]:
-  """Starts the command line in a process of its own."""
+def start(
+  *arguments: str | pathlib.Path, cwd: pathlib.Path = ROOT, devices: int = 1, variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+  """Starts the command line in a process of its own, with these environment variables."""
   command = [sys.executable, "-m", "aim.main", *map(str, arguments)]
   pipe = subprocess.PIPE
-  variables = environment() | {"JAX_NUM_CPU_DEVICES": str(devices)}
-  return subprocess.Popen(command, cwd=cwd, env=variables, stdout=pipe, stderr=pipe, text=True)
+  environ = environment() | {"JAX_NUM_CPU_DEVICES": str(devices)} | dict(variables or {})
+  return subprocess.Popen(command, cwd=cwd, env=environ, stdout=pipe, stderr=pipe, text=True)
 
 
 class Ended(NamedTuple):
@@ -166,11 +168,13 @@ def wait(process: subprocess.Popen[str]) -> Ended:
   return Ended(process.returncode, out, err)
 
 
-def run(*arguments: str | pathlib.Path, cwd: pathlib.Path = ROOT, devices: int = 1) -> Ended:
+def run(
+  *arguments: str | pathlib.Path, cwd: pathlib.Path = ROOT, devices: int = 1, variables: Mapping[str, str] | None = None
+) -> Ended:
   """Runs the command line in a fork of a process that has done its imports, which saves the seconds they take."""
   with tempfile.TemporaryDirectory() as folder:
     paths = [pathlib.Path(folder) / name for name in ("out", "err")]
-    task = {"arguments": arguments, "cwd": cwd, "paths": paths, "devices": devices}
+    task = {"arguments": arguments, "cwd": cwd, "paths": paths, "devices": devices, "variables": variables or {}}
     server = _server()
     server.stdin.write(json.dumps(task, default=str) + "\n")
     server.stdin.flush()
@@ -213,6 +217,7 @@ def _serve(program, task) -> int:
   for stream, path in zip((1, 2), task["paths"], strict=True):
     os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
   sys.argv = ["aim.main", *task["arguments"]]
+  os.environ.update(task["variables"])
   jax.config.update("jax_num_cpu_devices", task["devices"])
   code = 0
   try:

@@ -11,7 +11,7 @@ import dataclasses
 import pathlib
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from logging import CRITICAL, getLogger
 from typing import Any
 
@@ -20,6 +20,7 @@ import jax
 import ml_collections
 import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
+from etils import epath
 from jax.experimental import multihost_utils
 from jaxtyping import Array
 
@@ -28,8 +29,11 @@ import aim.training.defaults
 from aim.common import config_files
 from aim.model import from_config, lsm2
 from aim.model.patches import Scale
+from aim.runtime import working_copy
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import UserError
+from data_pipelines.remote import copies
+from data_pipelines.remote.objects import RemoteError, RemoteFolder, is_remote
 from data_pipelines.schema import Schema
 
 # Config keys under `model` that may change on resume: how a step is computed (after a move to another machine, for
@@ -49,6 +53,10 @@ class DamagedError(CheckpointError):
   """The checkpoint's save was never completed, or some of its files are lost."""
 
 
+class UnfinishedError(DamagedError):
+  """The checkpoint's save never came to its end."""
+
+
 def hide_orbax_noise() -> None:
   """Silences what Orbax logs and warns about errors that it also raises; called by the program's entry point.
 
@@ -60,16 +68,22 @@ def hide_orbax_noise() -> None:
   warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
-def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
-  """The folder of a workdir that holds its checkpoints, one subfolder per step."""
-  return pathlib.Path(workdir).absolute() / "checkpoints"
+def checkpoint_folder(workdir: str | pathlib.Path) -> epath.Path:
+  """The folder of a workdir that holds its checkpoints, one subfolder per step; it may be on gs://."""
+  remote = working_copy.remote_checkpoints(workdir)
+  return epath.Path(remote or pathlib.Path(workdir).absolute() / working_copy.CHECKPOINTS)
 
 
 def bytes_being_saved(workdir: str | pathlib.Path) -> int:
   """Bytes written so far by saves in progress: it grows while a save advances, however long the save takes."""
   size = 0
-  for folder in _unfinished(checkpoint_folder(workdir)):
-    for path in folder.rglob("*"):
+  root = checkpoint_folder(workdir)
+  if is_remote(root):  # nothing is renamed there, so a save in progress cannot be told from a finished one
+    with contextlib.suppress(RemoteError):  # the store may be out of reach for a while
+      size = sum(file.size for file in RemoteFolder(root).files().values())
+    return size
+  for folder in _unfinished(root):
+    for path in pathlib.Path(folder).rglob("*"):
       with contextlib.suppress(OSError):  # renamed or removed in the meantime
         size += path.stat().st_size
   return size
@@ -84,8 +98,8 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: str | pathlib.Path, every: int, keep: int):
-    self.folder = checkpoint_folder(workdir)
-    self.damaged: list[pathlib.Path] = []
+    self.workdir, self.folder = workdir, checkpoint_folder(workdir)
+    self.damaged: list[epath.Path] = []
     self._set_aside_incomplete()
     for path in _unfinished(self.folder):
       print(f"{path}: its save was interrupted; removed")  # by Orbax, in the background
@@ -105,7 +119,14 @@ class Checkpoints:
     newest = self.checkpointer.latest
     return None if newest is None else newest.step
 
-  def save(self, step: int, state: dict[str, Any], metadata: dict[str, Any], force: bool = False) -> None:
+  def save(
+    self,
+    step: int,
+    state: dict[str, Any],
+    metadata: dict[str, Any],
+    force: bool = False,
+    first: Callable[[], object] = lambda: None,
+  ) -> None:
     """Starts a save if the policy (or `force`) asks for one; `state` may be donated afterwards.
 
     Args:
@@ -113,6 +134,7 @@ class Checkpoints:
       state: the train state (aim/training/train_state.py).
       metadata: from run_metadata.
       force: save whatever the policy says, unless this step is saved already.
+      first: called before a save starts, so that the log has the line of a step whose checkpoint there is.
 
     Raises:
       CheckpointError: this save, or the previous one in the background, failed.
@@ -121,6 +143,8 @@ class Checkpoints:
       return
     if not force and not self.checkpointer.should_save(step):
       return
+    first()
+    working_copy.upload_now(self.workdir)  # a remote checkpoint must not be ahead of its workdir
     with self._save_errors():
       self.checkpointer.save_checkpointables_async(step, _items(state), force=force, custom_metadata=metadata)
 
@@ -161,25 +185,37 @@ class Checkpoints:
     self.checkpointer.reload()
 
   def _set_aside_incomplete(self) -> None:
-    """Renames the incomplete checkpoints that are newer than the newest complete one."""
-    incomplete: list[tuple[pathlib.Path, Exception]] = []
+    """Renames the incomplete checkpoints that are newer than the newest complete one.
+
+    On gs:// nothing is renamed at the end of a save, so an interrupted one has the name of a complete one.
+    """
+    incomplete: list[tuple[epath.Path, Exception]] = []
+    interrupted: list[epath.Path] = []
     for path in reversed(_step_folders(self.folder)):
       try:
         _read_metadata(path)
         break
       except DamagedError as error:
-        incomplete.append((path, error))
-    self._rename(incomplete)
+        if is_remote(path) and _was_interrupted(path):
+          interrupted.append(path)
+        else:
+          incomplete.append((path, error))
+    self._rename(incomplete, interrupted)
 
-  def _rename(self, damaged: list[tuple[pathlib.Path, Exception]]) -> None:
+  def _rename(self, damaged: list[tuple[epath.Path, Exception]], interrupted: Sequence[epath.Path] = ()) -> None:
+    """Renames damaged checkpoints, and removes what remains of interrupted saves."""
     multihost_utils.sync_global_devices("damaged checkpoints are known")
     for path, reason in damaged:
       aside = path.with_name(f"{path.name}.damaged")
       if jax.process_index() == 0:
-        shutil.rmtree(aside, ignore_errors=True)
+        aside.rmtree(missing_ok=True)
         path.rename(aside)
       print(f"{path}: {reason}; renamed to {aside.name}")
       self.damaged.append(aside)
+    for path in interrupted:
+      if jax.process_index() == 0:
+        path.rmtree(missing_ok=True)
+      print(f"{path}: its save was interrupted; removed")
     multihost_utils.sync_global_devices("damaged checkpoints are renamed")
 
   def close(self) -> None:
@@ -248,10 +284,16 @@ class Restored:
 def read(path: str | pathlib.Path) -> Restored:
   """Reads the newest complete checkpoint of a workdir, or the checkpoint whose own folder is given.
 
+  A remote checkpoint is copied to this machine first.
+
   Raises:
     CheckpointError: there is no such folder, no complete checkpoint, or it cannot be read (one line).
+    RemoteError: an object store cannot be reached.
   """
-  step_path = _newest(pathlib.Path(path).absolute())
+  remote = working_copy.remote_checkpoints(path) or (str(path) if is_remote(path) else None)
+  if remote:
+    return _read_remote(remote)
+  step_path = _newest(epath.Path(pathlib.Path(path).absolute()))
   try:
     metadata, items = _read_metadata(step_path)
     schema = Schema.from_dict(metadata["schema"])
@@ -277,6 +319,27 @@ def read(path: str | pathlib.Path) -> Restored:
   return Restored(config, schema, scale, architecture, params, int(step_path.name))
 
 
+def _read_remote(url: str) -> Restored:
+  """Reads the newest checkpoint that can be read of a remote workdir, or the one whose own folder is given."""
+  children = RemoteFolder(url).children()
+  if working_copy.CHECKPOINTS in children:
+    return _read_remote(f"{url.rstrip('/')}/{working_copy.CHECKPOINTS}")
+  if url.rstrip("/").rsplit("/", 1)[-1].isdigit():
+    return read(copies.local(url))
+  steps = sorted((name for name in children if name.isdigit()), key=int)
+  for path in copies.copy_path(url).glob("*"):
+    if path.name not in children:  # a step that the run has removed
+      shutil.rmtree(path, ignore_errors=True)
+  for step in reversed(steps):
+    try:
+      return read(copies.local(f"{url}/{step}"))
+    except CheckpointError as error:
+      if step == steps[0]:
+        raise
+      print(f"{url}/{step}: {error}; left out")
+  raise CheckpointError(f"{url}: holds no complete checkpoint; train first with --mode=pretrain")
+
+
 def _with_new_keys(config: dict[str, Any], where: str) -> ml_collections.ConfigDict:
   """A saved config with the defaults of the keys that the version that wrote it did not have."""
   defaults = (aim.model.defaults.defaults(), aim.training.defaults.defaults())
@@ -299,7 +362,7 @@ def _items(state: dict[str, Any]) -> dict[str, Any]:
   return items | ({"ema": state["ema"]} if state["ema"] else {})
 
 
-def _newest(path: pathlib.Path) -> pathlib.Path:
+def _newest(path: epath.Path) -> epath.Path:
   root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
   if root.name.isdigit() and root.is_dir():
     return root
@@ -314,19 +377,37 @@ def _newest(path: pathlib.Path) -> pathlib.Path:
   raise CheckpointError(f"{path}: holds no complete checkpoint; train first with --mode=pretrain")
 
 
-def _step_folders(root: pathlib.Path) -> list[pathlib.Path]:
+def _step_folders(root: epath.Path) -> list[epath.Path]:
   """Folders of the checkpoints under `root`, complete or not, in ascending order of their steps."""
   folders = [child for child in root.iterdir() if child.name.isdigit()] if root.is_dir() else []
   return sorted(folders, key=lambda child: int(child.name))
 
 
-def _unfinished(root: pathlib.Path) -> list[pathlib.Path]:
+def _unfinished(root: epath.Path) -> list[epath.Path]:
   """Folders of saves that are in progress or were interrupted: STEP.SUFFIX, which Orbax renames to STEP at the end."""
   folders = root.glob("*.*") if root.is_dir() else ()
   return sorted(child for child in folders if child.stem.isdigit() and child.suffix != ".damaged")
 
 
-def _read_metadata(step_path: pathlib.Path) -> tuple[dict[str, Any], set[str]]:
+def _was_interrupted(path: epath.Path) -> bool:
+  """Whether a folder on gs:// that Orbax does not take for a checkpoint is what remains of an interrupted save.
+
+  Raises:
+    CheckpointError: it is whole, but something else than Orbax wrote it there.
+  """
+  try:
+    _read_metadata(epath.Path(copies.local(path)))  # a copy needs no mark of Orbax
+  except UnfinishedError:
+    return True
+  except DamagedError:
+    return False
+  raise CheckpointError(
+    f"{path}: was copied there, and on gs:// Orbax goes on only from what it saved there itself; copy the workdir to a "
+    "local folder, go on there, and name it with --workdir"
+  )
+
+
+def _read_metadata(step_path: epath.Path) -> tuple[dict[str, Any], set[str]]:
   """The metadata that save() was given with a checkpoint, and the names of its items.
 
   Raises:
@@ -337,7 +418,7 @@ def _read_metadata(step_path: pathlib.Path) -> tuple[dict[str, Any], set[str]]:
   except Exception as error:
     raise DamagedError(f"is not complete: {_first_line(_root_cause(error))}") from None
   if saved.commit_timestamp_nsecs is None:  # the last thing that a save writes
-    raise DamagedError("is not complete: its metadata cannot be read, or record no end of its save")
+    raise UnfinishedError("is not complete: its metadata cannot be read, or record no end of its save")
   items = {name for name, item in saved.metadata.items() if item is not None}
   for item in REQUIRED_ITEMS:
     if item not in items:

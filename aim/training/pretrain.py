@@ -214,7 +214,7 @@ class TrainingRun:
           is_last = step + 1 == total or received is not None
           if is_last:
             log.flush()
-          checkpoints.save(step + 1, state, self.metadata, force=is_last)
+          checkpoints.save(step + 1, state, self.metadata, force=is_last, first=log.flush)
           if received is not None and step + 1 < total:
             checkpoints.close()
             log.close()

@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from data_pipelines.progress import progress_bar
@@ -144,8 +145,27 @@ def publish(folder: pathlib.Path, url: str | os.PathLike, last: str) -> None:
     _write_state(state, {name: _state_of(place / name, file) for name, file in remote.files().items()})
 
 
+@contextlib.contextmanager
+def output(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """A local path to write a file to; a remote `path` gets the file when the block ends without an error.
+
+  Raises:
+    RemoteError: the store cannot be written; raised before the block too.
+  """
+  if not is_remote(path):
+    yield pathlib.Path(path)
+    return
+  parent, _, name = os.fspath(path).rpartition("/")
+  remote = RemoteFolder(parent)
+  remote.check_writable()
+  with tempfile.TemporaryDirectory() as folder:
+    yield pathlib.Path(folder, name)
+    remote.send(pathlib.Path(folder, name), name)
+  print(f"{path}: written")
+
+
 def _in_parallel(work: Callable[[str], None], names: Sequence[str], description: str | None) -> Iterator[str]:
-  """Calls work(name) for all names, several at a time; yields each name when it is done, then raises the first error."""
+  """Calls work(name) for names, several at a time; yields each name that is done, and raises the first error last."""
   errors: list[BaseException] = []
   pool = concurrent.futures.ThreadPoolExecutor(CONNECTIONS)
   try:

@@ -14,6 +14,8 @@ from data_pipelines.errors import UserError
 # The optional part of this package (setup.py) that installs the backend of a scheme.
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
+# Schemes of file systems, in which a folder must exist before a file in it; an object store has no folders.
+_WITH_FOLDERS = ("file", "local", "sftp", "ssh", "smb", "ftp", "hdfs", "webhdfs")
 # What backends report about an object that changes whenever the object does.
 _VERSION_KEYS = ("generation", "etag", "ETag", "md5Hash", "mtime", "LastModified", "last_modified", "created", "size")
 
@@ -62,6 +64,8 @@ class RemoteFolder:
     self.url = os.fspath(url).rstrip("/")
     import fsspec
 
+    for name in ("gs", "gcs", "s3"):  # what Orbax has listed once must not hide what was written since
+      fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)
     try:
       self._files, root = fsspec.core.url_to_fs(self.url)
     except ImportError as error:
@@ -132,6 +136,7 @@ class RemoteFolder:
       RemoteError: it cannot be written.
     """
     with self._one_line("written", name):
+      self._make_folder_of(name)
       self._files.pipe_file(f"{self._root}/{name}", content)
 
   def fetch(self, name: str, path: str | os.PathLike) -> None:
@@ -150,6 +155,7 @@ class RemoteFolder:
       RemoteError: it cannot be written.
     """
     with self._one_line("written", name):
+      self._make_folder_of(name)
       self._files.put_file(os.fspath(path), f"{self._root}/{name}")
 
   def remove(self, names: Sequence[str]) -> None:
@@ -171,6 +177,10 @@ class RemoteFolder:
     name = f".write_test_{os.getpid()}"
     self.write(name, b"")
     self.remove([name])
+
+  def _make_folder_of(self, name: str) -> None:
+    if scheme(self.url) in _WITH_FOLDERS:
+      self._files.makedirs(f"{self._root}/{name}".rpartition("/")[0], exist_ok=True)
 
   @contextlib.contextmanager
   def _one_line(self, done: str, name: str = "") -> Iterator[None]:

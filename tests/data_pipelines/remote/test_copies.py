@@ -92,7 +92,7 @@ def test_damage_in_the_store_is_refused(bucket, tmp_path):
 def test_an_unfinished_dataset_is_none(bucket, tmp_path):
   build_remotely(bucket, tmp_path)
   RemoteFolder(f"{bucket}/data/day_windows/tiny/1.0.0").remove(["request.json"])
-  with pytest.raises(DatasetError, match="no dataset 'tiny' in .*; it holds no datasets"):
+  with pytest.raises(DatasetError, match=r"no dataset 'tiny' in .*; it holds no datasets"):
     Dataset.open(f"{bucket}/data", "tiny")
   assert build_remotely(bucket, tmp_path).num_days("pretrain")
 
@@ -126,7 +126,7 @@ def test_local_gives_files_and_folders(bucket, tmp_path):
   assert copies.local(f"{bucket}/inputs/a.npz").read_bytes() == b"1"
   assert (copies.local(f"{bucket}/inputs/export") / "day/b.csv").read_bytes() == b"2"
   assert copies.local(tmp_path) == tmp_path
-  with pytest.raises(RemoteError, match="/inputs/c.npz: no such file or folder"):
+  with pytest.raises(RemoteError, match=r"/inputs/c\.npz: no such file or folder"):
     copies.local(f"{bucket}/inputs/c.npz")
 
 
