@@ -140,6 +140,17 @@ def open_dataset(config: ml_collections.ConfigDict) -> data_pipelines.dataset.Da
   return build(source, data.dir, config_files.simulated_name(data), request=request)
 
 
+def open_scored(config: ml_collections.ConfigDict, split: str = "eval") -> data_pipelines.dataset.Dataset:
+  """The dataset of `open_dataset`, before a model is loaded to score it.
+
+  Raises:
+    UserError: there is no such dataset, or it has no days in this split.
+  """
+  dataset = open_dataset(config)
+  dataset.require_days(split)
+  return dataset
+
+
 def check_training_data(config: ml_collections.ConfigDict) -> None:
   """Refuses to spend several accelerators on the simulated cohort, which a forgotten data.name would train on.
 
@@ -158,12 +169,16 @@ def check_training_data(config: ml_collections.ConfigDict) -> None:
 
 def pretrain_mode(arguments: Arguments) -> None:
   """Trains in the workdir; config.json is written once it is known that the run can continue there."""
+  from aim.runtime import processes
   from aim.training.pretrain import pretrain
 
   config, workdir = arguments.required("config"), pathlib.Path(arguments.required("workdir"))
   check_training_data(config)
   workdir.mkdir(parents=True, exist_ok=True)
-  pretrain(config, workdir, open_dataset(config))
+  dataset = open_dataset(config)
+  if not dataset.num_days("eval") and processes.is_first_process():
+    print(f"note: nothing can be scored after this training: {dataset.empty_text('eval')}", flush=True)
+  pretrain(config, workdir, dataset)
 
 
 def evaluate_mode(arguments: Arguments) -> None:
@@ -172,8 +187,9 @@ def evaluate_mode(arguments: Arguments) -> None:
   from aim.inference import pretrained
 
   config, workdir = arguments.opened_for_scores()
+  dataset = open_scored(config, config.evaluate.split)
   model = pretrained.load(arguments.required("checkpoint"), config.evaluate.batch_size, config.impute.short_holes)
-  evaluate(config.evaluate, model, open_dataset(config), workdir)
+  evaluate(config.evaluate, model, dataset, workdir)
   arguments.keep_config()
 
 
@@ -183,8 +199,9 @@ def heldout_mode(arguments: Arguments) -> None:
   from aim.inference import pretrained
 
   config, workdir = arguments.opened_for_scores()
+  dataset = open_scored(config, config.evaluate.split)
   model = pretrained.load(arguments.required("checkpoint"), config.evaluate.batch_size)
-  heldout(config, model, open_dataset(config), workdir)
+  heldout(config, model, dataset, workdir)
   arguments.keep_config()
 
 
@@ -194,8 +211,9 @@ def probe_mode(arguments: Arguments) -> None:
   from aim.inference import pretrained
 
   config, workdir = arguments.opened_for_scores()
+  dataset = open_scored(config)
   model = pretrained.load(arguments.required("checkpoint"), config.probe.batch_size)
-  run_probe(config.probe, model, open_dataset(config), workdir / "probe")
+  run_probe(config.probe, model, dataset, workdir / "probe")
   arguments.keep_config()
 
 
@@ -205,8 +223,9 @@ def finetune_mode(arguments: Arguments) -> None:
   from aim.inference import pretrained
 
   config, workdir = arguments.opened_for_scores()
+  dataset = open_scored(config)
   model = pretrained.load(arguments.required("checkpoint"), config.finetune.batch_size)
-  run_finetune(config, model, open_dataset(config), workdir / "finetune")
+  run_finetune(config, model, dataset, workdir / "finetune")
   arguments.keep_config()
 
 
@@ -216,8 +235,9 @@ def robustness_mode(arguments: Arguments) -> None:
   from aim.inference import pretrained
 
   config, workdir = arguments.opened_for_scores()
+  dataset = open_scored(config)
   model = pretrained.load(arguments.required("checkpoint"), config.probe.batch_size)
-  run_robustness(config, model, open_dataset(config), workdir / "robustness")
+  run_robustness(config, model, dataset, workdir / "robustness")
   arguments.keep_config()
 
 

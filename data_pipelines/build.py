@@ -40,12 +40,12 @@ from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
 from data_pipelines.digests import Digests, FileDigest
 from data_pipelines.errors import DatasetError, SchemaError, UserError
-from data_pipelines.ingest.command import SOURCES, define_flags, refuse_flags, run_import
+from data_pipelines.ingest.command import SOURCES, define_flags, refuse_flags, run_import, show
 from data_pipelines.npz import NpzSource
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteFolder, is_remote
 from data_pipelines.simulator.simulation import Simulation
-from data_pipelines.source import Source
+from data_pipelines.source import MAX_MISSING, Source
 from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
 from data_pipelines.statistics import Statistics
 from data_pipelines.text_files import check_regular
@@ -118,7 +118,8 @@ def build(
     source: the days, or a function that makes the source; the function is called only if there is work to do.
     data_dir: directory that holds the datasets.
     name: name of the dataset.
-    split: how people are divided; default 80 % pretrain, 10 % tune, 10 % eval by keyed hash.
+    split: how people are divided; default 80 % pretrain, 10 % tune, 10 % eval by keyed hash, or folds where this
+      would leave nobody to evaluate on (`splits.for_few_people`).
     request: JSON-able description that identifies the days. Together with the split it decides whether an existing
       dataset is the requested one; without it, an existing dataset never is.
     overwrite: replace an existing dataset that was built from another request.
@@ -213,8 +214,9 @@ def _write(
   duplicates: DuplicateDetector | None,
   runner: Runner,
 ) -> None:
+  split, notes = splits.for_few_people(split, source.participants)
   people = splits.assign(split, source.participants)
-  notes = list(getattr(source, "notes", ()))
+  notes = [*getattr(source, "notes", ()), *notes]
   notes += [f"split {empty!r} is empty" for empty in splits.SPLITS if not people[empty]]
   tables = Tables(source.schema)
   with quiet_tfds():
@@ -280,8 +282,12 @@ def _closing_line(dataset: Dataset, seconds: float) -> str:
   )
 
 
-def npz_request(path: str | os.PathLike) -> dict[str, Any]:
+def npz_request(path: str | os.PathLike, max_missing: float = 1.0) -> dict[str, Any]:
   """The `request` of an npz file, which identifies it by its name and content but not by its folder.
+
+  Args:
+    path: the file.
+    max_missing: as for NpzSource; 1.0, which leaves out no day, is not part of the request.
 
   Raises:
     SchemaError: the file cannot be read.
@@ -291,7 +297,8 @@ def npz_request(path: str | os.PathLike) -> dict[str, Any]:
     digest = FileDigest.of(path).blake2b
   except OSError as error:
     raise SchemaError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
-  return {"source": "npz", "input": pathlib.Path(path).name, "blake2b": digest}
+  limit = {"max_missing": max_missing} if max_missing < 1 else {}
+  return {"source": "npz", "input": pathlib.Path(path).name, "blake2b": digest, **limit}
 
 
 def simulate_request(participants: int, days: int, seed: int) -> dict[str, Any]:
@@ -332,17 +339,37 @@ def _build_from_flags() -> None:
     if getattr(FLAGS, flag) is None:
       raise flags.Error(f"--{flag} is missing")
   if FLAGS.source not in ("npz", "simulate"):
-    run_import(FLAGS, functools.partial(_build, _split_from_flags()))
+    split = _split_from_flags()
+    run_import(FLAGS, functools.partial(_build, split), functools.partial(_split_lines, split))
+    return
+  if FLAGS.source == "npz":
+    refuse_flags(FLAGS, allowed=("dry_run", "max_missing"))
+    _build_npz(_split_from_flags())
     return
   refuse_flags(FLAGS)
-  if FLAGS.source == "npz":
-    if FLAGS.input is None:
-      raise flags.Error("--input is missing")
-    path = FLAGS.input
-    _build(_split_from_flags(), lambda: NpzSource(path), npz_request(path))
-    return
   size = {"participants": _people_to_simulate(), "days": FLAGS.days, "seed": FLAGS.seed}
   _build(_split_from_flags(), lambda: Simulation(**size), simulate_request(**size))
+
+
+def _build_npz(split: Split) -> None:
+  if FLAGS.input is None:
+    raise flags.Error("--input is missing")
+  path, max_missing = FLAGS.input, MAX_MISSING if FLAGS.max_missing is None else FLAGS.max_missing
+  if not 0 <= max_missing <= 1:
+    raise flags.Error(f"--max_missing={max_missing}: expected 0 to 1")
+  if FLAGS.dry_run:
+    source = NpzSource(path, max_missing)
+    show(source, source.channel_lines, _split_lines(split, source.participants))
+    return
+  _build(split, lambda: NpzSource(path, max_missing), npz_request(path, max_missing))
+
+
+def _split_lines(split: Split, participants: Sequence[str]) -> list[str]:
+  """Lines on how people would be split, for --dry_run."""
+  used, notes = splits.for_few_people(split, participants)
+  people = splits.assign(used, participants)
+  counts = ", ".join(f"{name} {len(people[name])}" for name in splits.SPLITS)
+  return [f"people by split: {counts}", *(f"note: {note}" for note in notes)]
 
 
 def _build(split: Split, source: Callable[[], Source], request: Mapping[str, Any]) -> None:

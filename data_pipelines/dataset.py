@@ -191,6 +191,27 @@ class Dataset:
     info = self._builder.info.splits
     return info[split].num_examples if split in info else 0
 
+  def require_days(self, split: str) -> None:
+    """Refuses a split without days, with a remedy; programs call it before they start long work.
+
+    Raises:
+      DatasetError: the split is unknown or empty.
+    """
+    if self.num_days(split) == 0:
+      raise DatasetError(self.empty_text(split))
+
+  def empty_text(self, split: str) -> str:
+    """A line that says that a split is empty, and how to mend that."""
+    return f"dataset {self.name!r} has no days in split {split!r} ({self.path}); {self._remedy(split)}"
+
+  def _remedy(self, split: str) -> str:
+    count = sum(len(self.people(each)) for each in splits.SPLITS)
+    if count < 2:
+      return "it has only one person, so nobody can be held out"
+    folds = min(splits.FEW_FOLDS, count)
+    flags = f"--folds={folds} --fold=0" if split == "eval" else "--split=0.6,0.2,0.2"
+    return f"to hold out some of its {count} people, build it again with {flags} --overwrite"
+
   def days(self, split: str) -> Sequence[dict[str, Any]]:
     """Random access to the stored days of a split, in the order in which they were built.
 
@@ -202,8 +223,7 @@ class Dataset:
     Raises:
       DatasetError: the split is unknown or empty.
     """
-    if self.num_days(split) == 0:
-      raise DatasetError(f"dataset {self.name!r} has no days in split {split!r} ({self.path})")
+    self.require_days(split)
     info = self._builder.info.splits[split]
     files = tuple(str(path) for path in info.filepaths)
     self._digests.check_sizes([os.path.basename(file) for file in files])

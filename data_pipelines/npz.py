@@ -26,11 +26,11 @@ import pathlib
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int8, Integer, Shaped, UInt8
+from jaxtyping import Bool, Float32, Float64, Int8, Integer, Shaped, UInt8
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
@@ -153,25 +153,60 @@ class NpzSource:
     notes: what was inferred from the values, one line each, for the user and the dataset's README.md.
   """
 
-  def __init__(self, path: str | os.PathLike):
+  def __init__(self, path: str | os.PathLike, max_missing: float = 1.0):
     """Reads the whole file into memory.
 
+    Args:
+      path: the file.
+      max_missing: days on which a greater share of values is missing, over the channels that the day has, are left out.
+
     Raises:
-      SchemaError: the file does not fit the layout.
+      SchemaError: the file does not fit the layout, or no day is left.
     """
-    self._path = pathlib.Path(path).absolute()
+    self._path, self._max_missing = pathlib.Path(path).absolute(), max_missing
     days = read_days(path)
     self._days = days
-    self.notes = days.notes
+    everybody = list(dict.fromkeys(days.participant.tolist()))
+    kept = _share_missing(days.values) <= max_missing
     self._rows: dict[str, list[int]] = {}
-    for d, participant in enumerate(days.participant.tolist()):
-      self._rows.setdefault(participant, []).append(d)
-    self._labels = _labels(days, self._rows)
+    for d in np.flatnonzero(kept).tolist():
+      self._rows.setdefault(str(days.participant[d]), []).append(d)
+    self.notes = (*days.notes, *self._left_out(kept, everybody))
+    if not self._rows:
+      raise SchemaError(f"{path}: no day is left to build; {'; '.join(self.notes)}")
+    self._labels = _labels(days, everybody)
     self._cause = _cause(days)
     self._minute_labels = _minute_labels(days)
 
-  def __reduce__(self) -> tuple[type[NpzSource], tuple[pathlib.Path]]:
-    return NpzSource, (self._path,)  # pickled as its path: reading the file again is cheaper than sending its contents
+  def _left_out(self, kept: Bool[np.ndarray, " days"], everybody: Sequence[str]) -> Iterator[str]:
+    """Yields notes on days that are left out, and on people without any other day."""
+    if kept.all():
+      return
+    people = len(set(self._days.participant[~kept].tolist()))
+    share = f"with more than {100 * self._max_missing:g} % missing (--max_missing)"
+    yield f"left out {(~kept).sum():,} days of {people:,} people {share}"
+    lost = [participant for participant in everybody if participant not in self._rows]
+    if lost:
+      yield f"{len(lost):,} people have no day left ({', '.join(lost[:5])}{', ...' * (len(lost) > 5)})"
+
+  def __reduce__(self) -> tuple[type[NpzSource], tuple[pathlib.Path, float]]:
+    # Pickled as its path, because reading the file again is cheaper than sending its contents.
+    return NpzSource, (self._path, self._max_missing)
+
+  @property
+  def channel_lines(self) -> list[str]:
+    """A line per channel: the share of steps that have a value, and the range of the values."""
+    values = self._days.values[[d for rows in self._rows.values() for d in rows]]
+    lines = []
+    for c, channel in enumerate(self.schema.channels):
+      observed = values[..., c][~np.isnan(values[..., c])]
+      head = f"- {channel.name}" + f" ({channel.unit})" * bool(channel.unit)
+      if not len(observed):
+        lines.append(f"{head}: no value")
+        continue
+      share, mean = 100 * len(observed) / values[..., c].size, observed.mean(dtype=np.float64)
+      lines.append(f"{head}: {share:.3g} % of steps, {observed.min():.4g} to {observed.max():.4g}, mean {mean:.4g}")
+    return lines
 
   @property
   def schema(self) -> Schema:
@@ -185,8 +220,8 @@ class NpzSource:
 
   @property
   def n_days(self) -> int:
-    """Number of days in the file."""
-    return len(self._days.values)
+    """Number of days of all people together."""
+    return sum(map(len, self._rows.values()))
 
   def person(self, participant: str) -> Person:
     """One person, with the days in the order of their numbers."""
@@ -213,6 +248,14 @@ class NpzSource:
         if value >= 0:
           participant, day, date = self._days.participant[d], self._days.day[d], self._days.date[d]
           yield Event(str(participant), int(day), str(date), start, end, name, value)
+
+
+def _share_missing(values: Float32[np.ndarray, "days steps channels"]) -> Float64[np.ndarray, " days"]:
+  """Share of missing values of each day, over the channels that have a value on that day; 1 for a day without any."""
+  missing = np.isnan(values).mean(axis=1)
+  observed = missing < 1
+  share = np.where(observed, missing, 0).sum(axis=1) / np.maximum(observed.sum(axis=1), 1)
+  return np.where(observed.any(axis=1), share, 1.0)
 
 
 def _runs(labels: Integer[np.ndarray, " steps"]) -> Iterator[tuple[int, int, int]]:
@@ -332,7 +375,7 @@ def is_date(text: str) -> bool:
     return False
 
 
-def _labels(days: DayArrays, people: Mapping[str, Any]) -> dict[str, dict[str, Label]]:
+def _labels(days: DayArrays, people: Collection[str]) -> dict[str, dict[str, Label]]:
   if "labels" not in days.original:
     return {}
   where = f"{days.path}: key 'labels'"

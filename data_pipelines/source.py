@@ -31,6 +31,9 @@ EXCLUSIVE_EVENTS = "exclusive_events.json"
 
 Label = float | int | str | bool | None
 
+# Days on which a greater share of values is missing, over the channels that the day has, are left out by default.
+MAX_MISSING = 0.8
+
 # What R, pandas, SAS and spreadsheets write for an unknown number, in lower case.
 MISSING_WORDS = frozenset({"", "na", "nan", "null", "none", "n/a", "#n/a", "."})
 # Those that are missing in a column of text too, as they are written. "None" and "." may be answers.

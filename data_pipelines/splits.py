@@ -6,6 +6,7 @@ not depend on the order of a file. It is made once, when a dataset is built, and
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -20,6 +21,9 @@ from data_pipelines.text_files import read_json
 
 SPLITS = ("pretrain", "tune", "eval")
 DEFAULT_KEY = "day-windows"
+DEFAULT_SHARES = (0.8, 0.1, 0.1)
+FEW_FOLDS = 5  # for studies that are too small for the default shares
+FEW_PEOPLE = 5  # fewer held-out people than this say little about others
 _HASH_BYTES = 8
 
 
@@ -48,7 +52,7 @@ class HashSplit:
     SplitError: the shares are not three non-negative numbers that sum to 1.
   """
 
-  shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+  shares: tuple[float, float, float] = DEFAULT_SHARES
   key: str = DEFAULT_KEY
 
   def __post_init__(self) -> None:
@@ -178,6 +182,39 @@ class ListSplit:
 
 
 Split = HashSplit | FoldSplit | ListSplit
+
+
+def for_few_people(split: Split, participants: Sequence[str]) -> tuple[Split, list[str]]:
+  """Replaces the default split by folds where it would leave nobody to train on or nobody to evaluate on.
+
+  Returns:
+    The split to use, and notes for the user, one line each.
+
+  Raises:
+    SplitError: the key has more than 64 bytes.
+  """
+  if not isinstance(split, HashSplit) or tuple(split.shares) != DEFAULT_SHARES:
+    return split, []
+  count = len(participants)
+  counts = collections.Counter(split.assign(participants).values())
+  held_out = counts["eval"]
+  if count < 2:
+    return ListSplit(tuple(participants)), ["there is only one person, so nobody can be held out to evaluate on"]
+  if not held_out or not counts["pretrain"]:
+    folds = min(FEW_FOLDS, count)
+    note = (
+      f"{count} people are few for the split {','.join(f'{share:g}' for share in split.shares)}, which would leave "
+      f"nobody to {'evaluate' if not held_out else 'train'} on: --folds={folds} --fold=0 is used instead"
+    )
+    return FoldSplit(folds, 0, split.key), [note]
+  if held_out < FEW_PEOPLE:
+    folds = min(FEW_FOLDS, count)
+    note = (
+      f"{held_out} of {count} people are in split 'eval', too few to say much about others; --folds={folds} --fold=0 "
+      f"holds out {-(-count // folds)}"
+    )
+    return split, [note] if -(-count // folds) > held_out else []
+  return split, []
 
 
 def assign(split: Split, participants: Sequence[str]) -> dict[str, list[str]]:

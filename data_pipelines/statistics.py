@@ -59,7 +59,7 @@ class Statistics:
       with np.load(path, allow_pickle=False) as arrays:
         fields = {field.name: arrays[field.name] for field in dataclasses.fields(cls)}
     except FileNotFoundError:
-      raise SchemaError(f"{path}: no such file or directory") from None
+      raise SchemaError(f"{path}: no such file") from None
     except KeyError as error:
       raise SchemaError(f"{path}: key {error.args[0]!r} is missing") from None
     except Exception:  # zipfile, zlib and numpy each raise their own kinds about damage

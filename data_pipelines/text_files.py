@@ -52,6 +52,8 @@ def check_regular(path: str | os.PathLike) -> int:
   """
   try:
     status = os.stat(path)
+  except FileNotFoundError:
+    raise SchemaError(f"{path}: no such file") from None
   except OSError as error:
     raise SchemaError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
   for is_kind, kind in _KINDS.items():

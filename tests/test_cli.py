@@ -163,7 +163,13 @@ def test_batch_must_fit_the_devices(dataset, tmp_path):
 def test_empty_splits(dataset, trained, tmp_path, capsys):
   assert "dataset 'tiny' has no days in split 'tune'" in evaluating(dataset, trained, evaluate__split="tune")
   nobody = tiny.dataset(tmp_path, "nobody", evaluated=0)
-  assert "dataset 'nobody' has no days in split 'eval'" in evaluating(nobody, trained)
+  for mode in ("evaluate", "probe", "finetune", "robustness", "heldout"):
+    assert pretraining(nobody, trained, f"--mode={mode}") == (
+      f"dataset 'nobody' has no days in split 'eval' ({nobody.path}); to hold out some of its 8 people, build it again "
+      "with --folds=5 --fold=0 --overwrite"
+    )
+  ended = tiny.run(CONFIG, *tiny.on(nobody), *tiny.overrides(total_steps=1), f"--workdir={tmp_path / 'run'}")
+  assert "note: nothing can be scored after this training: dataset 'nobody' has no days in split 'eval'" in ended.out
   # A dataset without training people is refused when it is built, because it would have no statistics.
   source = str(dataset.path.parents[3] / "tiny.npz")
   flags = ["--source=npz", f"--input={source}", f"--data_dir={tmp_path}", "--name=x", "--split=0,0.5,0.5"]

@@ -268,7 +268,8 @@ def _fold(data_dir: str, path: str, folds: int, fold: int) -> StudyDataset:
   label = pathlib.Path(path).stem
   name = f"{label}_fold{fold}of{folds}"
   identity = {**npz_request(path), "folds": folds, "fold": fold}
-  arguments = ("--source=npz", f"--input={path}", f"--folds={folds}", f"--fold={fold}", f"--name={name}")
+  source = ("--source=npz", f"--input={path}", "--max_missing=1")  # studies score all days of the file
+  arguments = (*source, f"--folds={folds}", f"--fold={fold}", f"--name={name}")
   return StudyDataset(label, name, identity, _build_command(arguments, identity, data_dir))
 
 

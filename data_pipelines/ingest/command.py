@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -19,7 +19,7 @@ from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.labels_csv import ParticipantTable, load_events
 from data_pipelines.ingest.options import ImportOptions
 from data_pipelines.ingest.reading.input_files import ExportSet, detect_importer
-from data_pipelines.source import Source
+from data_pipelines.source import MAX_MISSING, Source
 
 SOURCES = ("auto", *IMPORTERS)  # values of --source that are imports
 _IMPORT_FLAGS = (
@@ -48,10 +48,9 @@ def define_flags(values: flags.FlagValues) -> None:
   )
   flags.DEFINE_string("write_recipe", None, "Write the recipe that was used to this file, for editing.", **into)
   flags.DEFINE_integer("minutes_per_step", None, "Minutes per step (default: the recipe's, 1).", **into)
-  flags.DEFINE_float(
-    "max_missing", None, "Leave out days with a greater share missing (default: the recipe's, 0.8).", **into
-  )
-  flags.DEFINE_bool("dry_run", False, "Show what an import would build, without writing to data_dir.", **into)
+  left_out = f"Leave out days with a greater share missing (default: the recipe's, or {MAX_MISSING})."
+  flags.DEFINE_float("max_missing", None, left_out, **into)
+  flags.DEFINE_bool("dry_run", False, "Show what would be built, without writing to data_dir.", **into)
   flags.DEFINE_bool(
     "per_person", None, "--input holds one export per person, named after that person (default: detected).", **into
   )
@@ -59,20 +58,25 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_integer("date_shift", 52, "Move each person's dates back by up to this many weeks.", 0, 5200, **into)
 
 
-def refuse_flags(values: flags.FlagValues) -> None:
-  """Raises flags.Error if a flag of imports was given with a --source that is not an import."""
-  given = [name for name in _IMPORT_FLAGS if values[name].present]
+def refuse_flags(values: flags.FlagValues, allowed: Collection[str] = ()) -> None:
+  """Raises flags.Error if a flag of imports was given with a --source that is not an import, except for `allowed`."""
+  given = [name for name in _IMPORT_FLAGS if values[name].present and name not in allowed]
   if given:
     raise flags.Error(f"--{given[0]} is only for exports, not for --source={values.source}")
 
 
-def run_import(values: flags.FlagValues, build: Callable[[Callable[[], Source], Mapping[str, Any]], None]) -> None:
+def run_import(
+  values: flags.FlagValues,
+  build: Callable[[Callable[[], Source], Mapping[str, Any]], None],
+  split_lines: Callable[[Sequence[str]], list[str]],
+) -> None:
   """Runs the import that the flags describe, and prints its account.
 
   Args:
     values: the flags.
     build: builds the dataset from a function that makes the source, and from a request that identifies its days. It
       does not call the function if the dataset already exists.
+    split_lines: describes how participants would be split, for --dry_run.
 
   Raises:
     SchemaError: the exports or an accompanying file cannot be used.
@@ -89,7 +93,8 @@ def run_import(values: flags.FlagValues, build: Callable[[Callable[[], Source], 
     with tempfile.TemporaryDirectory() as temporary:
       source = ImportedSource(export_set, pathlib.Path(temporary), options)
       _write_recipe(source, values.write_recipe)
-      _show(source)
+      show(source, source.channel_lines, split_lines(source.participants))
+      print(*account_summary.summary_lines(source.public_account), sep="\n")
     return
   sources: list[ImportedSource] = []
   folder = _work_folder(values, name)
@@ -168,8 +173,9 @@ def _write_recipe(source: ImportedSource, path: str | None) -> None:
       raise SchemaError(f"{path}: {(error.strerror or 'cannot be written').lower()}") from None
 
 
-def _show(source: ImportedSource) -> None:
+def show(source: Source, channel_lines: Sequence[str], split_lines: Sequence[str]) -> None:
+  """Prints what --dry_run tells about a source."""
   people = source.participants
   print(f"would build {source.n_days:,} days of {len(people):,} people, every {source.schema.minutes_per_step} min")
-  print(*source.channel_lines, *(f"note: {note}" for note in source.notes), sep="\n")
-  print(*account_summary.summary_lines(source.public_account), sep="\n")
+  notes = [f"note: {note}" for note in getattr(source, "notes", ())]
+  print(*channel_lines, *notes, *split_lines, sep="\n")

@@ -17,6 +17,7 @@ from data_pipelines.npz import NpzSource
 from data_pipelines.schema import Channel, Schema
 from data_pipelines.source import Day, Event, Person
 from data_pipelines.splits import SPLITS, FoldSplit, HashSplit, ListSplit
+from tests import tiny
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LISTS = ListSplit(("p0", "p2"), ("p3",), ("p1",))
@@ -237,7 +238,7 @@ def test_command_builds_and_repeats_without_tensorflow(tmp_path):
 
 
 BAD = {
-  "missing_file": (lambda tmp: dict(input=tmp / "nothing.npz"), "nothing.npz: no such file or directory"),
+  "missing_file": (lambda tmp: dict(input=tmp / "nothing.npz"), "nothing.npz: no such file"),
   "truncated": (lambda tmp: dict(input=_truncated(tmp)), "truncated.npz: not an npz archive, or a truncated one"),
   "wrong_dtype": (
     lambda tmp: dict(input=_npz(tmp / "int.npz", values=np.zeros((20, 288, 2), int))),
@@ -299,3 +300,34 @@ def test_a_process_that_fails_exits_with_code_2(tmp_path):
   assert done.returncode == 2
   assert done.stderr.startswith("error: ") and message in done.stderr
   assert done.stderr.count("\n") == 1
+
+
+def test_a_dry_run_of_an_npz_file_tells_what_would_be_built(tmp_path, capsys):
+  arrays = tiny.arrays(people=20, days=2)
+  arrays["values"][0, 2:] = np.nan
+  np.savez(tmp_path / "x.npz", **arrays)
+  people = [f"p{n}" for n in range(20)]
+  key = next(f"k{n}" for n in range(99) if "eval" not in HashSplit(key=f"k{n}").assign(people).values())
+  flags = ["--source=npz", f"--input={tmp_path / 'x.npz'}", f"--split_key={key}"]
+  assert main(["build", *flags, "--dry_run"]) == 0
+  output = capsys.readouterr().out
+  for line in (
+    "would build 39 days of 20 people, every 60 min",
+    "- pulse: ",
+    "note: left out 1 days of 1 people with more than 80 % missing (--max_missing)",
+    "people by split: pretrain 16, tune 0, eval 4",
+    "note: 20 people are few for the split 0.8,0.1,0.1, which would leave nobody to evaluate on: --folds=5 --fold=0 is",
+  ):
+    assert line in output, output
+  assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
+  common = [*flags, f"--data_dir={tmp_path / 'data'}", "--name=x"]
+  assert main(["build", *common]) == 0
+  assert [Dataset.open(tmp_path / "data", "x").num_days(split) for split in ("pretrain", "tune", "eval")][1] == 0
+  output = capsys.readouterr().out
+  assert "people/days pretrain 16/" in output and "note: 20 people are few" in output
+  assert main(["build", *common]) == 0  # the same command finds it again
+  assert "is already built" in capsys.readouterr().out
+  assert main(["build", *common, "--max_missing=1"]) == 2
+  assert "already built from max_missing 0.8 (requested: None); use --overwrite" in capsys.readouterr().err
+  assert main(["build", *common, "--max_missing=2"]) == 2
+  assert "--max_missing=2.0: expected 0 to 1" in capsys.readouterr().err

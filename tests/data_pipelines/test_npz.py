@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -221,3 +222,22 @@ def test_write_refuses_other_shapes_and_taken_keys(tmp_path):
   with pytest.raises(SchemaError, match="key 'day' to add"):
     write_days(tmp_path / "out.npz", days.original, days.values, {"day": days.day})
   assert not (tmp_path / "out.npz").exists()
+
+
+def test_days_that_miss_too_much_are_left_out_as_those_of_exports_are(tmp_path):
+  values = VALUES.copy()
+  values[[0, 1, 3], 60:] = np.nan  # 20 steps of 288 are left of three days
+  values[2, :, 1:] = np.nan  # a day without two of the channels misses little of the third
+  path = save(tmp_path / "x.npz", values=values)
+  assert NpzSource(path).n_days == 4 and len(NpzSource(path).notes) == 1  # of the kind of a channel
+  source = NpzSource(path, max_missing=0.8)
+  assert source.n_days == 1 and source.participants == ("a",)
+  assert [day.day for day in source.person("a").days] == [0] and source.person("a").labels["age"] == 31
+  assert source.notes[1:] == (
+    "left out 3 days of 2 people with more than 80 % missing (--max_missing)",
+    "1 people have no day left (b)",
+  )
+  with pytest.raises(SchemaError, match="no day is left to build; left out 4 days of 2 people"):
+    NpzSource(path, max_missing=0.0)
+  again = pickle.loads(pickle.dumps(source))
+  assert again.n_days == 1

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from data_pipelines import splits
 from data_pipelines.errors import SplitError
-from data_pipelines.splits import SPLITS, FoldSplit, HashSplit, ListSplit
+from data_pipelines.splits import SPLITS, FoldSplit, HashSplit, ListSplit, assign, for_few_people
+
+PEOPLE = [f"p{n}" for n in range(20)]
 
 
 @given(st.sets(st.text(max_size=12), min_size=2, max_size=60), st.sets(st.text(max_size=12), max_size=30), st.data())
@@ -61,3 +63,38 @@ def test_split_errors(make, message):
   with pytest.raises(SplitError, match=message) as caught:
     make()
   assert "\n" not in str(caught.value)
+
+
+def test_few_people_are_divided_into_folds_where_the_default_would_leave_nobody_to_evaluate_on():
+  key = next(f"k{n}" for n in range(1000) if "eval" not in HashSplit(key=f"k{n}").assign(PEOPLE).values())
+  split, (note,) = for_few_people(HashSplit(key=key), PEOPLE)
+  assert split == FoldSplit(5, 0, key)
+  assert note == (
+    f"{len(PEOPLE)} people are few for the split 0.8,0.1,0.1, which would leave nobody to evaluate on: --folds=5 "
+    "--fold=0 is used instead"
+  )
+  assert len(assign(split, PEOPLE)["eval"]) == len(PEOPLE) // 5
+
+
+def test_a_split_that_was_chosen_stays():
+  for split in (HashSplit((1, 0, 0)), FoldSplit(2, 0), ListSplit(tuple(PEOPLE))):
+    assert for_few_people(split, PEOPLE) == (split, [])
+
+
+def test_few_held_out_people_are_told_and_many_are_not():
+  key = next(f"k{n}" for n in range(1000) if list(HashSplit(key=f"k{n}").assign(PEOPLE).values()).count("eval") == 1)
+  split, (note,) = for_few_people(HashSplit(key=key), PEOPLE)
+  assert split == HashSplit(key=key)
+  assert note.startswith(f"1 of {len(PEOPLE)} people are in split 'eval', too few to say much about others; --folds=5")
+  many = [f"p{n}" for n in range(1000)]
+  assert for_few_people(HashSplit(), many) == (HashSplit(), [])
+
+
+def test_one_person_and_two():
+  split, (note,) = for_few_people(HashSplit(), ["a"])
+  assert assign(split, ["a"]) == {"pretrain": ["a"], "tune": [], "eval": []} and "only one person" in note
+  for key in map(str, range(20)):
+    split, _ = for_few_people(HashSplit(key=key), ["a", "b"])
+    people = assign(split, ["a", "b"])
+    assert len(people["pretrain"]) == len(people["eval"]) == 1 or split == HashSplit(key=key)
+    assert people["pretrain"] and people["eval"]

@@ -42,7 +42,7 @@ def test_what_is_not_a_file_on_disk_is_refused_at_once(tmp_path):
   for path, kind in ((tmp_path / "pipe", "a pipe"), ("/dev/zero", "a device"), (tmp_path, "a folder")):
     with pytest.raises(SchemaError, match=f"{path}: is {kind}, expected a file"):
       text_files.read_bytes(path)
-  with pytest.raises(SchemaError, match="none: no such file or directory"):
+  with pytest.raises(SchemaError, match="none: no such file"):
     text_files.read_bytes(tmp_path / "none")
   (tmp_path / "large").write_bytes(bytes(2000))
   with pytest.raises(SchemaError, match="large: 2,000 bytes, expected at most 1,000"):

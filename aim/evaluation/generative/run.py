@@ -19,7 +19,6 @@ from aim.evaluation.results import Result
 from aim.inference.pretrained import Pretrained
 from aim.runtime import processes
 from data_pipelines.dataset import Dataset
-from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
 
 
@@ -42,8 +41,7 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   """
   model.check_dataset(dataset)
   model.check_has_decoder("--mode=evaluate")
-  if not dataset.num_days(config.split):
-    raise SchemaError(f"dataset {dataset.name!r} has no days in split {config.split!r} (config.evaluate.split)")
+  dataset.require_days(config.split)
   tasks, notes = _tasks(config, dataset.schema)
   for note in notes:
     print(f"left out: {note}")

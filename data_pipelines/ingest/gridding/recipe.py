@@ -16,6 +16,7 @@ import yaml
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.signals import Signal
 from data_pipelines.schema import Channel, Schema
+from data_pipelines.source import MAX_MISSING
 from data_pipelines.text_files import read_text
 
 MOST_RECIPE = 2**20  # bytes; YAML takes a second for each
@@ -61,7 +62,7 @@ class Recipe:
 
   signals: tuple[Signal, ...]
   minutes_per_step: int = 1
-  max_missing: float = 0.8
+  max_missing: float = MAX_MISSING
   longest_sum: int = 60
   worn: WearRule = WearRule()
 
