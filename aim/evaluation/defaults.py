@@ -18,7 +18,7 @@ def _evaluate() -> ConfigDict:
   """The generative tasks (aim/evaluation/generative)."""
   evaluate = ConfigDict()
   evaluate.split = "eval"
-  evaluate.batch_size = 32
+  evaluate.batch_size = 32  # days that each device computes at a time
   evaluate.seed = 0
   evaluate.days = 0  # at most this many days, evenly over people; 0: all
   # Score each task on at most this many of those days, spread evenly and different for each task; 0: on all.
@@ -63,7 +63,7 @@ def _probe() -> ConfigDict:
   probe.baselines = True  # also fit on the mask alone, on hourly features, and on age and sex
   probe.forest_trees = 100  # of the baselines on hourly features and on the mask
   probe.oracle = True  # on simulated cohorts, also fit on the days without holes and on the simulated traits
-  probe.batch_size = 64
+  probe.batch_size = 64  # days that are read at a time, and that each device computes at a time
   probe.bootstrap = 1000
   probe.seed = 0  # of the bootstrap
   return probe

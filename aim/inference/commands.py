@@ -102,20 +102,20 @@ def _batches(
 ) -> tuple[Iterator[dict[str, np.ndarray]], int]:
   """Batches of values, participant and date from an npz file or a dataset, and the number of days in all.
 
-  With n processes each gets every n-th of the batches that a single process would have.
+  With n processes each gets every n-th of the batches that a single process with as many devices would have.
   """
   process_index, process_count = processes.process_index_and_count()
   if data.endswith(".npz"):
     days = npz.read_days(data, schema=model.schema)
     model.check_days(days.values, data, empty_days=False)
     columns = {"values": days.values, "participant": days.participant, "date": days.date}
-    starts = range(process_index * model.batch_size, len(days.values), process_count * model.batch_size)
-    cut = lambda start: slice(start, start + model.batch_size)
+    starts = range(process_index * model.days_at_once, len(days.values), process_count * model.days_at_once)
+    cut = lambda start: slice(start, start + model.days_at_once)
     return ({name: array[cut(start)] for name, array in columns.items()} for start in starts), len(days.values)
   dataset = Dataset.open(data_dir, data)
   model.check_dataset(dataset)
   splits = [name for name in ("pretrain", "tune", "eval") if dataset.num_days(name)] if split == "all" else [split]
-  size = process_count * model.batch_size
+  size = process_count * model.days_at_once
   batches = (
     {name: array[batch["weight"] > 0] for name, array in batch.items()}
     for name in splits

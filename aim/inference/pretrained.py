@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from aim.model import from_config, loss, lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
 from aim.model.token_buffers import TokenBuffer, move
-from aim.runtime import compile_options
+from aim.runtime import compile_options, sharding
 from aim.training import checkpoint
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, SchemaError
@@ -34,7 +34,7 @@ def load(path: str | pathlib.Path, batch_size: int = 32, short_holes: str | None
 
   Args:
     path: a workdir, whose newest complete checkpoint is loaded, or the folder of one checkpoint.
-    batch_size: days computed at a time, at most. It changes speed and memory, not results.
+    batch_size: days that each local device computes at a time, at most. It changes speed and memory, not results.
     short_holes: what fills a missing value inside a patch that is partly observed: "decode" (the model) or
       "interpolate" (a straight line in time). By default what the model was trained for, config.impute.short_holes.
 
@@ -74,21 +74,29 @@ class Pretrained:
     name (str): the model's name in tables and figures.
     trained_steps (int): number of completed training steps.
     architecture (Architecture): sizes and options of the network.
-    params (dict): the network's parameters, {name: array}.
+    params (dict): the network's parameters, {name: array}, as they were read: on one device.
     scale (Scale): normalisation by the statistics of the training data.
     masking (Masking): the training run's masking, of which inference reads min_observed_share only.
     imputation (str): how days are imputed before the network sees them; "none" except for LSM-1.
-    batch_size (int): the most days computed at a time.
+    mesh (Mesh): the devices, each of which computes its share of the days.
+    batch_size (int): the most days that each device computes at a time.
     short_holes (str): see load().
   """
 
-  def __init__(self, restored: checkpoint.Restored, batch_size: int = 32, short_holes: str | None = None):
+  def __init__(
+    self,
+    restored: checkpoint.Restored,
+    batch_size: int = 32,
+    short_holes: str | None = None,
+    devices: Sequence[jax.Device] | None = None,
+  ):
     """Wraps a checkpoint that was read; users call load().
 
     Args:
       restored: from checkpoint.read.
       batch_size: see load().
       short_holes: see load().
+      devices: those that compute; by default all of this process.
 
     Raises:
       ConfigError: short_holes is unknown, or batch_size is not a whole number of at least 1.
@@ -98,6 +106,7 @@ class Pretrained:
     self.schema: Schema = restored.schema
     self.scale, self.config, self.trained_steps = restored.scale, restored.config, restored.step
     self.architecture, self.params, self.batch_size = restored.architecture, restored.params, batch_size
+    self.mesh = sharding.data_mesh(devices or jax.local_devices())
     self.name = str(restored.config.get("name", "LSM-2"))
     self.masking = from_config.masking(restored.config, restored.schema)
     self.imputation = restored.config.data.impute
@@ -113,6 +122,16 @@ class Pretrained:
   def has_decoder(self) -> bool:
     """Whether the model can reconstruct days; SimCLR, DINO and MSN make embeddings alone."""
     return self.architecture.projection is None
+
+  @functools.cached_property
+  def params_on_mesh(self) -> dict[str, Array]:
+    """The parameters on every device of the mesh."""
+    return jax.device_put(self.params, sharding.replicated(self.mesh))
+
+  @property
+  def days_at_once(self) -> int:
+    """The most days that all devices together compute at a time."""
+    return self.batch_size * self.mesh.size
 
   @property
   def imputes_input(self) -> bool:
@@ -319,6 +338,12 @@ class Pretrained:
     encoder, decoder = smallest(visible, range(1, 9)), smallest(targets, (1, 4, 8))
     return BufferSizes(0, encoder, n, decoder, n, n, self.architecture.decoder_tokens)
 
+  def days_per_batch(self, days: int) -> int:
+    """The size of the batches in which so many days are computed, the last of them padded."""
+    # Powers of two: few shapes to compile, whatever the number of days. Every device gets the same number of days.
+    size = min(self.days_at_once, 1 << max(days - 1, 0).bit_length())
+    return -(-size // self.mesh.size) * self.mesh.size
+
   def map_days(
     self,
     name: str,
@@ -331,7 +356,7 @@ class Pretrained:
     """Computes a function of every day in batches, compiled once per model and batch shape.
 
     Days are computed in the order of their observed tokens, so that a batch needs little padding, and returned in the
-    order in which they came.
+    order in which they came. Each device computes an equal part of every batch.
 
     Args:
       name: of the function; the same name always means the same function of this model.
@@ -343,12 +368,10 @@ class Pretrained:
       target: passed to the function.
     """
     if name not in self._programs:
-      options = compile_options.compiler_options()
-      self._programs[name] = jax.jit(function, static_argnames="sizes", compiler_options=options)
+      self._programs[name] = self._compiled(function)
     visible, targets = self._token_counts(values, whole_day, target)
     order = np.argsort(visible, kind="stable")
-    # Powers of two: few shapes to compile, whatever the number of days.
-    size = min(self.batch_size, 1 << max(len(values) - 1, 0).bit_length())
+    size = self.days_per_batch(len(values))
     results: np.ndarray | None = None
     with progress_bar(len(values), description or "", "day", disable=description is None) as bar:
       for start in range(0, len(values), size):
@@ -358,12 +381,22 @@ class Pretrained:
         if target is not None:
           batch.append(np.pad(target[days], padding))
         sizes = self.padded_sizes(int(visible[days].max()), int(targets[days].max()))
-        result = np.asarray(self._programs[name](self.params, *batch, sizes=sizes))
+        result = np.asarray(self._programs[name](self.params_on_mesh, batch, sizes))
         results = np.empty((len(values), *result.shape[1:]), result.dtype) if results is None else results
         results[days] = result[: len(days)]
         bar.update(len(days))
     assert results is not None  # there is at least one day
     return results
+
+  def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A compiled function of (parameters, arrays of days, sizes) that divides the days among the devices."""
+
+    def program(params: dict[str, Array], days: list[Array], sizes: BufferSizes) -> Array:
+      return sharding.on_own_windows(lambda *arrays: function(*arrays, sizes), self.mesh)(params, *days)
+
+    placement = sharding.replicated(self.mesh), sharding.batch_sharding(self.mesh)
+    options = compile_options.compiler_options()
+    return jax.jit(program, static_argnums=2, in_shardings=placement, compiler_options=options)
 
   # What is compiled.
 

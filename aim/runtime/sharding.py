@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -76,6 +76,41 @@ def hybrid_devices(shape: tuple[int, int, int], slices: int, present: Sequence[A
   return mesh_utils.create_hybrid_device_mesh(
     (data // slices, fsdp, tensor), (slices, 1, 1), devices=present, process_is_granule=granule == "process_index"
   )
+
+
+def data_mesh(devices: Sequence[jax.Device]) -> Mesh:
+  """A mesh with all these devices on the data axis."""
+  return Mesh(np.array(devices).reshape(-1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The whole array on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def on_own_windows(function: Callable[..., Any], mesh: Mesh, summed: bool = False) -> Callable[..., Any]:
+  """A function of (parameters, arrays [b, ...] of windows, ...) that each device computes on its own part of b.
+
+  Unlike a program that the compiler divides, it sends nothing from one device to another, but for the sums.
+
+  Args:
+    function: its results are arrays [b, ...] too. No window may depend on another.
+    mesh: its size must divide b. Parameters lie on every device.
+    summed: the results are sums over windows instead, and so are those of the returned function.
+  """
+  windows = batch_sharding(mesh).spec
+
+  def own_part(params: Any, *arrays: Any) -> Any:
+    result = function(params, *arrays)
+    return jax.lax.psum(result, AXES) if summed else result
+
+  def on_mesh(params: Any, *arrays: Any) -> Any:
+    in_specs = (PartitionSpec(), *(windows for _ in arrays))
+    out_specs = PartitionSpec() if summed else windows
+    # check_vma is off because attention kernels do not declare over which axes their results are replicated.
+    return jax.shard_map(own_part, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)(params, *arrays)
+
+  return on_mesh
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

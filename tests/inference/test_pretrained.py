@@ -31,7 +31,9 @@ MEAN, STD = np.array([70.0, 0.3, 33.0]), np.array([10.0, 0.46, 1.0])
 
 
 @functools.cache
-def pretrained(schema: Schema = SCHEMA, batch_size: int = 4, short_holes: str | None = None, **changes) -> Pretrained:
+def pretrained(
+  schema: Schema = SCHEMA, batch_size: int = 4, short_holes: str | None = None, devices: int = 1, **changes
+) -> Pretrained:
   """A model as read from a checkpoint, but with random parameters; the range seen in training is one SD wide."""
   config = default.get_config()
   named = {key.replace("__", "."): value for key, value in changes.items()}
@@ -46,7 +48,8 @@ def pretrained(schema: Schema = SCHEMA, batch_size: int = 4, short_holes: str | 
   rng = np.random.default_rng(0)
   shapes = lsm2.abstract(architecture)[1]
   params = {name: jnp.asarray(rng.normal(0, 0.3, leaf.shape), jnp.float32) for name, leaf in sorted(shapes.items())}
-  return Pretrained(Restored(config, schema, scale, architecture, params, 7), batch_size, short_holes)
+  restored = Restored(config, schema, scale, architecture, params, 7)
+  return Pretrained(restored, batch_size, short_holes, jax.local_devices()[:devices])
 
 
 def _statistics(schema: Schema):

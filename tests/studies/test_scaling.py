@@ -51,7 +51,8 @@ def model_of(width, config=None):
   )
   params = lsm2.split(lsm2.Lsm2(architecture, lsm2.nnx.Rngs(0)))[1]
   return pretrained.Pretrained(
-    Restored(config, SCHEMA, Scale.from_statistics(SCHEMA, STATISTICS), architecture, params, 3)
+    Restored(config, SCHEMA, Scale.from_statistics(SCHEMA, STATISTICS), architecture, params, 3),
+    devices=jax.local_devices()[:5],
   )
 
 
@@ -80,9 +81,9 @@ def test_masks_are_the_same_for_every_size_and_batch(kind):
 
 
 @pytest.mark.slow
-def test_the_objective_is_the_training_loss():
+def test_the_objective_on_five_devices_is_the_training_loss():
   trained, values = model_of(8), days()
-  error, scored, counts = heldout_loss.objective(trained, 0)(trained.params, values, jnp.arange(5))
+  error, scored, counts = heldout_loss.objective(trained, 0)(trained.params_on_mesh, values, jnp.arange(5))
   tokens = heldout_loss.fixed_tokens(trained, jax.random.key(0), values, jnp.arange(5))
   buffers = buffer_sizes.textbook(48, 0, "all")
   network = lsm2.merge(lsm2.abstract(trained.architecture)[0], trained.params)

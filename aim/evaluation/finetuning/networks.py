@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from aim.evaluation.finetuning import resnet
@@ -30,6 +31,7 @@ class Network:
       head's input for the steps [start, end) of each day. The network reads the whole day.
     width, outputs: inputs and outputs of the head.
     rates: learning-rate factor of each trained parameter by name; parameters that are not named are frozen.
+    mesh: the devices that share the days of a batch.
   """
 
   init: Callable[[jax.Array], Params]
@@ -37,6 +39,7 @@ class Network:
   width: int
   outputs: int
   rates: dict[str, float]
+  mesh: Mesh
 
   def forward(
     self, params: Params, values: Float[Array, "b s c"], span: Int[Array, "b w 2"]
@@ -87,7 +90,7 @@ def encoder_network(
 
   names = [*shapes, *head_names(width, outputs)]
   factors = learning_rate_factors(names, architecture.encoder.layers, layers, layer_decay)
-  return Network(init, pooled, width, outputs, factors)
+  return Network(init, pooled, width, outputs, factors, trained.mesh)
 
 
 def resnet_network(trained: Pretrained, outputs: int, impute: str = "none") -> Network:
@@ -119,7 +122,7 @@ def resnet_network(trained: Pretrained, outputs: int, impute: str = "none") -> N
     return normalised(mean.reshape(-1, features), jnp.ones(features), jnp.zeros(features)).reshape(mean.shape)
 
   names = [*flatten(body), *head_names(features, outputs)]
-  return Network(init, pooled, features, outputs, dict.fromkeys(names, 1.0))
+  return Network(init, pooled, features, outputs, dict.fromkeys(names, 1.0), trained.mesh)
 
 
 def mean_within(sums: Float[Array, "b g length d"], patch: float, span: Int[Array, "b w 2"]) -> Float[Array, "b w g e"]:

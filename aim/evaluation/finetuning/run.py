@@ -33,6 +33,7 @@ from aim.evaluation.predictions import Predictions
 from aim.evaluation.probing.label_tasks import LabelRows, LabelTask, usable_tasks
 from aim.evaluation.probing.leak_checks import check_held_out
 from aim.inference.pretrained import Pretrained
+from aim.model.buffer_sizes import BufferSizes
 from data_pipelines.dataset import Dataset
 
 NAMES = {"scratch": "ViT supervised", "resnet": "ResNet supervised"}
@@ -123,11 +124,12 @@ class Study:
     first = "resnet" if self.config.network == "resnet" else self.config.init
     self.rivals = tuple(dict.fromkeys((first, *self.config.compare)))
     self.settings = fingerprint(config, model, dataset.request)
-    days = LabelledDays.read(dataset, self.config.batch_size)
     self.tune_people = frozenset(dataset.people("tune"))
-    self.training = days["pretrain"].join(days["tune"]) if "tune" in days else days["pretrain"]
-    self.held_out = days["eval"]
-    self.sizes = model.encoder_sizes(*(part.values for part in days.values()))
+    sizes: list[BufferSizes] = []
+    look = lambda values: sizes.append(model.encoder_sizes(values))
+    self.training = LabelledDays.open(dataset, ("pretrain", "tune"), look)
+    self.held_out = LabelledDays.open(dataset, ("eval",), look)
+    self.sizes = max(sizes, key=lambda size: size.encoder)
     self._trainers: dict[tuple[str, int], Trainer] = {}
 
   def name(self, rival: str) -> str:

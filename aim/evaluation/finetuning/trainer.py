@@ -18,7 +18,7 @@ from aim.common.config_files import ConfigError
 from aim.evaluation.finetuning.examples import TrainingExamples
 from aim.evaluation.finetuning.heads import Params
 from aim.evaluation.finetuning.networks import Network
-from aim.runtime import compile_options
+from aim.runtime import compile_options, sharding
 from aim.training.optimizer import make_optimizer
 
 State = dict[str, Any]  # {"params": the trained parameters, "optimizer": their optax state}
@@ -51,6 +51,8 @@ def losses(outputs: Float[Array, "... outputs"], target: Num[Array, "..."]) -> F
 class Trainer:
   """Trains one network. It is compiled once and can then be trained on any examples.
 
+  The devices of the network's mesh share the days of each batch, which is padded to a multiple of their number.
+
   Args:
     config: config.finetune.
     learning_rate: peak learning rate of parameters whose factor is 1.
@@ -61,22 +63,24 @@ class Trainer:
     raw = ml_collections.ConfigDict(config.to_dict() | {"learning_rate": learning_rate})
     scaled = lambda updates: {name: update * network.rates[name] for name, update in updates.items()}
     self.optimizer = optax.chain(make_optimizer(raw, config.steps), optax.stateless(lambda u, _: scaled(u)))
-    self.jitted_step = jax.jit(self.step, donate_argnums=0, compiler_options=compile_options.compiler_options())
-    self._forward = jax.jit(
-      lambda params, frozen, values, span: network.forward(params | frozen, values, span),
-      compiler_options=compile_options.compiler_options(),
+    self.size = -(-config.batch_size // network.mesh.size) * network.mesh.size  # of padded batches
+    self._everywhere, self._divided = sharding.replicated(network.mesh), sharding.batch_sharding(network.mesh)
+    options = compile_options.compiler_options()
+    placement = (*(self._everywhere,) * 2, *(self._divided,) * 4)
+    self.jitted_step = jax.jit(self.step, donate_argnums=0, in_shardings=placement, compiler_options=options)
+    of_days = lambda function: jax.jit(
+      sharding.on_own_windows(function, network.mesh),
+      in_shardings=(self._everywhere, *(self._divided,) * 2),
+      compiler_options=options,
     )
-    self._pooled = jax.jit(
-      lambda params, frozen, values, span: network.pooled(params | frozen, values, span),
-      compiler_options=compile_options.compiler_options(),
-    )
+    self._forward, self._pooled = of_days(network.forward), of_days(network.pooled)
 
   def init(self, seed: int) -> tuple[State, Params]:
     """A train state, and the frozen parameters."""
     # The parameters are copied because a step donates its state, and the pretrained ones are needed again.
     params, frozen = self.network.split(self.network.init(jax.random.key(seed)))
     params = {name: jnp.array(leaf) for name, leaf in params.items()}
-    return {"params": params, "optimizer": self.optimizer.init(params)}, frozen
+    return jax.device_put(({"params": params, "optimizer": self.optimizer.init(params)}, frozen), self._everywhere)
 
   def step(
     self,
@@ -89,10 +93,13 @@ class Trainer:
   ) -> tuple[State, Float[Array, ""]]:
     """The state after one update, and the loss before it."""
 
-    def loss(params: Params) -> Float[Array, ""]:
-      return (weight * losses(self.network.forward(params | frozen, values, span), target)).sum() / weight.sum()
+    total = weight.sum()
 
-    value, gradient = jax.value_and_grad(loss)(state["params"])
+    def loss(params: Params, values: Array, span: Array, target: Array, weight: Array) -> Float[Array, ""]:
+      return (weight * losses(self.network.forward(params | frozen, values, span), target)).sum() / total
+
+    value_and_gradient = sharding.on_own_windows(jax.value_and_grad(loss), self.network.mesh, summed=True)
+    value, gradient = value_and_gradient(state["params"], values, span, target, weight)
     updates, optimizer = self.optimizer.update(gradient, state["optimizer"], state["params"])
     return {"params": optax.apply_updates(state["params"], updates), "optimizer": optimizer}, value
 
@@ -108,13 +115,13 @@ class Trainer:
     self, function: Callable[..., Array], params: Params, examples: TrainingExamples
   ) -> Float[np.ndarray, "n w k"]:
     """Applies a function to batches of one shape; the last batch is padded with its first example."""
-    trained, frozen = self.network.split(params)
-    size, outputs = self.config.batch_size, []
-    for start in range(0, len(examples), size):
-      index = np.arange(start, start + size)
-      values, span, _, _ = examples.batch(np.where(index < len(examples), index, start))
-      outputs.append(function(trained, frozen, values, span))
-    return np.concatenate(jax.device_get(outputs))[: len(examples)]
+    outputs: list[Any] = []
+    for start in range(0, len(examples), self.size):
+      values, span, _, _ = examples.batch(np.arange(start, min(start + self.size, len(examples))), self.size)
+      outputs.append(function(params, values, span))
+      if len(outputs) > 1:  # while this batch is computed, but never more of them waiting on the device
+        outputs[-2] = np.asarray(outputs[-2])
+    return np.concatenate(outputs)[: len(examples)]
 
   def fit(
     self,
@@ -143,11 +150,11 @@ class Trainer:
     best, best_step, best_loss = state["params"], 0, math.inf
     evaluations, recent, curve = 0, [], []  # evaluations since the best one, training losses since the last one
     if head is not None:
-      state["params"] |= {name: jnp.array(leaf) for name, leaf in head.items()}
+      state["params"] |= {name: jax.device_put(jnp.array(leaf), self._everywhere) for name, leaf in head.items()}
       best_loss = self.loss(state["params"] | frozen, tune)
       best = jax.tree.map(jnp.copy, state["params"])
     for step in range(1, config.steps + 1):
-      state, loss = self.jitted_step(state, frozen, *train.batch(next(batches)))
+      state, loss = self.jitted_step(state, frozen, *train.batch(next(batches), self.size))
       recent.append(loss)
       if step % config.tune_every and step != config.steps:
         continue

@@ -19,12 +19,12 @@ from jaxtyping import Array, Float, Int
 
 from aim.common import config_files
 from aim.common.progress import progress_bar
-from aim.evaluation.generative.contest import HeldoutDays, run_contest
+from aim.evaluation.generative.contest import MODEL_BATCHES, HeldoutDays, run_contest
 from aim.evaluation.generative.tasks import GenerativeTask
 from aim.inference.pretrained import Pretrained
 from aim.model import buffer_sizes, flops, loss, lsm2, masking, patches
 from aim.model.masking import TokenSet
-from aim.runtime import compile_options, processes
+from aim.runtime import compile_options, processes, sharding
 from data_pipelines.dataset import Dataset
 from data_pipelines.subset import chosen_days, day_owners
 
@@ -106,7 +106,7 @@ def _sum_by_person(trained: Pretrained, days: HeldoutDays) -> tuple[dict[str, di
   """{person: error, a sum over `scored` steps}, and the mean useful FLOPs per window."""
   sums_of_days = objective(trained, days.config.seed)
   people: dict[str, dict[str, Any]] = {}
-  size, total_flops = days.config.batch_size, 0.0
+  size, total_flops = trained.days_per_batch(MODEL_BATCHES * days.config.batch_size), 0.0
   process_index, process_count = processes.process_index_and_count()
   with progress_bar(days.count, "held-out loss", "day") as bar:
     for batch in days.batches(process_index, process_count):
@@ -114,7 +114,7 @@ def _sum_by_person(trained: Pretrained, days: HeldoutDays) -> tuple[dict[str, di
         values, place = (batch[name][start : start + size] for name in ("values", "place"))
         short = size - len(values)  # padded, so that one shape is compiled
         padded = np.pad(values, ((0, short), (0, 0), (0, 0)), constant_values=np.nan)
-        sums = sums_of_days(trained.params, jnp.asarray(padded), jnp.asarray(np.pad(place, (0, short))))
+        sums = sums_of_days(trained.params_on_mesh, padded, np.pad(place, (0, short)))
         error, scored, counts = (np.asarray(array)[: len(values)] for array in sums)
         total_flops += float(flops.useful_flops(trained.architecture, jnp.asarray(counts)))
         for i, name in enumerate(batch["participant"][start : start + size].tolist()):
@@ -134,13 +134,13 @@ def _sum_by_person(trained: Pretrained, days: HeldoutDays) -> tuple[dict[str, di
 def objective(
   trained: Pretrained, seed: int
 ) -> Callable[
-  [dict[str, Array], Float[Array, "b s c"], Int[Array, " b"]],
+  [dict[str, Array], Float[Array | np.ndarray, "b s c"], Int[Array | np.ndarray, " b"]],
   tuple[Float[Array, " b"], Float[Array, " b"], Int[Array, "b 3"]],
 ]:
-  """A compiled function of (parameters, days, their places among the scored days).
+  """A compiled function of (parameters, days, their places among the scored days), computed by all devices.
 
-  It returns each day's sum of squared errors, its number of scored values and its token counts
-  (aim/model/buffer_sizes.py).
+  The number of devices must divide that of days. It returns each day's sum of squared errors, its number of scored
+  values and its token counts (aim/model/buffer_sizes.py).
 
   Args:
     trained: gives architecture, masking and scale.
@@ -156,7 +156,9 @@ def objective(
     error, scored = jax.vmap(loss.reconstruction_error)(*(part[:, None] for part in parts))
     return error, scored, buffer_sizes.token_counts(tokens)
 
-  return jax.jit(sums, compiler_options=compile_options.compiler_options())
+  placement = sharding.replicated(trained.mesh), *(sharding.batch_sharding(trained.mesh),) * 2
+  options = compile_options.compiler_options()
+  return jax.jit(sharding.on_own_windows(sums, trained.mesh), in_shardings=placement, compiler_options=options)
 
 
 def fixed_tokens(

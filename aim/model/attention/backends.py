@@ -98,9 +98,9 @@ def packed_attention(
 
 
 def _per_device(kernel: Callable[..., Array], shape: tuple[int, ...]) -> Callable[..., Array]:
-  """Runs the kernel on each device's own windows and heads if a mesh is set."""
+  """Runs the kernel on each device's own windows and heads if a mesh is set and the program is for all of it."""
   mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty or mesh.size == 1:
+  if mesh.empty or mesh.size == 1 or mesh.are_all_axes_manual:
     return kernel
   batch = ("data", "fsdp") if shape[0] % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0 else None
   heads = "tensor" if shape[2] % mesh.shape["tensor"] == 0 else None

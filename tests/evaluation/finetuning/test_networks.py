@@ -67,9 +67,9 @@ def test_layer_decay_slows_the_first_update():
   for decay in (1.0, 0.5):
     trainer = Trainer(encoder(decay=decay), config(steps=1, warmup_share=0.0), 1e-3)
     state, frozen = trainer.init(0)
-    state, _ = trainer.jitted_step(state, frozen, *examples().batch(np.arange(8)))
+    state, _ = trainer.jitted_step(state, frozen, *examples().batch(np.arange(8), 8))
     state, _ = trainer.jitted_step(
-      state, frozen, *examples().batch(np.arange(8))
+      state, frozen, *examples().batch(np.arange(8), 8)
     )  # the first step has a learning rate of 0
     ends[decay] = state["params"]
   for name, depth in {
