@@ -232,7 +232,13 @@ def _stack(days: Sequence[Mapping[str, Any]]) -> Batch:
 
 
 def eval_loader(
-  dataset: Dataset, *, split: str, batch_size: int, process_index: int = 0, process_count: int = 1
+  dataset: Dataset,
+  *,
+  split: str,
+  batch_size: int,
+  process_index: int = 0,
+  process_count: int = 1,
+  indices: Int[np.ndarray, " selected"] | None = None,
 ) -> Iterator[Batch]:
   """Yields this process's part of every day of a split, once, in the order in which the days were built.
 
@@ -245,6 +251,7 @@ def eval_loader(
     batch_size: number of days in the global batch.
     process_index: which of the processes this is.
     process_count: how many processes share a global batch.
+    indices: of the days in `dataset.days(split)` to read instead of all; no other day is read.
 
   Yields:
     {"values": float32 [b, steps, channels] in physical units, NaN where missing; "weight": float32 [b];
@@ -255,7 +262,10 @@ def eval_loader(
   """
   local = _local_batch(batch_size, process_index, process_count)
   schema = dataset.schema
-  days = _PaddedDays(dataset.days(split), batch_size, (schema.steps, len(schema.channels)))
+  source: Any = dataset.days(split)
+  if indices is not None:
+    source = _SelectedDays(source, indices)
+  days = _PaddedDays(source, batch_size, (schema.steps, len(schema.channels)))
   batches = grain.MapDataset.source(days).batch(local, batch_fn=_stack)[process_index::process_count]
   stream = batches.to_iter_dataset(grain.ReadOptions(_READ_THREADS, _READ_AHEAD))
   return _iterate(stream, _where(dataset, split))

@@ -107,6 +107,13 @@ def test_batches_of_workers_are_plain_arrays(dataset):
     assert loader.step == 1
 
 
+def test_evaluation_sees_the_days_at_some_indices(dataset):
+  indices = np.array([0, 1, 3])
+  batches = list(eval_loader(dataset, split="eval", batch_size=2, indices=indices))
+  values = np.concatenate([batch["values"][batch["weight"] > 0] for batch in batches])
+  assert values[:, 0, 0].tolist() == (2 * PRETRAIN + indices).tolist()
+
+
 @pytest.mark.parametrize("batch_size", [2, 4, 8])
 @pytest.mark.parametrize("count", [1, 2])
 def test_evaluation_sees_every_day_once_in_order(dataset, batch_size, count):

@@ -23,11 +23,13 @@ from aim.inference.pretrained import Pretrained
 from aim.runtime import processes
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import eval_loader
+from data_pipelines.subset import day_owners
 
 PERSON_MEAN = "person_time_of_day_mean"
 # Model batches held in memory together. The model sorts their days by how much they show, so that it pads less.
 MODEL_BATCHES = 4
-PEOPLE_IN_MEMORY = 64  # whose means are kept for their next days
+# Whose means are kept for their next days, which follow one another. A person may have a year of them.
+PEOPLE_IN_MEMORY = 2
 
 # Fills the holes of z [D, S, C]. Only the values marked in scored, bool [D, S, C], are looked at.
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -89,8 +91,9 @@ class HeldoutDays:
   def batches(self, process_index: int = 0, process_count: int = 1) -> Iterator[dict[str, Any]]:
     """Yields batches of some hundred days without padding; with config.days, that many spread evenly over the split.
 
-    The keys are those of `eval_loader`, and `place`, the number of each day among those scored. Each of several
-    processes gets every process_count-th batch; the batches are the same for any number of processes.
+    Only these days are read. The keys are those of `eval_loader`, and `place`, the number of each day among those
+    scored. Each of several processes gets every process_count-th batch; the batches are the same for any number of
+    processes.
     """
     last = self.days_in_split - 1
     chosen = np.unique(np.linspace(0, last, self.count).round().astype(int)) if self.days_in_split else np.arange(0)
@@ -101,12 +104,14 @@ class HeldoutDays:
       batch_size=size * process_count,
       process_index=process_index,
       process_count=process_count,
+      indices=chosen,
     )
     for number, batch in enumerate(loader):
       first = (number * process_count + process_index) * size
-      places = np.flatnonzero((chosen >= first) & (chosen < first + size))
-      if len(places):
-        yield {name: np.asarray(array)[chosen[places] - first] for name, array in batch.items()} | {"place": places}
+      real = batch["weight"] > 0
+      if real.any():
+        place = first + np.flatnonzero(real)
+        yield {name: np.asarray(array)[real] for name, array in batch.items()} | {"place": place}
 
   def hidden(self, task: GenerativeTask, batch: Mapping[str, Any]) -> Bool[np.ndarray, "d s c"]:
     """The values of a batch that the task hides."""
@@ -149,8 +154,8 @@ class HeldoutDays:
   @functools.cached_property
   def _positions(self) -> dict[str, list[int]]:
     positions: dict[str, list[int]] = {}
-    for position, day in enumerate(self.dataset.days(self.config.split)):
-      positions.setdefault(day["participant"].decode(), []).append(position)
+    for position, person in enumerate(day_owners(self.dataset, self.config.split)[0].tolist()):
+      positions.setdefault(person, []).append(position)
     return positions
 
   def _read_means(self, person: str) -> dict[int, np.ndarray]:

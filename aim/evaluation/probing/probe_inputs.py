@@ -55,8 +55,7 @@ class ProbeInputs:
 
   def of_people(self) -> ProbeInputs:
     """One row per person: the mean of the known inputs of their rows."""
-    people, row = np.unique(self.participant, return_inverse=True)
-    first = np.array([np.flatnonzero(row == i)[0] for i in range(len(people))], int)
+    people, first, row = np.unique(self.participant, return_index=True, return_inverse=True)
     mean = {name: _mean_by_person(row, len(people), array) for name, array in self.inputs.items()}
     whole = np.full(len(people), -1), np.full(len(people), "")
     return ProbeInputs(people, *whole, self.start[first], self.end[first], self.truth[first], mean)

@@ -48,8 +48,8 @@ class SettingPredictions:
   participant: Shaped[np.ndarray, " n"]
   truth: Float[np.ndarray, " n"]
   intact: Float[np.ndarray, "n k"]
-  reduced: Mapping[str, Float[np.ndarray, "n k"]]
-  answerable: Mapping[str, Bool[np.ndarray, " n"]]
+  reduced: dict[str, Float[np.ndarray, "n k"]]
+  answerable: dict[str, Bool[np.ndarray, " n"]]
 
 
 def run_robustness(
@@ -98,22 +98,17 @@ def predict_settings(
     probes: by task name.
   """
   read = functools.partial(read_inputs, config, model, dataset, "eval", tasks, baselines=False)
-  intact = read()
-  reduced = {}
+  predicted = {
+    name: SettingPredictions(rows.participant, rows.truth, probes[name].predict(rows.inputs[EMBEDDING]), {}, {})
+    for name, rows in read().items()
+  }
   for i, setting in enumerate(settings):
     print(f"setting {i + 1} of {len(settings)}: without {setting.name}")
-    reduced[setting.name] = read(change=setting)
-  predicted = {}
-  for name, rows in intact.items():
-    embeddings = {setting: of_task[name].inputs[EMBEDDING] for setting, of_task in reduced.items()}
-    # A lost channel is unknown to the probe, which takes its training mean; a row with nothing left has no answer.
-    predicted[name] = SettingPredictions(
-      rows.participant,
-      rows.truth,
-      probes[name].predict(rows.inputs[EMBEDDING]),
-      {setting: probes[name].predict(array) for setting, array in embeddings.items()},
-      {setting: ~np.isnan(array).all(axis=1) for setting, array in embeddings.items()},
-    )
+    for name, rows in read(change=setting).items():
+      # A lost channel is unknown to the probe, which takes its training mean; a row with nothing left has no answer.
+      embedding = rows.inputs[EMBEDDING]
+      predicted[name].reduced[setting.name] = probes[name].predict(embedding)
+      predicted[name].answerable[setting.name] = ~np.isnan(embedding).all(axis=1)
   return predicted
 
 

@@ -171,3 +171,32 @@ def test_the_cache_of_person_means_does_not_outlive_the_days(dataset, workdir):
   del days
   gc.collect()
   assert reference() is None
+
+
+def test_some_days_are_read_without_the_others(dataset, workdir, monkeypatch):
+  """The evaluation of a few days of a large split takes the time of a few days."""
+  config = defaults.defaults().evaluate
+  model = pretrained.load(workdir)
+  everything = np.concatenate([batch["values"] for batch in HeldoutDays(config, model, dataset).batches()])
+  config.days = 3
+  reads = []
+  source = dataset.days("eval")
+  monkeypatch.setattr(type(source), "__getitem__", lambda self, i: reads.append(i) or self._source[i])
+  days = HeldoutDays(config, model, dataset)
+  [batch] = days.batches()
+  assert sorted(reads) == [0, 2, 5] and batch["place"].tolist() == [0, 1, 2]
+  np.testing.assert_array_equal(batch["values"], everything[[0, 2, 5]])
+  reads.clear()
+  days.person_means(batch)
+  assert set(reads) <= set(range(6))  # the other days of the same people, whom the tables name
+
+
+def test_processes_share_some_days_by_the_same_batches(dataset, workdir):
+  config = defaults.defaults().evaluate
+  config.update({"days": 5, "batch_size": 1})  # batches of MODEL_BATCHES = 4 days
+  days = HeldoutDays(config, pretrained.load(workdir), dataset)
+  alone, first, second = (list(days.batches(*process)) for process in ((0, 1), (0, 2), (1, 2)))
+  assert [batch["place"].tolist() for batch in alone] == [[0, 1, 2, 3], [4]]
+  for ours, theirs in zip(alone, [*first, *second], strict=True):
+    for name, array in ours.items():
+      np.testing.assert_array_equal(theirs[name], array)
