@@ -28,7 +28,6 @@ PACKAGES = ("aim", "data_pipelines")
 ABOVE_THE_CELLS = ("planning", "report", "studies")
 # Config values that say where something lies or how a run is watched; results do not depend on them.
 WITHOUT_EFFECT = ("data.dir", "log", "checkpoint")
-IDENTITY_FILES = ("request.json", "schema.json", "splits.json", "statistics.npz")
 
 
 def fingerprint(mode: str, config: ml_collections.ConfigDict, data: Mapping[str, Any]) -> str:
@@ -54,13 +53,14 @@ def digest(value: Any) -> str:
 
 
 def built_data(data_dir: str, name: str) -> dict[str, str]:
-  """The identity of a dataset that is built: a digest for each file that says what it was built from and how.
+  """The identity of a dataset that is built: digests of what it was built from and of what it holds.
 
   Raises:
     UserError: there is no such dataset.
   """
-  path = Dataset.open(data_dir, name).path
-  return {file: hashlib.blake2b((path / file).read_bytes(), digest_size=16).hexdigest() for file in IDENTITY_FILES}
+  dataset = Dataset.open(data_dir, name)
+  request = hashlib.blake2b((dataset.path / "request.json").read_bytes(), digest_size=16).hexdigest()
+  return {"request": request, "content": dataset.digest}
 
 
 def code() -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from aim.common import config_files
 from aim.studies import fingerprints
+from data_pipelines.digests import Digests
 from data_pipelines.errors import UserError
 from tests import tiny
 
@@ -54,10 +55,13 @@ def test_modes_and_data_differ():
 def test_a_built_dataset_is_known_by_its_files(tmp_path):
   dataset = tiny.dataset(tmp_path)
   first = fingerprints.built_data(str(tmp_path / "data"), "tiny")
-  assert set(first) == set(fingerprints.IDENTITY_FILES)
-  splits = dataset.path / "splits.json"
-  splits.write_text(splits.read_text() + "\n")
-  assert fingerprints.built_data(str(tmp_path / "data"), "tiny") != first
+  assert first["content"] == dataset.digest
+  for name, key in (("splits.json", "content"), ("request.json", "request")):
+    (dataset.path / name).write_text((dataset.path / name).read_text() + "\n")
+    Digests.of_folder(dataset.path, {}).save()
+    second = fingerprints.built_data(str(tmp_path / "data"), "tiny")
+    assert {changed for changed in first if first[changed] != second[changed]} == {key}
+    first = second
   with pytest.raises(UserError, match="no dataset 'none'"):
     fingerprints.built_data(str(tmp_path / "data"), "none")
 
