@@ -11,6 +11,7 @@ import codecs
 import csv
 import io
 import json
+import math
 import os
 import pathlib
 import re
@@ -111,6 +112,19 @@ def parse_json(text: str, where: str) -> Any:
     return json.loads(text)
   except ValueError as error:
     raise SchemaError(f"{where}: not JSON: {str(error).splitlines()[0]}") from None
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+  """The value as JSON that every reader accepts: NaN and Inf, which JSON does not have, become null."""
+  return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {key: _finite(member) for key, member in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(member) for member in value]
+  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_depth(text: str, where: str) -> None:

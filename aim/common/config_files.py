@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from data_pipelines.errors import UserError
+from data_pipelines.text_files import json_text
 
 
 class ConfigError(UserError):
@@ -131,7 +132,7 @@ def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def write(config: ml_collections.ConfigDict, path: pathlib.Path) -> None:
   """Writes the resolved config as JSON, in one piece or not at all."""
   fresh = path.with_name(f"{path.name}.new")
-  fresh.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+  fresh.write_text(json_text(to_dict(config), indent=2) + "\n")
   fresh.replace(path)
 
 

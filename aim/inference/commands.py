@@ -107,7 +107,7 @@ def _batches(
   process_index, process_count = processes.process_index_and_count()
   if data.endswith(".npz"):
     days = npz.read_days(data, schema=model.schema)
-    model.check_days(days.values, data, empty_days=False)
+    model.checked_days(days.values, data, empty_days=False)
     columns = {"values": days.values, "participant": days.participant, "date": days.date}
     starts = range(process_index * model.days_at_once, len(days.values), process_count * model.days_at_once)
     cut = lambda start: slice(start, start + model.days_at_once)

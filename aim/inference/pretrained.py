@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -25,6 +26,9 @@ from aim.training import checkpoint
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, SchemaError
 
+# Days as callers have them; whatever numpy.asarray makes an array of numbers works, such as nested lists.
+Days = Shaped[np.ndarray, "days steps channels"] | Shaped[Array, "days steps channels"] | Sequence
+
 POOLS = ("mean", "mean_std", "channel")
 SHORT_HOLES = ("decode", "interpolate")
 
@@ -45,6 +49,8 @@ def load(path: str | pathlib.Path, batch_size: int = 32, short_holes: str | None
     CheckpointError: there is no complete checkpoint at `path`, or it cannot be read.
     ConfigError: short_holes is unknown.
   """
+  if not isinstance(path, str | os.PathLike) or not str(path):
+    raise checkpoint.CheckpointError(f"aim.load({path!r}): expected the folder of a run or of one of its checkpoints")
   return Pretrained(checkpoint.read(path), batch_size, short_holes)
 
 
@@ -65,8 +71,9 @@ class EncodedTokens(NamedTuple):
 class Pretrained:
   """A trained model as a function of days.
 
-  Days are floating-point arrays [days, steps, channels] of the model's schema, in its physical units, with NaN where
-  nothing was observed. Missing values are never read.
+  Days are arrays of numbers [days, steps, channels] of the model's schema, in its physical units, with NaN where
+  nothing was observed. Missing values are never read. A value beyond the range of float32, in which the model computes,
+  is refused.
 
   Attributes:
     schema (Schema): steps per day and channels of the days that the model takes.
@@ -140,9 +147,7 @@ class Pretrained:
 
   # What a model is used for.
 
-  def embed(
-    self, values: Float[np.ndarray, "days steps channels"], pool: str = "mean", progress: bool = False
-  ) -> Float[np.ndarray, "days features"]:
+  def embed(self, values: Days, pool: str = "mean", progress: bool = False) -> Float[np.ndarray, "days features"]:
     """Embeds days: pools the encoder's output over each day's observed tokens (AIM, "evaluation").
 
     LSM-1, which sees imputed days, pools over every token.
@@ -160,11 +165,15 @@ class Pretrained:
     Raises:
       SchemaError: days of another shape or dtype, infinite values, no days, or a day with nothing observed.
       ConfigError: pool is unknown.
+      CheckpointError: the result is NaN or Inf, because the model's parameters are.
     """
     self.embedding_width(pool)
-    self.check_days(values, "embed", empty_days=False)
+    days = self.checked_days(values, "embed", empty_days=False)
     function, description = functools.partial(self._embed, pool), "embed" if progress else None
-    return self.map_days(f"embed, {pool}", function, values, description, whole_day=True)
+    embedding = self.map_days(f"embed, {pool}", function, days, description, whole_day=True)
+    groups = self.architecture.channel_groups if pool == "channel" else 1
+    self.check_result("embed", embedding.reshape(len(days), groups, -1))
+    return embedding
 
   def embedding_width(self, pool: str) -> int:
     """Features of an embedding by embed(pool=pool).
@@ -177,9 +186,7 @@ class Pretrained:
     a = self.architecture
     return a.encoder.width * {"mean": 1, "mean_std": 2, "channel": a.channel_groups}[pool]
 
-  def encode_tokens(
-    self, values: Float[np.ndarray, "days steps channels"], progress: bool = False
-  ) -> Float[np.ndarray, "days channels patches width"]:
+  def encode_tokens(self, values: Days, progress: bool = False) -> Float[np.ndarray, "days channels patches width"]:
     """Encodes days without pooling: the encoder's output for every token, where the token lies in the day.
 
     A whole day of a large model is some megabytes; encode many days in parts.
@@ -194,15 +201,15 @@ class Pretrained:
       patches, width] without NaN, because its days are imputed first.
 
     Raises:
-      SchemaError: as embed().
+      SchemaError, CheckpointError: as embed().
     """
-    self.check_days(values, "encode_tokens", empty_days=False)
+    days = self.checked_days(values, "encode_tokens", empty_days=False)
     description = "encode" if progress else None
-    return self.map_days("encode tokens", self._encode_on_grid, values, description, whole_day=True)
+    tokens = self.map_days("encode tokens", self._encode_on_grid, days, description, whole_day=True)
+    self.check_result("encode_tokens", tokens.reshape(len(days), -1, tokens.shape[-1]))
+    return tokens
 
-  def impute(
-    self, values: Float[np.ndarray, "days steps channels"], progress: bool = False
-  ) -> Float[np.ndarray, "days steps channels"]:
+  def impute(self, values: Days, progress: bool = False) -> Shaped[np.ndarray, "days steps channels"]:
     """Fills the missing values of days.
 
     Binary channels are filled with 0 or 1, others with the expected value, within the range seen in training. A day
@@ -213,21 +220,32 @@ class Pretrained:
       progress: show a progress bar.
 
     Returns:
-      float32 [days, steps, channels] without NaN, in physical units; observed values are returned bit for bit.
+      [days, steps, channels] without NaN, in physical units and of the dtype of `values`; observed values are returned
+      bit for bit.
 
     Raises:
-      SchemaError: days of another shape or dtype, infinite values, no days, or the model has no decoder.
+      SchemaError: days of another shape or dtype, infinite values, no days, a dtype that cannot hold what is filled in,
+        or the model has no decoder.
+      CheckpointError: the result is NaN or Inf, because the model's parameters are.
     """
     self.check_has_decoder("impute")
-    self.check_days(values, "impute")
-    filled = np.array(values, np.float32)
-    missing = np.isnan(filled)
-    filled[missing] = self.physical(self.reconstruct(values, missing, progress))[missing]
+    days = self.checked_days(values, "impute")
+    filled, missing = days.copy(), np.isnan(days)
+    if missing.any():
+      expected = self.physical(self.reconstruct(days, missing, progress))
+      with np.errstate(over="ignore"):  # of float16; refused in the next lines
+        filled[missing] = expected[missing]
+      if len(beyond := np.argwhere(~np.isfinite(filled))):
+        row, step, channel = beyond[0]
+        raise SchemaError(
+          f"impute: row {row} step {step} channel {self.schema.names[channel]!r} would be filled with "
+          f"{expected[row, step, channel]:g}, beyond {days.dtype}; pass float32"
+        )
     return filled
 
   def reconstruct(
     self,
-    values: Float[np.ndarray, "days steps channels"],
+    values: Days,
     target: Bool[np.ndarray, "days steps channels"] | None = None,
     progress: bool = False,
   ) -> Float[np.ndarray, "days steps channels"]:
@@ -247,14 +265,18 @@ class Pretrained:
 
     Raises:
       SchemaError: days or target of another shape or dtype, infinite values, no days, or the model has no decoder.
+      CheckpointError: the result is NaN or Inf, because the model's parameters are.
     """
     self.check_has_decoder("reconstruct")
-    self.check_days(values, "reconstruct")
-    target = np.ones(values.shape, bool) if target is None else target
-    if target.shape != values.shape or target.dtype != bool:
-      raise SchemaError(f"reconstruct: target is {target.dtype} {target.shape}, expected bool {values.shape}")
+    days = self.checked_days(values, "reconstruct")
+    target = np.ones(days.shape, bool) if target is None else target
+    if target.shape != days.shape or target.dtype != bool:
+      raise SchemaError(f"reconstruct: target is {target.dtype} {target.shape}, expected bool {days.shape}")
     description = "reconstruct" if progress else None
-    return self.map_days("reconstruct", self._reconstruct, values, description, target=target)
+    z = self.map_days("reconstruct", self._reconstruct, days, description, target=target)
+    if not (np.isfinite(z) | ~target).all():
+      self.check_result("reconstruct", np.where(target, z, 0).reshape(len(days), 1, -1))
+    return z
 
   def physical(self, z: Float[np.ndarray, "*days steps channels"]) -> Float[np.ndarray, "*days steps channels"]:
     """Converts reconstruct()'s output to physical units; binary channels become 0 or 1."""
@@ -263,8 +285,8 @@ class Pretrained:
 
   # Checks of input.
 
-  def check_days(self, values: np.ndarray, where: str, empty_days: bool = True) -> None:
-    """Checks that `values` are days of this model's schema.
+  def checked_days(self, values: Any, where: str, empty_days: bool = True) -> Shaped[np.ndarray, "days steps channels"]:
+    """The days as a NumPy array of the dtype that they have, once they are known to be of this model's schema.
 
     Args:
       values: what was passed as days.
@@ -274,16 +296,51 @@ class Pretrained:
     Raises:
       SchemaError: they are not.
     """
-    if isinstance(values, np.ndarray) and values.ndim != 3:
-      steps, channels = self.schema.steps, len(self.schema.channels)
-      raise SchemaError(f"{where}: values have shape {values.shape}, expected [days, {steps}, {channels}]")
-    self.schema.check(values, where)
-    if not len(values):
+    days = _as_array(values, where)
+    steps, channels = self.schema.steps, len(self.schema.channels)
+    if days.ndim != 3:
+      raise SchemaError(f"{where}: values have shape {days.shape}, expected [days, {steps}, {channels}]")
+    self.schema.check(days.astype(np.float64) if days.dtype.kind in "iu" else days, where)
+    if not len(days):
       raise SchemaError(f"{where}: there are no days")
+    largest = np.finfo(np.float32).max
+    if days.dtype.itemsize > 4 and len(beyond := np.argwhere(np.abs(days) > largest)):
+      row, step, channel = beyond[0]
+      raise SchemaError(
+        f"{where}: row {row} step {step} channel {self.schema.names[channel]!r} is {days[row, step, channel]:g}, "
+        f"expected at most {largest:.2g}: the model computes in float32"
+      )
     if not empty_days:
-      empty = np.flatnonzero(np.isnan(values).all(axis=(1, 2)))
-      if len(empty):
-        raise SchemaError(f"{where}: row {empty[0]} has no observed value; a day needs at least one")
+      self._check_observed(days, where)
+    return days
+
+  def _check_observed(self, days: Shaped[np.ndarray, "days steps channels"], where: str) -> None:
+    """Raises SchemaError for a day that has nothing to embed."""
+    empty = np.flatnonzero(np.isnan(days).all(axis=(1, 2)))
+    if len(empty):
+      raise SchemaError(f"{where}: row {empty[0]} has no observed value; a day needs at least one")
+    share = self.masking.min_observed_share
+    if share and len(unusable := np.flatnonzero(self._token_counts(days, whole_day=True)[0] == 0)):
+      raise SchemaError(
+        f"{where}: row {unusable[0]} has no patch of which a share of {share:g} is observed, as this model was trained "
+        "to need (config.masking.min_observed_share)"
+      )
+
+  def check_result(self, where: str, result: Float[np.ndarray, "days groups numbers"]) -> None:
+    """Checks that a result is finite. A group of numbers may be NaN as a whole, but not every group of a day.
+
+    Raises:
+      CheckpointError: it is not; the message names the parameter to blame.
+    """
+    unknown = np.isnan(result).all(axis=2)
+    damaged = (~np.isfinite(result).all(axis=2) & ~unknown).any(axis=1) | unknown.all(axis=1)
+    if not damaged.any():
+      return
+    bad = [name for name, parameter in sorted(self.params.items()) if not jnp.isfinite(parameter).all()]
+    reason = f"parameter {bad[0]} of the model is not finite" if bad else f"{self.architecture.dtype} overflowed"
+    raise checkpoint.CheckpointError(
+      f"{where}: the result for row {np.flatnonzero(damaged)[0]} is NaN or Inf, although its values are not: {reason}"
+    )
 
   def check_dataset(self, dataset: Dataset) -> None:
     """Checks that a dataset has this model's schema.
@@ -348,7 +405,7 @@ class Pretrained:
     self,
     name: str,
     function: Callable[..., Any],
-    values: Float[np.ndarray, "days steps channels"],
+    values: Shaped[np.ndarray, "days steps channels"],
     description: str | None = None,
     whole_day: bool = False,
     target: Bool[np.ndarray, "days steps channels"] | None = None,
@@ -474,7 +531,7 @@ class Pretrained:
 
   def _token_counts(
     self,
-    values: Float[np.ndarray, "days s c"],
+    values: Shaped[np.ndarray, "days s c"],
     whole_day: bool,
     target: Bool[np.ndarray, "days s c"] | None = None,
   ) -> tuple[Int[np.ndarray, " days"], Int[np.ndarray, " days"]]:
@@ -485,3 +542,18 @@ class Pretrained:
     visible = ~inherited_missing(tokens(readable), self.masking.min_observed_share)
     targets = np.zeros(len(values), int) if target is None else tokens(jnp.asarray(target)).any(-1).sum(1)
     return np.asarray(visible.sum(1)), np.asarray(targets)
+
+
+def _as_array(values: Any, where: str) -> np.ndarray:
+  """What numpy.asarray makes of the days.
+
+  Raises:
+    SchemaError: it cannot, or what it makes of them has lost something.
+  """
+  if isinstance(values, np.ma.MaskedArray):
+    raise SchemaError(f"{where}: values are a masked array, expected NaN for missing, as values.filled(numpy.nan) has")
+  try:
+    return np.asarray(values)
+  except (TypeError, ValueError) as error:
+    reason = str(error).splitlines()[0]
+    raise SchemaError(f"{where}: values are a {type(values).__name__} that is no array of numbers: {reason}") from None

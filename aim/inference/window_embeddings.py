@@ -41,6 +41,7 @@ def embed_windows(
   a = trained.architecture
   function = functools.partial(_sums, trained, pool)
   by_time = trained.map_days(f"sums by time, {pool}", function, values, whole_day=True)  # [d, g, length, width + 1]
+  trained.check_result("embed_windows", by_time.reshape(len(by_time), 1, -1))
   first, last = start // a.patch, -(-end // a.patch)
   sums = np.empty((len(day), by_time.shape[1], by_time.shape[3]))
   for d in np.unique(day):

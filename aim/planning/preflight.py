@@ -9,7 +9,6 @@ memory is an estimate.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import pathlib
 import time
@@ -30,6 +29,7 @@ from aim.runtime import devices, sharding
 from data_pipelines.dataset import Dataset
 from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.statistics import Accumulator
+from data_pipelines.text_files import json_text
 
 PEOPLE, DAYS = 52, 5  # simulated when there is no dataset
 READ_AHEAD = 3  # batches on the device: two in the queue and one being masked (data_pipelines/loader.py)
@@ -66,7 +66,7 @@ def preflight(
         report["measured"] = _measure(plan, report)
   report["seconds"] = round(time.perf_counter() - began, 1)
   (workdir / "parameters.txt").write_text(plan.parameter_table + "\n")
-  (workdir / "preflight.json").write_text(json.dumps(report, indent=2) + "\n")
+  (workdir / "preflight.json").write_text(json_text(report, indent=2) + "\n")
   if config.log.parameters:
     print(plan.parameter_table)
   print(preflight_text.text(report))

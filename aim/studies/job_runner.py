@@ -32,6 +32,7 @@ from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.studies import fingerprints
 from data_pipelines.build import npz_request, simulate_request
+from data_pipelines.text_files import json_text
 
 # What a study's models are made of.
 _ROOMS = (aim.model, aim.training, aim.inference, aim.evaluation, aim.studies)
@@ -209,7 +210,7 @@ def _record(command: Command, seconds: float, folder: pathlib.Path) -> None:
   entries = json.loads(path.read_text()) if path.exists() else {}
   entries[command.fingerprint] = {"command": command.text, "seconds": seconds}
   fresh = path.with_suffix(".new")
-  fresh.write_text(json.dumps(entries, indent=2) + "\n")
+  fresh.write_text(json_text(entries, indent=2) + "\n")
   fresh.replace(path)
 
 

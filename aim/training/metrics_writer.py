@@ -11,10 +11,13 @@ import ml_collections
 
 from aim.common.config_files import ConfigError
 from aim.runtime import processes
+from data_pipelines.text_files import json_text
 
 
 class MetricsWriter:
   """Appends {"step": ..., name: value} lines to <workdir>/metrics.jsonl and writes to the sinks of config.log.
+
+  A number that is NaN or Inf is null in the file.
 
   Only the first process writes: the metrics of the others are the same.
   """
@@ -50,7 +53,7 @@ class MetricsWriter:
     """
     if self.file is not None:
       try:
-        self.file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self.file.write(json_text({"step": step, **metrics}) + "\n")
       except OSError as error:  # Python does not name the file
         raise OSError(error.errno, error.strerror, self.file.name) from None
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}

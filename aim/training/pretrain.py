@@ -183,7 +183,9 @@ class TrainingRun:
     with contextlib.closing(MetricsWriter(self.workdir, self.config.log, start)) as writer:
       last_metrics = self.loop(state, start, stop, checkpoints, writer)
     self.watchdog.expect("the last save", self.config.log.watchdog_seconds)
-    print(f"{self.workdir}: trained for {self.config.total_steps} steps; loss {last_metrics['loss']:.4f}")
+    loss = last_metrics["loss"]
+    ending = "the last ones were skipped" if loss is None or not np.isfinite(loss) else f"loss {loss:.4f}"
+    print(f"{self.workdir}: trained for {self.config.total_steps} steps; {ending}")
     return last_metrics
 
   def loop(
@@ -214,6 +216,7 @@ class TrainingRun:
           is_last = step + 1 == total or received is not None
           if is_last:
             log.flush()
+            log.check_learnt()
           checkpoints.save(step + 1, state, self.metadata, force=is_last, first=log.flush)
           if received is not None and step + 1 < total:
             checkpoints.close()

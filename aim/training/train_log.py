@@ -22,7 +22,7 @@ from data_pipelines.errors import UserError
 
 
 class TrainingError(UserError):
-  """Training cannot go on: the loss or a gradient is NaN or Inf."""
+  """Training cannot go on: the loss, a gradient or an update is NaN or Inf."""
 
 
 class TrainLog:
@@ -57,7 +57,8 @@ class TrainLog:
     self.parameters, self.learning_rates = sorted(parameters), learning_rates
     self.bar = progress_bar(config.total_steps, "pretrain", "step", initial=start)
     self.peak = flops.peak_flops()
-    self.skipped = 0
+    self.skipped = self.read = 0
+    self.reason = ""
     self.corrupt = 0
     self.last: dict[str, float | None] = {}
     self._pending: tuple[int, BufferSizes, dict[str, jax.Array]] | None = None
@@ -86,21 +87,35 @@ class TrainLog:
       return
     (step, sizes, metrics), self._pending = self._pending, None
     values = {name: np.asarray(value) for name, value in metrics.items()}
+    self.read += 1
     self._guard(step, values)
     self.steps.append(values | {"sizes": sizes})
     self.bar.update()
     if (step + 1) % self.config.log.every_steps == 0 or step + 1 == self.config.total_steps:
       self._write(step)
 
+  def check_learnt(self) -> None:
+    """Refuses to save what no step has changed.
+
+    Raises:
+      TrainingError: every step since the start was skipped.
+    """
+    if self.read and self.skipped == self.read:
+      raise TrainingError(
+        f"all {self.read} steps of this run were skipped, so nothing was learnt and nothing is saved; the last one, "
+        f"{self.reason}"
+      )
+
   def _guard(self, step: int, values: dict[str, np.ndarray]) -> None:
     if values["ok"]:
       return
     bad = [name for name, is_bad in zip(self.parameters, values["bad"], strict=True) if is_bad]
-    what = f"gradient of {bad[0]}" if bad else "loss"
+    what = f"gradient of {bad[0]}" if bad else "update" if np.isfinite(values["loss"]) else "loss"
     line = f"step {step}: the {what} is NaN or Inf ({len(bad)} of {len(self.parameters)} gradients are)"
     if self.config.optimizer.on_nan == "stop":
       raise TrainingError(f"{line}; the update was left out. To go on past such steps: --config.optimizer.on_nan=skip")
     self.skipped += 1
+    self.reason = line
     self.writer.write(step + 1, {"skipped": line})
     self.bar.write(f"{line}; skipped")
 

@@ -40,7 +40,7 @@ def update(
 ) -> tuple[TrainState, dict[str, Array]]:
   """Updates the state by a gradient.
 
-  A NaN or Inf in the loss or the gradient changes nothing but the step number.
+  A NaN or Inf in the loss, the gradient or the new parameters changes nothing but the step number.
 
   Args:
     optimizer: as in initial_state.
@@ -54,9 +54,10 @@ def update(
     Inf, sorted by name; "ok", whether the update was made.
   """
   bad = jnp.stack([~jnp.isfinite(grads[name]).all() for name in sorted(grads)])
-  ok = ~bad.any() & jnp.isfinite(loss)
   updates, optimizer_state = optimizer.update(grads, state["optimizer"], state["params"])
   params = optax.apply_updates(state["params"], updates)
+  finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in params.values()]).all()
+  ok = ~bad.any() & jnp.isfinite(loss) & finite
   ema = jax.tree.map(lambda e, p: rate * (p - e) + e, state["ema"], params if state["ema"] else {})
   updated = {"params": params, "optimizer": optimizer_state, "ema": ema}
   unchanged = {name: state[name] for name in updated}

@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aim.common.config_files import ConfigError
-from aim.inference.pretrained import Pretrained
+from aim.inference.pretrained import Pretrained, load
 from aim.inference.window_embeddings import embed_windows
 from aim.model import from_config, lsm2
 from aim.model.interpolation_skip import interpolation_evidence
 from aim.model.patches import Scale
 from aim.model.token_buffers import TokenBuffer
-from aim.training.checkpoint import Restored
+from aim.training.checkpoint import CheckpointError, Restored
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
 from experiments import default
@@ -343,10 +345,84 @@ def test_an_empty_day_is_filled():
   check_imputed(trained, values, trained.impute(values))
 
 
-def test_double_precision_days_give_the_same_results():
+@pytest.mark.parametrize("convert", [jnp.asarray, np.ndarray.tolist, np.asfortranarray, lambda v: v.astype(">f8")])
+def test_days_may_be_anything_that_is_an_array_of_numbers(convert):
   trained, values = pretrained(), days(2)
-  np.testing.assert_array_equal(trained.embed(values.astype(np.float64)), trained.embed(values))
-  np.testing.assert_array_equal(trained.impute(values.astype(np.float64)), trained.impute(values))
+  np.testing.assert_array_equal(trained.embed(convert(values)), trained.embed(values))
+  np.testing.assert_array_equal(trained.impute(convert(values)), trained.impute(values))
+  np.testing.assert_array_equal(trained.reconstruct(convert(values)), trained.reconstruct(values))
+  np.testing.assert_array_equal(trained.encode_tokens(convert(values)), trained.encode_tokens(values))
+
+
+@given(
+  dtype=st.sampled_from(["float16", "float32", "float64", "longdouble", ">f8", "int8", "int64", "uint16"]),
+  seed=st.integers(0, 9),
+)
+def test_observed_values_come_back_as_they_went_in(dtype, seed):
+  rng = np.random.default_rng(seed)
+  values = days(2).astype(np.float64)
+  exact = rng.normal(60, 20, values.shape) * 10.0 ** rng.integers(-4, 3, values.shape)
+  values = np.where(SCHEMA.binary | np.isnan(values), values, exact)
+  if np.dtype(dtype).kind != "f":
+    values = np.abs(np.nan_to_num(values)).clip(0, 100)
+    values[..., SCHEMA.binary] %= 2
+    values = values.round().clip(0, np.where(SCHEMA.binary, 1, 100))
+  values = values.astype(dtype)
+  before, filled = values.copy(), pretrained().impute(values)
+  missing = np.isnan(before)
+  assert filled.dtype == before.dtype and np.isfinite(filled).all()
+  assert filled[~missing].tobytes() == before[~missing].tobytes(), "bit for bit"
+  assert values.tobytes() == before.tobytes(), "the caller's array is left alone"
+
+
+def test_what_a_dtype_cannot_hold_is_refused():
+  pressure = Schema(60, (Channel("pressure"), Channel("pulse")))
+  trained = pretrained(pressure)
+  far = Scale.from_statistics(pressure, {"mean": [1e5, 70.0], "std": [9.0, 9.0], "min": [9e4, 9.0], "max": [2e5, 99.0]})
+  restored = Restored(trained.config, pressure, far, trained.architecture, trained.params, 7)
+  values = np.full((1, 24, 2), 60, np.float16)
+  values[0, 3:, 0] = np.nan
+  with pytest.raises(
+    SchemaError, match=r"impute: row 0 step 3 channel 'pressure' would be filled with .* float16; pass"
+  ):
+    Pretrained(restored).impute(values)
+
+
+@pytest.mark.parametrize("method", ["embed", "encode_tokens", "impute", "reconstruct"])
+def test_a_value_beyond_float32_is_named(method):
+  values = days(3).astype(np.float64)
+  values[1, 5, 2] = -1e300
+  with pytest.raises(SchemaError) as error:
+    getattr(pretrained(), method)(values)
+  message = "row 1 step 5 channel 'skin' is -1e+300, expected at most 3.4e+38: the model computes in float32"
+  assert str(error.value) == f"{method}: {message}"
+
+
+@pytest.mark.parametrize("method", ["embed", "encode_tokens", "impute", "reconstruct"])
+def test_a_model_that_is_not_finite_is_named(method):
+  trained = pretrained()
+  name = min(name for name in trained.params if name.startswith("encoder/"))
+  params = trained.params | {name: trained.params[name].at[0].set(jnp.nan)}
+  restored = Restored(trained.config, trained.schema, trained.scale, trained.architecture, params, 7)
+  with pytest.raises(
+    CheckpointError, match=f"{'reconstruct' if method == 'impute' else method}: .* parameter {name} of"
+  ):
+    getattr(Pretrained(restored), method)(days(3))
+
+
+def test_a_day_without_a_usable_patch_is_refused():
+  trained = pretrained(masking__min_observed_share=1.0)
+  values = days(3, missing=0.0)
+  values[1] = np.nan
+  values[1, 4, 2] = 33.0
+  with pytest.raises(SchemaError, match="embed: row 1 has no patch of which a share of 1 is observed, as this model"):
+    trained.embed(values)
+
+
+@pytest.mark.parametrize("path", [None, 5, ""])
+def test_no_path_is_one_line(path):
+  with pytest.raises(CheckpointError, match=r"^aim\.load\(.*\): expected the folder of a run or of one of its"):
+    load.__wrapped__(path)
 
 
 @pytest.mark.parametrize(("channels", "skip"), [(1, False), (34, True)])
@@ -382,7 +458,11 @@ def without_type_check(method: str, trained: Pretrained):
 @pytest.mark.parametrize(
   ("values", "message"),
   [
-    (np.zeros((2, 24, 3), np.int64), "values are int64, expected floating point with NaN for missing"),
+    (np.zeros((2, 24, 3), complex), "values are complex128, expected floating point with NaN for missing"),
+    (np.zeros((2, 24, 3), object), "values are object, expected floating point with NaN for missing"),
+    (np.ma.zeros((2, 24, 3)), "values are a masked array, expected NaN for missing"),
+    (None, "values have shape (), expected [days, 24, 3]"),
+    ([[[0.0] * 3] * 24, [[0.0] * 3] * 23], "values are a list that is no array of numbers: "),
     (np.zeros((24, 3), np.float32), r"values have shape (24, 3), expected [days, 24, 3]"),
     (np.zeros((2, 24, 4), np.float32), r"values have shape (2, 24, 4), expected [..., 24, 3]"),
     (np.zeros((2, 1440, 3), np.float32), r"values have shape (2, 1440, 3), expected [..., 24, 3]"),

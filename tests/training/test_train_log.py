@@ -67,6 +67,26 @@ def test_the_guard_names_the_first_bad_gradient(tmp_path, bad, loss, what):
   log.close()
 
 
+def test_a_run_of_skipped_steps_alone_has_learnt_nothing(tmp_path):
+  log = make_log(tmp_path, on_nan="skip")
+  log.check_learnt()  # nothing was read yet
+  for step in range(2):
+    log.record(step, SMALL, step_metrics((True, False, False), np.nan))
+  log.flush()
+  with pytest.raises(
+    TrainingError, match=r"all 2 steps of this run were skipped, .*; the last one, step 1: the gradient"
+  ):
+    log.check_learnt()
+  log.record(2, SMALL, step_metrics())
+  log.flush()
+  log.check_learnt()
+  log.close()
+  strict = [
+    json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+  ]
+  assert strict[2]["step"] == 2 and strict[2]["loss"] is None, "NaN is null"
+
+
 def test_skipping_leaves_the_bad_step_out_of_the_means(tmp_path):
   log = make_log(tmp_path, on_nan="skip")
   log.record(0, SMALL, step_metrics((True, False, False), np.nan))

@@ -17,6 +17,7 @@ from aim.evaluation import predictions
 from aim.evaluation.predictions import Predictions
 from aim.evaluation.results import ResultsError
 from aim.inference.pretrained import Pretrained
+from data_pipelines.text_files import json_text
 
 # Values of config.finetune that do not affect any single cell.
 STUDY_KEYS = ("tasks", "compare", "label_percent", "seeds", "bootstrap")
@@ -74,7 +75,7 @@ class FinetuneCell:
     table, record = path.with_suffix(".csv.part"), path.with_suffix(".json.part")
     predictions.write_csv(table, predicted)
     os.replace(table, path.with_suffix(".csv"))
-    record.write_text(json.dumps({"cell": self._as_json(), **about}, indent=2) + "\n")
+    record.write_text(json_text({"cell": self._as_json(), **about}, indent=2) + "\n")
     os.replace(record, path)  # last, because a cell counts as stored once it has a record
 
   def _as_json(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ is the generative task random 80 % (aim/evaluation/generative/contest.py), score
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +25,9 @@ from aim.model import buffer_sizes, flops, loss, lsm2, masking, patches
 from aim.model.masking import TokenSet
 from aim.runtime import compile_options, processes, sharding
 from data_pipelines.dataset import Dataset
+from data_pipelines.schema import SchemaError
 from data_pipelines.subset import chosen_days, day_owners
+from data_pipelines.text_files import json_text
 
 FILE = "heldout.json"
 TASK = GenerativeTask("random", 80)
@@ -44,7 +45,7 @@ def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dat
     workdir: folder of the run.
 
   Raises:
-    UserError: the model has no decoder or does not fit the dataset.
+    UserError: the model has no decoder or does not fit the dataset, or nothing can be scored.
   """
   trained.check_dataset(dataset)
   trained.check_has_decoder("--mode=heldout")
@@ -59,8 +60,14 @@ def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dat
   if not processes.is_first_process():
     return
   content = _training_facts(trained, dataset, window_flops) | measures(people) | {"people": people}
+  for key in ("loss", "mse"):
+    if not np.isfinite(content[key]):
+      raise SchemaError(
+        f"--mode=heldout: the {key} of {trained.name} on {dataset.name} is {content[key]}, from "
+        f"{sum(sums.get('scored', 0) for sums in people.values()):,.0f} scored values; nothing is written"
+      )
   new_file = workdir / f"{FILE}.new"
-  new_file.write_text(json.dumps(content, indent=1) + "\n")
+  new_file.write_text(json_text(content, indent=1) + "\n")
   new_file.replace(workdir / FILE)
   print(
     f"{trained.name}, {trained.trained_steps} steps on {content['days']:,} days of {content['participants']:,} people; "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from aim.studies.job_runner import Job, StudyDataset, StudyModel
 from aim.studies.scaling.curves import Curve, curves
 from aim.studies.scaling.figure import draw_scaling
 from aim.studies.scaling.points import ScalingCell, points_table, read_points, write_points
+from data_pipelines.text_files import json_text
 
 AXES = {"participants": "participants", "days": "days", "size": "sizes", "steps": "steps"}  # of a cell: config key
 
@@ -70,7 +70,7 @@ def study(config: ml_collections.ConfigDict, finished: Sequence[ScalingCell], wo
   fits = list(curves(points, at))
   write_points(points, workdir / "scaling.csv")
   raw = [dataclasses.asdict(curve) for curve in fits]
-  (workdir / "fits.json").write_text(json.dumps({"law": "a * x ** -b + c", "at": at, "curves": raw}, indent=1) + "\n")
+  (workdir / "fits.json").write_text(json_text({"law": "a * x ** -b + c", "at": at, "curves": raw}, indent=1) + "\n")
   written = [workdir / "scaling.csv", workdir / "fits.json"]
   for dataset in dict.fromkeys(point.dataset for point in points):
     path = workdir / f"scaling-{dataset}.png"
