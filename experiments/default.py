@@ -16,7 +16,7 @@ import aim.training.defaults
 ROOMS = (aim.model, aim.training, aim.inference, aim.evaluation, aim.studies, aim.report)
 # The order of the keys in config.json.
 KEYS = (
-  *("name", "method", "seed", "total_steps", "batch_size", "form", "sizes"),
+  *("name", "method", "seed", "total_steps", "batch_size", "evaluate_every", "evaluate_days", "form", "sizes"),
   *("data", "model", "masking", "views", "optimizer", "mesh", "checkpoint", "log", "impute"),
   *("evaluate", "probe", "robustness", "compare", "report", "finetune", "scaling"),
 )

@@ -16,6 +16,7 @@ def get_config():
   config.data.participants = 120
   config.total_steps = 500
   config.batch_size = 16
+  config.evaluate_every = 50  # 20 times would take too large a part of so short a run
   config.sizes = 2  # compiling takes a good part of so short a run
   config.model.patch_minutes = 60
   config.model.encoder.update({"width": 96, "mlp": 384, "heads": 2, "layers": 3})

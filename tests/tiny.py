@@ -46,6 +46,7 @@ MODEL = {
 RUN = MODEL | {
   "total_steps": 6,
   "batch_size": 4,
+  "evaluate_every": 0,  # saves compiling; tests of the held-out loss turn it on
   "optimizer.accumulate": 1,
   "optimizer.ema": 0.9,
   "form": "textbook",
@@ -112,12 +113,15 @@ def write_npz(path: pathlib.Path, **arguments) -> pathlib.Path:
   return path
 
 
-def dataset(folder: pathlib.Path, name: str = "tiny", evaluated: int = 3, **arguments) -> Dataset:
-  """Dataset `name` in folder/data, built from folder/NAME.npz; its last `evaluated` people are the eval split."""
+def dataset(folder: pathlib.Path, name: str = "tiny", evaluated: int = 3, tuned: int = 0, **arguments) -> Dataset:
+  """Dataset `name` in folder/data, built from folder/NAME.npz.
+
+  Its last `evaluated` people are the eval split, and the `tuned` before them the tune split.
+  """
   path = write_npz(folder / f"{name}.npz", **arguments)
   people = list(NpzSource(path).participants)
   cut = len(people) - evaluated
-  split = ListSplit(tuple(people[:cut]), (), tuple(people[cut:]))
+  split = ListSplit(tuple(people[: cut - tuned]), tuple(people[cut - tuned : cut]), tuple(people[cut:]))
   return build(NpzSource(path), folder / "data", name, split=split, request=npz_request(path))
 
 

@@ -234,6 +234,35 @@ def training_token_set(
   return sorted_token_set(masking, z, observed, patch, hidden, jax.random.uniform(order_key, (b, c * length)))
 
 
+def fixed_token_set(
+  key: Key[Array, ""],
+  masking: Masking,
+  z: Float[Array, "b s c"],
+  observed: Bool[Array, "b s c"],
+  patch: int,
+  place: Int[Array, " b"],
+) -> TokenSet:
+  """Hides values as in training, by a mask that depends on the key and the day's place alone, not on the batch.
+
+  training_token_set draws its keys for the batch as a whole, here each day has one.
+
+  Args:
+    key: of all masks.
+    masking, z, observed, patch: as in training_token_set.
+    place: number of each day among those scored.
+  """
+  _, s, c = z.shape
+  length = s // patch
+
+  def draw(place: Int[Array, ""]) -> tuple[Array, Array]:
+    mask_key, order_key = jax.random.split(jax.random.fold_in(key, place))
+    hidden = artificial_mask(mask_key, masking, c, length, patch)
+    return hidden, jax.random.uniform(order_key, (c * length,))
+
+  hidden, shuffle = jax.vmap(draw)(place)
+  return sorted_token_set(masking, z, observed, patch, hidden, shuffle)
+
+
 def evaluation_token_set(
   masking: Masking,
   z: Float[Array, "b s c"],

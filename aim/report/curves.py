@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from aim.common.plotting import as_words
 from aim.evaluation.results import Result
 from aim.report.workdir import Workdir
+from aim.training import heldout_curve
 from data_pipelines.page.blocks import Block, Section
 from data_pipelines.page.chart import MARKERS, SERIES, Chart, panels, slug
 
@@ -21,6 +22,7 @@ MOST_DOTS = 14  # rows of a dot chart
 # Keys of metrics.jsonl and the titles of their charts.
 TRAINING = {
   "loss": "Training loss",
+  "heldout_loss": "The same on people of the split tune, who are not trained on",
   "windows_per_second": "Windows (days) per second",
   "mfu_useful": "MFU (useful FLOPs)",
 }
@@ -53,12 +55,14 @@ def charts(results: Sequence[Result], kind: str) -> list[Chart]:
 
 
 def training(workdirs: Sequence[Workdir]) -> Section:
-  """The section on the training: loss, speed and MFU against steps."""
+  """The section on the training: losses, speed and MFU against steps."""
   blocks: list[Block] = [workdir.hint("metrics.jsonl", "pretrain") for workdir in workdirs if not workdir.train_log]
   for key, title in TRAINING.items():
     series = {
       workdir.label: [
-        (float(line["step"]), float(line[key])) for line in workdir.train_log if line.get(key) is not None
+        (float(line["step"]), float(line[key]))
+        for line in (workdir.heldout_log if key == heldout_curve.NAME else workdir.train_log)
+        if line.get(key) is not None
       ]
       for workdir in workdirs
     }
@@ -75,7 +79,7 @@ def _training_chart(key: str, title: str, series: Mapping[str, Sequence[tuple[fl
     panel.plot(*zip(*points, strict=True), color=SERIES[i % len(SERIES)], marker=marker, ms=3.5, lw=1.6, label=label)
   panel.set_xlabel("step")
   panel.margins(x=0.02)
-  if key != "loss":
+  if not key.endswith("loss"):
     panel.set_ylim(bottom=0)
   _legend(figure, len(series))
   rows = [[label, int(step), f"{value:.6g}"] for label, points in series.items() for step, value in points]

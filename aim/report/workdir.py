@@ -13,6 +13,7 @@ import ml_collections
 
 from aim.evaluation.results import Result, ResultsError, read_csv
 from aim.inference import pretrained
+from aim.training import heldout_curve
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import UserError
 from data_pipelines.page.blocks import TextLine
@@ -83,12 +84,21 @@ class Workdir:
     Raises:
       ResultsError: a line is not JSON or has no step; the message names file and line.
     """
+    return self._lines("loss")
+
+  @functools.cached_property
+  def heldout_log(self) -> list[dict[str, Any]]:
+    """The same for the lines with a held-out loss, on people of the split "tune"."""
+    return self._lines(heldout_curve.NAME)
+
+  def _lines(self, name: str) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl that have a value of this name."""
     path = self.path / "metrics.jsonl"
     lines: dict[int, dict[str, Any]] = {}
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), start=1):
       try:
         entry = json.loads(line)
-        if "loss" in entry:
+        if name in entry:
           lines[int(entry["step"])] = entry
       except (ValueError, KeyError, TypeError):
         raise ResultsError(f"{path} line {number}: {line[:60]!r}, expected JSON with a step") from None

@@ -120,6 +120,28 @@ class ContrastiveStep:
     }
     return state, metrics
 
+  def heldout(
+    self, key: jax.Array, weights: TrainState, values: Float[Array, "b s c"], place: Int[Array, " b"]
+  ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The loss of a batch of days that are not trained on, times their number; and their number.
+
+    Args:
+      key: of the views; with the place of the first day it decides them.
+      weights: the parts "params" and "ema" of a train state. The average is the teacher or, in methods without one,
+        used in place of the parameters, if there is one.
+      values: days in physical units, NaN where missing.
+      place: number of each day among those scored.
+    """
+    step = dataclasses.replace(self, accumulate=1)
+    views = step.draw(key, place[0], values)[0]
+    target = step._targets(weights, tuple(views[i] for i in self.method.teacher))
+    params = weights["params"] if self.method.teacher else weights["ema"] or weights["params"]
+    embeddings = step.mean_tokens(params, tuple(views[i] for i in self.method.student))
+    student = lsm2.merge(self.graph, params)
+    loss = self.method.loss(tuple(student.project(x) for x in embeddings), student.unit_prototypes(), *target)
+    count = jnp.float32(len(values))
+    return loss * count, count
+
   def _ema_rate(self, step: Int[Array, ""]) -> Float[Array, ""]:
     if not self.method.teacher:
       return ema_rate(step, self.ema)

@@ -8,12 +8,16 @@ from aim.common.config_ranges import DECAY, SEED, TEXT, Range, number, one_of, w
 
 
 def defaults() -> ConfigDict:
-  """The keys name, seed, total_steps and batch_size, and the groups data, optimizer, mesh, checkpoint and log."""
+  """The keys name, seed, total_steps, batch_size, evaluate_every and evaluate_days, and several groups."""
   config = ConfigDict()
   config.name = "LSM-2"  # of the model, in tables and figures
   config.seed = 0
   config.total_steps = 50_000
   config.batch_size = 4096  # windows per step, over all processes
+  # Steps between scores of the loss on people of the split "tune", who are not trained on (heldout_loss in
+  # metrics.jsonl; aim/training/heldout_curve.py). -1: 20 times per run; 0: never.
+  config.evaluate_every = -1
+  config.evaluate_days = 256  # at most so many days of theirs
   config.data = _data()
   config.optimizer = _optimizer()
   config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # -1: all remaining devices
@@ -85,6 +89,8 @@ RANGES: dict[str, Range] = {
   "seed": SEED,
   "total_steps": whole(1, 100_000_000),
   "batch_size": whole(1, 1_000_000),
+  "evaluate_every": whole(0, 100_000_000, instead={-1: "20 times per run"}),
+  "evaluate_days": whole(1, 1_000_000),
   "data.dir": TEXT,
   "data.name": TEXT,
   "data.participants": whole(1, 10_000_000),

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from aim.model import buffer_sizes, flops, loss, lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
+from aim.model.heldout import heldout_errors
 from aim.model.masking import Masking, TokenSet, training_token_set
 from aim.model.patches import Scale
 from aim.training.train_state import TrainState, ema_rate, initial_state, microbatches, update
@@ -116,3 +117,18 @@ class MaskedStep:
       return total, count, grads
     zero = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, params))
     return jax.lax.scan(add, zero, microbatches(tokens, self.accumulate))[0]
+
+  def heldout(
+    self, key: jax.Array, weights: TrainState, values: Float[Array, "b s c"], place: Int[Array, " b"]
+  ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The sum of errors and the number of scored values of days that are not trained on.
+
+    Args:
+      key: of the masks; with each day's place it decides what is hidden.
+      weights: the parts "params" and "ema" of a train state; the average is used if there is one.
+      values: days in physical units, NaN where missing.
+      place: number of each day among those scored.
+    """
+    network = lsm2.merge(self.graph, weights["ema"] or weights["params"])
+    error, scored, _ = heldout_errors(network, self.masking, self.scale, self.impute, key, values, place)
+    return error.sum(), scored.sum()

@@ -73,6 +73,13 @@ class MetricsWriter:
       self.wandb.finish()
 
 
+def earlier_lines(workdir: pathlib.Path, start: int) -> list[dict[str, Any]]:
+  """The lines of a workdir's metrics.jsonl, of steps up to `start`."""
+  path = workdir / "metrics.jsonl"
+  lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+  return [json.loads(line) for line in lines if _step(line) <= start]
+
+
 def _truncate(path: pathlib.Path, start: int) -> None:
   """Keeps the lines of steps up to `start`; the last line may be incomplete and is then dropped."""
   lines = path.read_text().splitlines(keepends=True) if path.exists() else []

@@ -26,11 +26,12 @@ from aim.model.lsm2 import Architecture, count_parameters
 from aim.model.patches import Scale
 from aim.runtime import processes, sharding
 from aim.runtime.watchdog import Watchdog
-from aim.training import checkpoint
+from aim.training import checkpoint, heldout_curve
 from aim.training.checkpoint import Checkpoints
 from aim.training.compiled_step import CompiledStep
 from aim.training.contrastive_step import ContrastiveStep
 from aim.training.defaults import RANGES
+from aim.training.heldout_curve import HeldoutCurve
 from aim.training.masked_step import MaskedStep
 from aim.training.metrics_writer import MetricsWriter
 from aim.training.optimizer import make_optimizer, schedule
@@ -179,17 +180,27 @@ class TrainingRun:
     sizes = self.ladder()
     self.announce(start, sizes[0])
     stop = processes.StopSignals(start)
+    curve = heldout_curve.open_curve(self.config, self.dataset, self.step, self.mesh, self.workdir, start)
     self.compiled.compile(sizes, self.key, self.abstract_state, self.batch_shape())
+    if curve is not None:
+      curve.compile(self.abstract_state, self.shardings)
     with contextlib.closing(MetricsWriter(self.workdir, self.config.log, start)) as writer:
-      last_metrics = self.loop(state, start, stop, checkpoints, writer)
+      last_metrics = self.loop(state, start, stop, checkpoints, writer, curve)
     self.watchdog.expect("the last save", self.config.log.watchdog_seconds)
     loss = last_metrics["loss"]
     ending = "the last ones were skipped" if loss is None or not np.isfinite(loss) else f"loss {loss:.4f}"
-    print(f"{self.workdir}: trained for {self.config.total_steps} steps; {ending}")
+    heldout = f", on held-out people {curve.text}" if curve is not None and curve.losses else ""
+    print(f"{self.workdir}: trained for {self.config.total_steps} steps; {ending}{heldout}")
     return last_metrics
 
   def loop(
-    self, state: TrainState, start: int, stop: processes.StopSignals, checkpoints: Checkpoints, writer: MetricsWriter
+    self,
+    state: TrainState,
+    start: int,
+    stop: processes.StopSignals,
+    checkpoints: Checkpoints,
+    writer: MetricsWriter,
+    curve: HeldoutCurve | None,
   ) -> dict[str, float | None]:
     """Makes the steps; returns the last metrics logged.
 
@@ -217,6 +228,8 @@ class TrainingRun:
           if is_last:
             log.flush()
             log.check_learnt()
+          if curve is not None and curve.due(step + 1):
+            self.score_heldout(step + 1, state, curve, log)  # before the save, which a resumed run may start from
           checkpoints.save(step + 1, state, self.metadata, force=is_last, first=log.flush)
           if received is not None and step + 1 < total:
             checkpoints.close()
@@ -226,6 +239,14 @@ class TrainingRun:
       finally:
         log.close()
     return log.last
+
+  def score_heldout(self, step: int, state: TrainState, curve: HeldoutCurve, log: TrainLog) -> None:
+    """Scores people who are not trained on, after so many completed steps."""
+    log.flush()
+    began = time.perf_counter()
+    loss = curve.score(state)
+    turned = curve.add(step, loss)
+    log.write_heldout(step, heldout_curve.NAME, loss, time.perf_counter() - began, turned)
 
   # What the loop reads.
 

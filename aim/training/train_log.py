@@ -157,6 +157,21 @@ class TrainLog:
     self.bar.set_postfix_str(f"loss {self.last['loss']:.3f}, {self.last['windows_per_second']:.1f} days/s, {speed}")
     self._start_interval()
 
+  def write_heldout(self, step: int, name: str, loss: float, seconds: float, turned: str | None) -> None:
+    """Writes a line with the held-out loss after so many completed steps, once the lines of those steps are written.
+
+    Args:
+      step: steps completed.
+      name: of the loss.
+      loss: the loss.
+      seconds: time that scoring took, which does not count as training.
+      turned: a line to print; None for none.
+    """
+    self.writer.write(step, {name: loss})
+    self.clock += seconds
+    if turned:
+      self.bar.write(turned)
+
   def _all_corrupt_days(self) -> int:
     """`corrupt` summed over all processes, which all call this at the same step; there are none unless on_corrupt is
     "skip"."""

@@ -14,7 +14,7 @@ from aim.common import config_files as config_settings
 from aim.common.config_files import ConfigError
 from aim.evaluation.generative import heldout_loss
 from aim.inference import pretrained
-from aim.model import buffer_sizes, loss, lsm2
+from aim.model import buffer_sizes, loss, lsm2, masking, patches
 from aim.model.lsm2 import Tower
 from aim.model.patches import Scale
 from aim.studies import job_runner
@@ -64,11 +64,19 @@ def days(count=5):
   return jnp.asarray(values)
 
 
+def fixed_tokens(trained, key, values, places):
+  """The token sets of a held-out loss."""
+  a = trained.architecture
+  normal = patches.normalised_days(trained.scale, values, trained.imputation)
+  z, observed = (patches.fold(x, a.patch_channels) for x in normal)
+  return masking.fixed_token_set(key, trained.masking, z, observed, a.patch_values, places)
+
+
 @pytest.mark.parametrize("kind", ["LSM-2", "LSM-1"])
 def test_masks_are_the_same_for_every_size_and_batch(kind):
   config = lambda: lsm1_xs.as_lsm1(default.get_config()) if kind == "LSM-1" else default.get_config()
   key, values, places = jax.random.key(0), days(), jnp.arange(5)
-  tokens = lambda width: jax.jit(functools.partial(heldout_loss.fixed_tokens, model_of(width, config()), key))
+  tokens = lambda width: jax.jit(functools.partial(fixed_tokens, model_of(width, config()), key))
   of_small = tokens(8)
   small, large, other = of_small(values, places), tokens(16)(values, places), of_small(values, places + 5)
   alone = of_small(values[3:4], places[3:4])
@@ -84,7 +92,7 @@ def test_masks_are_the_same_for_every_size_and_batch(kind):
 def test_the_objective_on_five_devices_is_the_training_loss():
   trained, values = model_of(8), days()
   error, scored, counts = heldout_loss.objective(trained, 0)(trained.params_on_mesh, values, jnp.arange(5))
-  tokens = heldout_loss.fixed_tokens(trained, jax.random.key(0), values, jnp.arange(5))
+  tokens = fixed_tokens(trained, jax.random.key(0), values, jnp.arange(5))
   buffers = buffer_sizes.textbook(48, 0, "all")
   network = lsm2.merge(lsm2.abstract(trained.architecture)[0], trained.params)
   total, count = loss.token_error(network, tokens, jnp.asarray(SCHEMA.binary), buffers)

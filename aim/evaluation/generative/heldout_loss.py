@@ -21,8 +21,8 @@ from aim.common.progress import progress_bar
 from aim.evaluation.generative.contest import MODEL_BATCHES, HeldoutDays, run_contest
 from aim.evaluation.generative.tasks import GenerativeTask
 from aim.inference.pretrained import Pretrained
-from aim.model import buffer_sizes, flops, loss, lsm2, masking, patches
-from aim.model.masking import TokenSet
+from aim.model import flops, lsm2
+from aim.model.heldout import heldout_errors
 from aim.runtime import compile_options, processes, sharding
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import SchemaError
@@ -153,43 +153,12 @@ def objective(
     trained: gives architecture, masking and scale.
     seed: seed of the masks.
   """
-  a, scale = trained.architecture, trained.scale
-  graph = lsm2.abstract(a)[0]
-  size = buffer_sizes.textbook(a.tokens, trained.masking.dropped_count(a.channel_groups, a.length), a.decoder_tokens)
+  graph = lsm2.abstract(trained.architecture)[0]
 
   def sums(params: dict[str, Array], values: Float[Array, "b s c"], place: Int[Array, " b"]) -> tuple:
-    tokens = fixed_tokens(trained, jax.random.key(seed), values, place)
-    parts = loss.predictions(lsm2.merge(graph, params), tokens, jnp.asarray(scale.binary), size)
-    error, scored = jax.vmap(loss.reconstruction_error)(*(part[:, None] for part in parts))
-    return error, scored, buffer_sizes.token_counts(tokens)
+    network, key = lsm2.merge(graph, params), jax.random.key(seed)
+    return heldout_errors(network, trained.masking, trained.scale, trained.imputation, key, values, place)
 
   placement = sharding.replicated(trained.mesh), *(sharding.batch_sharding(trained.mesh),) * 2
   options = compile_options.compiler_options()
   return jax.jit(sharding.on_own_windows(sums, trained.mesh), in_shardings=placement, compiler_options=options)
-
-
-def fixed_tokens(
-  trained: Pretrained, key: jax.Array, values: Float[Array, "b s c"], place: Int[Array, " b"]
-) -> TokenSet:
-  """Hides values as in training, by a mask that depends only on the key and the day's place, not on network or batch.
-
-  masking.training_token_set draws its keys for the batch as a whole, here each day has one.
-
-  Args:
-    trained: gives architecture, masking and scale.
-    key: of the masks.
-    values: days in physical units, NaN where missing.
-    place: number of each day among those scored.
-  """
-  a = trained.architecture
-  z, observed = (
-    patches.fold(x, a.patch_channels) for x in patches.normalised_days(trained.scale, values, trained.imputation)
-  )
-
-  def draw(place: Int[Array, ""]) -> tuple[Array, Array]:
-    mask_key, order_key = jax.random.split(jax.random.fold_in(key, place))
-    hidden = masking.artificial_mask(mask_key, trained.masking, a.channel_groups, a.length, a.patch_values)
-    return hidden, jax.random.uniform(order_key, (a.tokens,))
-
-  hidden, shuffle = jax.vmap(draw)(place)
-  return masking.sorted_token_set(trained.masking, z, observed, a.patch_values, hidden, shuffle)
