@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
   arguments = _arguments()
   commands.check_flags(arguments)
   # Importing jax takes seconds, so it waits until the flags are known to be right.
-  from aim.runtime import processes, xla_alarms
+  from aim.runtime import compile_time, processes, xla_alarms
   from aim.training import checkpoint
 
   if not flags.FLAGS["verbosity"].present:
@@ -61,6 +61,8 @@ def main(argv: Sequence[str]) -> None:
     checkpoint.hide_orbax_noise()
   commands.use_compile_cache()
   processes.initialize(DISTRIBUTED.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+  if processes.is_first_process():
+    compile_time.report_slow_compiling()
   with processes.exit_on_lost_process():
     commands.run(arguments)
 

@@ -7,7 +7,9 @@ import sys
 from tqdm import tqdm
 
 
-def progress_bar(total: int, description: str, unit: str, initial: int = 0, disable: bool = False) -> tqdm:
+def progress_bar(
+  total: int, description: str, unit: str, initial: int = 0, disable: bool = False, bar: type[tqdm] = tqdm
+) -> tqdm:
   """Returns a progress bar with a time estimate; without a terminal it prints a line every ten seconds.
 
   Every process that calls this shows a bar; aim.common.progress wraps it to show that of the first process only.
@@ -18,9 +20,10 @@ def progress_bar(total: int, description: str, unit: str, initial: int = 0, disa
     unit: name of a unit, such as "day".
     initial: units that are already finished.
     disable: show nothing.
+    bar: class of the bar.
   """
   interval = 0.2 if sys.stderr.isatty() else 10.0
-  return tqdm(
+  return bar(
     total=total,
     initial=initial,
     desc=description,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import math
 import os
+import time
 from typing import Any
 
 import jax
@@ -11,10 +13,12 @@ import jax
 from aim.common.progress import progress_bar
 from aim.model.buffer_sizes import BufferSizes
 from aim.runtime import compile_options, sharding
+from aim.runtime.compile_time import compile_seconds
 from aim.training.contrastive_step import ContrastiveStep
 from aim.training.masked_step import MaskedStep
 from aim.training.train_state import TrainState
 
+NOTABLE_SECONDS = 10  # compiling that takes longer is announced
 _count = 0
 
 
@@ -85,23 +89,37 @@ class CompiledStep:
   ) -> None:
     """Compiles draw() and, several sizes at a time, train(); shows a progress bar.
 
+    If that takes long, a line says so once the first program is compiled, and how long it took at the end.
+
     Args:
       sizes: buffer sizes to compile train() for.
       key: any key.
       state: a train state or its shapes.
       values: shape and sharding of a batch.
     """
+    compiled_before = compile_seconds()
     tokens = self.token_shapes(key, values)
     self.draw_program(key, values)
     lowered = {size: self.lower(size, state, tokens) for size in sizes}
+    workers = min(len(sizes), os.cpu_count() or 1)
+    began = time.perf_counter()
     with (
-      progress_bar(len(sizes), "compiling the step", "size") as bar,
-      concurrent.futures.ThreadPoolExecutor(min(len(sizes), os.cpu_count() or 1)) as pool,
+      progress_bar(len(sizes), "compiling the step", "size", of_compiling=True) as bar,
+      concurrent.futures.ThreadPoolExecutor(workers) as pool,
     ):
       futures = {size: pool.submit(program.compile) for size, program in lowered.items()}
       for future in concurrent.futures.as_completed(futures.values()):
         future.result()  # an error ends the wait
         bar.update()
+        first = time.perf_counter() - began
+        left = first * (math.ceil(len(sizes) / workers) - 1)
+        if bar.n == 1 and left > NOTABLE_SECONDS:  # a bar that is not shown does not count
+          bar.write(
+            f"compiling: one of {len(sizes)} programs took {first:.0f} s; the others take about {left:.0f} s more"
+          )
+      seconds = compile_seconds() - compiled_before
+      if bar.n and seconds > NOTABLE_SECONDS:
+        bar.write(f"compiled {len(sizes)} program{'s' * (len(sizes) > 1)} in {seconds:.0f} s")
     self._programs = {size: future.result() for size, future in futures.items()}
 
   def train(self, size: BufferSizes, state: TrainState, tokens: Any) -> tuple[TrainState, dict[str, jax.Array]]:

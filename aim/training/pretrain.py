@@ -178,7 +178,7 @@ class TrainingRun:
     if processes.is_first_process():
       config_files.write(self.config, self.workdir / "config.json")
     sizes = self.ladder()
-    self.announce(start, sizes[0])
+    self.announce(start, sizes)
     stop = processes.StopSignals(start)
     curve = heldout_curve.open_curve(self.config, self.dataset, self.step, self.mesh, self.workdir, start)
     self.compiled.compile(sizes, self.key, self.abstract_state, self.batch_shape())
@@ -310,7 +310,7 @@ class TrainingRun:
     shape = (self.config.batch_size, self.dataset.schema.steps, self.step.architecture.channels)
     return jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding.batch_sharding(self.mesh))
 
-  def announce(self, start: int, size: BufferSizes) -> None:
+  def announce(self, start: int, sizes: tuple[BufferSizes, ...]) -> None:
     """Prints what is about to run and, without an accelerator, how long it should take; writes parameters.txt."""
     a, config = self.step.architecture, self.config
     subset = config_files.subset(config)
@@ -336,11 +336,13 @@ class TrainingRun:
       print(self.parameter_table)
     if flops.peak_flops() is None:
       windows = config.batch_size // config.optimizer.accumulate
-      work = flops.executed_flops(a, size, windows) * config.optimizer.accumulate
+      work = flops.executed_flops(a, sizes[0], windows) * config.optimizer.accumulate
       seconds = CPU_SLOWDOWN * work / flops.measured_flops()
       total_seconds = seconds * (config.total_steps - start)
       print(
-        f"no accelerator: expect about {_duration(seconds)} per step, {_duration(total_seconds)} in all", flush=True
+        f"no accelerator: expect about {_duration(seconds)} per step, {_duration(total_seconds)} in all, after "
+        f"compiling {len(sizes)} program{'s' * (len(sizes) > 1)}: minutes for a large model, seconds if cached",
+        flush=True,
       )
       if total_seconds > 6 * 3600:
         print("  suited to a CPU: --config=lsm2_tiny (minutes) or lsm2_xs", flush=True)
