@@ -336,11 +336,19 @@ MODES = {mode.name: mode for mode in _MODES}
 
 
 def check_flags(arguments: Arguments) -> None:
-  """Raises ConfigError if a flag is missing that the mode needs, or a value of the config is out of its range."""
+  """Checks the flags before any work.
+
+  Raises:
+    ConfigError: a flag is missing that the mode needs, a value of the config is out of its range, or a path is remote
+      that has to be local.
+  """
   for flag in MODES[arguments.mode].needs:
     arguments.required(flag)
   if arguments.config is not None:
     config_ranges.check(arguments.config, RANGES)
+    for key, value in config_files.leaves(arguments.config):
+      if key in ("evaluate.export", "evaluate.external") and "://" in value:
+        raise ConfigError(f"--config.{key}={value}: expected a path on this machine")
 
 
 def run(arguments: Arguments) -> None:

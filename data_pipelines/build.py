@@ -334,7 +334,16 @@ def _people_to_simulate() -> int:
   return int(text)
 
 
+def _fetch_inputs() -> None:
+  """Puts copies on this machine in the place of remote files and folders that flags name."""
+  for name in ("input", "participants", "events", "recipe", "split_file"):  # keys of --anonymise are not copied
+    path = FLAGS[name].value
+    if path and is_remote(path):
+      FLAGS[name].value = str(copies.local(path))
+
+
 def _build_from_flags() -> None:
+  _fetch_inputs()
   for flag in ("source", "input") if FLAGS.dry_run else ("source", "data_dir", "name"):
     if getattr(FLAGS, flag) is None:
       raise flags.Error(f"--{flag} is missing")

@@ -10,10 +10,10 @@
 #   unnodes  delete the node pool(s), which ends their cost
 #   xpk      use instead of apply on a cluster made by xpk
 #
-# Needs DATA (see launch/flags.env), IMAGE (built from launch/Dockerfile.tpu or .gpu) and BUCKET (mounted at SHARED);
+# Needs DATA (see launch/flags.env), IMAGE (built from launch/Dockerfile.tpu or .gpu) and BUCKET;
 # nodes and xpk also need PROJECT, CLUSTER, LOCATION (region of the cluster) and ZONE (of the nodes).
 # Optional: PLATFORM=gpu, SLICES, HOSTS (per slice), CHIPS (per host), ACCELERATOR, TOPOLOGY, MACHINE, SPOT=yes,
-# SERVICE_ACCOUNT (of Kubernetes; may write the bucket), TPU_TYPE and STORAGE (for xpk).
+# SERVICE_ACCOUNT (of Kubernetes; may write the bucket), TPU_TYPE (for xpk).
 
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -43,6 +43,7 @@ case $PLATFORM in
     ;;
   *) die "PLATFORM=$PLATFORM: expected tpu or gpu" ;;
 esac
+[[ $SHARED == *://* ]] || die "SHARED=$SHARED: expected gs://...; pods share nothing else"
 # One process per host. A single process has no other one to find.
 DISTRIBUTED=on
 [[ $((SLICES * HOSTS)) -gt 1 ]] || DISTRIBUTED=off
@@ -60,14 +61,14 @@ json() {
 
 # shellcheck disable=SC2034  # args, xla and extra_selector are read by name
 render() {
-  need IMAGE BUCKET
+  need IMAGE
   local text name args xla extra_selector=""
   args=$(json "${FLAGS[@]}")
   xla=$(json "${XLA[*]}")
   xla=${xla:1:-1}
   [[ -z $SPOT ]] || extra_selector='cloud.google.com/gke-spot: "true"'
   text=$(< "$ROOT/launch/jobset_$PLATFORM.yaml")
-  for name in RUN IMAGE BUCKET SHARED ACCELERATOR TOPOLOGY SLICES HOSTS CHIPS SERVICE_ACCOUNT MAX_RESTARTS \
+  for name in RUN IMAGE ACCELERATOR TOPOLOGY SLICES HOSTS CHIPS SERVICE_ACCOUNT MAX_RESTARTS \
     GRACE_SECONDS GPU_MEMORY_FRACTION CACHE args xla extra_selector; do
     text=${text//"\${$name}"/"${!name}"}
   done
@@ -108,11 +109,10 @@ unnodes() {
   done
 }
 
-# xpk mounts the storage that `xpk storage attach STORAGE --type=gcsfuse --bucket=BUCKET --mount-point=SHARED ...` named.
 xpk_create() {
-  need PROJECT CLUSTER ZONE IMAGE STORAGE TPU_TYPE
+  need PROJECT CLUSTER ZONE IMAGE TPU_TYPE
   run xpk workload create --workload="$RUN" --project="$PROJECT" --cluster="$CLUSTER" --zone="$ZONE" \
-    --tpu-type="$TPU_TYPE" --num-slices="$SLICES" --docker-image="$IMAGE" --storage="$STORAGE" \
+    --tpu-type="$TPU_TYPE" --num-slices="$SLICES" --docker-image="$IMAGE" \
     --max-restarts="$MAX_RESTARTS" --env="LIBTPU_INIT_ARGS=${TPU_FLAGS[*]}" --env="JAX_COMPILATION_CACHE_DIR=$CACHE" \
     --command="$(quoted python -m aim.main "${FLAGS[@]}")"
 }

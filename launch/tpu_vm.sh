@@ -4,15 +4,16 @@
 #   up       create, install, start and watch
 #   watch    wait until the run ends, then delete; a preempted slice is requested again, and the run continues
 #   create   request the slice (a queued resource) and wait until it is active
-#   install  on every worker: mount the bucket at SHARED and pull the image
+#   install  on every worker: pull the image; mount SHARED if it is a folder
 #   start    on every worker: start the run, in the background
 #   logs     follow the first worker, the only one that prints
 #   status   show the state of the slice and of each worker's process
 #   stop     send SIGTERM to every worker: the run saves and ends
 #   delete   delete the slice, which ends its cost
 #
-# Needs PROJECT, ZONE, DATA (see launch/flags.env), IMAGE (built from launch/Dockerfile.tpu), BUCKET (mounted at SHARED).
-# Optional: ACCELERATOR, RUNTIME, SPOT=yes, MOUNT (a command that mounts SHARED instead of gcsfuse), SERVICE_ACCOUNT.
+# Needs PROJECT, ZONE, DATA (see launch/flags.env), IMAGE (built from launch/Dockerfile.tpu), and BUCKET or SHARED.
+# Optional: ACCELERATOR, RUNTIME, SPOT=yes, SERVICE_ACCOUNT (may write the bucket), COPIES (the workers' folder for copies
+# of the dataset), MOUNT (a command that mounts SHARED where that is a folder).
 
 # shellcheck source=launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -30,6 +31,7 @@ source "$ROOT/launch/xla_flags.sh"
 : "${ACCELERATOR:=v5litepod-128}" # v5e:8x16, which experiments/lsm2_base.py is sized for
 : "${SPOT:=}"
 : "${SERVICE_ACCOUNT:=}"
+: "${COPIES:=/var/lib/lsm2}" # on a disk with room for the dataset; kept when the container is replaced
 CONTAINER=lsm2
 WHERE=(--project="$PROJECT" --zone="$ZONE")
 
@@ -69,19 +71,24 @@ gcloud compute tpus queued-resources describe $(quoted "$RUN" "${WHERE[@]}")"
 }
 
 install() {
-  need IMAGE BUCKET
-  local mount=${MOUNT:-sudo gcsfuse -o allow_other --implicit-dirs $(quoted "$BUCKET" "$SHARED")}
+  need IMAGE
+  local mount=""
+  if [[ $SHARED != *://* ]]; then
+    need MOUNT
+    mount="sudo mkdir -p $(quoted "$SHARED") && { mountpoint --quiet $(quoted "$SHARED") || $MOUNT; } && "
+  fi
   # The name of the image contains its registry, which the workers' service account may read.
-  workers all "sudo mkdir -p $(quoted "$SHARED") && { mountpoint --quiet $(quoted "$SHARED") || $mount; } \
-&& sudo gcloud auth configure-docker $(quoted "${IMAGE%%/*}") --quiet && sudo docker pull $(quoted "$IMAGE")"
+  workers all "${mount}sudo gcloud auth configure-docker $(quoted "${IMAGE%%/*}") --quiet && sudo docker pull $(quoted "$IMAGE")"
 }
 
 start() {
   need IMAGE
+  local volumes=(--volume="$COPIES:/root/.cache")
+  [[ $SHARED == *://* ]] || volumes+=(--volume="$SHARED:$SHARED")
   # --init forwards SIGTERM; --privileged and --net=host let the container reach the chips and the other workers.
   local command=(
     sudo docker run --detach --init --name="$CONTAINER" --privileged --net=host --ulimit=memlock=-1 --shm-size=16g
-    --stop-timeout="$GRACE_SECONDS" --volume="$SHARED:$SHARED" --env=LIBTPU_INIT_ARGS="${TPU_FLAGS[*]}"
+    --stop-timeout="$GRACE_SECONDS" "${volumes[@]}" --env=LIBTPU_INIT_ARGS="${TPU_FLAGS[*]}"
     --env=JAX_COMPILATION_CACHE_DIR="$CACHE"
     "$IMAGE" "${AIM_FLAGS[@]}" --distributed=on "${EXTRA[@]}"
   )

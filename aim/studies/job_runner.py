@@ -32,6 +32,8 @@ from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.studies import fingerprints
 from data_pipelines.build import npz_request, simulate_request
+from data_pipelines.remote import copies
+from data_pipelines.remote.objects import is_remote
 from data_pipelines.text_files import json_text
 
 # What a study's models are made of.
@@ -275,16 +277,18 @@ def _fold(data_dir: str, path: str, folds: int, fold: int) -> StudyDataset:
 
 
 def _build_command(arguments: tuple[str, ...], identity: Mapping[str, Any], data_dir: str) -> Command:
-  where = str(pathlib.Path(data_dir).expanduser().resolve())
+  where = data_dir if is_remote(data_dir) else str(pathlib.Path(data_dir).expanduser().resolve())
   fingerprint = fingerprints.digest({"build": dict(identity), "where": where, "code": fingerprints.code()})
   return Command(("-m", "data_pipelines.build", f"--data_dir={data_dir}", *arguments), fingerprint)
 
 
 def _inputs(config: ml_collections.ConfigDict, group: str) -> list[tuple[str, int]]:
-  """(npz file, number of folds) of entries such as "days.npz" or "days.npz:5"."""
+  """(npz file, number of folds) of entries such as "days.npz" or "days.npz:5"; remote files are copied here."""
   inputs = []
   for entry in config[group].inputs:
-    path, _, folds = entry.partition(":")
+    start, separator, end = entry.rpartition("://")
+    path, _, folds = end.partition(":")
+    path = str(copies.local(f"{start}{separator}{path}"))
     if folds and not folds.isdigit():
       raise ConfigError(f"config.{group}.inputs: {entry!r}, expected FILE.npz or FILE.npz:FOLDS")
     inputs.append((path, int(folds or config[group].folds)))

@@ -13,13 +13,16 @@ from absl import flags
 
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import DatasetError, UserError
+from data_pipelines.remote.objects import is_remote
 
 
 def _flags() -> flags.FlagValues:
   values = flags.FlagValues()
   flags.DEFINE_string("data", None, "Name of the dataset.", flag_values=values)
   flags.DEFINE_string("data_dir", "data", "Directory that holds the datasets.", flag_values=values)
-  flags.DEFINE_string("output", None, "Folder to write; the default is DATA_DIR/atlas/NAME.", flag_values=values)
+  flags.DEFINE_string(
+    "output", None, "Folder to write; the default is DATA_DIR/atlas/NAME, or atlas/NAME.", flag_values=values
+  )
   flags.DEFINE_integer(
     "days",
     0,
@@ -34,7 +37,8 @@ def _draw(values: flags.FlagValues) -> None:
   if values.data is None:
     raise flags.Error("--data is missing")
   dataset = Dataset.open(values.data_dir, values.data)
-  output = pathlib.Path(values.output or pathlib.Path(values.data_dir, "atlas", values.data)).expanduser()
+  beside = pathlib.Path("." if is_remote(values.data_dir) else values.data_dir, "atlas", values.data)
+  output = pathlib.Path(values.output or beside).expanduser()
   from data_pipelines.atlas import page  # loads matplotlib, which takes a second: only once the flags are right
 
   try:

@@ -23,7 +23,6 @@ VARIABLES = {
   "IMAGE": "registry.test/project/lsm2:1",
   "CLUSTER": "cluster",
   "LOCATION": "us-west4",
-  "STORAGE": "storage",
   "TPU_TYPE": "v5litepod-128",
   "PYTHON": "/shared/venv/bin/python",
   "POLL_SECONDS": "0",
@@ -31,8 +30,8 @@ VARIABLES = {
 AWKWARD = '--config.log.wandb=my "project"\\ of $HOME & co'
 FLAGS = [
   "--config=lsm2_base",
-  "--workdir=/mnt/lsm2/runs/base",
-  "--config.data.dir=/mnt/lsm2/data",
+  "--workdir=gs://bucket/runs/base",
+  "--config.data.dir=gs://bucket/data",
   "--config.data.name=cohort",
   "--distributed=on",
 ]
@@ -71,7 +70,7 @@ elif name == "srun":
 def cloud(tmp_path):
   """A folder of stand-ins, which launch() puts first on PATH."""
   text = STAND_IN.format(python=sys.executable)
-  for name in ("gcloud", "kubectl", "xpk", "sudo", "docker", "mountpoint", "gcsfuse", "sbatch", "srun", "scontrol"):
+  for name in ("gcloud", "kubectl", "xpk", "sudo", "docker", "mountpoint", "sbatch", "srun", "scontrol"):
     (tmp_path / name).write_text(text)
     (tmp_path / name).chmod(0o755)
   return tmp_path
@@ -144,10 +143,10 @@ def test_printed_commands_are_the_ones_that_run(cloud):
   [
     ("tpu_vm.sh", ("up",), "PROJECT"),
     ("tpu_vm.sh", ("start",), "IMAGE"),
-    ("tpu_vm.sh", ("install",), "BUCKET"),
+    ("tpu_vm.sh", ("install",), "IMAGE"),
     ("tpu_vm.sh", ("logs",), "DATA"),
     ("gke.sh", ("nodes",), "CLUSTER"),
-    ("gke.sh", ("apply",), "BUCKET"),
+    ("gke.sh", ("apply",), "IMAGE"),
     ("gke.sh", ("xpk",), "TPU_TYPE"),
     ("slurm.sbatch", (), "DATA"),
   ],
@@ -173,6 +172,9 @@ def test_a_missing_variable_is_named_in_one_line(cloud, script, command, missing
     ("gke.sh", ["render"], {"PLATFORM": "cpu"}, "error: PLATFORM=cpu: expected tpu or gpu"),
     ("gke.sh", ["render"], {"PLATFORM": "gpu", "SLICES": "2"}, "error: SLICES=2: expected 1 for GPUs"),
     ("slurm.sbatch", ["now"], {}, "error: unexpected argument now"),
+    ("gke.sh", ["render"], {"SHARED": "/mnt/lsm2"}, "error: SHARED=/mnt/lsm2: expected gs://...;"),
+    ("tpu_vm.sh", ["install"], {"SHARED": "/mnt/lsm2"}, "error: MOUNT is not set"),
+    ("tpu_vm.sh", ["install"], {"BUCKET": ""}, "error: SHARED is not set"),
     ("slurm.sbatch", [], {"PYTHON": "", "IMAGE": ""}, "error: neither PYTHON nor IMAGE is set"),
   ],
 )
@@ -264,7 +266,7 @@ POD = {
   "terminationGracePeriodSeconds": int,
   "nodeSelector!": {re.compile(r"cloud\.google\.com/gke-[a-z-]+"): str},
   "containers!": [CONTAINER],
-  "volumes": [{"name!": NAME, "emptyDir": {"medium": {"Memory"}}, "csi": {"driver!": str, "volumeAttributes": dict}}],
+  "volumes": [{"name!": NAME, "emptyDir!": {"medium": {"Memory"}}}],
 }
 JOB = {
   "parallelism!": int,
@@ -279,7 +281,7 @@ JOB = {
       }
     ]
   },
-  "template!": {"metadata": {"annotations": {re.compile("gke-gcsfuse/volumes"): str}}, "spec!": POD},
+  "template!": {"spec!": POD},
 }
 JOBSET = {
   "apiVersion!": {"jobset.x-k8s.io/v1alpha2"},
@@ -401,7 +403,8 @@ def test_a_slurm_job_requeues_itself_after_sigterm(cloud, ended, restarts, again
   code, _, err = launch(cloud, spooled, "--", AWKWARD, **job)
   assert code == ended, err
   train, *rest = calls(cloud)
-  assert train == ["srun", "--kill-on-bad-exit=1", VARIABLES["PYTHON"], "-m", "aim.main", *FLAGS, AWKWARD]
+  on_disk = [flag.replace("gs://bucket", "/mnt/lsm2") for flag in FLAGS]
+  assert train == ["srun", "--kill-on-bad-exit=1", VARIABLES["PYTHON"], "-m", "aim.main", *on_disk, AWKWARD]
   assert rest == ([["scontrol", "requeue", "7"]] if (ended, restarts) == (143, 0) else [])
 
 

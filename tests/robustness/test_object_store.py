@@ -121,7 +121,6 @@ def test_everything_works_on_gs(store, tmp_path):
   run(*flags(here.path.parents[2], tmp_path / "run", **changes), "--mode=evaluate")
   assert remote.read("generative.csv") == (tmp_path / "run/generative.csv").read_bytes()
   run(*train, "--mode=heldout", **variables)
-  run(*train, "--mode=probe", "--config.probe.min_people=1", **variables)
   embed = ("--mode=embed", f"--data_dir={bucket}/data", "--data=tiny", f"--output={bucket}/out/e.npz")
   assert f"{bucket}/out/e.npz: written" in run(*embed, f"--checkpoint={bucket}/run", **variables)
   RemoteFolder(f"{bucket}/in").send(here.path.parents[3] / "tiny.npz", "tiny.npz")

@@ -6,7 +6,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from data_pipelines.build import build, npz_request
+from data_pipelines.build import build, main, npz_request
 from data_pipelines.dataset import Dataset, dataset_names
 from data_pipelines.errors import DatasetError, UserError
 from data_pipelines.npz import NpzSource
@@ -142,3 +142,13 @@ def test_a_scheme_without_a_backend_is_one_line(url):
   with pytest.raises(UserError, match=f"^{url}: ") as error:
     RemoteFolder(url)
   assert "\n" not in str(error.value)
+
+
+def test_an_import_reads_from_a_bucket(bucket, tmp_path, capsys):
+  np.savez(tmp_path / "mine.npz", **tiny.arrays())
+  RemoteFolder(f"{bucket}/in").send(tmp_path / "mine.npz", "mine.npz")
+  flags = ["build", "--source=npz", f"--input={bucket}/in/mine.npz", f"--data_dir={bucket}/data", "--name=mine"]
+  assert main([*flags, "--folds=2", "--fold=0"]) == 0, capsys.readouterr().err
+  assert Dataset.open(f"{bucket}/data", "mine").request["request"] == npz_request(tmp_path / "mine.npz")
+  assert main([*flags[:2], f"--input={bucket}/in/none.npz", *flags[3:], "--folds=2", "--fold=0"]) == 2
+  assert f"error: {bucket}/in/none.npz: no such file or folder" in capsys.readouterr().err
