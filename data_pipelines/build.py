@@ -24,6 +24,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -130,14 +131,14 @@ def build(
     SchemaError: a day does not fit the schema.
     SplitError: the people cannot be divided as requested.
     DuplicateError: two people have an identical day.
-    DatasetError: another dataset of this name exists, or the folder cannot be written.
+    DatasetError: another dataset of this name exists, or files cannot be written, as on a full disk.
   """
   split = split or HashSplit()
   full_request = {"request": dict(request) if request else None, "split": split.to_dict()}
   if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
     raise DatasetError(f"dataset name is {name!r}, expected letters, digits, '_', '-' and '.', a letter or digit first")
   started = time.monotonic()
-  with _staging(data_dir, name) as staging:
+  with _staging(data_dir, name) as staging, _one_line(data_dir):
     existing = _existing(data_dir, name, full_request, overwrite)
     if existing:
       print(f"dataset {name!r} is already built: {existing.path}")
@@ -182,6 +183,15 @@ def _difference(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> st
     if keys:
       return ", ".join(f"{key} {old.get(key)!r} (requested: {new.get(key)!r})" for key in keys)
   return "an unknown source"
+
+
+@contextlib.contextmanager
+def _one_line(data_dir: str | os.PathLike) -> Iterator[None]:
+  """Turns errors of the file system, such as a full disk, into errors of one line; the build leaves nothing behind."""
+  try:
+    yield
+  except OSError as error:
+    raise DatasetError(f"{error.filename or data_dir}: {(error.strerror or str(error)).splitlines()[0]}") from error
 
 
 @contextlib.contextmanager
@@ -413,6 +423,12 @@ def main(argv: Sequence[str]) -> int:
   except (flags.Error, UserError) as error:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
+  except OSError as error:  # a full temporary folder, an output that cannot be written
+    print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print("interrupted; the same command continues an import, and begins other builds anew", file=sys.stderr)
+    return 128 + signal.SIGINT
   return 0
 
 

@@ -36,6 +36,7 @@ from data_pipelines import splits
 from data_pipelines.digests import Digests
 from data_pipelines.errors import CorruptError, DatasetError
 from data_pipelines.lsm2_schema import LSM2_ACTIVITIES
+from data_pipelines.progress import progress_bar
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteFolder, is_remote
 from data_pipelines.schema import Schema
@@ -45,6 +46,7 @@ from data_pipelines.text_files import read_json
 
 BUILDER = "day_windows"
 VERSION = "1.0.0"
+_SHOWN_DAYS = 1000  # reading more days than these shows a progress bar
 
 
 def dataset_path(data_dir: str | os.PathLike, name: str) -> pathlib.Path:
@@ -242,7 +244,8 @@ class Dataset:
     with contextlib.suppress(Exception), np.load(path) as stored:  # absent, incomplete or damaged in any way: read anew
       if stored["shares"].shape == (len(days),):
         return stored["shares"]
-    shares = np.array([np.isnan(days[i]["values"]).mean() for i in range(len(days))], np.float32)
+    with progress_bar(len(days), f"missing values of {split}", "day", disable=len(days) < _SHOWN_DAYS) as bar:
+      shares = np.array([bar.update() or np.isnan(days[i]["values"]).mean() for i in range(len(days))], np.float32)
     with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=self.path, delete=False) as file:
       np.savez(file, shares=shares)  # with a checksum, unlike a single array
       os.replace(file.name, path)

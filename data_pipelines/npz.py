@@ -27,7 +27,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int8, Integer, Shaped, UInt8
@@ -275,6 +275,8 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
     raise SchemaError(f"{path}: holds a single array, expected an npz archive")
   arrays = {}
   with archive:
+    if archive.zip is not None:
+      _check_sizes(path, archive.zip)
     for key in archive.files:
       try:
         arrays[key] = archive[key]
@@ -287,6 +289,35 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
       if not isinstance(arrays[key], np.ndarray):
         raise SchemaError(f"{path}: key {key!r} is not an array")
   return arrays
+
+
+def _check_sizes(path: pathlib.Path, archive: zipfile.ZipFile) -> None:
+  """Refuses arrays that claim more than their bytes hold, and files that do not fit into the memory of this machine."""
+  members = archive.infolist()
+  for info in members:
+    try:
+      with archive.open(info) as member:
+        shape, dtype = _read_header(member)
+        held = info.file_size - member.tell()
+    except Exception:  # damaged, or no array: reading it says so
+      continue
+    claimed = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and claimed > held:
+      key = info.filename.removesuffix(".npy")
+      raise SchemaError(f"{path}: key {key!r} claims {claimed:,} bytes in its header, but holds {held:,}")
+  size = sum(info.file_size for info in members)
+  memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  if size > memory:
+    raise SchemaError(f"{path}: unpacks to {size:,} bytes, more than the {memory:,} bytes of memory of this machine")
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+  """Shape and type that an npy file claims."""
+  if np.lib.format.read_magic(file) == (1, 0):
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+  else:
+    shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+  return shape, dtype
 
 
 def _array(

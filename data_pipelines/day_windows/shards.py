@@ -6,6 +6,7 @@ Therefore a dataset is the same bit for bit, whichever processes write its shard
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -19,6 +20,7 @@ from tensorflow_datasets.core import example_serializer
 from data_pipelines.day_windows import examples
 from data_pipelines.day_windows.tables import Tables
 from data_pipelines.digests import FileDigest
+from data_pipelines.errors import DatasetError
 from data_pipelines.source import Day, Source
 
 # Sizes are of float32 values before compression.
@@ -93,6 +95,15 @@ def plan(
   return shards
 
 
+@contextlib.contextmanager
+def _one_line(path: str) -> Iterator[None]:
+  """Turns what array_record raises about a full disk into an error of one line."""
+  try:
+    yield
+  except RuntimeError as error:
+    raise DatasetError(f"{path}: {str(error).split(';')[0]}") from error
+
+
 @dataclasses.dataclass(frozen=True)
 class ShardWriter:
   """Writes shards of a source; can be pickled to other processes.
@@ -110,6 +121,7 @@ class ShardWriter:
 
     Raises:
       SchemaError: a person's days or events do not fit the schema.
+      DatasetError: the file cannot be written, as on a full disk.
     """
     tables = Tables(self.source.schema)
     fields = examples.features(self.source.schema, self.has_cause)
@@ -120,8 +132,10 @@ class ShardWriter:
     for day in self._days(shard, tables, report_days):
       # Deterministic, because the order of a protocol buffer's map otherwise differs between processes.
       record = serializer.get_tf_example(fields.encode_example(examples.example(day)))
-      file.write(record.SerializeToString(deterministic=True))
-    file.close()
+      with _one_line(shard.path):
+        file.write(record.SerializeToString(deterministic=True))
+    with _one_line(shard.path):
+      file.close()
     os.replace(unfinished, shard.path)
     return WrittenShard(tables.days, FileDigest.of(shard.path), tables.pack())
 

@@ -75,6 +75,7 @@ def test_what_is_not_read_is_named(exports, capsys):
   first, second, third = sorted(exports.iterdir())
   for file in third.iterdir():
     file.rename(file.with_suffix(".backup"))
+  (third / "german.csv").write_bytes("time,channel,value\n".encode("utf-16"))
   (exports / "notes.txt").write_text("loose")
   (first / ".hidden.csv").write_text("x")
   (first / ".git").mkdir()
@@ -85,6 +86,7 @@ def test_what_is_not_read_is_named(exports, capsys):
   assert code == 0 and people(output) == 2
   for note in (
     f"not read: 1 without a file that the importer reads ({third.name})",
+    f"not read: 1 in another encoding than UTF-8 ({third.name}/german.csv)",
     "not read: 1 beside the folders and zips of people (notes.txt)",
     f"not read: 2 hidden ({first.name}/.git, {first.name}/.hidden.csv)",
     f"not read: 1 neither a file nor a folder ({second.name}/pipe.csv)",

@@ -9,7 +9,9 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import ml_collections
+from tqdm import tqdm
 
+from aim.common.progress import progress_bar
 from aim.common.tables import write_rows
 from aim.evaluation import metrics, predictions, results
 from aim.evaluation.difference import WORDS, Difference, bounds, model_label, tally
@@ -53,7 +55,9 @@ class CompareCell:
 
 def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], workdir: pathlib.Path) -> None:
   """Writes comparison.csv (aim/evaluation/results.py), comparison.md and commands.csv; prints the tables."""
-  by_mode = {mode: list(_results_of_mode(mode, config, cells)) for mode in config.modes}
+  groups = len(_by_dataset_and_seed(cells))
+  with progress_bar(groups * len(config.modes), "gather", "table") as bar:
+    by_mode = {mode: list(_results_of_mode(mode, config, cells, bar)) for mode in config.modes}
   results.write_csv(workdir / "comparison.csv", [line for lines in by_mode.values() for line in lines])
   parts = {
     mode: [table(mode, lines), *notes(mode, lines, cells), *verdicts(mode, lines)]
@@ -101,7 +105,9 @@ def _by_dataset_and_seed(cells: Sequence[CompareCell]) -> Mapping[tuple[str, int
   return groups
 
 
-def _results_of_mode(mode: str, config: ml_collections.ConfigDict, cells: Sequence[CompareCell]) -> Iterable[Result]:
+def _results_of_mode(
+  mode: str, config: ml_collections.ConfigDict, cells: Sequence[CompareCell], bar: tqdm
+) -> Iterable[Result]:
   for (dataset, seed), group in _by_dataset_and_seed(cells).items():
     if mode == "evaluate":
       yield from generative(group, dataset, seed, config.bootstrap)
@@ -114,6 +120,7 @@ def _results_of_mode(mode: str, config: ml_collections.ConfigDict, cells: Sequen
       # Each file is of one fold: the people of several folds cannot be pooled from such results.
       for path in (cell.folder / mode / "results.csv" for cell in group):
         yield from results.read_csv(path) if path.exists() else ()
+    bar.update()
 
 
 def generative(cells: Sequence[CompareCell], dataset: str, seed: int, n_bootstrap: int) -> list[Result]:

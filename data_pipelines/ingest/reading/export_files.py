@@ -33,6 +33,7 @@ EXPANSION_EXEMPT = 64 * 2**20  # bytes
 # Why something in an export is left out.
 HIDDEN = "hidden"
 NO_FILE = "neither a file nor a folder"
+_TEXT_SUFFIXES = (".csv", ".json", ".txt", ".tsv", ".xml")
 _BLOCK = 1 << 20
 ITEMS_BLOCK = 4 << 20  # characters of JSON per block
 _BETWEEN_ITEMS = re.compile(r"\}\s*,\s*\{")
@@ -190,6 +191,16 @@ class Export:
         yield stream
       except UnicodeDecodeError as error:
         raise SchemaError(f"{self.where(name)}: {not_utf8(error.object) or 'not UTF-8 text'}") from None
+
+  def encoding_fault(self, name: str) -> str | None:
+    """What is wrong with the encoding at the beginning of a text file; None if nothing, or if it is no text file."""
+    if not name.lower().endswith(_TEXT_SUFFIXES):
+      return None
+    try:
+      with self.open(name) as file:
+        return not_utf8(file.read(_BLOCK).rpartition(b"\n")[0])
+    except SchemaError:
+      return None  # reading it says so
 
   def json(self, name: str) -> Any:
     """The content of a whole JSON file, for exports that write one file per month, such as Fitbit's and Garmin's.

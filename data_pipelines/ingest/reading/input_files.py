@@ -9,12 +9,16 @@ import io
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
+
+from tqdm import tqdm
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.importer import Importer
+
+_FEW = 100  # files of an export whose encoding is looked at although no importer reads them
 
 
 def detect_importer(path: str | os.PathLike, importers: Mapping[str, Importer]) -> str:
@@ -29,6 +33,9 @@ def detect_importer(path: str | os.PathLike, importers: Mapping[str, Importer]) 
     return names[0]
   if names:
     raise SchemaError(f"{path}: may be an export of {' or of '.join(names)}; choose one with --source")
+  fault = _encoding_fault(candidates)
+  if fault:
+    raise SchemaError(fault)
   raise SchemaError(f"{path}: holds nothing that an importer reads ({', '.join(importers)}); name one with --source")
 
 
@@ -63,7 +70,8 @@ class ExportSet:
     whole = Export(path, follow_links=True)
     self.exports = children or [export for export in [whole] if importer.files(export)]
     if not self.exports:
-      raise SchemaError(f"{path}: holds no file for the importer that {_purpose(importer)}")
+      fault = _encoding_fault([whole])
+      raise SchemaError(fault or f"{path}: holds no file for the importer that {_purpose(importer)}")
     self.files = {(n, name): e.size(name) for n, e in enumerate(self.exports) for name in importer.files(e)}
     self.links = whole.links
     self.left_out = self._left_out(whole, [export for export in places if export not in children] if children else [])
@@ -75,6 +83,8 @@ class ExportSet:
     if per_person:
       loose = [name for name in whole.names if "/" not in name and not name.lower().endswith(".zip")]
       names["beside the folders and zips of people"] = loose
+      encoded = [f"{other.path.name}/{name}" for other in others for name in other.names if other.encoding_fault(name)]
+      names["in another encoding than UTF-8"] = encoded
       for why, found in whole.left_out.items():
         names.setdefault(why, []).extend(name for name in found if "/" not in name)
     for n, export in enumerate(self.exports):
@@ -82,7 +92,12 @@ class ExportSet:
       beside = export.matching(*self.importer.beside)
       unread = [name for name in export.names if (n, name) not in self.files and name not in beside]
       empty = [name for name in unread if not export.size(name)]
-      found_by_reason = {"empty": empty, "of no kind that the importer reads": sorted({*unread} - {*empty})}
+      encoded = [name for name in unread[:_FEW] if name not in empty and export.encoding_fault(name)]
+      found_by_reason = {
+        "empty": empty,
+        "in another encoding than UTF-8": encoded,
+        "of no kind that the importer reads": sorted({*unread} - {*empty, *encoded}),
+      }
       for why, found in [*export.left_out.items(), *found_by_reason.items()]:
         names.setdefault(why, []).extend(prefix + name for name in found)
     return {why: found for why, found in names.items() if found}
@@ -91,10 +106,13 @@ class ExportSet:
   def digests(self) -> dict[str, str]:
     """Text for each file, by key, that changes whenever its content, its person or a file read along with it does."""
     surroundings = self._surroundings()
-    return {
-      self.key(n, name): f"{self.exports[n].digest(name)} {self.exports[n].participant} {surroundings[n]}"
-      for n, name in self.files
-    }
+    texts = {}
+    with tqdm(total=sum(self.files.values()), desc="comparing", unit="B", unit_scale=True, disable=None) as progress:
+      for (n, name), size in self.files.items():
+        export = self.exports[n]
+        texts[self.key(n, name)] = f"{export.digest(name)} {export.participant} {surroundings[n]}"
+        progress.update(size)
+    return texts
 
   def _surroundings(self) -> list[str]:
     """A digest per export of its files' names and of the contents of `importer.beside`."""
@@ -108,6 +126,15 @@ class ExportSet:
   def key(self, n: int, name: str) -> str:
     """The name of a file of the n-th export that is unique within the input."""
     return f"{self.exports[n].path.name}/{name}"
+
+
+def _encoding_fault(exports: Sequence[Export]) -> str | None:
+  """A line about the first file of some exports that is text in another encoding, which no importer recognises."""
+  for export in exports:
+    for name in export.names[:_FEW]:
+      if fault := export.encoding_fault(name):
+        return f"{export.where(name)}: {fault}"
+  return None
 
 
 def _purpose(importer: Importer) -> str:
