@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import fnmatch
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -85,6 +86,26 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
+class Spelled:
+  """A text of some form.
+
+  Attributes:
+    pattern: a regular expression of the whole text.
+    form: the form in words, with an example.
+  """
+
+  pattern: str
+  form: str
+
+  def accepts(self, value: Any) -> bool:
+    """Whether a key may have this value."""
+    return isinstance(value, str) and re.fullmatch(self.pattern, value) is not None
+
+  def __str__(self) -> str:
+    return self.form
+
+
+@dataclasses.dataclass(frozen=True)
 class Several:
   """A tuple of any length.
 
@@ -120,7 +141,7 @@ class Row:
     return f"({'; '.join(map(str, self.parts))})"
 
 
-Range = Number | OneOf | Text | Several | Row
+Range = Number | OneOf | Text | Spelled | Several | Row
 
 TEXT = Text()
 SEED = Number(0, 2**32 - 1, whole=True)

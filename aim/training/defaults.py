@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from aim.common.config_ranges import DECAY, SEED, TEXT, Range, number, one_of, whole
+from aim.common.config_ranges import DECAY, SEED, TEXT, Range, Spelled, number, one_of, whole
 
 
 def defaults() -> ConfigDict:
@@ -75,6 +75,9 @@ def _log() -> ConfigDict:
   log.every_steps = 50
   log.tensorboard = False
   log.wandb = ""  # project name; empty: off
+  # Steps FIRST:LAST, such as "100:110", of which a trace for TensorBoard or XProf is written to WORKDIR/profile; empty:
+  # none.
+  log.profile_steps = ""
   log.parameters = False  # print where each parameter lives; WORKDIR/parameters.txt always has it
   # When no step finishes for this many seconds, the stacks of all threads are printed and the process exits with code
   # 75; 0: never. A running save gets its time. Restoring and compiling have a limit of their own.
@@ -119,6 +122,7 @@ RANGES: dict[str, Range] = {
   "checkpoint.keep": whole(1, 1_000_000),
   "log.every_steps": whole(1, 100_000_000),
   "log.wandb": TEXT,
+  "log.profile_steps": Spelled(r"(|[1-9]\d*:[1-9]\d*)", "steps FIRST:LAST, such as 100:110, or nothing"),
   "log.watchdog_seconds": number(0, 10_000_000),
   "log.watchdog_compile_seconds": number(0, 10_000_000),
 }

@@ -35,6 +35,7 @@ from aim.training.heldout_curve import HeldoutCurve
 from aim.training.masked_step import MaskedStep
 from aim.training.metrics_writer import MetricsWriter
 from aim.training.optimizer import make_optimizer, schedule
+from aim.training.step_profile import StepProfile, span
 from aim.training.train_log import TrainLog
 from aim.training.train_state import TrainState
 from data_pipelines.dataset import Dataset
@@ -210,6 +211,7 @@ class TrainingRun:
     config, total = self.config, self.config.total_steps
     with stop, contextlib.closing(self.batches(start)) as batches:
       log = TrainLog(config, writer, self.step.architecture, list(state["params"]), _learning_rates(config), start)
+      profile = StepProfile(config, self.workdir, start)
       try:
         next_draw = self.draw(batches, start, log)
         for step in range(start, total):
@@ -221,8 +223,10 @@ class TrainingRun:
             next_draw = self.draw(batches, step + 1, log)
           # Reading `needed` waits for this step's mask, which was drawn while the previous step was computed.
           size = buffer_sizes.smallest(self.compiled.sizes, np.asarray(needed))
-          state, metrics = self.compiled.train(size, state, tokens)
+          with profile.step(step + 1):
+            state, metrics = self.compiled.train(size, state, tokens)
           log.record(step, size, metrics)
+          log.say(profile.end(step + 1, metrics))
           received = stop.signal_after(step + 1)  # read once; a later signal belongs to the next step
           is_last = step + 1 == total or received is not None
           if is_last:
@@ -237,6 +241,7 @@ class TrainingRun:
             print(f"{self.workdir}: {received.name}: saved step {step + 1}; repeat the command to go on")
             raise SystemExit(128 + received)
       finally:
+        log.say(profile.close())
         log.close()
     return log.last
 
@@ -355,7 +360,8 @@ def _learning_rates(config: ml_collections.ConfigDict) -> Float[np.ndarray, " st
 
 
 def _check(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
-  """Raises ConfigError for values that do not fit the devices."""
+  """Raises ConfigError for values that do not fit the devices or each other."""
+  span(config.log.profile_steps, config.total_steps)
   multiple = mesh.shape["data"] * mesh.shape["fsdp"] * config.optimizer.accumulate
   if config.batch_size % multiple:
     raise config_files.ConfigError(

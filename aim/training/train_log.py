@@ -169,8 +169,12 @@ class TrainLog:
     """
     self.writer.write(step, {name: loss})
     self.clock += seconds
-    if turned:
-      self.bar.write(turned)
+    self.say(turned)
+
+  def say(self, line: str | None) -> None:
+    """Prints a line above the progress bar; None is no line."""
+    if line:
+      self.bar.write(line)
 
   def _all_corrupt_days(self) -> int:
     """`corrupt` summed over all processes, which all call this at the same step; there are none unless on_corrupt is

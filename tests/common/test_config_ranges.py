@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aim import commands
 from aim.common import config_files, config_ranges
 from aim.common.config_files import ConfigError
-from aim.common.config_ranges import Number, OneOf, Range, Row, Several, Text
+from aim.common.config_ranges import Number, OneOf, Range, Row, Several, Spelled, Text
 from aim.inference import pretrained
 from aim.model import lsm2
 from aim.model.attention.backends import BACKENDS
@@ -54,6 +54,8 @@ def beyond(allowed: Range) -> list:
     return [value for value in outside if value not in allowed.instead] + [1.5] * allowed.whole + NOT_NUMBERS
   if isinstance(allowed, OneOf):
     return ["", f"{allowed.words[0]} ", None, 1, math.nan, allowed.words]
+  if isinstance(allowed, Spelled):  # there is one, of log.profile_steps
+    return ["anything", "100", "100:", "0:1", " 1:2", None, 1, ()]
   if isinstance(allowed, Several):
     members = [(value,) for value in beyond(allowed.of)]
     return ["", None, math.nan, 1, *members] + [()] * (not allowed.empty)
@@ -73,6 +75,8 @@ def within(allowed: Range) -> list:
     return [low, high, *allowed.instead]
   if isinstance(allowed, OneOf):
     return list(allowed.words)
+  if isinstance(allowed, Spelled):
+    return ["", "1:1", "100:110"]
   if isinstance(allowed, Several):
     values = within(allowed.of)
     return [*((value,) for value in values), values, tuple(values)] + [()] * allowed.empty
