@@ -255,7 +255,7 @@ def _publish(finished: pathlib.Path, data_dir: str | os.PathLike, name: str) -> 
   path = dataset_path(data_dir, name)
   path.parent.mkdir(parents=True, exist_ok=True)
   if path.exists():
-    shutil.rmtree(path)
+    path.rename(finished.with_name("replaced"))  # a kill while it is deleted must not leave half of it in place
   finished.rename(path)
 
 

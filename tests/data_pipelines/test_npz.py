@@ -237,7 +237,7 @@ def test_days_that_miss_too_much_are_left_out_as_those_of_exports_are(tmp_path):
     "left out 3 days of 2 people with more than 80 % missing (--max_missing)",
     "1 people have no day left (b)",
   )
-  with pytest.raises(SchemaError, match="no day is left to build; .*left out 4 days of 2 people"):
+  with pytest.raises(SchemaError, match=r"no day is left to build; .*left out 4 days of 2 people"):
     NpzSource(path, max_missing=0.0)
   again = pickle.loads(pickle.dumps(source))
   assert again.n_days == 1

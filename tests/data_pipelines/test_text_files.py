@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import pathlib
+import re
 
 import pytest
 from hypothesis import given
@@ -71,6 +73,13 @@ def test_a_spreadsheet_sees_no_formula(field):
 )
 def test_numbers_and_other_text_stay_as_they_are(field):
   assert text_files.spreadsheet_safe(field) == field
+
+
+def test_every_csv_of_the_libraries_is_written_by_one_function():
+  root = pathlib.Path(text_files.__file__).parents[1]
+  files = [path for library in ("aim", "data_pipelines") for path in (root / library).rglob("*.py")]
+  writers = {path.name for path in files if re.search(r"csv\.(writer|DictWriter)|\.to_csv\(", path.read_text())}
+  assert writers == {"text_files.py", "imported_source.py"}  # the latter calls account_summary.to_csv
 
 
 @given(st.lists(st.lists(st.text("=+-@'1.e\t\nx,\""), min_size=2, max_size=2)))
