@@ -59,7 +59,7 @@ class Units:
     """The smallest and the largest value of each channel that is not clipped, in physical units."""
     return self.physical(-self.clip), self.physical(self.clip)
 
-  def physical(self, z: Float[np.ndarray, "*days s c"]) -> Float[np.ndarray, "*days s c"]:
+  def physical(self, z: Float[np.ndarray, "*shape c"]) -> Float[np.ndarray, "*shape c"]:
     """z-scores in the channels' own units."""
     return z * self.scale.reference_std + self.scale.reference_mean
 
