@@ -145,7 +145,7 @@ class WorkingCopy:
     shutil.rmtree(self.folder, ignore_errors=True)
 
   def _is_part(self, name: str) -> bool:
-    if name == IN_USE or name.endswith(".new"):
+    if name == IN_USE or name.endswith((".new", ".lock")):
       return False
     folders = name.split("/")
     if folders[0] == CHECKPOINTS and not self.with_checkpoints:

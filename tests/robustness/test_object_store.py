@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import aim
 from aim.runtime import working_copy
-from aim.training.checkpoint import CheckpointError
+from aim.training.checkpoint import CheckpointError, Checkpoints
 from data_pipelines.build import build, npz_request
 from data_pipelines.npz import NpzSource
 from data_pipelines.remote import copies
@@ -130,3 +132,28 @@ def test_everything_works_on_gs(store, tmp_path):
   assert f"{bucket}/run/report/index.html" in run("--mode=report", f"--workdir={bucket}/run", **variables)
   page = remote.read("report/index.html").decode()
   assert "there is no" not in page and str(copies.cache_root()) not in page
+
+
+@pytest.mark.slow
+def test_an_interrupted_save_on_gs_is_removed_and_a_copied_checkpoint_refused(store, capsys):
+  """No folder is renamed at the end of a save there, so neither can be told by its name."""
+  url = f"{object_store.BUCKET}/saves"
+  state = lambda step: {"params": {"a": jnp.arange(9.0) * step}, "ema": {}, "optimizer": {}, "step": jnp.int32(step)}
+  saved = RemoteFolder(f"{url}/checkpoints")
+  with working_copy.opened(url, trains=True, exclusive=True) as folder:
+    with contextlib.closing(Checkpoints(folder, every=1, keep=3)) as checkpoints:
+      for step in (1, 2, 3):
+        checkpoints.save(step, state(step), {"config": {}, "schema": {}, "statistics": {}})
+    saved.remove(["3/commit_success.txt"])  # what Orbax writes last
+    with pytest.raises(CheckpointError, match=r"checkpoints/3: was copied there"):
+      Checkpoints(folder, every=1, keep=3)
+    metadata = json.loads(saved.read("3/_CHECKPOINT_METADATA"))
+    saved.write("3/_CHECKPOINT_METADATA", json.dumps(metadata | {"commit_timestamp_nsecs": None}).encode())
+    with contextlib.closing(Checkpoints(folder, every=1, keep=3)) as checkpoints:
+      assert checkpoints.latest == 2 and not checkpoints.damaged
+      checkpoints.set_aside(2, ValueError("damaged"))
+      assert checkpoints.latest == 1
+  assert saved.children() == ["1", "2.damaged"]
+  out = capsys.readouterr().out
+  assert f"{saved.url}/3: its save was interrupted; removed" in out
+  assert f"{saved.url}/2: damaged; renamed to 2.damaged" in out
