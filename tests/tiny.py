@@ -69,7 +69,7 @@ def architecture(
   channels: int, length: int, patch: int, encoder: Tower, decoder: Tower, **changes: Any
 ) -> Architecture:
   """The default architecture of these sizes, on continuous channels, by plain attention in float32, with `changes`."""
-  plain = {"binary": (False,) * channels, "attention": "xla", "dtype": "float32", "remat": False}
+  plain = {"binary": (False,) * channels, "attention": "xla", "dtype": "float32", "remat": False, "scan_layers": False}
   sizes = {"channels": channels, "length": length, "patch": patch, "encoder": encoder, "decoder": decoder}
   return dataclasses.replace(_published()[1], **{**plain, **sizes, **changes})
 

@@ -40,6 +40,9 @@ def _model() -> ConfigDict:
   model.dtype = "auto"  # compute type: "float32", "bfloat16", or "auto": bfloat16 on accelerators, float32 on CPUs
   # Recompute activations in the backward pass: attention over 3,744 tokens would otherwise keep gigabytes per window.
   model.remat = True
+  # Compile a tower's equal blocks once, as a loop. It changes no result and no checkpoint. Off, because compiling was
+  # not found faster, and memory grows (docs/results/preflight.md).
+  model.scan_layers = False
   return model
 
 

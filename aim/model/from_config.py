@@ -57,6 +57,7 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     ),
     dtype=dtype,
     remat=model_keys.remat,
+    scan_layers=model_keys.scan_layers,
   )
 
 

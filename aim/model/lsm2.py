@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -66,6 +67,8 @@ class Architecture:
     attention: backend of aim/model/attention.
     dtype: compute type. Parameters and softmax statistics are float32.
     remat: whether each block's activations are recomputed in the backward pass.
+    scan_layers: whether a tower's equal blocks are one block that the compiled program repeats. Results and parameters
+      are the same.
     patch_channels: channels per patch: 1 in LSM-2, 5 in LSM-1. The last group is filled up with channels that are never
       observed and never scored.
     projection: None for a masked autoencoder; otherwise the head that replaces the decoder.
@@ -84,6 +87,7 @@ class Architecture:
   attention: str
   dtype: str
   remat: bool
+  scan_layers: bool
   patch_channels: int
   projection: Projection | None
 
@@ -173,39 +177,60 @@ class Transformer(nnx.Module):
     self.blocks = nnx.List([TransformerBlock(tower, a, rngs) for _ in range(tower.layers)])
     self.norm = LayerNorm(tower.width)
     self.remat = a.remat
+    self.scan_layers = a.scan_layers
+    self.dtype = jnp.dtype(a.dtype)
 
   def __call__(
     self, x: Float[Array, "g r d"], buffer: TokenBuffer, targets: TokenBuffer | None = None
   ) -> Float[Array, "g s d"]:
     """Self-attention. With `targets`, the last block computes the outputs of those tokens only."""
-    for block in self.blocks[:-1]:
-      x = self._run(block, x, buffer)
+    attend = lambda block, x: block(x, buffer)
     if targets is None:
-      return self.norm(self._run(self.blocks[-1], x, buffer))
-    return self.norm(self._run(self.blocks[-1], move(x, buffer, targets), targets, x, buffer))
+      return self.norm(self._run(self.blocks, x, attend))
+    memory = self._run(self.blocks[:-1], x, attend)
+    last = lambda block, x: block(x, targets, memory, buffer)
+    return self.norm(self._run(self.blocks[-1:], move(memory, buffer, targets), last))
 
   def attend(
     self, x: Float[Array, "g r d"], buffer: TokenBuffer, memory: Float[Array, "g s d"], memory_buffer: TokenBuffer
   ) -> Float[Array, "g r d"]:
     """Cross-attention: in every block x attends to `memory`, never to itself."""
-    for block in self.blocks:
-      x = self._run(block, x, buffer, memory, memory_buffer)
-    return self.norm(x)
+    return self.norm(self._run(self.blocks, x, lambda block, x: block(x, buffer, memory, memory_buffer)))
 
   def _run(
     self,
-    block: TransformerBlock,
+    blocks: Sequence[TransformerBlock],
     x: Float[Array, "g r d"],
-    buffer: TokenBuffer,
-    memory: Float[Array, "g s d"] | None = None,
-    memory_buffer: TokenBuffer | None = None,
+    apply: Callable[[TransformerBlock, Array], Array],
   ) -> Float[Array, "g r d"]:
-    if not self.remat:
-      return block(x, buffer, memory, memory_buffer)
-    # The backward pass computes the activations again instead of keeping them.
-    graph, state = nnx.split(block)
-    rerun = jax.checkpoint(lambda state, x, memory: nnx.merge(graph, state)(x, buffer, memory, memory_buffer))
-    return rerun(state, x, memory)
+    """x after `apply` with each of the blocks in turn, which differ only in their parameters."""
+    states = [nnx.split(block)[1] for block in blocks]
+    graph = nnx.graphdef(self.blocks[0])
+    scan = self.scan_layers and len(states) > 1
+    step = lambda x, state: apply(nnx.merge(graph, state), x)
+    if self.remat:
+      # The backward pass computes the activations again instead of keeping them. Inside a loop the compiler cannot
+      # merge that with the forward pass anyway, so it need not be prevented.
+      step = jax.checkpoint(step, prevent_cse=not scan)
+    if scan:
+      return jax.lax.scan(lambda x, state: (step(x, state), None), x, _stacked(states, self.dtype))[0]
+    for state in states:
+      x = step(x, state)
+    return x
+
+
+def _stacked(states: Sequence[nnx.State], dtype: Any) -> Any:
+  """The parameters of several blocks with the blocks as an axis in front.
+
+  Kernels are stacked in the compute type, in which they are used, so that the copy is no larger than need be. The copy
+  exists inside the step only: train states and checkpoints have the blocks one by one.
+  """
+
+  def stack(path: tuple, *leaves: Array) -> Array:
+    is_kernel = any(getattr(key, "key", None) == "kernel" for key in path)
+    return jnp.stack([leaf.astype(dtype) if is_kernel else leaf for leaf in leaves])
+
+  return jax.tree_util.tree_map_with_path(stack, *states)
 
 
 class Encoder(nnx.Module):

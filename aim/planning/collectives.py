@@ -5,18 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from aim.planning import hlo
+from aim.planning.hlo import Module
 from aim.runtime.devices import DataSheet
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-_INSTRUCTION = re.compile(rf" = (?P<type>.*?) (?P<kind>{'|'.join(KINDS)})(?P<start>-start)?\((?P<rest>.*)")
-_COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[^\s(]+) \(.*\{$")
-_CALL = re.compile(r"(?:calls|to_apply|body|called_computations=\{|branch_computations=\{)=?\{?%?([\w.\-]+)")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
-_ARRAY = re.compile(r"\b(pred|[a-z]+[0-9]+[a-z0-9]*)\[([\d,]*)\]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,66 +51,31 @@ class Collective:
     return self.count * (inside + outside)
 
 
-def read(hlo: str, devices: int) -> list[Collective]:
+def read(module: Module, devices: int) -> list[Collective]:
   """The collectives of a step, equal ones together, the largest in total first.
 
-  A collective in a loop counts as often as the loop runs, if the program says how often that is.
-
   Args:
-    hlo: text of an optimised HLO module.
+    module: the step's compiled program.
     devices: number of devices that it was compiled for.
   """
-  computations, entry = _computations(hlo)
   counts: dict[tuple[str, int, tuple[int, ...]], int] = {}
-  for kind, size, group, times in _walk(computations, entry, 1, devices):
-    counts[kind, size, group] = counts.get((kind, size, group), 0) + times
+  for _, instruction, times in module.executions():
+    kind, start = instruction.opcode.removesuffix("-start"), instruction.opcode.endswith("-start")
+    group = _group(instruction.rest, devices) if kind in KINDS else ()
+    if len(group) > 1:
+      size = _bytes(instruction.shape, kind, start) * (len(group) if kind == "reduce-scatter" else 1)
+      counts[kind, size, group] = counts.get((kind, size, group), 0) + times
   collectives = [Collective(kind, count, size, group) for (kind, size, group), count in counts.items()]
   return sorted(collectives, key=lambda collective: -collective.count * collective.bytes)
 
 
-def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
-  """The lines of each computation, and the name of the entry computation."""
-  lines: dict[str, list[str]] = {}
-  entry, name = "", ""
-  for line in hlo.splitlines():
-    if header := _COMPUTATION.match(line):
-      name = header["name"]
-      lines[name] = []
-      entry = name if header["entry"] else entry
-    elif name and line.startswith(" "):
-      lines[name].append(line)
-  return lines, entry
-
-
-def _walk(
-  computations: dict[str, list[str]], name: str, times: int, devices: int
-) -> Iterator[tuple[str, int, tuple[int, ...], int]]:
-  for line in computations.get(name, ()):
-    if match := _INSTRUCTION.search(line):
-      group = _group(match["rest"], devices)
-      size = _bytes(match["type"], match["kind"], bool(match["start"])) * (
-        len(group) if match["kind"] == "reduce-scatter" else 1
-      )
-      if len(group) > 1:
-        yield match["kind"], size, group, times
-      continue
-    trips = _TRIPS.search(line)
-    for called in _CALL.findall(line):
-      yield from _walk(computations, called, times * (int(trips[1]) if trips else 1), devices)
-
-
 def _bytes(shape: str, kind: str, start: bool) -> int:
   """Size of the results. An asynchronous start returns operands and results, but an all-reduce only results."""
-  arrays = [(name, tuple(map(int, filter(None, dims.split(","))))) for name, dims in _ARRAY.findall(shape)]
+  arrays = hlo.arrays(shape)
   if start and kind != "all-reduce":
     arrays = [array for array in arrays if array != ("u32", ())]  # the progress of a permutation
     arrays = arrays[len(arrays) // 2 :]
-  return sum(math.ceil(_bits(name) * math.prod(dims) / 8) for name, dims in arrays)
-
-
-def _bits(name: str) -> int:
-  digits = re.match(r"[a-z]+(\d+)", name)
-  return int(digits[1]) if digits else 8  # pred
+  return hlo.size(arrays)
 
 
 def _group(rest: str, devices: int) -> tuple[int, ...]:

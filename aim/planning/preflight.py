@@ -23,6 +23,7 @@ from aim.model.buffer_sizes import BufferSizes, ViewBufferSizes
 from aim.model.lsm2 import count_parameters
 from aim.planning import collectives, preflight_text
 from aim.planning.collectives import Roofline
+from aim.planning.hlo import Module
 from aim.planning.planned_run import Plan, Program
 from aim.planning.topology import Topology
 from aim.runtime import devices, sharding
@@ -186,8 +187,9 @@ def _speed(plan: Plan, program: Program, typical: BufferSizes) -> dict[str, Any]
     speed["executed_to_textbook"] = executed / textbook
   if program.compiled is None:
     return speed | {"collectives": None, "bytes_moved": None, "roofline": None, "data": None}
-  moved = _moved(plan, program.compiled)
-  exchanges = collectives.read(program.compiled.as_text(), count)
+  module = Module.read(program.compiled.as_text())
+  moved = _moved(module, program.compiled)
+  exchanges = collectives.read(module, count)
   slices = config.mesh.slices
   box = count // slices if slices > 1 else plan.device.box
   line = Roofline.of(plan.device, recomputed * batch / count, moved, exchanges, box)
@@ -231,16 +233,15 @@ def stored_bytes_per_window(dataset: Dataset) -> float | None:
   return sum(shard.stat().st_size for shard in shards) / dataset.num_days("pretrain") if shards else None
 
 
-def _moved(plan: Plan, compiled: Any) -> float:
+def _moved(module: Module, compiled: Any) -> float:
   """Bytes of memory traffic per device and step.
 
   The compiler counts all that its kernels read and write, which is an upper bound where values stay in caches. It
-  counts the body of a loop once, which here is one microbatch.
+  counts the body of a loop once, so its count is scaled by ours, with each loop as often as it runs and once.
   """
   cost = compiled.cost_analysis()
   counted = float((cost[0] if isinstance(cost, list) else cost).get("bytes accessed", 0.0))
-  update = min(counted, 2.0 * sum(plan.fixed.values()))  # the state is read and written once, outside the loop
-  return counted + (plan.config.optimizer.accumulate - 1) * (counted - update)
+  return counted * module.bytes_moved() / max(module.bytes_moved(once=True), 1)
 
 
 def _measure(plan: Plan, report: dict[str, Any]) -> dict[str, Any]:

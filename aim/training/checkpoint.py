@@ -38,7 +38,7 @@ from data_pipelines.schema import Schema
 
 # Config keys under `model` that may change on resume: how a step is computed (after a move to another machine, for
 # example), and the initial values, which no longer matter.
-RESUMABLE_MODEL_KEYS = ("model.dtype", "model.remat", "model.attention", "model.qk_init")
+RESUMABLE_MODEL_KEYS = ("model.dtype", "model.remat", "model.scan_layers", "model.attention", "model.qk_init")
 # Config keys outside `model` that the model's function or the shapes of its parameters depend on.
 OTHER_MODEL_KEYS = ("method", "data.impute", "views.prototypes")
 # Items that every checkpoint has; "ema" is there only if config.optimizer.ema is above 0.

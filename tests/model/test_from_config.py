@@ -39,6 +39,7 @@ def test_the_default_is_lsm2():
     attention=choose_backend("auto", (64, 64), "float32"),
     dtype="float32",
     remat=True,
+    scan_layers=False,
   )
   assert from_config.masking(config(), LSM2_SCHEMA) == Masking(
     weights=(1 / 3, 1 / 3, 1 / 3, 0.0),

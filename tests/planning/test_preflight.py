@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from aim.planning import collectives, planned_run, preflight_text, topology
 from aim.planning.collectives import Collective, Roofline
+from aim.planning.hlo import Module
 from aim.runtime import devices, sharding
 from aim.runtime.devices import DataSheet
 from data_pipelines.errors import UserError
@@ -59,7 +60,7 @@ ENTRY %main.1 (p: f32[64]) -> f32[64] {
 
 
 def test_collectives_of_every_notation():
-  by_kind = {c.kind + ("" if c.bytes != 128 else " inside"): c for c in collectives.read(HLO, 8)}
+  by_kind = {c.kind + ("" if c.bytes != 128 else " inside"): c for c in collectives.read(Module.read(HLO), 8)}
   assert by_kind == {
     "all-reduce": Collective("all-reduce", 1, 48 * 4 + 64 * 48 * 2, tuple(range(8))),
     "all-gather": Collective("all-gather", 1, 80, (0, 1)),
@@ -77,7 +78,7 @@ def test_collectives_of_a_real_program(shape):
   x = jax.ShapeDtypeStruct((16, 32), jnp.float32, sharding=split(None, ("data", "fsdp")))
   y = jax.ShapeDtypeStruct((32, 24), jnp.float32, sharding=split(("data", "fsdp"), None))
   program = jax.jit(lambda x, y: x @ y, out_shardings=split()).lower(x, y).compile()
-  (collective,) = collectives.read(program.as_text(), 8)
+  (collective,) = collectives.read(Module.read(program.as_text()), 8)
   assert (collective.kind, collective.count, collective.bytes) == ("all-reduce", 1, 16 * 24 * 4)
   assert len(collective.group) == shape[0] * shape[1]
 
