@@ -19,18 +19,19 @@ from tests import tiny
 CHANGES = {"checkpoint__every_steps": 3}
 
 
-def start(dataset, workdir, process_count, mode="pretrain", more=(), **changes):
-  """Starts the processes of a run: two devices in all, or one per process."""
+def start(dataset, workdir, process_count, mode="pretrain", more=(), devices=None, **changes):
+  """Starts the processes of a run: so many devices each, by default two devices in all, or one per process."""
+  devices = devices or max(1, 2 // process_count)
   flags = [f"--config={tiny.CONFIG}", *tiny.on(dataset), *tiny.overrides(**CHANGES | changes), f"--workdir={workdir}"]
   flags += [f"--mode={mode}", *more]
   if process_count == 1:
-    return [tiny.start(*flags, devices=2)]
+    return [tiny.start(*flags, devices=devices)]
   with socket.socket() as free:
     free.bind(("localhost", 0))
     port = free.getsockname()[1]
   group_flags = [f"--coordinator=localhost:{port}", f"--num_processes={process_count}"]
   return [
-    tiny.start(*flags, *group_flags, f"--process_id={process}", devices=max(1, 2 // process_count))
+    tiny.start(*flags, *group_flags, f"--process_id={process}", devices=devices)
     for process in range(process_count)
   ]
 
@@ -229,14 +230,17 @@ def numbers(path):
 
 @pytest.mark.slow
 def test_processes_share_evaluation_and_embedding(dataset, one, tmp_path):
-  """Each process has some batches (of four days, and of 64), and the first writes what a single process would."""
+  """Each process has some batches (of four days, and of 64), and the first writes what a single process would.
+
+  A process has two devices, which share its batches.
+  """
   source = tiny.write_npz(tmp_path / "many.npz", people=70)
   embedded = []
   for process_count in (1, 2):
     workdir, output = tmp_path / str(process_count), tmp_path / f"{process_count}.npz"
     changes = {"evaluate__batch_size": 1}
     for mode, more in (("evaluate", ()), ("heldout", ()), ("embed", (f"--data={source}", f"--output={output}"))):
-      together = start(dataset, workdir, process_count, mode, (f"--checkpoint={one}", *more), **changes)
+      together = start(dataset, workdir, process_count, mode, (f"--checkpoint={one}", *more), devices=2, **changes)
       ended = [tiny.wait(process) for process in together]
       assert [each.code for each in ended] == [0] * process_count, ended
       assert [each.out for each in ended[1:]] == [""] * (process_count - 1)
