@@ -36,7 +36,7 @@ MODES = flags.DEFINE_list("modes", ["embed", "evaluate", "heldout", "probe", "fi
 TRAIN_STEPS = flags.DEFINE_integer("train_steps", 0, "Measure a training of this length instead.", lower_bound=0)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where datasets are kept; by default a temporary folder.")
 OUTPUT = flags.DEFINE_string("output", None, "CSV file; by default memory.csv or training_memory.csv in the results.")
-COLUMNS = ("mode", "days", "peak_mb", "seconds")
+COLUMNS = ("mode", "days", "peak_mb")
 TRAIN_COLUMNS = ("step", "held_mb")
 
 CHANNELS, STEPS, DAYS_PER_PERSON = 8, 96, 20
@@ -111,14 +111,14 @@ def main(argv: Sequence[str]) -> None:
 
 def measure_modes(folder: pathlib.Path, scratch: pathlib.Path) -> None:
   """One row for each mode and number of days."""
-  rows: list[tuple[str, int, float, float]] = []
+  rows: list[tuple[str, int, float]] = []
   for count in map(int, DAYS.value):
     dataset(folder, count)
     workdir = scratch / str(count)
     run("pretrain", folder, count, workdir)
     for mode in MODES.value:
-      rows.append((mode, count, *run(mode, folder, count, workdir)))
-      print("{} of {:,} days: {:.0f} MB, {:.0f} s".format(*rows[-1]), flush=True)
+      rows.append((mode, count, run(mode, folder, count, workdir)))
+      print("{} of {:,} days: {:.0f} MB".format(*rows[-1]), flush=True)
   _write("benchmarks/results/memory.csv", COLUMNS, rows)
   counts = list(map(int, DAYS.value))
   print(f"\n| mode | {' | '.join(f'{count:,} days, MB' for count in counts)} |\n|---|{'---|' * len(counts)}")
@@ -132,8 +132,8 @@ def dataset(folder: pathlib.Path, count: int) -> None:
   build.build(RandomDays(count), folder, f"random_{count}", split=splits.HashSplit((0.5, 0.1, 0.4)), request=request)
 
 
-def run(mode: str, folder: pathlib.Path, count: int, workdir: pathlib.Path) -> tuple[float, float]:
-  """Runs a mode in a process of its own; returns its peak memory in MB and its seconds."""
+def run(mode: str, folder: pathlib.Path, count: int, workdir: pathlib.Path) -> float:
+  """Runs a mode in a process of its own; returns its peak memory in MB."""
   if mode == "embed":
     arguments = [f"--data=random_{count}", f"--data_dir={folder}", f"--output={workdir}/embeddings.parquet"]
     arguments.append(f"--checkpoint={workdir}")
@@ -141,12 +141,11 @@ def run(mode: str, folder: pathlib.Path, count: int, workdir: pathlib.Path) -> t
     settings = SMALL | {"data.dir": folder, "data.name": f"random_{count}"}
     arguments = ["--config=lsm2_tiny", *(f"--config.{key}={value}" for key, value in settings.items())]
     arguments.append(f"--workdir={workdir}")
-  began = time.perf_counter()
   process = _start(mode, arguments)
   _, status, usage = os.wait4(process.pid, 0)
   process.returncode = os.waitstatus_to_exitcode(status)
   _check(process)
-  return usage.ru_maxrss / 1024, time.perf_counter() - began
+  return usage.ru_maxrss / 1024
 
 
 def measure_training(folder: pathlib.Path, workdir: pathlib.Path) -> None:

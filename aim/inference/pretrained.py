@@ -438,7 +438,8 @@ class Pretrained:
         if target is not None:
           batch.append(np.pad(target[days], padding))
         sizes = self.padded_sizes(int(visible[days].max()), int(targets[days].max()))
-        result = np.asarray(self._programs[name](self.params_on_mesh, batch, sizes))
+        on_devices = sharding.divided(batch, self.mesh)
+        result = np.asarray(self._programs[name](self.params_on_mesh, on_devices, sizes))
         results = np.empty((len(values), *result.shape[1:]), result.dtype) if results is None else results
         results[days] = result[: len(days)]
         bar.update(len(days))

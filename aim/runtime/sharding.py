@@ -113,6 +113,12 @@ def on_own_windows(function: Callable[..., Any], mesh: Mesh, summed: bool = Fals
   return on_mesh
 
 
+def divided(arrays: Any, mesh: Mesh) -> Any:
+  """Arrays [b, ...] of windows, placed for a function of on_own_windows; the mesh is of this process's devices."""
+  # jit would place NumPy arrays itself, and sooner, but it refuses to in a run of several processes.
+  return arrays if mesh.size == 1 else jax.device_put(arrays, batch_sharding(mesh))
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Splits the windows of a batch over data and fsdp."""
   return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))

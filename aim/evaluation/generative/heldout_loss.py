@@ -121,7 +121,8 @@ def _sum_by_person(trained: Pretrained, days: HeldoutDays) -> tuple[dict[str, di
         values, place = (batch[name][start : start + size] for name in ("values", "place"))
         short = size - len(values)  # padded, so that one shape is compiled
         padded = np.pad(values, ((0, short), (0, 0), (0, 0)), constant_values=np.nan)
-        sums = sums_of_days(trained.params_on_mesh, padded, np.pad(place, (0, short)))
+        batch_on_devices = sharding.divided((padded, np.pad(place, (0, short))), trained.mesh)
+        sums = sums_of_days(trained.params_on_mesh, *batch_on_devices)
         error, scored, counts = (np.asarray(array)[: len(values)] for array in sums)
         total_flops += float(flops.useful_flops(trained.architecture, jnp.asarray(counts)))
         for i, name in enumerate(batch["participant"][start : start + size].tolist()):
