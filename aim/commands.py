@@ -20,7 +20,7 @@ import aim.model.defaults
 import aim.report.defaults
 import aim.studies.defaults
 import aim.training.defaults
-from aim.common import config_files, config_ranges
+from aim.common import config_files, config_ranges, output_files
 from aim.common.config_files import ConfigError
 from data_pipelines.remote import objects
 
@@ -60,9 +60,19 @@ class Arguments:
       raise ConfigError(f"--mode={self.mode} needs --{flag}=...")
     return value
 
+  def writable_workdir(self) -> pathlib.Path:
+    """The workdir, which exists and can be written from here on.
+
+    Raises:
+      ConfigError: it cannot.
+    """
+    workdir = pathlib.Path(self.required("workdir"))
+    output_files.check_folder(workdir, f"--workdir={workdir}")
+    return workdir
+
   def opened(self) -> tuple[ml_collections.ConfigDict, pathlib.Path]:
     """The config and the workdir, which exists and holds the resolved config.json of this study from here on."""
-    config, workdir = self.required("config"), pathlib.Path(self.required("workdir"))
+    config, workdir = self.required("config"), self.writable_workdir()
     open_workdir(workdir, config)
     return config, workdir
 
@@ -72,7 +82,7 @@ class Arguments:
     config.json belongs to the training run. It is written only if there is none, as in a workdir of its own for the
     scores of a --checkpoint.
     """
-    config, workdir = self.required("config"), pathlib.Path(self.required("workdir"))
+    config, workdir = self.required("config"), self.writable_workdir()
     if not (workdir / "config.json").exists():
       open_workdir(workdir, config)
     return config, workdir
@@ -93,6 +103,8 @@ class Mode:
     run: does the work.
     shared: several processes share its work; any other mode runs in one process.
     trains: it trains in the workdir, which no other run may then have in use.
+    task: what it is for; --help lists the modes by it.
+    computes: it needs devices in this process.
   """
 
   name: str
@@ -101,6 +113,8 @@ class Mode:
   run: Callable[[Arguments], None]
   shared: bool = False
   trains: bool = False
+  task: str = ""
+  computes: bool = True
 
 
 def use_compile_cache() -> None:
@@ -172,9 +186,8 @@ def pretrain_mode(arguments: Arguments) -> None:
   from aim.runtime import processes
   from aim.training.pretrain import pretrain
 
-  config, workdir = arguments.required("config"), pathlib.Path(arguments.required("workdir"))
+  config, workdir = arguments.required("config"), arguments.writable_workdir()
   check_training_data(config)
-  workdir.mkdir(parents=True, exist_ok=True)
   dataset = open_dataset(config)
   if not dataset.num_days("eval") and processes.is_first_process():
     print(f"note: nothing can be scored after this training: {dataset.empty_text('eval')}", flush=True)
@@ -264,6 +277,7 @@ def preflight_mode(arguments: Arguments) -> None:
   config, name = arguments.required("config"), arguments.required("topology")
   hardware = topology.find(name, config.mesh.slices)  # before anything asks JAX for its devices
   workdir = pathlib.Path(arguments.workdir or pathlib.Path("runs", f"preflight_{name.replace(':', '_')}"))
+  output_files.check_folder(workdir, f"--workdir={workdir}")
   open_workdir(workdir, config)
   dataset = Dataset.open(config.data.dir, config.data.name) if config.data.name else None
   preflight(config, workdir, dataset, hardware)
@@ -286,7 +300,9 @@ def report_mode(arguments: Arguments) -> None:
   from aim.report.workdir import Workdir
 
   folder = pathlib.Path(arguments.required("workdir"))
-  first = Workdir(folder, arguments.config or _config_of(folder), open_dataset, arguments.required("checkpoint"))
+  config = arguments.config or _config_of(folder)
+  output_files.check_folder(folder / "report", f"--workdir={folder}")
+  first = Workdir(folder, config, open_dataset, arguments.required("checkpoint"))
   others = [Workdir(path, _config_of(path), open_dataset) for path in map(pathlib.Path, arguments.workdirs)]
   print(page.write([first, *others], first.config, folder / "report"))
 
@@ -317,22 +333,62 @@ def _config_of(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 
 _RUN = ("config", "workdir")
+_TRAIN, _USE, _SCORE = "Train a model", "Use a trained model", "Score a trained model on people never seen"
+_STUDY, _PLAN = "Compare many models", "Plan a run"
 _MODES = (
-  Mode("pretrain", "train a model, or continue from the newest checkpoint", _RUN, pretrain_mode, True, True),
-  Mode("evaluate", "score imputation on people never seen, beside other imputers", _RUN, evaluate_mode, shared=True),
-  Mode("heldout", "the training loss on people never seen", _RUN, heldout_mode, shared=True),
-  Mode("probe", "predict labels from the frozen embedding", _RUN, probe_mode),
-  Mode("finetune", "train the encoder on labels, beside networks from scratch", _RUN, finetune_mode),
-  Mode("robustness", "score probes on days that lost sensors or hours", _RUN, robustness_mode),
-  Mode("compare", "train and score several models on the same people, in one table", _RUN, compare_mode, trains=True),
-  Mode("scaling", "held-out loss against data, model size and compute", _RUN, scaling_mode, trains=True),
-  Mode("preflight", "compile a run for hardware that need not be here", ("config", "topology"), preflight_mode),
-  Mode("scale_out", "estimate the throughput on other numbers of chips", ("workdir",), scale_out_mode),
-  Mode("embed", "write one embedding per day", ("checkpoint", "output", "data"), embed_mode, shared=True),
-  Mode("impute", "fill the holes of days in an npz file", ("checkpoint", "output", "input"), impute_mode),
-  Mode("report", "write one HTML page about one workdir or several", ("workdir",), report_mode),
+  Mode("pretrain", "train a model, or continue from the newest checkpoint", _RUN, pretrain_mode, True, True, _TRAIN),
+  Mode("embed", "write one embedding per day", ("checkpoint", "output", "data"), embed_mode, True, task=_USE),
+  Mode("impute", "fill the holes of days in an npz file", ("checkpoint", "output", "input"), impute_mode, task=_USE),
+  Mode("report", "write one HTML page about one workdir or several", ("workdir",), report_mode, task=_USE),
+  Mode("evaluate", "score imputation, beside other imputers", _RUN, evaluate_mode, True, task=_SCORE),
+  Mode("heldout", "the training loss", _RUN, heldout_mode, True, task=_SCORE),
+  Mode("probe", "predict labels from the frozen embedding", _RUN, probe_mode, task=_SCORE),
+  Mode("finetune", "train the encoder on labels, beside networks from scratch", _RUN, finetune_mode, task=_SCORE),
+  Mode("robustness", "score probes on days that lost sensors or hours", _RUN, robustness_mode, task=_SCORE),
+  # The commands of a study have the devices. The next four ask for none in this process.
+  Mode(
+    "compare",
+    "train and score several models on the same people, in one table",
+    _RUN,
+    compare_mode,
+    trains=True,
+    task=_STUDY,
+    computes=False,
+  ),
+  Mode(
+    "scaling",
+    "held-out loss against data, model size and compute",
+    _RUN,
+    scaling_mode,
+    trains=True,
+    task=_STUDY,
+    computes=False,
+  ),
+  Mode(
+    "preflight",
+    "compile a run for hardware that need not be here",
+    ("config", "topology"),
+    preflight_mode,
+    task=_PLAN,
+    computes=False,
+  ),
+  Mode(
+    "scale_out",
+    "estimate the throughput on other numbers of chips",
+    ("workdir",),
+    scale_out_mode,
+    task=_PLAN,
+    computes=False,
+  ),
 )
 MODES = {mode.name: mode for mode in _MODES}
+
+
+def help_text() -> str:
+  """The modes by what they are for, a line each."""
+  tasks = dict.fromkeys(mode.task for mode in MODES.values())
+  listed = lambda task: [f"  {mode.name:<11} {mode.help}" for mode in MODES.values() if mode.task == task]
+  return "\n".join(line for task in tasks for line in (f"{task}:", *listed(task)))
 
 
 def check_flags(arguments: Arguments) -> None:
@@ -357,11 +413,13 @@ def run(arguments: Arguments) -> None:
   Raises:
     ConfigError: there are several processes, and the mode is for one.
   """
-  from aim.runtime import processes
+  from aim.runtime import devices, processes
 
   mode = MODES[arguments.mode]
   if not mode.shared and processes.is_multi_process():
     raise ConfigError(f"--mode={mode.name} is for one process, and there are others; run it alone: --distributed=off")
+  if mode.computes:
+    devices.check_platform()
   with contextlib.ExitStack() as cleanup:
     mode.run(_with_local_paths(arguments, mode, cleanup))
 

@@ -12,13 +12,11 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from aim import commands
-from aim.common import config_files
+from aim.common import config_files, streams
 from aim.common.config_files import ConfigError
 from data_pipelines.errors import UserError
 
-_MODE_HELP = "\n".join(["What to do.", *(f"{mode.name}: {mode.help}" for mode in commands.MODES.values())])
-
-MODE = flags.DEFINE_enum("mode", "pretrain", list(commands.MODES), _MODE_HELP)
+MODE = flags.DEFINE_enum("mode", "pretrain", list(commands.MODES), "What to do.")
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment: a shipped one, such as lsm2_tiny, or a .py file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, config.json, metrics, results.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Trained model (a workdir or a checkpoint); default: --workdir.")
@@ -44,6 +42,13 @@ DISTRIBUTED = flags.DEFINE_enum(
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no scheduler provides it.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run, with --coordinator.", lower_bound=1)
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
+
+
+HELP = ("--help", "-help", "-h", "--helpshort", "-?")
+_FLAGS = (
+  *(MODE, CONFIG, WORKDIR, CHECKPOINT, DATA, DATA_DIR, SPLIT, INPUT, OUTPUT, WORKDIRS, TOPOLOGY, CHIPS, LOADER),
+  *(DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -87,8 +92,12 @@ def _arguments() -> commands.Arguments:
 
 def run(argv: Sequence[str] | None = None) -> None:
   """Runs the program. A mistake that the user can mend ends as one line on stderr and exit code 2."""
+  streams.open_closed_streams()
   try:
-    app.run(main, argv=list(argv) if argv is not None else None, flags_parser=_parse)
+    _run(argv)
+  except BrokenPipeError:  # as in `... | head`
+    streams.discard_output()
+    _fail("standard output was closed before the end")
   except (UserError, flags.Error) as error:
     _fail(str(error))
   except OSError as error:  # a folder that cannot be written, a full disk
@@ -99,6 +108,17 @@ def run(argv: Sequence[str] | None = None) -> None:
   except Exception:
     traceback.print_exc()
     _leave(1)
+
+
+def _run(argv: Sequence[str] | None) -> None:
+  """What app.run does; what is still to be written to standard output is, so that a full disk is noticed here."""
+  try:
+    app.run(main, argv=list(argv) if argv is not None else None, flags_parser=_parse)
+  except SystemExit as end:
+    if not end.code:
+      sys.stdout.flush()
+    raise
+  sys.stdout.flush()
 
 
 def _fail(message: str) -> NoReturn:
@@ -114,8 +134,25 @@ def _leave(code: int) -> NoReturn:
   sys.exit(code)
 
 
+def _help() -> str:
+  lines = ["python -m aim.main --mode=MODE --config=NAME --workdir=FOLDER [--config.key=value ...]", ""]
+  lines += [commands.help_text(), "", "Flags:"]
+  for flag in (flags.FLAGS[holder.name] for holder in _FLAGS):
+    default = f" [{str(flag.default_as_str).strip(chr(39))}]" if flag.default else ""
+    meaning = flag.help if flag.name != "mode" else "One of the above."  # absl's text repeats their names
+    lines.append(f"  --{flag.name + '=':<15} {meaning}{default}")
+  lines += ["", f"Shipped experiments for --config: {', '.join(config_files.shipped())}."]
+  lines += [
+    "Every key of a config is a flag, as in --config.batch_size=64; docs/modes.md and docs/configs.md say more."
+  ]
+  return "\n".join(lines)
+
+
 def _parse(arguments: list[str]) -> list[str]:
   """absl's parsing, after turning names of experiments into files and naming the nearest key of a mistyped one."""
+  if any(argument in HELP for argument in arguments[1:]):
+    print(_help())
+    sys.exit(0)
   arguments = list(arguments)
   flag_names = [argument.lstrip("-") if argument.startswith("-") else "" for argument in arguments]
   keys = [name.split("=", 1)[0].removeprefix("config.") for name in flag_names if name.startswith("config.")]

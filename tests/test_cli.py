@@ -65,7 +65,7 @@ def test_nothing_and_help():
   assert failing() == "--mode=pretrain needs --config=..."
   text = tiny.run("--help").out
   assert "--config" in text
-  assert all(f"{mode.name}: {mode.help}" in text for mode in commands.MODES.values())
+  assert all(mode.name in text and mode.help in text for mode in commands.MODES.values())
 
 
 def test_an_experiment_is_found_by_name_from_any_folder(tmp_path):
@@ -84,7 +84,7 @@ def test_an_experiment_is_found_by_name_from_any_folder(tmp_path):
     (["--mode=embed", "--checkpoint=x"], "--mode=embed needs --output=..."),
     (["--mode=embed", "--checkpoint=x", "--output=x.npz"], "--mode=embed needs --data=..."),
     (["--mode=impute", "--checkpoint=x", "--output=x.npz"], "--mode=impute needs --input=..."),
-    ([CONFIG, "--mode=pretrian"], "flag --mode=pretrian: value should be one of <pretrain|evaluate|"),
+    ([CONFIG, "--mode=pretrian"], "flag --mode=pretrian: value should be one of <pretrain|embed|"),
     ([CONFIG, "--wrokdir=x"], "Unknown command line flag 'wrokdir'. Did you mean: workdir"),
     ([CONFIG, "--workdir=x", "more"], "unexpected argument 'more'; flags start with --"),
     (["--config=nowhere.py"], "--config=nowhere.py: no such file"),
@@ -192,7 +192,7 @@ def test_resume_of_another_model_or_data(dataset, other, trained, tmp_path):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"random_patch_minutes": 7}, "config.evaluate: task random: patch_minutes is 7"),
+    ({"random_patch_minutes": 7}, "config.evaluate.random_patch_minutes is 7"),
     ({"random_percent": (0,)}, "config.evaluate.random_percent holds 0, expected a whole number from 1 to 99"),
   ],
 )
@@ -318,8 +318,8 @@ def test_outputs(trained, dataset, tmp_path):
   for output in ("/proc/nowhere/o.npz", f"{tmp_path}/file/o.npz"):
     for use in (embedding, imputing):
       assert use(trained, source, output=output).startswith(f"--output={output}: cannot write to ")
-  assert pretraining(dataset, "/proc/nowhere").startswith("/proc/nowhere: ")
-  assert pretraining(dataset, tmp_path / "file").startswith(f"{tmp_path}/file: ")
+  assert pretraining(dataset, "/proc/nowhere").startswith("--workdir=/proc/nowhere: cannot write to ")
+  assert pretraining(dataset, tmp_path / "file").startswith(f"--workdir={tmp_path}/file: cannot write to ")
 
 
 def test_imputed_days_are_not_imputed_again(trained, tmp_path):

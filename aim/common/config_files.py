@@ -14,8 +14,8 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from data_pipelines.errors import UserError
-from data_pipelines.text_files import json_text
+from data_pipelines.errors import SchemaError, UserError
+from data_pipelines.text_files import json_text, read_json
 
 
 class ConfigError(UserError):
@@ -36,7 +36,7 @@ def find(name: str) -> pathlib.Path:
   A path of a shipped experiment, such as experiments/lsm2_tiny.py, is also found where there is no such folder.
 
   Raises:
-    ConfigError: there is none; the message names the nearest shipped experiment.
+    ConfigError: there is none; the message names the shipped experiment of a similar name, or all of them.
   """
   path = pathlib.Path(name)
   if path.is_file():
@@ -45,9 +45,11 @@ def find(name: str) -> pathlib.Path:
   if path.stem in experiments and path in (pathlib.Path(path.stem), pathlib.Path("experiments", f"{path.stem}.py")):
     return experiments[path.stem]
   what = "no such file" if path.suffix == ".py" else "no shipped experiment of this name"
-  nearest = difflib.get_close_matches(path.stem, experiments, n=1, cutoff=0.0)
-  hint = f"; the nearest shipped experiment is --config={nearest[0]}" if nearest else ""
-  raise ConfigError(f"--config={name}: {what}{hint}")
+  if path.exists():
+    what = "is a folder" if path.is_dir() else "is a device or a pipe, expected a .py file"
+  nearest = difflib.get_close_matches(path.stem, experiments, n=1)
+  hint = f"the nearest shipped experiment is --config={nearest[0]}" if nearest else f"shipped: {', '.join(experiments)}"
+  raise ConfigError(f"--config={name}: {what}; {hint}")
 
 
 def load(name: str) -> ml_collections.ConfigDict:
@@ -143,9 +145,10 @@ def read(path: pathlib.Path) -> ml_collections.ConfigDict:
     ConfigError: no such file, or not JSON.
   """
   try:
-    return ml_collections.ConfigDict(json.loads(path.read_text()))
-  except FileNotFoundError:
-    raise ConfigError(f"{path}: no such file; expected the workdir of a run, or --config=...") from None
+    return ml_collections.ConfigDict(read_json(path))
+  except SchemaError as error:
+    hint = "" if path.exists() else "; expected the workdir of a run, or --config=..."
+    raise ConfigError(f"{error}{hint}") from None
   except (ValueError, TypeError) as error:
     raise ConfigError(f"{path}: not the JSON of a config: {error}") from None
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pathlib
-import tempfile
 from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from aim.common import output_files
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.inference import pretrained
@@ -39,21 +40,37 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
   if suffix not in (".parquet", ".npz"):
     raise ConfigError(f"--output={output}: ends in {suffix!r}, expected .parquet or .npz")
   if processes.is_first_process():
-    _check_writable(output)
+    output_files.check_file(output, f"--output={output}")
   model = pretrained.load(trained)
   embedding, participant, date = _embed_all(model, *_batches(model, data, data_dir, split))
   if not processes.is_first_process():
     return
-  if suffix == ".npz":
-    np.savez_compressed(output, embedding=embedding, participant=participant, date=date)
-  else:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {f"e{i:03d}": embedding[:, i] for i in range(embedding.shape[1])}
-    pq.write_table(pa.table({"participant": participant, "date": date, **columns}), output)
+  unfinished = pathlib.Path(f"{output}.{os.getpid()}.incomplete")
+  try:
+    _write_embedding(unfinished, suffix, embedding, participant, date)
+    unfinished.replace(output)  # complete or not at all
+  finally:
+    unfinished.unlink(missing_ok=True)
   people = len(set(participant.tolist()))
   print(f"{output}: {len(embedding)} days of {people} people, {embedding.shape[1]} numbers each")
+
+
+def _write_embedding(
+  path: pathlib.Path,
+  suffix: str,
+  embedding: Float[np.ndarray, "days features"],
+  participant: Shaped[np.ndarray, " days"],
+  date: Shaped[np.ndarray, " days"],
+) -> None:
+  if suffix == ".npz":
+    with path.open("wb") as file:
+      np.savez_compressed(file, embedding=embedding, participant=participant, date=date)
+    return
+  import pyarrow as pa
+  import pyarrow.parquet as pq
+
+  columns = {f"e{i:03d}": embedding[:, i] for i in range(embedding.shape[1])}
+  pq.write_table(pa.table({"participant": participant, "date": date, **columns}), path)
 
 
 def impute(trained: str, source: str, output: str) -> None:
@@ -71,7 +88,7 @@ def impute(trained: str, source: str, output: str) -> None:
   """
   if pathlib.Path(output).suffix != ".npz":
     raise ConfigError(f"--output={output}: expected a name ending in .npz")
-  _check_writable(output)
+  output_files.check_file(output, f"--output={output}")
   model = pretrained.load(trained)
   days = npz.read_days(source, schema=model.schema, allow_empty_days=True)
   if "filled" in days.original:
@@ -80,21 +97,6 @@ def impute(trained: str, source: str, output: str) -> None:
   npz.write_days(output, days.original, model.impute(days.values, progress=True), {"filled": filled})
   percent = 100 * filled.mean()
   print(f"{output}: filled {filled.sum():,} of {filled.size:,} values ({percent:.1f} %) in {len(filled)} days")
-
-
-def _check_writable(output: str) -> None:
-  """Makes the folder of the output.
-
-  Raises:
-    ConfigError: nothing can be written there; better now than after hours of computing.
-  """
-  folder = pathlib.Path(output).parent
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-      pass
-  except OSError as error:
-    raise ConfigError(f"--output={output}: cannot write to {folder}: {error.strerror}") from None
 
 
 def _batches(

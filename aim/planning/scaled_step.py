@@ -7,7 +7,6 @@ constant. Exchanges are rings of the same bytes among more or fewer chips.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Iterable
@@ -15,7 +14,8 @@ from typing import Any
 
 from aim.planning.collectives import Collective
 from aim.runtime.devices import DataSheet
-from data_pipelines.errors import UserError
+from data_pipelines.errors import SchemaError, UserError
+from data_pipelines.text_files import read_json
 
 # Bytes in a file per byte of float32 in memory, for a preflight without a dataset, whose days are in no file: simulated
 # days of 26 channels x 1,440 minutes take 68,225 bytes each (`python -m benchmarks.loader`, 2026-11-23: bytes_per_day
@@ -201,9 +201,10 @@ def read(path: pathlib.Path) -> AnalysedStep:
     ScaleOutError: there is no such file, it is not a preflight.json, or its step cannot be scaled.
   """
   try:
-    return _read(json.loads(path.read_text(encoding="utf-8")), path)
-  except FileNotFoundError:
-    raise ScaleOutError(f"{path}: no such file; --mode=preflight writes it") from None
+    return _read(read_json(path), path)
+  except SchemaError as error:
+    hint = "" if path.exists() else "; --mode=preflight writes it"
+    raise ScaleOutError(f"{error}{hint}") from None
   except (KeyError, TypeError, ValueError) as error:
     raise ScaleOutError(f"{path}: not a preflight.json of this version: {type(error).__name__}: {error}") from None
 

@@ -98,7 +98,7 @@ class Workdir:
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), start=1):
       try:
         entry = json.loads(line)
-        if name in entry:
+        if entry.get(name) is not None:  # null where every step of the interval was skipped
           lines[int(entry["step"])] = entry
       except (ValueError, KeyError, TypeError):
         raise ResultsError(f"{path} line {number}: {line[:60]!r}, expected JSON with a step") from None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 
 import jax
+
+from data_pipelines.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,22 @@ def data_sheet(kind: str) -> DataSheet | None:
   """The data sheet for a JAX device_kind; None if it is unknown, as for a CPU."""
   matches = [name for name in SHEETS if kind.startswith(name)]
   return SHEETS[max(matches, key=len)] if matches else None
+
+
+def check_platform() -> None:
+  """Asks JAX for its devices, before anything is read or compiled for them.
+
+  Raises:
+    UserError: the platform that JAX_PLATFORMS names is not there.
+  """
+  try:
+    jax.devices()
+  except Exception as error:  # JAX has no error of its own for this; some plugins fail with an empty AssertionError
+    reason = str(error).partition(" (set JAX_PLATFORMS")[0].replace("\n", " ") or type(error).__name__
+    chosen = os.environ.get("JAX_PLATFORMS", "")
+    raise UserError(
+      f"JAX_PLATFORMS={chosen}: no such device can be used here: {reason}; JAX_PLATFORMS= takes what there is"
+    ) from None
 
 
 _target: str | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import shutil
 import warnings
@@ -63,7 +64,7 @@ def hide_orbax_noise() -> None:
   A failed background save is logged with its stack, and so are callbacks that come too late for it; the next call then
   raises the error, which this program reports in one line. A load that fails leaves a coroutine that nobody awaits.
   """
-  absl.logging.set_verbosity(absl.logging.FATAL)
+  absl.logging.get_absl_logger().addFilter(lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname)
   getLogger("concurrent.futures").setLevel(CRITICAL)
   warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 

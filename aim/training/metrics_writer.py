@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import pathlib
@@ -29,9 +30,6 @@ class MetricsWriter:
       workdir: the run's folder.
       config: config.log; None for the file alone.
       start: steps completed before. Lines of later steps, which were lost with their process, are cut off.
-
-    Raises:
-      ConfigError: a package that a sink needs is not installed.
     """
     self.file = self.tensorboard = self.wandb = None
     if not processes.is_first_process():
@@ -39,11 +37,11 @@ class MetricsWriter:
     _truncate(workdir / "metrics.jsonl", start)
     self.file = (workdir / "metrics.jsonl").open("a", buffering=1)
     if config is not None and config.tensorboard:
-      self.tensorboard = _optional("tensorboardX", "tensorboard").SummaryWriter(
+      self.tensorboard = importlib.import_module("tensorboardX").SummaryWriter(
         str(workdir / "tensorboard"), purge_step=start + 1
       )
     if config is not None and config.wandb:
-      self.wandb = _optional("wandb", "wandb").init(project=config.wandb, dir=str(workdir), resume="allow")
+      self.wandb = importlib.import_module("wandb").init(project=config.wandb, dir=str(workdir), resume="allow")
 
   def write(self, step: int, metrics: dict[str, Any]) -> None:
     """Writes one line; TensorBoard and Weights & Biases get its numbers.
@@ -80,6 +78,20 @@ def earlier_lines(workdir: pathlib.Path, start: int) -> list[dict[str, Any]]:
   return [json.loads(line) for line in lines if _step(line) <= start]
 
 
+def check_sinks(config: ml_collections.ConfigDict) -> None:
+  """Checks that the packages are installed that the sinks of config.log need, without importing them.
+
+  Raises:
+    ConfigError: one is not.
+  """
+  for extra, (module, wanted) in {
+    "tensorboard": ("tensorboardX", config.tensorboard),
+    "wandb": ("wandb", config.wandb),
+  }.items():
+    if wanted and importlib.util.find_spec(module) is None:
+      raise ConfigError(f"config.log.{extra} needs the package {module}: pip install 'lsm2-aim[{extra}]'")
+
+
 def _truncate(path: pathlib.Path, start: int) -> None:
   """Keeps the lines of steps up to `start`; the last line may be incomplete and is then dropped."""
   lines = path.read_text().splitlines(keepends=True) if path.exists() else []
@@ -95,10 +107,3 @@ def _step(line: str) -> float:
     return float(json.loads(line)["step"]) if line.endswith("\n") else math.inf
   except (ValueError, KeyError, TypeError):
     return math.inf
-
-
-def _optional(module: str, extra: str) -> Any:
-  try:
-    return __import__(module)
-  except ImportError:
-    raise ConfigError(f"config.log.{extra} needs the package {module}: pip install 'lsm2-aim[{extra}]'") from None

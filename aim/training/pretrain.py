@@ -33,7 +33,7 @@ from aim.training.contrastive_step import ContrastiveStep
 from aim.training.defaults import RANGES
 from aim.training.heldout_curve import HeldoutCurve
 from aim.training.masked_step import MaskedStep
-from aim.training.metrics_writer import MetricsWriter
+from aim.training.metrics_writer import MetricsWriter, check_sinks
 from aim.training.optimizer import make_optimizer, schedule
 from aim.training.step_profile import StepProfile, span
 from aim.training.train_log import TrainLog
@@ -98,6 +98,7 @@ class TrainingRun:
     self.mesh = jax.sharding.get_mesh() if planned_mesh is None else planned_mesh
     config_ranges.check(config, RANGES, aim.model.defaults.RANGES)
     _check(config, self.mesh)
+    check_sinks(config.log)
     self.metadata = checkpoint.run_metadata(config, dataset)
     architecture = from_config.architecture(config, dataset.schema)
     self.form = from_config.form(config, architecture) if architecture.projection is None else config.method

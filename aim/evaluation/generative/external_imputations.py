@@ -15,7 +15,8 @@ from jaxtyping import Bool
 
 from aim.common.config_files import ConfigError
 from aim.evaluation.generative.tasks import GenerativeTask
-from data_pipelines.errors import UserError
+from data_pipelines.errors import SchemaError, UserError
+from data_pipelines.text_files import check_regular
 
 KEYS = ("imputation", "indicating_mask", "participant", "day", "task", "level")
 
@@ -104,13 +105,15 @@ def read_external(text: str) -> dict[str, ExternalImputation]:
 
 def _load(file: pathlib.Path) -> dict[str, np.ndarray]:
   try:
+    check_regular(file)
+  except SchemaError as error:
+    raise ExternalError(f"{error} (config.evaluate.external)") from None
+  try:
     with np.load(file, allow_pickle=False) as arrays:
       missing = [name for name in KEYS if name not in arrays]
       if missing:
         raise ExternalError(f"{file}: key {missing[0]!r} is missing, expected {', '.join(KEYS)}")
       return {name: arrays[name] for name in KEYS}
-  except FileNotFoundError:
-    raise ExternalError(f"{file}: no such file (config.evaluate.external)") from None
   except ExternalError:
     raise
   except (ValueError, OSError, EOFError, zipfile.BadZipFile):

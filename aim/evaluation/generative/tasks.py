@@ -231,7 +231,7 @@ def _obstacle(task: GenerativeTask, schema: Schema) -> str | None:
 def _patch_steps(schema: Schema, patch_minutes: int) -> int:
   if patch_minutes < 1 or patch_minutes % schema.minutes_per_step or MINUTES_PER_DAY % patch_minutes:
     raise ValueError(
-      f"task random: patch_minutes is {patch_minutes}, expected a divisor of {MINUTES_PER_DAY} "
+      f"task random: config.evaluate.random_patch_minutes is {patch_minutes}, expected a divisor of {MINUTES_PER_DAY} "
       f"and a multiple of the step of {schema.minutes_per_step} min"
     )
   return patch_minutes // schema.minutes_per_step

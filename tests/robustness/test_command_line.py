@@ -1,0 +1,63 @@
+"""The command line as people meet it first: help, and the names that they mistype."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from aim import commands
+from aim.common import config_files
+from tests import tiny
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "--helpshort"])
+def test_help_lists_the_modes_by_task_and_succeeds(flag):
+  ended = tiny.run(flag)
+  assert (ended.code, ended.err) == (0, "")
+  lines = ended.out.splitlines()
+  tasks = [f"{mode.task}:" for mode in commands.MODES.values()]
+  for mode in commands.MODES.values():
+    line = lines.index(f"  {mode.name:<11} {mode.help}")
+    assert next(text for text in reversed(lines[:line]) if text in tasks) == f"{mode.task}:"
+  assert all(
+    any(line.startswith(f"  --{name}=") for line in lines) for name in ("config", "workdir", "output", "chips")
+  )
+  assert max(map(len, lines[:-3])) <= 120
+
+
+TIMED_HELP = """
+import resource, runpy, sys
+sys.argv = ["aim.main", "--help"]
+try:
+  runpy.run_module("aim.main", run_name="__main__")
+except SystemExit:
+  pass
+use = resource.getrusage(resource.RUSAGE_SELF)
+print(use.ru_utime + use.ru_stime, file=sys.stderr)
+"""
+
+
+def test_help_needs_less_than_a_second():
+  """Processor time is measured, because other tests run beside this one."""
+  done = subprocess.run([sys.executable, "-c", TIMED_HELP], cwd=tiny.ROOT, capture_output=True, text=True, check=True)
+  assert float(done.stderr) < 1.0
+
+
+def test_every_mode_has_a_task():
+  assert all(mode.task for mode in commands.MODES.values())
+
+
+@pytest.mark.parametrize(
+  ("name", "hint"),
+  [
+    ("nope.py", "no such file; shipped: compare_activity, compare_real, "),
+    ("lsm2_bse", "no shipped experiment of this name; the nearest shipped experiment is --config=lsm2_base"),
+    ("qqq", "no shipped experiment of this name; shipped: compare_activity, "),
+  ],
+)
+def test_only_a_similar_experiment_is_suggested(name, hint):
+  with pytest.raises(config_files.ConfigError) as error:
+    config_files.find(name)
+  assert str(error.value).startswith(f"--config={name}: {hint}")
