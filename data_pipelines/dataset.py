@@ -21,7 +21,7 @@ import os
 import pathlib
 import shutil
 import sys
-import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -246,9 +246,14 @@ class Dataset:
         return stored["shares"]
     with progress_bar(len(days), f"missing values of {split}", "day", disable=len(days) < _SHOWN_DAYS) as bar:
       shares = np.array([bar.update() or np.isnan(days[i]["values"]).mean() for i in range(len(days))], np.float32)
-    with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=self.path, delete=False) as file:
-      np.savez(file, shares=shares)  # with a checksum, unlike a single array
-      os.replace(file.name, path)
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")  # processes may write at the same time
+    with contextlib.suppress(OSError):
+      try:
+        with unfinished.open("wb") as file:
+          np.savez(file, shares=shares)  # with a checksum, unlike a single array
+        unfinished.replace(path)
+      finally:
+        unfinished.unlink(missing_ok=True)
     return shares
 
   def days_within(self, split: str, max_missing: float) -> Int64[np.ndarray, " selected"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -84,6 +85,7 @@ def run_import(
   """
   if values.input is None:
     raise flags.Error("--input is missing")
+  _check_recipe_path(values.write_recipe)
   name = detect_importer(values.input, IMPORTERS) if values.source == "auto" else values.source
   if values.source == "auto":
     print(f"--source={name}")
@@ -162,6 +164,17 @@ def _digest(text: str, anonymity: Anonymity | None) -> str:
   if anonymity:
     return anonymity.digest("request", text).hex()
   return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _check_recipe_path(path: str | None) -> None:
+  """Refuses a path that `_write_recipe` could not write, before the exports are read."""
+  if not path:
+    return
+  if os.path.lexists(path):
+    raise SchemaError(f"{path}: file exists")
+  folder = pathlib.Path(path).parent
+  if not folder.is_dir() or not os.access(folder, os.W_OK):
+    raise SchemaError(f"{path}: cannot be written: {folder} is no folder that may be written to")
 
 
 def _write_recipe(source: ImportedSource, path: str | None) -> None:

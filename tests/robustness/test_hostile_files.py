@@ -232,3 +232,36 @@ def test_an_existing_dataset_survives_a_full_disk(tmp_path, capsys):
   assert Dataset.open(tmp_path / "data", "tiny").digest == digest
   build(NpzSource(tmp_path / "y.npz"), tmp_path / "data", "tiny", overwrite=True)
   assert Dataset.open(tmp_path / "data", "tiny").digest != digest
+
+
+def test_a_full_disk_does_not_stop_reading_and_leaves_no_piece(tmp_path):
+  dataset = tiny.dataset(tmp_path, people=100)
+  before = {path.name for path in dataset.path.iterdir()}
+  with largest_file(10):
+    shares = dataset.missing_shares("pretrain")
+  assert {path.name for path in dataset.path.iterdir()} == before
+  np.testing.assert_array_equal(dataset.missing_shares("pretrain"), shares)
+  assert {path.name for path in dataset.path.iterdir()} == before | {"missing_pretrain.npz"}
+
+
+def test_a_recipe_that_cannot_be_written_is_told_before_the_work(tmp_path, table, capsys, monkeypatch):
+  monkeypatch.setattr("data_pipelines.ingest.command.ImportedSource", None)  # not reached
+  flags = ["--source=long_table", f"--input={table}", "--dry_run"]
+  assert refused(capsys, *flags, f"--write_recipe={table}") == f"{table}: file exists"
+  path = tmp_path / "no" / "recipe.yaml"
+  message = refused(capsys, *flags, f"--write_recipe={path}")
+  assert message == f"{path}: cannot be written: {path.parent} is no folder that may be written to"
+
+
+def test_an_import_continues_after_damage_to_what_it_had_stored(tmp_path, table, capsys, monkeypatch):
+  flags = ["--source=long_table", f"--input={table}", f"--data_dir={tmp_path / 'data'}", "--name=x"]
+  flags += ["--minutes_per_step=5", "--split=1,0,0"]
+  with monkeypatch.context() as patch:
+    patch.setattr("data_pipelines.build.Digests.of_folder", None)  # fails once the days are stored
+    with pytest.raises(TypeError):
+      build_main(["build", *flags])
+  (index,) = (tmp_path / "data").rglob("days.jsonl")
+  first, *rest = index.read_text().splitlines(keepends=True)
+  index.write_text("".join([first, "{}\n", *rest]))
+  assert build_main(["build", *flags]) == 0
+  assert Dataset.open(tmp_path / "data", "x").num_days("pretrain") == 3

@@ -62,10 +62,14 @@ class DayStore:
     for line in self._index.read_text().splitlines(keepends=True) if self._index.exists() else ():
       if not line.endswith("\n"):
         break
-      raw = json.loads(line)
-      complete, end = complete + line, raw["end"]
-      self._places[raw["participant"]] = [_Place(*place) for place in raw["days"]]
-      self.summaries[raw["participant"]] = raw["summary"]
+      try:
+        raw = json.loads(line)
+        participant, places, summary = raw["participant"], [_Place(*place) for place in raw["days"]], raw["summary"]
+        end = raw["end"]
+      except (ValueError, TypeError, KeyError):  # damaged: this person and those after are gridded again
+        break
+      complete += line
+      self._places[participant], self.summaries[participant] = places, summary
     self._file.truncate(end)
     self._index.write_text(complete)
 
