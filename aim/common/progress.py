@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 import data_pipelines.progress
 from aim.runtime import processes
 from aim.runtime.compile_time import compile_seconds
+
+T = TypeVar("T")
 
 
 class _WorkBar(tqdm):
@@ -24,6 +27,14 @@ class _WorkBar(tqdm):
     if not self.disable:
       self.last_print_t += self._compiled - before
     return super().update(n)
+
+
+def counted(items: Sequence[T], description: str, unit: str) -> Iterator[T]:
+  """The items one after the other, with a progress bar that counts them."""
+  with progress_bar(len(items), description, unit) as bar:
+    for item in items:
+      yield item
+      bar.update()
 
 
 def progress_bar(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from aim.common.progress import counted
 from aim.common.tables import write_rows
 from aim.evaluation.difference import CONSTANT, bounds, model_label
 from aim.evaluation.metrics import HEADLINE, METRICS, agreement
@@ -176,8 +177,10 @@ def score(
     ResultsError: two models predict different rows of one question.
   """
   results: list[Result] = []
-  for _, group in itertools.groupby(sorted(predictions, key=lambda p: p.question), key=lambda p: p.question):
-    results += _score(list(group), n_bootstrap, seed, against)
+  by_question = sorted(predictions, key=lambda p: p.question)
+  questions = [list(group) for _, group in itertools.groupby(by_question, key=lambda p: p.question)]
+  for group in counted(questions, "score", "question"):
+    results += _score(group, n_bootstrap, seed, against)
   return results
 
 
