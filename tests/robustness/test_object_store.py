@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 import aim
+from aim import commands
 from aim.runtime import working_copy
 from aim.training.checkpoint import CheckpointError, Checkpoints
 from data_pipelines.build import build, npz_request
 from data_pipelines.npz import NpzSource
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteFolder
+from experiments import default
 from tests import object_store, tiny
 
 STEPS, EVERY = 30, 5
@@ -157,3 +159,27 @@ def test_an_interrupted_save_on_gs_is_removed_and_a_copied_checkpoint_refused(st
   out = capsys.readouterr().out
   assert f"{saved.url}/3: its save was interrupted; removed" in out
   assert f"{saved.url}/2: damaged; renamed to 2.damaged" in out
+
+
+@pytest.mark.slow
+def test_a_study_in_a_bucket_skips_what_is_finished(elsewhere, tmp_path, monkeypatch):
+  """Another machine, which has no copy of anything yet, repeats the command."""
+  for name, value in tiny.environment().items():
+    monkeypatch.setenv(name, value)
+  RemoteFolder(f"{elsewhere}/in").send(tmp_path / "tiny.npz", "study.npz")
+  config = default.get_config()
+  config.data.dir = f"{elsewhere}/data"
+  config.compare.models = (tiny.CONFIG,)
+  config.compare.inputs, config.compare.run_folds = (f"{elsewhere}/in/study.npz:2",), (0,)
+  config.compare.common = tuple(tiny.overrides(evaluate__imputers=("linear",), evaluate__days_a_task=0))
+  config.compare.modes, config.compare.bootstrap = ("evaluate",), 20
+  study = commands.Arguments("compare", config, workdir=f"{elsewhere}/study")
+  commands.run(study)
+  remote = RemoteFolder(f"{elsewhere}/study")
+  before = {name: remote.read(name) for name in remote.files()}
+  assert {"comparison.csv", "comparison.md", "commands.csv", "config.json"} < before.keys()
+  assert any(name.startswith("cells/") and "/checkpoints/6/" in name for name in before)
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+  commands.run(study)
+  logs = [name for name in before if name.endswith("log.txt")]
+  assert logs and all(remote.read(name) == before[name] for name in (*logs, "comparison.csv"))
