@@ -114,6 +114,11 @@ def parse_json(text: str, where: str) -> Any:
     raise SchemaError(f"{where}: not JSON: {str(error).splitlines()[0]}") from None
 
 
+def counted(number: int, noun: str) -> str:
+  """A number with its noun, in the singular or the plural: "1 day", "1,440 steps", "0 people"."""
+  return f"{number:,} {noun if number == 1 else 'people' if noun == 'person' else noun + 's'}"
+
+
 def json_text(value: Any, indent: int | None = None) -> str:
   """The value as JSON that every reader accepts: NaN and Inf, which JSON does not have, become null."""
   return json.dumps(_finite(value), indent=indent, allow_nan=False)

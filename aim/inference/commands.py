@@ -19,6 +19,7 @@ from data_pipelines import npz
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import eval_loader
 from data_pipelines.schema import SchemaError
+from data_pipelines.text_files import counted
 
 
 def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> None:
@@ -52,7 +53,7 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
   finally:
     unfinished.unlink(missing_ok=True)
   people = len(set(participant.tolist()))
-  print(f"{output}: {len(embedding)} days of {people} people, {embedding.shape[1]} numbers each")
+  print(f"{output}: {counted(len(embedding), 'day')} of {counted(people, 'person')}, {embedding.shape[1]} numbers each")
 
 
 def _write_embedding(
@@ -96,7 +97,10 @@ def impute(trained: str, source: str, output: str) -> None:
   filled = np.isnan(days.values)
   npz.write_days(output, days.original, model.impute(days.values, progress=True), {"filled": filled})
   percent = 100 * filled.mean()
-  print(f"{output}: filled {filled.sum():,} of {filled.size:,} values ({percent:.1f} %) in {len(filled)} days")
+  print(
+    f"{output}: filled {filled.sum():,} of {counted(filled.size, 'value')} ({percent:.1f} %) "
+    f"in {counted(len(filled), 'day')}"
+  )
 
 
 def _batches(

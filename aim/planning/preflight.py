@@ -30,7 +30,7 @@ from aim.runtime import devices, sharding
 from data_pipelines.dataset import Dataset
 from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.statistics import Accumulator
-from data_pipelines.text_files import json_text
+from data_pipelines.text_files import counted, json_text
 
 PEOPLE, DAYS = 52, 5  # simulated when there is no dataset
 READ_AHEAD = 3  # batches on the device: two in the queue and one being masked (data_pipelines/loader.py)
@@ -57,7 +57,7 @@ def preflight(
   dataset, days = _simulated() if dataset is None else (dataset, _days(dataset))
   with devices.target_platform(on.platform):
     plan = Plan(config, workdir, dataset, days, on, planned)
-    say(f"{100 * np.isnan(days).mean():.0f} % of {len(days)} days are missing; drawing masks")
+    say(f"{100 * np.isnan(days).mean():.0f} % of {counted(len(days), 'day')} is missing; drawing masks")
     plan.count()
     with jax.set_mesh(planned):
       report = _report(plan, say)

@@ -41,6 +41,7 @@ from aim.training.train_state import TrainState
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import device_prefetch, train_loader
 from data_pipelines.subset import chosen_days
+from data_pipelines.text_files import counted
 
 SAMPLED_WINDOWS = 256  # the buffer sizes are chosen from so many windows, at least
 CPU_SLOWDOWN = 3  # attention and other memory-bound parts keep a CPU at about a third of a matrix product's speed
@@ -173,7 +174,7 @@ class TrainingRun:
   def train_from(self, state: TrainState, start: int, checkpoints: Checkpoints) -> dict[str, float | None]:
     """Compiles the step and trains from `start` completed steps to config.total_steps."""
     if start >= self.config.total_steps:
-      print(f"{self.workdir}: already trained for {start} steps; raise --config.total_steps to go on")
+      print(f"{self.workdir}: already trained for {counted(start, 'step')}; raise --config.total_steps to go on")
       return {}
     if start:
       print(f"{self.workdir}: checkpoint at step {start}: going on from there")
@@ -192,7 +193,7 @@ class TrainingRun:
     loss = last_metrics["loss"]
     ending = "the last ones were skipped" if loss is None or not np.isfinite(loss) else f"loss {loss:.4f}"
     heldout = f", on held-out people {curve.text}" if curve is not None and curve.losses else ""
-    print(f"{self.workdir}: trained for {self.config.total_steps} steps; {ending}{heldout}")
+    print(f"{self.workdir}: trained for {counted(self.config.total_steps, 'step')}; {ending}{heldout}")
     return last_metrics
 
   def loop(
@@ -322,7 +323,7 @@ class TrainingRun:
     subset = config_files.subset(config)
     chosen, available = len(chosen_days(self.dataset, "pretrain", **subset)), self.dataset.num_days("pretrain")
     if chosen < available:
-      print(f"kept {chosen:,} of {available:,} days: {_subset_text(subset)}")
+      print(f"kept {chosen:,} of {counted(available, 'day')}: {_subset_text(subset)}")
     if a.patch_channels > a.channels:  # LSM-1's groups of 5 on data of fewer channels
       print(
         f"config.model.patch_channels is {a.patch_channels} and the data have {a.channels}: one group, padded with "
@@ -330,9 +331,9 @@ class TrainingRun:
       )
     print(
       f"pretraining {count_parameters(self.abstract_state['params']) / 1e6:.2f}M parameters on "
-      f"{chosen} days of {self.dataset.name}: {_grid_text(a)} = "
-      f"{a.tokens} tokens per day, {config.batch_size} days per step, steps {start} to {config.total_steps}, "
-      f"{jax.device_count()} device(s) of kind {jax.devices()[0].device_kind}; "
+      f"{counted(chosen, 'day')} of {self.dataset.name}: {_grid_text(a)} = "
+      f"{a.tokens} tokens per day, {counted(config.batch_size, 'day')} per step, "
+      f"steps {start} to {config.total_steps}, {jax.device_count()} device(s) of kind {jax.devices()[0].device_kind}; "
       f"{self.form} form, {a.attention} attention, {a.dtype}",
       flush=True,
     )
@@ -379,7 +380,7 @@ def _subset_text(subset: Mapping[str, float]) -> str:
 
 def _grid_text(a: Architecture) -> str:
   grouped = f" in {a.channel_groups} groups" if a.patch_channels > 1 else ""
-  return f"{a.channels} channels{grouped} x {a.length} patches"
+  return f"{counted(a.channels, 'channel')}{grouped} x {a.length} patches"
 
 
 def _duration(seconds: float) -> str:

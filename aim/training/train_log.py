@@ -19,6 +19,7 @@ from aim.runtime import processes
 from aim.training.compiled_step import compilations
 from aim.training.metrics_writer import MetricsWriter
 from data_pipelines.errors import UserError
+from data_pipelines.text_files import counted
 
 
 class TrainingError(UserError):
@@ -102,8 +103,8 @@ class TrainLog:
     """
     if self.read and self.skipped == self.read:
       raise TrainingError(
-        f"all {self.read} steps of this run were skipped, so nothing was learnt and nothing is saved; the last one, "
-        f"{self.reason}"
+        f"all {counted(self.read, 'step')} of this run were skipped, so nothing was learnt and nothing is saved; "
+        f"the last one, {self.reason}"
       )
 
   def _guard(self, step: int, values: dict[str, np.ndarray]) -> None:

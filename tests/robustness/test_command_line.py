@@ -9,6 +9,7 @@ import pytest
 
 from aim import commands
 from aim.common import config_files
+from data_pipelines.text_files import counted
 from tests import tiny
 
 
@@ -43,6 +44,11 @@ def test_help_needs_less_than_a_second():
   """Processor time is measured, because other tests run beside this one."""
   done = subprocess.run([sys.executable, "-c", TIMED_HELP], cwd=tiny.ROOT, capture_output=True, text=True, check=True)
   assert float(done.stderr) < 1.0
+
+
+def test_nouns_are_counted():
+  assert [counted(n, "person") for n in (0, 1, 2)] == ["0 people", "1 person", "2 people"]
+  assert [counted(n, "day") for n in (1, 1440)] == ["1 day", "1,440 days"]
 
 
 def test_every_mode_has_a_task():

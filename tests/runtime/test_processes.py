@@ -31,8 +31,7 @@ def start(dataset, workdir, process_count, mode="pretrain", more=(), devices=Non
     port = free.getsockname()[1]
   group_flags = [f"--coordinator=localhost:{port}", f"--num_processes={process_count}"]
   return [
-    tiny.start(*flags, *group_flags, f"--process_id={process}", devices=devices)
-    for process in range(process_count)
+    tiny.start(*flags, *group_flags, f"--process_id={process}", devices=devices) for process in range(process_count)
   ]
 
 

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 
 from data_pipelines.splits import ranked
+from data_pipelines.text_files import counted
 
 Strata = Mapping[str, frozenset[str]]  # {person: the classes on their days}; no class where the target is a number
 MIN_PEOPLE = 2  # to train on, of each class
@@ -69,7 +70,7 @@ class LabelledPeople:
     for name in sorted(frozenset().union(*self.train.values())):
       count = sum(name in self.train[person] for person in budget.train)
       if count < MIN_PEOPLE:
-        return f"{count} people of class {name}, at least {MIN_PEOPLE} are needed"
+        return f"{counted(count, 'person')} of class {name}, at least {MIN_PEOPLE} are needed"
     return None
 
 

@@ -35,6 +35,7 @@ from aim.evaluation.probing.leak_checks import check_held_out
 from aim.inference.pretrained import Pretrained
 from aim.model.buffer_sizes import BufferSizes
 from data_pipelines.dataset import Dataset
+from data_pipelines.text_files import counted
 
 NAMES = {"scratch": "ViT supervised", "resnet": "ResNet supervised"}
 
@@ -74,7 +75,9 @@ def run_finetune(
   predictions.write_csv(output / "predictions.csv", predicted)
   results.write_csv(output / "results.csv", scores)
   draw_learning_curves(scores, output / "learning_curve.png")
-  print(f"\n{dataset.name}: {len(dataset.people('eval'))} people never seen in training; [95 % over people]\n")
+  print(
+    f"\n{dataset.name}: {counted(len(dataset.people('eval')), 'person')} never seen in training; [95 % over people]\n"
+  )
   print(predictions.format_tables(scores) + "\n")
   print("\n".join(verdicts(scores, study.name(ours))))
   print(f"\n{output / 'results.csv'}\n{output / 'predictions.csv'}\n{output / 'learning_curve.png'}\n{study.folder}")

@@ -27,7 +27,7 @@ from aim.runtime import compile_options, processes, sharding
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import SchemaError
 from data_pipelines.subset import chosen_days, day_owners
-from data_pipelines.text_files import json_text
+from data_pipelines.text_files import counted, json_text
 
 FILE = "heldout.json"
 TASK = GenerativeTask("random", 80)
@@ -70,8 +70,9 @@ def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dat
   new_file.write_text(json_text(content, indent=1) + "\n")
   new_file.replace(workdir / FILE)
   print(
-    f"{trained.name}, {trained.trained_steps} steps on {content['days']:,} days of {content['participants']:,} people; "
-    f"{days.count} days of {len(people)} others: loss {content['loss']:.4f}, {TASK.label} mse {content['mse']:.4f}"
+    f"{trained.name}, {counted(trained.trained_steps, 'step')} on {counted(content['days'], 'day')} of "
+    f"{counted(content['participants'], 'person')}; {counted(days.count, 'day')} of "
+    f"{counted(len(people), 'other')}: loss {content['loss']:.4f}, {TASK.label} mse {content['mse']:.4f}"
   )
   print(workdir / FILE)
 

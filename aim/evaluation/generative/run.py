@@ -20,6 +20,7 @@ from aim.inference.pretrained import Pretrained
 from aim.runtime import processes
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema
+from data_pipelines.text_files import counted
 
 
 def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, workdir: pathlib.Path) -> Scores:
@@ -51,7 +52,7 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
     imputation.check(tasks, days.count)
   if config.export and processes.is_first_process():
     pypots_export.export_tasks(days, tasks, config.export)
-    print(f"{config.export}: the hidden values of {len(tasks)} tasks, and days to train on")
+    print(f"{config.export}: the hidden values of {counted(len(tasks), 'task')}, and days to train on")
   scores = run_contest(model, days, tasks, external)
   for task in tasks:
     if task not in scores.tasks:
@@ -114,7 +115,7 @@ def _print(
   workdir: pathlib.Path,
 ) -> None:
   people = {person for of_method in scores.sums.values() for person in of_method}
-  print(f"\n{days.dataset.name}: {len(people)} people never seen in training, {days.count} days")
+  print(f"\n{days.dataset.name}: {counted(len(people), 'person')} never seen in training, {counted(days.count, 'day')}")
   print("Mean squared error in z-scored units, mean over channels [95 % interval over people]; * marks the lowest.\n")
   print(score_files.format_table(rows) + "\n")
   if notes := [*summary.line_notes(lines), *clipping.notes(clipped)]:

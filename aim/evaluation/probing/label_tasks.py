@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from aim.common.config_files import ConfigError
 from aim.model.from_config import steps
 from data_pipelines.dataset import Dataset
+from data_pipelines.text_files import counted
 
 _NOT_LABELS = ("participant", "split", "days")  # columns of the participants table
 _TRAINING_SPLITS = ("pretrain", "tune")
@@ -161,7 +162,7 @@ def _person_task(name: str, labels: Mapping[str, Any]) -> LabelTask | str:
   if len(values) > 2 and not is_text:
     return LabelTask(name, "regression", "day", (), {person: float(value) for person, value in labels.items()})
   if len(values) > max(2, min(_MAX_CLASSES, len(labels) // 2)):
-    return f"{len(values)} values among {len(labels)} people: an identifier or free text"
+    return f"{counted(len(values), 'value')} among {counted(len(labels), 'person')}: an identifier or free text"
   kind = "binary" if len(values) == 2 else "multiclass"
   truth = {person: float(values.index(value)) for person, value in labels.items()}
   return LabelTask(name, kind, "day", tuple(_class_name(value) for value in values), truth)
@@ -237,10 +238,10 @@ def _unusable(task: LabelTask, config: ml_collections.ConfigDict, dataset: Datas
   by_class = task.people_by_class()
   everyone = set().union(*by_class.values()) if by_class else set()
   if len(everyone) < config.min_people:
-    return f"known of {len(everyone)} people, fewer than {config.min_people} (config.probe.min_people)"
+    return f"known of {counted(len(everyone), 'person')}, fewer than {config.min_people} (config.probe.min_people)"
   training = _training_people(dataset)
   if len(everyone - training) < 2:
-    return f"known of {len(everyone - training)} people of split 'eval', expected at least 2"
+    return f"known of {counted(len(everyone - training), 'person')} of split 'eval', expected at least 2"
   if task.kind == "regression":
     return "" if len(everyone & training) > 1 else "known of nobody to train on"
   common = [c for c, people in by_class.items() if len(people & training) >= config.min_people_a_class]

@@ -29,6 +29,7 @@ from aim.evaluation.probing.sensor_dropout import Removal, removals
 from aim.evaluation.results import Result
 from aim.inference.pretrained import Pretrained
 from data_pipelines.dataset import Dataset
+from data_pipelines.text_files import counted
 
 MEAN = "the mean of all settings"
 
@@ -77,7 +78,10 @@ def run_robustness(
       scores += score_settings(task, predicted[task.name], *about, config.robustness.bootstrap, config.robustness.seed)
   results.write_csv(output / "results.csv", scores)
   robustness_figure.draw(scores, output / "robustness.png")
-  print(f"\n{dataset.name}: {len(dataset.people('eval'))} people never seen in training; drop of the score [95 %]\n")
+  print(
+    f"\n{dataset.name}: {counted(len(dataset.people('eval')), 'person')} never seen in training; "
+    "drop of the score [95 %]\n"
+  )
   print("\n".join(verdicts(scores, predicted)))
   print(f"\n{output / 'results.csv'}\n{output / 'robustness.png'}")
   return scores

@@ -27,6 +27,7 @@ from aim.evaluation.probing.oracle import strangers
 from aim.evaluation.probing.probe_inputs import EMBEDDING, HOURLY, MASK, ORACLE_TRAITS, ProbeInputs, read_inputs
 from aim.inference.pretrained import Pretrained
 from data_pipelines.dataset import Dataset
+from data_pipelines.text_files import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,8 @@ def run_probe(
   predictions.write_csv(output / "predictions.csv", predicted)
   results.write_csv(output / "results.csv", scores)
   print(
-    f"\n{dataset.name}: scored on {len(dataset.people('eval'))} people never seen in training; [95 % over people]\n"
+    f"\n{dataset.name}: scored on {counted(len(dataset.people('eval')), 'person')} never seen in training; "
+    "[95 % over people]\n"
   )
   print(predictions.format_tables(scores) + "\n")
   print("\n".join(predictions.verdicts(scores)))

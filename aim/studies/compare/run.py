@@ -19,6 +19,7 @@ from aim.studies import job_runner
 from aim.studies.compare.table import CompareCell, gather
 from aim.studies.job_runner import Job, StudyModel
 from data_pipelines.dataset import Dataset
+from data_pipelines.text_files import counted
 
 # Imputers and baselines are the same beside every model, so they are run only beside the first.
 ONLY_THE_MODEL = ("--config.evaluate.imputers=()", "--config.probe.baselines=False", "--config.finetune.compare=()")
@@ -38,7 +39,10 @@ def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   job_runner.build_datasets(job_runner.datasets(config, "compare"), workdir)
   runnable = [_with_answerable_modes(cell, config) for cell in requested]
   commands = sum(len(cell.commands) for cell in runnable)
-  print(f"{workdir}: {len(runnable)} cells, {commands} commands; output: {workdir}/cells/*/log.txt", flush=True)
+  print(
+    f"{workdir}: {counted(len(runnable), 'cell')}, {counted(commands, 'command')}; output: {workdir}/cells/*/log.txt",
+    flush=True,
+  )
   job_runner.run(runnable, "compare", config.compare.jobs)
   gather(config.compare, runnable, workdir)
 

@@ -22,7 +22,7 @@ from aim.studies.job_runner import Job, StudyDataset, StudyModel
 from aim.studies.scaling.curves import Curve, curves
 from aim.studies.scaling.figure import draw_scaling
 from aim.studies.scaling.points import ScalingCell, points_table, read_points, write_points
-from data_pipelines.text_files import json_text
+from data_pipelines.text_files import counted, json_text
 
 AXES = {"participants": "participants", "days": "days", "size": "sizes", "steps": "steps"}  # of a cell: config key
 
@@ -41,8 +41,8 @@ def scaling(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   _write_cells(all_cells, datasets, workdir / "cells.csv")
   unfinished = [cell for cell in chosen if not cell.result.exists()]
   print(
-    f"{workdir}: {len(all_cells)} cells, listed in {workdir / 'cells.csv'}; to run now: {len(unfinished)}; output: "
-    f"{workdir}/cells/*/log.txt",
+    f"{workdir}: {counted(len(all_cells), 'cell')}, listed in {workdir / 'cells.csv'}; to run now: {len(unfinished)}; "
+    f"output: {workdir}/cells/*/log.txt",
     flush=True,
   )
   if unfinished:

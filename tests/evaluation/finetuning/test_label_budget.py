@@ -53,7 +53,7 @@ def test_too_few_says_which_class():
   labelled = LabelledPeople(strata, {"t": frozenset({"yes"})})
   reason = lambda *train, tune=("t",): labelled.too_few(LabelBudget(train, tune))
   assert reason("p0", "p1", "p4", "p5") is None
-  assert reason("p0", "p4", "p5") == "1 people of class yes, at least 2 are needed"
+  assert reason("p0", "p4", "p5") == "1 person of class yes, at least 2 are needed"
   assert reason("p0") == "1 of 10 people, at least 2 are needed"
   assert reason("p0", "p1", "p4", "p5", tune=()) == "nobody is left to stop early on"
 
