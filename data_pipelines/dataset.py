@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import io
 import os
 import pathlib
@@ -166,6 +167,23 @@ class Dataset:
   def digest(self) -> str:
     """32 hex digits that differ if the days, people, labels, events or statistics do, whatever the dataset's name."""
     return self._digests.content
+
+  def digest_of(self, split: str) -> str:
+    """32 hex digits that differ if the days of a split, the schema or the statistics do.
+
+    Raises:
+      DatasetError: the split is unknown.
+    """
+    self._check(split)
+    return self._digests.of_split(split)
+
+  def people_digest(self, split: str) -> str:
+    """32 hex digits that differ if the people of a split do, in whatever order they are.
+
+    Raises:
+      DatasetError: the split is unknown.
+    """
+    return hashlib.blake2b(json.dumps(sorted(self.people(split))).encode(), digest_size=16).hexdigest()
 
   @functools.cached_property
   def _digests(self) -> Digests:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from data_pipelines.errors import DatasetError
 
@@ -93,12 +93,20 @@ class Digests:
     Where the dataset lies, what it was built from and its description do not matter. Without digests.json, small files
     are read, and shards enter with their names and sizes.
     """
+    return self._of_files(lambda name: name not in _DESCRIPTIONS)
+
+  def of_split(self, split: str) -> str:
+    """32 hex digits that differ if the days of a split, the schema or the statistics do; read as for `content`."""
+    days = f"-{split}{_RECORDS}"
+    return self._of_files(lambda name: days in name or name in ("schema.json", "statistics.npz"))
+
+  def _of_files(self, belongs: Callable[[str], bool]) -> str:
     files = self.files or {
       path.name: FileDigest(path.stat().st_size, "") if _RECORDS in path.name else FileDigest.of(path)
       for path in sorted(self.folder.iterdir())
       if not path.name.startswith("missing_")  # written by readers
     }
-    return _digest({name: dataclasses.asdict(file) for name, file in files.items() if name not in _DESCRIPTIONS})
+    return _digest({name: dataclasses.asdict(file) for name, file in files.items() if belongs(name)})
 
   def check(self, *names: str) -> None:
     """Compares files with their digests; names that were not built are not compared.

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import pathlib
 import runpy
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -90,30 +90,58 @@ def resolve(name: str, overrides: Sequence[str]) -> ml_collections.ConfigDict:
 
 
 def with_defaults(
-  config: Mapping[str, Any] | ml_collections.ConfigDict, defaults: Iterable[ml_collections.ConfigDict], where: str
+  config: Mapping[str, Any] | ml_collections.ConfigDict,
+  defaults: Iterable[ml_collections.ConfigDict],
+  where: str,
+  made_with: Mapping[str, Any] | None = None,
 ) -> ml_collections.ConfigDict:
   """A config that another version of this program wrote, in the keys of this version.
 
-  A missing key takes its default. A key that is not among the defaults is reported with `where` and left out, except
-  that whole groups without any default, which belong to rooms that the caller does not know, stay as they are.
+  A missing key takes its value in `made_with`, or else its default, which is reported with `where`. A key that is not
+  among the defaults is reported and left out, except that whole groups without any default, which belong to rooms that
+  the caller does not know, stay as they are.
+
+  Args:
+    config: what was written.
+    defaults: of the rooms that the caller knows.
+    where: names the file in messages.
+    made_with: {"model.qk_init": 0.0, ...}, for keys whose absence stands for something else than today's default.
   """
-  complete = {key: value for room in defaults for key, value in room.to_dict().items()}
-  _overlay(complete, ml_collections.ConfigDict(config).to_dict(), frozenset(complete), where)
+  rooms = list(defaults)
+  known = _known(rooms)
+  values = dict(leaves(ml_collections.ConfigDict(config)))
+  missing = {key: (made_with or {}).get(key, default) for key, default in known.items() if key not in values}
+  unknown = unknown_keys(config, rooms)
+  for key in unknown:
+    print(f"{where}: config key {key} is not known to this version and has no effect")
+  if missing:
+    settings = ", ".join(f"{key}={value!r}" for key, value in sorted(missing.items()))
+    print(f"{where}: was written by a version without some config keys, which are taken as {settings}")
+  complete: dict[str, Any] = {key: value for room in rooms for key, value in room.to_dict().items()}
+  for key, value in (missing | {key: value for key, value in values.items() if key not in unknown}).items():
+    *parents, name = key.split(".")
+    group = complete
+    for parent in parents:
+      group = group.setdefault(parent, {})
+    group[name] = value
   return ml_collections.ConfigDict(complete)
 
 
-def _overlay(complete: dict[str, Any], values: dict[str, Any], groups: Collection[str], where: str) -> None:
-  """Puts `values` over `complete`, in place; unknown keys are accepted outside `groups`."""
-  known = dict(leaves(complete))
-  for key, value in leaves(values):
-    *parents, name = key.split(".")
-    if key in known or (parents and parents[0] not in groups):
-      group = complete
-      for parent in parents:
-        group = group.setdefault(parent, {})
-      group[name] = value
-    else:
-      print(f"{where}: config key {key} is not known to this version and has no effect")
+def unknown_keys(
+  config: Mapping[str, Any] | ml_collections.ConfigDict, defaults: Iterable[ml_collections.ConfigDict]
+) -> list[str]:
+  """Keys of a config that another version wrote and that are not among the defaults of the rooms that have its group.
+
+  Where one version has a value and the other has a group of that name, the key is unknown too.
+  """
+  known = _known(defaults)
+  groups = {key.split(".")[0] for key in known}
+  inside = lambda key: "." not in key or key.split(".")[0] in groups
+  return [key for key, _ in leaves(ml_collections.ConfigDict(config)) if key not in known and inside(key)]
+
+
+def _known(defaults: Iterable[ml_collections.ConfigDict]) -> dict[str, Any]:
+  return {key: value for room in defaults for key, value in leaves(room)}
 
 
 def simulated_name(data: ml_collections.ConfigDict) -> str:

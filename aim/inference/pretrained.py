@@ -16,13 +16,14 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
-from aim.inference.defaults import defaults
 from aim.model import from_config, loss, lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
 from aim.model.token_buffers import TokenBuffer, move
 from aim.runtime import compile_options, sharding
 from aim.training import checkpoint
+from aim.training.checkpoint_metadata import told_about_data
+from aim.training.compatibility import MADE_WITH
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, SchemaError
 
@@ -37,7 +38,7 @@ def load(path: str | pathlib.Path, batch_size: int = 32, short_holes: str | None
   """Loads a trained model.
 
   Args:
-    path: a workdir, whose newest complete checkpoint is loaded, or the folder of one checkpoint.
+    path: a workdir, whose newest checkpoint that can be read is loaded, or the folder of one checkpoint.
     batch_size: days that each local device computes at a time, at most. It changes speed and memory, not results.
     short_holes: what fills a missing value inside a patch that is partly observed: "decode" (the model) or
       "interpolate" (a straight line in time). By default what the model was trained for, config.impute.short_holes.
@@ -46,7 +47,7 @@ def load(path: str | pathlib.Path, batch_size: int = 32, short_holes: str | None
     The model, with its moving-average parameters if it was trained with such (config.optimizer.ema).
 
   Raises:
-    CheckpointError: there is no complete checkpoint at `path`, or it cannot be read.
+    CheckpointError: there is no checkpoint at `path` that can be read, or it is of a later version.
     ConfigError: short_holes is unknown.
   """
   if not isinstance(path, str | os.PathLike) or not str(path):
@@ -79,6 +80,7 @@ class Pretrained:
     schema (Schema): steps per day and channels of the days that the model takes.
     config (ConfigDict): the config of the training run.
     name (str): the model's name in tables and figures.
+    training_data (dict | None): names the content of the training data; None in a checkpoint of an old version.
     trained_steps (int): number of completed training steps.
     architecture (Architecture): sizes and options of the network.
     params (dict): the network's parameters, {name: array}, as they were read: on one device.
@@ -113,11 +115,12 @@ class Pretrained:
     self.schema: Schema = restored.schema
     self.scale, self.config, self.trained_steps = restored.scale, restored.config, restored.step
     self.architecture, self.params, self.batch_size = restored.architecture, restored.params, batch_size
+    self.training_data = restored.training_data
     self.mesh = sharding.data_mesh(devices or jax.local_devices())
     self.name = str(restored.config.get("name", "LSM-2"))
     self.masking = from_config.masking(restored.config, restored.schema)
     self.imputation = restored.config.data.impute
-    trained_for = restored.config.get("impute", defaults().impute).short_holes  # older configs lack the group
+    trained_for = restored.config.get("impute", {}).get("short_holes", MADE_WITH["impute.short_holes"])
     # A hole in a visible token of an imputed day is no hole to the model, which sees the imputed value.
     self.short_holes = "interpolate" if self.imputes_input else short_holes or trained_for
     if self.short_holes not in SHORT_HOLES:
@@ -351,6 +354,19 @@ class Pretrained:
     difference = self.schema.difference(dataset.schema)
     if difference:
       raise SchemaError(f"dataset {dataset.name!r} does not fit the checkpoint: {difference}")
+
+  def check_unseen_people(self, dataset: Dataset) -> None:
+    """Checks that a dataset has this model's schema, before its people are scored as people never seen.
+
+    Prints a line if it is not the dataset that the model was trained on, and whether its eval people may have been.
+
+    Raises:
+      SchemaError: it has another schema.
+    """
+    self.check_dataset(dataset)
+    line = told_about_data(self.training_data, dataset)
+    if line:
+      print(f"note: {line}")
 
   def check_has_decoder(self, where: str) -> None:
     """Checks that the model can reconstruct days; `where` begins the message.

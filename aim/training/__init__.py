@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from aim.runtime.lazy_exports import lazy_getattr
 
 if TYPE_CHECKING:
-  from aim.training.checkpoint import CheckpointError, Checkpoints, Restored
+  from aim.training.checkpoint import Checkpoints, Restored
+  from aim.training.checkpoint_metadata import CheckpointError
   from aim.training.contrastive_step import ContrastiveStep
   from aim.training.masked_step import MaskedStep
   from aim.training.metrics_writer import MetricsWriter
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 _MODULES = {
-  "CheckpointError": "checkpoint",
+  "CheckpointError": "checkpoint_metadata",
   "Checkpoints": "checkpoint",
   "ContrastiveStep": "contrastive_step",
   "MaskedStep": "masked_step",

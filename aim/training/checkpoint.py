@@ -1,7 +1,8 @@
 """Checkpoints: parameters, EMA and optimiser as separate Orbax items, with schema, statistics and config beside them.
 
-A checkpoint needs nothing else to be used: `read` rebuilds the model's function from one folder. Only Orbax's public
-interface is used; the names of its own files appear nowhere but in tests.
+A checkpoint needs nothing else to be used: `read` rebuilds the model's function from one folder. Whatever is read is
+compared with the checksums that were stored with it. Only Orbax's public interface is used; the names of its own files
+appear nowhere but in tests.
 """
 
 from __future__ import annotations
@@ -11,47 +12,33 @@ import dataclasses
 import os
 import pathlib
 import shutil
+import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from logging import CRITICAL, getLogger
 from typing import Any
 
 import absl.logging
 import jax
 import ml_collections
-import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 from jaxtyping import Array
 
-import aim.model.defaults
-import aim.training.defaults
-from aim.common import config_files
 from aim.model import from_config, lsm2
 from aim.model.patches import Scale
-from aim.runtime import working_copy
-from data_pipelines.dataset import Dataset
+from aim.runtime import processes, working_copy
+from aim.training import checkpoint_metadata
+from aim.training.checkpoint_metadata import CheckpointError, DamagedError
+from aim.training.checksums import checksums, first_difference
 from data_pipelines.errors import UserError
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteError, RemoteFolder, is_remote
 from data_pipelines.schema import Schema
 
-# Config keys under `model` that may change on resume: how a step is computed (after a move to another machine, for
-# example), and the initial values, which no longer matter.
-RESUMABLE_MODEL_KEYS = ("model.dtype", "model.remat", "model.scan_layers", "model.attention", "model.qk_init")
-# Config keys outside `model` that the model's function or the shapes of its parameters depend on.
-OTHER_MODEL_KEYS = ("method", "data.impute", "views.prototypes")
 # Items that every checkpoint has; "ema" is there only if config.optimizer.ema is above 0.
 REQUIRED_ITEMS = ("params", "training")
-
-
-class CheckpointError(UserError):
-  """There is no usable checkpoint."""
-
-
-class DamagedError(CheckpointError):
-  """The checkpoint's save was never completed, or some of its files are lost."""
 
 
 class UnfinishedError(DamagedError):
@@ -62,8 +49,11 @@ def hide_orbax_noise() -> None:
   """Silences what Orbax logs and warns about errors that it also raises; called by the program's entry point.
 
   A failed background save is logged with its stack, and so are callbacks that come too late for it; the next call then
-  raises the error, which this program reports in one line. A load that fails leaves a coroutine that nobody awaits.
+  raises the error, which this program reports in one line. A load that fails leaves a coroutine that nobody awaits, and
+  reads in progress that find its event loop closed.
   """
+  others = sys.unraisablehook
+  sys.unraisablehook = lambda late: None if str(late.exc_value) == "Event loop is closed" else others(late)
   absl.logging.get_absl_logger().addFilter(lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname)
   getLogger("concurrent.futures").setLevel(CRITICAL)
   warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
@@ -133,7 +123,7 @@ class Checkpoints:
     Args:
       step: steps completed.
       state: the train state (aim/training/train_state.py).
-      metadata: from run_metadata.
+      metadata: what stands beside the arrays, as JSON (aim/training/checkpoint_metadata.py).
       force: save whatever the policy says, unless this step is saved already.
       first: called before a save starts, so that the log has the line of a step whose checkpoint there is.
 
@@ -146,8 +136,10 @@ class Checkpoints:
       return
     first()
     working_copy.upload_now(self.workdir)  # a remote checkpoint must not be ahead of its workdir
+    items = _items(state)
+    stored = checkpoint_metadata.sealed(metadata, {name: checksums(item) for name, item in items.items()})
     with self._save_errors():
-      self.checkpointer.save_checkpointables_async(step, _items(state), force=force, custom_metadata=metadata)
+      self.checkpointer.save_checkpointables_async(step, items, force=force, custom_metadata=stored)
 
   @contextlib.contextmanager
   def _save_errors(self) -> Iterator[None]:
@@ -155,7 +147,7 @@ class Checkpoints:
     try:
       yield
     except Exception as error:
-      reason = _first_line(_root_cause(error))
+      reason = _first_line(_cause_of_damage(error))
       steps = complete_steps(self.folder.parent)
       newest = f"the newest complete one is of step {steps[-1]}" if steps else "there is no complete one"
       raise CheckpointError(f"{self.folder}: a checkpoint could not be saved: {reason}; {newest}") from None
@@ -164,21 +156,28 @@ class Checkpoints:
     """Reads the newest checkpoint into the shapes and shardings of the abstract `state`.
 
     Raises:
-      DamagedError: its arrays cannot be read.
+      DamagedError: its arrays cannot be read, or are not what was saved; on all processes, if one of them finds it.
     """
+    damage, items = None, {}
     try:
       items = self.checkpointer.load_checkpointables(None, _items(state))
     except Exception as error:
-      raise _unreadable_arrays(error) from None
+      damage = str(_unreadable_arrays(error))
+    # Only processes that know of each other's failure can set the same checkpoint aside.
+    for everywhere in processes.gather(damage):
+      if everywhere is not None:
+        raise DamagedError(everywhere)
+    _verify(items, self.metadata())
     return {"params": items["params"], "ema": items.get("ema", {}), **items["training"]}
 
   def metadata(self) -> dict[str, Any]:
-    """The metadata that save() was given with the newest checkpoint.
+    """What stands beside the arrays of the newest checkpoint (aim/training/checkpoint_metadata.py).
 
     Raises:
-      DamagedError: the checkpoint is not complete.
+      DamagedError: the checkpoint is not complete, or this is not what was saved.
+      CheckpointError: a later version of this program wrote it.
     """
-    return _read_metadata(self.folder / str(self.latest))[0]
+    return _read_metadata(self.folder / str(self.latest))
 
   def set_aside(self, step: int, reason: Exception) -> None:
     """Renames a damaged checkpoint and prints why; the one before it becomes the newest."""
@@ -229,38 +228,6 @@ class Checkpoints:
       self.checkpointer.close()
 
 
-def run_metadata(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
-  """What a checkpoint holds beside its arrays, as JSON: everything else that the model's function needs."""
-  keys = ("mean", "std", "min", "max")
-  statistics = {key: np.asarray(getattr(dataset.statistics, key), np.float64).tolist() for key in keys}
-  return {"config": config_files.to_dict(config), "schema": dataset.schema.to_dict(), "statistics": statistics}
-
-
-def check_resumable(saved: dict[str, Any], current: dict[str, Any], where: str) -> None:
-  """Checks that a run can go on from a checkpoint, and prints the changes of config that it accepts.
-
-  Args:
-    saved: the checkpoint's metadata.
-    current: run_metadata of the run.
-    where: names the checkpoint in messages.
-
-  Raises:
-    CheckpointError: the checkpoint has another schema, other training data or another architecture.
-  """
-  schema_difference = Schema.from_dict(current["schema"]).difference(Schema.from_dict(saved["schema"]))
-  if schema_difference:
-    raise CheckpointError(f"{where} is of another schema: {schema_difference}")
-  if saved["statistics"] != current["statistics"]:
-    raise CheckpointError(f"{where} was trained on other data: its normalisation statistics differ")
-  saved_config = config_files.to_dict(_with_new_keys(saved["config"], where))
-  for key, ours, theirs in config_files.difference(current["config"], saved_config):
-    fixed = key in OTHER_MODEL_KEYS or key.startswith("views.projection")
-    fixed |= key.startswith("model.") and key not in RESUMABLE_MODEL_KEYS
-    if fixed or (key == "optimizer.ema" and bool(ours) != bool(theirs)):
-      raise CheckpointError(f"{where} is of another architecture: {key} is {theirs} there, {ours} in this config")
-    print(f"{where}: {key} is now {ours} (was {theirs})")
-
-
 @dataclasses.dataclass(frozen=True)
 class Restored:
   """A checkpoint read for use: the settings of the model's function, and its parameters.
@@ -272,6 +239,7 @@ class Restored:
     architecture: of the model.
     params: {name: array}; the moving average (EMA) if one was kept.
     step: training steps completed.
+    training_data: names the content of the training data (checkpoint_metadata.training_data); None in format 1.
   """
 
   config: ml_collections.ConfigDict
@@ -280,78 +248,125 @@ class Restored:
   architecture: lsm2.Architecture
   params: dict[str, Array]
   step: int
+  training_data: Mapping[str, str] | None = None
 
 
 def read(path: str | pathlib.Path) -> Restored:
-  """Reads the newest complete checkpoint of a workdir, or the checkpoint whose own folder is given.
+  """Reads the newest checkpoint of a workdir that can be read, or the checkpoint whose own folder is given.
 
-  A remote checkpoint is copied to this machine first.
+  Newer ones that are damaged are left out, which is printed. A remote checkpoint is copied to this machine first.
 
   Raises:
-    CheckpointError: there is no such folder, no complete checkpoint, or it cannot be read (one line).
+    CheckpointError: there is no such folder, no checkpoint that can be read, or the one given is damaged, of a later
+      version, or cannot be used by this one (one line).
     RemoteError: an object store cannot be reached.
   """
   remote = working_copy.remote_checkpoints(path) or (str(path) if is_remote(path) else None)
   if remote:
     return _read_remote(remote)
-  step_path = _newest(epath.Path(pathlib.Path(path).absolute()))
-  try:
-    metadata, items = _read_metadata(step_path)
-    schema = Schema.from_dict(metadata["schema"])
-    config = _with_new_keys(metadata["config"], str(step_path))
-    scale = Scale.from_statistics(schema, metadata["statistics"])
-  except DamagedError as error:
-    raise CheckpointError(f"{step_path}: {error}") from None
-  except (TypeError, ValueError) as error:
-    raise CheckpointError(f"{step_path}: not a checkpoint of this program: {_first_line(error)}") from None
-  try:
-    architecture = from_config.architecture(config, schema)
-  except AttributeError as error:
-    reason = _first_line(error)
-    raise CheckpointError(f"{step_path}: of an older version of this program: its config has {reason}") from None
-  item = "ema" if "ema" in items else "params"
-  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  shapes = lsm2.abstract(architecture)[1]
-  targets = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device) for name, leaf in shapes.items()}
-  try:
-    params = ocp.load_checkpointables(step_path, {item: targets})[item]
-  except Exception as error:
-    raise CheckpointError(f"{step_path}: {_unreadable_arrays(error)}") from None
-  return Restored(config, schema, scale, architecture, params, int(step_path.name))
+  folder = epath.Path(pathlib.Path(path).absolute())
+  root = folder / working_copy.CHECKPOINTS if (folder / working_copy.CHECKPOINTS).is_dir() else folder
+  if not root.is_dir():
+    raise CheckpointError(f"{folder}: no such folder; expected a workdir or a checkpoint")
+  if root.name.isdigit():
+    return _read_named(root)
+  return _read_newest(str(folder), ((str(step_path), step_path) for step_path in reversed(_step_folders(root))))
 
 
 def _read_remote(url: str) -> Restored:
   """Reads the newest checkpoint that can be read of a remote workdir, or the one whose own folder is given."""
+  url = url.rstrip("/")
   children = RemoteFolder(url).children()
   if working_copy.CHECKPOINTS in children:
-    return _read_remote(f"{url.rstrip('/')}/{working_copy.CHECKPOINTS}")
-  if url.rstrip("/").rsplit("/", 1)[-1].isdigit():
-    return read(copies.local(url))
-  steps = sorted((name for name in children if name.isdigit()), key=int)
+    return _read_remote(f"{url}/{working_copy.CHECKPOINTS}")
+  if url.rsplit("/", 1)[-1].isdigit():
+    return _read_named(epath.Path(copies.local(url)))
   for path in copies.copy_path(url).glob("*"):
     if path.name not in children:  # a step that the run has removed
       shutil.rmtree(path, ignore_errors=True)
-  for step in reversed(steps):
+  steps = sorted((name for name in children if name.isdigit()), key=int, reverse=True)
+  return _read_newest(url, ((f"{url}/{step}", epath.Path(copies.local(f"{url}/{step}"))) for step in steps))
+
+
+def _read_named(step_path: epath.Path) -> Restored:
+  try:
+    return _read_step(step_path)
+  except DamagedError as error:
+    raise CheckpointError(f"{step_path}: {error}") from None
+
+
+def _read_newest(where: str, newest_first: Iterable[tuple[str, epath.Path]]) -> Restored:
+  """Reads the first of some checkpoints, each with its name for messages, that is not damaged."""
+  damaged = 0
+  for name, step_path in newest_first:
     try:
-      return read(copies.local(f"{url}/{step}"))
-    except CheckpointError as error:
-      if step == steps[0]:
-        raise
-      print(f"{url}/{step}: {error}; left out")
-  raise CheckpointError(f"{url}: holds no complete checkpoint; train first with --mode=pretrain")
+      restored = _read_step(step_path)
+    except DamagedError as error:
+      damaged += 1
+      print(f"{name}: {error}; left out")
+      continue
+    if damaged:
+      print(f"{where}: the checkpoint of step {restored.step} is used, the newest that can be read")
+    return restored
+  if damaged:
+    raise CheckpointError(f"{where}: none of its {damaged} checkpoints can be read; restore one or train again")
+  raise CheckpointError(f"{where}: holds no complete checkpoint; train first with --mode=pretrain")
 
 
-def _with_new_keys(config: dict[str, Any], where: str) -> ml_collections.ConfigDict:
-  """A saved config with the defaults of the keys that the version that wrote it did not have."""
-  defaults = (aim.model.defaults.defaults(), aim.training.defaults.defaults())
-  return config_files.with_defaults(config, defaults, where)
+def _read_step(step_path: epath.Path) -> Restored:
+  """Reads one checkpoint.
+
+  Raises:
+    DamagedError: it is incomplete or damaged.
+    CheckpointError: a later version wrote it, or this one cannot use it.
+  """
+  metadata = _read_metadata(step_path)
+  try:
+    schema = Schema.from_dict(metadata["schema"])
+    config = checkpoint_metadata.completed(metadata["config"], str(step_path))
+    scale = Scale.from_statistics(schema, metadata["statistics"])
+    architecture = from_config.architecture(config, schema)
+  except CheckpointError:
+    raise
+  except UserError as error:
+    raise CheckpointError(f"{step_path}: {error}") from None
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise CheckpointError(f"{step_path}: not a checkpoint of this program: {_first_line(error)}") from None
+  item = "ema" if "ema" in metadata["items"] else "params"
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  shapes = lsm2.abstract(architecture)[1]
+  targets = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device) for name, leaf in shapes.items()}
+  try:
+    items = ocp.load_checkpointables(step_path, {item: targets})
+  except Exception as error:
+    raise _unreadable_arrays(error) from None
+  _verify(items, metadata)
+  if "checksums" not in metadata:
+    print(f"{step_path}: saved by a version without checksums, so damage to it may go unnoticed")
+  step, training_data = int(step_path.name), metadata.get("training_data")
+  return Restored(config, schema, scale, architecture, items[item], step, training_data)
+
+
+def _verify(items: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+  """Compares the arrays of some items with the checksums that were saved with them, if there are any.
+
+  Raises:
+    DamagedError: an array is not what was saved.
+  """
+  saved = metadata.get("checksums")
+  if saved is None:
+    return
+  for name, item in items.items():
+    difference = first_difference(saved[name], checksums(item))
+    if difference:
+      raise DamagedError(f"is damaged: {name}: {difference}")
 
 
 def complete_steps(workdir: str | pathlib.Path) -> list[int]:
   """Steps of a workdir's complete checkpoints, in ascending order."""
   steps = []
   for path in _step_folders(checkpoint_folder(workdir)):
-    with contextlib.suppress(DamagedError):
+    with contextlib.suppress(CheckpointError):
       _read_metadata(path)
       steps.append(int(path.name))
   return steps
@@ -361,21 +376,6 @@ def _items(state: dict[str, Any]) -> dict[str, Any]:
   """A train state, or its shapes, as the items of a checkpoint: inference reads parameters alone."""
   items = {"params": state["params"], "training": {key: state[key] for key in ("optimizer", "step")}}
   return items | ({"ema": state["ema"]} if state["ema"] else {})
-
-
-def _newest(path: epath.Path) -> epath.Path:
-  root = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-  if root.name.isdigit() and root.is_dir():
-    return root
-  if not root.is_dir():
-    raise CheckpointError(f"{path}: no such folder; expected a workdir or a checkpoint")
-  for step_path in reversed(_step_folders(root)):
-    try:
-      _read_metadata(step_path)
-      return step_path
-    except DamagedError as error:
-      print(f"{step_path}: {error}; left out")
-  raise CheckpointError(f"{path}: holds no complete checkpoint; train first with --mode=pretrain")
 
 
 def _step_folders(root: epath.Path) -> list[epath.Path]:
@@ -408,43 +408,43 @@ def _was_interrupted(path: epath.Path) -> bool:
   )
 
 
-def _read_metadata(step_path: epath.Path) -> tuple[dict[str, Any], set[str]]:
-  """The metadata that save() was given with a checkpoint, and the names of its items.
+def _read_metadata(step_path: epath.Path) -> dict[str, Any]:
+  """What stands beside the arrays of a checkpoint, with the names of its "items".
 
   Raises:
-    DamagedError: the save was not completed, something of it is lost, or another program wrote it.
+    DamagedError: the save was not completed, something of it is lost or changed, or another program wrote it.
+    CheckpointError: a later version of this program wrote it.
   """
   try:
     saved = ocp.checkpointables_metadata(step_path)
+    items = {name for name, item in saved.metadata.items() if item is not None}
+    content = dict(saved.custom_metadata or {})
   except Exception as error:
-    raise DamagedError(f"is not complete: {_first_line(_root_cause(error))}") from None
+    raise DamagedError(f"is not complete: {_first_line(_cause_of_damage(error))}") from None
   if saved.commit_timestamp_nsecs is None:  # the last thing that a save writes
     raise UnfinishedError("is not complete: its metadata cannot be read, or record no end of its save")
-  items = {name for name, item in saved.metadata.items() if item is not None}
-  for item in REQUIRED_ITEMS:
+  metadata = checkpoint_metadata.opened(content, str(step_path))
+  expected = tuple(metadata.get("checksums", REQUIRED_ITEMS))
+  for item in expected:
     if item not in items:
-      raise DamagedError(f"is not complete: it has no readable item {item!r}, expected {' and '.join(REQUIRED_ITEMS)}")
-  metadata = saved.custom_metadata or {}
-  for key in ("config", "schema", "statistics"):
-    if key not in metadata:
-      raise DamagedError(f"is not a checkpoint of this program: its metadata have no {key!r}")
-  return metadata, items
+      raise DamagedError(f"is not complete: it has no readable item {item!r}, expected {' and '.join(expected)}")
+  return metadata | {"items": sorted(items)}
 
 
-def _root_cause(error: BaseException) -> Exception:
-  """The first error of a chain if it is about files; any other (out of memory, a lost process) is raised again."""
-  # Orbax wraps every error of a handler in one that does not name the cause.
-  while error.__cause__ or error.__context__:
+def _cause_of_damage(error: BaseException) -> BaseException:
+  """The first error of a chain; one that says nothing about files (out of memory, a lost process) is raised again."""
+  # Orbax wraps every error of a handler in one that does not name the cause. Damaged files raise almost anything.
+  while not isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
+    if not (error.__cause__ or error.__context__):
+      return error
     error = error.__cause__ or error.__context__  # type: ignore[assignment]
-  if not isinstance(error, KeyError | OSError | ValueError):
-    raise error
-  return error
+  raise error
 
 
 def _unreadable_arrays(error: BaseException) -> DamagedError:
-  """The DamagedError for an error of loading; raises it again unless it is about files cut short or lost."""
-  return DamagedError(f"its arrays cannot be read: {_first_line(_root_cause(error))}")
+  """The DamagedError for an error of loading; raises it again unless it may be about files."""
+  return DamagedError(f"its arrays cannot be read: {_first_line(_cause_of_damage(error))}")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
   return (str(error) or type(error).__name__).strip().splitlines()[0][:500]

@@ -26,8 +26,9 @@ from aim.model.lsm2 import Architecture, count_parameters
 from aim.model.patches import Scale
 from aim.runtime import processes, sharding
 from aim.runtime.watchdog import Watchdog
-from aim.training import checkpoint, heldout_curve
+from aim.training import checkpoint, checkpoint_metadata, heldout_curve
 from aim.training.checkpoint import Checkpoints
+from aim.training.checkpoint_metadata import CheckpointError, DamagedError
 from aim.training.compiled_step import CompiledStep
 from aim.training.contrastive_step import ContrastiveStep
 from aim.training.defaults import RANGES
@@ -100,7 +101,7 @@ class TrainingRun:
     config_ranges.check(config, RANGES, aim.model.defaults.RANGES)
     _check(config, self.mesh)
     check_sinks(config.log)
-    self.metadata = checkpoint.run_metadata(config, dataset)
+    self.metadata = checkpoint_metadata.run_metadata(config, dataset)
     architecture = from_config.architecture(config, dataset.schema)
     self.form = from_config.form(config, architecture) if architecture.projection is None else config.method
     self.step = self.make_step(architecture)
@@ -142,6 +143,7 @@ class TrainingRun:
       # Around the closing of checkpoints, which waits for the other processes.
       cleanup.enter_context(processes.exit_on_lost_process())
       self.watchdog.expect("restoring and compiling", self.config.log.watchdog_compile_seconds)
+      self.metadata |= {"training_data": checkpoint_metadata.training_data(self.dataset)}
       checkpoints = Checkpoints(self.workdir, self.config.checkpoint.every_steps, self.config.checkpoint.keep)
       cleanup.callback(checkpoints.close)
       # And again inside, so that a lost process ends this one before the closing would wait for it.
@@ -163,12 +165,13 @@ class TrainingRun:
     while (newest := checkpoints.latest) is not None:
       try:
         saved = checkpoints.metadata()
-        checkpoint.check_resumable(saved, self.metadata, f"{self.workdir}: checkpoint at step {newest}")
+        where = f"{self.workdir}: checkpoint at step {newest}"
+        checkpoint_metadata.check_resumable(saved, self.metadata, where)
         return checkpoints.restore(targets)
-      except checkpoint.DamagedError as error:
+      except DamagedError as error:
         checkpoints.set_aside(newest, error)
     if checkpoints.damaged:
-      raise checkpoint.CheckpointError(f"{self.workdir}: no checkpoint is left to go on from; repeat to start anew")
+      raise CheckpointError(f"{self.workdir}: no checkpoint is left to go on from; repeat to start anew")
     return jax.jit(self.step.init, out_shardings=self.shardings)(jax.random.fold_in(self.key, 2**31 - 1))
 
   def train_from(self, state: TrainState, start: int, checkpoints: Checkpoints) -> dict[str, float | None]:

@@ -47,7 +47,7 @@ def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dat
   Raises:
     UserError: the model has no decoder or does not fit the dataset, or nothing can be scored.
   """
-  trained.check_dataset(dataset)
+  trained.check_unseen_people(dataset)
   trained.check_has_decoder("--mode=heldout")
   model_alone = config.evaluate.copy_and_resolve_references()
   model_alone.imputers = ()

@@ -40,7 +40,7 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   Raises:
     UserError: a value of the config cannot be used, or the model does not fit the dataset.
   """
-  model.check_dataset(dataset)
+  model.check_unseen_people(dataset)
   model.check_has_decoder("--mode=evaluate")
   dataset.require_days(config.split)
   tasks, notes = _tasks(config, dataset.schema)

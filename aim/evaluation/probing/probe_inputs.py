@@ -94,7 +94,7 @@ def read_inputs(
   Raises:
     SchemaError: the dataset has another schema than the model.
   """
-  model.check_dataset(dataset)
+  model.check_unseen_people(dataset)
   if not dataset.num_days(split):
     return {}
   ground_truth = GroundTruth.of_dataset(dataset) if baselines and config.oracle else None
