@@ -22,6 +22,7 @@ import aim.studies.defaults
 import aim.training.defaults
 from aim.common import config_files, config_ranges, output_files
 from aim.common.config_files import ConfigError
+from aim.training import compatibility
 from data_pipelines.remote import objects
 
 if TYPE_CHECKING:
@@ -300,10 +301,10 @@ def report_mode(arguments: Arguments) -> None:
   from aim.report.workdir import Workdir
 
   folder = pathlib.Path(arguments.required("workdir"))
-  config = arguments.config or _config_of(folder)
+  config = arguments.config or saved_config(folder)
   output_files.check_folder(folder / "report", f"--workdir={folder}")
   first = Workdir(folder, config, open_dataset, arguments.required("checkpoint"))
-  others = [Workdir(path, _config_of(path), open_dataset) for path in map(pathlib.Path, arguments.workdirs)]
+  others = [Workdir(path, saved_config(path), open_dataset) for path in map(pathlib.Path, arguments.workdirs)]
   print(page.write([first, *others], first.config, folder / "report"))
 
 
@@ -322,14 +323,27 @@ def impute_mode(arguments: Arguments) -> None:
   impute(arguments.required("checkpoint"), arguments.required("input"), arguments.required("output"))
 
 
-def _config_of(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+def saved_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   """The config.json of a run of this or an older version."""
   path = workdir / "config.json"
-  complete = config_files.with_defaults(
-    config_files.read(path), [room.defaults.defaults() for room in _ROOMS], str(path)
-  )
+  complete = completed(config_files.read(path), str(path))
   config_ranges.check(complete, RANGES, where=f"{path}: ")
   return complete
+
+
+def completed(config: ml_collections.ConfigDict, where: str) -> ml_collections.ConfigDict:
+  """A config in the keys of this version: a file of one's own, or config.json, may be of another version.
+
+  Missing and unknown keys are reported; `where` names the file.
+
+  Raises:
+    ConfigError: it has an unknown key that would change the model's function.
+  """
+  rooms = [room.defaults.defaults() for room in _ROOMS]
+  for room in rooms:
+    if "scaling" in room and "ladder" in config.get("scaling", {}):
+      room.scaling.ladder = config.scaling.ladder  # whose names are free
+  return compatibility.completed(config, rooms, where)
 
 
 _RUN = ("config", "workdir")

@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
 def _arguments() -> commands.Arguments:
   return commands.Arguments(
     mode=MODE.value,
-    config=CONFIG.value,
+    config=None if CONFIG.value is None else commands.completed(CONFIG.value, "--config"),
     workdir=WORKDIR.value,
     checkpoint=CHECKPOINT.value or WORKDIR.value,
     data=DATA.value,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import io
 import pathlib
 import random
@@ -98,32 +99,32 @@ def main(argv: Sequence[str]) -> None:
 
 
 def trial(run: TrainingRun, count: int, seed: int) -> Iterator[Flip]:
-  """Flips `count` random bits of the newest checkpoint of a finished run that has an older one, one after the other."""
-  newest, older = reversed(checkpoint.complete_steps(run.workdir)[-2:])
+  """Flips `count` random bits of the newest checkpoint of a finished run, which has an older one, one at a time."""
+  newest = checkpoint.complete_steps(run.workdir)[-1]
   folder = checkpoint.checkpoint_folder(run.workdir)
-  files = sorted(path for path in (folder / str(newest)).rglob("*") if path.is_file())
+  copy = folder / str(newest)
+  files = sorted(path for path in copy.rglob("*") if path.is_file())
   sizes = [path.stat().st_size for path in files]
-  loaded, resumed = _read(folder / str(newest)), _resumed(run)
+  load, resume = functools.partial(_read, copy), functools.partial(_resumed, run)
+  loaded, resumed = load(), resume()
   chance = random.Random(seed)
   for number in range(1, count + 1):
     # Any file is as likely as any other: most bytes are of the optimiser, which only a resumed run reads.
     place = chance.choice([place for place, size in enumerate(sizes) if size])
     byte, bit = chance.randrange(sizes[place]), chance.randrange(8)
-    copy = folder / str(newest)
     whole = shutil.copytree(copy, folder.with_name("whole"))
     try:
       flip_bit(files[place], byte, bit)
-      load, line = _outcome(lambda: _read(copy), loaded)
+      when_loaded, line = _outcome(load, loaded)
       with contextlib.redirect_stdout(io.StringIO()) as printed:
-        resume, other = _outcome(lambda: _resumed(run), resumed)
-      if resume == "unnoticed" and f"renamed to {newest}.damaged" in printed.getvalue():
-        resume, other = "refused", printed.getvalue().splitlines()[0]
-      assert checkpoint.complete_steps(run.workdir)[0] <= older, "the older checkpoint is gone"
+        when_resumed, other = _outcome(resume, resumed)
+      if when_resumed == "unnoticed" and f"renamed to {newest}.damaged" in printed.getvalue():
+        when_resumed, other = "refused", printed.getvalue().splitlines()[0]
     finally:
       for path in folder.glob(f"{newest}*"):
         shutil.rmtree(path)
       whole.rename(copy)
-    yield Flip(number, str(files[place].relative_to(copy)), byte, bit, load, resume, line or other)
+    yield Flip(number, str(files[place].relative_to(copy)), byte, bit, when_loaded, when_resumed, line or other)
 
 
 def flip_bit(path: pathlib.Path, byte: int, bit: int) -> None:

@@ -1,6 +1,6 @@
 """What a checkpoint holds beside its arrays: format, config, schema, statistics, the training data, checksums.
 
-A config of another version is brought into the keys of this one here, and a run is compared with what it goes on from.
+A run is compared here with what it goes on from, and a dataset with what a model was trained on.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import aim.model.defaults
 import aim.training.defaults
 from aim.common import config_files
+from aim.training import compatibility
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import UserError
 from data_pipelines.schema import Schema
@@ -25,34 +26,6 @@ FORMAT = 2
 # Keys that every format has, and keys that 1 did not have.
 REQUIRED_KEYS = ("config", "schema", "statistics")
 NEW_KEYS = ("format", "training_data", "checksums", "digest")
-
-# Config keys under `model` that may change on resume: how a step is computed (after a move to another machine, for
-# example), and the initial values, which no longer matter.
-RESUMABLE_MODEL_KEYS = ("model.dtype", "model.remat", "model.attention", "model.qk_init")
-# Config keys outside `model` that the model's function or the shapes of its parameters depend on.
-OTHER_MODEL_KEYS = ("method", "data.impute", "views.prototypes")
-
-# Config keys that were added after the first version, with the value that stands for what versions without the key did.
-# Such a version's checkpoint gets this value, whatever the default is today. tests/robustness/test_compatibility.py
-# refuses a new key of a default config that is not listed here.
-MADE_WITH: dict[str, Any] = {
-  "name": "LSM-2",
-  "method": "mae",
-  "form": "auto",
-  "sizes": 6,
-  "model.patch_channels": 1,
-  "model.qk_init": 0.0,
-  "model.attention": "auto",
-  "model.decoder.tokens": "all",
-  "data.impute": "none",
-  "data.max_missing": 1.0,
-  "data.max_participants": 0,
-  "data.max_days": 0,
-  "data.on_corrupt": "stop",
-  "data.simulate": False,
-  "mesh.slices": 1,
-  "impute.short_holes": "decode",
-}
 
 
 class CheckpointError(UserError):
@@ -117,32 +90,16 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def completed(config: Mapping[str, Any], where: str) -> ml_collections.ConfigDict:
-  """A saved config in the keys of this version.
-
-  A key that the saving version did not have gets the value of MADE_WITH, or else its default, and is reported.
+  """A saved config in the keys of this version (aim/training/compatibility.py).
 
   Raises:
     CheckpointError: it has a key that this version does not know and that the model's function depends on.
   """
-  defaults = (aim.model.defaults.defaults(), aim.training.defaults.defaults())
-  unknown = config_files.unknown_keys(config, defaults)
-  changing = [key for key in unknown if changes_function(key)]
-  if changing:
-    raise CheckpointError(
-      f"{where}: config key {', '.join(changing)} is not known to this version, and the model's function depends on "
-      "it; use the version that wrote it, or a later one"
-    )
-  return config_files.with_defaults(config, defaults, where, MADE_WITH)
-
-
-def changes_function(key: str) -> bool:
-  """Whether the model's function, or the shapes of its parameters, depend on a config key."""
-  return (
-    key in OTHER_MODEL_KEYS
-    or key.startswith("views.projection")
-    or (key.startswith("model.") and key not in RESUMABLE_MODEL_KEYS)
-    or (key.startswith("masking.") and key.count(".") == 1)  # like min_observed_share, which inference reads
-  )
+  rooms = (aim.model.defaults.defaults(), aim.training.defaults.defaults())
+  try:
+    return compatibility.completed(config, rooms, where)
+  except config_files.ConfigError as error:
+    raise CheckpointError(str(error)) from None
 
 
 def check_resumable(saved: Mapping[str, Any], current: Mapping[str, Any], where: str) -> None:
@@ -170,7 +127,7 @@ def check_resumable(saved: Mapping[str, Any], current: Mapping[str, Any], where:
     )
   saved_config = config_files.to_dict(completed(saved["config"], where))
   for key, ours_value, theirs_value in config_files.difference(current["config"], saved_config):
-    if changes_function(key) and not key.startswith("masking."):
+    if compatibility.changes_function(key) and not key.startswith("masking."):
       raise CheckpointError(
         f"{where} is of another architecture: {key} is {theirs_value} there, {ours_value} in this config"
       )
