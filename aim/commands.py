@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -103,7 +102,7 @@ class Mode:
     needs: flags without which it cannot run.
     run: does the work.
     shared: several processes share its work; any other mode runs in one process.
-    trains: it trains in the workdir, which no other run may then have in use.
+    trains: it trains in the workdir, where no other run may train meanwhile.
     task: what it is for; --help lists the modes by it.
     computes: it needs devices in this process.
   """
@@ -116,16 +115,6 @@ class Mode:
   trains: bool = False
   task: str = ""
   computes: bool = True
-
-
-def use_compile_cache() -> None:
-  """Keeps compiled programs between runs, in the user's cache folder or in JAX_COMPILATION_CACHE_DIR."""
-  import jax
-
-  from aim.runtime import cache_dir
-
-  if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir.cache_folder("xla")))
 
 
 def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict, name: str = "config.json") -> None:
@@ -426,8 +415,9 @@ def run(arguments: Arguments) -> None:
 
   Raises:
     ConfigError: there are several processes, and the mode is for one.
+    WorkdirInUseError: another process works in the workdir.
   """
-  from aim.runtime import devices, processes
+  from aim.runtime import devices, processes, workdir_lock
 
   mode = MODES[arguments.mode]
   if not mode.shared and processes.is_multi_process():
@@ -435,7 +425,12 @@ def run(arguments: Arguments) -> None:
   if mode.computes:
     devices.check_platform()
   with contextlib.ExitStack() as cleanup:
-    mode.run(_with_local_paths(arguments, mode, cleanup))
+    local = _with_local_paths(arguments, mode, cleanup)
+    if local.workdir and "config" in mode.needs:
+      # A model may be scored while it trains, by each mode once.
+      name = "training" if mode.trains else mode.name
+      cleanup.enter_context(workdir_lock.held(pathlib.Path(local.workdir), name, f"--mode={mode.name}"))
+    mode.run(local)
 
 
 def _with_local_paths(arguments: Arguments, mode: Mode, cleanup: contextlib.ExitStack) -> Arguments:

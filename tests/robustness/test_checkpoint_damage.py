@@ -46,8 +46,10 @@ def command(dataset, workdir):
 
 
 def run_here(dataset, workdir):
-  """The run of the command, in this process."""
-  return TrainingRun(config_files.read(workdir / "config.json"), workdir, dataset)
+  """The run of the command, in this process, on eight devices."""
+  config = config_files.read(workdir / "config.json")
+  config.batch_size = 8
+  return TrainingRun(config, workdir, dataset)
 
 
 def everything_read(step_path):
@@ -85,7 +87,7 @@ def test_the_array_is_named(workdir, monkeypatch):
 
 @pytest.mark.slow
 def test_flipped_bits_when_loaded_and_when_resumed(dataset, workdir):
-  with jax.set_mesh(sharding.make_mesh(data=1, fsdp=1, tensor=1)):
+  with jax.set_mesh(sharding.make_mesh(8, 1, 1)):
     flips = list(damage.trial(run_here(dataset, workdir), 100, seed=1))
   outcomes = {(flip.load, flip.resume) for flip in flips}
   assert not any("unnoticed" in outcome for outcome in outcomes), flips

@@ -57,7 +57,7 @@ def unavailable(head_dim: int, dtype: str) -> str | None:
 def load_kernel() -> str | None:
   """Compiles, loads and registers the kernel, once per process. Returns the reason if that fails, otherwise None."""
   try:
-    library = ctypes.CDLL(str(_build()))
+    library = ctypes.CDLL(str(built_library()))
   except (Unavailable, OSError) as e:
     return str(e).splitlines()[0]
   for name in HANDLERS:
@@ -65,7 +65,7 @@ def load_kernel() -> str | None:
   return None
 
 
-def _build() -> pathlib.Path:
+def built_library() -> pathlib.Path:
   """The path of the compiled kernel, taken from the cache folder if possible.
 
   Raises:
@@ -74,9 +74,13 @@ def _build() -> pathlib.Path:
   command = _compiler()
   fingerprint = "\n".join([SOURCE.read_text(), *command, *FLAGS, importlib.metadata.version("jaxlib"), _cpu()])
   folder = cache_dir.cache_folder("native") / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
-  library = folder / "native.so"
-  if library.is_file():
-    return library
+  library, digest = folder / "native.so", folder / "native.blake2b"
+  try:
+    if digest.read_text() == _digest(library):
+      return library
+    print(f"note: {library}: was damaged", file=sys.stderr)
+  except (OSError, ValueError):  # one of them is missing, or cannot be read
+    pass
   print(f"compiling the CPU attention kernel into {folder} (once, about 20 seconds)", file=sys.stderr, flush=True)
   folder.mkdir(parents=True, exist_ok=True)
   # Compiled in a temporary folder and renamed, because another process may build or load it at the same time.
@@ -88,8 +92,15 @@ def _build() -> pathlib.Path:
       lines = result.stderr.splitlines()
       error = next((line for line in lines if "error" in line), lines[0] if lines else f"exit {result.returncode}")
       raise Unavailable(f"the CPU attention kernel does not compile: {error.strip()}")
+    (pathlib.Path(scratch) / digest.name).write_text(_digest(compiled))
+    library.unlink(missing_ok=True)  # a process that looks in between finds no library and compiles one too
+    (pathlib.Path(scratch) / digest.name).replace(digest)
     compiled.replace(library)
   return library
+
+
+def _digest(library: pathlib.Path) -> str:
+  return hashlib.blake2b(library.read_bytes(), digest_size=16).hexdigest()
 
 
 def _compiler() -> list[str]:

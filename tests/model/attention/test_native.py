@@ -250,3 +250,17 @@ def test_a_failing_compiler_is_reported(nothing_built, monkeypatch, capsys):
 
 def test_other_types_are_refused():
   assert "not float16" in native.unavailable(64, "float16")
+
+
+@needs_kernel
+@pytest.mark.parametrize("name", ["native.so", "native.blake2b"])
+def test_a_damaged_kernel_is_compiled_again(tmp_path, monkeypatch, name, capfd):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  monkeypatch.setattr(native, "FLAGS", (*(flag for flag in native.FLAGS if flag != "-O3"), "-O0"))  # in less time
+  build = native.built_library
+  library = build()
+  whole, path = library.read_bytes(), library.with_name(name)
+  path.write_bytes(path.read_bytes()[:20])
+  assert build() == library and library.read_bytes() == whole
+  assert "was damaged" in capfd.readouterr().err
+  assert build() == library and capfd.readouterr().err == ""
