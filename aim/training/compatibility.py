@@ -35,6 +35,9 @@ MADE_WITH: dict[str, Any] = {
   "data.simulate": False,
   "mesh.slices": 1,
   "impute.short_holes": "decode",
+  "evaluate_every": 0,
+  "evaluate_days": 256,
+  "log.profile_steps": "",
 }
 
 
