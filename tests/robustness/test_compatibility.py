@@ -94,7 +94,7 @@ def test_a_new_key_says_what_older_versions_did(path, tmp_path):
   assert new <= set(compatibility.MADE_WITH)
 
 
-def test_missing_keys_take_what_made_them(workdir, monkeypatch, dataset, capsys):
+def test_missing_keys_take_what_made_them(workdir, dataset, capsys):
   days = tiny.arrays()["values"][:2]
   expected = aim.load(workdir).embed(days)
 
@@ -103,14 +103,14 @@ def test_missing_keys_take_what_made_them(workdir, monkeypatch, dataset, capsys)
     del config["impute"]["short_holes"]
 
   rewrite(workdir, remove)
-  # The default of a later version, under which this checkpoint would be another model.
-  monkeypatch.setitem(compatibility.MADE_WITH, "log.every_steps", 50)
   capsys.readouterr()
   model = aim.load(workdir)
-  assert capsys.readouterr().out == (
-    f"{workdir}/checkpoints/2: was written by a version without some config keys, which are taken as data.impute="
-    "'none', method='mae', model.patch_channels=1, model.qk_init=0.0\n"
+  (line,) = capsys.readouterr().out.splitlines()
+  assert line.startswith(
+    f"{workdir}/checkpoints/2: was written by a version without some config keys, which are taken "
   )
+  settings = ("data.impute='none'", "method='mae'", "model.patch_channels=1", "model.qk_init=0.0")
+  assert all(setting in line for setting in settings)
   np.testing.assert_array_equal(model.embed(days), expected)
   assert int(resumed(workdir, dataset)["step"]) == golden.STEPS
 
@@ -143,10 +143,9 @@ def test_unknown_keys_of_the_model_are_refused(workdir, key):
 def test_other_unknown_keys_are_told(workdir, capsys):
   rewrite(workdir, lambda config: config.update(colour="red") or config["log"].update(sound=1))
   aim.load(workdir)
-  assert capsys.readouterr().out.splitlines() == [
-    f"{workdir}/checkpoints/2: config key {key} is not known to this version and has no effect"
-    for key in ("colour", "log.sound")
-  ]
+  printed = capsys.readouterr().out
+  for key in ("colour", "log.sound"):
+    assert f"{workdir}/checkpoints/2: config key {key} is not known to this version and has no effect\n" in printed
 
 
 def test_a_later_format_is_refused(workdir, monkeypatch):
@@ -172,7 +171,7 @@ def test_a_checkpoint_of_the_first_format_is_read(workdir, dataset, capsys):
   capsys.readouterr()
   model = aim.load(workdir)
   line = f"{workdir}/checkpoints/2: saved by a version without checksums, so damage to it may go unnoticed\n"
-  assert capsys.readouterr().out == line
+  assert line in capsys.readouterr().out
   jax.tree.map(np.testing.assert_array_equal, model.params, expected)
   model.check_unseen_people(dataset)
   assert int(resumed(workdir, dataset)["step"]) == golden.STEPS
