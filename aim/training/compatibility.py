@@ -11,7 +11,7 @@ from aim.common import config_files
 
 # Config keys under `model` that may change on resume: how a step is computed (after a move to another machine, for
 # example), and the initial values, which no longer matter.
-RESUMABLE_MODEL_KEYS = ("model.dtype", "model.remat", "model.attention", "model.qk_init")
+RESUMABLE_MODEL_KEYS = ("model.dtype", "model.remat", "model.scan_layers", "model.attention", "model.qk_init")
 # Config keys outside `model` that the model's function or the shapes of its parameters depend on.
 OTHER_MODEL_KEYS = ("method", "data.impute", "views.prototypes")
 
@@ -25,6 +25,7 @@ MADE_WITH: dict[str, Any] = {
   "sizes": 6,
   "model.patch_channels": 1,
   "model.qk_init": 0.0,
+  "model.scan_layers": False,
   "model.attention": "auto",
   "model.decoder.tokens": "all",
   "data.impute": "none",
