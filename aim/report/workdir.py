@@ -13,6 +13,7 @@ import ml_collections
 
 from aim.evaluation.results import Result, ResultsError, read_csv
 from aim.inference import pretrained
+from aim.runtime import working_copy
 from aim.training import heldout_curve
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import UserError
@@ -115,7 +116,7 @@ class Workdir:
 
   def hint(self, file: str, mode: str) -> TextLine:
     """Says that a file does not exist, with the command that writes it."""
-    command = f"python -m aim.main --config=... --workdir={self.path} --mode={mode}"
+    command = f"python -m aim.main --config=... --workdir={working_copy.renamed(str(self.path))} --mode={mode}"
     return TextLine(f"{self.label}: there is no {file} yet. This command writes it:", "hint", command)
 
 

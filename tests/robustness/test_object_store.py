@@ -133,7 +133,7 @@ def test_everything_works_on_gs(store, tmp_path):
   assert {"e.npz", "filled.npz"} == RemoteFolder(f"{bucket}/out").files().keys()
   assert f"{bucket}/run/report/index.html" in run("--mode=report", f"--workdir={bucket}/run", **variables)
   page = remote.read("report/index.html").decode()
-  assert "there is no" not in page and str(copies.cache_root()) not in page
+  assert f"--workdir={bucket}/run --mode=probe" in page and str(copies.cache_root()) not in page
 
 
 @pytest.mark.slow
