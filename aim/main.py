@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
+import functools
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -12,9 +11,9 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from aim import commands
-from aim.common import config_files, streams
+from aim.common import config_files
 from aim.common.config_files import ConfigError
-from data_pipelines.errors import UserError
+from data_pipelines import streams
 
 MODE = flags.DEFINE_enum("mode", "pretrain", list(commands.MODES), "What to do.")
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment: a shipped one, such as lsm2_tiny, or a .py file.")
@@ -92,22 +91,9 @@ def _arguments() -> commands.Arguments:
 
 def run(argv: Sequence[str] | None = None) -> None:
   """Runs the program. A mistake that the user can mend ends as one line on stderr and exit code 2."""
-  streams.open_closed_streams()
-  try:
-    _run(argv)
-  except BrokenPipeError:  # as in `... | head`
-    streams.discard_output()
-    _fail("standard output was closed before the end")
-  except (UserError, flags.Error) as error:
-    _fail(str(error))
-  except OSError as error:  # a folder that cannot be written, a full disk
-    _fail(": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error))
-  except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
-    _leave(128 + signal.SIGINT)
-  except Exception:
-    traceback.print_exc()
-    _leave(1)
+  code = streams.exit_code(functools.partial(_run, argv))
+  if code:
+    _leave(code)
 
 
 def _run(argv: Sequence[str] | None) -> None:
@@ -119,11 +105,6 @@ def _run(argv: Sequence[str] | None) -> None:
       sys.stdout.flush()
     raise
   sys.stdout.flush()
-
-
-def _fail(message: str) -> NoReturn:
-  print(f"error: {' '.join(message.split())}", file=sys.stderr)
-  _leave(2)
 
 
 def _leave(code: int) -> NoReturn:

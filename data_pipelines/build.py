@@ -24,7 +24,6 @@ import os
 import pathlib
 import re
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from typing import Any
 
 from absl import flags
 
-from data_pipelines import splits
+from data_pipelines import splits, streams
 from data_pipelines.dataset import VERSION, Dataset, dataset_path, dataset_url, local_data_dir, quiet_tfds
 from data_pipelines.day_windows import runners
 from data_pipelines.day_windows.day_windows_dataset_builder import Builder, DayWindowsConfig
@@ -40,7 +39,7 @@ from data_pipelines.day_windows.duplicates import DuplicateDetector
 from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
 from data_pipelines.digests import Digests, FileDigest
-from data_pipelines.errors import DatasetError, SchemaError, UserError
+from data_pipelines.errors import DatasetError, SchemaError
 from data_pipelines.ingest.command import SOURCES, define_flags, refuse_flags, run_import, show
 from data_pipelines.npz import NpzSource
 from data_pipelines.remote import copies
@@ -49,7 +48,7 @@ from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.source import MAX_MISSING, Source
 from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
 from data_pipelines.statistics import Statistics
-from data_pipelines.text_files import check_regular
+from data_pipelines.text_files import check_regular, counted, plain_number
 
 # Kept apart from absl's global flags, because a program that imports this module has flags of its own.
 FLAGS = flags.FlagValues()
@@ -190,6 +189,8 @@ def _one_line(data_dir: str | os.PathLike) -> Iterator[None]:
   """Turns errors of the file system, such as a full disk, into errors of one line; the build leaves nothing behind."""
   try:
     yield
+  except BrokenPipeError:  # standard output, which nobody reads any more
+    raise
   except OSError as error:
     raise DatasetError(f"{error.filename or data_dir}: {(error.strerror or str(error)).splitlines()[0]}") from error
 
@@ -269,15 +270,19 @@ def _card(
 ) -> str:
   """The dataset's README.md: its size, channels and origin."""
   schema, statistics = source.schema, Statistics.load(folder / "statistics.npz")
-  lines = [f"# {name}", "", f"{source.n_days} days of {len(source.participants)} people, one step per "]
-  lines[-1] += f"{schema.minutes_per_step} min, {len(schema.channels)} channels."
-  lines += [f"- {split}: {len(people[split])} people" for split in splits.SPLITS]
+  lines = [
+    f"# {name}",
+    "",
+    f"{counted(source.n_days, 'day')} of {counted(len(source.participants), 'person')}, one step per ",
+  ]
+  lines[-1] += f"{schema.minutes_per_step} min, {counted(len(schema.channels), 'channel')}."
+  lines += [f"- {split}: {counted(len(people[split]), 'person')}" for split in splits.SPLITS]
   lines += [f"- note: {note}" for note in notes]
   lines += getattr(source, "card", ())
   lines += ["", "Observed values of the pretrain split:", "", "| channel | unit | sensor | kind | values | mean | SD |"]
   lines += ["|---|---|---|---|---|---|---|"]
   for c, channel in enumerate(schema.channels):
-    numbers = f"{statistics.count[c]} | {statistics.mean[c]:.4g} | {statistics.std[c]:.4g}"
+    numbers = f"{statistics.count[c]} | {plain_number(statistics.mean[c], 4)} | {plain_number(statistics.std[c], 4)}"
     lines.append(f"| {channel.name} | {channel.unit} | {channel.sensor} | {channel.kind} | {numbers} |")
   return "\n".join([*lines, "", "Built from:", "", "```json", json.dumps(full_request, indent=2), "```", ""])
 
@@ -410,26 +415,20 @@ def _runner_from_flags() -> Runner:
 
 def main(argv: Sequence[str]) -> int:
   """Runs the command line and returns its exit code."""
+  interrupted = "interrupted; the same command continues an import, and begins other builds anew"
+  return streams.exit_code(functools.partial(_main, argv), interrupted)
+
+
+def _main(argv: Sequence[str]) -> None:
   for flag in FLAGS:
     FLAGS[flag].unparse()  # forget the values of an earlier call in this process
   if any(argument in ("-h", "--help") for argument in argv[1:]):
     print(__doc__, FLAGS.get_help(), sep="\n")
-    return 0
-  try:
-    rest = FLAGS(argv)
-    if len(rest) > 1:
-      raise flags.Error(f"unexpected argument {rest[1]!r}")
-    _build_from_flags()
-  except (flags.Error, UserError) as error:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
-  except OSError as error:  # a full temporary folder, an output that cannot be written
-    print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print("interrupted; the same command continues an import, and begins other builds anew", file=sys.stderr)
-    return 128 + signal.SIGINT
-  return 0
+    return
+  rest = FLAGS(argv)
+  if len(rest) > 1:
+    raise flags.Error(f"unexpected argument {rest[1]!r}")
+  _build_from_flags()
 
 
 if __name__ == "__main__":

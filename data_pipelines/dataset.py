@@ -44,7 +44,7 @@ from data_pipelines.remote.objects import RemoteFolder, is_remote
 from data_pipelines.schema import Schema
 from data_pipelines.source import EXCLUSIVE_EVENTS
 from data_pipelines.statistics import Statistics
-from data_pipelines.text_files import read_json
+from data_pipelines.text_files import counted, percentage, read_json
 
 BUILDER = "day_windows"
 VERSION = "1.0.0"
@@ -231,7 +231,7 @@ class Dataset:
       return "it has only one person, so nobody can be held out"
     folds = min(splits.FEW_FOLDS, count)
     flags = f"--folds={folds} --fold=0" if split == "eval" else "--split=0.6,0.2,0.2"
-    return f"to hold out some of its {count} people, build it again with {flags} --overwrite"
+    return f"to hold out some of its {counted(count, 'person')}, build it again with {flags} --overwrite"
 
   def days(self, split: str) -> Sequence[dict[str, Any]]:
     """Random access to the stored days of a split, in the order in which they were built.
@@ -288,8 +288,8 @@ class Dataset:
     indices = np.flatnonzero(shares <= max_missing)
     if not len(indices):
       raise DatasetError(
-        f"max_missing is {max_missing}: none of the {len(shares):,} days in split {split!r} of dataset {self.name!r} "
-        f"is that complete; the most complete day misses {100 * shares.min():.2g} %"
+        f"max_missing is {max_missing}: no day of {len(shares):,} in split {split!r} of dataset {self.name!r} "
+        f"is that complete; the most complete day misses {percentage(100 * float(shares.min()))}"
       )
     return indices
 

@@ -35,7 +35,7 @@ from jaxtyping import Bool, Float32, Float64, Int8, Integer, Shaped, UInt8
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
 from data_pipelines.source import MISSINGNESS_MODES, Day, Event, Label, Person
-from data_pipelines.text_files import check_regular, parse_json
+from data_pipelines.text_files import check_regular, counted, parse_json, percentage, plain_number
 
 _KIND_NAMES = {"f": "float32", "U": "strings", "iu": "integers", "i": "int8", "u": "uint8"}
 
@@ -95,7 +95,8 @@ def read_days(path: str | os.PathLike, schema: Schema | None = None, allow_empty
     _check_names(path, schema, [str(name) for name in names], minutes_per_step)
   if steps != schema.steps:
     raise SchemaError(
-      f"{path}: key 'values' has {steps} steps per day, expected {schema.steps} at {minutes_per_step} minutes per step"
+      f"{path}: key 'values' has {counted(steps, 'step')} per day, expected {schema.steps} at "
+      f"{minutes_per_step} minutes per step"
     )
   schema.check(values, f"{path}: key 'values'")
   _check_rows(path, participant, day, date)
@@ -184,10 +185,10 @@ class NpzSource:
       return
     people = len(set(self._days.participant[~kept].tolist()))
     share = f"with more than {100 * self._max_missing:g} % missing (--max_missing)"
-    yield f"left out {(~kept).sum():,} days of {people:,} people {share}"
+    yield f"left out {counted(int((~kept).sum()), 'day')} of {counted(people, 'person')} {share}"
     lost = [participant for participant in everybody if participant not in self._rows]
     if lost:
-      yield f"{len(lost):,} people have no day left ({', '.join(lost[:5])}{', ...' * (len(lost) > 5)})"
+      yield f"no day is left of {counted(len(lost), 'person')} ({', '.join(lost[:5])}{', ...' * (len(lost) > 5)})"
 
   def __reduce__(self) -> tuple[type[NpzSource], tuple[pathlib.Path, float]]:
     # Pickled as its path, because reading the file again is cheaper than sending its contents.
@@ -205,7 +206,8 @@ class NpzSource:
         lines.append(f"{head}: no value")
         continue
       share, mean = 100 * len(observed) / values[..., c].size, observed.mean(dtype=np.float64)
-      lines.append(f"{head}: {share:.3g} % of steps, {observed.min():.4g} to {observed.max():.4g}, mean {mean:.4g}")
+      low, high, middle = (plain_number(float(x), 4) for x in (observed.min(), observed.max(), mean))
+      lines.append(f"{head}: {percentage(share)} of steps, {low} to {high}, mean {middle}")
     return lines
 
   @property

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from data_pipelines.errors import SchemaError, SplitError
-from data_pipelines.text_files import read_json
+from data_pipelines.text_files import counted, read_json
 
 SPLITS = ("pretrain", "tune", "eval")
 DEFAULT_KEY = "day-windows"
@@ -117,7 +117,8 @@ class FoldSplit:
       SplitError: there are fewer people than folds, or the key has more than 64 bytes.
     """
     if len(participants) < self.folds:
-      raise SplitError(f"{self.folds} folds of {len(participants)} people, expected at least one person per fold")
+      people = counted(len(participants), "person")
+      raise SplitError(f"{counted(self.folds, 'fold')} of {people}, expected at least one person per fold")
     left_out = set(ranked(participants, self.key)[self.fold :: self.folds])
     return {participant: "eval" if participant in left_out else "pretrain" for participant in participants}
 
@@ -210,8 +211,8 @@ def for_few_people(split: Split, participants: Sequence[str]) -> tuple[Split, li
   if held_out < FEW_PEOPLE:
     folds = min(FEW_FOLDS, count)
     note = (
-      f"{held_out} of {count} people are in split 'eval', too few to say much about others; --folds={folds} --fold=0 "
-      f"holds out {-(-count // folds)}"
+      f"split 'eval' has {held_out} of {counted(count, 'person')}, too few to say much about others; "
+      f"--folds={folds} --fold=0 holds out {-(-count // folds)}"
     )
     return split, [note] if -(-count // folds) > held_out else []
   return split, []
@@ -231,7 +232,9 @@ def assign(split: Split, participants: Sequence[str]) -> dict[str, list[str]]:
   for participant in participants:
     people[split_of[participant]].append(participant)
   if not people["pretrain"]:
-    raise SplitError(f"no people in split 'pretrain' ({len(participants)} people by {json.dumps(split.to_dict())})")
+    raise SplitError(
+      f"no people in split 'pretrain' ({counted(len(participants), 'person')} by {json.dumps(split.to_dict())})"
+    )
   return people
 
 

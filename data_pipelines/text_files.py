@@ -23,6 +23,7 @@ from data_pipelines.errors import SchemaError
 
 MOST_BYTES = 64 * 2**20  # of a file that is read whole: settings, labels and lists of people
 DEEPEST = 32  # levels of nested JSON
+_PLURALS = {"person": "people", "patch": "patches"}
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # further apostrophes are doubled up, so that readers can take one away
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?|[+-]?(inf|nan)", re.IGNORECASE)
 _BYTE_ORDER_MARKS = {
@@ -116,7 +117,23 @@ def parse_json(text: str, where: str) -> Any:
 
 def counted(number: int, noun: str) -> str:
   """A number with its noun, in the singular or the plural: "1 day", "1,440 steps", "0 people"."""
-  return f"{number:,} {noun if number == 1 else 'people' if noun == 'person' else noun + 's'}"
+  return f"{number:,} {noun if number == 1 else _PLURALS.get(noun, noun + 's')}"
+
+
+def percentage(percent: float) -> str:
+  """A percentage without an exponent: "0 %", "0.02 %", "37.5 %". Only what is none or all is called 0 % or 100 %."""
+  if 0 < percent < 0.005:
+    return "under 0.01 %"
+  if 99.95 <= percent < 100:
+    return "over 99.9 %"
+  digits = f"{percent:.1f}" if abs(percent) >= 1 else f"{percent:.2f}"
+  return f"{digits.rstrip('0').rstrip('.')} %"
+
+
+def plain_number(value: float, digits: int = 3, sign: str = "") -> str:
+  """A number with so many digits, and more rather than an exponent if it is large: "0.0123", "12.3", "1,234"."""
+  whole = 10 ** (digits - 1) <= abs(value) < 1e15
+  return f"{value:{sign},.0f}" if whole else f"{value:{sign}.{digits}g}"
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from aim.evaluation.metrics import lower_is_better
+from data_pipelines.text_files import plain_number
 
 CONSTANT = "constant"  # the model that answers the same for everyone
 # With five people, all of whom agree, chance alone gives a difference with this sign or the other in 2 of 32 cases:
@@ -184,4 +185,4 @@ def _signed(value: float) -> str:
     return "0"
   if abs(value) >= 100:
     return f"{value:+,.0f}"
-  return f"{value:+.3g}" if abs(value) >= 1e-3 else f"{value:+.1e}"
+  return plain_number(value, sign="+") if abs(value) >= 1e-3 else f"{value:+.1e}"

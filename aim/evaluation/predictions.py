@@ -25,7 +25,8 @@ from aim.evaluation.results import (
   mark_neither_beats_constant,
   no_better_than_constant,
 )
-from data_pipelines.text_files import read_fields
+from data_pipelines import text_files
+from data_pipelines.text_files import plain_number, read_fields
 
 COLUMNS = (
   "dataset", "task", "level", "kind", "model", "seed", "participant", "day", "date", "start", "end", "truth",
@@ -289,7 +290,7 @@ def format_tables(results: Sequence[Result]) -> str:
     metrics = list(dict.fromkeys(r.metric for r in plain))
     labelled = [r.n_labelled_people for r in plain if r.n_labelled_people is not None]
     seen = f", labels of {max(labelled)} seen" if labelled else ""
-    rows = [[f"{task}, {level} ({plain[0].n_people} people{seen})", *metrics]]
+    rows = [[f"{task}, {level} ({text_files.counted(plain[0].n_people, 'person')}{seen})", *metrics]]
     for model in dict.fromkeys(r.model for r in plain):
       rows.append([model, *(_interval(r) for r in plain if r.model == model)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -301,7 +302,7 @@ def format_tables(results: Sequence[Result]) -> str:
 def _interval(r: Result) -> str:
   if math.isnan(r.value):
     return "-"
-  number = lambda x: f"{x:.3g}" if abs(x) >= 1 else f"{x:.3f}"
+  number = lambda x: plain_number(x) if abs(x) >= 1 else f"{x:.3f}"
   return number(r.value) + bounds(r.ci_low, r.ci_high, number)
 
 

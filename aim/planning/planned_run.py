@@ -26,6 +26,7 @@ from aim.training.masked_step import MaskedStep
 from aim.training.pretrain import TrainingRun
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import UserError
+from data_pipelines.text_files import counted
 
 MASKS_PER_DAY = 4  # drawn to choose the buffer sizes
 PROGRESS_SECONDS = 20  # between lines of progress while compiling
@@ -106,12 +107,12 @@ class Plan(TrainingRun):
     """Compiles the step for each of the sizes, several at a time, and reports progress to `say`."""
     lowered = []
     for size in sizes:
-      say(f"  tracing {size.encoder} slots to encode")
+      say(f"  tracing {counted(size.encoder, 'slot')} to encode")
       lowered.append(self.compiled.lower(size, self.abstract_state, self.tokens))
     with concurrent.futures.ThreadPoolExecutor(min(len(lowered), os.cpu_count() or 1)) as pool:
       waiting = [pool.submit(_compile, *pair) for pair in zip(lowered, sizes, strict=True)]
       while concurrent.futures.wait(waiting, timeout=PROGRESS_SECONDS).not_done:
-        say(f"  {sum(future.done() for future in waiting)} of {len(waiting)} programs are compiled")
+        say(f"  compiled: {sum(future.done() for future in waiting)} of {counted(len(waiting), 'program')}")
       self.made = [future.result() for future in waiting]
     return self.made
 

@@ -91,7 +91,7 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
   programs = plan.programs(sizes, say)
   for program in programs:
     fits = "" if program.compiled is not None else ", which does not fit"
-    say(f"  {batch} windows in {describe(program.size)}: {program.needs / 1e9:.2f} GB per device{fits}")
+    say(f"  {counted(batch, 'window')} in {describe(program.size)}: {program.needs / 1e9:.2f} GB per device{fits}")
   first, whole = programs[0], programs[-1]
   tokens = sum(_held(leaf) for leaf in jax.tree.leaves(plan.tokens))
   ahead = READ_AHEAD * _held(plan.batch_shape()) + tokens
@@ -276,9 +276,9 @@ def _held(leaf: jax.ShapeDtypeStruct) -> int:
 def describe(size: BufferSizes) -> str:
   """The size of a step's buffers as text."""
   if isinstance(size, ViewBufferSizes):
-    return f"{size.encoder} slots for views"
+    return f"{counted(size.encoder, 'slot')} for views"
   where = "per group" if size.groups else "per window"
-  return f"{size.encoder} slots to encode, {size.decoder} to decode, {size.targets} to predict {where}"
+  return f"{counted(size.encoder, 'slot')} to encode, {size.decoder} to decode, {size.targets} to predict {where}"
 
 
 def _simulated() -> tuple[Dataset, np.ndarray]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from data_pipelines.text_files import counted, plain_number
+
 
 def text(report: dict[str, Any]) -> str:
   """The report of a preflight as lines of "name  value"."""
@@ -13,7 +15,8 @@ def text(report: dict[str, Any]) -> str:
     ("devices", f"{report['devices']} x {device['kind']} on {report['hosts']} host(s), mesh {report['mesh']}"),
     (
       "per device",
-      f"{device['flops'] / 1e12:.3g} TFLOP/s, {_size(device['memory'])}, {_size(device['bandwidth'])}/s ({source})",
+      f"{plain_number(device['flops'] / 1e12)} TFLOP/s, "
+      f"{_size(device['memory'])}, {_size(device['bandwidth'])}/s ({source})",
     ),
     ("parameters", f"{report['parameters']:,}"),
     ("buffers", f"typical: {report['sizes']['typical']}; largest: {report['sizes']['largest']}"),
@@ -50,12 +53,12 @@ def _batch_text(report: dict[str, Any]) -> str:
       if accumulate
       else "; no value of accumulate helps"
     )
-  return f"{report['windows']:,} windows ({report['how']}){more}"
+  return f"{counted(report['windows'], 'window')} ({report['how']}){more}"
 
 
 def _time_rows(report: dict[str, Any], line: dict[str, Any]) -> list[tuple[str, str]]:
-  ms = lambda seconds: f"{1000 * seconds:.3g} ms"
-  rows = [("memory traffic", f"{report['bytes_moved'] / 1e9:.3g} GB per step and device")]
+  ms = lambda seconds: f"{plain_number(1000 * seconds)} ms"
+  rows = [("memory traffic", f"{plain_number(report['bytes_moved'] / 1e9)} GB per step and device")]
   by_kind: dict[tuple[str, int], list[dict]] = {}
   for exchange in report["collectives"]:
     by_kind.setdefault((exchange["kind"], exchange["devices"]), []).append(exchange)
@@ -63,7 +66,12 @@ def _time_rows(report: dict[str, Any], line: dict[str, Any]) -> list[tuple[str, 
     count = sum(exchange["count"] for exchange in exchanges)
     sent = sum(exchange["count"] * exchange["bytes"] for exchange in exchanges)
     took = ms(sum(exchange["seconds"] for exchange in exchanges))
-    rows.append((f"  {kind}", f"{count} per step among {size} devices, {sent / 1e6:.4g} MB in total, {took}"))
+    rows.append(
+      (
+        f"  {kind}",
+        f"{count} per step among {counted(size, 'device')}, {plain_number(sent / 1e6, 4)} MB in total, {took}",
+      )
+    )
   useful = f", useful {100 * line['mfu_ceiling_useful']:.0f} %" if line["mfu_ceiling_useful"] else ""
   rows += [
     (
@@ -74,8 +82,8 @@ def _time_rows(report: dict[str, Any], line: dict[str, Any]) -> list[tuple[str, 
     ("MFU, at most", f"executed {100 * line['mfu_ceiling_executed']:.0f} %{useful}"),
     (
       "speed, at most",
-      f"{line['windows_per_second']:,.0f} windows/s; {report['config']['total_steps']:,} steps in "
-      f"{line['days']:.3g} days, {line['chip_hours']:,.0f} chip-hours",
+      f"{line['windows_per_second']:,.0f} windows/s; {counted(report['config']['total_steps'], 'step')} in "
+      f"{plain_number(line['days'])} days, {line['chip_hours']:,.0f} chip-hours",
     ),
     (
       "data per host",
@@ -87,4 +95,4 @@ def _time_rows(report: dict[str, Any], line: dict[str, Any]) -> list[tuple[str, 
 
 
 def _size(size: float) -> str:
-  return f"{size / 1e9:.3g} GB" if size >= 1e8 else f"{size / 1e6:.3g} MB"
+  return f"{plain_number(size / 1e9)} GB" if size >= 1e8 else f"{plain_number(size / 1e6)} MB"

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from aim.common.tables import csv_field, write_rows
 from aim.planning.scale_out_figure import draw_scale_out
 from aim.planning.scaled_step import COLUMNS, STRONG, WEAK, AnalysedStep, ScaleOutError, SliceEstimate, curve, read
+from data_pipelines.text_files import counted, percentage, plain_number
 
 RESOURCE_NAMES = {
   "compute": "arithmetic",
@@ -47,7 +48,9 @@ def scale_out(
     sources.setdefault((step.model, step.kind), step)
   points = []
   for source in sources.values():
-    print(f"{source.model} on {source.kind}, from {source.chips} chips with {source.batch:,} windows:")
+    print(
+      f"{source.model} on {source.kind}, from {counted(source.chips, 'chip')} with {counted(source.batch, 'window')}:"
+    )
     for scaling in (STRONG, WEAK):
       mine = curve(source, scaling, chips, loader)
       print(f"  {scaling} scaling: {verdict(mine)}")
@@ -68,29 +71,30 @@ def verdict(points: Sequence[SliceEstimate]) -> str:
   """One line about a curve: which resource limits first, and from how many chips on another one does."""
   first, last = points[0], points[-1]
   speed = (
-    f"{first.windows_per_second:,.0f} windows/s on {first.chips} chips, {last.windows_per_second:,.0f} on {last.chips} "
+    f"{first.windows_per_second:,.0f} windows/s on {counted(first.chips, 'chip')}, "
+    f"{last.windows_per_second:,.0f} on {last.chips} "
     f"({100 * last.efficiency:.0f} % efficient); a host reads up to "
     f"{max(p.windows_per_second_and_host for p in points):,.0f} windows/s, "
-    f"{max(p.stored_bytes_per_second_and_host for p in points) / 1e6:.3g} MB/s"
+    f"{plain_number(max(p.stored_bytes_per_second_and_host for p in points) / 1e6)} MB/s"
   )
   broken = next((point for point in points if point.limit != first.limit), None)
   if broken is not None:
     now, then = RESOURCE_NAMES[first.limit], RESOURCE_NAMES[broken.limit]
-    return f"{now} limits, then {then} from {broken.chips} chips on; {speed}"
+    return f"{now} limits, then {then} from {counted(broken.chips, 'chip')} on; {speed}"
   rest = {name: seconds / last.seconds for name, seconds in last.terms.items() if name != first.limit}
   in_order = sorted(rest.items(), key=lambda item: -item[1])
-  shares = ", ".join(f"{RESOURCE_NAMES[name]} {100 * share:.2g} %" for name, share in in_order)
+  shares = ", ".join(f"{RESOURCE_NAMES[name]} {percentage(100 * share)}" for name, share in in_order)
   limit = RESOURCE_NAMES[first.limit]
-  return f"{limit} limits everywhere; on {last.chips} chips the others need, of its time: {shares}; {speed}"
+  return f"{limit} limits everywhere; on {counted(last.chips, 'chip')} the others need, of its time: {shares}; {speed}"
 
 
 def compared(estimate: SliceEstimate | None, compiled: SliceEstimate) -> str:
   """One line with the ratios of the estimated terms to those of the compiled step."""
-  where = f"  compiled for {compiled.chips} chips with {compiled.batch:,} windows"
+  where = f"  compiled for {counted(compiled.chips, 'chip')} with {counted(compiled.batch, 'window')}"
   if estimate is None:
     return f"{where}: no estimate for this step"
   terms = ", ".join(
     f"{name} {estimate.terms[name] / seconds:.2f}" for name, seconds in compiled.terms.items() if seconds
   )
   ratio = estimate.seconds / compiled.seconds
-  return f"{where}: {1000 * compiled.seconds:.3g} ms per step; estimated to compiled {ratio:.2f} ({terms})"
+  return f"{where}: {plain_number(1000 * compiled.seconds)} ms per step; estimated to compiled {ratio:.2f} ({terms})"

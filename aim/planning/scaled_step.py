@@ -15,7 +15,7 @@ from typing import Any
 from aim.planning.collectives import Collective
 from aim.runtime.devices import DataSheet
 from data_pipelines.errors import SchemaError, UserError
-from data_pipelines.text_files import read_json
+from data_pipelines.text_files import plain_number, read_json
 
 # Bytes in a file per byte of float32 in memory, for a preflight without a dataset, whose days are in no file: simulated
 # days of 26 channels x 1,440 minutes take 68,225 bytes each (`python -m benchmarks.loader`, 2026-11-23: bytes_per_day
@@ -224,7 +224,7 @@ def _read(report: dict[str, Any], path: pathlib.Path) -> AnalysedStep:
   device = DataSheet(**{field.name: report["device"][field.name] for field in dataclasses.fields(DataSheet)})
   window_bytes = data["bytes_per_second_and_host"] / data["windows_per_second_and_host"]
   return AnalysedStep(
-    model=f"{config['name']} {report['parameters'] / 1e6:.3g}M",
+    model=f"{config['name']} {plain_number(report['parameters'] / 1e6)}M",
     device=dataclasses.replace(device, box=device.box or LARGEST_SLICE.get(kind)),
     kind=kind,
     chips=chips,

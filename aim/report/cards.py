@@ -15,6 +15,7 @@ from aim.report.workdir import Workdir
 from data_pipelines.dataset import Dataset
 from data_pipelines.page.blocks import Block, Code, Section, Table, TextLine, number, percent
 from data_pipelines.splits import SPLITS
+from data_pipelines.text_files import counted
 
 LICENSE = "Apache-2.0"
 USE = (
@@ -38,7 +39,9 @@ def data_card(workdir: Workdir) -> list[Block]:
   splits = [[split, *counts] for split, counts in of_split.items()]
   splits.append(["all", *np.sum(list(of_split.values()), axis=0).tolist()])
   return [
-    TextLine(f"{dataset.name}: each day has {dataset.schema.steps} steps of {dataset.schema.minutes_per_step} min."),
+    TextLine(
+      f"{dataset.name}: each day has {counted(dataset.schema.steps, 'step')} of {dataset.schema.minutes_per_step} min."
+    ),
     Table("People and days per split; nobody is in two splits", ["split", "people", "days"], splits),
     _channels(dataset),
     _labels(table),
@@ -82,17 +85,20 @@ def _model(workdir: Workdir) -> list[Block]:
   if workdir.model is None:
     return [TextLine(f"No model card: {workdir.missing['model']}", "hint"), workdir.hint("checkpoint", "pretrain")]
   config, a = workdir.model.config, workdir.model.architecture
-  tower = lambda t: f"{t.layers} layers, width {t.width}, {t.heads} heads, MLP {t.mlp}"
+  tower = lambda t: f"{counted(t.layers, 'layer')}, width {t.width}, {counted(t.heads, 'head')}, MLP {t.mlp}"
   last = workdir.train_log[-1] if workdir.train_log else {}
   facts = [
     ["name", workdir.label],
     ["kind", _kind(workdir.model)],
-    ["input", f"{a.channels} channels x {a.length} patches of {config.model.patch_minutes} min = {a.tokens} tokens"],
+    [
+      "input",
+      f"{a.channels} channels x {a.length} patches of {config.model.patch_minutes} min = {a.tokens} tokens",
+    ],
     ["encoder", tower(a.encoder)],
     ["decoder", tower(a.decoder)],
     ["parameters", f"{parameter_count(workdir):,}"],
     ["trained on", f"{workdir.dataset.name if workdir.dataset else config.data.name}, without its held-out people"],
-    ["steps", f"{workdir.model.trained_steps:,} of {config.batch_size} days each"],
+    ["steps", f"{workdir.model.trained_steps:,} of {counted(config.batch_size, 'day')} each"],
     ["optimiser", f"AdamW, learning rate {config.optimizer.learning_rate:g}, EMA {config.optimizer.ema:g}"],
     ["last training loss", number(float(last.get("loss", math.nan)))],
     ["seed", config.seed],

@@ -15,6 +15,7 @@ from aim.report.workdir import Workdir
 from aim.training import heldout_curve
 from data_pipelines.page.blocks import Block, Section
 from data_pipelines.page.chart import MARKERS, SERIES, Chart, panels, slug
+from data_pipelines.text_files import counted
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 MOST_DOTS = 14  # rows of a dot chart
@@ -177,7 +178,7 @@ def _dot_chart(
   panel.grid(visible=True, axis="x")
   panel.grid(visible=False, axis="y")
   _legend(figure, len(models))
-  alt = f"{metric} of {len(models)} models: dots with intervals, in {len(rows)} rows."
+  alt = f"{metric} of {counted(len(models), 'model')}: dots with intervals, in {counted(len(rows), 'row')}."
   return Chart(name, title, alt, figure, *_numbers(results))
 
 

@@ -13,6 +13,7 @@ from aim.report.workdir import Workdir
 from data_pipelines.dataset import Dataset
 from data_pipelines.page.blocks import Block, Choice, Section, TextLine
 from data_pipelines.page.chart import COLOURS, MARKERS, SERIES, Chart, panels, slug
+from data_pipelines.text_files import counted, plain_number
 
 GROUPS = 8  # categories with a colour of their own
 UNKNOWN = "unknown"
@@ -49,7 +50,8 @@ def section(workdir: Workdir, split: str, most: int, name: str) -> Section:
     options.append((label.replace("_", " "), chart))
   people = len({day["participant"] for day in days})
   lead: Block = TextLine(
-    f"{len(days)} days of {people} people the model never saw, placed by the first two principal components of their "
+    f"{counted(len(days), 'day')} of {counted(people, 'person')} the model never saw, placed by the first two "
+    "principal components of their "
     f"embeddings ({100 * explained[0]:.0f} and {100 * explained[1]:.0f} % of the variance). Days close together look "
     "alike to the model. Where the colours of a label separate, the label can be predicted from the embedding."
   )
@@ -94,7 +96,7 @@ def grouped(values: Sequence[Any]) -> tuple[list[str], list[str]]:
   numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
   if numeric and len(set(known)) > 4:
     edges = np.unique(np.quantile(known, [0, 0.25, 0.5, 0.75, 1]))
-    names = [f"{a:.3g} to {b:.3g}" for a, b in itertools.pairwise(edges)]
+    names = [f"{plain_number(a)} to {plain_number(b)}" for a, b in itertools.pairwise(edges)]
     place = lambda value: names[min(max(int(np.searchsorted(edges, value)) - 1, 0), len(names) - 1)]
     groups = [UNKNOWN if value is None else place(value) for value in values]
   else:
@@ -128,5 +130,5 @@ def _chart(
   panel.set_yticks([])
   figure.legend(loc="outside upper center", ncols=3 if max(map(len, ordered)) < 14 else 2)
   words = label.replace("_", " ")
-  alt = f"Scatter of {len(places)} days in two dimensions, coloured by {words}: {', '.join(ordered)}."
+  alt = f"Scatter of {counted(len(places), 'day')} in two dimensions, coloured by {words}: {', '.join(ordered)}."
   return Chart(name, f"Coloured by {words}", alt, figure, columns, rows)

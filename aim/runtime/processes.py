@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from data_pipelines import streams
 from data_pipelines.errors import UserError
 
 COORDINATOR_PORT = 8476  # on the first pod of a JobSet, where no scheduler names a port
@@ -201,11 +202,9 @@ def exit_after_lost_process(reason: object) -> NoReturn:
   """Ends this process at once because another one is gone: a save or an orderly shutdown would wait for it for ever."""
   _exit_lock.acquire()
   line = (str(reason).strip() or type(reason).__name__).splitlines()[0][:300]
-  print(
+  streams.report(
     f"error: the processes of this run cannot continue together, one of them may have ended ({line}); repeat the "
-    "command for every process to continue from the newest checkpoint",
-    file=sys.stderr,
-    flush=True,
+    "command for every process to continue from the newest checkpoint"
   )
   os._exit(LOST_PROCESS_EXIT_CODE)
 
@@ -227,8 +226,7 @@ def exit_process(code: int) -> NoReturn:
     shutdown = threading.Thread(target=_shutdown, daemon=True)
     shutdown.start()
     shutdown.join(SHUTDOWN_SECONDS)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    streams.flush_all()  # an error here would leave the process waiting for the others
     _exit_lock.acquire()
     os._exit(code)
   sys.exit(code)

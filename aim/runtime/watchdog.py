@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
+
+from data_pipelines import streams
 
 EXIT_CODE = 75  # EX_TEMPFAIL in sysexits.h: what failed may succeed when it is tried again
 _NOT_SAMPLED = object()
@@ -89,7 +90,6 @@ class Watchdog:
     self._set_backstop()
 
   def _end_process(self) -> None:
-    print(f"error: {self._what} was not done within {self._seconds:g} s; what each thread is doing:", file=sys.stderr)
-    sys.stderr.flush()
+    streams.report(f"error: {self._what} was not done within {self._seconds:g} s; what each thread is doing:")
     faulthandler.dump_traceback(all_threads=True)
     self._end(EXIT_CODE)

@@ -17,6 +17,7 @@ from aim.runtime.compile_time import compile_seconds
 from aim.training.contrastive_step import ContrastiveStep
 from aim.training.masked_step import MaskedStep
 from aim.training.train_state import TrainState
+from data_pipelines.text_files import counted
 
 NOTABLE_SECONDS = 10  # compiling that takes longer is announced
 _count = 0
@@ -115,7 +116,8 @@ class CompiledStep:
         left = first * (math.ceil(len(sizes) / workers) - 1)
         if bar.n == 1 and left > NOTABLE_SECONDS:  # a bar that is not shown does not count
           bar.write(
-            f"compiling: one of {len(sizes)} programs took {first:.0f} s; the others take about {left:.0f} s more"
+            f"compiling: one of {counted(len(sizes), 'program')} took {first:.0f} s; "
+            f"the others take about {left:.0f} s more"
           )
       seconds = compile_seconds() - compiled_before
       if bar.n and seconds > NOTABLE_SECONDS:

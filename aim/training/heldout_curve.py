@@ -25,6 +25,7 @@ from aim.training.train_state import TrainState
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import CorruptError
 from data_pipelines.subset import chosen_days, day_owners
+from data_pipelines.text_files import counted
 
 SPLIT = "tune"
 NAME = "heldout_loss"  # in metrics.jsonl
@@ -66,9 +67,11 @@ def open_curve(
   size = _batch_size(config, step, mesh, len(values))
   count = len(values) // size * size if size and isinstance(step, ContrastiveStep) else len(values)
   if not size or not count:
-    print(f"no held-out loss: {len(values)} day(s) in split {SPLIT!r} are too few for {mesh.size} devices", flush=True)
+    held_out = counted(len(values), "day")
+    print(f"no held-out loss: split {SPLIT!r} has {held_out}, too few for {counted(mesh.size, 'device')}", flush=True)
     return None
-  print(f"held-out loss every {every} steps, on {count} days of {len(set(people[:count]))} people of split {SPLIT!r}")
+  days = f"{counted(count, 'day')} of {counted(len(set(people[:count])), 'person')}"
+  print(f"held-out loss every {counted(every, 'step')}, on {days} of split {SPLIT!r}")
   return HeldoutCurve(every, values[:count], size, step, mesh, earlier_lines(workdir, start))
 
 

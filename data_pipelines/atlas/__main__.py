@@ -5,14 +5,16 @@ python -m data_pipelines.atlas --data=NAME --data_dir=DIR [--output=FOLDER] [--d
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import sys
 from collections.abc import Sequence
 
 from absl import flags
 
+from data_pipelines import streams
 from data_pipelines.dataset import Dataset
-from data_pipelines.errors import DatasetError, UserError
+from data_pipelines.errors import DatasetError
 from data_pipelines.remote.objects import is_remote
 
 
@@ -43,26 +45,26 @@ def _draw(values: flags.FlagValues) -> None:
 
   try:
     output.mkdir(parents=True, exist_ok=True)  # fail before reading the days
-    print(page.write(dataset, output, values.days))
+    written = page.write(dataset, output, values.days)
   except OSError as error:
     raise DatasetError(f"{output}: cannot be written: {error.strerror}") from None
+  print(written)
 
 
 def main(argv: Sequence[str]) -> int:
   """Runs the command line and returns its exit code."""
+  return streams.exit_code(functools.partial(_main, argv))
+
+
+def _main(argv: Sequence[str]) -> None:
   values = _flags()
   if any(argument in ("-h", "--help") for argument in argv[1:]):
     print(__doc__, values.get_help(), sep="\n")
-    return 0
-  try:
-    rest = values(argv)
-    if len(rest) > 1:
-      raise flags.Error(f"unexpected argument {rest[1]!r}")
-    _draw(values)
-  except (flags.Error, UserError) as error:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
-  return 0
+    return
+  rest = values(argv)
+  if len(rest) > 1:
+    raise flags.Error(f"unexpected argument {rest[1]!r}")
+  _draw(values)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from data_pipelines.atlas.gaps import runs
 from data_pipelines.dataset import Dataset
 from data_pipelines.page.chart import COLOURS, Chart, panels
 from data_pipelines.schema import Schema
+from data_pipelines.text_files import counted
 
 CANDIDATES = 60  # days, evenly spaced over the splits, from which those to draw are chosen
 LINES = 4  # channels drawn as lines
@@ -80,9 +81,11 @@ def chart(schema: Schema, title: str, day: StoredDay, name: str) -> Chart:
     panel.tick_params(labelbottom=panel is axes[-1])
   axes[-1].set_xlabel("hour of the day")
   figure.legend(handles=cause_legend(np.isnan(values), cause), loc="outside lower center", ncols=2)
-  alt = f"One day over 24 hours: what is missing in {len(schema.channels)} channels, coloured by cause, and "
+  alt = f"One day over 24 hours: what is missing in {counted(len(schema.channels), 'channel')}, coloured by cause, and "
   numbers = hourly_table(schema, range(len(schema.channels)), {"mean": values}, np.isnan(values), cause)
-  return Chart(name, title, f"{alt}{len(line_channels)} channels as lines, whose gaps are shaded.", figure, *numbers)
+  return Chart(
+    name, title, f"{alt}{counted(len(line_channels), 'channel')} as lines, whose gaps are shaded.", figure, *numbers
+  )
 
 
 def _map(

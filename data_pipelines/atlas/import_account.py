@@ -13,6 +13,7 @@ from data_pipelines.digests import Digests
 from data_pipelines.errors import SchemaError
 from data_pipelines.page.blocks import Block, TextLine, percent
 from data_pipelines.page.chart import COLOURS, Chart, named_rows, panels
+from data_pipelines.text_files import counted
 
 COLUMNS = ["participant", "rows", "outcome", "first"]
 
@@ -40,7 +41,8 @@ def blocks(dataset: Dataset, name: str) -> list[Block]:
         people[row[2]] += 1
         first[row[2]] = first.get(row[2]) or row[3]
   summary = TextLine(
-    f"{rows['read']:,} rows of {people['read']:,} people were read. The dataset's account.csv lists them per person."
+    f"Read: {counted(rows['read'], 'row')} of {counted(people['read'], 'person')}. "
+    "The dataset's account.csv lists them per person."
   )
   return [summary, _chart(rows, people, first, name)]
 

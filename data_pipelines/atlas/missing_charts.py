@@ -12,6 +12,7 @@ from data_pipelines.atlas.counts import CAUSES, THRESHOLDS, Counts
 from data_pipelines.page.blocks import TextLine, percent
 from data_pipelines.page.chart import COLOURS, MARKERS, SERIES, Chart, heat_map, named_rows, panels
 from data_pipelines.splits import SPLITS
+from data_pipelines.text_files import counted
 
 MOST_CHANNELS = 40  # drawn in one chart
 
@@ -20,8 +21,9 @@ def summary(counts: Counts, name: str) -> TextLine:
   """States how much is missing in the counted days of dataset `name`, and which channel has the most missing values."""
   share, worst = counts.share, int(counts.share.argmax())
   return TextLine(
-    f"In {counts.n_days:,} days of {name}, {percent(float(share.mean()))} of all values are missing, in "
-    f"{counts.gap_counts.sum():,} gaps. The channel with the most missing values is {counts.schema.names[worst]} "
+    f"In {counted(counts.n_days, 'day')} of {name}, {percent(float(share.mean()))} of all values are missing, in "
+    f"{counted(int(counts.gap_counts.sum()), 'gap')}. The channel with the most missing values is "
+    f"{counts.schema.names[worst]} "
     f"({percent(float(share[worst]))})."
   )
 
@@ -108,7 +110,8 @@ def by_person(counts: Counts, name: str) -> Chart:
   ]
   columns = ["participant", "split", "days", "missing %", *(f"{channel} %" for channel in counts.schema.names)]
   low, middle, high = np.percentile(share.mean(axis=1), [10, 50, 90])
-  alt = f"Number of people by the share of their values that is missing. Of {len(people):,} people, 10 % miss at most "
+  alt = "Number of people by the share of their values that is missing. "
+  alt += f"Of {counted(len(people), 'person')}, 10 % miss at most "
   alt += f"{percent(low)}, 50 % at most {percent(middle)} and 90 % at most {percent(high)}."
   return Chart(name, "Missing share of each person", alt, figure, columns, rows)
 

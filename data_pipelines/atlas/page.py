@@ -11,6 +11,7 @@ from data_pipelines.dataset import Dataset
 from data_pipelines.page import chart, document
 from data_pipelines.page.blocks import Block, Choice, Code, Section, Table, TextLine
 from data_pipelines.splits import SPLITS
+from data_pipelines.text_files import counted
 
 DRAWN_DAYS = 4
 
@@ -63,9 +64,9 @@ _VALUES = (
 def _summary(dataset: Dataset, counts: Counts) -> list[Block]:
   schema, total = dataset.schema, sum(dataset.num_days(split) for split in SPLITS)
   part = f" This page counts {counts.n_days:,} of the days, spread evenly over the splits."
-  size = f"{total:,} days of {sum(len(dataset.people(split)) for split in SPLITS):,} people"
-  clock = f"{schema.steps} steps of {schema.minutes_per_step} min per day, {len(schema.channels)} channels"
-  sentence = f"{size}; {clock}.{part if counts.n_days < total else ''}"
+  size = f"{counted(total, 'day')} of {counted(sum(len(dataset.people(split)) for split in SPLITS), 'person')}"
+  clock = f"{counted(schema.steps, 'step')} of {schema.minutes_per_step} min per day"
+  sentence = f"{size}; {clock}, {counted(len(schema.channels), 'channel')}.{part if counts.n_days < total else ''}"
   return [TextLine(sentence), missing_charts.summary(counts, dataset.name), _channels(dataset)]
 
 

@@ -16,6 +16,7 @@ from data_pipelines.dataset import Dataset
 from data_pipelines.page.blocks import number
 from data_pipelines.page.chart import COLOURS, MARKERS, SERIES, Chart, named_rows, panels
 from data_pipelines.splits import SPLITS
+from data_pipelines.text_files import counted
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "unknown")
 MOST_VALUES = 6  # values of a text label that are listed, the most frequent first
@@ -43,7 +44,8 @@ def splits(counts: Counts, name: str) -> Chart:
     missing, days = sum(int(person.missing.sum()) for person in members), counts.days[split]
     rows.append([split, len(members), days, _ratio(days, len(members), 1), _ratio(missing, days * values_per_day, 100)])
   descriptions = [
-    f"{split} has {len(members):,} people and {counts.days[split]:,} days" for split, members in people.items()
+    f"{split} has {counted(len(members), 'person')} and {counted(int(counts.days[split]), 'day')}"
+    for split, members in people.items()
   ]
   columns = ["split", "people", "days", "days per person", "missing %"]
   return Chart(name, "People and days of each split", f"{'; '.join(descriptions)}.", figure, columns, rows)

@@ -13,6 +13,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
 from data_pipelines.source import MISSING_WORDS, Event, Label, Person
 from data_pipelines.statistics import Accumulator
+from data_pipelines.text_files import counted
 
 _BATCH_DAYS = 8  # of one person: as many as fit into a processor's cache
 _EVENT_SCHEMA = pa.schema(
@@ -109,7 +110,9 @@ class Tables:
     numbers = any(isinstance(value, int | float) for value in values)
     if numbers and (words := [v for v in values if isinstance(v, str) and v.lower() in MISSING_WORDS]):
       values = [None if isinstance(value, str) and value.lower() in MISSING_WORDS else value for value in values]
-      notes.append(f"label {name!r}: {len(words)} of {len(values)} values taken for missing (such as {words[0]!r})")
+      notes.append(
+        f"label {name!r}: {len(words):,} of {counted(len(values), 'value')} taken for missing (such as {words[0]!r})"
+      )
     types = {type(value) for value in values if value is not None}
     for allowed, column in (
       ({bool}, pa.bool_()),

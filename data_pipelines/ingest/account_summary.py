@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.text_files import csv_text
+from data_pipelines.text_files import counted, csv_text, percentage
 
 _FEW = 20  # up to this many people are shown one by one
 _WORST = 5
@@ -44,7 +44,9 @@ def summary_lines(account: Account) -> list[str]:
   """The totals, the reasons for dropping, and a line for each person, or for the worst few of many."""
   people = list(_people(account))
   dropped = sum((reasons for _, _, reasons in people), collections.Counter())
-  lines = [f"account of {len(people):,} people: {_counts(sum(read for _, read, _ in people), dropped.total())}"]
+  lines = [
+    f"account of {counted(len(people), 'person')}: {_counts(sum(read for _, read, _ in people), dropped.total())}"
+  ]
   for why, count in dropped.most_common():
     first = next((where for key, where in account.example.items() if key[1] == why and where), "")
     lines.append(f"  {count:>12,}  {why}" + f" (first: {first})" * bool(first))
@@ -59,7 +61,7 @@ def summary_lines(account: Account) -> list[str]:
 
 def _counts(read: int, dropped: int) -> str:
   share = 100 * dropped / max(read, 1)
-  return f"{read:,} rows read, {read - dropped:,} kept, {dropped:,} dropped ({share:.2g} %)"
+  return f"{counted(read, 'row')} read, {read - dropped:,} kept, {dropped:,} dropped ({percentage(share)})"
 
 
 def _people(account: Account) -> Iterator[tuple[str, int, collections.Counter[str]]]:

@@ -21,6 +21,7 @@ from data_pipelines.ingest.labels_csv import ParticipantTable, load_events
 from data_pipelines.ingest.options import ImportOptions
 from data_pipelines.ingest.reading.input_files import ExportSet, detect_importer
 from data_pipelines.source import MAX_MISSING, Source
+from data_pipelines.text_files import counted
 
 SOURCES = ("auto", *IMPORTERS)  # values of --source that are imports
 _IMPORT_FLAGS = (
@@ -189,6 +190,7 @@ def _write_recipe(source: ImportedSource, path: str | None) -> None:
 def show(source: Source, channel_lines: Sequence[str], split_lines: Sequence[str]) -> None:
   """Prints what --dry_run tells about a source."""
   people = source.participants
-  print(f"would build {source.n_days:,} days of {len(people):,} people, every {source.schema.minutes_per_step} min")
+  size = f"{counted(source.n_days, 'day')} of {counted(len(people), 'person')}"
+  print(f"would build {size}, every {source.schema.minutes_per_step} min")
   notes = [f"note: {note}" for note in getattr(source, "notes", ())]
   print(*channel_lines, *notes, *split_lines, sep="\n")

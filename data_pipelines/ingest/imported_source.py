@@ -21,6 +21,7 @@ from data_pipelines.ingest.reading.input_files import ExportSet
 from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.schema import Schema
 from data_pipelines.source import Day, Event, Label, Person
+from data_pipelines.text_files import counted
 
 _NAMED = 5  # names in a note
 
@@ -111,7 +112,7 @@ class ImportedSource:
     """Lines about what was left out or guessed, for the screen."""
     lines = [f"not read: {len(names):,} {why}{self._named(names)}" for why, names in self._not_read.items()]
     if self._links:
-      lines.append(f"followed {len(self._links):,} links in the input{self._named(self._links)}")
+      lines.append(f"followed {counted(len(self._links), 'link')} in the input{self._named(self._links)}")
     lines += self._options.people.notes
     labelled = {*self._options.people.labels}
     without_days = sorted(labelled - {*self._store.people})
@@ -120,18 +121,18 @@ class ImportedSource:
       lines.append(f"{len(without_days)} of the labelled participants have no day in the exports{named}")
     unlabelled = sorted({*self._store.people} - labelled) if labelled else []
     if unlabelled:
-      lines.append(f"{len(unlabelled):,} people have no row in --participants{self._named(unlabelled)}")
+      lines.append(f"no row in --participants for {counted(len(unlabelled), 'person')}{self._named(unlabelled)}")
     if self.left_out:
-      days = f"{sum(self.left_out.values()):,} days of {len(self.left_out):,} people"
+      days = f"{counted(sum(self.left_out.values()), 'day')} of {counted(len(self.left_out), 'person')}"
       lines.append(f"left out {days} with more than {100 * self.recipe.max_missing:g} % missing (--max_missing)")
     people_lost = sorted({*self.account.read} - {*self._store.people})
     if people_lost:
-      lines.append(f"{len(people_lost):,} people have no day left{self._named(people_lost)}")
+      lines.append(f"no day is left of {counted(len(people_lost), 'person')}{self._named(people_lost)}")
     if len(self._channels) < len(self.recipe.signals):
       names = [signal.name for c, signal in enumerate(self.recipe.signals) if c not in self._channels]
       lines.append(f"left out channels without a value: {', '.join(names)}")
     if self._lost_events:
-      lines.append(f"{self._lost_events:,} events fall on no day that was kept")
+      lines.append(f"left out {counted(self._lost_events, 'event')} on days that were not kept")
     if self.guessed:
       names_text = ", ".join(self.guessed)
       lines.append(f"averaged, because no rule is known: {names_text} (to change: --write_recipe, then --recipe)")
@@ -167,7 +168,7 @@ class ImportedSource:
     timezone = self._options.timezone
     zones = sorted({*self._options.people.zones.values(), *([timezone] if timezone else [])})
     anonymity = self._options.anonymity
-    anonymised = f"names by keyed hash, dates moved by up to {anonymity.weeks} weeks" if anonymity else "no"
+    anonymised = f"names by keyed hash, dates moved by up to {counted(anonymity.weeks, 'week')}" if anonymity else "no"
     return [
       f"- time zone: {', '.join(zones) or 'wall clocks as in the exports'}",
       f"- anonymised: {anonymised}",

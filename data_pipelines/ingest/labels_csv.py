@@ -15,7 +15,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import clocks, csv_batches
 from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.source import MISSING_TEXTS, MISSING_WORDS, Label
-from data_pipelines.text_files import read_text
+from data_pipelines.text_files import counted, read_text
 
 MOST_TABLE = 2**30  # bytes: ten million events
 
@@ -127,7 +127,7 @@ def _read_csv(path: str | os.PathLike) -> tuple[list[str], list[tuple[int, list[
     raise SchemaError(f"{path}: {fault}")
   for number, row in rows[1:]:
     if len(row) != len(header):
-      raise SchemaError(f"{path} row {number}: {len(row)} fields, expected the header's {len(header)}")
+      raise SchemaError(f"{path} row {number}: {counted(len(row), 'field')}, expected the header's {len(header)}")
   return header, rows[1:]
 
 
@@ -157,9 +157,10 @@ def _notes(
   words = collections.Counter(field for field, label in zip(fields, column, strict=True) if field and label is None)
   if words:
     counts = ", ".join(f"{word!r} {count}" for word, count in words.most_common())
-    yield f"{where}: {words.total()} of {len(fields)} fields taken for missing ({counts})"
+    yield f"{where}: {words.total():,} of {counted(len(fields), 'field')} taken for missing ({counts})"
   known = [(field, number) for field, (number, _) in zip(fields, rows, strict=True) if field not in MISSING_TEXTS]
   _, bad = csv_batches.parse_numbers(pa.array([field for field, _ in known], pa.string()))
   if any(isinstance(label, str) for label in column) and 2 * bad.sum() < len(known):
     first = known[int(bad.argmax())][1]
-    yield f"{where}: is text, because {bad.sum()} of {len(known)} fields are no numbers (first: row {first})"
+    count = counted(len(known), "field")
+    yield f"{where}: is text; of {count} {bad.sum():,} cannot be read as numbers (first: row {first})"

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from data_pipelines.progress import progress_bar
 from data_pipelines.remote.objects import RemoteError, RemoteFile, RemoteFolder, is_remote
+from data_pipelines.text_files import counted
 
 CONNECTIONS = 8  # files fetched or sent at the same time
 
@@ -105,7 +106,7 @@ def fetched(remote: RemoteFolder, files: Mapping[str, RemoteFile], folder: pathl
   """
   if files:
     size = sum(file.size for file in files.values())
-    print(f"{remote.url}: copying {len(files)} files, {_size_text(size)}, to {folder}", flush=True)
+    print(f"{remote.url}: copying {counted(len(files), 'file')}, {_size_text(size)}, to {folder}", flush=True)
   fetch = lambda name: _fetch(remote, name, files[name], folder / name)
   yield from _in_parallel(fetch, list(files), "copy")
 

@@ -314,7 +314,7 @@ def test_a_dry_run_of_an_npz_file_tells_what_would_be_built(tmp_path, capsys):
   for line in (
     "would build 39 days of 20 people, every 60 min",
     "- pulse: ",
-    "note: left out 1 days of 1 people with more than 80 % missing (--max_missing)",
+    "note: left out 1 day of 1 person with more than 80 % missing (--max_missing)",
     "people by split: pretrain 16, tune 0, eval 4",
     "note: 20 people are few for the split 0.8,0.1,0.1, which would leave nobody to evaluate on: --folds=5 --fold=0 is",
   ):

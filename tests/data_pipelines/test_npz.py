@@ -235,7 +235,7 @@ def test_days_that_miss_too_much_are_left_out_as_those_of_exports_are(tmp_path):
   assert [day.day for day in source.person("a").days] == [0] and source.person("a").labels["age"] == 31
   assert source.notes[1:] == (
     "left out 3 days of 2 people with more than 80 % missing (--max_missing)",
-    "1 people have no day left (b)",
+    "no day is left of 1 person (b)",
   )
   with pytest.raises(SchemaError, match=r"no day is left to build; .*left out 4 days of 2 people"):
     NpzSource(path, max_missing=0.0)

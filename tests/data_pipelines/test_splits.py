@@ -85,7 +85,7 @@ def test_few_held_out_people_are_told_and_many_are_not():
   key = next(f"k{n}" for n in range(1000) if list(HashSplit(key=f"k{n}").assign(PEOPLE).values()).count("eval") == 1)
   split, (note,) = for_few_people(HashSplit(key=key), PEOPLE)
   assert split == HashSplit(key=key)
-  assert note.startswith(f"1 of {len(PEOPLE)} people are in split 'eval', too few to say much about others; --folds=5")
+  assert note.startswith(f"split 'eval' has 1 of {len(PEOPLE)} people, too few to say much about others; --folds=5")
   many = [f"p{n}" for n in range(1000)]
   assert for_few_people(HashSplit(), many) == (HashSplit(), [])
 

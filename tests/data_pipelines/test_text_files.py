@@ -92,7 +92,7 @@ def test_programs_read_back_what_was_written(tmp_path_factory, rows):
   assert path.read_bytes().decode() == text_files.csv_text(["a", "=b"], rows)
   for line in csv.reader(path.open(newline="")):
     for field in line:
-      assert field[:1] not in tuple("=+@\t") and (field[:1] != "-" or float(field) <= 0)
+      assert field[:1] not in tuple("=@\t") and (field[:1] not in ("+", "-") or float(field.rstrip("%")) is not None)
 
 
 @given(
@@ -110,3 +110,27 @@ def test_the_depth_of_json_is_limited(value):
   text_files.check_depth(deepest, "x")
   with pytest.raises(SchemaError, match="x: JSON is nested deeper than 32 levels"):
     text_files.check_depth(f"[{deepest}]", "x")
+
+
+@pytest.mark.parametrize(
+  ("percent", "text"),
+  [
+    *((0, "0 %"), (0.001, "under 0.01 %"), (0.33, "0.33 %"), (9.96, "10 %"), (37.51, "37.5 %"), (99.6, "99.6 %")),
+    *((99.97, "over 99.9 %"), (100, "100 %"), (120, "120 %")),
+  ],
+)
+def test_percentages(percent, text):
+  assert text_files.percentage(percent) == text
+
+
+@given(st.floats(1e-4, 1e14), st.integers(2, 5))
+def test_numbers_have_no_exponents(value, digits):
+  text = text_files.plain_number(value, digits)
+  assert "e" not in text and float(text.replace(",", "")) == pytest.approx(value, rel=0.6 * 10 ** (1 - digits))
+  assert text_files.plain_number(-value, digits) == "-" + text
+  assert text_files.plain_number(value, digits, sign="+") == "+" + text
+
+
+def test_nouns_after_one_are_in_the_singular():
+  texts = [text_files.counted(n, noun) for n, noun in ((1, "person"), (0, "person"), (1, "day"), (1440, "step"))]
+  assert texts == ["1 person", "0 people", "1 day", "1,440 steps"] and text_files.counted(2, "patch") == "2 patches"

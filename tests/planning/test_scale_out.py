@@ -124,7 +124,7 @@ def test_beyond_the_largest_slice_is_another_network(tmp_path):
 @pytest.mark.parametrize(
   ("changes", "loader", "line"),
   [
-    ({}, 1e9, "arithmetic limits everywhere; on 32 chips the others need, of its time: network 39 %"),
+    ({}, 1e9, "arithmetic limits everywhere; on 32 chips the others need, of its time: network 38.7 %"),
     ({}, 100.0, "arithmetic limits everywhere"),
     ({}, 70.0, "the hosts' loaders limits everywhere"),
     ({"bytes_moved": 806 * MB}, 1e9, "memory bandwidth limits everywhere"),

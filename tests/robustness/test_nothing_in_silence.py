@@ -51,7 +51,7 @@ def test_a_person_whose_folder_is_a_link_is_read(exports, tmp_path, capsys):
   first.symlink_to(elsewhere, target_is_directory=True)
   code, output, _ = dry_run(exports, capsys)
   assert code == 0 and people(output) == 3
-  assert f"note: followed 1 links in the input ({first.name})" in output
+  assert f"note: followed 1 link in the input ({first.name})" in output
 
 
 def test_links_that_cannot_be_followed_are_refused(exports, capsys):
@@ -110,7 +110,7 @@ def test_notes_are_kept_with_the_dataset_without_names_if_it_is_anonymous(export
     for text in (card, printed):
       assert "not read: 1 without a file that the importer reads" in text
       assert "1 of the labelled participants have no day in the exports" in text
-      assert "3 people have no row in --participants" in text
+      assert "no row in --participants for 3 people" in text
 
 
 def test_members_of_zips_that_are_no_files_are_left_out(tmp_path):
@@ -183,7 +183,7 @@ def test_words_for_missing_numbers_keep_a_column_numeric(tmp_path):
     f"{path}: label 'smoker': 2 of 5 fields taken for missing ('NA' 1, '.' 1)",
     f"{path}: label 'city': 1 of 5 fields taken for missing ('NA' 1)",
     f"{path}: label 'score': 3 of 5 fields taken for missing ('n/a' 1, '#N/A' 1, 'None' 1)",
-    f"{path}: label 'height': is text, because 1 of 5 fields are no numbers (first: row 3)",
+    f"{path}: label 'height': is text; of 5 fields 1 cannot be read as numbers (first: row 3)",
   ]
 
 

@@ -8,15 +8,14 @@ import sys
 
 import pytest
 
-from aim.common import streams
 from aim.common.config_files import ConfigError
 from aim.evaluation.generative.external_imputations import ExternalError, read_external
-from data_pipelines import npz
+from data_pipelines import npz, streams
 from data_pipelines.errors import SchemaError
 from tests import tiny
 
 CONFIG = f"--config={tiny.CONFIG}"
-PROGRAM = [sys.executable, "-m", "aim.main"]
+PROGRAMS = ("aim.main", "data_pipelines.build", "data_pipelines.atlas")
 
 
 def one_line(ended: tiny.Ended | subprocess.CompletedProcess) -> str:
@@ -26,9 +25,11 @@ def one_line(ended: tiny.Ended | subprocess.CompletedProcess) -> str:
   return line.removeprefix("error: ")
 
 
-def in_shell(*arguments: str, redirections: str = "", **variables: str) -> subprocess.CompletedProcess:
+def in_shell(
+  *arguments: str, redirections: str = "", program: str = "aim.main", **variables: str
+) -> subprocess.CompletedProcess:
   """The program in a process of its own, with redirections such as 2>&-."""
-  command = ["sh", "-c", f'exec "$0" "$@" {redirections}', *PROGRAM, *map(str, arguments)]
+  command = ["sh", "-c", f'exec "$0" "$@" {redirections}', sys.executable, "-m", program, *map(str, arguments)]
   return subprocess.run(
     command, cwd=tiny.ROOT, env=tiny.environment() | variables, capture_output=True, text=True, timeout=120
   )
@@ -50,19 +51,31 @@ def test_closed_streams(tmp_path):
   assert in_shell("--help", redirections=">&- 2>&-").returncode == 0
 
 
-def test_a_stream_that_closes_or_is_full():
-  assert one_line(in_shell("--help", redirections=">/dev/full")) == "No space left on device"
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_stream_that_closes_or_is_full(program):
+  assert one_line(in_shell("--help", redirections=">/dev/full", program=program)) == "No space left on device"
   reading, writing = os.pipe()
   os.close(reading)
   ended = subprocess.run(
-    [*PROGRAM, "--help"], cwd=tiny.ROOT, env=tiny.environment(), stdout=writing, stderr=subprocess.PIPE, text=True
+    [sys.executable, "-m", program, "--help"],
+    cwd=tiny.ROOT,
+    env=tiny.environment(),
+    stdout=writing,
+    stderr=subprocess.PIPE,
+    text=True,
   )
   os.close(writing)
   assert one_line(ended) == "standard output was closed before the end"
 
 
+@pytest.mark.parametrize("program", PROGRAMS[1:])
+def test_closed_streams_of_the_programs_that_make_datasets(program, tmp_path):
+  assert in_shell("--nonsense", redirections=">&- 2>&- <&-", program=program).returncode == 2
+  assert in_shell("--help", redirections=">&- 2>&-", program=program).returncode == 0
+
+
 def test_closed_streams_are_taken_by_dev_null():
-  program = "import os; os.close(2); from aim.common import streams; streams.open_closed_streams(); "
+  program = "import os; os.close(2); from data_pipelines import streams; streams.open_closed_streams(); "
   program += "print(os.readlink('/proc/self/fd/2'))"
   done = subprocess.run([sys.executable, "-c", program], cwd=tiny.ROOT, capture_output=True, text=True, check=True)
   assert done.stdout.strip() == os.devnull

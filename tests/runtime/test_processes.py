@@ -6,6 +6,8 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -332,3 +334,52 @@ def test_flags(flags, message, tmp_path):
 def test_a_bad_number_in_the_environment():
   with pytest.raises(processes.ProcessGroupError, match="SLURM_NTASKS is 'many', expected a number"):
     processes.find_process_group("auto", None, None, None, SLURM | {"SLURM_NTASKS": "many"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("process_count", [1, 2])
+def test_processes_end_when_nobody_reads_what_they_print(dataset, tmp_path, process_count):
+  """As after a kill of the program that started them and read their output."""
+  started = start(dataset, tmp_path, process_count, total_steps=100_000, checkpoint__every_steps=100_000)
+  metrics = tmp_path / "metrics.jsonl"
+  deadline = time.monotonic() + 120
+  while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+    assert time.monotonic() < deadline and {process.poll() for process in started} == {None}
+    time.sleep(0.05)
+  for process in started:
+    process.stdout.close()
+    process.stderr.close()
+  codes = [process.wait(timeout=processes.SHUTDOWN_SECONDS + 40) for process in started]
+  assert codes[0] == 2 and codes[1:] in ([], [processes.LOST_PROCESS_EXIT_CODE])
+
+
+FAILING = """
+import os, sys, time
+from aim.runtime import processes
+from data_pipelines import streams
+processes.SHUTDOWN_SECONDS = 0.2
+processes.initialize("on", "localhost:PORT", 2, INDEX)
+print("joined", file=sys.stderr, flush=True)
+time.sleep(120) if INDEX else sys.stdin.readline()
+streams.report("lost")
+processes.exit_process(2)
+"""
+
+
+def test_a_failing_process_ends_although_nobody_reads_its_errors():
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    port = free.getsockname()[1]
+  programs = [FAILING.replace("PORT", str(port)).replace("INDEX", str(index)) for index in (0, 1)]
+  pipe = subprocess.PIPE
+  started = [
+    subprocess.Popen([sys.executable, "-c", program], env=tiny.environment(), stdin=pipe, stderr=pipe)
+    for program in programs
+  ]
+  for process in started:
+    while b"joined" not in process.stderr.readline():
+      assert process.poll() is None
+    process.stderr.close()
+  started[0].stdin.close()
+  codes = [process.wait(timeout=60) for process in started]
+  assert codes == [2, processes.LOST_PROCESS_EXIT_CODE]

@@ -259,7 +259,7 @@ def test_cells_run_once_by_anyone(config, tmp_path, monkeypatch, capsys):
   config.scaling.cells = (2,)
   work = tmp_path / "scaled"
   scaling_run.scaling(config, work)
-  assert "1 of 4 cells are finished" in capsys.readouterr().out
+  assert "finished: 1 of 4 cells" in capsys.readouterr().out
   with (work / "cells.csv").open() as file:
     lines = list(csv.DictReader(file))
   assert [line["number"] for line in lines] == ["build", "0", "1", "2", "3"]
@@ -274,7 +274,7 @@ def test_cells_run_once_by_anyone(config, tmp_path, monkeypatch, capsys):
   config.scaling.cells = ()
   scaling_run.scaling(config, work)
   out = capsys.readouterr().out
-  assert "to run now: 2;" in out and "4 of 4 cells are finished" in out and "a fit needs 4" in out
+  assert "to run now: 2;" in out and "finished: 4 of 4 cells" in out and "a fit needs 4" in out
   assert all(path.stat().st_mtime_ns == when for path, when in before.items())
   heldout = [json.loads(path.read_text()) for path in sorted(work.glob("cells/*/heldout.json"))]
   assert {(each["model"], each["participants"], each["days"]) for each in heldout} == {

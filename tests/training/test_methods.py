@@ -137,7 +137,7 @@ def test_training_on_nearly_complete_days_alone(dataset, tmp_path):
   assert f"kept {len(chosen)} of {len(shares)} days" in ended.out
   ended = tiny.run(*command("lsm1", dataset, tmp_path / "none", data__max_missing=0.0))
   assert ended.code == 2
-  assert "error: max_missing is 0.0: none of the 10 days in split 'pretrain'" in ended.err
+  assert "error: max_missing is 0.0: no day of 10 in split 'pretrain'" in ended.err
 
 
 def test_a_checkpoint_records_the_method(trained):

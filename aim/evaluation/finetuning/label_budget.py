@@ -66,7 +66,7 @@ class LabelledPeople:
     if not budget.tune:
       return "nobody is left to stop early on"
     if len(budget.train) < MIN_PEOPLE:
-      return f"{len(budget.train)} of {len(self.train)} people, at least {MIN_PEOPLE} are needed"
+      return f"{len(budget.train)} of {counted(len(self.train), 'person')}, at least {MIN_PEOPLE} are needed"
     for name in sorted(frozenset().union(*self.train.values())):
       count = sum(name in self.train[person] for person in budget.train)
       if count < MIN_PEOPLE:

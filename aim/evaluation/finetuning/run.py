@@ -220,7 +220,7 @@ def _run_jobs(study: Study, jobs: list[Job]) -> list[Predictions]:
   steps = study.config.steps
   missing = [job for job in jobs if job.cell.read(study.folder) is None]
   if len(missing) < len(jobs):
-    print(f"{len(jobs) - len(missing)} of {len(jobs)} trainings are there already: {study.folder}")
+    print(f"there already: {len(jobs) - len(missing)} of {counted(len(jobs), 'training')}: {study.folder}")
   with progress_bar(len(missing) * steps, "finetune", "step") as bar:
     for done, job in enumerate(missing):
       advance = lambda step, done=done: bar.update(done * steps + step - bar.n)

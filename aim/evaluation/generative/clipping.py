@@ -18,6 +18,7 @@ from aim.common.tables import csv_field, write_rows
 from aim.evaluation.generative.tasks import GenerativeTask
 from aim.evaluation.results import ResultsError
 from data_pipelines.schema import Schema
+from data_pipelines.text_files import counted, percentage, plain_number
 
 MOST_TASKS = 4  # named per channel
 
@@ -134,16 +135,17 @@ def notes(clipped: Sequence[ClippedTruth]) -> list[str]:
       for task, of_task in by_task.items()
     }
     named = sorted(shares, key=lambda task: -shares[task])[:MOST_TASKS]
-    more = f", less in {len(shares) - len(named)} other tasks" if len(shares) > len(named) else ""
-    extremes = f"truths reach {min(row.smallest for row in rows):.4g} to {max(row.largest for row in rows):.4g}"
+    more = f", less in {counted(len(shares) - len(named), 'other task')}" if len(shares) > len(named) else ""
+    lowest, highest = min(row.smallest for row in rows), max(row.largest for row in rows)
+    extremes = f"truths reach {plain_number(lowest, 4)} to {plain_number(highest, 4)}"
     lines.append(
       f"{channel}: truth {' and '.join(sides)} is clipped to that ({extremes}): "
-      + ", ".join(f"{shares[task]:.2g} % of the values of {task}" for task in named)
+      + ", ".join(f"{percentage(shares[task])} of the values of {task}" for task in named)
       + more
     )
   return lines
 
 
 def _range(limits: Sequence[float]) -> str:
-  texts = list(dict.fromkeys(f"{limit:.4g}" for limit in (min(limits), max(limits))))
+  texts = list(dict.fromkeys(plain_number(limit, 4) for limit in (min(limits), max(limits))))
   return " to ".join(texts)

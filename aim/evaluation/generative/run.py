@@ -56,7 +56,7 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   scores = run_contest(model, days, tasks, external)
   for task in tasks:
     if task not in scores.tasks:
-      print(f"left out: {task.label}: hides no observed value on any of the {days.count} days")
+      print(f"left out: {task.label}: hides no observed value on any day of {days.count:,}")
   if not scores.tasks:
     raise ConfigError("config.evaluate: no task hides an observed value of these days")
   if not processes.is_first_process():

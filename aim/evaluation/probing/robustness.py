@@ -189,5 +189,5 @@ def verdicts(scores: Sequence[Result], predicted: Mapping[str, SettingPrediction
       drop, percent = by_line[key, f"{metric} drop"], by_line[key, f"{metric} drop %"]
       verdict = drop.difference.verdict if drop.difference else "not defined"
       lost = int((~of_task.answerable[setting]).sum()) if setting in of_task.answerable else 0
-      left_out = f"; {lost} rows that lose everything are left out" if lost else ""
+      left_out = f"; left out because they lose everything: {counted(lost, 'row')}" if lost else ""
       yield f"  without {setting:<24} {verdict}, {percent.value:+.1f} %{left_out}"

@@ -23,6 +23,7 @@ from aim.evaluation.probing.robustness import MEAN
 from aim.evaluation.results import Result
 from aim.studies import job_runner
 from aim.studies.job_runner import Command
+from data_pipelines.text_files import counted, plain_number
 
 KINDS = {"evaluate": "Generative tasks", "probe": "Probes", "finetune": "Fine-tuning", "robustness": "Robustness"}
 HEADLINE = tuple(metrics.HEADLINE.values())
@@ -211,10 +212,10 @@ def _field(lines: Sequence[Result], mean: float, best: float) -> str:
   """The mean over seeds, with its interval if there is one seed."""
   if not lines or math.isnan(mean):
     return "-"
-  number = f"**{mean:.3g}**" if mean == best else f"{mean:.3g}"
+  number = f"**{plain_number(mean)}**" if mean == best else plain_number(mean)
   if len(lines) > 1:
-    return f"{number} ({len(lines)} seeds)"
-  return number + bounds(lines[0].ci_low, lines[0].ci_high, "{:.3g}".format)
+    return f"{number} ({counted(len(lines), 'seed')})"
+  return number + bounds(lines[0].ci_low, lines[0].ci_high, plain_number)
 
 
 def _write_commands(cells: Sequence[CompareCell], path: pathlib.Path) -> None:

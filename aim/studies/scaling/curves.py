@@ -12,6 +12,7 @@ from aim.common.progress import progress_bar
 from aim.studies.scaling import power_law
 from aim.studies.scaling.points import MEASURES, ScalingPoint
 from aim.studies.scaling.power_law import Power
+from data_pipelines.text_files import plain_number
 
 AXES = ("participants", "hours", "parameters", "compute")
 FLAT = 0.05  # a level below this share of the lowest loss cannot be told from 0
@@ -48,7 +49,7 @@ class Curve:
       return f"{who}: no sure change with {self.axis} ({power})"
     level = f"levels off at {self.law.c:.3g} [{self.low.c:.3g}, {self.high.c:.3g}]"
     if self.low.c < FLAT * min(self.y):
-      level = f"no level to be seen up to {max(self.x):.3g}"
+      level = f"no level to be seen up to {plain_number(max(self.x))}"
     return f"{who}: {'falls' if self.law.b > 0 else 'rises'} as {power}; {level}"
 
 

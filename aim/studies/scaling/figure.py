@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from aim.common.plotting import INK, bare_axes, method_style, new_figure, save_figure
 from aim.studies.scaling.curves import Curve
 from aim.studies.scaling.points import ScalingPoint
+from data_pipelines.text_files import counted
 
 AXES = {
   "participants": "training people",
@@ -54,7 +55,8 @@ def draw_scaling(points: Sequence[ScalingPoint], curves: Sequence[Curve], path: 
     _ticks(row[0])
   people = max(point.people for point in points)
   figure.suptitle(
-    f"{points[0].dataset}: loss on {people} people never seen in training; lines: a·x$^{{-b}}$ + c, intervals: 95 %",
+    f"{points[0].dataset}: loss on {counted(people, 'person')} never seen in training; "
+    f"lines: a·x$^{{-b}}$ + c, intervals: 95 %",
     fontsize=12,
     color=INK,
   )
@@ -86,7 +88,7 @@ def _draw(panel: Axes, curve: Curve, points: Sequence[ScalingPoint], models: Seq
 
 def _legend(curve: Curve) -> str:
   if curve.law is None or curve.low is None or curve.high is None:
-    return f"{curve.model}: no fit ({len(set(curve.x))} points)"
+    return f"{curve.model}: no fit ({counted(len(set(curve.x)), 'point')})"
   return f"{curve.model}: x$^{{{-curve.law.b:.2g}}}$ [{-curve.high.b:.2g}, {-curve.low.b:.2g}], c = {curve.law.c:.2g}"
 
 

@@ -175,7 +175,7 @@ def points_table(points: Sequence[ScalingPoint]) -> str:
   """A table for a terminal, with a row per training."""
   rows = [["model", "size", "people", "hours", "parameters", "steps", "FLOPs", *MEASURES.values()]]
   for point in points:
-    row = [point.model, point.size, f"{point.participants:g}", f"{point.hours:,.0f}", f"{point.parameters:,.0f}"]
+    row = [point.model, point.size, f"{point.participants:,.0f}", f"{point.hours:,.0f}", f"{point.parameters:,.0f}"]
     rows.append([*row, str(point.steps), f"{point.compute:.2e}", *(f"{point.value[name]:.4f}" for name in MEASURES)])
   widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
   rows.insert(1, ["-" * width for width in widths])

@@ -50,7 +50,7 @@ def scaling(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     job_runner.run(unfinished, "scaling")
     _write_cells(all_cells, datasets, workdir / "cells.csv")
   finished = [cell for cell in all_cells if cell.result.exists()]
-  print(f"{len(finished)} of {len(all_cells)} cells are finished")
+  print(f"finished: {len(finished)} of {counted(len(all_cells), 'cell')}")
   if finished:
     study(config.scaling, finished, workdir)
 

@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int64
 from data_pipelines.ingest.gridding.day_store import DayStore
 from data_pipelines.ingest.gridding.monthly_grid import GridDay
 from data_pipelines.ingest.gridding.recipe import Recipe
+from data_pipelines.text_files import percentage, plain_number
 
 
 class ChannelTally:
@@ -70,6 +71,7 @@ class ChannelSummary:
     if not self.count[c]:
       return f"{name}: {signal.rule}, no value"
     share = 100 * self.count[c] / self.steps
-    values = f"{self.low[c]:.4g} to {self.high[c]:.4g}, mean {self.total[c] / self.count[c]:.4g}"
+    low, high, mean = (plain_number(x, 4) for x in (self.low[c], self.high[c], self.total[c] / self.count[c]))
+    values = f"{low} to {high}, mean {mean}"
     allowed = f", allowed {signal.low:g} to {signal.high:g}"
-    return f"{name}: {signal.rule}, {share:.3g} % of steps, {values}{allowed}"
+    return f"{name}: {signal.rule}, {percentage(share)} of steps, {values}{allowed}"

@@ -38,7 +38,7 @@ def test_the_account_and_the_bounds_of_an_import(tmp_path):
   kept, *dropped = rows_of(tmp_path / "atlas" / "account.csv")
   assert kept["outcome"] == "kept" and kept["rows"] == "70"
   assert sum(int(row["rows"]) for row in dropped) == 2
-  assert "72 rows of 1 people were read" in (tmp_path / "atlas" / "index.html").read_text()
+  assert "Read: 72 rows of 1 person." in (tmp_path / "atlas" / "index.html").read_text()
   [row] = rows_of(tmp_path / "atlas" / "values-ranges.csv")
   assert (row["allowed from"], row["to"], row["smallest"], row["largest"]) == ("20", "250", "60", "66")
 

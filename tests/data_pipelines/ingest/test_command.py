@@ -77,7 +77,7 @@ def test_labels_events_and_time_zones(tmp_path, capsys):
   assert run_build("--source=long_table", f"--input={write_csv(tmp_path, rows)}", *flags) == 0
   output = capsys.readouterr().out
   assert "1 of the labelled participants have no day" in output
-  assert "1 events fall on no day that was kept" in output
+  assert "left out 1 event on days that were not kept" in output
   dataset = Dataset.open(tmp_path / "data", "mine")
   people = dataset.participants().to_pydict()
   assert people["participant"] == ["anna0", "anna1", "anna2"]
@@ -100,7 +100,7 @@ def test_days_with_too_few_values_are_counted(tmp_path, capsys):
   assert run_build(f"--input={write_csv(tmp_path, rows)}", *flags) == 0
   output = capsys.readouterr().out
   assert "would build 8 days of 4 people, every 5 min" in output
-  assert "left out 1 days of 1 people with more than 80 % missing" in output
+  assert "left out 1 day of 1 person with more than 80 % missing" in output
   assert "9  day with more than 80 % missing" in output
   assert run_build(f"--input={tmp_path / 'study.csv'}", *flags, "--max_missing=1") == 0
   assert "would build 9 days of 4 people" in capsys.readouterr().out
@@ -224,10 +224,10 @@ BAD_INPUT = {
   "unit": (ROW.replace("bpm", "parsec"), {}, "unit is 'parsec', expected 'bpm'"),
   "no_channel": ("participant,time,value\n", {}, "no channel; the header has participant, time, value"),
   "times": (ROW.replace("2024-01-01", "1/1/24"), {}, "column 'time' holds neither ISO 8601 nor"),
-  "values": (ROW.replace("60", "?"), {}, "nothing could be read; account of 1 people: 1 rows read, 0 kept, 1 dropped"),
+  "values": (ROW.replace("60", "?"), {}, "nothing could be read; account of 1 person: 1 row read, 0 kept, 1 dropped"),
   "ragged": (ROW + "a\n", {}, "input.csv row 3: more or fewer fields"),
   "utc": (ROW.replace("10:00", "10:00Z"), {}, "readings of heart_rate are in UTC; "),
-  "sparse": (ROW, {}, "left out 1 days of 1 people with more than 80 % missing"),
+  "sparse": (ROW, {}, "left out 1 day of 1 person with more than 80 % missing"),
   "zone": (
     ROW,
     dict(timezone="Europe/Berlim"),

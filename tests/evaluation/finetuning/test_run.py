@@ -107,7 +107,7 @@ def test_learning_curves_from_the_command_line(dataset, trained, tmp_path):
   assert f"fast, 30 % of labels, person (6 people, labels of {counts['30']} seen)" in ended.out
   # A repeat computes nothing and prints the same.
   again = run_finetune(dataset, trained, tmp_path, probe__tasks="('fast', 'age', 'walking')")
-  assert again.code == 0 and "18 of 18 trainings are there already" in again.out
+  assert again.code == 0 and "there already: 18 of 18 trainings" in again.out
   assert read_csv(tmp_path / "finetune/results.csv") == lines
 
 
@@ -126,14 +126,14 @@ def test_a_killed_run_continues_where_it_was(dataset, trained, tmp_path):
   (tmp_path / "finetune/cells/LSM-2-fast-100-0.csv").write_text("cut short")
   ended = run_finetune(dataset, trained, tmp_path, **changes, finetune__steps=30)
   assert ended.code == 0, ended.err
-  assert "of 3 trainings are there already" in ended.out
+  assert "of 3 trainings: " in ended.out
   assert first.stat().st_mtime_ns == written
   assert len(list((tmp_path / "finetune/cells").glob("*.json"))) == 3
   # Another task adds trainings; other settings make them different trainings.
   more = run_finetune(
     dataset, trained, tmp_path, **changes | {"finetune__tasks": "('fast', 'age')"}, finetune__steps=30
   )
-  assert more.code == 0 and "3 of 6 trainings are there already" in more.out
+  assert more.code == 0 and "there already: 3 of 6 trainings" in more.out
   assert first.stat().st_mtime_ns == written
   other = run_finetune(dataset, trained, tmp_path, **changes, finetune__steps=4)
   assert other.code == 0 and "are there already" not in other.out

@@ -74,5 +74,5 @@ def test_from_the_command_line(tmp_path):
   assert {result.n_people for result in scores} == {8} and {result.model for result in scores} == {"LSM-2"}
   by_line = {(result.task, result.metric): result.value for result in scores}
   assert by_line["age without pulse", "mae"] > by_line["age without steps", "mae"]
-  assert "without pulse" in ended.out and "1 rows that lose everything are left out" in ended.out
+  assert "without pulse" in ended.out and "left out because they lose everything: 1 row" in ended.out
   assert (tmp_path / "run" / "robustness" / "robustness.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,58 @@
+"""How programs end, also if nobody reads what they print."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from data_pipelines import streams
+from data_pipelines.errors import SchemaError
+
+
+def ends_as(error):
+  def program():
+    raise error
+
+  return streams.exit_code(program, "interrupted; go on")
+
+
+@pytest.mark.parametrize(
+  ("error", "code", "text"),
+  [
+    (SchemaError("a:\n  b"), 2, "error: a: b\n"),
+    (OSError(28, "No space left on device", "x.npz"), 2, "error: x.npz: No space left on device\n"),
+    (OSError("odd"), 2, "error: odd\n"),
+    (KeyboardInterrupt(), 130, "interrupted; go on\n"),
+  ],
+)
+def test_one_line_and_an_exit_code(error, code, text, capsys):
+  assert ends_as(error) == code and capsys.readouterr() == ("", text)
+
+
+def test_other_exceptions_keep_their_traceback(capsys):
+  assert ends_as(ZeroDivisionError("here")) == 1
+  assert capsys.readouterr().err.endswith("ZeroDivisionError: here\n")
+  assert streams.exit_code(lambda: "anything") == 0
+  with pytest.raises(SystemExit):
+    streams.exit_code(sys.exit)
+
+
+@pytest.mark.parametrize(
+  ("program", "code"),
+  [
+    ("1 / 0", 1),
+    ("sys.stderr.write('x' * 99999)", 2),
+    ("raise SchemaError('x')", 2),
+    ("raise KeyboardInterrupt", 130),
+    ("print('x')", 2),
+  ],
+)
+def test_streams_that_nobody_reads(program, code):
+  script = "import sys; from data_pipelines import streams; from data_pipelines.errors import SchemaError\n"
+  script += f"def program():\n  {program}\nsys.exit(streams.exit_code(program))"
+  reading, writing = os.pipe()
+  os.close(reading)
+  ended = subprocess.run([sys.executable, "-c", script], stdout=writing, stderr=writing, check=False)
+  os.close(writing)
+  assert ended.returncode == code
