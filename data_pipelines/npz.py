@@ -71,7 +71,8 @@ def read_days(path: str | os.PathLike, schema: Schema | None = None, allow_empty
   Args:
     path: the file.
     schema: the schema that the file must fit, for example that of a checkpoint: its clock and channel names must match,
-      and units, sensors and kinds are taken from it. Without it they come from the file.
+      and so must the units, sensors and kinds that it declares. Those that it does not declare are taken from the
+      schema. Without a schema they come from the file.
     allow_empty_days: accept days without a single observed value.
 
   Raises:
@@ -92,7 +93,7 @@ def read_days(path: str | os.PathLike, schema: Schema | None = None, allow_empty
   if schema is None:
     schema, notes = _file_schema(path, arrays, [str(name) for name in names], minutes_per_step)
   else:
-    _check_names(path, schema, [str(name) for name in names], minutes_per_step)
+    _check_schema(path, schema, arrays, [str(name) for name in names], minutes_per_step)
   if steps != schema.steps:
     raise SchemaError(
       f"{path}: key 'values' has {counted(steps, 'step')} per day, expected {schema.steps} at "
@@ -342,14 +343,12 @@ def _file_schema(
   path: pathlib.Path, arrays: Mapping[str, np.ndarray], names: Sequence[str], minutes_per_step: int
 ) -> tuple[Schema, tuple[str, ...]]:
   """The schema that the file itself describes, and notes on what had to be inferred."""
-  described = {
-    key: _array(path, arrays, key, "U", 1, len(names)) for key in ("unit", "sensor", "kind") if key in arrays
-  }
+  declared = _declared(path, arrays, names)
   channels: list[dict[str, Any]] = [
-    {"name": name, **{key: str(column[c]) for key, column in described.items()}} for c, name in enumerate(names)
+    {"name": name, **{key: column[c] for key, column in declared.items()}} for c, name in enumerate(names)
   ]
   notes: tuple[str, ...] = ()
-  if "kind" not in described:
+  if "kind" not in declared:
     for c in [c for c in range(len(names)) if _looks_binary(arrays["values"][..., c])]:
       channels[c]["kind"] = "binary"
       note = f"channel {names[c]!r} holds only 0 and 1, so it is treated as binary (the key 'kind' would override this)"
@@ -365,15 +364,32 @@ def _looks_binary(values: Float32[np.ndarray, "days steps"]) -> bool:
   return bool(zero.any() and one.any() and (zero | one | np.isnan(values)).all())
 
 
-def _check_names(path: pathlib.Path, schema: Schema, names: Sequence[str], minutes_per_step: int) -> None:
-  expected = Schema(schema.minutes_per_step, tuple(Channel(name) for name in schema.names))
+def _check_schema(
+  path: pathlib.Path,
+  schema: Schema,
+  arrays: Mapping[str, np.ndarray],
+  names: Sequence[str],
+  minutes_per_step: int,
+) -> None:
+  """Checks clock and names, and what the file declares of its channels; what it does not declare is as expected."""
+  known = {channel.name: channel for channel in schema.channels}
+  declared = _declared(path, arrays, names)
   try:
-    actual = Schema(minutes_per_step, tuple(Channel(name) for name in names))
+    channels = [
+      dataclasses.replace(known.get(name, Channel(name)), **{key: column[c] for key, column in declared.items()})
+      for c, name in enumerate(names)
+    ]
+    difference = schema.difference(Schema(minutes_per_step, tuple(channels)))
   except SchemaError as error:
     raise SchemaError(f"{path}: {error}") from None
-  difference = expected.difference(actual)
   if difference:
     raise SchemaError(f"{path}: {difference}")
+
+
+def _declared(path: pathlib.Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, Any]:
+  """What the file says of its channels, {key: a word per channel}."""
+  keys = [key for key in ("unit", "sensor", "kind") if key in arrays]
+  return {key: [str(word) for word in _array(path, arrays, key, "U", 1, len(names))] for key in keys}
 
 
 def _check_rows(

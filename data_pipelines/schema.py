@@ -171,8 +171,12 @@ class Schema:
       channel_values = values[..., c]
       invalid = ~(np.isnan(channel_values) | (channel_values == 0) | (channel_values == 1))
       if invalid.any():
-        example = channel_values[invalid][0]
-        raise SchemaError(f"{where}: binary channel {self.names[c]!r} holds {example}, expected 0, 1 or NaN")
+        first = np.argwhere(invalid)[0]
+        row = f" row {first[0]}" if values.ndim > 2 else ""
+        example = channel_values[tuple(first)]
+        raise SchemaError(
+          f"{where}:{row} step {first[-1]} binary channel {self.names[c]!r} holds {example}, expected 0, 1 or NaN"
+        )
 
   def difference(self, other: Schema) -> str | None:
     """Describes in one line how `other`, the schema that was found, first differs from this one, the expected schema.

@@ -263,14 +263,19 @@ def no_channels(days):
   del days["channels"]
 
 
+def other_unit(days):
+  days["unit"] = np.array(["mmol/L", "", ""])
+
+
 DAYS = [
+  (other_unit, "channel 'pulse' is Channel(name='pulse', unit='mmol/L', "),
   (infinite, "key 'values': row 2 step 5 channel 'steps' is infinite"),
   (duplicate, "row 1: participant 'p0' already has day 0 in row 0"),
   (same_date, "row 1: participant 'p0' already has date 2024-01-01 in row 0"),
   (doubles, "key 'values' is float64, expected float32"),
   (flat, "key 'values' has shape [24, 3], expected [days, steps, channels]"),
   (short, "key 'values' has 23 steps per day, expected 24 at 60 minutes per step"),
-  (half_asleep, "key 'values': binary channel 'asleep' holds 0.5, expected 0, 1 or NaN"),
+  (half_asleep, "key 'values': row 1 step 1 binary channel 'asleep' holds 0.5, expected 0, 1 or NaN"),
   (pickled, "key 'participant' is a pickled object array, which is not loaded"),
   (no_channels, "key 'channels' is missing"),
 ]

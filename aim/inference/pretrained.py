@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import math
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -272,7 +274,7 @@ class Pretrained:
     """
     self.check_has_decoder("reconstruct")
     days = self.checked_days(values, "reconstruct")
-    target = np.ones(days.shape, bool) if target is None else target
+    target = np.ones(days.shape, bool) if target is None else _as_array(target, "reconstruct", "target's values")
     if target.shape != days.shape or target.dtype != bool:
       raise SchemaError(f"reconstruct: target is {target.dtype} {target.shape}, expected bool {days.shape}")
     description = "reconstruct" if progress else None
@@ -561,16 +563,30 @@ class Pretrained:
     return np.asarray(visible.sum(1)), np.asarray(targets)
 
 
-def _as_array(values: Any, where: str) -> np.ndarray:
+def _as_array(values: Any, where: str, name: str = "values") -> np.ndarray:
   """What numpy.asarray makes of the days.
 
   Raises:
     SchemaError: it cannot, or what it makes of them has lost something.
   """
   if isinstance(values, np.ma.MaskedArray):
-    raise SchemaError(f"{where}: values are a masked array, expected NaN for missing, as values.filled(numpy.nan) has")
+    raise SchemaError(f"{where}: {name} are a masked array, expected NaN for missing, as values.filled(numpy.nan) has")
   try:
-    return np.asarray(values)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of numpy.ma.masked, refused below
+      array = np.asarray(values)
   except (TypeError, ValueError) as error:
     reason = str(error).splitlines()[0]
-    raise SchemaError(f"{where}: values are a {type(values).__name__} that is no array of numbers: {reason}") from None
+    raise SchemaError(f"{where}: {name} are a {type(values).__name__} that is no array of numbers: {reason}") from None
+  if _holds_masks(values):
+    kind = type(values).__name__
+    raise SchemaError(
+      f"{where}: {name} are a {kind} of masked arrays, expected NaN for missing, as array.filled(numpy.nan) has"
+    )
+  return array
+
+
+def _holds_masks(values: Any) -> bool:
+  """Whether nested sequences hold a masked array or numpy.ma.masked, of which numpy.asarray would ignore the mask."""
+  if isinstance(values, np.ma.MaskedArray):
+    return True
+  return isinstance(values, list | tuple | collections.deque) and any(map(_holds_masks, values))

@@ -185,9 +185,34 @@ def test_read_as_the_schema_of_a_checkpoint(tmp_path):
     read_days(path, schema=Schema(5, schema.channels[:2]))
   with pytest.raises(SchemaError, match="minutes_per_step is 5, expected 1"):
     read_days(path, schema=Schema(1, schema.channels))
-  invalid = save(tmp_path / "invalid.npz", values=changed(VALUES, np.s_[..., 2], 2))
-  with pytest.raises(SchemaError, match="binary channel 'sleep' holds 2"):
+  invalid = save(tmp_path / "invalid.npz", values=changed(VALUES, (1, 50, 2), 2))
+  with pytest.raises(SchemaError, match="row 1 step 50 binary channel 'sleep' holds 2"):
     read_days(invalid, schema=schema)
+
+
+@pytest.mark.parametrize(
+  ("key", "words", "found", "expected"),
+  [
+    ("unit", ["mmol/L", "", ""], "unit='mmol/L'", "unit='bpm'"),
+    ("unit", ["", "", ""], "unit=''", "unit='bpm'"),
+    ("unit", ["bpm", "1/min", ""], "unit='1/min'", "unit=''"),
+    ("sensor", ["PPG", "GYR", ""], "sensor='GYR'", "sensor='ACC'"),
+    ("kind", ["continuous", "continuous", "continuous"], "kind='continuous'", "kind='binary'"),
+    ("kind", ["continuous", "ordinal", "binary"], "kind is 'ordinal'", "expected 'continuous' or 'binary'"),
+  ],
+)
+def test_what_a_file_declares_must_be_what_the_checkpoint_has(tmp_path, key, words, found, expected):
+  sleep = Channel("sleep", kind="binary", clip=2.0)
+  schema = Schema(5, (Channel("heart_rate", "bpm", "PPG"), Channel("steps", "", "ACC"), sleep))
+  declared = {"unit": ["bpm", "", ""], "sensor": ["PPG", "ACC", ""], "kind": ["continuous", "continuous", "binary"]}
+  for keys in ([key], declared):
+    matching = {name: np.array(declared[name]) for name in keys}
+    assert read_days(save(tmp_path / "same.npz", **matching), schema=schema).schema is schema
+    path = save(tmp_path / "other.npz", **matching | {key: np.array(words)})
+    with pytest.raises(SchemaError) as error:
+      read_days(path, schema=schema)
+    before, _, after = str(error.value).partition(", expected ")
+    assert before.startswith(f"{path}: ") and found in before and expected in f"expected {after}"
 
 
 def test_empty_days_where_allowed(tmp_path):
