@@ -48,7 +48,7 @@ from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.source import MAX_MISSING, Source
 from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
 from data_pipelines.statistics import Statistics
-from data_pipelines.text_files import check_regular, counted, plain_number
+from data_pipelines.text_files import check_regular, counted, json_text, plain_number
 
 # Kept apart from absl's global flags, because a program that imports this module has flags of its own.
 FLAGS = flags.FlagValues()
@@ -167,7 +167,7 @@ def _existing(
       raise
     print(f"note: the existing dataset is damaged and will be replaced: {error}")
     return None
-  if full_request["request"] and dataset.request == json.loads(json.dumps(full_request)):
+  if full_request["request"] and dataset.request == json.loads(json_text(full_request)):
     return dataset
   if not overwrite:
     raise DatasetError(f"{path}: already built from {_difference(dataset.request, full_request)}; use --overwrite")
@@ -178,7 +178,7 @@ def _difference(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> st
   """Text that names the keys in which two requests differ, with both values."""
   for part in ("request", "split"):
     new, old = requested[part] or {}, existing[part] or {}
-    keys = [key for key in {**old, **new} if new.get(key) != json.loads(json.dumps(old.get(key)))]
+    keys = [key for key in {**old, **new} if new.get(key) != json.loads(json_text(old.get(key)))]
     if keys:
       return ", ".join(f"{key} {old.get(key)!r} (requested: {new.get(key)!r})" for key in keys)
   return "an unknown source"
@@ -243,7 +243,7 @@ def _write(
   (folder / "README.md").write_text(_card(name, source, people, full_request, notes, folder))
   for file, text in getattr(source, "documents", {}).items():
     (folder / file).write_text(text, encoding="utf-8")
-  (folder / "request.json").write_text(json.dumps(full_request, indent=2) + "\n")
+  (folder / "request.json").write_text(json_text(full_request, indent=2) + "\n")
   Digests.of_folder(folder, config.digests).save()
   for note in notes:
     print(f"note: {note}")
@@ -284,7 +284,7 @@ def _card(
   for c, channel in enumerate(schema.channels):
     numbers = f"{statistics.count[c]} | {plain_number(statistics.mean[c], 4)} | {plain_number(statistics.std[c], 4)}"
     lines.append(f"| {channel.name} | {channel.unit} | {channel.sensor} | {channel.kind} | {numbers} |")
-  return "\n".join([*lines, "", "Built from:", "", "```json", json.dumps(full_request, indent=2), "```", ""])
+  return "\n".join([*lines, "", "Built from:", "", "```json", json_text(full_request, indent=2), "```", ""])
 
 
 def _closing_line(dataset: Dataset, seconds: float) -> str:

@@ -11,7 +11,6 @@ channel name, a number of channels or 1,440 minutes: everything is read from the
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -20,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.text_files import read_json
+from data_pipelines.text_files import json_text, read_json
 
 MINUTES_PER_DAY = 1440
 
@@ -130,7 +129,7 @@ class Schema:
 
   def save(self, path: str | pathlib.Path) -> None:
     """Writes the schema as JSON."""
-    pathlib.Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+    pathlib.Path(path).write_text(json_text(self.to_dict(), indent=2) + "\n")
 
   @classmethod
   def load(cls, path: str | pathlib.Path) -> Schema:

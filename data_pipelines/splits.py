@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from data_pipelines.errors import SchemaError, SplitError
-from data_pipelines.text_files import counted, read_json
+from data_pipelines.text_files import counted, json_text, read_json
 
 SPLITS = ("pretrain", "tune", "eval")
 DEFAULT_KEY = "day-windows"
@@ -241,7 +241,7 @@ def assign(split: Split, participants: Sequence[str]) -> dict[str, list[str]]:
 def save(path: str | os.PathLike, split: Split, people: Mapping[str, Sequence[str]]) -> None:
   """Writes splits.json: the rule and the people of each split."""
   raw = {"rule": split.to_dict(), **{name: list(people[name]) for name in SPLITS}}
-  pathlib.Path(path).write_text(json.dumps(raw, indent=2) + "\n")
+  pathlib.Path(path).write_text(json_text(raw, indent=2) + "\n")
 
 
 def load(path: str | os.PathLike) -> dict[str, list[str]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import fcntl
-import json
 import pathlib
 import shlex
 import subprocess
@@ -34,7 +33,7 @@ from aim.studies import fingerprints
 from data_pipelines.build import npz_request, simulate_request
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import is_remote
-from data_pipelines.text_files import json_text
+from data_pipelines.text_files import json_text, read_json
 
 # What a study's models are made of.
 _ROOMS = (aim.model, aim.training, aim.inference, aim.evaluation, aim.studies)
@@ -208,8 +207,7 @@ def run_command(command: Command, folder: pathlib.Path, bar: tqdm) -> None:
 
 
 def _record(command: Command, seconds: float, folder: pathlib.Path) -> None:
-  path = folder / "commands.json"
-  entries = json.loads(path.read_text()) if path.exists() else {}
+  path, entries = folder / "commands.json", _entries(folder)
   entries[command.fingerprint] = {"command": command.text, "seconds": seconds}
   fresh = path.with_suffix(".new")
   fresh.write_text(json_text(entries, indent=2) + "\n")
@@ -220,13 +218,27 @@ def finished_commands(folder: pathlib.Path) -> dict[str, FinishedCommand]:
   """{fingerprint: command} of the finished commands of a cell, from its commands.json.
 
   Versions before 2026-11-28 wrote {command: seconds}. Such commands keep their time but match no fingerprint.
+
+  Raises:
+    UserError: the file is damaged.
   """
-  path = folder / "commands.json"
-  entries = json.loads(path.read_text()) if path.exists() else {}
   return {
     key: FinishedCommand(entry["command"], entry["seconds"]) if isinstance(entry, dict) else FinishedCommand(key, entry)
-    for key, entry in entries.items()
+    for key, entry in _entries(folder).items()
   }
+
+
+def _entries(folder: pathlib.Path) -> dict[str, Any]:
+  path = folder / "commands.json"
+  entries = read_json(path) if path.exists() else {}
+  is_entry = lambda entry: (
+    isinstance(entry.get("command"), str) and isinstance(entry.get("seconds"), int | float)
+    if isinstance(entry, dict)
+    else isinstance(entry, int | float)
+  )
+  if not isinstance(entries, dict) or not all(map(is_entry, entries.values())):
+    raise CellError(f"{path}: is not a list of finished commands; remove it, and the cell's commands run again")
+  return entries
 
 
 def build_datasets(datasets: Sequence[StudyDataset], workdir: pathlib.Path) -> None:

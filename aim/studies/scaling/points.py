@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from aim.common.tables import PERCENTILES, csv_field, write_rows
 from aim.evaluation.generative import heldout_loss
 from aim.evaluation.generative.scores import draws_of
 from aim.studies import job_runner
+from data_pipelines.text_files import read_json
 
 MEASURES = {"mse": "random 80 % mse", "loss": "own objective"}
 
@@ -97,7 +97,7 @@ def read_points(cells: Sequence[ScalingCell], n_bootstrap: int) -> Iterator[Scal
   """Yields a point for every training that is finished on all folds.
 
   Raises:
-    ConfigError: a cell was scored on other people than the cells before it.
+    UserError: a result is damaged, or a cell was scored on other people than the cells before it.
   """
   folds: dict[str, set[str]] = {}
   groups: dict[tuple, list[ScalingCell]] = {}
@@ -109,11 +109,24 @@ def read_points(cells: Sequence[ScalingCell], n_bootstrap: int) -> Iterator[Scal
   for key, group in groups.items():
     if len(group) < len(folds[key[0]]):
       continue
-    results = [json.loads(cell.result.read_text()) for cell in group]
+    results = [_read(cell.result) for cell in group]
     people = {name: sums for result in results for name, sums in result["people"].items()}
     if sorted(people) != everyone.setdefault(key[0], sorted(people)):
       raise ConfigError(f"{group[0].result}: other people were scored than in other cells; remove it and repeat")
-    yield _point(key, results, people, n_bootstrap, sum(cell.seconds for cell in group))
+    seconds = sum(cell.seconds for cell in group)
+    try:
+      point = _point(key, results, people, n_bootstrap, seconds)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+      files = ", ".join(str(cell.result) for cell in group)
+      raise ConfigError(f"{files}: damaged, no losses of people; remove it and repeat ({error!r})") from None
+    yield point
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  result = read_json(path)
+  if not isinstance(result, dict) or not isinstance(result.get("people"), dict) or not result["people"]:
+    raise ConfigError(f"{path}: damaged, key 'people' with their losses is missing; remove it and repeat")
+  return result
 
 
 def _point(
