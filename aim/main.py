@@ -57,9 +57,10 @@ def main(argv: Sequence[str]) -> None:
   arguments = _arguments()
   commands.check_flags(arguments)
   # Importing jax takes seconds, so it waits until the flags are known to be right.
-  from aim.runtime import compile_cache, compile_time, processes, xla_alarms
+  from aim.runtime import allocator, compile_cache, compile_time, processes, xla_alarms
   from aim.training import checkpoint
 
+  allocator.limit_arenas()
   if not flags.FLAGS["verbosity"].present:
     xla_alarms.hide_alarms()
     checkpoint.hide_orbax_noise()

@@ -1,18 +1,24 @@
 """Kills a run with SIGKILL at random moments, restarts it, and compares its end with a run that was never killed.
 
   python -m benchmarks.kills --kills=20 --output=benchmarks/results/kills.csv
+  python -m benchmarks.kills --kills=20 --phase=compile --steps=200 --output=benchmarks/results/kills_compile.csv
+  python -m benchmarks.kills --kills=20 --phase=save --output=benchmarks/results/kills_save.csv
 
-Some kills hit a process that starts, compiles or restores, the others one that trains or saves. In the end every line
-of metrics.jsonl (loss, gradient norm) and every array of the last checkpoint must equal those of the unbroken run, bit
-for bit.
+A quarter of the kills hits a process that starts, compiles or restores, the others one that trains or saves. With
+--phase=compile every kill comes before the first step, and programs are compiled anew each time; with --phase=save
+every step is saved, so that a kill nearly always hits a save. In the end every line of metrics.jsonl (loss, gradient
+norm) and every array of the last checkpoint must equal those of the unbroken run, bit for bit. Builds and evaluations
+are killed by benchmarks/command_kills.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +36,7 @@ from aim.training import checkpoint
 
 KILLS = flags.DEFINE_integer("kills", 20, "How often to kill the run.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 1000, "Steps of the run.", lower_bound=1)
+PHASE = flags.DEFINE_enum("phase", "any", ["any", "compile", "save"], "What the kills should hit.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the moments.")
 OUTPUT = flags.DEFINE_string("output", None, "CSV file with a row for every kill.")
 
@@ -46,7 +53,7 @@ SMALL = {
   "log.every_steps": 1,
 }
 SMALL |= {f"model.{side}.{key}": value for side in ("encoder", "decoder") for key, value in TOWER.items()}
-STARTING = 0.25  # share of the kills that hit a process before its first step
+STARTING = {"any": 0.25, "compile": 1.0, "save": 0.1}  # share of the kills that hit a process before its first step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +79,9 @@ def main(argv: Sequence[str]) -> None:
   with tempfile.TemporaryDirectory() as folder:
     changes = SMALL | {"total_steps": STEPS.value, "data.dir": f"{folder}/data"}
     command = [sys.executable, "-m", "aim.main", "--config=experiments/lsm2_tiny.py"]
+    changes |= {"checkpoint.every_steps": 1} if PHASE.value == "save" else {}
     command += [f"--config.{key}={value}" for key, value in changes.items()]
-    kills = trial(command, pathlib.Path(folder), STEPS.value, KILLS.value, SEED.value)
+    kills = trial(command, pathlib.Path(folder), STEPS.value, KILLS.value, SEED.value, PHASE.value)
   for kill in kills:
     print(kill)
   if OUTPUT.value:
@@ -86,13 +94,20 @@ def main(argv: Sequence[str]) -> None:
   )
 
 
-def trial(command: Sequence[str], folder: pathlib.Path, steps: int, kills: int, seed: int) -> list[Kill]:
+def trial(
+  command: Sequence[str], folder: pathlib.Path, steps: int, kills: int, seed: int, phase: str = "any"
+) -> list[Kill]:
   """Runs `command` twice below `folder`, once with `kills` kills; AssertionError unless both end alike."""
   unbroken, broken = folder / "unbroken", folder / "broken"
-  starting, training = _timed(command, unbroken, steps)
+  cache = folder / "compiled" if phase == "compile" else None
+  if cache:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+  starting, training = _timed(command, unbroken, steps, cache)
   chance, killed = random.Random(seed), []
   for number in tqdm(range(1, kills + 1), "kills", unit="kill", disable=None):
-    early = chance.random() < STARTING
+    early = chance.random() < STARTING[phase]
+    if cache and number % 2:  # the others start with what a killed process left there
+      shutil.rmtree(cache, ignore_errors=True)
     # A share of the training, counted from the first step after this start; together they are less than the run.
     seconds = (starting if early else training / kills) * chance.random()
     killed.append(_killed(command, broken, number, seconds, early))
@@ -111,9 +126,11 @@ def _finish(process: subprocess.Popen[bytes]) -> None:
   assert process.returncode == 0, error.decode()
 
 
-def _timed(command: Sequence[str], workdir: pathlib.Path, steps: int) -> tuple[float, float]:
-  """Seconds to the first step of a run, and from there to its last, with a warm compilation cache."""
+def _timed(command: Sequence[str], workdir: pathlib.Path, steps: int, cache: pathlib.Path | None) -> tuple[float, float]:
+  """Seconds to the first step of a run, and from there to its last; compiled programs are found, unless in `cache`."""
   for _ in range(2):
+    if cache:
+      shutil.rmtree(cache, ignore_errors=True)
     if workdir.exists():
       workdir.rename(workdir.with_name(f"{workdir.name}_first"))
     began = time.monotonic()
