@@ -415,7 +415,7 @@ def run(arguments: Arguments) -> None:
 
   Raises:
     ConfigError: there are several processes, and the mode is for one.
-    WorkdirInUseError: another process works in the workdir.
+    WorkdirError: another process works in the workdir, or it cannot be written.
   """
   from aim.runtime import devices, processes, workdir_lock
 

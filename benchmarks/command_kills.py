@@ -25,10 +25,6 @@ from aim.common.tables import write_rows
 from benchmarks.kills import SMALL
 from data_pipelines.dataset import Dataset, dataset_names
 
-KILLS = flags.DEFINE_integer("kills", 20, "How often to kill each command.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Seed of the moments.")
-OUTPUT = flags.DEFINE_string("output", None, "CSV file with a row for every kill.")
-
 SCORES = ("generative.csv", "channels.csv", "people.csv", "generative.png")
 
 
@@ -37,9 +33,9 @@ def main(argv: Sequence[str]) -> None:
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     for phase, command, place, result in (_build(folder), _evaluation(folder)):
-      rows += [(phase, *kill) for kill in trial(phase, command, place, result, KILLS.value, SEED.value)]
-  if OUTPUT.value:
-    write_rows(OUTPUT.value, ("command", "kill", "seconds", "of"), rows)
+      rows += [(phase, *kill) for kill in trial(phase, command, place, result, flags.FLAGS.kills, flags.FLAGS.seed)]
+  if flags.FLAGS.output:
+    write_rows(flags.FLAGS.output, ("command", "kill", "seconds", "of"), rows)
   print(f"{len(rows)} kills: every command that was repeated ended with the result of one that was never killed")
 
 
@@ -121,5 +117,13 @@ def _clear(place: pathlib.Path) -> None:
   shutil.rmtree(place, ignore_errors=True)
 
 
+def define_flags() -> None:
+  """Defines the flags of this command; not on import, so that tests can import several benchmarks."""
+  flags.DEFINE_integer("kills", 20, "How often to kill each command.", lower_bound=1)
+  flags.DEFINE_integer("seed", 0, "Seed of the moments.")
+  flags.DEFINE_string("output", None, "CSV file with a row for every kill.")
+
+
 if __name__ == "__main__":
+  define_flags()
   app.run(main)

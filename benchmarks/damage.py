@@ -34,10 +34,6 @@ from aim.training import checkpoint
 from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.pretrain import TrainingRun
 
-FLIPS = flags.DEFINE_integer("flips", 200, "How many bits to flip, one at a time.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Seed of the places.")
-OUTPUT = flags.DEFINE_string("output", None, "CSV file with a row for every flip.")
-
 # A run of seconds, whatever the shipped config.
 TOWER = {"width": 16, "mlp": 32, "heads": 2, "layers": 1}
 SMALL = {
@@ -86,10 +82,12 @@ def main(argv: Sequence[str]) -> None:
     with jax.set_mesh(sharding.make_mesh(**config.mesh)):
       run = TrainingRun(config, workdir, commands.open_dataset(config))
       run.run()
-      flips = list(tqdm(trial(run, FLIPS.value, SEED.value), "flips", FLIPS.value, unit="flip", disable=None))
-  if OUTPUT.value:
+      flips = list(
+        tqdm(trial(run, flags.FLAGS.flips, flags.FLAGS.seed), "flips", flags.FLAGS.flips, unit="flip", disable=None)
+      )
+  if flags.FLAGS.output:
     columns = [field.name for field in dataclasses.fields(Flip)]
-    write_rows(OUTPUT.value, columns, [dataclasses.astuple(flip) for flip in flips])
+    write_rows(flags.FLAGS.output, columns, [dataclasses.astuple(flip) for flip in flips])
   for reader in ("load", "resume"):
     counts = collections.Counter(getattr(flip, reader) for flip in flips)
     print(f"{reader}: {', '.join(f'{count} {outcome}' for outcome, count in sorted(counts.items()))}")
@@ -163,5 +161,13 @@ def _bits(tree: Any) -> list[bytes]:
   return [jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes() for path, leaf in leaves]
 
 
+def define_flags() -> None:
+  """Defines the flags of this command; not on import, so that tests can import several benchmarks."""
+  flags.DEFINE_integer("flips", 200, "How many bits to flip, one at a time.", lower_bound=1)
+  flags.DEFINE_integer("seed", 0, "Seed of the places.")
+  flags.DEFINE_string("output", None, "CSV file with a row for every flip.")
+
+
 if __name__ == "__main__":
+  define_flags()
   app.run(main)

@@ -27,10 +27,6 @@ from data_pipelines.errors import UserError
 from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.splits import SPLITS, HashSplit
 
-FLIPS = flags.DEFINE_integer("flips", 200, "How many bits to flip.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Seed of the places.")
-OUTPUT = flags.DEFINE_string("output", None, "CSV file with a row for every flip.")
-
 # Words for what came of a flip. The last two must not happen.
 REFUSED, NO_EFFECT, UNNOTICED, OBSCURE = "refused", "no effect", "unnoticed", "obscure"
 
@@ -59,13 +55,19 @@ def main(argv: Sequence[str]) -> None:
   with tempfile.TemporaryDirectory() as folder:
     source, split = Simulation(participants=12, days=2, seed=0), HashSplit((0.6, 0.2, 0.2))
     build(source, folder, "damaged", split=split, request=simulate_request(12, 2, 0))
-    found = list(tqdm(flips(pathlib.Path(folder), "damaged", FLIPS.value, SEED.value), total=FLIPS.value, unit="flip"))
+    found = list(
+      tqdm(
+        flips(pathlib.Path(folder), "damaged", flags.FLAGS.flips, flags.FLAGS.seed),
+        total=flags.FLAGS.flips,
+        unit="flip",
+      )
+    )
   kinds = [(flip.file.split("-")[0], flip.outcome) for flip in found]
   for (file, outcome), count in sorted(collections.Counter(kinds).items()):
     print(f"{file:25} {outcome:10} {count:4}")
   print(*(flip for flip in found if flip.outcome in (UNNOTICED, OBSCURE)), sep="\n")
-  if OUTPUT.value:
-    write_rows(OUTPUT.value, [f.name for f in dataclasses.fields(Flip)], map(dataclasses.astuple, found))
+  if flags.FLAGS.output:
+    write_rows(flags.FLAGS.output, [f.name for f in dataclasses.fields(Flip)], map(dataclasses.astuple, found))
 
 
 def flips(data_dir: pathlib.Path, name: str, count: int, seed: int) -> Iterator[Flip]:
@@ -110,5 +112,13 @@ def _outcome(data_dir: pathlib.Path, name: str, file: pathlib.Path, intact: list
     return OBSCURE, f"{type(error).__name__}: {error}"
 
 
+def define_flags() -> None:
+  """Defines the flags of this command; not on import, so that tests can import several benchmarks."""
+  flags.DEFINE_integer("flips", 200, "How many bits to flip.", lower_bound=1)
+  flags.DEFINE_integer("seed", 0, "Seed of the places.")
+  flags.DEFINE_string("output", None, "CSV file with a row for every flip.")
+
+
 if __name__ == "__main__":
+  define_flags()
   app.run(main)

@@ -34,12 +34,6 @@ from tqdm import tqdm
 from aim.common.tables import write_rows
 from aim.training import checkpoint
 
-KILLS = flags.DEFINE_integer("kills", 20, "How often to kill the run.", lower_bound=1)
-STEPS = flags.DEFINE_integer("steps", 1000, "Steps of the run.", lower_bound=1)
-PHASE = flags.DEFINE_enum("phase", "any", ["any", "compile", "save"], "What the kills should hit.")
-SEED = flags.DEFINE_integer("seed", 0, "Seed of the moments.")
-OUTPUT = flags.DEFINE_string("output", None, "CSV file with a row for every kill.")
-
 # Steps that take milliseconds, whatever the shipped config.
 TOWER = {"width": 16, "mlp": 32, "heads": 2, "layers": 1}
 SMALL = {
@@ -77,20 +71,22 @@ class Kill:
 
 def main(argv: Sequence[str]) -> None:
   with tempfile.TemporaryDirectory() as folder:
-    changes = SMALL | {"total_steps": STEPS.value, "data.dir": f"{folder}/data"}
+    changes = SMALL | {"total_steps": flags.FLAGS.steps, "data.dir": f"{folder}/data"}
     command = [sys.executable, "-m", "aim.main", "--config=experiments/lsm2_tiny.py"]
-    changes |= {"checkpoint.every_steps": 1} if PHASE.value == "save" else {}
+    changes |= {"checkpoint.every_steps": 1} if flags.FLAGS.phase == "save" else {}
     command += [f"--config.{key}={value}" for key, value in changes.items()]
-    kills = trial(command, pathlib.Path(folder), STEPS.value, KILLS.value, SEED.value, PHASE.value)
+    kills = trial(
+      command, pathlib.Path(folder), flags.FLAGS.steps, flags.FLAGS.kills, flags.FLAGS.seed, flags.FLAGS.phase
+    )
   for kill in kills:
     print(kill)
-  if OUTPUT.value:
+  if flags.FLAGS.output:
     columns = [field.name for field in dataclasses.fields(Kill)]
-    write_rows(OUTPUT.value, columns, [dataclasses.astuple(kill) for kill in kills])
+    write_rows(flags.FLAGS.output, columns, [dataclasses.astuple(kill) for kill in kills])
   redone = [kill.redone for kill in kills]
   print(
-    f"{len(kills)} kills, {len(kills)} resumes: all {STEPS.value:,} lines of metrics and all arrays equal to the bit; "
-    f"{sum(redone):,} steps repeated, at most {max(redone)} after one kill"
+    f"{len(kills)} kills, {len(kills)} resumes: all {flags.FLAGS.steps:,} lines of metrics and all arrays equal to the "
+    f"bit; {sum(redone):,} steps repeated, at most {max(redone)} after one kill"
   )
 
 
@@ -126,7 +122,9 @@ def _finish(process: subprocess.Popen[bytes]) -> None:
   assert process.returncode == 0, error.decode()
 
 
-def _timed(command: Sequence[str], workdir: pathlib.Path, steps: int, cache: pathlib.Path | None) -> tuple[float, float]:
+def _timed(
+  command: Sequence[str], workdir: pathlib.Path, steps: int, cache: pathlib.Path | None
+) -> tuple[float, float]:
   """Seconds to the first step of a run, and from there to its last; compiled programs are found, unless in `cache`."""
   for _ in range(2):
     if cache:
@@ -191,5 +189,15 @@ def _lines(workdir: pathlib.Path) -> list[tuple[int, float, float]]:
   return [(line["step"], line["loss"], line["gradient_norm"]) for line in lines]
 
 
+def define_flags() -> None:
+  """Defines the flags of this command; not on import, so that tests can import several benchmarks."""
+  flags.DEFINE_integer("kills", 20, "How often to kill the run.", lower_bound=1)
+  flags.DEFINE_integer("steps", 1000, "Steps of the run.", lower_bound=1)
+  flags.DEFINE_enum("phase", "any", ["any", "compile", "save"], "What the kills should hit.")
+  flags.DEFINE_integer("seed", 0, "Seed of the moments.")
+  flags.DEFINE_string("output", None, "CSV file with a row for every kill.")
+
+
 if __name__ == "__main__":
+  define_flags()
   app.run(main)

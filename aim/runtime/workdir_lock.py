@@ -24,8 +24,8 @@ from data_pipelines.errors import UserError
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
-class WorkdirInUseError(UserError):
-  """Another process works in this workdir."""
+class WorkdirError(UserError):
+  """The workdir cannot be used: another process works there, or it cannot be written."""
 
 
 @contextlib.contextmanager
@@ -38,16 +38,19 @@ def held(workdir: pathlib.Path, name: str, doing: str) -> Iterator[None]:
     doing: what the process does, for the message that another one gets.
 
   Raises:
-    WorkdirInUseError: another process holds it; raised on all processes of this run.
+    WorkdirError: another process holds it, or the workdir cannot be written; raised on all processes of this run.
   """
   file, refusal, made = None, None, not workdir.exists()
   if processes.is_first_process():
-    workdir.mkdir(parents=True, exist_ok=True)
-    file, refusal = _locked(workdir / f".{name}.lock", doing)
+    try:
+      workdir.mkdir(parents=True, exist_ok=True)
+      file, refusal = _locked(workdir / f".{name}.lock", doing)
+    except OSError as error:
+      refusal = f"--workdir={workdir}: cannot write to {workdir}: {error.strerror}"
   # All processes have to end alike: one that waits for a first process that has given up would report it as lost.
   for reason in processes.gather(refusal):
     if reason is not None:
-      raise WorkdirInUseError(reason)
+      raise WorkdirError(reason)
   try:
     yield
   finally:

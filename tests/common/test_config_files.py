@@ -55,10 +55,16 @@ def test_a_config_of_an_older_version_takes_the_missing_defaults(capsys):
     ("model.encoder.width", 96, 384),
     ("seed", 3, 0),
   ]
-  assert capsys.readouterr().out.splitlines() == [
+  *unknown, missing = capsys.readouterr().out.splitlines()
+  assert unknown == [
     f"runs/old: config key {key} is not known to this version and has no effect"
     for key in ("colour", "mesh.expert.axis", "model.rotary")
   ]
+  assert missing.startswith(
+    "runs/old: was written by a version without some config keys, which are taken as data.days="
+  )
+  for setting in ("method='mae'", "model.patch_channels=1", "views.projection.width=128"):
+    assert setting in missing
 
 
 def test_groups_without_defaults_stay_as_they_are(capsys):
@@ -67,7 +73,8 @@ def test_groups_without_defaults_stay_as_they_are(capsys):
   complete = config_files.with_defaults(older, rooms, "runs/old")
   assert complete.patch_minutes == 60 and complete.probe == older.probe
   assert complete.encoder == config().model.encoder
-  assert capsys.readouterr().out == ""
+  told = capsys.readouterr().out
+  assert "encoder.width=384" in told and "probe" not in told and "no effect" not in told
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -21,6 +21,7 @@ from aim.evaluation.probing.run import TrainingInputs, fit_probes, predict_task,
 from data_pipelines.build import build, npz_request
 from data_pipelines.dataset import Dataset
 from data_pipelines.day_windows.duplicates import check_disjoint, digest
+from data_pipelines.digests import Digests
 from data_pipelines.errors import DuplicateError, SplitError
 from data_pipelines.npz import NpzSource
 from data_pipelines.splits import FoldSplit, ListSplit
@@ -137,6 +138,7 @@ def test_a_person_in_two_splits_is_refused_at_probe_time(tmp_path, place):
     split = ["pretrain" if p == person else s for p, s in people]
     place_of = table.column_names.index("split")
     pq.write_table(table.set_column(place_of, "split", pa.array(split)), dataset.path / place)
+  Digests.of_folder(dataset.path, {}).save()  # as a build that goes wrong would
   with pytest.raises(SplitError, match=f"participant '{person}' is in splits 'eval' and 'pretrain'"):
     check_held_out(pretrained(dataset.schema), Dataset.open(tmp_path / "data", "tampered"))
 

@@ -209,12 +209,12 @@ def test_an_unknown_form_is_one_line():
     assert from_config.form(config, a) == name
   config.form = "short"
   with pytest.raises(ConfigError, match=r"config\.form is 'short', expected one of auto, textbook, trimmed, packed"):
-    from_config.form(config, a)
+    from_config.architecture(config, LSM2_SCHEMA)
   config.form = "trimmed"
   for count in (0, 7):
     config.sizes = count
-    with pytest.raises(ConfigError, match=rf"config\.sizes is {count}, expected 1 to 6"):
-      from_config.form(config, a)
+    with pytest.raises(ConfigError, match=rf"config\.sizes is {count}, expected a whole number from 1 to 6"):
+      from_config.architecture(config, LSM2_SCHEMA)
 
 
 # Whole runs.

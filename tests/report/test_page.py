@@ -198,7 +198,7 @@ def test_errors_are_one_line(trained, tmp_path):
     f"error: {bad}/probe/results.csv line {last}: 'tiny,age,day,LSM-2,mae,nine"
   )
   (bad / "config.json").write_text("{")
-  assert line(f"--workdir={bad}").startswith(f"error: {bad}/config.json: not the JSON of a config")
+  assert line(f"--workdir={bad}").startswith(f"error: {bad}/config.json: not JSON: ")
   # A config of an older version gets the defaults of what it lacks, so the next error is that of the results.
   (bad / "config.json").write_text('{"name": "x"}')
   assert line(f"--workdir={bad}").startswith(f"error: {bad}/probe/results.csv line {last}")

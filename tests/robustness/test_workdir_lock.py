@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from aim.runtime import workdir_lock
-from aim.runtime.workdir_lock import WorkdirInUseError
+from aim.runtime.workdir_lock import WorkdirError
 from tests import tiny
 
 # Holds the lock until it is killed; a process that it started lives on, as a loader's worker might.
@@ -30,7 +30,7 @@ def refusal(workdir, name="training"):
     "from aim.runtime import workdir_lock\n"
     "try:\n"
     f"  with workdir_lock.held(pathlib.Path({str(workdir)!r}), {name!r}, 'a test'): pass\n"
-    "except workdir_lock.WorkdirInUseError as error: print(error)\n"
+    "except workdir_lock.WorkdirError as error: print(error)\n"
   )
   return subprocess.run(
     [sys.executable, "-c", program], env=tiny.environment(), capture_output=True, text=True, check=True
@@ -62,7 +62,7 @@ def test_what_is_killed_holds_nothing(tmp_path):
   )
   child = int(process.stdout.readline())
   try:
-    with pytest.raises(WorkdirInUseError, match=f"process {process.pid} on "):
+    with pytest.raises(WorkdirError, match=f"process {process.pid} on "):
       workdir_lock.held(tmp_path, "training", "a test").__enter__()
     process.kill()
     process.wait()
