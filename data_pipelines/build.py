@@ -32,7 +32,15 @@ from typing import Any
 from absl import flags
 
 from data_pipelines import splits, streams
-from data_pipelines.dataset import VERSION, Dataset, dataset_path, dataset_url, local_data_dir, quiet_tfds
+from data_pipelines.dataset import (
+  HAS_DIGESTS,
+  VERSION,
+  Dataset,
+  dataset_path,
+  dataset_url,
+  local_data_dir,
+  quiet_tfds,
+)
 from data_pipelines.day_windows import runners
 from data_pipelines.day_windows.day_windows_dataset_builder import Builder, DayWindowsConfig
 from data_pipelines.day_windows.duplicates import DuplicateDetector
@@ -243,7 +251,7 @@ def _write(
   (folder / "README.md").write_text(_card(name, source, people, full_request, notes, folder))
   for file, text in getattr(source, "documents", {}).items():
     (folder / file).write_text(text, encoding="utf-8")
-  (folder / "request.json").write_text(json_text(full_request, indent=2) + "\n")
+  (folder / "request.json").write_text(json_text({**full_request, HAS_DIGESTS: True}, indent=2) + "\n")
   Digests.of_folder(folder, config.digests).save()
   for note in notes:
     print(f"note: {note}")

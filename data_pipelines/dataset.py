@@ -35,6 +35,7 @@ from absl import logging
 from jaxtyping import Float32, Int64
 
 from data_pipelines import splits
+from data_pipelines.digests import FILE as DIGESTS
 from data_pipelines.digests import Digests
 from data_pipelines.errors import CorruptError, DatasetError
 from data_pipelines.lsm2_schema import LSM2_ACTIVITIES
@@ -48,6 +49,7 @@ from data_pipelines.text_files import counted, percentage, read_json
 
 BUILDER = "day_windows"
 VERSION = "1.0.0"
+HAS_DIGESTS = "digests"  # key of request.json, true if digests.json was written too
 _SHOWN_DAYS = 1000  # reading more days than these shows a progress bar
 
 
@@ -148,7 +150,7 @@ class Dataset:
     Raises:
       RemoteError: a remote data directory cannot be reached, or the local disk has no room for the dataset.
       DatasetError: there is no such dataset; the message lists the ones that exist.
-      DatasetError: one of its small files is damaged.
+      DatasetError: one of its small files is damaged, or digests.json, with which it was built, is missing.
       SchemaError: its schema or statistics cannot be read.
     """
     path = dataset_path(data_dir, name)
@@ -161,6 +163,9 @@ class Dataset:
     digests = Digests.load(path)
     digests.check_small(except_for=("events.parquet",))  # which may be large and is rarely read
     if not digests.files:
+      if _read_request(path).get(HAS_DIGESTS):
+        fix = "build the dataset again or restore it from a copy"
+        raise DatasetError(f"{path / DIGESTS}: missing, although the dataset was built with it; {fix}")
       _tell_unchecked(path)
     return cls(path, name, Schema.load(path / "schema.json"), Statistics.load(path / "statistics.npz"))
 
@@ -197,10 +202,7 @@ class Dataset:
     Raises:
       SchemaError: request.json is damaged.
     """
-    raw = read_json(self.path / "request.json")
-    if not isinstance(raw, dict):
-      raise DatasetError(f"{self.path / 'request.json'}: holds a JSON {type(raw).__name__}, expected an object")
-    return raw
+    return {key: value for key, value in _read_request(self.path).items() if key != HAS_DIGESTS}
 
   def num_days(self, split: str) -> int:
     """Number of days in pretrain, tune or eval; 0 where the split is empty.
@@ -242,12 +244,12 @@ class Dataset:
       the dataset knows causes. Reading a damaged day raises CorruptError.
 
     Raises:
-      DatasetError: the split is unknown or empty.
+      DatasetError: the split is unknown or empty, or a shard is not the one that was built.
     """
     self.require_days(split)
     info = self._builder.info.splits[split]
     files = tuple(str(path) for path in info.filepaths)
-    self._digests.check_sizes([os.path.basename(file) for file in files])
+    self._digests.check_shards([os.path.basename(file) for file in files])
     return _StoredDays(self._builder.as_data_source(split=split), files, tuple(info.shard_lengths))
 
   def missing_shares(self, split: str) -> Float32[np.ndarray, " days"]:
@@ -346,6 +348,13 @@ class Dataset:
   def _check(self, split: str) -> None:
     if split not in splits.SPLITS:
       raise DatasetError(f"unknown split {split!r} of dataset {self.name!r}; splits are {', '.join(splits.SPLITS)}")
+
+
+def _read_request(path: pathlib.Path) -> dict[str, Any]:
+  raw = read_json(path / "request.json")
+  if not isinstance(raw, dict):
+    raise DatasetError(f"{path / 'request.json'}: holds a JSON {type(raw).__name__}, expected an object")
+  return raw
 
 
 @functools.cache

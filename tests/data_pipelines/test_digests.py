@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -10,7 +11,7 @@ import pytest
 
 from data_pipelines.build import build
 from data_pipelines.dataset import Dataset, dataset_path
-from data_pipelines.digests import FILE, Digests
+from data_pipelines.digests import FILE, Digests, FileDigest
 from data_pipelines.errors import DatasetError
 from data_pipelines.npz import NpzSource
 from tests import tiny
@@ -47,7 +48,7 @@ def test_the_digest_of_a_dataset_is_that_of_its_content(dataset, tmp_path):
 
 
 def test_a_dataset_of_an_earlier_version_has_a_digest_too(dataset):
-  (dataset.path / FILE).unlink()
+  tiny.without_digests(dataset)
   earlier = Dataset.open(*place(dataset))
   before = earlier.digest
   earlier.missing_shares("pretrain")
@@ -93,8 +94,8 @@ def test_digests_that_are_damaged_themselves_are_refused(dataset):
     path.write_text(json.dumps(damaged))
     with pytest.raises(DatasetError, match=f"{path}: damaged, build the dataset again or restore it"):
       Dataset.open(*place(dataset))
-  path.write_text(json.dumps(raw | {"format": 2}))
-  with pytest.raises(DatasetError, match=f"{path}: format 2, expected at most 1"):
+  path.write_text(json.dumps(raw | {"format": 3}))
+  with pytest.raises(DatasetError, match=f"{path}: format 3, expected at most 2"):
     Dataset.open(*place(dataset))
 
 
@@ -108,3 +109,55 @@ def test_events_and_shards_are_compared_before_they_are_read(dataset):
   shard.write_bytes(shard.read_bytes()[:-65536])
   with pytest.raises(DatasetError, match=f"{shard}: .* bytes, expected"):
     opened.days("pretrain")
+
+
+def test_digests_that_were_deleted_are_missed(dataset):
+  (dataset.path / FILE).unlink()
+  with pytest.raises(
+    DatasetError, match=f"{dataset.path / FILE}: missing, although the dataset was built with it; build"
+  ):
+    Dataset.open(*place(dataset))
+
+
+def with_a_shard_of_another(dataset, folder):
+  """Puts a valid shard of the same size and number of days, but with other values, in the place of one; its path."""
+  values = tiny.arrays()["values"]
+  values[..., 0] += 1
+  other = rebuilt(folder, values=values)
+  (shard,) = dataset.path.glob("*pretrain*array_record*")
+  (foreign,) = other.path.glob("*pretrain*array_record*")
+  assert foreign.stat().st_size == shard.stat().st_size and foreign.read_bytes() != shard.read_bytes()
+  shutil.copy(foreign, shard)
+  return shard
+
+
+def test_a_shard_of_another_dataset_is_refused(dataset, tmp_path):
+  shard = with_a_shard_of_another(dataset, tmp_path)
+  with pytest.raises(DatasetError, match=f"{shard}: its content is not what was built; build the dataset again"):
+    Dataset.open(*place(dataset)).days("pretrain")
+
+
+def test_of_a_dataset_of_format_1_sizes_of_shards_are_compared(dataset, tmp_path):
+  path = dataset.path / FILE
+  digests = Digests.load(dataset.path)
+  files = {name: dataclasses.replace(file, ends="") for name, file in digests.files.items()}
+  Digests(dataset.path, files).save()
+  path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
+  assert Digests.load(dataset.path).content == digests.content
+  shard = with_a_shard_of_another(dataset, tmp_path)
+  assert Dataset.open(*place(dataset)).days("pretrain")
+  shard.write_bytes(shard.read_bytes()[:-65536])
+  with pytest.raises(DatasetError, match=f"{shard}: .* bytes, expected"):
+    Dataset.open(*place(dataset)).days("pretrain")
+
+
+def test_ends_are_the_first_and_the_last_64_kib(tmp_path):
+  path = tmp_path / "day_windows-eval.array_record-00000-of-00001"
+  content = bytearray(3 * 2**16)
+  path.write_bytes(content)
+  whole = FileDigest.of(path)
+  for place, differs in ((0, True), (2**16 - 1, True), (2**16, False), (2**17 - 1, False), (2**17, True), (-1, True)):
+    changed = content.copy()
+    changed[place] = 1
+    path.write_bytes(changed)
+    assert (FileDigest.of(path).ends != whole.ends) == differs, place

@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +14,6 @@ import pytest
 from benchmarks import dataset_damage
 from data_pipelines.build import build, npz_request, simulate_request
 from data_pipelines.dataset import Dataset
-from data_pipelines.digests import FILE
 from data_pipelines.errors import UserError
 from data_pipelines.npz import NpzSource
 from data_pipelines.simulator.simulation import Simulation
@@ -60,9 +61,10 @@ DAMAGE = {
 @pytest.mark.parametrize("name", FILES)
 def test_damage_is_one_line_that_names_the_file(data_dir, tmp_path, name, checked):
   shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
-  folder = Dataset.open(tmp_path, "x").path
+  dataset = Dataset.open(tmp_path, "x")
+  folder = dataset.path
   if not checked:
-    (folder / FILE).unlink()
+    tiny.without_digests(dataset)
   (file,) = folder.glob(f"{name}*")
   raw = file.read_bytes()
   for damage, change in DAMAGE.items():
@@ -89,7 +91,7 @@ def test_a_damaged_dataset_can_be_built_again(tmp_path, capsys):
 
 def test_a_dataset_without_digests_says_so_once(tmp_path, capsys):
   dataset = tiny.dataset(tmp_path)
-  (dataset.path / FILE).unlink()
+  tiny.without_digests(dataset)
   for _ in range(2):
     Dataset.open(tmp_path / "data", "tiny")
   note = f"note: {dataset.path}: built by an earlier version, without digests of its files; build it again with"
@@ -106,3 +108,34 @@ def test_shares_of_missing_values_that_were_damaged_are_read_anew(tmp_path):
     np.testing.assert_array_equal(Dataset.open(tmp_path / "data", "tiny").missing_shares("pretrain"), shares)
   os.truncate(path, 10)
   np.testing.assert_array_equal(dataset.missing_shares("pretrain"), shares)
+
+
+@pytest.fixture
+def swapped(tmp_path):
+  """A dataset with a valid shard of another one in each split, and the names of these files."""
+  dataset = tiny.dataset(tmp_path)
+  arrays = tiny.arrays()
+  arrays["values"][..., 0] += 1
+  np.savez(tmp_path / "other.npz", **arrays)
+  split = tiny.ListSplit(*(tuple(dataset.people(split)) for split in ("pretrain", "tune", "eval")))
+  other = build(NpzSource(tmp_path / "other.npz"), tmp_path / "data", "other", split=split)
+  shards = list(dataset.path.glob("*array_record*"))
+  for shard in shards:
+    assert shard.stat().st_size == (other.path / shard.name).stat().st_size
+    shutil.copy(other.path / shard.name, shard)
+  return dataset, {
+    path: f"error: {path}: its content is not what was built; build the dataset again" for path in shards
+  }
+
+
+@pytest.mark.parametrize("program", ["data_pipelines.atlas", pytest.param("aim.main", marks=pytest.mark.slow)])
+def test_swapped_shards_are_refused_by_every_program(swapped, tmp_path, program):
+  dataset, refusals = swapped
+  flags = {
+    "data_pipelines.atlas": [f"--data_dir={tmp_path / 'data'}", f"--data={dataset.name}", f"--output={tmp_path}/atlas"],
+    "aim.main": [f"--config={tiny.CONFIG}", f"--workdir={tmp_path}/run", *tiny.overrides(), *tiny.on(dataset)],
+  }
+  command = [sys.executable, "-m", program, *flags[program]]
+  done = subprocess.run(command, cwd=tiny.ROOT, env=tiny.environment(), capture_output=True, text=True)
+  assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+  assert any(done.stderr.splitlines()[-1].startswith(refusal) for refusal in refusals.values()), done.stderr
