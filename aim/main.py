@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from aim import commands
@@ -62,6 +62,7 @@ def main(argv: Sequence[str]) -> None:
 
   allocator.limit_arenas()
   if not flags.FLAGS["verbosity"].present:
+    logging.set_verbosity(logging.WARNING)  # app.run has set INFO, and JAX tells which accelerators there are not
     xla_alarms.hide_alarms()
     checkpoint.hide_orbax_noise()
   compile_cache.use()

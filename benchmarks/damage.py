@@ -99,7 +99,7 @@ def main(argv: Sequence[str]) -> None:
 def trial(run: TrainingRun, count: int, seed: int) -> Iterator[Flip]:
   """Flips `count` random bits of the newest checkpoint of a finished run, which has an older one, one at a time."""
   newest = checkpoint.complete_steps(run.workdir)[-1]
-  folder = checkpoint.checkpoint_folder(run.workdir)
+  folder = pathlib.Path(checkpoint.checkpoint_folder(run.workdir))
   copy = folder / str(newest)
   files = sorted(path for path in copy.rglob("*") if path.is_file())
   sizes = [path.stat().st_size for path in files]

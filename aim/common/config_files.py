@@ -170,10 +170,13 @@ def read(path: pathlib.Path) -> ml_collections.ConfigDict:
   """The config that a run wrote as config.json.
 
   Raises:
-    ConfigError: no such file, or not JSON.
+    ConfigError: no such file, or not the JSON of a config.
   """
   try:
-    return ml_collections.ConfigDict(read_json(path))
+    content = read_json(path)
+    if not isinstance(content, dict) or not content:
+      raise ConfigError(f"{path}: not the config of a run: holds {str(content)[:40]}, expected an object with its keys")
+    return ml_collections.ConfigDict(content)
   except SchemaError as error:
     hint = "" if path.exists() else "; expected the workdir of a run, or --config=..."
     raise ConfigError(f"{error}{hint}") from None

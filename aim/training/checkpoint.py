@@ -15,7 +15,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from logging import CRITICAL, getLogger
+from logging import CRITICAL, LogRecord, getLogger
 from typing import Any
 
 import absl.logging
@@ -54,9 +54,27 @@ def hide_orbax_noise() -> None:
   """
   others = sys.unraisablehook
   sys.unraisablehook = lambda late: None if str(late.exc_value) == "Event loop is closed" else others(late)
-  absl.logging.get_absl_logger().addFilter(lambda record: f"{os.sep}orbax{os.sep}" not in record.pathname)
+  absl.logging.get_absl_logger().addFilter(_is_of_others)
   getLogger("concurrent.futures").setLevel(CRITICAL)
   warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+
+
+def _is_of_others(record: LogRecord) -> bool:
+  return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+@contextlib.contextmanager
+def _without_orbax_logs() -> Iterator[None]:
+  """Leaves out what Orbax logs inside, where all that it finds becomes an error of this program; also in a notebook."""
+  logger = absl.logging.get_absl_logger()
+  if _is_of_others in logger.filters:
+    yield
+    return
+  logger.addFilter(_is_of_others)
+  try:
+    yield
+  finally:
+    logger.removeFilter(_is_of_others)
 
 
 def checkpoint_folder(workdir: str | pathlib.Path) -> epath.Path:
@@ -137,7 +155,9 @@ class Checkpoints:
     first()
     working_copy.upload_now(self.workdir)  # a remote checkpoint must not be ahead of its workdir
     items = _items(state)
-    stored = checkpoint_metadata.sealed(metadata, {name: checksums(item) for name, item in items.items()})
+    stored = checkpoint_metadata.sealed(
+      {"step": step, **metadata}, {name: checksums(item) for name, item in items.items()}
+    )
     with self._save_errors():
       self.checkpointer.save_checkpointables_async(step, items, force=force, custom_metadata=stored)
 
@@ -156,7 +176,8 @@ class Checkpoints:
     """Reads the newest checkpoint into the shapes and shardings of the abstract `state`.
 
     Raises:
-      DamagedError: its arrays cannot be read, or are not what was saved; on all processes, if one of them finds it.
+      DamagedError: its arrays cannot be read, or are not what was saved or of its step; on all processes, if one of
+        them finds it.
     """
     damage, items = None, {}
     try:
@@ -168,6 +189,9 @@ class Checkpoints:
       if everywhere is not None:
         raise DamagedError(everywhere)
     _verify(items, self.metadata())
+    _check_step(
+      int(items["training"]["step"]), self.folder / str(self.latest)
+    )  # format 2 began without metadata's step
     return {"params": items["params"], "ema": items.get("ema", {}), **items["training"]}
 
   def metadata(self) -> dict[str, Any]:
@@ -208,6 +232,8 @@ class Checkpoints:
     for path, reason in damaged:
       aside = path.with_name(f"{path.name}.damaged")
       if jax.process_index() == 0:
+        if pathlib.Path(aside).is_symlink():
+          aside.unlink()
         aside.rmtree(missing_ok=True)
         path.rename(aside)
       print(f"{path}: {reason}; renamed to {aside.name}")
@@ -317,7 +343,7 @@ def _read_step(step_path: epath.Path) -> Restored:
   """Reads one checkpoint.
 
   Raises:
-    DamagedError: it is incomplete or damaged.
+    DamagedError: it is incomplete or damaged, or its folder is of another step.
     CheckpointError: a later version wrote it, or this one cannot use it.
   """
   metadata = _read_metadata(step_path)
@@ -337,13 +363,14 @@ def _read_step(step_path: epath.Path) -> Restored:
   shapes = lsm2.abstract(architecture)[1]
   targets = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device) for name, leaf in shapes.items()}
   try:
-    items = ocp.load_checkpointables(step_path, {item: targets})
+    with _without_orbax_logs():
+      items = ocp.load_checkpointables(step_path, {item: targets})
   except Exception as error:
     raise _unreadable_arrays(error) from None
   _verify(items, metadata)
   if "checksums" not in metadata:
     print(f"{step_path}: saved by a version without checksums, so damage to it may go unnoticed")
-  step, training_data = int(step_path.name), metadata.get("training_data")
+  step, training_data = metadata.get("step", int(step_path.name)), metadata.get("training_data")
   return Restored(config, schema, scale, architecture, items[item], step, training_data)
 
 
@@ -360,6 +387,16 @@ def _verify(items: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     difference = first_difference(saved[name], checksums(item))
     if difference:
       raise DamagedError(f"is damaged: {name}: {difference}")
+
+
+def _check_step(step: int, step_path: epath.Path) -> None:
+  """Compares the step that was saved with the folder's name.
+
+  Raises:
+    DamagedError: somebody has renamed, copied or linked the folder.
+  """
+  if step != int(step_path.name):
+    raise DamagedError(f"is the checkpoint of step {step}, its folder says {step_path.name}")
 
 
 def complete_steps(workdir: str | pathlib.Path) -> list[int]:
@@ -412,11 +449,13 @@ def _read_metadata(step_path: epath.Path) -> dict[str, Any]:
   """What stands beside the arrays of a checkpoint, with the names of its "items".
 
   Raises:
-    DamagedError: the save was not completed, something of it is lost or changed, or another program wrote it.
+    DamagedError: the save was not completed, something of it is lost or changed, its folder is of another step, or
+      another program wrote it.
     CheckpointError: a later version of this program wrote it.
   """
   try:
-    saved = ocp.checkpointables_metadata(step_path)
+    with _without_orbax_logs():
+      saved = ocp.checkpointables_metadata(step_path)
     items = {name for name, item in saved.metadata.items() if item is not None}
     content = dict(saved.custom_metadata or {})
   except Exception as error:
@@ -424,6 +463,8 @@ def _read_metadata(step_path: epath.Path) -> dict[str, Any]:
   if saved.commit_timestamp_nsecs is None:  # the last thing that a save writes
     raise UnfinishedError("is not complete: its metadata cannot be read, or record no end of its save")
   metadata = checkpoint_metadata.opened(content, str(step_path))
+  if "step" in metadata:
+    _check_step(metadata["step"], step_path)
   expected = tuple(metadata.get("checksums", REQUIRED_ITEMS))
   for item in expected:
     if item not in items:

@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside its arrays: format, config, schema, statistics, the training data, checksums.
+"""What a checkpoint holds beside its arrays: format, step, config, schema, statistics, the training data, checksums.
 
 A run is compared here with what it goes on from, and a dataset with what a model was trained on.
 """
@@ -21,11 +21,12 @@ from data_pipelines.dataset import Dataset
 from data_pipelines.errors import UserError
 from data_pipelines.schema import Schema
 
-# The number of the layout below. 1, which stored no number, had neither checksums nor the training data.
+# The number of the layout below. 1, which stored no number, had neither checksums nor the training data; the first
+# checkpoints of 2 have no step.
 FORMAT = 2
 # Keys that every format has, and keys that 1 did not have.
 REQUIRED_KEYS = ("config", "schema", "statistics")
-NEW_KEYS = ("format", "training_data", "checksums", "digest")
+NEW_KEYS = ("format", "step", "training_data", "checksums", "digest")
 
 
 class CheckpointError(UserError):
@@ -54,7 +55,7 @@ def training_data(dataset: Dataset) -> dict[str, str]:
 
 
 def sealed(metadata: Mapping[str, Any], checksums: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-  """What is stored: `metadata` with the format, the checksums {item: {array: checksum}} and a digest of all of it."""
+  """What is stored: `metadata` and the format, the checksums {item: {array: checksum}} and a digest of all of it."""
   content = {"format": FORMAT, **metadata, "checksums": checksums}
   return content | {"digest": _digest(content)}
 
@@ -71,7 +72,7 @@ def opened(stored: Mapping[str, Any], where: str) -> dict[str, Any]:
     CheckpointError: it is of a later format than this version knows.
   """
   content = {key: value for key, value in stored.items() if key != "digest"}
-  # Of these keys, all or none are there: a damaged checkpoint cannot pass for one of format 1.
+  # Of these keys, any one comes with the digest: a damaged checkpoint cannot pass for one of format 1.
   if any(key in stored for key in NEW_KEYS) and stored.get("digest") != _digest(content):
     raise DamagedError("is damaged: its metadata are not what was saved")
   number = stored.get("format", 1)

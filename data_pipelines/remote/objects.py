@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,9 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
 _WITH_FOLDERS = ("file", "local", "sftp", "ssh", "smb", "ftp", "hdfs", "webhdfs")
 # What backends report about an object that changes whenever the object does.
 _VERSION_KEYS = ("generation", "etag", "ETag", "md5Hash", "mtime", "LastModified", "last_modified", "created", "size")
+
+# They log the stacks of errors that they also raise.
+_BACKEND_LOGGERS = ("fsspec", "gcsfs")
 
 
 class RemoteError(UserError):
@@ -64,6 +68,9 @@ class RemoteFolder:
     self.url = os.fspath(url).rstrip("/")
     import fsspec
 
+    for name in _BACKEND_LOGGERS:
+      if logging.getLogger(name).level == logging.NOTSET:  # nobody has asked for what it logs
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     for name in ("gs", "gcs", "s3"):  # what Orbax has listed once must not hide what was written since
       fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)
     try:

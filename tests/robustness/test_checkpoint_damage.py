@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 
+import absl.logging
 import jax
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 import aim
 from aim.common import config_files
 from aim.runtime import sharding
-from aim.training import checkpoint
+from aim.training import checkpoint, checkpoint_metadata
 from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.pretrain import TrainingRun
 from benchmarks import damage
@@ -50,6 +51,17 @@ def run_here(dataset, workdir):
   config = config_files.read(workdir / "config.json")
   config.batch_size = 8
   return TrainingRun(config, workdir, dataset)
+
+
+def state_to_go_on_from(dataset, workdir):
+  with jax.set_mesh(sharding.make_mesh(8, 1, 1)):
+    run = run_here(dataset, workdir)
+    run.metadata |= {"training_data": checkpoint_metadata.training_data(dataset)}
+    checkpoints = checkpoint.Checkpoints(workdir, EVERY, 3)
+    try:
+      return run.initial_state(checkpoints)
+    finally:
+      checkpoints.close()
 
 
 def everything_read(step_path):
@@ -136,7 +148,81 @@ def test_a_run_goes_on_from_the_newest_good_checkpoint(dataset, workdir, trained
   assert everything_read(workdir / "checkpoints" / "6") == everything_read(trained / "checkpoints" / "6")
 
 
-@pytest.mark.parametrize("key", ["config", "schema", "statistics", "checksums", "format", "digest"])
+def moved(checkpoints):
+  (checkpoints / "4").rename(checkpoints / "40")
+  return 4, 40
+
+
+def copied(checkpoints):
+  shutil.copytree(checkpoints / "2", checkpoints / "9")
+  return 2, 9
+
+
+def linked(checkpoints):
+  (checkpoints / "9").symlink_to("2")
+  return 2, 9
+
+
+@pytest.mark.parametrize("change", [moved, copied, linked])
+def test_a_folder_of_another_step(dataset, workdir, change, capsys):
+  """An older model under a newer number is not taken for the newest."""
+  step, name = change(workdir / "checkpoints")
+  folder = workdir / "checkpoints" / str(name)
+  reason = f"{folder}: is the checkpoint of step {step}, its folder says {name}"
+  capsys.readouterr()
+  assert aim.load(workdir).trained_steps == 6
+  taken = f"{workdir}: the checkpoint of step 6 is used, the newest that can be read"
+  assert capsys.readouterr().out.splitlines() == [f"{reason}; left out", taken]
+  with pytest.raises(CheckpointError, match=reason):
+    aim.load(folder)
+  if change is linked:  # twice
+    folder.with_name("9.damaged").symlink_to("2")
+  checkpoints = checkpoint.Checkpoints(workdir, EVERY, 3)
+  checkpoints.close()
+  assert checkpoints.latest == 6 and checkpoint.complete_steps(workdir)[-1] == 6
+  assert capsys.readouterr().out == f"{reason}; renamed to {name}.damaged\n"
+
+
+def test_a_folder_of_another_step_from_before_steps_were_stored(dataset, workdir, capsys):
+  """The step among the arrays tells it to a run that goes on."""
+  for step in (2, 4, 6):
+    path = workdir / "checkpoints" / str(step) / "_CHECKPOINT_METADATA"
+    stored = json.loads(path.read_text())
+    metadata = {key: stored["custom_metadata"][key] for key in ("config", "schema", "statistics", "training_data")}
+    stored["custom_metadata"] = checkpoint_metadata.sealed(metadata, stored["custom_metadata"]["checksums"])
+    path.write_text(json.dumps(stored))
+  assert aim.load(workdir).trained_steps == 6
+  (workdir / "checkpoints" / "2").rename(workdir / "checkpoints" / "9")
+  assert int(state_to_go_on_from(dataset, workdir)["step"]) == 6
+  assert "9: is the checkpoint of step 2, its folder says 9; renamed to 9.damaged\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("truncated", [False, True], ids=["flipped", "truncated"])
+def test_a_run_does_not_go_on_from_damaged_parameters_beside_an_intact_average(dataset, workdir, truncated, capsys):
+  newest = workdir / "checkpoints" / "6"
+  path = max((newest / "params").rglob("d/*"), key=lambda file: file.stat().st_size)
+  whole = path.read_bytes()
+  if truncated:
+    path.write_bytes(whole[: len(whole) // 2])
+  else:
+    damage.flip_bit(path, len(whole) // 2, 3)
+  assert int(state_to_go_on_from(dataset, workdir)["step"]) == 4
+  (line,) = [line for line in capsys.readouterr().out.splitlines() if "renamed to 6.damaged" in line]
+  assert line.startswith(f"{newest}: ") and "params" in line
+
+
+@pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "ema/_METADATA", "params/_sharding"])
+def test_orbax_logs_nothing_about_damage_that_is_told_anyway(workdir, name, caplog, capsys):
+  """From Python, where nobody has set how loud its logger is."""
+  (workdir / "checkpoints" / "6" / name).write_bytes(b"x{")
+  aim.load(workdir)
+  assert caplog.messages == [] and capsys.readouterr().err == ""
+  absl.logging.warning("of somebody else")
+  assert caplog.messages == ["of somebody else"]
+  assert not absl.logging.get_absl_logger().filters
+
+
+@pytest.mark.parametrize("key", ["config", "schema", "statistics", "checksums", "format", "step", "digest"])
 def test_a_changed_or_lost_part_of_the_metadata(workdir, key):
   """A checkpoint that lost its digest or format cannot pass for one of the version that had none."""
   path = workdir / "checkpoints" / "6" / "_CHECKPOINT_METADATA"

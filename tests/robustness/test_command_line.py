@@ -13,6 +13,23 @@ from data_pipelines.text_files import counted
 from tests import tiny
 
 
+def test_absent_accelerators_are_not_announced(tmp_path):
+  """JAX tells about each of them at a level that absl's app.run shows."""
+  days, absent = tiny.write_npz(tmp_path / "days.npz"), tmp_path / "absent"
+  flags = ("--mode=embed", f"--data={days}", f"--checkpoint={absent}", f"--output={tmp_path}/out.npz")
+  ended = tiny.wait(tiny.start(*flags, variables={"JAX_PLATFORMS": ""}))
+  assert (ended.code, len(ended.err.splitlines())) == (2, 1), ended.err
+  assert f"{absent}: no such folder; expected a workdir or a checkpoint" in ended.err
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null", "3"])
+def test_a_damaged_config_of_a_workdir_is_named(tmp_path, content):
+  path = tmp_path / "config.json"
+  path.write_text(content)
+  with pytest.raises(config_files.ConfigError, match=rf"^{path}: not "):
+    commands.saved_config(tmp_path)
+
+
 @pytest.mark.parametrize("flag", ["--help", "-h", "--helpshort"])
 def test_help_lists_the_modes_by_task_and_succeeds(flag):
   ended = tiny.run(flag)

@@ -7,7 +7,9 @@ import json
 import shutil
 import signal
 import time
+import types
 
+import gcsfs
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from aim.training.checkpoint import CheckpointError, Checkpoints
 from data_pipelines.build import build, npz_request
 from data_pipelines.npz import NpzSource
 from data_pipelines.remote import copies
-from data_pipelines.remote.objects import RemoteFolder
+from data_pipelines.remote.objects import RemoteError, RemoteFolder
 from experiments import default
 from tests import object_store, tiny
 
@@ -58,6 +60,28 @@ def flags(data_dir, workdir, **changes):
 def losses(remote):
   lines = map(json.loads, remote.read("metrics.jsonl").decode().splitlines())
   return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+@pytest.fixture
+def unreachable(monkeypatch):
+  """gs:// on a port where nobody listens, tried again without waiting in between."""
+  monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://localhost:1")
+  monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
+  async def sleep(seconds):
+    del seconds
+
+  monkeypatch.setattr(gcsfs.retry, "asyncio", types.SimpleNamespace(sleep=sleep))
+  gcsfs.GCSFileSystem.clear_instance_cache()
+  yield object_store.BUCKET
+  gcsfs.GCSFileSystem.clear_instance_cache()
+
+
+def test_a_store_out_of_reach_is_told_in_one_line(unreachable, caplog):
+  """Without the stacks that gcsfs logs."""
+  with pytest.raises(RemoteError, match=r"^gs://bucket/run: cannot be listed: Cannot connect to host localhost:1 .*$"):
+    RemoteFolder(f"{unreachable}/run").children()
+  assert caplog.messages == []
 
 
 @pytest.fixture
