@@ -398,11 +398,14 @@ def check_flags(arguments: Arguments) -> None:
   """Checks the flags before any work.
 
   Raises:
-    ConfigError: a flag is missing that the mode needs, a value of the config is out of its range, or a path is remote
-      that has to be local.
+    ConfigError: a flag is missing that the mode needs, a value of the config is out of its range, a path is remote that
+      has to be local, or the output is the input.
   """
   for flag in MODES[arguments.mode].needs:
     arguments.required(flag)
+  for flag in ("input", "data"):  # of the objects of a store; files are compared where they are opened
+    if arguments.output and objects.is_remote(arguments.output) and arguments.output == getattr(arguments, flag):
+      raise ConfigError(f"--output={arguments.output}: is what --{flag} names, which it would overwrite")
   if arguments.config is not None:
     config_ranges.check(arguments.config, RANGES)
     for key, value in config_files.leaves(arguments.config):

@@ -3,7 +3,8 @@
   values             float32 [days, steps, channels], NaN where missing; steps = 1440 / minutes_per_step
   channels           str [channels], names
   participant        str [days]
-  day, date          int [days], str [days]: consecutive day number of the person; ISO date, or empty
+  day, date          int [days], str [days]: day number of the person, which counts the days of the calendar or the
+                     recorded days from any one, also below 0; ISO date, or empty
   minutes_per_step   int
   labels             JSON text {participant: {name: value}}; optional
   minute_labels      int8 [days, steps, K]: 1 present, 0 absent, -1 unlabelled; optional
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import difflib
 import itertools
 import math
 import os
@@ -37,6 +39,11 @@ from data_pipelines.schema import Channel, Schema
 from data_pipelines.source import MISSINGNESS_MODES, Day, Event, Label, Person
 from data_pipelines.text_files import check_regular, counted, parse_json, percentage, plain_number
 
+_KEYS = (
+  *("values", "channels", "participant", "day", "date", "minutes_per_step", "labels", "minute_labels"),
+  *("minute_label_names", "unit", "sensor", "kind", "cause"),
+)
+_LARGEST_DAY = 2**31 - 1  # datasets store int32
 _KIND_NAMES = {"f": "float32", "U": "strings", "iu": "integers", "i": "int8", "u": "uint8"}
 
 
@@ -49,10 +56,10 @@ class DayArrays:
     schema: its clock and channels.
     values: in physical units, NaN where missing.
     participant: str, ids of the people.
-    day: consecutive day numbers.
+    day: day numbers, each once per person.
     date: str, ISO dates, "" where unknown.
     original: every array of the file as it was read, by key.
-    notes: what was inferred from the values and should be reported to the user, one line each.
+    notes: what was inferred or is not read and should be reported to the user, one line each.
   """
 
   path: pathlib.Path
@@ -80,6 +87,7 @@ def read_days(path: str | os.PathLike, schema: Schema | None = None, allow_empty
   """
   path = pathlib.Path(path)
   arrays = _load(path)
+  notes = _unread(path, arrays)
   values = _array(path, arrays, "values", "f", 3)
   n_days, steps, n_channels = values.shape
   names = _array(path, arrays, "channels", "U", 1, n_channels)
@@ -89,9 +97,9 @@ def read_days(path: str | os.PathLike, schema: Schema | None = None, allow_empty
   minutes_per_step = int(_array(path, arrays, "minutes_per_step", "iu", 0))
   if n_days == 0:
     raise SchemaError(f"{path}: key 'values' holds no days")
-  notes: tuple[str, ...] = ()
   if schema is None:
-    schema, notes = _file_schema(path, arrays, [str(name) for name in names], minutes_per_step)
+    schema, inferred = _file_schema(path, arrays, [str(name) for name in names], minutes_per_step)
+    notes = (*inferred, *notes)
   else:
     _check_schema(path, schema, arrays, [str(name) for name in names], minutes_per_step)
   if steps != schema.steps:
@@ -323,6 +331,21 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
   return shape, dtype
 
 
+def _unread(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+  """A note for every key that is not of the layout; one that is nearly one of the layout's is refused as mistyped."""
+  notes = []
+  for key in arrays:
+    if key in _KEYS:
+      continue
+    near = [known for known in _KEYS if abs(len(known) - len(key)) <= 1]
+    nearest = difflib.get_close_matches(key.lower(), near, n=1, cutoff=0.8)
+    if nearest:
+      raise SchemaError(f"{path}: key {key!r} is not of the layout; the nearest is {nearest[0]!r}")
+    reason = ": values that were filled in count as observed" * (key == "filled")
+    notes.append(f"key {key!r} is not read{reason}")
+  return tuple(notes)
+
+
 def _array(
   path: pathlib.Path, arrays: Mapping[str, np.ndarray], key: str, kinds: str, ndim: int, length: int | None = None
 ) -> np.ndarray:
@@ -412,8 +435,27 @@ def _check_rows(
     if (person, number) in seen_days:
       first = seen_days[person, number]
       raise SchemaError(f"{path}: row {d}: participant {person!r} already has day {number} in row {first}")
+    if abs(number) > _LARGEST_DAY:
+      raise SchemaError(f"{path}: row {d}: day is {number}, expected at most {_LARGEST_DAY:,} in size")
     seen_days[person, number] = d
     seen_dates[person, text] = d
+  _check_order(path, [(person, number, d) for (person, number), d in seen_days.items() if date[d]], date)
+
+
+def _check_order(path: pathlib.Path, rows: list[tuple[str, int, int]], date: Shaped[np.ndarray, " days"]) -> None:
+  """Checks the (person, day number, row) of all rows with a date: the dates must be as far apart as the numbers.
+
+  They may be further apart, where the numbers count the recorded days.
+  """
+  for (person, number, d), (other, following, e) in itertools.pairwise(sorted(rows)):
+    if person != other:
+      continue
+    days_apart = (datetime.date.fromisoformat(str(date[e])) - datetime.date.fromisoformat(str(date[d]))).days
+    if days_apart < following - number:
+      raise SchemaError(
+        f"{path}: rows {d} and {e}: participant {person!r} has day {number} on {date[d]} and day {following} on "
+        f"{date[e]}, expected dates at least {following - number} days apart, in the order of the days"
+      )
 
 
 def is_date(text: str) -> bool:

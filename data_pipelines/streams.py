@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -17,6 +18,13 @@ from typing import TextIO
 from absl import flags
 
 from data_pipelines.errors import UserError
+
+# What parsers of flags say, and what it means.
+_PARSERS = {
+  r"invalid literal for int\(\) with base 10: .*": "expected a whole number",
+  r"could not convert string to float: .*": "expected a number",
+  r"\('Non-boolean argument to boolean flag', .*\)": "expected true or false",
+}
 
 
 def exit_code(program: Callable[[], object], interrupted: str = "interrupted") -> int:
@@ -37,7 +45,7 @@ def exit_code(program: Callable[[], object], interrupted: str = "interrupted") -
     _discard(sys.stdout)
     return _fail("standard output was closed before the end")
   except (UserError, flags.Error) as error:
-    return _fail(str(error))
+    return _fail(in_words(error))
   except OSError as error:  # a folder that cannot be written, a full disk
     return _fail(": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error))
   except KeyboardInterrupt:
@@ -47,6 +55,14 @@ def exit_code(program: Callable[[], object], interrupted: str = "interrupted") -
     report(traceback.format_exc().rstrip())
     return 1
   return 0
+
+
+def in_words(error: Exception) -> str:
+  """The text of an error; where a flag's value is no number or truth value, what was expected in plain words."""
+  text = str(error)
+  for pattern, expected in _PARSERS.items():
+    text = re.sub(pattern, expected, text)
+  return text
 
 
 def _fail(message: str) -> int:

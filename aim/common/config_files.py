@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import json
 import pathlib
+import re
 import runpy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,14 @@ from absl import flags
 from ml_collections import config_flags
 
 from data_pipelines.errors import SchemaError, UserError
+from data_pipelines.streams import in_words
 from data_pipelines.text_files import json_text, read_json
+
+# What ml_collections says when a key is set to a value of another type.
+_OTHER_TYPE = re.compile(
+  r"Could not override field '(.*?)' \(reference\)\. (.*) is of original type .* casted to type <class '(.*)'>",
+  re.DOTALL,
+)
 
 
 class ConfigError(UserError):
@@ -63,6 +71,11 @@ def load(name: str) -> ml_collections.ConfigDict:
     members = runpy.run_path(str(path))
     config = members["get_config"]() if "get_config" in members else None
   except Exception as error:  # a Python file can raise anything
+    other_type = _OTHER_TYPE.match(str(error))
+    if other_type:
+      key, value, expected = other_type.groups()
+      expected = {"int": "a whole number", "float": "a number"}.get(expected, f"a {expected}")
+      raise ConfigError(f"--config={name}: key {key!r} is {value}, expected {expected}") from None
     raise ConfigError(f"--config={name}: {type(error).__name__}: {error}") from None
   if not isinstance(config, ml_collections.ConfigDict):
     raise ConfigError(f"--config={name}: has no get_config() that returns an ml_collections.ConfigDict")
@@ -85,7 +98,7 @@ def resolve(name: str, overrides: Sequence[str]) -> ml_collections.ConfigDict:
   try:
     values(arguments)
   except (flags.Error, TypeError, ValueError) as error:
-    raise ConfigError(f"--config={name}: {str(error).splitlines()[0]}") from None
+    raise ConfigError(f"--config={name}: {in_words(error).splitlines()[0]}") from None
   return values["config"].value
 
 

@@ -1,10 +1,12 @@
-"""Checks of where results will go, before hours of computing rather than after them."""
+"""Where results go: checked before hours of computing rather than after them, and named when writing fails."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 from aim.common.config_files import ConfigError
 
@@ -38,3 +40,33 @@ def check_file(path: str | pathlib.Path, flag: str) -> None:
     raise ConfigError(f"{flag}: is a folder, expected a file to write")
   if os.path.exists(path) and not os.path.isfile(path):
     raise ConfigError(f"{flag}: is a device or a pipe, expected a file to write")
+
+
+def check_not_input(path: str | pathlib.Path, flag: str, source: str | pathlib.Path, source_flag: str) -> None:
+  """Checks that a file that will be written is not what is read, under whatever name or link, nor inside it.
+
+  Raises:
+    ConfigError: it is.
+  """
+  if not os.path.exists(source):  # reading it says so
+    return
+  inside = os.path.isdir(source) and pathlib.Path(path).resolve().is_relative_to(pathlib.Path(source).resolve())
+  if inside or (os.path.exists(path) and os.path.samefile(path, source)):
+    what = "is inside" if inside else "is the same file as"
+    raise ConfigError(f"{flag}: {what} {source_flag}, which it would overwrite; expected another file")
+
+
+@contextlib.contextmanager
+def naming(flag: str) -> Iterator[None]:
+  """Turns a failure to write, such as of a full disk, into one line that names the output.
+
+  Raises:
+    ConfigError: writing failed.
+  """
+  try:
+    yield
+  except BrokenPipeError:  # standard output, which nobody reads any more
+    raise
+  except OSError as error:
+    reason = error.strerror or (str(error).splitlines() or ["unknown"])[0]
+    raise ConfigError(f"{flag}: cannot be written: {reason}") from error

@@ -16,7 +16,7 @@ from aim.common.progress import progress_bar
 from aim.inference import pretrained
 from aim.runtime import processes
 from data_pipelines import npz
-from data_pipelines.dataset import Dataset
+from data_pipelines.dataset import Dataset, dataset_path
 from data_pipelines.loader import eval_loader
 from data_pipelines.schema import SchemaError
 from data_pipelines.text_files import counted
@@ -33,7 +33,7 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
     output: .parquet with columns participant, date, e000, e001, ...; or .npz with arrays embedding, participant, date.
 
   Raises:
-    ConfigError: `output` has another suffix or cannot be written.
+    ConfigError: `output` has another suffix, cannot be written, or is what is read.
     CheckpointError: there is no usable checkpoint.
     SchemaError: the days are not of the model's schema, or one of them has nothing observed.
   """
@@ -42,16 +42,19 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
     raise ConfigError(f"--output={output}: ends in {suffix!r}, expected .parquet or .npz")
   if processes.is_first_process():
     output_files.check_file(output, f"--output={output}")
+    folder_or_file = data if data.endswith(".npz") else dataset_path(data_dir, data)
+    output_files.check_not_input(output, f"--output={output}", folder_or_file, f"--data={data}")
   model = pretrained.load(trained)
   embedding, participant, date = _embed_all(model, *_batches(model, data, data_dir, split))
   if not processes.is_first_process():
     return
   unfinished = pathlib.Path(f"{output}.{os.getpid()}.incomplete")
-  try:
-    _write_embedding(unfinished, suffix, embedding, participant, date)
-    unfinished.replace(output)  # complete or not at all
-  finally:
-    unfinished.unlink(missing_ok=True)
+  with output_files.naming(f"--output={output}"):
+    try:
+      _write_embedding(unfinished, suffix, embedding, participant, date)
+      unfinished.replace(output)  # complete or not at all
+    finally:
+      unfinished.unlink(missing_ok=True)
   people = len(set(participant.tolist()))
   print(f"{output}: {counted(len(embedding), 'day')} of {counted(people, 'person')}, {embedding.shape[1]} numbers each")
 
@@ -83,24 +86,34 @@ def impute(trained: str, source: str, output: str) -> None:
     output: .npz, with the arrays of `source` and `filled`, bool [days, steps, channels], which values were filled.
 
   Raises:
-    ConfigError: `output` has another suffix or cannot be written.
+    ConfigError: `output` has another suffix, cannot be written, or is what is read.
     CheckpointError: there is no usable checkpoint.
     SchemaError: the days are not of the model's schema, are filled already, or the model has no decoder.
   """
   if pathlib.Path(output).suffix != ".npz":
     raise ConfigError(f"--output={output}: expected a name ending in .npz")
   output_files.check_file(output, f"--output={output}")
+  output_files.check_not_input(output, f"--output={output}", source, f"--input={source}")
   model = pretrained.load(trained)
   days = npz.read_days(source, schema=model.schema, allow_empty_days=True)
   if "filled" in days.original:
     raise SchemaError(f"{source}: has the key 'filled', so its missing values are filled already")
+  _print_notes(days)
   filled = np.isnan(days.values)
-  npz.write_days(output, days.original, model.impute(days.values, progress=True), {"filled": filled})
+  values = model.impute(days.values, progress=True)
+  with output_files.naming(f"--output={output}"):
+    npz.write_days(output, days.original, values, {"filled": filled})
   percent = 100 * filled.mean()
   print(
     f"{output}: filled {filled.sum():,} of {counted(filled.size, 'value')} ({percent:.1f} %) "
     f"in {counted(len(filled), 'day')}"
   )
+
+
+def _print_notes(days: npz.DayArrays) -> None:
+  if processes.is_first_process():
+    for note in days.notes:
+      print(f"note: {note}")
 
 
 def _batches(
@@ -114,6 +127,7 @@ def _batches(
   if data.endswith(".npz"):
     days = npz.read_days(data, schema=model.schema)
     model.checked_days(days.values, data, empty_days=False)
+    _print_notes(days)
     columns = {"values": days.values, "participant": days.participant, "date": days.date}
     starts = range(process_index * model.days_at_once, len(days.values), process_count * model.days_at_once)
     cut = lambda start: slice(start, start + model.days_at_once)

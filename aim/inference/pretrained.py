@@ -284,9 +284,19 @@ class Pretrained:
     return z
 
   def physical(self, z: Float[np.ndarray, "*days steps channels"]) -> Float[np.ndarray, "*days steps channels"]:
-    """Converts reconstruct()'s output to physical units; binary channels become 0 or 1."""
+    """Converts reconstruct()'s output to physical units; binary channels become 0 or 1. NaN and Inf stay what they are.
+
+    Raises:
+      SchemaError: z is not an array of numbers [..., steps, channels].
+    """
+    z = _as_array(z, "physical", "z-scores")
+    expected = (self.schema.steps, len(self.schema.channels))
+    if z.dtype.kind not in "fiu" or z.shape[-2:] != expected:
+      steps, channels = expected
+      raise SchemaError(f"physical: z-scores are {z.dtype} {z.shape}, expected numbers [..., {steps}, {channels}]")
     continuous = np.clip(z * self.scale.std + self.scale.mean, self.scale.low, self.scale.high)
-    return np.where(self.scale.binary, z >= 0.5, continuous).astype(np.float32)
+    known = np.where(self.scale.binary, z >= 0.5, continuous)
+    return np.where(np.isfinite(z), known, z).astype(np.float32)
 
   # Checks of input.
 
@@ -305,7 +315,9 @@ class Pretrained:
     steps, channels = self.schema.steps, len(self.schema.channels)
     if days.ndim != 3:
       raise SchemaError(f"{where}: values have shape {days.shape}, expected [days, {steps}, {channels}]")
-    self.schema.check(days.astype(np.float64) if days.dtype.kind in "iu" else days, where)
+    # To NumPy the bfloat16 of JAX is no floating point.
+    as_floats = {"i": np.float64, "u": np.float64, "V": np.float32 if days.dtype == jnp.bfloat16 else days.dtype}
+    self.schema.check(days.astype(as_floats.get(days.dtype.kind, days.dtype), copy=False), where)
     if not len(days):
       raise SchemaError(f"{where}: there are no days")
     largest = np.finfo(np.float32).max

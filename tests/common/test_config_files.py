@@ -31,6 +31,31 @@ def test_a_mistyped_key_names_the_nearest(key, message):
   assert message in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+  ("override", "message"),
+  [
+    ("total_steps=4.5", "flag --config.total_steps=4.5: expected a whole number"),
+    ("total_steps=", "flag --config.total_steps=: expected a whole number"),
+    ("optimizer.learning_rate=x", "flag --config.optimizer.learning_rate=x: expected a number"),
+    ("log.tensorboard=maybe", "flag --config.log.tensorboard=maybe: expected true or false"),
+  ],
+)
+def test_a_value_that_is_no_number_is_told_in_plain_words(override, message):
+  with pytest.raises(ConfigError) as error:
+    config_files.resolve("lsm2_tiny", [f"--config.{override}"])
+  assert str(error.value) == f"--config=lsm2_tiny: {message}"
+
+
+def test_a_value_of_another_type_in_a_file(tmp_path):
+  path = tmp_path / "mine.py"
+  for value, message in (("float('nan')", "nan, expected a whole number"), ("2.5", "2.5, expected a whole number")):
+    lines = "  config = lsm2_tiny.get_config()", f"  config.batch_size = {value}", "  return config"
+    path.write_text("\n".join(("from experiments import lsm2_tiny", "def get_config():", *lines, "")))
+    with pytest.raises(ConfigError) as error:
+      config_files.load(str(path))
+    assert str(error.value) == f"--config={path}: key 'batch_size' is {message}"
+
+
 def test_known_keys_pass():
   config_files.check_keys(config(), [key for key, _ in config_files.leaves(config())])
 

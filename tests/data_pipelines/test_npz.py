@@ -69,6 +69,17 @@ WRONG = {
   "nested": (dict(labels=np.array('{"a": {"age": [1]}}')), "'a', 'age': found"),
   "repeated": (dict(channels=np.array(["x", "y", "x"])), "channel 'x' appears more than once"),
   "unnamed": (dict(channels=np.array(["x", "", "z"])), "a channel has an empty name"),
+  "order": (
+    dict(date=np.array(["2024-03-01", "", "2024-03-02", ""])),
+    "rows 2 and 0: participant 'a' has day 0 on 2024-03-02 and day 1 on 2024-03-01, expected dates at least 1 days",
+  ),
+  "too_close": (
+    dict(day=np.array([5, 0, 0, 1]), date=np.array(["2024-03-02", "", "2024-03-01", ""])),
+    "at least 5 days",
+  ),
+  "huge_day": (dict(day=np.array([2**31, 0, 0, 1])), "row 0: day is 2147483648, expected at most 2,147,483,647"),
+  "mistyped": (dict(values=None, valuess=VALUES), "key 'valuess' is not of the layout; the nearest is 'values'"),
+  "in_capitals": (dict(Unit=np.array(["bpm"] * 3)), "key 'Unit' is not of the layout; the nearest is 'unit'"),
   "kind": (dict(kind=np.array(["binary", "ordinal", "binary"])), "kind is 'ordinal'"),
   "not_binary": (dict(kind=np.array(["binary"] * 3)), "binary channel 'heart_rate' holds"),
   "minute_labels": (
@@ -213,6 +224,26 @@ def test_what_a_file_declares_must_be_what_the_checkpoint_has(tmp_path, key, wor
       read_days(path, schema=schema)
     before, _, after = str(error.value).partition(", expected ")
     assert before.startswith(f"{path}: ") and found in before and expected in f"expected {after}"
+
+
+def test_days_that_skip_numbers_or_dates_are_accepted(tmp_path):
+  """Numbers may count the calendar from any day or the recorded days alone, and rows may come in any order."""
+  for day, date in (
+    ([-3, 0, -7, 1], ["2024-03-05", "", "2024-03-01", ""]),
+    ([1, 0, 0, 1], ["2024-06-01", "2024-03-01", "2024-03-01", "2024-09-01"]),
+    ([9, 0, 0, 1], ["", "", "2024-03-01", "2024-03-01"]),
+  ):
+    path = save(tmp_path / "days.npz", day=np.array(day), date=np.array(date))
+    assert [day.day for day in NpzSource(path).person("a").days] == sorted(day[::2])
+
+
+def test_keys_that_are_not_read_are_noted(tmp_path):
+  path = save(tmp_path / "days.npz", weekday=np.arange(4), filled=np.isnan(VALUES))
+  assert read_days(path).notes[-2:] == NpzSource(path).notes[-2:]
+  assert read_days(path).notes[-2:] == (
+    "key 'weekday' is not read",
+    "key 'filled' is not read: values that were filled in count as observed",
+  )
 
 
 def test_empty_days_where_allowed(tmp_path):

@@ -375,6 +375,32 @@ def test_observed_values_come_back_as_they_went_in(dtype, seed):
   assert values.tobytes() == before.tobytes(), "the caller's array is left alone"
 
 
+def test_bfloat16_days():
+  values = days(2)
+  values[0, :4], values[1, 4, 2] = 1.0, np.nan
+  rounded = jnp.asarray(values, jnp.bfloat16)
+  filled = pretrained().impute(rounded)
+  observed = ~np.isnan(values)
+  assert filled.dtype == jnp.bfloat16 and np.isfinite(filled).all()
+  np.testing.assert_array_equal(filled[observed], np.asarray(rounded)[observed])
+  np.testing.assert_array_equal(pretrained().embed(rounded), pretrained().embed(np.asarray(rounded, np.float32)))
+  with pytest.raises(SchemaError, match="embed: row 0 step 0 channel 'pulse' is infinite"):
+    pretrained().embed(rounded.at[0, 0, 0].set(jnp.inf))
+
+
+def test_physical_units_of_what_is_no_number_or_no_day():
+  z = np.zeros((2, 24, 3), np.float32)
+  z[0, 0], z[1, 1], z[1, 2] = np.nan, np.inf, -np.inf
+  physical = pretrained().physical(z)
+  np.testing.assert_array_equal(physical[~np.isfinite(z)], z[~np.isfinite(z)])
+  assert np.isfinite(physical[np.isfinite(z)]).all() and physical.dtype == np.float32
+  for wrong in (z[..., :2], z[:, :5], np.float32(1.0), z.astype(str)):
+    with pytest.raises(SchemaError, match=r"physical: z-scores are .*, expected numbers \[\.\.\., 24, 3\]"):
+      without_type_check("physical", pretrained())(wrong)
+  with pytest.raises(SchemaError, match="physical: z-scores are a masked array"):
+    without_type_check("physical", pretrained())(np.ma.asarray(z))
+
+
 def test_what_a_dtype_cannot_hold_is_refused():
   pressure = Schema(60, (Channel("pressure"), Channel("pulse")))
   trained = pretrained(pressure)

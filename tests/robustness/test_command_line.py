@@ -84,3 +84,12 @@ def test_only_a_similar_experiment_is_suggested(name, hint):
   with pytest.raises(config_files.ConfigError) as error:
     config_files.find(name)
   assert str(error.value).startswith(f"--config={name}: {hint}")
+
+
+def test_a_flag_that_is_no_whole_number():
+  """Both programs say it alike."""
+  ended = tiny.run(f"--config={tiny.CONFIG}", "--workdir=w", "--config.total_steps=4.5")
+  assert (ended.code, ended.err) == (2, "error: flag --config.total_steps=4.5: expected a whole number\n")
+  build = [sys.executable, "-m", "data_pipelines.build", "--source=simulate", "--days=4.5"]
+  ended = subprocess.run(build, cwd=tiny.ROOT, capture_output=True, text=True, env=tiny.environment())
+  assert (ended.returncode, ended.stderr) == (2, "error: flag --days=4.5: expected a whole number\n")

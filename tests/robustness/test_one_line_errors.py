@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
+import types
 
+import numpy as np
 import pytest
 
 from aim.common.config_files import ConfigError
 from aim.evaluation.generative.external_imputations import ExternalError, read_external
+from aim.inference import commands
 from data_pipelines import npz, streams
+from data_pipelines.dataset import dataset_path
 from data_pipelines.errors import SchemaError
 from tests import tiny
 
@@ -95,6 +100,61 @@ def test_outputs_are_told_before_the_model_is_read(mode, given, tmp_path):
   ):
     ended = tiny.run(f"--mode={mode}", "--checkpoint=nowhere", f"{given}=nowhere.npz", f"--output={output}")
     assert one_line(ended).startswith(f"--output={output}: {message}")
+
+
+@pytest.mark.parametrize("use", ["embed", "impute"])
+def test_an_output_that_is_the_input(use, tmp_path, monkeypatch):
+  source = tiny.write_npz(tmp_path / "days.npz")
+  before = source.read_bytes()
+  (tmp_path / "link.npz").symlink_to(source)
+  os.link(source, tmp_path / "hard.npz")
+  monkeypatch.chdir(tmp_path)
+  given = {"embed": ("data", "all"), "impute": ()}[use]
+  flag = {"embed": "--data", "impute": "--input"}[use]
+  for output in (str(source), "days.npz", "../" + tmp_path.name + "/days.npz", "link.npz", "hard.npz"):
+    for read in (str(source), "link.npz"):
+      with pytest.raises(ConfigError, match=rf"^--output={output}: is the same file as {flag}={read}, which it would"):
+        getattr(commands, use)("no model", read, *given, output)
+  assert source.read_bytes() == before
+
+
+def test_an_output_inside_the_dataset_that_is_read(tmp_path):
+  folder = dataset_path(tmp_path, "mine")
+  folder.mkdir(parents=True)
+  output = str(folder / "statistics.npz")
+  with pytest.raises(ConfigError, match=f"^--output={output}: is inside --data=mine, which it would overwrite"):
+    commands.embed("no model", "mine", str(tmp_path), "all", output)
+  flags = ["--checkpoint=x", "--input=gs://bucket/days.npz", "--output=gs://bucket/days.npz"]
+  line = one_line(tiny.run("--mode=impute", *flags))
+  assert line == "--output=gs://bucket/days.npz: is what --input names, which it would overwrite"
+
+
+@pytest.mark.parametrize(("use", "suffix"), [("embed", ".parquet"), ("embed", ".npz"), ("impute", ".npz")])
+def test_a_disk_that_is_full_at_the_end(use, suffix, tmp_path, monkeypatch):
+  """A limit on the size of files fails a write as a full disk does; the model's part is played by simple arithmetic."""
+  arrays = tiny.arrays(minutes_per_step=5)
+  np.savez(tmp_path / "days.npz", **arrays)
+  model = object.__new__(commands.pretrained.Pretrained)
+  vars(model).update(
+    schema=npz.read_days(tmp_path / "days.npz").schema,
+    batch_size=4,
+    mesh=types.SimpleNamespace(size=1),
+    checked_days=lambda *_, **__: None,
+    embed=lambda days: np.random.default_rng(0).normal(size=(len(days), 500)),
+    impute=lambda days, progress: np.nan_to_num(days),
+  )
+  monkeypatch.setattr(commands.pretrained, "load", lambda path: model)
+  output = tmp_path / f"out{suffix}"
+  given = {"embed": ("data", "all"), "impute": ()}[use]
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+  try:
+    with pytest.raises(ConfigError) as error:
+      getattr(commands, use)("model", str(tmp_path / "days.npz"), *given, str(output))
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert str(error.value).startswith(f"--output={output}: cannot be written: ") and "large" in str(error.value)
+  assert [path.name for path in tmp_path.iterdir()] == ["days.npz"]
 
 
 @pytest.mark.parametrize("mode", ["pretrain", "evaluate", "probe", "compare", "report"])
