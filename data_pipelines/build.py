@@ -58,6 +58,7 @@ from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
 from data_pipelines.statistics import Statistics
 from data_pipelines.text_files import check_regular, counted, json_text, plain_number
 
+_LONGEST_NAME = 200  # file systems allow 255 bytes, and the name of a lock is longer
 # Kept apart from absl's global flags, because a program that imports this module has flags of its own.
 FLAGS = flags.FlagValues()
 flags.DEFINE_enum(
@@ -144,6 +145,8 @@ def build(
   full_request = {"request": dict(request) if request else None, "split": split.to_dict()}
   if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
     raise DatasetError(f"dataset name is {name!r}, expected letters, digits, '_', '-' and '.', a letter or digit first")
+  if len(name) > _LONGEST_NAME:
+    raise DatasetError(f"dataset name (--name) has {len(name)} characters, expected at most {_LONGEST_NAME}")
   started = time.monotonic()
   with _staging(data_dir, name) as staging, _one_line(data_dir):
     existing = _existing(data_dir, name, full_request, overwrite)
@@ -245,7 +248,7 @@ def _write(
     builder = Builder(data_dir=staging, config=config, file_format="array_record")
     builder.download_and_prepare()
   folder = pathlib.Path(builder.data_dir)
-  notes += tables.write(folder)
+  notes += tables.write(folder, getattr(source, "labels_from", ""))
   source.schema.save(folder / "schema.json")
   splits.save(folder / "splits.json", split, people)
   (folder / "README.md").write_text(_card(name, source, people, full_request, notes, folder))

@@ -18,6 +18,7 @@ loaded.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import difflib
@@ -36,7 +37,7 @@ from jaxtyping import Bool, Float32, Float64, Int8, Integer, Shaped, UInt8
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
-from data_pipelines.source import MISSINGNESS_MODES, Day, Event, Label, Person
+from data_pipelines.source import MISSINGNESS_MODES, Day, Event, Label, Person, check_label
 from data_pipelines.text_files import check_regular, counted, parse_json, percentage, plain_number
 
 _KEYS = (
@@ -161,6 +162,7 @@ class NpzSource:
 
   Attributes:
     notes: what was inferred from the values, one line each, for the user and the dataset's README.md.
+    labels_from: names the labels of the file in messages.
   """
 
   def __init__(self, path: str | os.PathLike, max_missing: float = 1.0):
@@ -184,7 +186,9 @@ class NpzSource:
     self.notes = (*days.notes, *self._left_out(kept, everybody))
     if not self._rows:
       raise SchemaError(f"{path}: no day is left to build; {'; '.join(self.notes)}")
-    self._labels = _labels(days, everybody)
+    self.labels_from = f"{self._path}: key 'labels'"
+    self._labels, notes = _labels(days, everybody)
+    self.notes += notes
     self._cause = _cause(days)
     self._minute_labels = _minute_labels(days)
 
@@ -287,6 +291,9 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
   arrays = {}
   with archive:
     if archive.zip is not None:
+      repeated = collections.Counter(name.removesuffix(".npy") for name in archive.zip.namelist()).most_common(1)
+      if repeated and repeated[0][1] > 1:
+        raise SchemaError(f"{path}: key {repeated[0][0]!r} appears twice, expected once")
       _check_sizes(path, archive.zip)
     for key in archive.files:
       try:
@@ -349,7 +356,10 @@ def _unread(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> tuple[str, 
 def _array(
   path: pathlib.Path, arrays: Mapping[str, np.ndarray], key: str, kinds: str, ndim: int, length: int | None = None
 ) -> np.ndarray:
-  """Returns arrays[key] after checking its dtype kind, rank and length; "f", "i", "u" mean float32, int8, uint8."""
+  """Returns arrays[key] in this machine's byte order, after checking its dtype kind, rank and length.
+
+  The kinds "f", "i" and "u" mean float32, int8 and uint8.
+  """
   if key not in arrays:
     raise SchemaError(f"{path}: key {key!r} is missing; the file has {', '.join(sorted(arrays)) or 'no keys'}")
   array = arrays[key]
@@ -359,7 +369,7 @@ def _array(
   if array.ndim != ndim or (length is not None and array.shape[0] != length):
     expected = {0: "a scalar", 1: f"[{length}]", 3: "[days, steps, channels]"}[ndim]
     raise SchemaError(f"{path}: key {key!r} has shape {list(array.shape)}, expected {expected}")
-  return array
+  return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _file_schema(
@@ -466,13 +476,15 @@ def is_date(text: str) -> bool:
     return False
 
 
-def _labels(days: DayArrays, people: Collection[str]) -> dict[str, dict[str, Label]]:
+def _labels(days: DayArrays, people: Collection[str]) -> tuple[dict[str, dict[str, Label]], tuple[str, ...]]:
+  """The labels by person, and notes on those that were taken for missing."""
   if "labels" not in days.original:
-    return {}
+    return {}, ()
   where = f"{days.path}: key 'labels'"
   labels = parse_json(str(_array(days.path, days.original, "labels", "U", 0)), where)
   if not isinstance(labels, dict):
     raise SchemaError(f"{where}: holds a JSON {type(labels).__name__}, expected {{participant: {{name: value}}}}")
+  unknown: collections.Counter[str] = collections.Counter()
   for participant, row in labels.items():
     if participant not in people:
       raise SchemaError(f"{where}: participant {participant!r} has no days in this file")
@@ -481,9 +493,16 @@ def _labels(days: DayArrays, people: Collection[str]) -> dict[str, dict[str, Lab
     for name, value in row.items():
       if not isinstance(value, float | int | str | bool | None):
         raise SchemaError(f"{where}: participant {participant!r}, {name!r}: found {value!r}, expected a single value")
+      check_label(value, f"{where}: participant {participant!r}, label {name!r}")
       if isinstance(value, float) and math.isnan(value):
         row[name] = None  # NaN is another way to write an unknown value
-  return labels
+        unknown[name] += 1
+  given = collections.Counter(name for row in labels.values() for name in row)
+  notes = (
+    f"label {name!r}: {count:,} of {counted(given[name], 'value')} taken for missing (NaN)"
+    for name, count in unknown.items()
+  )
+  return labels, tuple(notes)
 
 
 def _cause(days: DayArrays) -> UInt8[np.ndarray, "days steps channels"] | None:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.text_files import json_text, read_json
+from data_pipelines.text_files import json_text, read_json, unprintable
 
 MINUTES_PER_DAY = 1440
 
@@ -46,6 +46,11 @@ class Channel:
   def __post_init__(self) -> None:
     if not self.name:
       raise SchemaError("schema: a channel has an empty name")
+    for field, text in (("name", self.name), ("unit", self.unit), ("sensor", self.sensor)):
+      if unprintable(text):
+        raise SchemaError(
+          f"schema: channel {self.name!r}: {field} is {text!r}, expected text without control characters"
+        )
     if self.kind not in ("continuous", "binary"):
       raise SchemaError(f"schema: channel {self.name!r}: kind is {self.kind!r}, expected 'continuous' or 'binary'")
     if not self.clip > 0:

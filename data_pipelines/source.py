@@ -7,12 +7,14 @@ importer of device exports.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
 
 # Why a value is missing (LSM-2, section on real-world missingness). A day's `cause` is 0 where the value is observed or
@@ -36,8 +38,22 @@ MAX_MISSING = 0.8
 
 # What R, pandas, SAS and spreadsheets write for an unknown number, in lower case.
 MISSING_WORDS = frozenset({"", "na", "nan", "null", "none", "n/a", "#n/a", "."})
-# Those that are missing in a column of text too, as they are written. "None" and "." may be answers.
+# What spreadsheets write where a formula failed: a fault to mend, not a missing value.
+SPREADSHEET_ERRORS = frozenset({"#REF!", "#DIV/0!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "#CALC!"})
+# MISSING_WORDS that are missing in a column of text too, as they are written. "None" and "." may be answers.
 MISSING_TEXTS = frozenset({"", "NA", "NaN", "N/A", "#N/A", "NULL", "null"})
+
+
+def check_label(value: Label, where: str) -> None:
+  """Refuses numbers that cannot be stored or learned from; `where` names them in messages.
+
+  Raises:
+    SchemaError: a number is infinite, or an integer has more than 64 bits.
+  """
+  if isinstance(value, float) and math.isinf(value):
+    raise SchemaError(f"{where}: value is {value}, expected a finite number")
+  if isinstance(value, int) and not -(2**63) <= value < 2**63:
+    raise SchemaError(f"{where}: value is an integer of {value.bit_length()} bits, expected at most 64 with the sign")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +121,8 @@ class Source(Protocol):
   to hold all of them in memory. It must be picklable to be written by several processes.
 
   A source may also have the attributes `notes` (lines to print and to put into the dataset's README.md), `card`
-  (further lines of the README.md) and `documents` (texts of files to store with the dataset, by file name).
+  (further lines of the README.md), `documents` (texts of files to store with the dataset, by file name) and
+  `labels_from` (names the origin of the labels in messages).
   """
 
   @property

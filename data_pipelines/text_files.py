@@ -8,6 +8,7 @@ in front, which spreadsheets show as text; numbers stay numbers.
 from __future__ import annotations
 
 import codecs
+import collections
 import csv
 import io
 import json
@@ -16,6 +17,7 @@ import os
 import pathlib
 import re
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -32,6 +34,9 @@ _BYTE_ORDER_MARKS = {
   codecs.BOM_UTF16_LE: "UTF-16",
   codecs.BOM_UTF16_BE: "UTF-16",
 }
+_HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NO_MARKS = bytes(set(range(256)) - set(b'"[]{}\\'))
 _KINDS = {
@@ -106,13 +111,39 @@ def parse_json(text: str, where: str) -> Any:
   """The value in a JSON text; `where` names it in messages.
 
   Raises:
-    SchemaError: it is not JSON, or nested deeper than DEEPEST levels.
+    SchemaError: it is not JSON, is nested deeper than DEEPEST levels, has a key twice in one object, or holds half of a
+      surrogate pair, which is no character.
   """
   check_depth(text, where)
+  repeated: list[str] = []
+
+  def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    counts = collections.Counter(key for key, _ in pairs)
+    repeated.extend(key for key, count in counts.items() if count > 1)
+    return dict(pairs)
+
   try:
-    return json.loads(text)
+    value = json.loads(text, object_pairs_hook=unique)
   except ValueError as error:
     raise SchemaError(f"{where}: not JSON: {str(error).splitlines()[0]}") from None
+  if repeated:
+    raise SchemaError(f"{where}: key {repeated[0]!r} appears more than once in one object, expected once")
+  try:
+    text.encode()
+    if _HALF_A_PAIR.search(text):
+      json.dumps(value, ensure_ascii=False).encode()
+  except UnicodeEncodeError as error:
+    half = error.object[error.start]
+    raise SchemaError(f"{where}: holds {half!r}, which is half of a surrogate pair and no character") from None
+  return value
+
+
+def unprintable(text: str) -> bool:
+  """Whether a name has control characters, line separators, marks that turn the direction of text, or half characters.
+
+  They can hide or forge output in a terminal, and half of a surrogate pair cannot be written.
+  """
+  return any(unicodedata.category(letter) in _UNPRINTABLE or letter in _DIRECTION for letter in text)
 
 
 def counted(number: int, noun: str) -> str:

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
 from data_pipelines.source import Day, Person
+from data_pipelines.text_files import unprintable
 
 
 def features(schema: Schema, has_cause: bool) -> tfds.features.FeaturesDict:
@@ -65,9 +66,17 @@ def check(person: Person, schema: Schema, has_cause: bool) -> None:
   """Checks that a person's days and events can be stored.
 
   Raises:
-    SchemaError: there are no days, a day number is repeated, or a day or an event does not fit the schema.
+    SchemaError: a name has control characters, there are no days, a day number is repeated, or a day or an event
+      does not fit the schema.
   """
   who = f"participant {person.participant!r}"
+  for what, texts in (
+    ("id", [person.participant]),
+    ("label", person.labels),
+    ("event", [e.name for e in person.events]),
+  ):
+    if bad := [text for text in texts if unprintable(text)]:
+      raise SchemaError(f"{who}: {what} {bad[0]!r} has control characters, expected plain text")
   if not person.days:
     raise SchemaError(f"{who} has no days")
   numbers: set[int] = set()

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from data_pipelines.day_windows.duplicates import DuplicateDetector, digest
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
-from data_pipelines.source import MISSING_WORDS, Event, Label, Person
+from data_pipelines.source import MISSING_WORDS, Event, Label, Person, check_label
 from data_pipelines.statistics import Accumulator
 from data_pipelines.text_files import counted
 
@@ -75,8 +75,12 @@ class Tables:
     self._events = []
     return self
 
-  def write(self, folder: pathlib.Path) -> list[str]:
+  def write(self, folder: pathlib.Path, labels_from: str = "") -> list[str]:
     """Writes statistics.npz, participants.parquet and events.parquet.
+
+    Args:
+      folder: where to.
+      labels_from: names the file of the labels in messages about them.
 
     Returns:
       Notes for the user, one line each.
@@ -86,7 +90,11 @@ class Tables:
     """
     statistics, notes = self._accumulator.finish()
     statistics.save(folder / "statistics.npz")
-    pq.write_table(self._participants(notes), folder / "participants.parquet")
+    try:
+      people = self._participants(notes)
+    except SchemaError as error:
+      raise SchemaError(f"{labels_from}: {error}" if labels_from else str(error)) from None
+    pq.write_table(people, folder / "participants.parquet")
     pq.write_table(pa.concat_tables(self.pack()._packed_events), folder / "events.parquet")
     return notes
 
@@ -100,13 +108,19 @@ class Tables:
     labels: dict[str, None] = {name: None for row in self._people for name in row[3]}  # ordered, without repeats
     for name in labels:
       if name in columns:
-        raise SchemaError(f"label {name!r} has the name of a column of the participants table")
+        who = next(row[0] for row in self._people if name in row[3])
+        raise SchemaError(
+          f"label {name!r} (of participant {who!r}) has the name of a column of the participants table, "
+          "expected another name"
+        )
       columns[name] = self._label(name, notes)
     return pa.table(columns)
 
   def _label(self, name: str, notes: list[str]) -> pa.Array:
     """The column of a label; appends a note if a word stands for a missing number."""
     values = [row[3].get(name) for row in self._people]
+    for row, value in zip(self._people, values, strict=True):
+      check_label(value, f"participant {row[0]!r}, label {name!r}")
     numbers = any(isinstance(value, int | float) for value in values)
     if numbers and (words := [v for v in values if isinstance(v, str) and v.lower() in MISSING_WORDS]):
       values = [None if isinstance(value, str) and value.lower() in MISSING_WORDS else value for value in values]
@@ -124,5 +138,7 @@ class Tables:
         return pa.array(values, column)
     if not types:
       return pa.array(values, pa.float64())
-    mixture = ", ".join(sorted(kind.__name__ for kind in types))
-    raise SchemaError(f"label {name!r} mixes {mixture} across people, expected one type of value")
+    examples = {type(value).__name__: (row[0], value) for row, value in zip(self._people, values, strict=True)}
+    examples.pop("NoneType", None)
+    mixture = ", ".join(f"{kind} ({who!r}: {value!r})" for kind, (who, value) in sorted(examples.items()))
+    raise SchemaError(f"label {name!r} mixes {mixture}, expected one type of value")

@@ -6,6 +6,7 @@ import collections
 import csv
 import dataclasses
 import io
+import math
 import os
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import clocks, csv_batches
 from data_pipelines.ingest.reading.readings import Stretch
-from data_pipelines.source import MISSING_TEXTS, MISSING_WORDS, Label
+from data_pipelines.source import MISSING_TEXTS, MISSING_WORDS, SPREADSHEET_ERRORS, Label
 from data_pipelines.text_files import counted, read_text
 
 MOST_TABLE = 2**30  # bytes: ten million events
@@ -61,6 +62,8 @@ class ParticipantTable:
     for (number, (who, *_)), zone in zip(rows, columns.pop("timezone", [""] * len(rows)), strict=True):
       if zone.lower() not in MISSING_WORDS:
         zones[who] = clocks.find_zone(zone, f"{path} row {number}").key
+    for name, fields in columns.items():
+      _check_fields(path, name, fields, rows)
     labels = {name: _typed(fields) for name, fields in columns.items()}
     notes = [
       note for name, fields in columns.items() for note in _notes(f"{path}: label {name!r}", fields, labels[name], rows)
@@ -135,6 +138,31 @@ def _stripped(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
   for number, row in enumerate(rows, 1):
     if any(field.strip() for field in row):
       yield number, [field.strip() for field in row]
+
+
+def _check_fields(
+  path: str | os.PathLike, name: str, fields: Sequence[str], rows: Sequence[tuple[int, list[str]]]
+) -> None:
+  """Refuses errors of spreadsheets, and infinities in a column that otherwise holds numbers."""
+  infinite = []
+  for (number, (who, *_)), field in zip(rows, fields, strict=True):
+    where = f"{path} row {number}: participant {who!r}, label {name!r}"
+    if field.upper() in SPREADSHEET_ERRORS:
+      raise SchemaError(f"{where}: found {field!r}, an error of a spreadsheet, expected a value or an empty field")
+    if _infinite(field):
+      infinite.append(f"{where}: found {field!r}, expected a finite number")
+  if infinite:
+    others = [field for field in fields if field.lower() not in MISSING_WORDS and not _infinite(field)]
+    _, bad = csv_batches.parse_numbers(pa.array(others, pa.string()))
+    if not bad.any():
+      raise SchemaError(infinite[0])
+
+
+def _infinite(field: str) -> bool:
+  try:
+    return math.isinf(float(field))
+  except ValueError:
+    return False
 
 
 def _typed(fields: Sequence[str]) -> list[Label]:

@@ -15,6 +15,7 @@ from data_pipelines.errors import UserError
 # The optional part of this package (setup.py) that installs the backend of a scheme.
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
+_ONE_SLASH = re.compile(r"(gs|gcs|s3|s3a|az|abfss?|adl|memory|https?|hdfs|webhdfs|file|sftp|ssh|smb|ftp):/(?!/)")
 # Schemes of file systems, in which a folder must exist before a file in it; an object store has no folders.
 _WITH_FOLDERS = ("file", "local", "sftp", "ssh", "smb", "ftp", "hdfs", "webhdfs")
 # What backends report about an object that changes whenever the object does.
@@ -29,13 +30,24 @@ class RemoteError(UserError):
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-  """Whether a path has a scheme, such as gs://, and is therefore no local path."""
+  """Whether a path has a scheme, such as gs://, and is therefore no local path.
+
+  Raises:
+    RemoteError: it begins like gs:/bucket, which would be a local folder named "gs:".
+  """
   return scheme(path) is not None
 
 
 def scheme(path: str | os.PathLike) -> str | None:
-  """The "gs" of gs://bucket/folder; None for a local path."""
-  match = _SCHEME.match(os.fspath(path))
+  """The "gs" of gs://bucket/folder; None for a local path.
+
+  Raises:
+    RemoteError: it begins like gs:/bucket, with one slash.
+  """
+  text = os.fspath(path)
+  if slip := _ONE_SLASH.match(text):
+    raise RemoteError(f"{text}: did you mean {slip[1]}://{text[slip.end() :]}? A remote path has two slashes")
+  match = _SCHEME.match(text)
   return match[1] if match else None
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import stat
 import tempfile
@@ -195,3 +196,69 @@ def test_words_among_the_numbers_of_an_npz_are_missing_too(tmp_path, capsys):
   ages = dict(zip(table["participant"].to_pylist(), table["age"].to_pylist(), strict=True))
   assert (ages["p0"], ages["p1"], ages["p2"]) == (40, None, 41.5)
   assert "note: label 'age': 1 of 8 values taken for missing (such as 'NA')" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ("labels", "message"),
+  [
+    (
+      {"p0": {"age": 40}, "p1": {"age": "old"}},
+      r"label 'age' mixes int \('p0': 40\), str \('p1': 'old'\), expected one",
+    ),
+    ({"p0": {"split": 1}}, r"label 'split' \(of participant 'p0'\) has the name of a column"),
+    ({"p0": {"a\x1b[2J": 1}}, r"participant 'p0': label 'a\\x1b\[2J' has control characters"),
+  ],
+)
+def test_labels_that_cannot_be_stored_name_the_person(tmp_path, labels, message):
+  arrays = tiny.arrays() | {"labels": np.array(json.dumps(labels))}
+  np.savez(tmp_path / "days.npz", **arrays)
+  with pytest.raises(SchemaError, match=message) as caught:
+    build(NpzSource(tmp_path / "days.npz"), tmp_path / "data", "x")
+  assert "control" in message or str(caught.value).startswith(f"{tmp_path / 'days.npz'}: key 'labels': ")
+
+
+def test_a_participant_with_control_characters_is_refused(tmp_path):
+  arrays = tiny.arrays()
+  arrays["participant"] = np.array([f"{name}\x1b[2J" for name in arrays["participant"]])
+  np.savez(tmp_path / "days.npz", **arrays | {"labels": np.array("{}")})
+  with pytest.raises(SchemaError, match=r"participant 'p\d\\x1b\[2J': id .* has control characters"):
+    build(NpzSource(tmp_path / "days.npz"), tmp_path / "data", "x")
+
+
+@pytest.mark.parametrize("word", ["#REF!", "#DIV/0!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!"])
+def test_an_error_of_a_spreadsheet_is_no_label(tmp_path, word):
+  path = tmp_path / "labels.csv"
+  path.write_text(f"participant,age\na,40\nb,{word}\nc,41\n")
+  with pytest.raises(
+    SchemaError,
+    match=re.escape(f"{path} row 3: participant 'b', label 'age': found {word!r}, an error of a spreadsheet"),
+  ):
+    ParticipantTable.load(path)
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e999", "inf"])
+def test_an_infinite_label_in_a_csv_is_refused(tmp_path, number):
+  path = tmp_path / "labels.csv"
+  path.write_text(f"participant,age\na,40\nb,{number}\n")
+  with pytest.raises(
+    SchemaError, match=f"{path} row 3: participant 'b', label 'age': found '{number}', expected a finite"
+  ):
+    ParticipantTable.load(path)
+
+
+@pytest.mark.parametrize("flag", ["--data_dir=gs:/bucket/data", "--input=s3:/bucket/days.npz"])
+def test_one_slash_is_no_remote_path(tmp_path, monkeypatch, capsys, flag):
+  monkeypatch.chdir(tmp_path)
+  tiny.write_npz(tmp_path / "days.npz")
+  flags = ["--source=npz", "--input=days.npz", "--data_dir=data", "--name=x", flag]
+  assert run_build(*flags) == 2
+  path = flag.partition("=")[2]
+  assert f"error: {path}: did you mean {path.replace(':/', '://')}?" in capsys.readouterr().err
+  assert [entry.name for entry in tmp_path.iterdir()] == ["days.npz"]
+
+
+def test_a_long_name_is_refused_by_its_flag(tmp_path, capsys):
+  path = tiny.write_npz(tmp_path / "days.npz")
+  name = "n" * 300
+  assert run_build("--source=npz", f"--input={path}", f"--data_dir={tmp_path / 'data'}", f"--name={name}") == 2
+  assert "error: dataset name (--name) has 300 characters, expected at most 200" in capsys.readouterr().err
