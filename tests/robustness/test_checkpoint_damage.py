@@ -50,13 +50,14 @@ def run_here(dataset, workdir):
   """The run of the command, in this process, on eight devices."""
   config = config_files.read(workdir / "config.json")
   config.batch_size = 8
-  return TrainingRun(config, workdir, dataset)
+  run = TrainingRun(config, workdir, dataset)
+  run.metadata |= {"training_data": checkpoint_metadata.training_data(dataset)}
+  return run
 
 
 def state_to_go_on_from(dataset, workdir):
   with jax.set_mesh(sharding.make_mesh(8, 1, 1)):
     run = run_here(dataset, workdir)
-    run.metadata |= {"training_data": checkpoint_metadata.training_data(dataset)}
     checkpoints = checkpoint.Checkpoints(workdir, EVERY, 3)
     try:
       return run.initial_state(checkpoints)
