@@ -40,6 +40,8 @@ def _draw(values: flags.FlagValues) -> None:
     raise flags.Error("--data is missing")
   dataset = Dataset.open(values.data_dir, values.data)
   beside = pathlib.Path("." if is_remote(values.data_dir) else values.data_dir, "atlas", values.data)
+  if values.output and is_remote(values.output):
+    raise flags.Error(f"--output={values.output}: expected a folder on this machine")
   output = pathlib.Path(values.output or beside).expanduser()
   from data_pipelines.atlas import page  # loads matplotlib, which takes a second: only once the flags are right
 

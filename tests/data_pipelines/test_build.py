@@ -159,8 +159,14 @@ def _replace(person, **changes):
     (lambda p: _replace(p, values=np.full((288, 2), np.nan, np.float32)), "every value is NaN"),
     (lambda p: _replace(p, date="yesterday"), "date is 'yesterday'"),
     (lambda p: Person(p.participant, p.days, {}, [Event("p0", 0, "", 5, 289, "walk")]), r"steps \[5, 289\)"),
-    (lambda p: Person(p.participant, p.days, {"split": 1}), "label 'split' has the name of a column"),
-    (lambda p: Person(p.participant, p.days, {"age": p.participant if p.participant == "p0" else 3}), "mixes int, str"),
+    (
+      lambda p: Person(p.participant, p.days, {"split": 1}),
+      r"label 'split' \(of participant 'p0'\) has the name of a column",
+    ),
+    (
+      lambda p: Person(p.participant, p.days, {"age": p.participant if p.participant == "p0" else 3}),
+      r"mixes int \(.*: 3\), str \('p0': 'p0'\)",
+    ),
   ],
 )
 def test_bad_sources(tmp_path, change, message):

@@ -249,7 +249,7 @@ def test_days_that_skip_numbers_or_dates_are_accepted(tmp_path):
 
 
 def test_keys_that_are_not_read_are_noted(tmp_path):
-  path = save(tmp_path / "days.npz", weekday=np.arange(4), filled=np.isnan(VALUES))
+  path = save(tmp_path / "days.npz", weekday=np.arange(4), filled=np.isnan(VALUES), labels=None)
   assert read_days(path).notes[-2:] == NpzSource(path).notes[-2:]
   assert read_days(path).notes[-2:] == (
     "key 'weekday' is not read",
