@@ -41,7 +41,7 @@ def test_events_on_three_clocks(tmp_path):
     (ParticipantTable.load, "participant,age\na,1\n\na,2\n", " row 4: participant 'a' appears more than once"),
     (ParticipantTable.load, "participant,age,age\n", ": column 'age' appears more than once"),
     (ParticipantTable.load, "participant,\n", ": a column has no name"),
-    (ParticipantTable.load, "participant,age\na\n", " row 2: 1 fields, expected the header's 2"),
+    (ParticipantTable.load, "participant,age\na\n", " row 2: 1 field, expected the header's 2"),
     (ParticipantTable.load, 'participant,age\n"a,1\n', ": not a CSV: unexpected end of data"),
     (ParticipantTable.load, b"participant\n\xff\n", ": not UTF-8 text"),
     (load_events, "participant,start\n", ": column 'end' is missing; the header has participant, start"),
