@@ -57,10 +57,9 @@ def main(argv: Sequence[str]) -> None:
   arguments = _arguments()
   commands.check_flags(arguments)
   # Importing jax takes seconds, so it waits until the flags are known to be right.
-  from aim.runtime import allocator, compile_cache, compile_time, processes, xla_alarms
+  from aim.runtime import compile_cache, compile_time, processes, xla_alarms
   from aim.training import checkpoint
 
-  allocator.limit_arenas()
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # app.run has set INFO, and JAX tells which accelerators there are not
     xla_alarms.hide_alarms()
