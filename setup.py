@@ -9,6 +9,7 @@ README = pathlib.Path(__file__).parent / "README.md"
 INSTALL_REQUIRES = [
   "absl-py",
   "array_record>=0.8.1",  # tfds writes it, grain reads it
+  "etils[epath]",  # the paths that Orbax takes, local or gs://
   "flax>=0.12.8",
   "fsspec",  # datasets, workdirs and files in object stores; etils, which Orbax uses, reads gs:// through it
   "garmin-fit-sdk",  # Garmin's own decoder of FIT files

@@ -83,7 +83,7 @@ install() {
 
 start() {
   need IMAGE
-  local volumes=(--volume="$COPIES:/root/.cache")
+  local volumes=(--volume="$COPIES:/cache")
   [[ $SHARED == *://* ]] || volumes+=(--volume="$SHARED:$SHARED")
   # --init forwards SIGTERM; --privileged and --net=host let the container reach the chips and the other workers.
   local command=(
