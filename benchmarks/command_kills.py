@@ -25,7 +25,7 @@ from aim.common.tables import write_rows
 from benchmarks.kills import SMALL
 from data_pipelines.dataset import Dataset, dataset_names
 
-SCORES = ("generative.csv", "channels.csv", "people.csv", "generative.png")
+SCORES = ("generative.csv", "evaluate/channels.csv", "evaluate/people.csv", "evaluate/generative.png")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -102,7 +102,7 @@ def _evaluation(folder: pathlib.Path) -> tuple[str, list[str], pathlib.Path, Cal
   command += ["--mode=evaluate", f"--checkpoint={workdir}", f"--workdir={scores}"]
 
   def files() -> object:
-    paths = [scores / "evaluate" / name for name in SCORES]
+    paths = [scores / name for name in SCORES]
     return [path.read_bytes() for path in paths] if all(path.exists() for path in paths) else None
 
   return "evaluate", command, scores, files
