@@ -22,7 +22,7 @@ from absl import app, flags
 from tqdm import tqdm
 
 from aim.common.tables import write_rows
-from benchmarks.kills import SMALL
+from benchmarks.programs import TINY_RUN, kill_after
 from data_pipelines.dataset import Dataset, dataset_names
 
 SCORES = ("generative.csv", "evaluate/channels.csv", "evaluate/people.csv", "evaluate/generative.png")
@@ -71,12 +71,7 @@ def trial(
   for number in tqdm(range(1, kills + 1), f"kills of {name}", unit="kill", disable=None):
     seconds = whole * chance.uniform(0.2, 1)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-      _, error = process.communicate(timeout=seconds)
-      assert process.returncode == 0, error.decode()
-    except subprocess.TimeoutExpired:
-      process.kill()
-      process.communicate()
+    kill_after(process, seconds)
     assert result() in (None, expected), f"kill {number} of {name} left something else than nothing or the whole result"
     if result() == expected:
       _clear(place)  # the next kill has work to hit
@@ -95,7 +90,11 @@ def _build(folder: pathlib.Path) -> tuple[str, list[str], pathlib.Path, Callable
 
 def _evaluation(folder: pathlib.Path) -> tuple[str, list[str], pathlib.Path, Callable[[], object]]:
   workdir, scores = folder / "run", folder / "scores"
-  changes = SMALL | {"total_steps": 20, "data.dir": str(folder / "data"), "evaluate.days": 4}
+  changes = (
+    TINY_RUN
+    | {"checkpoint.every_steps": 25, "log.every_steps": 1}
+    | {"total_steps": 20, "data.dir": str(folder / "data"), "evaluate.days": 4}
+  )
   command = [sys.executable, "-m", "aim.main", "--config=experiments/lsm2_tiny.py"]
   command += [f"--config.{key}={value}" for key, value in changes.items()]
   _run([*command, f"--workdir={workdir}"])

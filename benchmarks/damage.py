@@ -33,20 +33,9 @@ from aim.runtime import sharding
 from aim.training import checkpoint
 from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.pretrain import TrainingRun
+from benchmarks.programs import TINY_RUN
 
-# A run of seconds, whatever the shipped config.
-TOWER = {"width": 16, "mlp": 32, "heads": 2, "layers": 1}
-SMALL = {
-  "data.participants": 20,
-  "data.days": 2,
-  "batch_size": 4,
-  "sizes": 1,
-  "total_steps": 4,
-  "optimizer.accumulate": 1,
-  "model.patch_minutes": 240,
-  "checkpoint.every_steps": 2,
-}
-SMALL |= {f"model.{side}.{key}": value for side in ("encoder", "decoder") for key, value in TOWER.items()}
+SMALL = TINY_RUN | {"total_steps": 4, "checkpoint.every_steps": 2}  # a run of seconds
 
 
 @dataclasses.dataclass(frozen=True)

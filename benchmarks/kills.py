@@ -33,20 +33,9 @@ from tqdm import tqdm
 
 from aim.common.tables import write_rows
 from aim.training import checkpoint
+from benchmarks.programs import TINY_RUN, kill_after
 
-# Steps that take milliseconds, whatever the shipped config.
-TOWER = {"width": 16, "mlp": 32, "heads": 2, "layers": 1}
-SMALL = {
-  "data.participants": 20,
-  "data.days": 2,
-  "batch_size": 4,
-  "sizes": 1,
-  "optimizer.accumulate": 1,
-  "model.patch_minutes": 240,
-  "checkpoint.every_steps": 25,
-  "log.every_steps": 1,
-}
-SMALL |= {f"model.{side}.{key}": value for side in ("encoder", "decoder") for key, value in TOWER.items()}
+SMALL = TINY_RUN | {"checkpoint.every_steps": 25, "log.every_steps": 1}
 STARTING = {"any": 0.25, "compile": 1.0, "save": 0.1}  # share of the kills that hit a process before its first step
 
 
@@ -149,12 +138,7 @@ def _killed(command: Sequence[str], workdir: pathlib.Path, number: int, seconds:
   process = _start(command, workdir)
   while not early and not trains() and process.poll() is None:
     time.sleep(0.02)
-  try:
-    _, error = process.communicate(timeout=seconds)
-    assert process.returncode == 0, error.decode()
-  except subprocess.TimeoutExpired:
-    process.kill()
-    process.communicate()
+  kill_after(process, seconds)
   told, saved = _last_step(workdir), max(checkpoint.complete_steps(workdir), default=0)
   # A process that never reached its first step has lost none; the lines of the file are its predecessor's.
   return Kill(number, round(seconds, 2), told, saved, max(0, told - saved) if trains() else 0)

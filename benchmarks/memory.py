@@ -29,6 +29,7 @@ import numpy as np
 from absl import app, flags
 
 from aim.common.tables import csv_field, write_rows
+from benchmarks.programs import TINY_TOWERS
 from data_pipelines import build, splits
 from data_pipelines.schema import Channel, Schema
 from data_pipelines.source import Day, Person
@@ -44,8 +45,7 @@ TRAIN_COLUMNS = ("step", "held_mb")
 CHANNELS, STEPS, DAYS_PER_PERSON = 8, 96, 20
 EVERY = 100  # training steps between checkpoints, scores and rows
 SETTLED = 0.2  # of the training: growth is counted from here on, once everything was allocated
-TOWER = {"width": 16, "mlp": 32, "heads": 2, "layers": 1}
-SMALL = {
+SMALL = TINY_TOWERS | {
   "batch_size": 16,
   "total_steps": 4,
   "optimizer.accumulate": 1,
@@ -72,7 +72,6 @@ SMALL = {
   "finetune.steps": 40,
   "finetune.bootstrap": 20,
 }
-SMALL |= {f"model.{side}.{key}": value for side in ("encoder", "decoder") for key, value in TOWER.items()}
 
 
 @dataclasses.dataclass(frozen=True)

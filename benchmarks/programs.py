@@ -1,4 +1,4 @@
-"""Runs programs of this project one after another and passes config overrides on to them."""
+"""Runs programs of this project, kills them, and passes config overrides on to them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,31 @@ import sys
 from collections.abc import Callable, Sequence
 
 from absl import app
+
+# Towers whose steps take milliseconds, and days to train them on.
+TINY_TOWERS = {
+  f"model.{side}.{key}": value
+  for side in ("encoder", "decoder")
+  for key, value in {"width": 16, "mlp": 32, "heads": 2, "layers": 1}.items()
+}
+TINY_RUN = TINY_TOWERS | {
+  "data.participants": 20,
+  "data.days": 2,
+  "batch_size": 4,
+  "sizes": 1,
+  "optimizer.accumulate": 1,
+  "model.patch_minutes": 240,
+}
+
+
+def kill_after(process: subprocess.Popen[bytes], seconds: float) -> None:
+  """Kills a process after some seconds unless it has ended by then; AssertionError if it failed of itself."""
+  try:
+    _, error = process.communicate(timeout=seconds)
+    assert process.returncode == 0, error.decode()
+  except subprocess.TimeoutExpired:
+    process.kill()
+    process.communicate()
 
 
 def run_module(module: str, *arguments: str) -> None:

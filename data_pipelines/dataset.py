@@ -37,7 +37,7 @@ from jaxtyping import Float32, Int64
 from data_pipelines import splits
 from data_pipelines.digests import FILE as DIGESTS
 from data_pipelines.digests import Digests
-from data_pipelines.errors import CorruptError, DatasetError
+from data_pipelines.errors import CorruptError, DatasetError, first_line
 from data_pipelines.lsm2_schema import LSM2_ACTIVITIES
 from data_pipelines.progress import progress_bar
 from data_pipelines.remote import copies
@@ -120,10 +120,9 @@ class _StoredDays(Sequence[dict[str, Any]]):
     except Exception as error:  # array_record, TFDS and numpy each raise their own kinds
       starts = np.cumsum((0, *self._lengths))
       file = int(np.searchsorted(starts, index, side="right")) - 1
-      reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
       raise CorruptError(
         f"{self._files[file]}: record {index - starts[file]} of {self._lengths[file]} cannot be read, "
-        f"build the dataset again: {reason}"
+        f"build the dataset again: {first_line(error, 200)}"
       ) from error
 
 
@@ -340,9 +339,8 @@ class Dataset:
       with quiet_tfds():
         return tfds.builder_from_directory(self.path)
     except Exception as error:  # of any kind: TFDS trusts these files
-      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
       raise DatasetError(
-        f"{self.path}: dataset_info.json or features.json is damaged, build the dataset again: {reason}"
+        f"{self.path}: dataset_info.json or features.json is damaged, build the dataset again: {first_line(error)}"
       ) from error
 
   def _check(self, split: str) -> None:
@@ -368,5 +366,4 @@ def _read_table(path: pathlib.Path) -> pa.Table:
   try:
     return pq.read_table(path)
   except (OSError, ValueError, pa.ArrowException) as error:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    raise DatasetError(f"{path}: cannot be read, build the dataset again: {reason}") from None
+    raise DatasetError(f"{path}: cannot be read, build the dataset again: {first_line(error)}") from None

@@ -15,7 +15,7 @@ import os
 import pathlib
 from collections.abc import Callable, Collection, Mapping
 
-from data_pipelines.errors import DatasetError
+from data_pipelines.errors import DatasetError, first_line
 
 FILE = "digests.json"
 FORMAT = 2  # 1 had no digests of the ends of shards
@@ -93,8 +93,9 @@ class Digests:
     except DatasetError:
       raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-      reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-      raise DatasetError(f"{path}: damaged, build the dataset again or restore it from a copy: {reason}") from None
+      raise DatasetError(
+        f"{path}: damaged, build the dataset again or restore it from a copy: {first_line(error)}"
+      ) from None
 
   @property
   def content(self) -> str:

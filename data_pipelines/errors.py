@@ -36,3 +36,8 @@ class DatasetError(SchemaError):
 
 class CorruptError(DatasetError):
   """A stored day cannot be read; the message names its file and record."""
+
+
+def first_line(error: object, most: int | None = None) -> str:
+  """The first line of an error's text, or of its type's name where it has none; cut after `most` characters."""
+  return (str(error).strip() or type(error).__name__).splitlines()[0][:most]

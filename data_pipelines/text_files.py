@@ -243,6 +243,13 @@ def _convert(name: str, iconv_name: str) -> str:
   return f"not UTF-8 text, probably {name}; save it as UTF-8, or convert it: iconv -f {iconv_name} -t UTF-8 FILE > NEW"
 
 
+def replace_text(path: pathlib.Path, text: str) -> None:
+  """Writes a text file, or replaces it, in one piece or not at all."""
+  unfinished = path.with_name(f"{path.name}.new")
+  unfinished.write_text(text)
+  unfinished.replace(path)
+
+
 def write_csv(path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
   """Writes a CSV file that a spreadsheet may open, and makes its folder.
 

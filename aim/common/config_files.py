@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from data_pipelines.errors import SchemaError, UserError
 from data_pipelines.streams import in_words
-from data_pipelines.text_files import json_text, read_json
+from data_pipelines.text_files import json_text, read_json, replace_text
 
 # What ml_collections says when a key is set to a value of another type.
 _OTHER_TYPE = re.compile(
@@ -174,9 +174,7 @@ def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def write(config: ml_collections.ConfigDict, path: pathlib.Path) -> None:
   """Writes the resolved config as JSON, in one piece or not at all."""
-  fresh = path.with_name(f"{path.name}.new")
-  fresh.write_text(json_text(to_dict(config), indent=2) + "\n")
-  fresh.replace(path)
+  replace_text(path, json_text(to_dict(config), indent=2) + "\n")
 
 
 def read(path: pathlib.Path) -> ml_collections.ConfigDict:

@@ -23,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from data_pipelines import streams
-from data_pipelines.errors import UserError
+from data_pipelines.errors import UserError, first_line
 
 COORDINATOR_PORT = 8476  # on the first pod of a JobSet, where no scheduler names a port
 LOST_PROCESS_EXIT_CODE = 76  # of a process whose run lost another one; EX_PROTOCOL in sysexits.h
@@ -201,10 +201,9 @@ _exit_lock = threading.Lock()  # taken once, by the thread that ends the process
 def exit_after_lost_process(reason: object) -> NoReturn:
   """Ends this process at once because another one is gone: a save or an orderly shutdown would wait for it for ever."""
   _exit_lock.acquire()
-  line = (str(reason).strip() or type(reason).__name__).splitlines()[0][:300]
   streams.report(
-    f"error: the processes of this run cannot continue together, one of them may have ended ({line}); repeat the "
-    "command for every process to continue from the newest checkpoint"
+    f"error: the processes of this run cannot continue together, one of them may have ended "
+    f"({first_line(reason, 300)}); repeat the command for every process to continue from the newest checkpoint"
   )
   os._exit(LOST_PROCESS_EXIT_CODE)
 

@@ -33,7 +33,7 @@ from aim.studies import fingerprints
 from data_pipelines.build import npz_request, simulate_request
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import is_remote
-from data_pipelines.text_files import json_text, read_json
+from data_pipelines.text_files import json_text, read_json, replace_text
 
 # What a study's models are made of.
 _ROOMS = (aim.model, aim.training, aim.inference, aim.evaluation, aim.studies)
@@ -209,9 +209,7 @@ def run_command(command: Command, folder: pathlib.Path, bar: tqdm) -> None:
 def _record(command: Command, seconds: float, folder: pathlib.Path) -> None:
   path, entries = folder / "commands.json", _entries(folder)
   entries[command.fingerprint] = {"command": command.text, "seconds": seconds}
-  fresh = path.with_suffix(".new")
-  fresh.write_text(json_text(entries, indent=2) + "\n")
-  fresh.replace(path)
+  replace_text(path, json_text(entries, indent=2) + "\n")
 
 
 def finished_commands(folder: pathlib.Path) -> dict[str, FinishedCommand]:

@@ -32,7 +32,7 @@ from aim.runtime import processes, working_copy
 from aim.training import checkpoint_metadata
 from aim.training.checkpoint_metadata import CheckpointError, DamagedError
 from aim.training.checksums import checksums, first_difference
-from data_pipelines.errors import UserError
+from data_pipelines.errors import UserError, first_line
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteError, RemoteFolder, is_remote
 from data_pipelines.schema import Schema
@@ -167,7 +167,7 @@ class Checkpoints:
     try:
       yield
     except Exception as error:
-      reason = _first_line(_cause_of_damage(error))
+      reason = first_line(_cause_of_damage(error), 500)
       steps = complete_steps(self.folder.parent)
       newest = f"the newest complete one is of step {steps[-1]}" if steps else "there is no complete one"
       raise CheckpointError(f"{self.folder}: a checkpoint could not be saved: {reason}; {newest}") from None
@@ -357,7 +357,7 @@ def _read_step(step_path: epath.Path) -> Restored:
   except UserError as error:
     raise CheckpointError(f"{step_path}: {error}") from None
   except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise CheckpointError(f"{step_path}: not a checkpoint of this program: {_first_line(error)}") from None
+    raise CheckpointError(f"{step_path}: not a checkpoint of this program: {first_line(error, 500)}") from None
   item = "ema" if "ema" in metadata["items"] else "params"
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   shapes = lsm2.abstract(architecture)[1]
@@ -459,7 +459,7 @@ def _read_metadata(step_path: epath.Path) -> dict[str, Any]:
     items = {name for name, item in saved.metadata.items() if item is not None}
     content = dict(saved.custom_metadata or {})
   except Exception as error:
-    raise DamagedError(f"is not complete: {_first_line(_cause_of_damage(error))}") from None
+    raise DamagedError(f"is not complete: {first_line(_cause_of_damage(error), 500)}") from None
   if saved.commit_timestamp_nsecs is None:  # the last thing that a save writes
     raise UnfinishedError("is not complete: its metadata cannot be read, or record no end of its save")
   metadata = checkpoint_metadata.opened(content, str(step_path))
@@ -484,8 +484,4 @@ def _cause_of_damage(error: BaseException) -> BaseException:
 
 def _unreadable_arrays(error: BaseException) -> DamagedError:
   """The DamagedError for an error of loading; raises it again unless it may be about files."""
-  return DamagedError(f"its arrays cannot be read: {_first_line(_cause_of_damage(error))}")
-
-
-def _first_line(error: BaseException) -> str:
-  return (str(error) or type(error).__name__).strip().splitlines()[0][:500]
+  return DamagedError(f"its arrays cannot be read: {first_line(_cause_of_damage(error), 500)}")

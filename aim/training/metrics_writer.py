@@ -12,7 +12,7 @@ import ml_collections
 
 from aim.common.config_files import ConfigError
 from aim.runtime import processes
-from data_pipelines.text_files import json_text
+from data_pipelines.text_files import json_text, replace_text
 
 
 class MetricsWriter:
@@ -97,9 +97,7 @@ def _truncate(path: pathlib.Path, start: int) -> None:
   lines = path.read_text().splitlines(keepends=True) if path.exists() else []
   earlier = [line for line in lines if _step(line) <= start]
   if len(earlier) < len(lines):
-    replacement = path.with_name(f"{path.name}.new")
-    replacement.write_text("".join(earlier))
-    replacement.replace(path)
+    replace_text(path, "".join(earlier))
 
 
 def _step(line: str) -> float:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from data_pipelines.progress import progress_bar
 from data_pipelines.remote.objects import RemoteError, RemoteFile, RemoteFolder, is_remote
-from data_pipelines.text_files import counted
+from data_pipelines.text_files import counted, replace_text
 
 CONNECTIONS = 8  # files fetched or sent at the same time
 
@@ -226,9 +226,7 @@ def _read_state(path: pathlib.Path) -> dict[str, list[str | int] | None]:
 
 
 def _write_state(path: pathlib.Path, state: Mapping[str, object]) -> None:
-  fresh = path.with_suffix(".new")
-  fresh.write_text(json.dumps(state))
-  fresh.replace(path)
+  replace_text(path, json.dumps(state))
 
 
 def _size_text(size: float) -> str:

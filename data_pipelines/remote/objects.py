@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_pipelines.errors import UserError
+from data_pipelines.errors import UserError, first_line
 
 # The optional part of this package (setup.py) that installs the backend of a scheme.
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}
@@ -89,10 +89,10 @@ class RemoteFolder:
       self._files, root = fsspec.core.url_to_fs(self.url)
     except ImportError as error:
       extra = _EXTRAS.get(scheme(url) or "")
-      remedy = f"pip install 'lsm2-aim[{extra}]'" if extra else _first_line(error)
+      remedy = f"pip install 'lsm2-aim[{extra}]'" if extra else first_line(error, 300)
       raise RemoteError(f"{self.url}: a package for {scheme(url)}:// is not installed: {remedy}") from None
     except Exception as error:  # an unknown scheme, or credentials that are wrong in form
-      raise RemoteError(f"{self.url}: {_first_line(error)}") from None
+      raise RemoteError(f"{self.url}: {first_line(error, 300)}") from None
     self._root = root.rstrip("/")
 
   def folder(self, name: str) -> RemoteFolder:
@@ -218,11 +218,7 @@ def _described(info: dict[str, Any]) -> RemoteFile:
 
 def _reason(error: Exception) -> str:
   if isinstance(error, FileNotFoundError):
-    return f"no such bucket or file ({_first_line(error)})"
+    return f"no such bucket or file ({first_line(error, 300)})"
   if isinstance(error, PermissionError):
-    return f"no permission ({_first_line(error)})"
-  return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-  return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return f"no permission ({first_line(error, 300)})"
+  return first_line(error, 300)

@@ -27,7 +27,7 @@ from aim.runtime import compile_options, processes, sharding
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import SchemaError
 from data_pipelines.subset import chosen_days, day_owners
-from data_pipelines.text_files import counted, json_text
+from data_pipelines.text_files import counted, json_text, replace_text
 
 FILE = "heldout.json"
 TASK = GenerativeTask("random", 80)
@@ -66,9 +66,7 @@ def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dat
         f"--mode=heldout: the {key} of {trained.name} on {dataset.name} is {content[key]}, from "
         f"{sum(sums.get('scored', 0) for sums in people.values()):,.0f} scored values; nothing is written"
       )
-  new_file = workdir / f"{FILE}.new"
-  new_file.write_text(json_text(content, indent=1) + "\n")
-  new_file.replace(workdir / FILE)
+  replace_text(workdir / FILE, json_text(content, indent=1) + "\n")
   print(
     f"{trained.name}, {counted(trained.trained_steps, 'step')} on {counted(content['days'], 'day')} of "
     f"{counted(content['participants'], 'person')}; {counted(days.count, 'day')} of "

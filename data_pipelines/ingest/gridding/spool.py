@@ -30,6 +30,7 @@ from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import NO_OFFSET
 from data_pipelines.ingest.reading.input_files import CountingExport, ExportSet
 from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.text_files import replace_text
 
 # Readings held in memory before they are written as a part: 34 bytes each, and as much again to sort them.
 ROWS_PER_PART = 2**20
@@ -84,7 +85,7 @@ class Spool:
     self._files = files
     self._journal = folder / "journal.jsonl"
     self._lines = [_still_valid(line, files) for line in _read_journal(self._journal)]
-    _replace(self._journal, "".join(json.dumps(line) + "\n" for line in self._lines))
+    replace_text(self._journal, "".join(json.dumps(line) + "\n" for line in self._lines))
     self.parts = [part for line in self._lines for part in line["parts"]]
     for stray in folder.glob("part-*"):
       if stray.name not in self.parts:
@@ -251,9 +252,3 @@ def _still_valid(line: dict[str, Any], files: Mapping[str, str]) -> dict[str, An
     return line
   empty = {"files": {}, "parts": [], "rows": [], "account": Account().to_json(), "stretches": []}
   return {**line, **empty}
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-  unfinished = path.with_suffix(".incomplete")
-  unfinished.write_text(text)
-  unfinished.replace(path)
