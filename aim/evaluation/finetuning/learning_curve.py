@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from aim.common.plotting import INK, as_words, bare_axes, method_style, new_figure, save_figure
 from aim.evaluation.difference import model_label
 from aim.evaluation.metrics import HEADLINE
-from aim.evaluation.results import Result
+from aim.evaluation.results import Result, no_better_than_constant
 
 LEVEL = re.compile(r"([\d.e+-]+) % of labels, (\w+)")
 SHOWN_LEVELS = ("person", "window", "day")  # a task is shown at the first of these levels that it has
@@ -59,9 +59,12 @@ def headlines(scores: Sequence[Result]) -> dict[tuple[str, int], Headline]:
 
 
 def verdicts(scores: Sequence[Result], ours: str) -> list[str]:
-  """One line per task and other model: our model against it at every share of the labels, paired over people."""
-  sentences = []
-  for (task, _), headline in headlines(scores).items():
+  """One line per task and other model: our model against it at every share of the labels, paired over people.
+
+  Then what no model answers better than a constant.
+  """
+  sentences, chosen = [], headlines(scores)
+  for (task, _), headline in chosen.items():
     pairs: dict[str, list[Result]] = {}
     for r in sorted((r for r in headline.scores if r.compares_models and r.model == ours), key=label_percent):
       pairs.setdefault(r.compared_with, []).append(r)
@@ -70,7 +73,7 @@ def verdicts(scores: Sequence[Result], ours: str) -> list[str]:
         f"{label_percent(r):g} % of labels: {r.difference.verdict}" for r in of_other if r.difference
       )
       sentences.append(f"{task}, {headline.level}, {headline.metric}: {ours} against {model_label(other)}: {by_share}")
-  return sentences
+  return sentences + no_better_than_constant(r for headline in chosen.values() for r in headline.scores)
 
 
 def draw_learning_curves(scores: Sequence[Result], path: str | pathlib.Path) -> None:

@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from jaxtyping import Float
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.evaluation import predictions, results
+from aim.evaluation.difference import CONSTANT
 from aim.evaluation.finetuning.cells import FinetuneCell, fingerprint
 from aim.evaluation.finetuning.examples import LabelledDays, TargetScaling
 from aim.evaluation.finetuning.heads import probe_head
@@ -32,6 +33,7 @@ from aim.evaluation.finetuning.trainer import Trainer
 from aim.evaluation.predictions import Predictions
 from aim.evaluation.probing.label_tasks import LabelRows, LabelTask, usable_tasks
 from aim.evaluation.probing.leak_checks import check_held_out
+from aim.evaluation.probing.learners import FitData, fit_constant
 from aim.inference.pretrained import Pretrained
 from aim.model.buffer_sizes import BufferSizes
 from data_pipelines.dataset import Dataset
@@ -46,8 +48,9 @@ def run_finetune(
   """Trains and scores every cell; writes results.csv, predictions.csv, learning_curve.png and cells/ to `output`.
 
   In these files the level is "10 % of labels, day" (or "person", the mean over a person's days, or "window"); the model
-  is `model.name`, "ViT supervised" or "ResNet supervised"; the seed is that of the training on labels; and
-  n_labelled_people counts everyone whose labels the training saw, in fitting and in early stopping.
+  is `model.name`, "ViT supervised", "ResNet supervised" or "constant", which answers the same for everyone; the seed is
+  that of the training on labels; and n_labelled_people counts everyone whose labels the training saw, in fitting and in
+  early stopping.
 
   Args:
     config: the whole config: config.finetune, and config.probe for the tasks.
@@ -69,9 +72,10 @@ def run_finetune(
   predicted = _run_jobs(study, jobs)
   if not predicted:
     raise ConfigError("config.finetune.label_percent: no share is large enough for any task")
+  predicted += study.constants(jobs)
   ours, *others = study.rivals
-  other_names = [study.name(rival) for rival in others]
-  scores = predictions.score(predicted, config.finetune.bootstrap, config.probe.seed, other_names)
+  against = [*(study.name(rival) for rival in others), CONSTANT]
+  scores = predictions.score(predicted, config.finetune.bootstrap, config.probe.seed, against)
   predictions.write_csv(output / "predictions.csv", predicted)
   results.write_csv(output / "results.csv", scores)
   draw_learning_curves(scores, output / "learning_curve.png")
@@ -201,11 +205,25 @@ class Study:
       "seconds": round(time.perf_counter() - started, 1),
     }
     predicted = scaling.predictions(task, held_out_rows, outputs)
-    cell.write(self.folder, self.predictions(job, held_out_rows, predicted), about)
+    cell.write(self.folder, self.predictions(task, cell, held_out_rows, predicted), about)
 
-  def predictions(self, job: Job, rows: LabelRows, predicted: Float[np.ndarray, "r k"]) -> list[Predictions]:
+  def constants(self, jobs: Iterable[Job]) -> list[Predictions]:
+    """What the labels alone predict, beside every model: as --mode=probe fits it, on all labels that a cell saw."""
+    predicted = []
+    for job in {(job.task.name, job.cell.percent, job.cell.seed): job for job in jobs}.values():
+      seen = self.training.of_people(self.training.rows(job.task), {*job.cell.people, *job.cell.tune_people})
+      people, rows = self.training.participant[seen.day], self.held_out.rows(job.task)
+      no_inputs = lambda n: np.empty((n, 0))
+      data = FitData(no_inputs(len(people)), seen.truth, people, tune=np.zeros(len(people), bool))
+      outputs = fit_constant(self.probe_config, job.task, data).predict(no_inputs(len(rows.truth)))
+      predicted += self.predictions(job.task, dataclasses.replace(job.cell, model=CONSTANT), rows, outputs)
+    return predicted
+
+  def predictions(
+    self, task: LabelTask, cell: FinetuneCell, rows: LabelRows, predicted: Float[np.ndarray, "r k"]
+  ) -> list[Predictions]:
     """Predictions of days and of people, or of windows."""
-    days, task, cell = self.held_out, job.task, job.cell
+    days = self.held_out
     share = f"{cell.percent:g} % of labels"
     head = (self.dataset.name, task.name, f"{share}, {task.level}", task.kind, task.classes, cell.model)
     place = (days.participant[rows.day], days.day[rows.day], days.date[rows.day], rows.start, rows.end)

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from aim.evaluation import predictions
 from aim.evaluation.results import read_csv
 from data_pipelines.build import build, npz_request
 from data_pipelines.npz import NpzSource
@@ -77,7 +78,7 @@ def test_learning_curves_from_the_command_line(dataset, trained, tmp_path):
   assert ended.code == 0, ended.err
   lines = read_csv(tmp_path / "finetune/results.csv")
   scored = {(r.task, r.level, r.model) for r in lines}
-  models = ("LSM-2", "ViT supervised", "ResNet supervised")
+  models = ("LSM-2", "ViT supervised", "ResNet supervised", "constant")
   for model in models:
     for percent in (30, 100):
       assert {
@@ -150,6 +151,17 @@ def test_without_tune_people_some_training_people_are_held_back(trained, tmp_pat
   assert tune and not people & tune and people | tune == set(dataset.people("pretrain"))
   lines = read_csv(tmp_path / "run/finetune/results.csv")
   assert {r.n_labelled_people for r in lines} == {len(people) + len(tune)}
+  # The constant is the share of each class among the labelled days, for everyone; it ranks nobody.
+  predicted = [p for p in predictions.read_csv(tmp_path / "run/finetune/predictions.csv") if p.model == "constant"]
+  assert {p.level for p in predicted} == {"100 % of labels, day", "100 % of labels, person"}
+  seen = [record for record in dataset.days("pretrain") if record["participant"].decode() in people | tune]
+  share = np.mean([int(record["participant"][1:]) % 2 == 0 for record in seen])
+  for p in predicted:
+    np.testing.assert_allclose(p.predicted[:, list(p.classes).index("True")], share, rtol=1e-6)
+  value = {(r.model, r.metric): r.value for r in lines if r.level.endswith("person")}
+  assert value["constant", "auroc"] == 0.5
+  assert value["LSM-2", "auroc vs constant"] == pytest.approx(value["LSM-2", "auroc"] - 0.5)
+  assert "fast, person, auroc: LSM-2 against a constant: 100 % of labels: " in ended.out
 
 
 @pytest.mark.parametrize(
