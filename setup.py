@@ -27,7 +27,7 @@ INSTALL_REQUIRES = [
   "orbax-checkpoint>=0.12.8,<0.13",
   "pandas>=2.2",  # reads SAS transport files (NHANES)
   "pyarrow",
-  "pyyaml",  # import recipes, which people edit
+  "pyyaml",  # import recipes and the vocabulary of channels, which people edit
   "scikit-learn>=1.6",  # probes and baselines
   "scipy",
   "tensorflow-datasets>=4.9.10",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import os
 import types
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
+from data_pipelines.channels.strict_yaml import nearest, parse_yaml
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.signals import Signal
 from data_pipelines.schema import Channel, Schema
@@ -113,7 +113,7 @@ class Recipe:
     Raises:
       SchemaError: the text is not a recipe; the message names `where` and the key.
     """
-    raw = _parse(text, where)
+    raw = parse_yaml(text, where, "signals")
     entries = raw.get("signals")
     if not isinstance(entries, list) or not entries:
       raise SchemaError(f"{where}: key 'signals' is missing or empty, expected a list of signals")
@@ -124,8 +124,9 @@ class Recipe:
     known = {signal.name for signal in signals}
     for n, signal in enumerate(recipe.signals):
       if known and signal.name not in known:
-        nearest = _nearest(signal.name, known)
-        raise SchemaError(f"{where}: key 'signals[{n}].name' is {signal.name!r}, expected a known signal; {nearest}")
+        raise SchemaError(
+          f"{where}: key 'signals[{n}].name' is {signal.name!r}, expected a known signal; {nearest(signal.name, known)}"
+        )
     return recipe
 
   def to_yaml(self, comments: bool = True) -> str:
@@ -177,34 +178,6 @@ def _scalar(value: Any) -> str:
   return yaml.safe_dump(value, allow_unicode=True, width=math.inf).splitlines()[0]
 
 
-class _Loader(yaml.SafeLoader):
-  """YAML's safe loader, but aliases are errors, as are repeated keys, of which YAML would silently keep the last."""
-
-  def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-    keys = [key.value for key, _ in node.value]
-    for key in keys:
-      if keys.count(key) > 1:
-        raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears more than once", node.start_mark)
-    return super().construct_mapping(node, deep)
-
-  def compose_node(self, parent: Any, index: Any) -> Any:
-    if self.check_event(yaml.AliasEvent):
-      raise yaml.composer.ComposerError(None, None, "aliases are not allowed in recipes", self.peek_event().start_mark)
-    return super().compose_node(parent, index)
-
-
-def _parse(text: str, where: str) -> dict[str, Any]:
-  try:
-    raw = yaml.load(text, Loader=_Loader)  # a SafeLoader, which builds only plain values
-  except (yaml.YAMLError, RecursionError, ValueError) as error:
-    mark = getattr(error, "problem_mark", None)
-    line = f" line {mark.line + 1}" if mark else ""
-    raise SchemaError(f"{where}:{line} not YAML: {getattr(error, 'problem', None) or type(error).__name__}") from None
-  if not isinstance(raw, dict):
-    raise SchemaError(f"{where}: expected keys such as 'signals', found {type(raw).__name__}")
-  return raw
-
-
 def _build(kind: type, raw: Any, where: str, prefix: str) -> Any:
   """A dataclass from a YAML mapping, with every key and type checked."""
   if not isinstance(raw, Mapping):
@@ -213,7 +186,7 @@ def _build(kind: type, raw: Any, where: str, prefix: str) -> Any:
   names = [field.name for field in dataclasses.fields(kind)]
   for key in raw:
     if key not in names:
-      raise SchemaError(f"{where}: key '{prefix}{key}' is unknown; {_nearest(str(key), names)}")
+      raise SchemaError(f"{where}: key '{prefix}{key}' is unknown; {nearest(str(key), names)}")
   if "name" in names and "name" not in raw:
     raise SchemaError(f"{where}: key '{prefix}name' is missing")
   values = {key: _typed(value, hints[key], where, prefix + key) for key, value in raw.items()}
@@ -240,11 +213,6 @@ def _typed(value: Any, hint: Any, where: str, key: str) -> Any:
   return value
 
 
-def _nearest(name: str, known: Collection[str]) -> str:
-  near = difflib.get_close_matches(name, list(known), 1, 0.5)
-  return f"the nearest is {near[0]!r}" if near else f"known names are {', '.join(sorted(known))}"
-
-
 def _check(recipe: Recipe) -> None:
   """Raises SchemaError, naming the key, if a value makes no sense."""
   where = "recipe"
@@ -268,6 +236,4 @@ def _check(recipe: Recipe) -> None:
   if key and recipe.index(getattr(recipe.worn, key)) is None:
     names = [signal.name for signal in recipe.signals]
     name = getattr(recipe.worn, key)
-    raise SchemaError(
-      f"{where}: key 'worn.{key}' is {name!r}, expected a signal of the recipe; {_nearest(name, names)}"
-    )
+    raise SchemaError(f"{where}: key 'worn.{key}' is {name!r}, expected a signal of the recipe; {nearest(name, names)}")

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from data_pipelines.ingest.reading import units
+from data_pipelines.channels import units
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import NO_OFFSET
 from data_pipelines.ingest.reading.input_files import CountingExport, ExportSet

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int64
 
+from data_pipelines.channels import units
 from data_pipelines.ingest.gridding.columns import EARLIEST, ReadingColumns
 from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.gridding.spool import Spool
-from data_pipelines.ingest.reading import units
 
 ROWS_AT_ONCE = 2**21  # readings; people with fewer are read together
 _HALF_MONTH = 15 * 86_400_000  # ms

@@ -41,6 +41,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
+from data_pipelines.channels.units import convert
 from data_pipelines.ingest.importers.health_xml import Entry, entries, is_health_xml
 from data_pipelines.ingest.importers.sources import DEVICES, Sources
 from data_pipelines.ingest.reading.account import Account
@@ -49,7 +50,6 @@ from data_pipelines.ingest.reading.csv_batches import parse_numbers, parse_zoned
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
-from data_pipelines.ingest.reading.units import convert
 
 _MOST_ROWS = 1 << 16  # held in memory
 _IN_BED = "in bed"

@@ -2,8 +2,9 @@
 
 FIT files (https://developer.garmin.com/fit, profile of garmin-fit-sdk), by message. Times are UTC; the wall clock comes
 from local_timestamp of `monitoring_info` or `activity` where present:
-  monitoring (55): heart_rate (bpm), intensity (0 to 7), and running totals per activity type (see monitoring.py) of
-    steps, distance (m), active_calories (kcal), active_time (s); the time is timestamp, or timestamp_16, its lower half
+  monitoring (55): heart_rate (bpm), intensity (0 to 7; a motion_intensity), and running totals per activity type (see
+    monitoring.py) of steps, distance (m), active_calories (kcal), active_time (s); the time is timestamp, or
+    timestamp_16, its lower half
   record (20), during workouts: heart_rate (bpm), enhanced_respiration_rate (1/min)
   stress_level (227): stress_level_time, stress_level_value (0 to 100; negative: could not be measured)
   respiration_rate (297): respiration_rate (1/min; negative: could not be measured)
@@ -37,7 +38,7 @@ from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _SAMPLES = {  # message number: (field, signal)
-  fit.NUMBER["MONITORING"]: (("heart_rate", "heart_rate"), ("intensity", "intensity")),
+  fit.NUMBER["MONITORING"]: (("heart_rate", "heart_rate"), ("intensity", "motion_intensity")),
   fit.NUMBER["RECORD"]: (("heart_rate", "heart_rate"), ("enhanced_respiration_rate", "respiratory_rate")),
   fit.NUMBER["STRESS_LEVEL"]: (("stress_level_value", "stress"),),
   fit.NUMBER["RESPIRATION_RATE"]: (("respiration_rate", "respiratory_rate"),),
@@ -63,7 +64,7 @@ class Garmin:
     common_signal("steps"),
     common_signal("distance"),
     common_signal("active_calories"),
-    Signal("intensity", "", "ACC", low=0, high=7),
+    Signal("motion_intensity", "", "ACC", low=0, high=7),
     common_signal("stress"),
     common_signal("respiratory_rate"),
     common_signal("hrv_rmssd"),

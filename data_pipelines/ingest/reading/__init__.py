@@ -18,7 +18,6 @@ from data_pipelines.ingest.reading.importer import Importer
 from data_pipelines.ingest.reading.input_files import ExportSet, detect_importer
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
-from data_pipelines.ingest.reading.units import convert
 
 __all__ = [
   "Account",
@@ -31,7 +30,6 @@ __all__ = [
   "Signal",
   "Stretch",
   "common_signal",
-  "convert",
   "detect_importer",
   "parse_numbers",
   "parse_times",

@@ -20,7 +20,7 @@ class Readings:
   Attributes:
     participant: the person, as the export names them (see Export.participant).
     signal: name of one of the importer's signals.
-    unit: unit of the values in the file. They are converted to the signal's unit (see reading.units) or refused.
+    unit: unit of the values in the file. They are converted to the signal's unit (see channels.units) or refused.
     start: [n], milliseconds since 1970-01-01 00:00 on the clock that `clock` names.
     end: [n], as `start`. A sample ends when it starts; anything longer ends just before `end`.
     value: [n], finite.

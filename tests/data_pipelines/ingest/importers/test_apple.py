@@ -192,7 +192,7 @@ def test_every_value_is_what_an_independent_reading_finds(tmp_path):
 
 
 def test_signals_have_units_that_convert(tmp_path):
-  from data_pipelines.ingest.reading.units import convert
+  from data_pipelines.channels.units import convert
 
   signals = {signal.name: signal for signal in Apple.signals}
   readings, _, _ = imported(write(tmp_path, FULL))

@@ -168,7 +168,7 @@ def test_other_messages(tmp_path):
   assert points(items, "respiratory_rate") == [(3600, 3600, 14.25)]
   assert points(items, "hrv_rmssd") == [(3900, 3900, 41.5)]
   assert points(items, "spo2") == [(3600, 3600, 96.0)]
-  assert points(items, "intensity") == [(3600, 3600, 3.0)]  # the upper three bits; 8, sedentary, the lower five
+  assert points(items, "motion_intensity") == [(3600, 3600, 3.0)]  # the upper three bits; 8, sedentary, the lower five
   assert account.read[tmp_path.name] == 7
   assert account.dropped == {(tmp_path.name, "marked as not measurable by the device"): 2}
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipelines.channels.units import UNITS, convert
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.reading.units import UNITS, convert
 
 
 @pytest.mark.parametrize(
