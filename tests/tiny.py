@@ -71,6 +71,7 @@ def architecture(
   """The default architecture of these sizes, on continuous channels, by plain attention in float32, with `changes`."""
   plain = {"binary": (False,) * channels, "attention": "xla", "dtype": "float32", "remat": False, "scan_layers": False}
   sizes = {"channels": channels, "length": length, "patch": patch, "encoder": encoder, "decoder": decoder}
+  sizes["places"] = tuple(range(channels))
   return dataclasses.replace(_published()[1], **{**plain, **sizes, **changes})
 
 

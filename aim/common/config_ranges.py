@@ -141,7 +141,26 @@ class Row:
     return f"({'; '.join(map(str, self.parts))})"
 
 
-Range = Number | OneOf | Text | Spelled | Several | Row
+@dataclasses.dataclass(frozen=True)
+class Either:
+  """One of two ranges, of values of different types.
+
+  Attributes:
+    first, second: the ranges.
+  """
+
+  first: Range
+  second: Range
+
+  def accepts(self, value: Any) -> bool:
+    """Whether a key may have this value."""
+    return self.first.accepts(value) or self.second.accepts(value)
+
+  def __str__(self) -> str:
+    return f"{self.first}, or {self.second}"
+
+
+Range = Number | OneOf | Text | Spelled | Several | Row | Either
 
 TEXT = Text()
 SEED = Number(0, 2**32 - 1, whole=True)

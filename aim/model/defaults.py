@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from aim.common.config_ranges import DECAY, Range, number, one_of, whole
+from aim.common.config_ranges import DECAY, Either, Range, Several, number, one_of, whole
 
 
 def defaults() -> ConfigDict:
@@ -26,6 +26,9 @@ def _model() -> ConfigDict:
   model = ConfigDict()
   model.patch_minutes = 10
   model.patch_channels = 1  # channels per patch; 5 in LSM-1
+  # The number that stands for a channel in the position code: "schema", its index among the data's channels, as
+  # published, or a tuple of one whole number per channel.
+  model.places = "schema"
   model.encoder = ConfigDict({"width": 384, "mlp": 1536, "heads": 6, "layers": 12})
   model.decoder = ConfigDict({"width": 256, "mlp": 1024, "heads": 4, "layers": 4})
   # What a token attends to in the decoder: "all" positions (published), the "observed" ones, which cost a third of that
@@ -89,6 +92,7 @@ RANGES: dict[str, Range] = {
   "sizes": whole(1, 6),
   "model.patch_minutes": number(0, 1440, above=True),
   "model.patch_channels": whole(1, 100_000),
+  "model.places": Either(one_of("schema"), Several(whole(0, 1_000_000), empty=False)),
   **{
     f"model.{tower}.{key}": whole(1, most)
     for tower in ("encoder", "decoder")

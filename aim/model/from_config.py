@@ -43,6 +43,7 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     channels=len(schema.channels),
     length=schema.steps // patch,
     patch=patch,
+    places=places(config, schema),
     patch_channels=group,
     projection=_projection(config),
     encoder=encoder,
@@ -59,6 +60,34 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     remat=model_keys.remat,
     scan_layers=model_keys.scan_layers,
   )
+
+
+def places(config: ml_collections.ConfigDict, schema: Schema) -> tuple[int, ...]:
+  """The number that stands for each channel, or group of channels, in the position code.
+
+  Raises:
+    ConfigError: config.model.places does not fit the schema.
+  """
+  chosen, group = config.model.places, config.model.patch_channels
+  in_order = tuple(range(-(-len(schema.channels) // group)))
+  if chosen == "schema" or tuple(chosen) == in_order:
+    return in_order
+  if group > 1:
+    raise ConfigError(
+      f"config.model.places is {chosen!r} and config.model.patch_channels {group}, expected places='schema': a patch "
+      "of several channels has no place of its own"
+    )
+  if len(chosen) != len(in_order):
+    raise ConfigError(
+      f"config.model.places has {len(chosen)} places, expected one for each of {len(in_order)} channels"
+    )
+  for place in chosen:
+    same = [name for name, other in zip(schema.names, chosen, strict=True) if other == place]
+    if len(same) > 1:
+      raise ConfigError(
+        f"config.model.places gives {place} to channels {' and '.join(same)}, expected another for each"
+      )
+  return tuple(chosen)
 
 
 def _tower(tower_keys: ml_collections.ConfigDict) -> Tower:

@@ -51,6 +51,8 @@ class Architecture:
 
   Attributes:
     channels, length, patch: channels, patches per day, and steps per patch.
+    places: the number that stands for each channel (or group of channels) in the position code; 0, 1, 2, ... as
+      published.
     encoder, decoder: dimensions of the two towers.
     observed_flags: whether the patch embedding also gets a flag per value that says whether it was observed, so that a
       missing minute in a visible token is not read as an average one. Not in the published layout.
@@ -77,6 +79,7 @@ class Architecture:
   channels: int
   length: int
   patch: int
+  places: tuple[int, ...]
   encoder: Tower
   decoder: Tower
   observed_flags: bool
@@ -371,7 +374,7 @@ def unit_vectors(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
 
 def _position_embedding(token: Int[Array, "g r"], a: Architecture, width: int) -> Float[Array, "g r d"]:
   # A table lookup, because there are far more slots than positions and sines are slow.
-  return token_positions(jnp.arange(a.tokens), a.length, width)[token]
+  return token_positions(jnp.arange(a.tokens), a.length, width, a.places)[token]
 
 
 def count_parameters(params: Any) -> int:

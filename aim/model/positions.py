@@ -15,12 +15,17 @@ def sincos(position: Real[Array, "..."], width: int) -> Float[Array, "... width"
   return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
-def token_positions(token: Int[Array, "..."], length: int, width: int) -> Float[Array, "... width"]:
+def token_positions(
+  token: Int[Array, "..."], length: int, width: int, places: tuple[int, ...]
+) -> Float[Array, "... width"]:
   """Position embeddings of token = channel * length + time: half the width for the channel, half for the time.
+
+  A channel is embedded by its place, not by its index, so that it may keep its code among other channels.
 
   Time is counted in units of ten minutes for every patch length, which for the published ten-minute patch is its index.
   If 24 one-hour patches were counted 0 to 23, most frequencies would hardly change over the day, and attention would
   learn the hour only slowly.
   """
   time = (token % length) * (PATCHES_PER_DAY / length)
-  return jnp.concatenate([sincos(token // length, width // 2), sincos(time, width // 2)], axis=-1)
+  place = jnp.asarray(places)[token // length]
+  return jnp.concatenate([sincos(place, width // 2), sincos(time, width // 2)], axis=-1)

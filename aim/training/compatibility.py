@@ -24,6 +24,7 @@ MADE_WITH: dict[str, Any] = {
   "form": "auto",
   "sizes": 6,
   "model.patch_channels": 1,
+  "model.places": "schema",
   "model.qk_init": 0.0,
   "model.scan_layers": False,
   "model.attention": "auto",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aim import commands
 from aim.common import config_files, config_ranges
 from aim.common.config_files import ConfigError
-from aim.common.config_ranges import Number, OneOf, Range, Row, Several, Spelled, Text
+from aim.common.config_ranges import Either, Number, OneOf, Range, Row, Several, Spelled, Text
 from aim.inference import pretrained
 from aim.model import lsm2
 from aim.model.attention.backends import BACKENDS
@@ -63,6 +63,8 @@ def beyond(allowed: Range) -> list:
     good = within(allowed)[0]
     wrong = [(*good[:i], value, *good[i + 1 :]) for i, part in enumerate(allowed.parts) for value in beyond(part)]
     return [(), (*good, 1), math.nan, *wrong]
+  if isinstance(allowed, Either):
+    return [value for part in (allowed.first, allowed.second) for value in beyond(part) if not allowed.accepts(value)]
   return [None, 1, math.nan, ()]
 
 
@@ -83,6 +85,8 @@ def within(allowed: Range) -> list:
   if isinstance(allowed, Row):
     parts = [within(part) for part in allowed.parts]
     return [tuple(values[i % len(values)] for values in parts) for i in range(max(map(len, parts)))]
+  if isinstance(allowed, Either):
+    return within(allowed.first) + within(allowed.second)
   return ["", "anything"]
 
 

@@ -27,6 +27,7 @@ def test_the_default_is_lsm2():
     channels=26,
     length=144,
     patch=10,
+    places=tuple(range(26)),
     encoder=Tower(384, 1536, 6, 12),
     decoder=Tower(256, 1024, 4, 4),
     patch_channels=1,
@@ -119,6 +120,36 @@ def test_a_bad_value_is_one_line(changes, message):
   with pytest.raises(ConfigError) as error:
     from_config.architecture(config(**changes), ONE)
     from_config.masking(config(**changes), ONE)
+  assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def with_places(places, schema=MANY, **changes):
+  made = config(**changes)
+  with made.ignore_type():
+    made.model.places = places
+  return from_config.architecture(made, schema)
+
+
+def test_places_are_those_of_the_schema_or_given():
+  assert from_config.architecture(config(), MANY).places == tuple(range(34))
+  assert with_places([*range(34)]) == from_config.architecture(config(), MANY)
+  assert with_places((*range(33), 99)).places == (*range(33), 99)
+  assert from_config.architecture(config(model__patch_channels=5), MANY).places == tuple(range(7))
+
+
+@pytest.mark.parametrize(
+  ("places", "changes", "message"),
+  [
+    ((0, 1), {}, "config.model.places has 2 places, expected one for each of 34 channels"),
+    ((7, *range(33)), {}, "config.model.places gives 7 to channels c0 and c8, expected another for each"),
+    (tuple(range(1, 8)), {"model__patch_channels": 5}, "config.model.patch_channels 5, expected places='schema'"),
+    ("shema", {}, "config.model.places is 'shema', expected one of schema"),
+    ((0, -1), {}, "config.model.places is (0, -1), expected one of schema"),
+  ],
+)
+def test_places_that_do_not_fit_are_one_line(places, changes, message):
+  with pytest.raises(ConfigError) as error:
+    with_places(places, **changes)
   assert message in str(error.value) and "\n" not in str(error.value)
 
 

@@ -14,7 +14,7 @@ from aim.model import buffer_sizes, flops, from_config, loss, lsm2
 from aim.model.attention.backends import padded_attention
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Architecture, Tower
-from aim.model.masking import STRATEGIES, TokenSet, sorted_token_set
+from aim.model.masking import STRATEGIES, TokenSet, evaluation_token_set, sorted_token_set
 from aim.model.positions import sincos, token_positions
 from aim.model.token_buffers import TokenBuffer
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
@@ -265,12 +265,50 @@ def test_sincos_by_hand():
   np.testing.assert_allclose(sincos(jnp.int32(3), 4), by_hand, atol=1e-6)
   # With 12 patches per day, token 143 is channel 11, time 11, and token 25 is channel 2, time 1. The channel's half
   # comes first, and a patch of two hours counts as twelve of ten minutes.
-  ours = token_positions(jnp.array([[143, 25]], jnp.int32), 12, 8)[0]
+  ours = token_positions(jnp.array([[143, 25]], jnp.int32), 12, 8, tuple(range(12)))[0]
   half = lambda p: [math.sin(p), math.sin(p / 100), math.cos(p), math.cos(p / 100)]
   np.testing.assert_allclose(ours, [half(11) + half(132), half(2) + half(12)], atol=2e-5)
   # Patches of ten minutes, as published, count one by one.
-  published = token_positions(jnp.array([[144 * 3 + 100]], jnp.int32), 144, 8)[0]
+  published = token_positions(jnp.array([[144 * 3 + 100]], jnp.int32), 144, 8, tuple(range(4)))[0]
   np.testing.assert_allclose(published, [half(3) + half(100)], atol=2e-5)
+
+
+def test_places_in_order_are_the_published_code():
+  token = jnp.arange(3 * 12)[None]
+  by_index = jnp.concatenate([sincos(token // 12, 8), sincos(token % 12 * 12.0, 8)], axis=-1)
+  np.testing.assert_array_equal(token_positions(token, 12, 16, (0, 1, 2)), by_index)
+  moved = token_positions(token, 12, 16, (5, 0, 40))[0].reshape(3, 12, 16)
+  np.testing.assert_array_equal(moved[:, 0, :8], sincos(jnp.array([5, 0, 40]), 8))
+  np.testing.assert_array_equal(moved[..., 8:], by_index[0].reshape(3, 12, 16)[..., 8:])
+
+
+def test_a_channel_among_the_others_moves_none_of_them():
+  """A day that has nothing of a channel in the middle is the day without that channel, to the bit."""
+  z, observed = day_of_three()
+  few = dataclasses.replace(FLAGS, places=(4, 9, 2))
+  many = dataclasses.replace(FLAGS, channels=4, places=(4, 30, 9, 2), binary=(False,) * 4)
+  absent = lambda x: jnp.insert(x, 1, 0, axis=2)
+  buffers = BufferSizes(0, 24, 32, 24, 32, 32, "all")
+
+  def encoded(a, z, observed):
+    tokens = evaluation_token_set(tiny.masking((1, 1, 1, 1)), z, observed, a.patch)
+    rows = buffers.visible_buffer(tokens)
+    return build(a).encode(rows.take(tokens.values), rows.take(tokens.visible), rows.take(tokens.order), rows), tokens
+
+  (ours, ours_tokens), (theirs, tokens) = encoded(many, absent(z), absent(observed)), encoded(few, z, observed)
+  np.testing.assert_array_equal(ours_tokens.visible_lengths, tokens.visible_lengths)
+  for i, length in enumerate(tokens.visible_lengths):
+    assert length > 8
+    np.testing.assert_array_equal(ours[i, :length], theirs[i, :length])
+  in_order = dataclasses.replace(many, places=(0, 1, 2, 3))
+  assert not np.allclose(encoded(in_order, absent(z), absent(observed))[0][0, :8], theirs[0, :8], atol=1e-3)
+
+
+def day_of_three(seed: int = 5):
+  """Two windows of three channels with holes: z and observed [2, 32, 3]."""
+  rng = np.random.default_rng(seed)
+  observed = rng.random((2, 32, 3)) < 0.7
+  return jnp.asarray(np.where(observed, rng.normal(size=observed.shape), 0), jnp.float32), jnp.asarray(observed)
 
 
 def test_queries_and_keys_start_alike_only_with_qk_init():
