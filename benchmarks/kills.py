@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import random
@@ -135,10 +136,14 @@ def _killed(command: Sequence[str], workdir: pathlib.Path, number: int, seconds:
   before, restored = _written_at(metrics), max(checkpoint.complete_steps(workdir), default=0)
   # A resumed run first removes the lines of steps after its checkpoint.
   trains = lambda: _written_at(metrics) > before and _last_step(workdir) > restored
-  process = _start(command, workdir)
-  while not early and not trains() and process.poll() is None:
+  process, began = _start(command, workdir), time.monotonic()
+  # With programs that its predecessor compiled it may train sooner than expected: then an early kill comes at once.
+  until = began + seconds if early else math.inf
+  while time.monotonic() < until and not trains() and process.poll() is None:
     time.sleep(0.02)
-  kill_after(process, seconds)
+  kill_after(process, 0 if early else seconds)
+  if early:
+    seconds = time.monotonic() - began
   told, saved = _last_step(workdir), max(checkpoint.complete_steps(workdir), default=0)
   # A process that never reached its first step has lost none; the lines of the file are its predecessor's.
   return Kill(number, round(seconds, 2), told, saved, max(0, told - saved) if trains() else 0)
