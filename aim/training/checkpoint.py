@@ -109,6 +109,7 @@ class Checkpoints:
   def __init__(self, workdir: str | pathlib.Path, every: int, keep: int):
     self.workdir, self.folder = workdir, checkpoint_folder(workdir)
     self.damaged: list[epath.Path] = []
+    self._save_in_progress: ocp.AsyncResponse[bool] | None = None
     self._set_aside_incomplete()
     for path in _unfinished(self.folder):
       print(f"{path}: its save was interrupted; removed")  # by Orbax, in the background
@@ -159,7 +160,16 @@ class Checkpoints:
       {"step": step, **metadata}, {name: checksums(item) for name, item in items.items()}
     )
     with self._save_errors():
-      self.checkpointer.save_checkpointables_async(step, items, force=force, custom_metadata=stored)
+      self._end_save()
+      self._save_in_progress = self.checkpointer.save_checkpointables_async(
+        step, items, force=force, custom_metadata=stored
+      )
+
+  def _end_save(self) -> None:
+    """Waits for the save in progress. Orbax would too, but only whoever asks for its result ends its thread."""
+    if self._save_in_progress is not None:
+      response, self._save_in_progress = self._save_in_progress, None
+      response.result()
 
   @contextlib.contextmanager
   def _save_errors(self) -> Iterator[None]:
@@ -251,7 +261,10 @@ class Checkpoints:
       CheckpointError: one of them failed.
     """
     with self._save_errors():
-      self.checkpointer.close()
+      try:
+        self._end_save()
+      finally:
+        self.checkpointer.close()
 
 
 @dataclasses.dataclass(frozen=True)
