@@ -128,27 +128,33 @@ class Accumulator:
     self._time_mean += (total - count * self._time_mean) / both
     self._time_count += count
 
-  def finish(self) -> tuple[Statistics, list[str]]:
+  def finish(self, allow_unobserved: bool = False) -> tuple[Statistics, list[str]]:
     """Returns the statistics, and a note (one line) about every constant channel.
 
+    Args:
+      allow_unobserved: a channel that is never observed has mean, minimum and maximum 0 and standard deviation 1.
+
     Raises:
-      SchemaError: a channel is never observed.
+      SchemaError: a channel is never observed, and that is not allowed.
     """
     names = self._schema.names
-    for c in np.flatnonzero(self._count == 0):
-      raise SchemaError(f"channel {names[c]!r} is never observed in split 'pretrain', so it cannot be normalised")
-    constant = self._min == self._max
+    unobserved = self._count == 0
+    if unobserved.any() and not allow_unobserved:
+      name = names[np.flatnonzero(unobserved)[0]]
+      raise SchemaError(f"channel {name!r} is never observed in split 'pretrain', so it cannot be normalised")
+    low, high = np.where(unobserved, np.float32(0), self._min), np.where(unobserved, np.float32(0), self._max)
+    constant = (low == high) & ~unobserved
     notes = [
-      f"channel {names[c]!r} is always {self._min[c]:g} in split 'pretrain'; its standard deviation is set to 1"
+      f"channel {names[c]!r} is always {low[c]:g} in split 'pretrain'; its standard deviation is set to 1"
       for c in np.flatnonzero(constant)
     ]
     statistics = Statistics(
       names=names,
       count=self._count.copy(),
       mean=self._mean.copy(),
-      std=np.where(constant, 1.0, np.sqrt(self._squares / self._count)),
-      min=self._min.copy(),
-      max=self._max.copy(),
+      std=np.where(low == high, 1.0, np.sqrt(self._squares / np.maximum(self._count, 1))),
+      min=low,
+      max=high,
       time_mean=np.where(self._time_count > 0, self._time_mean, np.nan),
       time_count=self._time_count.copy(),
     )
