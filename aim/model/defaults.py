@@ -39,6 +39,9 @@ def _model() -> ConfigDict:
   model.observed_flags = True  # give the patch embedding the observed flag of every step; not published
   # Let the decoder correct a learned mixture of interpolation and channel level; not published.
   model.interpolation_skip = False
+  # What that mixes: "line", the line and the level; "smooth", also a cubic and local means, with a correction that
+  # vanishes near visible values (aim/model/interpolation_skip.py).
+  model.skip_evidence = "line"
   model.qk_init = 0.0  # above 0: queries and keys start as the same projection with this SD; 0 is published
   model.dtype = "auto"  # compute type: "float32", "bfloat16", or "auto": bfloat16 on accelerators, float32 on CPUs
   # Recompute activations in the backward pass: attention over 3,744 tokens would otherwise keep gigabytes per window.
@@ -100,6 +103,7 @@ RANGES: dict[str, Range] = {
   },
   "model.decoder.tokens": one_of("all", "observed", "visible"),
   "model.attention": one_of("auto", "native", "cudnn", "splash", "xla"),
+  "model.skip_evidence": one_of("line", "smooth"),
   "model.qk_init": number(0, 100),
   "model.dtype": one_of("auto", "float32", "bfloat16"),
   "masking.min_observed_share": number(0, 1),

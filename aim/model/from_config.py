@@ -50,6 +50,7 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     decoder=decoder,
     observed_flags=model_keys.observed_flags,
     interpolation_skip=model_keys.interpolation_skip,
+    skip_evidence=model_keys.skip_evidence,
     qk_init=float(model_keys.qk_init),
     binary=tuple(schema.binary.tolist()),
     decoder_tokens=model_keys.decoder.tokens,

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from aim.model import patches
 from aim.model.buffer_sizes import BufferSizes
-from aim.model.interpolation_skip import FEATURES, interpolation_evidence
+from aim.model.interpolation_skip import interpolation_evidence
 from aim.model.lsm2 import Architecture, Lsm2
 from aim.model.masking import TokenSet
 from aim.model.token_buffers import TokenBuffer
@@ -83,8 +83,8 @@ def token_evidence(tokens: TokenSet, a: Architecture) -> Float[Array, "b n p fea
   on_grid = lambda x: patches.unpatchify(jnp.take_along_axis(x, grid[:, :, None], axis=1), a.channels, a.patch_channels)
   visible = on_grid(tokens.visible)
   binary = jnp.asarray(a.binary or (False,) * a.channels)
-  evidence = interpolation_evidence(jnp.where(visible, on_grid(tokens.values), 0.0), visible, binary)
+  evidence = interpolation_evidence(jnp.where(visible, on_grid(tokens.values), 0.0), visible, binary, a.skip_evidence)
   in_order = lambda x: jnp.take_along_axis(
     patches.patchify(x, a.patch, a.patch_channels), tokens.order[:, :, None], axis=1
   )
-  return jnp.stack([in_order(evidence[..., i]) for i in range(FEATURES)], axis=-1)
+  return jnp.stack([in_order(evidence[..., i]) for i in range(evidence.shape[-1])], axis=-1)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from aim.model.interpolation_skip import FEATURES
+from aim.model.interpolation_skip import FEATURES, OUTPUTS, skip_output
 from aim.model.layers import Dense, LayerNorm, gelu, initializer
 from aim.model.positions import token_positions
 from aim.model.token_buffers import TokenBuffer, buffer_attention, move
@@ -58,6 +58,7 @@ class Architecture:
       missing minute in a visible token is not read as an average one. Not in the published layout.
     interpolation_skip: whether the decoder also sees the line between visible values and the channel's level, and adds
       a learned mixture of the two to its output (aim/model/interpolation_skip.py). Not in the published layout.
+    skip_evidence: what that skip mixes and how, one of interpolation_skip.KINDS.
     binary: which channels are binary, bool [channels].
     qk_init: above 0, queries and keys of a layer start as the same random projection with this SD, so that tokens
       attend to tokens at similar positions from the first step (after Trockman and Kolter 2023, "Mimetic
@@ -84,6 +85,7 @@ class Architecture:
   decoder: Tower
   observed_flags: bool
   interpolation_skip: bool
+  skip_evidence: str
   binary: tuple[bool, ...]
   qk_init: float
   decoder_tokens: str
@@ -277,8 +279,9 @@ class Lsm2(Encoder):
     self.decoder = Transformer(a.decoder, a, rngs)
     outputs = a.patch_values
     if a.interpolation_skip:
-      self.evidence_embedding = Dense(FEATURES * a.patch_values, a.decoder.width, dtype, rngs)
-      outputs = 2 * a.patch_values  # what is added to the mixture, and its weights
+      features = FEATURES[a.skip_evidence] * a.patch_values
+      self.evidence_embedding = Dense(features, a.decoder.width, dtype, rngs)
+      outputs *= OUTPUTS[a.skip_evidence]
     self.head = Dense(a.decoder.width, outputs, jnp.float32, rngs)
 
   def decode(
@@ -325,9 +328,7 @@ class Lsm2(Encoder):
     out = self.head(x.astype(jnp.float32))
     if evidence is None:
       return out
-    target_evidence = (targets or decoder_buffer).take(evidence)
-    line, level = target_evidence[..., 0], target_evidence[..., 1]
-    return out[..., : a.patch_values] + level + jax.nn.sigmoid(out[..., a.patch_values :]) * (line - level)
+    return skip_output(out, (targets or decoder_buffer).take(evidence), a.skip_evidence)
 
 
 class Projector(Encoder):

@@ -26,6 +26,7 @@ MADE_WITH: dict[str, Any] = {
   "model.patch_channels": 1,
   "model.places": "schema",
   "model.qk_init": 0.0,
+  "model.skip_evidence": "line",
   "model.scan_layers": False,
   "model.attention": "auto",
   "model.decoder.tokens": "all",

@@ -114,7 +114,9 @@ def _evidence_by_hand(trained: Pretrained, day: np.ndarray, order: list[int]) ->
   if not a.interpolation_skip:
     return ()
   z, observed = (np.asarray(x) for x in trained.scale.normalise(day[None]))
-  evidence = np.asarray(interpolation_evidence(jnp.asarray(z), jnp.asarray(observed), jnp.asarray(a.binary)))[0]
+  evidence = np.asarray(
+    interpolation_evidence(jnp.asarray(z), jnp.asarray(observed), jnp.asarray(a.binary), a.skip_evidence)
+  )[0]
   return (jnp.array([[evidence[n % a.length * a.patch :][: a.patch, n // a.length] for n in order]]),)
 
 
@@ -456,7 +458,8 @@ def test_other_schemas(channels, skip):
   """288 steps per day and one channel or 34, with nothing changed but the schema."""
   kinds = ["binary" if i % 5 == 4 else "continuous" for i in range(channels)]
   schema = Schema(5, tuple(Channel(f"c{i}", kind=kind) for i, kind in enumerate(kinds)))
-  trained = pretrained(schema, batch_size=3, model__patch_minutes=120, model__interpolation_skip=skip)
+  smooth = {"model__interpolation_skip": skip, "model__skip_evidence": "smooth"}
+  trained = pretrained(schema, batch_size=3, model__patch_minutes=120, **smooth)
   values = days(3, schema)
   values[1, 100:] = np.nan
   embedding = trained.embed(values)

@@ -34,6 +34,7 @@ def test_the_default_is_lsm2():
     projection=None,
     observed_flags=True,
     interpolation_skip=False,
+    skip_evidence="line",
     qk_init=0.0,
     binary=(False,) * 26,
     decoder_tokens="all",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from aim.model import buffer_sizes, flops, from_config, loss, lsm2
+from aim.model import buffer_sizes, flops, from_config, interpolation, interpolation_skip, loss, lsm2
 from aim.model.attention.backends import padded_attention
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Architecture, Tower
@@ -23,6 +23,7 @@ from tests import tiny
 PLAIN = tiny.architecture(3, 8, 4, Tower(16, 24, 2, 2), Tower(8, 12, 2, 1), observed_flags=False)
 FLAGS = dataclasses.replace(PLAIN, observed_flags=True)
 SKIP = dataclasses.replace(FLAGS, interpolation_skip=True, binary=(False, True, False))
+SMOOTH = dataclasses.replace(SKIP, skip_evidence="smooth")
 
 FAST = {"xla_backend_optimization_level": 0}  # most of the time here is compiling
 
@@ -99,7 +100,7 @@ def ref_encode(a: Architecture, params: dict, values, shown, token) -> np.ndarra
 
 
 def ref_decode(a: Architecture, params: dict, encoded, token, evidence=None):
-  """Decodes one window: encoded [k, d] of the first k tokens, token [m], evidence [m, p, 4] if there is the skip.
+  """Decodes one window: encoded [k, d] of the first k tokens, token [m], evidence [m, p, f] if there is the skip.
 
   Returns [m, p], of which a cross-attention decoder can be asked for any part.
   """
@@ -115,7 +116,13 @@ def ref_decode(a: Architecture, params: dict, encoded, token, evidence=None):
   if evidence is None:
     return out
   line, level = evidence[..., 0], evidence[..., 1]
-  return out[:, : a.patch] + level + (line - level) / (1 + np.exp(-out[:, a.patch :]))
+  correction, weight, *others = (out[:, i : i + a.patch] for i in range(0, out.shape[1], a.patch))
+  weight = 1 / (1 + np.exp(-weight))
+  if a.skip_evidence == "line":
+    return correction + level + (line - level) * weight
+  distance, tau = np.exp(evidence[..., 4]), np.exp(others[0])
+  value = line + distance / (distance + tau) * (correction + weight * (level - line))
+  return value + sum(share * (evidence[..., 5 + i] - line) for i, share in enumerate(others[1:]))
 
 
 def sets(a: Architecture, windows: int = 3, seed: int = 1):
@@ -165,8 +172,11 @@ def test_encoder_is_the_reference(a):
     np.testing.assert_allclose(ours[i, :k], theirs, rtol=0, atol=2e-5 * np.abs(theirs).max())
 
 
-@pytest.mark.parametrize("a", [PLAIN, SKIP], ids=["plain", "skip"])
-@pytest.mark.parametrize("tokens", ["all", "observed", "visible"])
+@pytest.mark.parametrize(
+  ("a", "tokens"),
+  [(PLAIN, "all"), (SKIP, "all"), (SMOOTH, "all"), (PLAIN, "observed"), (SMOOTH, "observed"), (PLAIN, "visible"),
+   (SKIP, "visible")],
+)  # fmt: skip
 @pytest.mark.parametrize("part", [False, True])
 def test_decoder_is_the_reference(a, tokens, part):
   """With all positions or some, and with all predictions or one stretch of each window."""
@@ -178,7 +188,8 @@ def test_decoder_is_the_reference(a, tokens, part):
   first = np.maximum(encoded_lengths - 1, 0) if part else np.zeros_like(lengths)
   rng = np.random.default_rng(2)
   encoded = rng.normal(size=(3, a.tokens // 2, a.encoder.width)).astype(np.float32)
-  evidence = rng.normal(size=(3, a.tokens, a.patch, 4)).astype(np.float32) if a.interpolation_skip else None
+  features = interpolation_skip.FEATURES[a.skip_evidence]
+  evidence = rng.normal(size=(3, a.tokens, a.patch, features)).astype(np.float32) if a.interpolation_skip else None
 
   @jax.jit
   def predict(*arrays):
@@ -197,9 +208,9 @@ def test_decoder_is_the_reference(a, tokens, part):
 
 
 def ref_evidence(a: Architecture, z: np.ndarray, shown: np.ndarray) -> np.ndarray:
-  """aim/model/interpolation_skip.py for one window: z and shown [steps, channels] -> [steps, channels, 4]."""
+  """aim/model/interpolation_skip.py for one window: z and shown [steps, channels] -> [steps, channels, features]."""
   steps = len(z)
-  out = np.zeros((*z.shape, 4))
+  out = np.zeros((*z.shape, interpolation_skip.FEATURES[a.skip_evidence]))
   logit = lambda p: math.log(min(max(p, 0.02), 0.98) / (1 - min(max(p, 0.02), 0.98)))
   for c in range(a.channels):
     times = np.flatnonzero(shown[:, c])
@@ -210,6 +221,17 @@ def ref_evidence(a: Architecture, z: np.ndarray, shown: np.ndarray) -> np.ndarra
       before, after = times[times <= s], times[times >= s]
       out[s, c, 2] = 1 / (1 + (s - before[-1]) / (steps / 24)) if len(before) else 0
       out[s, c, 3] = 1 / (1 + (after[0] - s) / (steps / 24)) if len(after) else 0
+      if a.skip_evidence == "smooth":
+        distances = [max(d, 0.1) * 1440 / steps for d in [*(s - before[-1:]), *(after[:1] - s)]]
+        minutes = 1 / sum(1 / d for d in distances) if distances else math.inf
+        out[s, c, 4] = math.log(min(max(minutes / 30, 0.01), 48))
+  if a.skip_evidence == "smooth":
+    # tests/model/test_interpolation.py has slow versions of these.
+    known = jnp.asarray(shown)[None]
+    read = jnp.where(known, jnp.asarray(z, jnp.float32), 0)
+    curves = [interpolation.cubic(read, known), *(interpolation.local_mean(read, known, m) for m in (10, 30))]
+    for i, curve in enumerate(np.asarray(curves)[:, 0], start=5):
+      out[..., i] = np.where(np.array(a.binary), np.vectorize(logit)(curve), curve) * shown.any(0)
   return out
 
 
@@ -217,7 +239,7 @@ def ref_evidence(a: Architecture, z: np.ndarray, shown: np.ndarray) -> np.ndarra
   ("a", "tokens", "groups"),
   [
     (PLAIN, "all", None),
-    (SKIP, "all", 2),
+    (SMOOTH, "all", 2),
     (SKIP, "observed", None),
     (FLAGS, "observed", 1),
     (FLAGS, "visible", 0),
@@ -366,10 +388,10 @@ def test_permuting_tokens_with_their_positions_permutes_the_output():
   [
     (PLAIN, "all", 0.0, None),
     (SKIP, "all", 1.0, None),
-    (SKIP, "all", 0.0, 2),
+    (SMOOTH, "all", 0.0, 2),
     (FLAGS, "observed", 0.0, 2),
     (SKIP, "visible", 0.0, None),
-    (SKIP, "visible", 1.0, 1),
+    (SMOOTH, "visible", 1.0, 1),
   ],
 )
 def test_nothing_hidden_leaks_by_a_bit(a, tokens, share, groups):
