@@ -27,7 +27,8 @@ INSTALL_REQUIRES = [
   "orbax-checkpoint>=0.12.8,<0.13",
   "pandas>=2.2",  # reads SAS transport files (NHANES)
   "pyarrow",
-  "pyyaml",  # import recipes and the vocabulary of channels, which people edit
+  "pyyaml",  # recipes, the vocabulary of channels and facts for model cards, which people edit
+  "safetensors>=0.4",  # exported models, for readers without this package
   "scikit-learn>=1.6",  # probes and baselines
   "scipy",
   "tensorflow-datasets>=4.9.10",
@@ -41,6 +42,7 @@ EXTRAS_REQUIRE = {
   "beam": ["apache-beam"],
   "gcs": ["gcsfs"],  # gs://
   "s3": ["s3fs"],  # s3://
+  "hub": ["huggingface_hub>=1.0"],  # hf://owner/name
   "tensorboard": ["tensorboardX"],
   "wandb": ["wandb"],
   "pypots": ["pypots"],  # SAITS and BRITS on our tasks (benchmarks/pypots_imputers.py)
@@ -50,6 +52,7 @@ EXTRAS_REQUIRE = {
     "build",
     "gcp-storage-emulator",  # tests: what stands for gs:// on this machine
     "gcsfs",
+    "huggingface_hub>=1.0",  # tests: hf:// against a hub on this machine
     "hypothesis",
     "import-linter",  # the arrows between rooms (pyproject.toml)
     "mkdocs-material",  # the docs site
@@ -77,7 +80,7 @@ setup(
   # launch/ is used from the clone: shell scripts, no library. experiments is installed, so that --config=lsm2_tiny and
   # `from experiments import default` work from any folder.
   packages=find_packages(include=["aim", "aim.*", "data_pipelines", "data_pipelines.*", "experiments"]),
-  package_data={"": ["*"]},
+  package_data={"": ["*"], "aim.weights": ["*/*"]},  # the shipped models' folders are no packages
   install_requires=INSTALL_REQUIRES,
   extras_require=EXTRAS_REQUIRE,
 )

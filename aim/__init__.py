@@ -1,16 +1,19 @@
 """LSM-2 with AIM: foundation models that learn from incomplete wearable days.
 
-`aim.load(path)` loads a trained model; docs/python.md shows what it does.
+`aim.load(path)` loads a trained model, and `aim.weights.names()` are those that are shipped; docs/python.md shows what
+a model does.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aim import weights
+
 if TYPE_CHECKING:
   from aim.inference.pretrained import Pretrained, load
 
-__all__ = ["Pretrained", "load"]
+__all__ = ["Pretrained", "load", "weights"]
 
 
 if not TYPE_CHECKING:  # a type checker must see that aim has no other names

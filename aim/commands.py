@@ -48,6 +48,9 @@ class Arguments:
   chips: Sequence[str] = ()
   loader: float = 0.0
   output: str | None = None
+  export_dtype: str = "float32"
+  overwrite: bool = False
+  card: str | None = None
 
   def required(self, flag: str) -> Any:
     """The value of a flag that the mode needs.
@@ -312,6 +315,17 @@ def impute_mode(arguments: Arguments) -> None:
   impute(arguments.required("checkpoint"), arguments.required("input"), arguments.required("output"))
 
 
+def export_mode(arguments: Arguments) -> None:
+  """Writes the model as a folder of safetensors, JSON and a model card."""
+  from aim.evaluation import score_table
+  from aim.inference.commands import export
+
+  trained, output = arguments.required("checkpoint"), arguments.required("output")
+  scored = arguments.workdir or trained
+  options = arguments.export_dtype, arguments.overwrite, arguments.card
+  export(trained, output, *options, lambda name: score_table.markdown(scored, name))
+
+
 def saved_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   """The config.json of a run of this or an older version."""
   path = workdir / "config.json"
@@ -342,6 +356,7 @@ _MODES = (
   Mode("pretrain", "train a model, or continue from the newest checkpoint", _RUN, pretrain_mode, True, True, _TRAIN),
   Mode("embed", "write one embedding per day", ("checkpoint", "output", "data"), embed_mode, True, task=_USE),
   Mode("impute", "fill the holes of days in an npz file", ("checkpoint", "output", "input"), impute_mode, task=_USE),
+  Mode("export", "write the model as a folder to share", ("checkpoint", "output"), export_mode, task=_USE),
   Mode("report", "write one HTML page about one workdir or several", ("workdir",), report_mode, task=_USE),
   Mode("evaluate", "score imputation, beside other imputers", _RUN, evaluate_mode, True, task=_SCORE),
   Mode("heldout", "the training loss", _RUN, heldout_mode, True, task=_SCORE),
@@ -406,6 +421,10 @@ def check_flags(arguments: Arguments) -> None:
   for flag in ("input", "data"):  # of the objects of a store; files are compared where they are opened
     if arguments.output and objects.is_remote(arguments.output) and arguments.output == getattr(arguments, flag):
       raise ConfigError(f"--output={arguments.output}: is what --{flag} names, which it would overwrite")
+  if arguments.mode == "export" and arguments.output and objects.is_remote(arguments.output):
+    raise ConfigError(f"--output={arguments.output}: expected a folder on this machine, from where it can be copied")
+  if arguments.workdir and objects.scheme(arguments.workdir) == "hf":
+    raise ConfigError(f"--workdir={arguments.workdir}: a model of a hub is read only; name it with --checkpoint")
   if arguments.config is not None:
     config_ranges.check(arguments.config, RANGES)
     for key, value in config_files.leaves(arguments.config):

@@ -18,7 +18,7 @@ from data_pipelines import streams
 MODE = flags.DEFINE_enum("mode", "pretrain", list(commands.MODES), "What to do.")
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment: a shipped one, such as lsm2_tiny, or a .py file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, config.json, metrics, results.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Trained model (a workdir or a checkpoint); default: --workdir.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Trained model: whatever aim.load takes; default: --workdir.")
 DATA = flags.DEFINE_string("data", None, "embed: the name of a dataset, or an npz file of days.")
 DATA_DIR = flags.DEFINE_string("data_dir", "data", "embed: the folder of the dataset that --data names.")
 SPLIT = flags.DEFINE_string("split", "all", "embed: the split of the dataset: pretrain, tune, eval, or all days.")
@@ -29,7 +29,12 @@ CHIPS = flags.DEFINE_list("chips", ["8", "16", "32", "64", "128", "256"], "scale
 LOADER = flags.DEFINE_float(
   "loader", 2002.0, "scale_out: windows/s that one host reads; python -m benchmarks.loader measures it."
 )
-OUTPUT = flags.DEFINE_string("output", None, "embed: .parquet or .npz file to write; impute: .npz file to write.")
+OUTPUT = flags.DEFINE_string(
+  "output", None, "embed: .parquet or .npz file to write; impute: .npz file to write; export: folder to make."
+)
+EXPORT_DTYPE = flags.DEFINE_enum("export_dtype", "float32", ("float32", "float16", "bfloat16"), "export: as stored.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "export: replace an exported folder.")
+CARD = flags.DEFINE_string("card", None, "export: YAML file of what only people know, for the model card.")
 
 # Several processes, one per host or per GPU, are all started with the same command (aim/runtime/processes.py).
 DISTRIBUTED = flags.DEFINE_enum(
@@ -46,6 +51,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, f
 HELP = ("--help", "-help", "-h", "--helpshort", "-?")
 _FLAGS = (
   *(MODE, CONFIG, WORKDIR, CHECKPOINT, DATA, DATA_DIR, SPLIT, INPUT, OUTPUT, WORKDIRS, TOPOLOGY, CHIPS, LOADER),
+  *(EXPORT_DTYPE, OVERWRITE, CARD),
   *(DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 )
 
@@ -87,6 +93,9 @@ def _arguments() -> commands.Arguments:
     chips=CHIPS.value,
     loader=LOADER.value,
     output=OUTPUT.value,
+    export_dtype=EXPORT_DTYPE.value,
+    overwrite=OVERWRITE.value,
+    card=CARD.value,
   )
 
 

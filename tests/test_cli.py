@@ -206,7 +206,9 @@ def test_workdir_without_a_checkpoint(dataset, tmp_path):
   assert evaluating(dataset, tmp_path) == nothing
   assert embedding(tmp_path, source) == nothing
   assert imputing(tmp_path, source) == nothing
-  assert imputing(tmp_path / "no", source) == f"{tmp_path}/no: no such folder; expected a workdir or a checkpoint"
+  assert imputing(tmp_path / "no", source).startswith(
+    f"{tmp_path}/no: no such folder; expected a workdir, a checkpoint"
+  )
 
 
 def test_data_of_another_schema(other, trained, tmp_path):

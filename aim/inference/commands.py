@@ -1,24 +1,27 @@
-"""--mode=embed and --mode=impute: from files of days to files of embeddings or of filled days."""
+"""--mode=embed, impute and export: days to embeddings or filled days, and a model to a folder that can be shared."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from aim.common import output_files
+from aim.common import config_files, output_files
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
-from aim.inference import pretrained
+from aim.inference import model_card, pretrained
 from aim.runtime import processes
+from aim.training.trained import exported
 from data_pipelines import npz
 from data_pipelines.dataset import Dataset, dataset_path
 from data_pipelines.loader import eval_loader
+from data_pipelines.remote.objects import is_remote
 from data_pipelines.schema import SchemaError
+from data_pipelines.subset import chosen_days, day_owners
 from data_pipelines.text_files import counted
 
 
@@ -108,6 +111,54 @@ def impute(trained: str, source: str, output: str) -> None:
     f"{output}: filled {filled.sum():,} of {counted(filled.size, 'value')} ({percent:.1f} %) "
     f"in {counted(len(filled), 'day')}"
   )
+
+
+def export(
+  trained: str,
+  output: str,
+  dtype: str,
+  overwrite: bool,
+  card: str | None,
+  scores: Callable[[str], str],
+) -> None:
+  """Writes a trained model as a folder of safetensors, JSON and a model card, and prints what was written.
+
+  Args:
+    trained: whatever aim.load takes.
+    output: the folder to make.
+    dtype: see Pretrained.save.
+    overwrite: see Pretrained.save.
+    card: YAML file of what only people know about the model (aim/inference/model_card.py).
+    scores: Markdown of the scores of the model of a name.
+
+  Raises:
+    ConfigError: `output` exists or cannot be written, or `card` or `dtype` is wrong.
+    CheckpointError: there is no usable model, or a parameter is beyond the range of dtype.
+  """
+  facts = model_card.read_facts(card) if card else {}
+  exported.check_target(pathlib.Path(output).absolute(), overwrite)
+  model = pretrained.load(trained)
+  model.save(output, dtype, overwrite, facts, _trained_on(model), scores(model.name))
+  size = sum(path.stat().st_size for path in pathlib.Path(output).iterdir())
+  parameters = sum(array.size for array in model.params.values())
+  print(f"{output}: {parameters:,} parameters in {dtype}, {model.trained_steps:,} steps, {size / 1e6:.2f} MB")
+  if not facts.get("licence") or not facts.get("data"):
+    print(
+      f"note: {output}/README.md states no {'licence' if not facts.get('licence') else 'terms of its data'}; --card"
+    )
+
+
+def _trained_on(model: pretrained.Pretrained) -> str:
+  """Says on how many people and days a model was trained; "" where its dataset is not here or has changed since."""
+  data, saved = model.config.data, model.training_data
+  if saved is None or is_remote(data.dir) or not dataset_path(data.dir, saved["name"]).is_dir():
+    return ""
+  dataset = Dataset.open(data.dir, saved["name"])
+  if dataset.digest_of("pretrain") != saved["pretrain"]:
+    return ""
+  chosen = chosen_days(dataset, "pretrain", **config_files.subset(model.config))
+  people = set(day_owners(dataset, "pretrain")[0][chosen].tolist())
+  return f"{counted(len(people), 'person')}, {counted(len(chosen), 'day')}."
 
 
 def _print_notes(days: npz.DayArrays) -> None:

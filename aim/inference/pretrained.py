@@ -8,7 +8,7 @@ import math
 import os
 import pathlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
+from aim.inference import model_card
 from aim.model import from_config, loss, lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
@@ -26,6 +27,7 @@ from aim.runtime import compile_options, sharding
 from aim.training import checkpoint
 from aim.training.checkpoint_metadata import told_about_data
 from aim.training.compatibility import MADE_WITH
+from aim.training.trained import exported, source
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, SchemaError
 
@@ -40,7 +42,9 @@ def load(path: str | pathlib.Path, batch_size: int = 32, short_holes: str | None
   """Loads a trained model.
 
   Args:
-    path: a workdir, whose newest checkpoint that can be read is loaded, or the folder of one checkpoint.
+    path: a workdir, whose newest checkpoint that can be read is loaded; the folder of one checkpoint; a folder that
+      `save` or --mode=export wrote; hf://owner/name or hf://owner/name@revision on a hub; or the name of shipped
+      weights (aim.weights.names()), unless a local folder has this name.
     batch_size: days that each local device computes at a time, at most. It changes speed and memory, not results.
     short_holes: what fills a missing value inside a patch that is partly observed: "decode" (the model) or
       "interpolate" (a straight line in time). By default what the model was trained for, config.impute.short_holes.
@@ -53,8 +57,8 @@ def load(path: str | pathlib.Path, batch_size: int = 32, short_holes: str | None
     ConfigError: short_holes is unknown.
   """
   if not isinstance(path, str | os.PathLike) or not str(path):
-    raise checkpoint.CheckpointError(f"aim.load({path!r}): expected the folder of a run or of one of its checkpoints")
-  return Pretrained(checkpoint.read(path), batch_size, short_holes)
+    raise checkpoint.CheckpointError(f"aim.load({path!r}): expected a path or a name, as text")
+  return Pretrained(source.read(path), batch_size, short_holes)
 
 
 class EncodedTokens(NamedTuple):
@@ -114,6 +118,7 @@ class Pretrained:
     """
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
       raise ConfigError(f"batch_size is {batch_size!r}, expected a whole number of at least 1")
+    self._restored = restored
     self.schema: Schema = restored.schema
     self.scale, self.config, self.trained_steps = restored.scale, restored.config, restored.step
     self.architecture, self.params, self.batch_size = restored.architecture, restored.params, batch_size
@@ -149,6 +154,37 @@ class Pretrained:
   def imputes_input(self) -> bool:
     """Whether days are imputed before the network sees them (LSM-1)."""
     return self.imputation != "none"
+
+  def save(
+    self,
+    folder: str | os.PathLike,
+    dtype: str = "float32",
+    overwrite: bool = False,
+    facts: Mapping[str, Any] | None = None,
+    trained_on: str = "",
+    scores: str = "",
+  ) -> None:
+    """Exports the model as a folder of safetensors, JSON and a model card, whole or not at all; load() reads it.
+
+    Args:
+      folder: to be made.
+      dtype: how parameters are stored: "float32", which changes nothing, or "float16" or "bfloat16" in half the bytes.
+      overwrite: whether an exported folder of this name is replaced.
+      facts: for the model card, what only people know: title, summary, data, licence, citation, not_for, notes
+        (docs/weights.md).
+      trained_on: for the model card, a line on the people and days of the training data.
+      scores: for the model card, Markdown of scores on people never seen.
+
+    Raises:
+      ConfigError: the folder exists or cannot be written, or dtype or a fact is unknown.
+      CheckpointError: a parameter is beyond the range of dtype, or the model was not read from a checkpoint.
+    """
+    known = model_card.checked_facts(facts or {}, "facts")
+    if not self._restored.metadata:
+      raise checkpoint.CheckpointError(f"export to {folder}: this model was not read from a checkpoint")
+    exported.check_target(pathlib.Path(folder).absolute(), overwrite)
+    card = model_card.text(self._restored, dtype, known, trained_on, scores)
+    exported.write(self._restored, folder, card, dtype, overwrite)
 
   # What a model is used for.
 

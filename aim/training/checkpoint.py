@@ -279,6 +279,7 @@ class Restored:
     params: {name: array}; the moving average (EMA) if one was kept.
     step: training steps completed.
     training_data: names the content of the training data (checkpoint_metadata.training_data); None in format 1.
+    metadata: what was stored beside the arrays, without checksums; an export keeps it.
   """
 
   config: ml_collections.ConfigDict
@@ -288,6 +289,7 @@ class Restored:
   params: dict[str, Array]
   step: int
   training_data: Mapping[str, str] | None = None
+  metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def read(path: str | pathlib.Path) -> Restored:
@@ -360,20 +362,10 @@ def _read_step(step_path: epath.Path) -> Restored:
     CheckpointError: a later version wrote it, or this one cannot use it.
   """
   metadata = _read_metadata(step_path)
-  try:
-    schema = Schema.from_dict(metadata["schema"])
-    config = checkpoint_metadata.completed(metadata["config"], str(step_path))
-    scale = Scale.from_statistics(schema, metadata["statistics"])
-    architecture = from_config.architecture(config, schema)
-  except CheckpointError:
-    raise
-  except UserError as error:
-    raise CheckpointError(f"{step_path}: {error}") from None
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise CheckpointError(f"{step_path}: not a checkpoint of this program: {first_line(error, 500)}") from None
+  restored = without_params(metadata, metadata.get("step", int(step_path.name)), str(step_path))
   item = "ema" if "ema" in metadata["items"] else "params"
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  shapes = lsm2.abstract(architecture)[1]
+  shapes = lsm2.abstract(restored.architecture)[1]
   targets = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device) for name, leaf in shapes.items()}
   try:
     with _without_orbax_logs():
@@ -383,8 +375,33 @@ def _read_step(step_path: epath.Path) -> Restored:
   _verify(items, metadata)
   if "checksums" not in metadata:
     print(f"{step_path}: saved by a version without checksums, so damage to it may go unnoticed")
-  step, training_data = metadata.get("step", int(step_path.name)), metadata.get("training_data")
-  return Restored(config, schema, scale, architecture, items[item], step, training_data)
+  return dataclasses.replace(restored, params=items[item])
+
+
+def without_params(metadata: Mapping[str, Any], step: int, where: str) -> Restored:
+  """The settings of a model's function from what is stored beside its arrays.
+
+  Args:
+    metadata: of a checkpoint or an exported folder (aim/training/checkpoint_metadata.py).
+    step: training steps completed.
+    where: names the checkpoint or folder in messages.
+
+  Raises:
+    CheckpointError: this version cannot use it.
+  """
+  try:
+    schema = Schema.from_dict(metadata["schema"])
+    config = checkpoint_metadata.completed(metadata["config"], where)
+    scale = Scale.from_statistics(schema, metadata["statistics"])
+    architecture = from_config.architecture(config, schema)
+  except CheckpointError:
+    raise
+  except UserError as error:
+    raise CheckpointError(f"{where}: {error}") from None
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise CheckpointError(f"{where}: not a checkpoint of this program: {first_line(error, 500)}") from None
+  stored = {key: value for key, value in metadata.items() if key not in ("checksums", "items")}
+  return Restored(config, schema, scale, architecture, {}, step, metadata.get("training_data"), stored)
 
 
 def _verify(items: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:

@@ -449,7 +449,7 @@ def test_a_day_without_a_usable_patch_is_refused():
 
 @pytest.mark.parametrize("path", [None, 5, ""])
 def test_no_path_is_one_line(path):
-  with pytest.raises(CheckpointError, match=r"^aim\.load\(.*\): expected the folder of a run or of one of its"):
+  with pytest.raises(CheckpointError, match=r"^aim\.load\(.*\): expected a path or a name"):
     load.__wrapped__(path)
 
 

@@ -19,7 +19,7 @@ def test_absent_accelerators_are_not_announced(tmp_path):
   flags = ("--mode=embed", f"--data={days}", f"--checkpoint={absent}", f"--output={tmp_path}/out.npz")
   ended = tiny.wait(tiny.start(*flags, variables={"JAX_PLATFORMS": ""}))
   assert (ended.code, len(ended.err.splitlines())) == (2, 1), ended.err
-  assert f"{absent}: no such folder; expected a workdir or a checkpoint" in ended.err
+  assert f"{absent}: no such folder; expected a workdir, a checkpoint" in ended.err
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null", "3"])

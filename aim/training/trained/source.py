@@ -1,0 +1,57 @@
+"""Reads a trained model from whatever a path may name."""
+
+from __future__ import annotations
+
+import pathlib
+
+from aim import weights
+from aim.runtime import working_copy
+from aim.training import checkpoint
+from aim.training.checkpoint import Restored
+from aim.training.checkpoint_metadata import CheckpointError
+from aim.training.trained import exported, hub
+from data_pipelines.remote import copies
+from data_pipelines.remote.objects import RemoteFolder, is_remote
+
+
+def read(path: str | pathlib.Path) -> Restored:
+  """Reads a trained model.
+
+  Args:
+    path: one of
+      - a workdir, whose newest checkpoint that can be read is taken; local, or in a bucket, such as gs://bucket/run;
+      - the folder of one checkpoint, or a folder that --mode=export wrote; the same;
+      - hf://owner/name or hf://owner/name@revision, an exported folder on a hub;
+      - the name of shipped weights (aim.weights.names()), unless a local folder has this name.
+
+  Raises:
+    CheckpointError: there is none, or it is damaged, of a later version, or cannot be used by this one (one line).
+    RemoteError: an object store cannot be reached.
+  """
+  if hub.is_on_hub(path):
+    return exported.read(hub.fetched(str(path)), str(path))
+  if is_remote(path):
+    return _read_remote(str(path).rstrip("/"))
+  folder = pathlib.Path(path)
+  if folder.exists():
+    return exported.read(folder) if exported.is_exported(folder) else checkpoint.read(path)
+  if working_copy.remote_checkpoints(path):  # of a run in a bucket, whose local folder need not exist
+    return checkpoint.read(path)
+  shipped = weights.folder(str(path))
+  if shipped is None:
+    raise CheckpointError(f"{folder.absolute()}: no such folder; expected {_expected()}")
+  return exported.read(shipped)
+
+
+def _read_remote(url: str) -> Restored:
+  if exported.ARRAYS in RemoteFolder(url).children():
+    return exported.read(copies.local(url), url)
+  return checkpoint.read(url)
+
+
+def _expected() -> str:
+  names = weights.names()
+  shipped = (
+    f"the name of shipped weights ({', '.join(names)})" if names else "the name of shipped weights (there are none)"
+  )
+  return f"a workdir, a checkpoint, an exported folder, hf://owner/name, or {shipped}"

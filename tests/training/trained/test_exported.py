@@ -1,0 +1,220 @@
+"""Exported folders: the same function to the bit, read by anyone, whole or not at all, and no damage unnoticed."""
+
+import dataclasses
+import json
+import random
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import aim
+from aim import weights
+from aim.common import config_files
+from aim.common.config_files import ConfigError
+from aim.inference.pretrained import Pretrained
+from aim.model import lsm2
+from aim.training import checkpoint
+from aim.training.checkpoint_metadata import CheckpointError
+from aim.training.trained import exported, source
+from benchmarks import damage
+from data_pipelines.schema import Channel, Schema
+from tests import tiny
+
+SCHEMA = Schema(60, (Channel("pulse", "bpm"), Channel("steps", "count"), Channel("asleep", kind="binary")))
+
+
+def restored() -> checkpoint.Restored:
+  config = config_files.resolve("lsm2_tiny", tiny.overrides())
+  statistics = {"mean": [60.1, 59.7, 0.5], "std": [7.3, 7.1, 0.5], "min": [40.0, 41.0, 0.0], "max": [80.0, 79.0, 1.0]}
+  data = {"name": "tiny", "content": "1" * 32, "pretrain": "2" * 32, "people": "3" * 32}
+  metadata = {"config": config_files.to_dict(config), "schema": SCHEMA.to_dict(), "statistics": statistics}
+  read = checkpoint.without_params(metadata | {"format": 2, "step": 6, "training_data": data}, 6, "tests")
+  shapes, rng = lsm2.abstract(read.architecture)[1], np.random.default_rng(0)
+  params = {name: jnp.asarray(rng.normal(0, 0.3, leaf.shape), leaf.dtype) for name, leaf in sorted(shapes.items())}
+  return dataclasses.replace(read, params=params)
+
+
+@pytest.fixture(scope="module")
+def model():
+  """A model as read from a checkpoint, with random parameters."""
+  return Pretrained(restored())
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+  target = tmp_path_factory.mktemp("saved") / "model"
+  model.save(target)
+  return target
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+  return shutil.copytree(folder, tmp_path / "copy")
+
+
+def test_outputs_are_equal_to_the_bit(model, folder):
+  days = tiny.arrays()["values"]
+  read = aim.load(folder)
+  assert (read.schema, read.trained_steps, read.config) == (model.schema, model.trained_steps, model.config)
+  assert read.training_data == model.training_data is not None
+  for name, array in model.params.items():
+    assert np.asarray(array).tobytes() == np.asarray(read.params[name]).tobytes(), name
+  for pool in ("mean", "channel"):
+    assert model.embed(days, pool).tobytes() == read.embed(days, pool).tobytes()
+  assert model.impute(days).tobytes() == read.impute(days).tobytes()
+
+
+def test_an_export_of_an_export_is_the_same(folder, tmp_path):
+  aim.load(folder).save(tmp_path / "again")
+  for name in exported.FILES:
+    assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_a_bare_reader_sees_names_and_arrays(model, folder):
+  arrays = safetensors.numpy.load_file(folder / "model.safetensors")
+  assert arrays.keys() == model.params.keys()
+  for name, array in arrays.items():
+    assert array.dtype == np.float32 and np.array_equal(array, np.asarray(model.params[name])), name
+
+
+def test_the_json_files(model, folder):
+  config, schema, statistics = (
+    json.loads((folder / f"{name}.json").read_text()) for name in ("config", "schema", "statistics")
+  )
+  assert (config["format"], config["trained_steps"], config["dtype"]) == (1, 6, "float32")
+  assert config["config"]["optimizer"]["ema"] == 0.9
+  assert [channel["name"] for channel in schema["channels"]] == ["pulse", "steps", "asleep"]
+  assert statistics["pulse"].keys() == {"mean", "std", "min", "max"}
+  np.testing.assert_allclose(statistics["pulse"]["mean"], model.scale.mean[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_the_bytes(model, folder, tmp_path, dtype):
+  model.save(tmp_path / "half", dtype)
+  sizes = [(path / "model.safetensors").stat().st_size for path in (tmp_path / "half", folder)]
+  header = 100 * len(model.params)
+  assert sizes[0] < sizes[1] / 2 + header
+  half = aim.load(tmp_path / "half")
+  for name, array in model.params.items():
+    assert half.params[name].dtype == array.dtype
+    assert np.array_equal(half.params[name], array.astype(dtype).astype(array.dtype)), name
+  days = tiny.arrays()["values"]
+  np.testing.assert_allclose(half.embed(days), model.embed(days), atol=0.1)
+
+
+def test_values_beyond_float16_are_refused(folder, tmp_path):
+  large = aim.load(folder)
+  name = "bridge/kernel"
+  large.params[name] = large.params[name].at[0, 0].set(1e5)
+  with pytest.raises(CheckpointError, match=f"array '{name}' has values beyond float16; store it as bfloat16"):
+    large.save(tmp_path / "half", "float16")
+  assert not list(tmp_path.iterdir())
+  with pytest.raises(ConfigError, match="dtype is 'int8', expected one of float32, float16, bfloat16"):
+    large.save(tmp_path / "half", "int8")
+
+
+@pytest.mark.parametrize("name", [name for name in exported.FILES if name != "README.md"])
+def test_flipped_bits_are_refused_with_the_name(copy, name):
+  chance, path = random.Random(name), copy / name
+  whole = path.read_bytes()
+  for _ in range(20):
+    damage.flip_bit(path, chance.randrange(len(whole)), chance.randrange(8))
+    with pytest.raises(CheckpointError) as refused:
+      source.read(copy)
+    assert str(refused.value).startswith(f"{copy}: {name} is damaged: ") and "\n" not in str(refused.value)
+    path.write_bytes(whole)
+  source.read(copy)
+
+
+def test_the_damaged_array_is_named(copy):
+  path = copy / "model.safetensors"
+  raw = path.read_bytes()
+  header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+  start = 8 + int.from_bytes(raw[:8], "little") + header["bridge/kernel"]["data_offsets"][0]
+  damage.flip_bit(path, start, 3)
+  with pytest.raises(
+    CheckpointError, match=r"model\.safetensors is damaged: array 'bridge/kernel' is not what was saved"
+  ):
+    source.read(copy)
+
+
+@pytest.mark.parametrize("name", [name for name in exported.FILES if name != "README.md"])
+def test_a_missing_or_empty_file(copy, name):
+  (copy / name).write_bytes(b"")
+  with pytest.raises(CheckpointError, match=f"^{copy}: {name} is damaged"):
+    source.read(copy)
+  (copy / name).unlink()
+  with pytest.raises(CheckpointError, match=f"^{copy}: {name}(: No such file| is missing)"):
+    source.read(copy)
+
+
+def test_people_may_change_the_card(copy):
+  (copy / "README.md").write_text("# Mine\n")
+  source.read(copy)
+
+
+def test_of_a_later_format(copy, monkeypatch):
+  monkeypatch.setattr(exported, "FORMAT", 0)
+  with pytest.raises(CheckpointError, match="has format 1, expected at most 0: a later version wrote it"):
+    source.read(copy)
+
+
+def test_a_folder_is_never_replaced_unasked(model, copy, tmp_path):
+  before = (copy / "config.json").read_bytes()
+  with pytest.raises(ConfigError, match="the folder exists; --overwrite"):
+    model.save(copy)
+  model.save(copy, overwrite=True)
+  assert (copy / "config.json").read_bytes() == before
+  (copy / "letter.txt").write_text("mine")
+  with pytest.raises(ConfigError, match=r"holds 'letter\.txt', which is of no export"):
+    model.save(copy, overwrite=True)
+  assert (copy / "letter.txt").exists()
+  with pytest.raises(ConfigError, match="is a file"):
+    model.save(copy / "letter.txt", overwrite=True)
+  assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_whole_or_not_at_all(model, copy, tmp_path, monkeypatch):
+  before = {path.name: path.read_bytes() for path in copy.iterdir()}
+
+  def full(*_, **__):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(exported, "checksums", full)
+  for target in (copy, tmp_path / "new"):
+    with pytest.raises(ConfigError, match=f"export to {target}: cannot be written: No space left on device"):
+      model.save(target, overwrite=True)
+  assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+  assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_shipped_weights_by_name(copy, tmp_path, monkeypatch):
+  monkeypatch.setattr(weights, "FOLDER", tmp_path)
+  assert weights.names() == ("copy",)
+  monkeypatch.chdir(tmp_path.parent)
+  assert source.read("copy").step == 6
+  with pytest.raises(CheckpointError, match=r"no such folder; expected .* or the name of shipped weights \(copy\)"):
+    source.read("lsm2-nonsense")
+  with pytest.raises(CheckpointError, match="no such folder"):  # a name is no path
+    source.read("../copy")
+
+
+def test_a_local_folder_wins_over_a_shipped_name(copy, tmp_path, monkeypatch):
+  monkeypatch.setattr(weights, "FOLDER", tmp_path)
+  mine = tmp_path / "elsewhere"
+  (mine / "copy").mkdir(parents=True)
+  monkeypatch.chdir(mine)
+  with pytest.raises(CheckpointError, match="holds no complete checkpoint"):
+    source.read("copy")
+
+
+def test_arrays_of_another_config(copy):
+  """Every checksum is right, but the parts are of two models."""
+  other = aim.load(copy)
+  del other.params["bridge/kernel"]
+  other.save(copy.parent / "other")
+  with pytest.raises(CheckpointError, match=r"array 'bridge/kernel' is missing, expected .* by config"):
+    source.read(copy.parent / "other")
