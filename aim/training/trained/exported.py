@@ -164,6 +164,8 @@ def read(folder: pathlib.Path, where: str | None = None) -> Restored:
     CheckpointError: something of it is lost or changed, a later version wrote it, or this one cannot use it.
   """
   where = where or str(folder)
+  if not is_exported(folder):
+    raise CheckpointError(f"{where}: holds no exported model, which has {', '.join(FILES[:-1])}")
   expected = _expected_checksums(folder, where)
   for name in (CONFIG, SCHEMA, STATISTICS):
     _check_file(folder, name, expected, where)

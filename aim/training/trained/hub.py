@@ -19,7 +19,7 @@ from data_pipelines.errors import first_line
 SCHEME = "hf://"
 _ADDRESS = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SECONDS = 10.0  # until a hub that does not answer counts as out of reach
+SECONDS = 10.0  # until a hub that does not answer counts as out of reach
 
 
 def is_on_hub(path: str | os.PathLike) -> bool:
@@ -50,19 +50,21 @@ def fetched(address: str) -> pathlib.Path:
       f"{address}: needs the package huggingface_hub; install it with: pip install 'lsm2-aim[hub]'"
     ) from None
   repository, revision = match["repository"], match["revision"]
-  fetch = functools.partial(snapshot_download, repository, revision=revision, allow_patterns=list(exported.FILES))
+  endpoint = os.environ.get("HF_ENDPOINT") or None  # the library reads it only when it is imported
+  options = {"revision": revision, "endpoint": endpoint, "allow_patterns": list(exported.FILES)}
+  fetch = functools.partial(snapshot_download, repository, **options)
   if _COMMIT.fullmatch(revision or ""):
     with contextlib.suppress(errors.LocalEntryNotFoundError, errors.IncompleteSnapshotError):
       return pathlib.Path(fetch(local_files_only=True))
   try:
-    HfApi().model_info(repository, revision=revision, timeout=_SECONDS)
+    HfApi(endpoint).model_info(repository, revision=revision, timeout=SECONDS)
     return pathlib.Path(fetch())
   except errors.RevisionNotFoundError:
     raise CheckpointError(f"{address}: the hub has no revision {revision!r} of this model") from None
   except (errors.RepositoryNotFoundError, errors.GatedRepoError):
     raise CheckpointError(f"{address}: the hub has no such model, or it is private and you have no access") from None
   except Exception as error:  # of the library that it reaches the hub with, which differs between its versions
-    reason = f"the hub cannot be reached: {first_line(error, 200)}"
+    reason = f"cannot be fetched from the hub: {first_line(error, 200)}"
   try:
     folder = pathlib.Path(fetch(local_files_only=True))
   except (errors.LocalEntryNotFoundError, errors.IncompleteSnapshotError):
