@@ -362,7 +362,10 @@ def jax_competitor(spec: Spec, arrays: Mapping[str, np.ndarray]) -> tuple[Step, 
     ladder = buffer_sizes.ladder(
       counts, a.tokens, dropped, a.decoder_tokens, windows, step.groups, step.accumulate, config.sizes
     )
-    needs = [buffer_sizes.needed(buffer_sizes.token_counts(tokens), step.groups, step.accumulate) for tokens in sets]
+    needs = [
+      buffer_sizes.needed(buffer_sizes.slot_counts(tokens, a.decoder_tokens), step.groups, step.accumulate)
+      for tokens in sets
+    ]
     chosen = [buffer_sizes.smallest(ladder, np.asarray(need)) for need in needs]
   train = jax.jit(step.train, static_argnums=0, donate_argnums=1, compiler_options=compile_options.compiler_options())
   state = jax.jit(step.init)(jax.random.key(config.seed))

@@ -20,6 +20,7 @@ from jaxtyping import Array, Int
 from aim.model.masking import TokenSet
 from aim.model.token_buffers import TokenBuffer
 
+FEWER_THAN_ALL = ("present", "observed")  # decoder_tokens of which a step may need fewer slots than there are tokens
 Counts = TypeVar("Counts", jax.Array, np.ndarray)
 
 
@@ -56,8 +57,9 @@ class BufferSizes:
     if self.decoder_tokens == "visible" and not self.predict_all:
       return self.target_buffer(tokens)
     first = jnp.zeros_like(tokens.target_ends)
-    if self.decoder_tokens == "observed":
-      return self._buffer(first, tokens.target_ends, self.decoder, self.tokens)
+    if self.decoder_tokens in FEWER_THAN_ALL:
+      ends = tokens.target_ends if self.decoder_tokens == "observed" else tokens.present_ends
+      return self._buffer(first, ends, self.decoder, self.tokens)
     windows = len(first) // self.groups if self.groups else 1
     return self._buffer(first, jnp.full_like(first, self.tokens), windows * self.tokens, self.tokens)
 
@@ -89,7 +91,7 @@ def needed(lengths: Counts, groups: int, accumulate: int) -> Counts:
   """Slots [3] that a step needs for its visible, decoder and target tokens: the largest of its buffers.
 
   Args:
-    lengths: token_counts of the step's windows, [b, 3].
+    lengths: slot_counts of the step's windows, [b, 3].
     groups: as in BufferSizes.
     accumulate: microbatches per step.
   """
@@ -105,6 +107,12 @@ def token_counts(tokens: TokenSet) -> Int[Array, "b 3"]:
   return jnp.stack([tokens.visible_lengths, ends, ends - tokens.target_starts], axis=1)
 
 
+def slot_counts(tokens: TokenSet, decoder_tokens: str) -> Int[Array, "b 3"]:
+  """Numbers of each window's tokens in each of the three buffers; with decoder_tokens "present" or not."""
+  counts = token_counts(tokens)
+  return counts.at[:, 1].set(tokens.present_ends) if decoder_tokens == "present" else counts
+
+
 def textbook(tokens: int, dropped: int, decoder_tokens: str) -> BufferSizes:
   """AIM as published: N - D tokens through the encoder, all N through the decoder."""
   return BufferSizes(0, tokens - dropped, tokens, tokens, tokens, tokens - dropped, decoder_tokens, True)
@@ -113,7 +121,7 @@ def textbook(tokens: int, dropped: int, decoder_tokens: str) -> BufferSizes:
 def exact(
   counts: Int[np.ndarray, " 3"], tokens: int, dropped: int, decoder_tokens: str, windows: int, groups: int
 ) -> BufferSizes:
-  """The sizes for steps in which all windows have the same token_counts, `counts`."""
+  """The sizes for steps in which all windows have the same slot_counts, `counts`."""
   per_group = windows // groups if groups else 1
   visible, decoder, targets = (int(count) * per_group for count in counts)
   return BufferSizes(groups, visible, decoder, targets, tokens, tokens - dropped, decoder_tokens)
@@ -132,7 +140,7 @@ def ladder(
   """At most `count` sizes in ascending order: many steps fit the smaller ones, and every step fits the last.
 
   Args:
-    counts: token_counts of a sample of windows. Steps are made up by drawing windows from it at random.
+    counts: slot_counts of a sample of windows. Steps are made up by drawing windows from it at random.
     tokens: N, tokens per day.
     dropped: D, masked tokens that every window drops.
     decoder_tokens: as in Architecture.
@@ -160,5 +168,7 @@ def smallest(sizes: tuple[BufferSizes, ...], slots: Int[np.ndarray, " 3"]) -> Bu
   return next(
     s
     for s in sizes
-    if s.encoder >= visible and s.targets >= targets and (s.decoder >= decoder or s.decoder_tokens != "observed")
+    if s.encoder >= visible
+    and s.targets >= targets
+    and (s.decoder >= decoder or s.decoder_tokens not in FEWER_THAN_ALL)
   )

@@ -27,12 +27,14 @@ def _model() -> ConfigDict:
   model.patch_minutes = 10
   model.patch_channels = 1  # channels per patch; 5 in LSM-1
   # The number that stands for a channel in the position code: "schema", its index among the data's channels, as
-  # published, or a tuple of one whole number per channel.
+  # published; "vocabulary", its place there, so that a model of other channels knows it by the same number; or a tuple
+  # of one whole number per channel, which is what "vocabulary" becomes in a checkpoint.
   model.places = "schema"
   model.encoder = ConfigDict({"width": 384, "mlp": 1536, "heads": 6, "layers": 12})
   model.decoder = ConfigDict({"width": 256, "mlp": 1024, "heads": 4, "layers": 4})
-  # What a token attends to in the decoder: "all" positions (published), the "observed" ones, which cost a third of that
-  # at this size, or only the "visible" tokens. Both are on a par with "all" on some real days and worse where much is
+  # What a token attends to in the decoder: "all" positions (published), those of the channels that are "present" in the
+  # day, which is the same unless a channel is missing all day, the "observed" ones, which cost a third of that at this
+  # size, or only the "visible" tokens. The last two are on a par with "all" on some real days and worse where much is
   # missing (docs/results).
   model.decoder.tokens = "all"
   model.attention = "auto"  # or the name of a backend of aim/model/attention
@@ -95,13 +97,13 @@ RANGES: dict[str, Range] = {
   "sizes": whole(1, 6),
   "model.patch_minutes": number(0, 1440, above=True),
   "model.patch_channels": whole(1, 100_000),
-  "model.places": Either(one_of("schema"), Several(whole(0, 1_000_000), empty=False)),
+  "model.places": Either(one_of("schema", "vocabulary"), Several(whole(0, 1_000_000), empty=False)),
   **{
     f"model.{tower}.{key}": whole(1, most)
     for tower in ("encoder", "decoder")
     for key, most in (("width", 100_000), ("mlp", 1_000_000), ("heads", 10_000), ("layers", 1000))
   },
-  "model.decoder.tokens": one_of("all", "observed", "visible"),
+  "model.decoder.tokens": one_of("all", "present", "observed", "visible"),
   "model.attention": one_of("auto", "native", "cudnn", "splash", "xla"),
   "model.skip_evidence": one_of("line", "smooth"),
   "model.qk_init": number(0, 100),

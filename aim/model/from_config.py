@@ -16,6 +16,7 @@ from aim.model.defaults import RANGES
 from aim.model.lsm2 import Architecture, Projection, Tower
 from aim.model.masking import STRATEGIES, Masking
 from aim.runtime import devices
+from data_pipelines.channels import vocabulary
 from data_pipelines.schema import Schema
 
 
@@ -73,6 +74,8 @@ def places(config: ml_collections.ConfigDict, schema: Schema) -> tuple[int, ...]
   in_order = tuple(range(-(-len(schema.channels) // group)))
   if chosen == "schema" or tuple(chosen) == in_order:
     return in_order
+  if chosen == "vocabulary":
+    chosen = [vocabulary_place(config, name) for name in schema.names]
   if group > 1:
     raise ConfigError(
       f"config.model.places is {chosen!r} and config.model.patch_channels {group}, expected places='schema': a patch "
@@ -89,6 +92,32 @@ def places(config: ml_collections.ConfigDict, schema: Schema) -> tuple[int, ...]
         f"config.model.places gives {place} to channels {' and '.join(same)}, expected another for each"
       )
   return tuple(chosen)
+
+
+def vocabulary_place(config: ml_collections.ConfigDict, name: str) -> int:
+  """A channel's place in the vocabulary, which config.data.vocabulary extends.
+
+  Raises:
+    ConfigError: the channel is not in it.
+  """
+  entry = vocabulary.load(config.data.vocabulary).find(name)
+  if entry is None:
+    file = config.data.vocabulary
+    remedy = (
+      "add it there" if file else "add it to a vocabulary of your own and name the file in config.data.vocabulary"
+    )
+    raise ConfigError(
+      f"config.model.places is 'vocabulary', and channel {name!r} is not in {file or 'the shipped one'}; {remedy}"
+    )
+  return entry.place
+
+
+def with_places(config: ml_collections.ConfigDict, chosen: tuple[int, ...]) -> ml_collections.ConfigDict:
+  """A copy of a config with these places, whatever they are called in it."""
+  config = config.copy_and_resolve_references()
+  with config.ignore_type():
+    config.model.places = chosen
+  return config
 
 
 def _tower(tower_keys: ml_collections.ConfigDict) -> Tower:

@@ -22,7 +22,7 @@ from aim.model.layers import Dense, LayerNorm, gelu, initializer
 from aim.model.positions import token_positions
 from aim.model.token_buffers import TokenBuffer, buffer_attention, move
 
-DECODER_TOKENS = ("all", "observed", "visible")
+DECODER_TOKENS = ("all", "present", "observed", "visible")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,9 @@ class Architecture:
       attend to tokens at similar positions from the first step (after Trockman and Kolter 2023, "Mimetic
       initialization"). 0 is the published start: independent, SD 0.02.
     decoder_tokens: what a token attends to in the decoder, one of DECODER_TOKENS. "all": every position of the day,
-      with the mask token at those not visible (published). "observed": all positions but those that the sensor lost.
+      with the mask token at those not visible (published). "present": every position of the channels that were observed
+      at any time of the day, so that a channel that a data set does not have costs nothing. "observed": all positions
+      but those that the sensor lost.
       "visible": only the visible tokens, by cross-attention (after Fu et al. 2024, "Rethinking patch dependence for
       masked autoencoders").
     attention: backend of aim/model/attention.

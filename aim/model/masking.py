@@ -5,9 +5,9 @@ The mask has two parts:
 - *inherited*: what the sensor lost (`inherited_missing`). It is neither read nor scored.
 - *artificial*: what we hide (`artificial_mask`, one strategy per window). The observed values in it are the targets.
 
-`sorted_token_set` joins the two and sorts each window's tokens into visible | target | inherited-missing, so that
-visible tokens are a prefix and dropping tokens is slicing. `training_token_set` is the entry for pretraining,
-`evaluation_token_set` for everything else.
+`sorted_token_set` joins the two and sorts each window's tokens into visible | target | inherited-missing | of channels
+without any observed value, so that visible tokens are a prefix and dropping tokens is slicing. `training_token_set` is
+the entry for pretraining, `evaluation_token_set` for everything else.
 
 All shapes are static under jit. Every window's mask is drawn on the device from a key of its own, so a run repeats
 exactly.
@@ -105,7 +105,7 @@ def _share(ratio: float, n: int) -> int:
 
 
 class TokenSet(NamedTuple):
-  """A batch of windows as token sets, each sorted visible | target | inherited-missing.
+  """A batch of windows as token sets, each sorted visible | target | inherited-missing | of absent channels.
 
   A token of which some values are visible and others hidden is both visible and a target; such tokens stand between the
   two groups. So the visible tokens are [0, visible_lengths) and the targets [target_starts, target_ends).
@@ -118,6 +118,7 @@ class TokenSet(NamedTuple):
     visible_lengths: int32 [b], number of visible tokens, at least 1.
     target_starts: int32 [b], number of tokens before the first with a target.
     target_ends: int32 [b], number of tokens up to the last that is visible or a target.
+    present_ends: int32 [b], number of tokens up to the last of a channel with an observed value, hidden or not.
   """
 
   order: Int[Array, "b n"]
@@ -127,6 +128,7 @@ class TokenSet(NamedTuple):
   visible_lengths: Int[Array, " b"]
   target_starts: Int[Array, " b"]
   target_ends: Int[Array, " b"]
+  present_ends: Int[Array, " b"]
 
 
 def inherited_missing(observed: Bool[Array, "b n p"], min_observed_share: float) -> Bool[Array, "b n"]:
@@ -303,6 +305,7 @@ def sorted_token_set(
     shuffle: numbers in [0, 1) that order the tokens within each group.
     target: the values to predict, observed or not; by default the observed values that are not visible.
   """
+  present = jnp.repeat(observed.any(axis=1), observed.shape[1] // patch, axis=1)
   z, observed = patches.patchify(z, patch), patches.patchify(observed, patch)
   inherited = inherited_missing(observed, masking.min_observed_share)
   # A token that hiding leaves with too few visible values is hidden whole.
@@ -312,8 +315,10 @@ def sorted_token_set(
   if target is None:
     target = observed & ~visible & ~inherited[:, :, None]
   target_tokens = target.any(-1)
+  taking_part = visible_tokens | target_tokens
   # Visible, visible and target, target, the rest: both the visible tokens and the targets are then contiguous.
-  group = jnp.where(visible_tokens, jnp.where(target_tokens, 1.0, 0.0), jnp.where(target_tokens, 2.0, 3.0))
+  rest = jnp.where(present, 3.0, 4.0)
+  group = jnp.where(visible_tokens, jnp.where(target_tokens, 1.0, 0.0), jnp.where(target_tokens, 2.0, rest))
   order = jnp.argsort(group + 0.5 * shuffle, axis=1)  # half, because 2 + 0.9999999 rounds up to 3 in float32
   take = lambda x: jnp.take_along_axis(x, order[:, :, None], axis=1)
   return TokenSet(
@@ -323,7 +328,8 @@ def sorted_token_set(
     target=take(target),
     visible_lengths=visible_tokens.sum(1).astype(jnp.int32),
     target_starts=(visible_tokens & ~target_tokens).sum(1).astype(jnp.int32),
-    target_ends=(visible_tokens | target_tokens).sum(1).astype(jnp.int32),
+    target_ends=taking_part.sum(1).astype(jnp.int32),
+    present_ends=(taking_part | present).sum(1).astype(jnp.int32),
   )
 
 

@@ -83,14 +83,19 @@ class Plan(TrainingRun):
     """Draws masks for the days and counts their tokens, on a device here, whatever hardware is planned."""
     step = self.step  # with buffers for any number of windows
     step = dataclasses.replace(step, groups=0, accumulate=1) if isinstance(step, MaskedStep) else step
-    draw = jax.jit(lambda key, i, values: step.draw(key, i, values)[2])
+
+    def draw(key: jax.Array, i: int, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+      if not isinstance(step, MaskedStep):
+        return step.draw(key, i, values)[2], jnp.float32(0)
+      tokens, _, counts = step.draw(key, i, values)
+      return counts, flops.useful_flops(step.architecture, buffer_sizes.token_counts(tokens))
+
     cpu = jax.local_devices(backend="cpu")[0] if self.on.name != "local" else None
+    compiled = jax.jit(draw)
     with jax.default_device(cpu):
-      self.counts = np.concatenate([np.asarray(draw(self.key, i, self.days)) for i in range(MASKS_PER_DAY)])
-    useful = 0.0
-    if isinstance(self.step, MaskedStep):
-      useful = float(flops.useful_flops(self.step.architecture, jnp.asarray(self.counts))) / len(self.counts)
-    self.useful = useful
+      drawn = [jax.device_get(compiled(self.key, i, self.days)) for i in range(MASKS_PER_DAY)]
+    self.counts = np.concatenate([counts for counts, _ in drawn])
+    self.useful = sum(float(useful) for _, useful in drawn) / len(self.counts)
 
   @property
   def fixed(self) -> dict[str, int]:

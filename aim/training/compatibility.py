@@ -30,6 +30,7 @@ MADE_WITH: dict[str, Any] = {
   "model.scan_layers": False,
   "model.attention": "auto",
   "model.decoder.tokens": "all",
+  "data.vocabulary": "",
   "data.impute": "none",
   "data.max_missing": 1.0,
   "data.max_participants": 0,

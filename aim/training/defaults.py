@@ -37,6 +37,8 @@ def _data() -> ConfigDict:
   data.seed = 0  # of the simulation
   # Train on the simulated cohort although there are several accelerators. Without this, a run there must name its data.
   data.simulate = False
+  # A YAML file that adds channels of one's own to the vocabulary (data_pipelines/channels/vocabulary.py); empty: none.
+  data.vocabulary = ""
   # How holes are filled before masking: "none" (AIM: they stay holes) or "linear" interpolation in time, as LSM-1 is
   # trained. Filled values then count as observed: the model sees them and learns from them.
   data.impute = "none"
@@ -99,6 +101,7 @@ RANGES: dict[str, Range] = {
   "data.participants": whole(1, 10_000_000),
   "data.days": whole(1, 10_000),
   "data.seed": SEED,
+  "data.vocabulary": TEXT,
   "data.impute": one_of("none", "linear"),
   "data.max_missing": number(0, 1),
   "data.max_participants": whole(0, 1_000_000_000),

@@ -61,12 +61,12 @@ class MaskedStep:
       values: days in physical units, NaN where missing.
 
     Returns:
-      The token sets; the buffer sizes that they need; each window's token counts (buffer_sizes.token_counts).
+      The token sets; the buffer sizes that they need; each window's slot counts (buffer_sizes.slot_counts).
     """
     a = self.architecture
     z, observed = (patches.fold(x, a.patch_channels) for x in patches.normalised_days(self.scale, values, self.impute))
     tokens = training_token_set(jax.random.fold_in(key, step), self.masking, z, observed, a.patch_values)
-    counts = buffer_sizes.token_counts(tokens)
+    counts = buffer_sizes.slot_counts(tokens, a.decoder_tokens)
     return tokens, buffer_sizes.needed(counts, self.groups, self.accumulate), counts
 
   def train(self, buffers: BufferSizes, state: TrainState, tokens: TokenSet) -> tuple[TrainState, dict[str, Array]]:

@@ -96,6 +96,8 @@ class TrainingRun:
       dataset: what to train on.
       planned_mesh: a mesh of devices that are not here, on which nothing can run; by default, the mesh that is set.
     """
+    if config.model.places == "vocabulary":  # so that a checkpoint needs none
+      config = from_config.with_places(config, from_config.places(config, dataset.schema))
     self.config, self.workdir, self.dataset = config, workdir, dataset
     self.mesh = jax.sharding.get_mesh() if planned_mesh is None else planned_mesh
     config_ranges.check(config, RANGES, aim.model.defaults.RANGES)

@@ -84,7 +84,7 @@ def test_the_ladder_is_short_and_holds_every_step(step, decoder_tokens, count):
     batch = lengths[rng.integers(20, size=windows * accumulate)]
     need = buffer_sizes.needed(batch, groups, accumulate)
     assert need.tolist() == ref_needed(batch, groups, accumulate)
-    relevant = [True, decoder_tokens == "observed", True]
+    relevant = [True, decoder_tokens in ("present", "observed"), True]
     holds = [all(a >= b for a, b, r in zip(row, need, relevant, strict=True) if r) for row in rows]
     assert holds[-1] and ladder.index(buffer_sizes.smallest(ladder, need)) == holds.index(True)
 
@@ -124,7 +124,8 @@ def token_set(counts: np.ndarray, tokens: int) -> TokenSet:
   zeros = lambda dtype: jnp.zeros((b, tokens, 1), dtype)
   visible, scored, targets = (jnp.asarray(counts[:, i], jnp.int32) for i in range(3))
   order = jnp.tile(jnp.arange(tokens, dtype=jnp.int32), (b, 1))
-  return TokenSet(order, zeros(jnp.float32), zeros(bool), zeros(bool), visible, scored - targets, scored)
+  present = (scored + tokens) // 2
+  return TokenSet(order, zeros(jnp.float32), zeros(bool), zeros(bool), visible, scored - targets, scored, present)
 
 
 @pytest.mark.parametrize("decoder_tokens", lsm2.DECODER_TOKENS)
@@ -134,7 +135,8 @@ def test_buffers_hold_the_tokens_of_their_kind(form, decoder_tokens):
   counts = counts_of(np.random.default_rng(1), 6, 10, 3)
   tokens = token_set(counts, 10)
   np.testing.assert_array_equal(buffer_sizes.token_counts(tokens), counts)
-  need = [int(x) for x in buffer_sizes.needed(counts, 2 if form == "packed" else 0, 1)]
+  slots = np.asarray(buffer_sizes.slot_counts(tokens, decoder_tokens))
+  need = [int(x) for x in buffer_sizes.needed(slots, 2 if form == "packed" else 0, 1)]
   size = {
     "textbook": buffer_sizes.textbook(10, 3, decoder_tokens),
     "trimmed": BufferSizes(0, *need, 10, 7, decoder_tokens),
@@ -143,7 +145,8 @@ def test_buffers_hold_the_tokens_of_their_kind(form, decoder_tokens):
   visible, scored, targets = counts.T
   span = lambda rows: (rows.first.reshape(-1).tolist(), rows.lengths.reshape(-1).tolist())
   assert span(size.visible_buffer(tokens)) == ([0] * 6, visible.tolist())
-  whole = ([0] * 6, [10] * 6) if decoder_tokens != "observed" else ([0] * 6, scored.tolist())
+  ends = {"observed": scored.tolist(), "present": ((scored + 10) // 2).tolist()}.get(decoder_tokens, [10] * 6)
+  whole = ([0] * 6, ends)
   stretch = ((scored - targets).tolist(), targets.tolist())
   assert span(size.target_buffer(tokens)) == (whole if form == "textbook" else stretch)
   apart = decoder_tokens == "visible" and form != "textbook"

@@ -12,6 +12,7 @@ from aim.model import from_config
 from aim.model.attention.backends import choose_backend
 from aim.model.lsm2 import Architecture, Tower
 from aim.model.masking import STRATEGIES, Masking
+from data_pipelines.channels import vocabulary
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.schema import Channel, Schema
 from tests.common.test_config_files import config
@@ -136,6 +137,29 @@ def test_places_are_those_of_the_schema_or_given():
   assert with_places([*range(34)]) == from_config.architecture(config(), MANY)
   assert with_places((*range(33), 99)).places == (*range(33), 99)
   assert from_config.architecture(config(model__patch_channels=5), MANY).places == tuple(range(7))
+
+
+def test_places_of_the_vocabulary_are_the_same_among_any_channels(tmp_path):
+  """By name or alias; a file of one's own adds channels, and what stands in a checkpoint is the numbers."""
+  schema = lambda *names: Schema(5, tuple(Channel(name) for name in names))
+  few, more = schema("heart_rate", "glucose"), schema("heart_rate", "steps", "glucose")
+  made = config(model__places="vocabulary")
+  places = lambda of: from_config.architecture(made, of).places
+  assert places(more) == (places(few)[0], vocabulary.load().find("steps").place, places(few)[1])
+  assert places(schema("glucose", "pulse")) == places(few)[::-1]
+  resolved = from_config.with_places(made, places(few))
+  assert (
+    from_config.architecture(resolved, few) == from_config.architecture(made, few) and made.model.places == "vocabulary"
+  )
+  mine = schema("heart_rate", "sweat_rate")
+  message = "channel 'sweat_rate' is not in the shipped one; add it to a vocabulary of your own and name the file in "
+  with pytest.raises(ConfigError, match=f"config.model.places is 'vocabulary', and {message}config.data.vocabulary"):
+    places(mine)
+  made.data.vocabulary = str(tmp_path / "mine.yaml")
+  (tmp_path / "mine.yaml").write_text("channels: [{name: sweat_rate, place: 1000}]\n")
+  assert places(mine) == (places(few)[0], 1000)
+  with pytest.raises(ConfigError, match=r"gives 0 to channels hr and pulse"):
+    places(schema("hr", "pulse"))
 
 
 @pytest.mark.parametrize(

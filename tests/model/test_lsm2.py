@@ -541,7 +541,7 @@ def test_flops_by_the_compiler(tokens, targets):
   full = jnp.full((2,), 128, jnp.int32)
 
   def forward(params, values, shown, order):
-    sets = TokenSet(order, values, shown, ~shown, full, full - targets, full)
+    sets = TokenSet(order, values, shown, ~shown, full, full - targets, full, full)
     return loss.forward(lsm2.merge(graph, params), sets, buffers, buffers.target_buffer(sets))
 
   arrays = (jnp.ones((2, 128, 8)), jnp.ones((2, 128, 8), bool), jnp.zeros((2, 128), jnp.int32))

@@ -62,7 +62,7 @@ def tokens() -> TokenSet:
   target = np.repeat((place < visible[:, None] + 2)[:, :, None], 2, axis=2) & ~shown
   order = np.stack([rng.permutation(8) for _ in range(16)]).astype(np.int32)
   values = rng.integers(0, 2, (16, 8, 2)).astype(np.float32)
-  return TokenSet(*map(jnp.asarray, (order, values, shown, target, visible, visible - 1, visible + 2)))
+  return TokenSet(*map(jnp.asarray, (order, values, shown, target, visible, visible - 1, visible + 2, visible + 2)))
 
 
 TEXTBOOK = buffer_sizes.textbook(8, 2, "all")

@@ -147,7 +147,10 @@ def some_sizes(decoder_tokens: str, windows: int, groups: int) -> tuple[BufferSi
 
 def smallest(ladder: tuple[BufferSizes, ...], tokens: TokenSet, accumulate: int = 1) -> BufferSizes:
   return buffer_sizes.smallest(
-    ladder, np.asarray(buffer_sizes.needed(buffer_sizes.token_counts(tokens), ladder[0].groups, accumulate))
+    ladder,
+    np.asarray(
+      buffer_sizes.needed(buffer_sizes.slot_counts(tokens, ladder[0].decoder_tokens), ladder[0].groups, accumulate)
+    ),
   )
 
 
@@ -160,6 +163,7 @@ def smallest(ladder: tuple[BufferSizes, ...], tokens: TokenSet, accumulate: int 
     pytest.param("all", 4, 32, 2, "xla", marks=pytest.mark.slow),
     pytest.param("observed", 0, 8, 2, "xla", marks=pytest.mark.slow),
     ("observed", 2, 64, 1, "xla"),
+    ("present", 2, 8, 1, "native"),
     pytest.param("visible", 0, 8, 1, "xla", marks=pytest.mark.slow),
     pytest.param("visible", 1, 1, 1, "xla", marks=pytest.mark.slow),
     pytest.param("visible", 4, 32, 2, "xla", marks=pytest.mark.slow),
@@ -196,6 +200,25 @@ def test_dropped_tokens_change_nothing(kind):
   assert_same_gradient(
     gradient(buffer_sizes.textbook(TOKENS, dropped, "all"), tokens), textbook_gradient("all", tokens)
   )
+
+
+@pytest.mark.parametrize("absent", [0, 2])
+def test_absent_channels_are_not_in_the_decoder(absent):
+  """Where every channel is present, "present" is "all" to 1e-6; otherwise it is "all" of the others, padding too."""
+  values = days(0.3)
+  values[:, :, CHANNELS - absent :] = np.nan
+  tokens = tokens_of("random", 0.0, jnp.asarray(values), 8)
+  ours, everyone = textbook_gradient("present", tokens), textbook_gradient("all", tokens)
+  if absent == 0:
+    return assert_same_gradient(ours, everyone, 1e-6)
+  assert abs(float(ours[0]) - float(everyone[0])) > 1e-5 * float(everyone[0])
+  assert (np.asarray(tokens.present_ends) == (CHANNELS - absent) * LENGTH).all()
+  slots = np.asarray(buffer_sizes.slot_counts(tokens, "present"))
+  for groups in (0, 2):
+    needed = [int(count) for count in buffer_sizes.needed(slots, groups, 1)]
+    assert needed[1] == (CHANNELS - absent) * LENGTH * (8 // groups if groups else 1)
+    assert_same_gradient(gradient(BufferSizes(groups, *needed, TOKENS, TOKENS, "present"), tokens), ours)
+  return None
 
 
 @pytest.mark.parametrize("decoder_tokens", ["all", "observed", "visible"])
