@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -280,7 +281,7 @@ def scale_out_mode(arguments: Arguments) -> None:
   """Estimates the throughput on other slices than a preflight's; no hardware is needed."""
   from aim.planning.scale_out import scale_out
 
-  if not all(count.isdigit() for count in arguments.chips):
+  if not all(re.fullmatch("[0-9]{1,9}", count) for count in arguments.chips):
     raise ConfigError(f"--chips={','.join(arguments.chips)}: expected numbers, as in 8,16,32")
   chips = [int(count) for count in arguments.chips]
   others = [pathlib.Path(workdir) for workdir in arguments.workdirs]

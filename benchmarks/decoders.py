@@ -12,7 +12,6 @@ metrics.jsonl of the runs at equal steps, which must exist. A repeated command c
 from __future__ import annotations
 
 import csv
-import json
 import pathlib
 import statistics
 import tempfile
@@ -23,6 +22,7 @@ from absl import flags
 from aim.evaluation.generative import score_files, scores
 from aim.model.lsm2 import DECODER_TOKENS
 from benchmarks import programs
+from data_pipelines.text_files import read_json_lines
 
 INPUT = flags.DEFINE_list("input", None, "npz files of days.", required=True)
 OUTPUT = flags.DEFINE_string("output", "runs/decoders", "Folder for runs and results.")
@@ -64,8 +64,8 @@ def train(source: str, folder: pathlib.Path, tokens: str, seed: int, overrides: 
 
 def step_seconds(output: pathlib.Path, seed: int) -> float:
   """The median seconds per step of a run."""
-  lines = (output / f"fold{seed}" / "metrics.jsonl").read_text().splitlines()
-  return statistics.median(json.loads(line)["seconds_per_step"] for line in lines)
+  lines = read_json_lines(output / f"fold{seed}" / "metrics.jsonl")
+  return statistics.median(line["seconds_per_step"] for _, line in lines)
 
 
 def report(folder: pathlib.Path) -> None:

@@ -14,7 +14,6 @@ are killed by benchmarks/command_kills.py.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -35,6 +34,7 @@ from tqdm import tqdm
 from aim.common.tables import write_rows
 from aim.training import checkpoint
 from benchmarks.programs import TINY_RUN, kill_after
+from data_pipelines.text_files import parse_json_object, read_json_lines
 
 SMALL = TINY_RUN | {"checkpoint.every_steps": 25, "log.every_steps": 1}
 STARTING = {"any": 0.25, "compile": 1.0, "save": 0.1}  # share of the kills that hit a process before its first step
@@ -158,7 +158,7 @@ def _last_step(workdir: pathlib.Path) -> int:
   """The last step in metrics.jsonl; 0 if there is none."""
   path = workdir / "metrics.jsonl"
   lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")] if path.exists() else []
-  return json.loads(lines[-1])["step"] if lines else 0
+  return parse_json_object(lines[-1], str(path))["step"] if lines else 0
 
 
 def same_end(ours: pathlib.Path, theirs: pathlib.Path, steps: int) -> None:
@@ -174,8 +174,8 @@ def same_end(ours: pathlib.Path, theirs: pathlib.Path, steps: int) -> None:
 
 
 def _lines(workdir: pathlib.Path) -> list[tuple[int, float, float]]:
-  lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-  return [(line["step"], line["loss"], line["gradient_norm"]) for line in lines]
+  lines = read_json_lines(workdir / "metrics.jsonl")
+  return [(line["step"], line["loss"], line["gradient_norm"]) for _, line in lines]
 
 
 def define_flags() -> None:

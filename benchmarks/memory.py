@@ -14,7 +14,6 @@ from the kernel while it runs; of 100 steps the least counts.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -33,6 +32,7 @@ from benchmarks.programs import TINY_TOWERS
 from data_pipelines import build, splits
 from data_pipelines.schema import Channel, Schema
 from data_pipelines.source import Day, Person
+from data_pipelines.text_files import parse_json_object
 
 DAYS = flags.DEFINE_list("days", ["1000", "10000", "100000"], "Numbers of days.")
 MODES = flags.DEFINE_list("modes", ["embed", "evaluate", "heldout", "probe", "finetune"], "Modes to measure.")
@@ -181,7 +181,7 @@ def _last_step(workdir: pathlib.Path) -> int:
   """The step of the last complete line of metrics.jsonl; 0 before there is one."""
   path = workdir / "metrics.jsonl"
   lines = path.read_text().split("\n")[:-1] if path.exists() else []
-  return json.loads(lines[-1])["step"] if lines else 0
+  return parse_json_object(lines[-1], str(path))["step"] if lines else 0
 
 
 def _held_mb(pid: int) -> float:

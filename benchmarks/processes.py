@@ -8,7 +8,6 @@ A repeat counts as the median over intervals of its steps, without the first int
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import socket
@@ -24,6 +23,7 @@ from aim import commands
 from aim.common import config_files
 from aim.common.tables import csv_field, write_rows
 from benchmarks import programs
+from data_pipelines.text_files import read_json_lines
 
 CONFIG = flags.DEFINE_string("config", "lsm2_xs", "Experiment: a shipped one or a .py file.")
 REPEATS = flags.DEFINE_integer("repeats", 3, "Runs of each kind.", lower_bound=1)
@@ -77,7 +77,7 @@ def run(processes: int, arguments: Sequence[str]) -> None:
 
 def windows_per_second(workdir: pathlib.Path) -> float:
   """The median over the intervals of metrics.jsonl, without the first."""
-  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  lines = [line for _, line in read_json_lines(workdir / "metrics.jsonl")]
   rates = [line["windows_per_second"] for line in lines if "windows_per_second" in line]
   return statistics.median(rates[1:] or rates)
 

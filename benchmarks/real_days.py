@@ -12,7 +12,6 @@ imputer, paired over people).
 from __future__ import annotations
 
 import csv
-import json
 import pathlib
 from collections.abc import Sequence
 
@@ -22,6 +21,7 @@ from aim.evaluation import results
 from aim.evaluation.generative import score_files, scores, summary
 from aim.evaluation.generative.figures import generative_chart
 from benchmarks import programs
+from data_pipelines.text_files import read_json
 
 INPUT = flags.DEFINE_string("input", None, "npz file of days.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "Folder for datasets, runs and results.", required=True)
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     programs.run_module("aim.main", *common)
     if not (workdir / "evaluate" / "people.csv").exists():
       programs.run_module("aim.main", *common, "--mode=evaluate")
-    seed = json.loads((workdir / "config.json").read_text())["seed"]
+    seed = read_json(workdir / "config.json")["seed"]
     parts.append(score_files.load_people(workdir / "evaluate" / "people.csv"))
   pooled = scores.merge(parts)
   rows = pooled.table()

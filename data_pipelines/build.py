@@ -56,7 +56,7 @@ from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.source import MAX_MISSING, Source
 from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
 from data_pipelines.statistics import Statistics
-from data_pipelines.text_files import check_regular, counted, json_text, plain_number
+from data_pipelines.text_files import check_regular, counted, json_text, plain_number, read_number
 
 _LONGEST_NAME = 200  # file systems allow 255 bytes, and the name of a lock is longer
 # Kept apart from absl's global flags, because a program that imports this module has flags of its own.
@@ -347,7 +347,7 @@ def _split_from_flags() -> Split:
   if FLAGS.split is None:
     return HashSplit(key=FLAGS.split_key)
   try:
-    shares = tuple(float(share) for share in FLAGS.split)
+    shares = tuple(read_number(share.strip()) for share in FLAGS.split)
   except ValueError:
     raise flags.Error(f"--split={','.join(FLAGS.split)}: expected three numbers, such as 0.8,0.1,0.1") from None
   return HashSplit(shares, FLAGS.split_key)  # type: ignore[arg-type]
@@ -355,7 +355,7 @@ def _split_from_flags() -> Split:
 
 def _people_to_simulate() -> int:
   text = FLAGS.participants or "100"
-  if not text.isdecimal() or int(text) < 1:
+  if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
     raise flags.Error(f"flag --participants={text}: expected the number of people to simulate")
   return int(text)
 

@@ -24,10 +24,14 @@ from typing import Any
 from data_pipelines.errors import SchemaError
 
 MOST_BYTES = 64 * 2**20  # of a file that is read whole: settings, labels and lists of people
+MOST_LINES_BYTES = 2**30  # of a file with a line per step or row
 DEEPEST = 32  # levels of nested JSON
 _PLURALS = {"person": "people", "patch": "patches"}
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # further apostrophes are doubled up, so that readers can take one away
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?|[+-]?(inf|nan)", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?%?|[+-]?(inf|nan)", re.IGNORECASE)
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+# Numbers to a person or a program. "1,5" is none of them, because it may be a list of answers too.
+_OTHER_NOTATION = re.compile(r"[+-]?(0x[0-9a-f]+|0b[01]+|0o[0-7]+|\d{1,3}([_', ]\d{3})+(\.\d+)?)", re.IGNORECASE)
 _BYTE_ORDER_MARKS = {
   codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16, whose mark it begins with
   codecs.BOM_UTF32_BE: "UTF-32",
@@ -107,6 +111,29 @@ def read_json(path: str | os.PathLike, most: int = MOST_BYTES) -> Any:
   return parse_json(read_text(path, most), str(path))
 
 
+def read_json_lines(path: str | os.PathLike, most: int = MOST_LINES_BYTES) -> Iterator[tuple[int, dict[str, Any]]]:
+  """Yields the objects of a file that has a JSON object per line, each with the number of its line from 1.
+
+  Raises:
+    SchemaError: the file cannot be read, or a line is no JSON object; the message names file and line.
+  """
+  for number, line in enumerate(read_text(path, most).split("\n"), start=1):
+    if line.strip():
+      yield number, parse_json_object(line, f"{path} line {number}")
+
+
+def parse_json_object(text: str, where: str) -> dict[str, Any]:
+  """The object in a JSON text; `where` names it in messages.
+
+  Raises:
+    SchemaError: it is no JSON (see parse_json), or not an object.
+  """
+  value = parse_json(text, where)
+  if not isinstance(value, dict):
+    raise SchemaError(f"{where}: found {text[:60]!r}, expected a JSON object")
+  return value
+
+
 def parse_json(text: str, where: str) -> Any:
   """The value in a JSON text; `where` names it in messages.
 
@@ -165,6 +192,38 @@ def plain_number(value: float, digits: int = 3, sign: str = "") -> str:
   """A number with so many digits, and more rather than an exponent if it is large: "0.0123", "12.3", "1,234"."""
   whole = 10 ** (digits - 1) <= abs(value) < 1e15
   return f"{value:{sign},.0f}" if whole else f"{value:{sign}.{digits}g}"
+
+
+def read_number(field: str, column: str = "field") -> float:
+  """The number in a field of a CSV file: digits 0 to 9 with or without a point and an exponent, inf or nan.
+
+  Python's float() also takes 1_000 and the digits of other scripts, which no other reader of such a file does.
+
+  Raises:
+    SchemaError: it is anything else.
+  """
+  if field.endswith("%") or not _NUMBER.fullmatch(field):
+    raise SchemaError(f"{column} is {field[:60]!r}, expected a number in the digits 0 to 9, such as 1234.5")
+  return float(field)
+
+
+def read_whole_number(field: str, column: str = "field") -> int:
+  """The whole number in a field of a CSV file or a flag, of at most 18 digits 0 to 9.
+
+  Raises:
+    SchemaError: it is anything else.
+  """
+  if not _WHOLE_NUMBER.fullmatch(field):
+    raise SchemaError(f"{column} is {field[:60]!r}, expected a whole number in the digits 0 to 9, such as 1234")
+  return int(field)
+
+
+def in_other_notation(field: str) -> bool:
+  """Whether a field is a number in a way that `read_number` does not take: 0x1F, 1_000, 1,000, other scripts."""
+  if _NUMBER.fullmatch(field):
+    return False
+  digits = "".join(str(unicodedata.digit(letter, letter)) for letter in field)
+  return bool(_OTHER_NOTATION.fullmatch(field) or (digits != field and _NUMBER.fullmatch(digits)))
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

@@ -9,7 +9,7 @@ import json
 import math
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from aim.evaluation.results import (
   no_better_than_constant,
 )
 from data_pipelines import text_files
-from data_pipelines.text_files import plain_number, read_fields
+from data_pipelines.text_files import parse_json_object, plain_number, read_fields, read_number, read_whole_number
 
 COLUMNS = (
   "dataset", "task", "level", "kind", "model", "seed", "participant", "day", "date", "start", "end", "truth",
@@ -126,34 +126,60 @@ def read_csv(path: str | pathlib.Path) -> list[Predictions]:
     raise ResultsError(f"{path}: cannot be read: {error}") from None
   if not lines or tuple(lines[0]) not in (COLUMNS, OLD_COLUMNS):
     raise ResultsError(f"{path}: columns are {','.join(lines[0]) if lines else 'none'}, expected {','.join(COLUMNS)}")
+  groups: dict[tuple[str, ...], list[_Row]] = {}
   for number, line in enumerate(lines[1:], start=2):
     if len(line) != len(lines[0]):
       raise ResultsError(f"{path} line {number}: {len(line)} fields, expected {len(lines[0])}")
-  groups: dict[tuple[str, ...], list[list[str]]] = {}
-  for line in lines[1:]:
-    groups.setdefault(tuple(line[:6]), []).append(line[6:])
-  try:
-    return [_of_lines(head, rows) for head, rows in groups.items()]
-  except (ValueError, KeyError, AttributeError) as error:
-    raise ResultsError(f"{path}: not predictions of --mode=probe: {type(error).__name__}: {error}") from None
+    try:
+      groups.setdefault(tuple(line[:6]), []).append(_row(line))
+    except ValueError as error:
+      raise ResultsError(f"{path} line {number}: {error}") from None
+  return [_of_rows(head, rows) for head, rows in groups.items()]
 
 
-def _of_lines(head: tuple[str, ...], lines: Sequence[Sequence[str]]) -> Predictions:
+class _Row(NamedTuple):
+  """A line of the file, its numbers read; the truth and the answer are names of classes where there are classes."""
+
+  participant: str
+  day: int
+  date: str
+  start: int
+  end: int
+  truth: float | str
+  answer: float
+  shares: dict[str, float]
+  n_labelled_people: int | None
+
+
+def _row(line: Sequence[str]) -> _Row:
+  """Raises ValueError if a field is not what its column holds."""
+  _, _, _, kind, _, seed, person, day, date, start, end, truth, answer, shares, *labelled = line
+  if kind not in METRICS:
+    raise ValueError(f"kind is {kind!r}, expected one of {', '.join(METRICS)}")
+  read_whole_number(seed, "seed")
+  place = person, read_whole_number(day, "day"), date, read_whole_number(start, "start"), read_whole_number(end, "end")
+  count = read_whole_number(labelled[0], COLUMNS[-1]) if labelled and labelled[0] else None
+  if kind == "regression":
+    return _Row(*place, read_number(truth, "truth"), read_number(answer, "prediction"), {}, count)
+  of_class = parse_json_object(shares, "probabilities")
+  if truth not in of_class or not all(type(share) in (int, float) for share in of_class.values()):
+    raise ValueError(f"probabilities are {shares[:60]!r}, expected a number for each class, such as {truth!r}")
+  return _Row(*place, truth, math.nan, of_class, count)
+
+
+def _of_rows(head: tuple[str, ...], rows: Sequence[_Row]) -> Predictions:
   dataset, task, level, kind, model, seed = head
-  columns = (list(column) for column in zip(*lines, strict=True))
-  person, day, date, start, end, truth, answer, shares, *labelled = columns
-  number = lambda fields: np.array([int(field) for field in fields])
+  column = lambda name: np.array([getattr(row, name) for row in rows])
   if kind == "regression":
     classes: tuple[str, ...] = ()
-    true, predicted = np.array(truth, float), np.array(answer, float)[:, None]
+    truth, predicted = column("truth"), column("answer")[:, None]
   else:
-    rows = [json.loads(field) for field in shares]
-    classes = tuple(dict.fromkeys(name for row in rows for name in row))
-    true = np.array([float(classes.index(name)) for name in truth])
-    predicted = np.array([[row.get(name, 0.0) for name in classes] for row in rows], float)
-  place = (np.array(person), number(day), np.array(date), number(start), number(end))
-  n_labelled_people = int(labelled[0][0]) if labelled and labelled[0][0] else None
-  return Predictions(dataset, task, level, kind, classes, model, int(seed), *place, true, predicted, n_labelled_people)
+    classes = tuple(dict.fromkeys(name for row in rows for name in row.shares))
+    truth = np.array([float(classes.index(str(row.truth))) for row in rows])
+    predicted = np.array([[row.shares.get(name, 0.0) for name in classes] for row in rows], float)
+  person, day, date, start, end = map(column, ("participant", "day", "date", "start", "end"))
+  about = dataset, task, level, kind, classes, model, int(seed)
+  return Predictions(*about, person, day, date, start, end, truth, predicted, rows[0].n_labelled_people)
 
 
 def score(

@@ -20,7 +20,7 @@ from aim.common.tables import PERCENTILES, csv_field, write_rows
 from aim.evaluation.difference import CONSTANT, Difference, Outcome
 from aim.evaluation.metrics import WITHIN_FOLDS, MetricError, lower_is_better
 from data_pipelines.errors import UserError
-from data_pipelines.text_files import read_fields
+from data_pipelines.text_files import read_fields, read_number, read_whole_number
 
 WHOLE_DAYS = "whole days"  # what a score is compared with when a sensor or a part of the day is lost
 # "mse vs linear %", "mae vs LSM-1"; files written before the column compared_with say it in the metric alone.
@@ -135,11 +135,13 @@ def read_csv(path: str | pathlib.Path) -> list[Result]:
 def _result(fields: Mapping[str, str]) -> Result:
   metric = fields["metric"]
   lower_is_better(metric)  # an unknown metric is refused here, where the line is known
-  value, low, high = (float(fields[name] or math.nan) for name in ("value", "ci_low", "ci_high"))
+  value, low, high = (read_number(fields[name] or "nan") for name in ("value", "ci_low", "ci_high"))
   head = fields["dataset"], fields["task"], fields["level"], fields["model"], metric
   compared_with = fields.get("compared_with", _compared_with(metric))
-  counts = int(fields["n_people"]), int(fields["seed"])
-  labelled, folds = (int(fields[name]) if fields.get(name) else None for name in ("n_labelled_people", "n_folds"))
+  counts = read_whole_number(fields["n_people"]), read_whole_number(fields["seed"])
+  labelled, folds = (
+    read_whole_number(fields[name]) if fields.get(name) else None for name in ("n_labelled_people", "n_folds")
+  )
   neither = fields.get("outcome") == Outcome.NEITHER
   return Result(*head, value, low, high, *counts, compared_with, labelled, folds, neither)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,8 +15,9 @@ from aim.inference import pretrained
 from aim.runtime import working_copy
 from aim.training import heldout_curve
 from data_pipelines.dataset import Dataset
-from data_pipelines.errors import UserError
+from data_pipelines.errors import SchemaError, UserError
 from data_pipelines.page.blocks import TextLine
+from data_pipelines.text_files import read_json_lines
 
 # Files with the columns of aim/evaluation/results.py, and the mode that writes each.
 RESULTS = {
@@ -96,13 +96,14 @@ class Workdir:
     """The lines of metrics.jsonl that have a value of this name."""
     path = self.path / "metrics.jsonl"
     lines: dict[int, dict[str, Any]] = {}
-    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), start=1):
-      try:
-        entry = json.loads(line)
+    try:
+      for number, entry in read_json_lines(path) if path.is_file() else ():
+        if not isinstance(entry.get("step"), int):
+          raise ResultsError(f"{path} line {number}: step is {entry.get('step')!r}, expected a whole number")
         if entry.get(name) is not None:  # null where every step of the interval was skipped
-          lines[int(entry["step"])] = entry
-      except (ValueError, KeyError, TypeError):
-        raise ResultsError(f"{path} line {number}: {line[:60]!r}, expected JSON with a step") from None
+          lines[entry["step"]] = entry
+    except SchemaError as error:
+      raise ResultsError(str(error)) from None
     return [lines[step] for step in sorted(lines)]
 
   def results(self, kind: str) -> list[Result]:

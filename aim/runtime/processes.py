@@ -12,6 +12,7 @@ import dataclasses
 import importlib.util
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
@@ -130,7 +131,7 @@ def _from_flags(flags: Mapping[str, Any]) -> ProcessGroup:
     raise ProcessGroupError(f"--{missing[0]} is missing: --coordinator, --num_processes and --process_id go together")
   address, process_count, process_index = flags.values()
   host, _, port = address.rpartition(":")
-  if not host or not port.isdigit():
+  if not host or not re.fullmatch("[0-9]{1,5}", port):
     raise ProcessGroupError(f"--coordinator={address}: expected HOST:PORT")
   if not 0 <= process_index < process_count:
     raise ProcessGroupError(

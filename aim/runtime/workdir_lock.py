@@ -19,9 +19,12 @@ from typing import IO
 
 from aim.runtime import processes
 from data_pipelines.errors import UserError
+from data_pipelines.text_files import parse_json_object
 
 # What a file system answers that has no locks.
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+_MOST_FACTS = 10_000  # characters about the process that holds a lock
 
 
 class WorkdirError(UserError):
@@ -95,7 +98,7 @@ def _locked(path: pathlib.Path, doing: str) -> tuple[IO[str] | None, str | None]
 def _holder(file: IO[str]) -> str:
   try:
     file.seek(0)
-    facts = json.load(file)
+    facts = parse_json_object(file.read(_MOST_FACTS), file.name)
     return f"process {facts['pid']} on {facts['host']} is at work there ({facts['doing']}, since {facts['since']})"
-  except (ValueError, KeyError, TypeError):  # it is just about to write them
+  except (ValueError, KeyError):  # it is just about to write them
     return "another process is at work there"

@@ -26,6 +26,7 @@ from aim.runtime import processes
 from data_pipelines.errors import UserError
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteError, RemoteFolder, scheme
+from data_pipelines.text_files import parse_json_object
 
 UPLOAD_SECONDS = 10.0
 CHECKPOINTS = "checkpoints"
@@ -221,8 +222,8 @@ class _InUse:
 
 def _parsed(raw: bytes) -> dict[str, Any]:
   try:
-    return dict(json.loads(raw))
-  except (ValueError, TypeError):
+    return parse_json_object(raw.decode(), IN_USE)
+  except ValueError:  # of a later version, or damaged
     return {}
 
 

@@ -11,6 +11,7 @@ import concurrent.futures
 import dataclasses
 import fcntl
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -299,7 +300,7 @@ def _inputs(config: ml_collections.ConfigDict, group: str) -> list[tuple[str, in
     start, separator, end = entry.rpartition("://")
     path, _, folds = end.partition(":")
     path = str(copies.local(f"{start}{separator}{path}"))
-    if folds and not folds.isdigit():
+    if folds and not re.fullmatch("[0-9]{1,9}", folds):
       raise ConfigError(f"config.{group}.inputs: {entry!r}, expected FILE.npz or FILE.npz:FOLDS")
     inputs.append((path, int(folds or config[group].folds)))
   return inputs

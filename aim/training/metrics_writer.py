@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import math
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
 
 from aim.common.config_files import ConfigError
 from aim.runtime import processes
-from data_pipelines.text_files import json_text, replace_text
+from data_pipelines.text_files import counted, json_text, parse_json_object, replace_text
 
 
 class MetricsWriter:
@@ -73,9 +72,7 @@ class MetricsWriter:
 
 def earlier_lines(workdir: pathlib.Path, start: int) -> list[dict[str, Any]]:
   """The lines of a workdir's metrics.jsonl, of steps up to `start`."""
-  path = workdir / "metrics.jsonl"
-  lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-  return [json.loads(line) for line in lines if _step(line) <= start]
+  return [entry for _, entry in _lines(workdir / "metrics.jsonl") if entry and entry["step"] <= start]
 
 
 def check_sinks(config: ml_collections.ConfigDict) -> None:
@@ -93,15 +90,21 @@ def check_sinks(config: ml_collections.ConfigDict) -> None:
 
 
 def _truncate(path: pathlib.Path, start: int) -> None:
-  """Keeps the lines of steps up to `start`; the last line may be incomplete and is then dropped."""
-  lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-  earlier = [line for line in lines if _step(line) <= start]
+  """Keeps the lines of steps up to `start`. Damaged lines are dropped, and reported unless only the end is missing."""
+  lines = list(_lines(path))
+  earlier = [line for line, entry in lines if entry and entry["step"] <= start]
+  damaged = [number for number, (line, entry) in enumerate(lines, start=1) if entry is None and line.endswith(b"\n")]
+  if damaged:
+    print(f"note: {path}: dropped {counted(len(damaged), 'damaged line')} (first: line {damaged[0]})", flush=True)
   if len(earlier) < len(lines):
-    replace_text(path, "".join(earlier))
+    replace_text(path, b"".join(earlier).decode())
 
 
-def _step(line: str) -> float:
-  try:
-    return float(json.loads(line)["step"]) if line.endswith("\n") else math.inf
-  except (ValueError, KeyError, TypeError):
-    return math.inf
+def _lines(path: pathlib.Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+  """Yields each line with its content, None where it is cut off or damaged."""
+  for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+    try:
+      entry = parse_json_object(line.decode(), "") if line.endswith(b"\n") else {}
+    except ValueError:
+      entry = {}
+    yield line, entry if isinstance(entry.get("step"), int) else None

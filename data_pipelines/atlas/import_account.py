@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import csv
+import re
 
 from data_pipelines.dataset import Dataset
 from data_pipelines.digests import Digests
@@ -33,7 +34,7 @@ def blocks(dataset: Dataset, name: str) -> list[Block]:
   first: dict[str, str] = {}
   with path.open(newline="", encoding="utf-8") as file:
     for number, row in enumerate(csv.reader(file), start=1):
-      valid = row == COLUMNS if number == 1 else len(row) == len(COLUMNS) and row[1].isdecimal()
+      valid = row == COLUMNS if number == 1 else len(row) == len(COLUMNS) and re.fullmatch("[0-9]{1,18}", row[1])
       if not valid:
         raise SchemaError(f"{path} row {number}: found {','.join(row)[:60]!r}, expected {','.join(COLUMNS)}")
       if number > 1:

@@ -8,6 +8,7 @@ import dataclasses
 import io
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import clocks, csv_batches
 from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.source import MISSING_TEXTS, MISSING_WORDS, SPREADSHEET_ERRORS, Label
-from data_pipelines.text_files import counted, read_text
+from data_pipelines.text_files import counted, in_other_notation, read_text
 
 MOST_TABLE = 2**30  # bytes: ten million events
 
@@ -103,7 +104,7 @@ def _event(row: dict[str, str], where: str) -> LabelledStretch:
     column = ("start", "end")[int(bad.argmax())]
     raise SchemaError(f"{where}: {column} is {row[column]!r}, expected an ISO time such as 2024-03-01T18:30")
   value = row.get("value", "") or "1"
-  if not value.isdecimal() or int(value) > 2**31 - 1:
+  if not re.fullmatch("[0-9]{1,10}", value) or int(value) > 2**31 - 1:
     raise SchemaError(f"{where}: value is {value!r}, expected a whole number, 0 for a known absence")
   if zoned[0] != zoned[1]:
     raise SchemaError(f"{where}: only one of start and end has an offset")
@@ -143,19 +144,21 @@ def _stripped(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
 def _check_fields(
   path: str | os.PathLike, name: str, fields: Sequence[str], rows: Sequence[tuple[int, list[str]]]
 ) -> None:
-  """Refuses errors of spreadsheets, and infinities in a column that otherwise holds numbers."""
-  infinite = []
+  """Refuses errors of spreadsheets, and in a column of numbers infinities and numbers in another notation."""
+  infinite, other = [], []
   for (number, (who, *_)), field in zip(rows, fields, strict=True):
     where = f"{path} row {number}: participant {who!r}, label {name!r}"
     if field.upper() in SPREADSHEET_ERRORS:
       raise SchemaError(f"{where}: found {field!r}, an error of a spreadsheet, expected a value or an empty field")
     if _infinite(field):
       infinite.append(f"{where}: found {field!r}, expected a finite number")
-  if infinite:
-    others = [field for field in fields if field.lower() not in MISSING_WORDS and not _infinite(field)]
-    _, bad = csv_batches.parse_numbers(pa.array(others, pa.string()))
+    elif in_other_notation(field):
+      other.append(f"{where}: found {field!r}, expected a number in the digits 0 to 9 with a point, such as 1234.5")
+  if infinite or other:
+    plain = [f for f in fields if f.lower() not in MISSING_WORDS and not _infinite(f) and not in_other_notation(f)]
+    _, bad = csv_batches.parse_numbers(pa.array(plain, pa.string()))
     if not bad.any():
-      raise SchemaError(infinite[0])
+      raise SchemaError([*infinite, *other][0])
 
 
 def _infinite(field: str) -> bool:
@@ -173,7 +176,7 @@ def _typed(fields: Sequence[str]) -> list[Label]:
   _, bad = csv_batches.parse_numbers(pa.array(known, pa.string()))
   if bad.any():
     return [None if field in MISSING_TEXTS else field for field in fields]
-  whole = all(field.lstrip("+-").isdecimal() and abs(int(field)) < 2**53 for field in known)
+  whole = all(re.fullmatch("[+-]?[0-9]+", field) and abs(int(field)) < 2**53 for field in known)
   number = int if whole else float
   return [None if field.lower() in MISSING_WORDS else number(field) for field in fields]
 

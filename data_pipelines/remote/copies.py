@@ -18,9 +18,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.progress import progress_bar
 from data_pipelines.remote.objects import RemoteError, RemoteFile, RemoteFolder, is_remote
-from data_pipelines.text_files import counted, replace_text
+from data_pipelines.text_files import counted, parse_json_object, read_text, replace_text
 
 CONNECTIONS = 8  # files fetched or sent at the same time
 
@@ -220,8 +221,8 @@ def _state_of(path: pathlib.Path, file: RemoteFile) -> list[str | int] | None:
 
 def _read_state(path: pathlib.Path) -> dict[str, list[str | int] | None]:
   try:
-    return json.loads(path.read_text())
-  except (OSError, ValueError):  # absent or incomplete: everything is fetched again
+    return parse_json_object(read_text(path), str(path))
+  except SchemaError:  # absent or incomplete: everything is fetched again
     return {}
 
 

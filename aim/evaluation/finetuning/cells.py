@@ -15,9 +15,9 @@ import numpy as np
 
 from aim.evaluation import predictions
 from aim.evaluation.predictions import Predictions
-from aim.evaluation.results import ResultsError
 from aim.inference.pretrained import Pretrained
-from data_pipelines.text_files import json_text
+from data_pipelines.errors import UserError
+from data_pipelines.text_files import json_text, parse_json_object, read_text
 
 # Values of config.finetune that do not affect any single cell.
 STUDY_KEYS = ("tasks", "compare", "label_percent", "seeds", "bootstrap")
@@ -58,14 +58,18 @@ class FinetuneCell:
     return folder / (re.sub(r"[^A-Za-z0-9_.-]+", "_", name) + ".json")
 
   def read(self, folder: pathlib.Path) -> list[Predictions] | None:
-    """The stored predictions; None if there are none, they were cut short, or they belong to another training."""
+    """The stored predictions; None if there are none or they belong to another training.
+
+    None too if they are damaged or cut short, which is printed.
+    """
     path = self.path(folder)
+    if not path.exists():
+      return None
     try:
-      record = json.loads(path.read_text())
-      if record["cell"] != self._as_json():
-        return None
-      return predictions.read_csv(path.with_suffix(".csv"))
-    except (OSError, ValueError, KeyError, TypeError, ResultsError):
+      record = parse_json_object(read_text(path), str(path))
+      return predictions.read_csv(path.with_suffix(".csv")) if record.get("cell") == self._as_json() else None
+    except UserError as error:
+      print(f"note: {error}; this training is repeated", flush=True)
       return None
 
   def write(self, folder: pathlib.Path, predicted: list[Predictions], about: dict[str, Any]) -> None:

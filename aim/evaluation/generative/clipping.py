@@ -18,7 +18,14 @@ from aim.common.tables import csv_field, write_rows
 from aim.evaluation.generative.tasks import GenerativeTask
 from aim.evaluation.results import ResultsError
 from data_pipelines.schema import Schema
-from data_pipelines.text_files import counted, percentage, plain_number
+from data_pipelines.text_files import (
+  counted,
+  percentage,
+  plain_number,
+  read_fields,
+  read_number,
+  read_whole_number,
+)
 
 MOST_TASKS = 4  # named per channel
 
@@ -101,13 +108,19 @@ def read_csv(path: str | pathlib.Path) -> list[ClippedTruth]:
   Raises:
     ResultsError: the file is anything else.
   """
-  numbers = {"level": int, "n": int, "n_clipped": int, "low": float, "high": float, "smallest": float, "largest": float}
+  whole, number = read_whole_number, read_number
+  text = lambda field, column: field
+  convert = (text, whole, text, text, number, number, whole, whole, number, number)
+  rows: list[ClippedTruth] = []
   try:
     with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
-      rows = [{key: numbers.get(key, str)(text) for key, text in row.items()} for row in csv.DictReader(file)]
-    return [ClippedTruth(**row) for row in rows]
-  except (OSError, UnicodeDecodeError, ValueError, TypeError, csv.Error) as error:
-    raise ResultsError(f"{path}: cannot be read as clipped truths: {error}") from None
+      for line in read_fields(csv.reader(file)):
+        if not rows and tuple(line) == _COLUMNS:
+          continue
+        rows.append(ClippedTruth(*(read(*field) for read, *field in zip(convert, line, _COLUMNS, strict=True))))  # type: ignore[operator]
+  except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+    raise ResultsError(f"{path}: cannot be read as clipped truths: row {len(rows) + 2}: {error}") from None
+  return rows
 
 
 def notes(clipped: Sequence[ClippedTruth]) -> list[str]:

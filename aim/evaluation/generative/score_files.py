@@ -17,7 +17,7 @@ from aim.common.tables import csv_field, write_rows
 from aim.evaluation.difference import bounds
 from aim.evaluation.generative.scores import ALL, SUMS, ScoreRow, Scores
 from aim.evaluation.generative.tasks import GenerativeTask
-from data_pipelines.text_files import read_fields
+from data_pipelines.text_files import read_fields, read_number, read_whole_number
 
 PEOPLE_COLUMNS = ("task", "level", "method", "channel", "participant", *SUMS)
 
@@ -44,8 +44,8 @@ def load_people(path: str | pathlib.Path) -> Scores:
   channels: dict[str, None] = {}
   for where, line in _read(path, PEOPLE_COLUMNS):
     try:
-      key = GenerativeTask(line["task"], int(line["level"])), line["method"], line["participant"]
-      numbers = float(int(line["n"])), *(float(line[name]) for name in SUMS[1:])
+      key = GenerativeTask(line["task"], read_whole_number(line["level"], "level")), line["method"], line["participant"]
+      numbers = float(read_whole_number(line["n"], "n")), *(read_number(line[name], name) for name in SUMS[1:])
     except (TypeError, ValueError) as error:
       raise ValueError(f"{where}: {error}") from None
     if not all(math.isfinite(number) and number >= 0 for number in numbers):

@@ -14,6 +14,7 @@ import pyarrow as pa
 from data_pipelines.ingest.gridding.monthly_grid import GridDay
 from data_pipelines.schema import Schema
 from data_pipelines.source import Day
+from data_pipelines.text_files import parse_json_object
 
 _CODEC = "zstd"
 
@@ -59,11 +60,12 @@ class DayStore:
 
   def _resume(self) -> None:
     end, complete = 0, ""
-    for line in self._index.read_text().splitlines(keepends=True) if self._index.exists() else ():
-      if not line.endswith("\n"):
+    for packed in self._index.read_bytes().splitlines(keepends=True) if self._index.exists() else ():
+      if not packed.endswith(b"\n"):
         break
       try:
-        raw = json.loads(line)
+        line = packed.decode()
+        raw = parse_json_object(line, str(self._index))
         participant, places, summary = raw["participant"], [_Place(*place) for place in raw["days"]], raw["summary"]
         end = raw["end"]
       except (ValueError, TypeError, KeyError):  # damaged: this person and those after are gridded again

@@ -30,7 +30,7 @@ from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import NO_OFFSET
 from data_pipelines.ingest.reading.input_files import CountingExport, ExportSet
 from data_pipelines.ingest.reading.readings import Readings, Stretch
-from data_pipelines.text_files import replace_text
+from data_pipelines.text_files import parse_json_object, replace_text
 
 # Readings held in memory before they are written as a part: 34 bytes each, and as much again to sort them.
 ROWS_PER_PART = 2**20
@@ -236,9 +236,9 @@ def _read_journal(journal: pathlib.Path) -> Iterator[dict[str, Any]]:
   """The lines of a journal, up to one that was cut off."""
   if not journal.exists():
     return
-  for line in journal.read_text().splitlines():
+  for line in journal.read_bytes().splitlines():
     try:
-      yield json.loads(line)
+      yield parse_json_object(line.decode(), str(journal))
     except ValueError:
       return
 

@@ -30,11 +30,11 @@ def instants(column: pa.StringArray) -> tuple[Int64[np.ndarray, "n"], Bool[np.nd
 
 def offset_minutes(text: str) -> int | None:
   """Converts "UTC+0100", or a number of milliseconds, to minutes; None if the text is neither."""
-  if match := re.fullmatch(r"UTC([+-])([01]?\d):?([0-5]\d)?", text):
+  if match := re.fullmatch(r"UTC([+-])([01]?[0-9]):?([0-5][0-9])?", text):
     return int(match[1] + "1") * (60 * int(match[2]) + int(match[3] or 0))
   if text in ("UTC", "GMT", "Z"):
     return 0
-  if re.fullmatch(r"-?\d{1,8}", text) and int(text) % MINUTE == 0 and abs(int(text)) <= _MOST_OFFSET * MINUTE:
+  if re.fullmatch(r"-?[0-9]{1,8}", text) and int(text) % MINUTE == 0 and abs(int(text)) <= _MOST_OFFSET * MINUTE:
     return int(text) // MINUTE
   return None
 

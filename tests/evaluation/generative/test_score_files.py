@@ -72,7 +72,7 @@ HEADER = ",".join(score_files.PEOPLE_COLUMNS) + "\n"
     ("a,b\n", r"columns are \['a', 'b'\]"),
     (HEADER, "no rows"),
     (HEADER + "interpolation,60\n", "line 2: 2 fields, expected 12"),
-    (HEADER + LINE.replace("1.5", "x"), "line 2: could not convert"),
+    (HEADER + LINE.replace("1.5", "x"), "line 2: .* is 'x', expected a number in the digits 0 to 9"),
     (HEADER + LINE.replace("1.5", "nan"), "line 2: n, sse, sae, sat, unit_sse, unit_sae, unit_sat are"),
     (HEADER + LINE.replace("interpolation", "interpol"), "line 2: task: name is 'interpol'"),
     (HEADER + LINE + LINE, "line 3: channel 'heart' of participant 'p0' appears twice"),
