@@ -34,7 +34,7 @@ from aim.training.contrastive_step import ContrastiveStep
 from aim.training.defaults import RANGES
 from aim.training.heldout_curve import HeldoutCurve
 from aim.training.masked_step import MaskedStep
-from aim.training.metrics_writer import MetricsWriter, check_sinks
+from aim.training.metrics_writer import MetricsWriter, check_sinks, earlier_lines
 from aim.training.optimizer import make_optimizer, schedule
 from aim.training.step_profile import StepProfile, span
 from aim.training.train_log import TrainLog
@@ -217,7 +217,8 @@ class TrainingRun:
     """
     config, total = self.config, self.config.total_steps
     with stop, contextlib.closing(self.batches(start)) as batches:
-      log = TrainLog(config, writer, self.step.architecture, list(state["params"]), _learning_rates(config), start)
+      about = (self.step.architecture, list(state["params"]), _learning_rates(config))
+      log = TrainLog(config, writer, *about, start, earlier_lines(self.workdir, start))
       profile = StepProfile(config, self.workdir, start)
       try:
         next_draw = self.draw(batches, start, log)

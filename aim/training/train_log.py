@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import math
+import statistics
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -19,11 +23,62 @@ from aim.runtime import processes
 from aim.training.compiled_step import compilations
 from aim.training.metrics_writer import MetricsWriter
 from data_pipelines.errors import UserError
-from data_pipelines.text_files import counted
+from data_pipelines.text_files import counted, plain_number
+
+DIVERGED = "diverged"  # in metrics.jsonl
+SMOOTHED = 20  # steps
+RISE = 3.0
 
 
 class TrainingError(UserError):
   """Training cannot go on: the loss, a gradient or an update is NaN or Inf."""
+
+
+class Divergence:
+  """Notices a loss that is finite but grows, as with too high a learning rate, and reports it once per run.
+
+  The loss is smoothed as the median of the last SMOOTHED steps, which a few odd batches do not move. It diverges when
+  that is more than RISE times its lowest so far, the loss of the first step included, and above what no training gives:
+  1 for a reconstruction (0, the mean of z-scores, everywhere), the loss of the first step otherwise.
+  """
+
+  def __init__(self, config: ml_collections.ConfigDict, earlier: Iterable[Mapping[str, Any]]):
+    """Starts from the lines of metrics.jsonl before a resumed run's first step.
+
+    Args:
+      config: the whole experiment config.
+      earlier: those lines.
+    """
+    lines = list(earlier)
+    self.optimizer = config.optimizer
+    self.reported = any(DIVERGED in line for line in lines)
+    losses = [float(line["loss"]) for line in lines if line.get("loss") is not None]
+    self.lowest = min(losses, default=math.inf)
+    self.untrained = 1.0 if config.method == "mae" else losses[0] if losses else math.inf
+    self.recent: collections.deque[float] = collections.deque(maxlen=SMOOTHED)
+
+  def add(self, step: int, loss: float) -> str | None:
+    """Takes the loss of a step, counted from 0; returns the line to report, or None."""
+    if self.reported:
+      return None
+    if math.isinf(self.untrained):
+      self.untrained = loss
+    if math.isinf(self.lowest):
+      self.lowest = loss
+    self.recent.append(loss)
+    if len(self.recent) < SMOOTHED:
+      return None
+    smoothed = statistics.median_low(self.recent)
+    if smoothed <= max(RISE * self.lowest, self.untrained):
+      self.lowest = min(self.lowest, smoothed)
+      return None
+    self.reported = True
+    return (
+      f"step {step + 1}: the loss diverges: {plain_number(smoothed)} (median of {SMOOTHED} steps), after "
+      f"{plain_number(self.lowest)} at best, and {plain_number(self.untrained)} without any training; lower "
+      f"config.optimizer.learning_rate (now {self.optimizer.learning_rate:g}) or config.optimizer.clip_norm "
+      f"(now {self.optimizer.clip_norm:g})"
+    )
 
 
 class TrainLog:
@@ -43,6 +98,7 @@ class TrainLog:
     parameters: list[str],
     learning_rates: Float[np.ndarray, " steps"],
     start: int,
+    earlier: Iterable[Mapping[str, Any]] = (),
   ):
     """Starts the progress bar.
 
@@ -53,7 +109,9 @@ class TrainLog:
       parameters: their names; sorted, they are in the order of metrics["bad"].
       learning_rates: one per step of the run.
       start: steps completed before.
+      earlier: the lines of metrics.jsonl of those steps.
     """
+    self.divergence = Divergence(config, earlier)
     self.config, self.writer, self.architecture = config, writer, architecture
     self.parameters, self.learning_rates = sorted(parameters), learning_rates
     self.bar = progress_bar(config.total_steps, "pretrain", "step", initial=start)
@@ -90,6 +148,9 @@ class TrainLog:
     values = {name: np.asarray(value) for name, value in metrics.items()}
     self.read += 1
     self._guard(step, values)
+    if values["ok"] and (line := self.divergence.add(step, float(values["loss"]))):
+      self.writer.write(step + 1, {DIVERGED: line})
+      self.say(line)
     self.steps.append(values | {"sizes": sizes})
     self.bar.update()
     if (step + 1) % self.config.log.every_steps == 0 or step + 1 == self.config.total_steps:

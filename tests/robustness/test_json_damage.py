@@ -14,9 +14,11 @@ from aim.evaluation.predictions import Predictions
 from aim.evaluation.results import ResultsError
 from aim.report.workdir import Workdir
 from aim.runtime import workdir_lock
+from aim.runtime.workdir_lock import WorkdirError
 from aim.training.metrics_writer import MetricsWriter, earlier_lines
 from data_pipelines.errors import SchemaError
 from data_pipelines.remote import copies
+from data_pipelines.remote.objects import RemoteFolder
 from data_pipelines.text_files import read_json_lines
 
 DAMAGE = {
@@ -98,18 +100,20 @@ def test_damaged_probabilities_are_named_by_line(tmp_path, damage):
 
 
 def test_state_that_is_only_a_saving_of_work(tmp_path, damage, monkeypatch):
-  """The state of remote copies and the holder of a lock: everything is fetched again, or the holder is unknown."""
+  """The state of remote copies, and the holder of a lock: files are fetched again, and the holder is unknown."""
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-  with copies.locked("memory://x") as state:
+  url = f"memory://{tmp_path.name}"
+  (tmp_path / "x").write_text("days")
+  RemoteFolder(url).send(tmp_path / "x", "x")
+  assert copies.fetch_folder(url) == ["x"] and not copies.fetch_folder(url)
+  with copies.locked(url) as state:
     state.write_bytes(damage)
-    assert not any(copies._read_state(state).get(name) for name in ("a", "b"))
-  held = workdir_lock._locked(tmp_path / "run.lock", "training")[0]
-  held.truncate(0)
-  held.write(damage.decode(errors="replace"))
-  held.flush()
-  _, why = workdir_lock._locked(tmp_path / "run.lock", "training")
-  held.close()
-  assert "another process is at work there" in why
+  assert copies.fetch_folder(url) == ["x"]
+  with workdir_lock.held(tmp_path / "run", "train", "training"):
+    (tmp_path / "run" / ".train.lock").write_bytes(damage)
+    second = workdir_lock.held(tmp_path / "run", "train", "training")
+    with pytest.raises(WorkdirError, match="another process is at work there"), second:
+      pass
 
 
 def test_lines_of_a_file_of_json(tmp_path):

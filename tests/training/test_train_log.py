@@ -1,6 +1,7 @@
 """The log of a training run: the guard that names a bad gradient, and the lines of metrics.jsonl."""
 
 import json
+import math
 
 import jax.numpy as jnp
 import ml_collections
@@ -12,7 +13,7 @@ from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Tower
 from aim.training.compiled_step import compilations
 from aim.training.metrics_writer import MetricsWriter
-from aim.training.train_log import TrainingError, TrainLog
+from aim.training.train_log import DIVERGED, SMOOTHED, Divergence, TrainingError, TrainLog
 from tests import tiny
 
 ARCHITECTURE = tiny.architecture(4, 8, 2, Tower(8, 16, 2, 1), Tower(8, 16, 2, 1))
@@ -30,7 +31,8 @@ def make_log(tmp_path, on_nan: str = "stop", every: int = 2) -> TrainLog:
       "batch_size": 4,
       "log": {"every_steps": every},
       "data": {"on_corrupt": "stop"},
-      "optimizer": {"on_nan": on_nan, "accumulate": 2},
+      "method": "mae",
+      "optimizer": {"on_nan": on_nan, "accumulate": 2, "learning_rate": 0.5, "clip_norm": 1.0},
     }
   )
   names = ["head/bias", "bridge/kernel", "mask_token"]  # not sorted, as a caller may pass them
@@ -106,3 +108,61 @@ def test_skipping_leaves_the_bad_step_out_of_the_means(tmp_path):
   assert ratio == pytest.approx(interval["useful_flops_share"])
   assert 0 < interval["compilations"] <= compilations()
   log.close()
+
+
+def diverged(losses, method: str = "mae", earlier=()) -> list[str]:
+  """The lines that are reported over a run with these losses."""
+  optimizer = {"learning_rate": 0.5, "clip_norm": 1.0}
+  divergence = Divergence(ml_collections.ConfigDict({"method": method, "optimizer": optimizer}), earlier)
+  return [line for step, loss in enumerate(losses) if (line := divergence.add(step, loss))]
+
+
+FALLING = [1.0 - 0.01 * step for step in range(80)]
+
+
+@pytest.mark.parametrize(
+  ("losses", "step"),
+  [
+    (FALLING + [5.0] * 60, 80 + SMOOTHED // 2 + 1),  # it learns, then explodes
+    ([1.1, *([40.0] * 60)], SMOOTHED),  # it explodes at once and stays there
+    ([1.1, *(100.0 / step for step in range(1, 60))], SMOOTHED),  # it explodes at once and comes down
+    ([1.0] * 30 + [2.0**k for k in range(40)], 30 + 3 + SMOOTHED // 2),
+  ],
+)
+def test_a_loss_that_diverges_is_reported_once(losses, step):
+  (line,) = diverged(losses)
+  assert line.startswith(f"step {step}: the loss diverges: ") and "\n" not in line
+  assert line.endswith("lower config.optimizer.learning_rate (now 0.5) or config.optimizer.clip_norm (now 1)")
+
+
+@pytest.mark.parametrize(
+  "losses",
+  [
+    FALLING,
+    FALLING + [0.9] * 60,  # it goes back to what predicting the mean gives, which overfitting or a hard batch may do
+    [1.0 if step % 7 else 1e6 for step in range(200)],  # odd batches
+    [1.5 + math.sin(step) for step in range(200)],  # noise
+    [1.0, 1e9],
+  ],
+)
+def test_what_does_not_diverge(losses):
+  assert not diverged(losses)
+
+
+def test_divergence_of_resumed_runs_and_of_other_losses():
+  earlier = [{"step": 50, "loss": 0.2}, {"step": 60, "heldout_loss": 0.1}, {"step": 100, "loss": None}]
+  assert len(diverged([1.5] * 30, earlier=earlier)) == 1
+  assert not diverged([1.5] * 30, earlier=[*earlier, {"step": 110, DIVERGED: "step 110: ..."}])
+  assert not diverged([6.0] * 5 + [1.0] * 30 + [5.5] * 60, "simclr")  # no worse than at the start
+  assert len(diverged([6.0] * 5 + [1.0] * 30 + [7.5] * 60, "simclr")) == 1
+
+
+def test_divergence_is_in_the_log_and_on_the_console(tmp_path, capsys):
+  log = make_log(tmp_path, every=1000)
+  for step in range(3 * SMOOTHED):
+    log.record(step, SMALL, step_metrics(loss=1.0 if step < SMOOTHED else 50.0))
+  log.close()
+  (line,) = [line for line in lines(tmp_path) if DIVERGED in line]
+  out, err = capsys.readouterr()
+  assert line["step"] == SMOOTHED + SMOOTHED // 2 + 1
+  assert (out + err).count(line[DIVERGED]) == 1 and "the loss diverges: 50 " in line[DIVERGED]
