@@ -18,6 +18,7 @@ from aim.runtime import processes
 from aim.training.trained import exported
 from data_pipelines import npz
 from data_pipelines.dataset import Dataset, dataset_path
+from data_pipelines.day_windows.missing_codes import code_notes
 from data_pipelines.loader import eval_loader
 from data_pipelines.remote.objects import is_remote
 from data_pipelines.schema import SchemaError
@@ -163,7 +164,7 @@ def _trained_on(model: pretrained.Pretrained) -> str:
 
 def _print_notes(days: npz.DayArrays) -> None:
   if processes.is_first_process():
-    for note in days.notes:
+    for note in (*days.notes, *code_notes(days.schema, days.values)):
       print(f"note: {note}")
 
 

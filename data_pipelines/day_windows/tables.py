@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipelines.day_windows.duplicates import DuplicateDetector, digest
+from data_pipelines.day_windows.missing_codes import MissingCodes
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
 from data_pipelines.source import MISSING_WORDS, Event, Label, Person, check_label
@@ -40,6 +41,7 @@ class Tables:
     self.days = 0
     self._digests: list[tuple[str, int, bytes | None]] = []
     self._accumulator = Accumulator(schema)
+    self._codes = MissingCodes(schema)
     self._people: list[tuple[str, str, int, dict[str, Label]]] = []
     self._events: list[Event] = []
     self._packed_events: list[pa.Table] = []  # takes a tenth of the memory
@@ -47,9 +49,11 @@ class Tables:
   def add(self, person: Person, split: str) -> None:
     """Adds a person of `split`; only days of pretrain enter the statistics."""
     self._digests += [(day.participant, day.day, digest(day.values)) for day in person.days]
-    if split == "pretrain":
-      for start in range(0, len(person.days), _BATCH_DAYS):
-        self._accumulator.add(np.stack([day.values for day in person.days[start : start + _BATCH_DAYS]]))
+    for start in range(0, len(person.days), _BATCH_DAYS):
+      values = np.stack([day.values for day in person.days[start : start + _BATCH_DAYS]])
+      self._codes.add(values)
+      if split == "pretrain":
+        self._accumulator.add(values)
     self.days += len(person.days)
     self._people.append((person.participant, split, len(person.days), person.labels))
     self._events.extend(person.events)
@@ -64,6 +68,7 @@ class Tables:
       for participant, day, key in shard._digests:
         duplicates.add(participant, day, key)
     self._accumulator.merge(shard._accumulator)
+    self._codes.merge(shard._codes)
     self.days += shard.days
     self._people += shard._people
     self._packed_events += shard.pack()._packed_events
@@ -89,6 +94,7 @@ class Tables:
       SchemaError: a channel is never observed in pretrain, or a label has an unusable name or values of several types.
     """
     statistics, notes = self._accumulator.finish()
+    notes += self._codes.notes()
     statistics.save(folder / "statistics.npz")
     try:
       people = self._participants(notes)
