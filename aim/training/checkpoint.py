@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import shutil
@@ -49,14 +50,29 @@ def hide_orbax_noise() -> None:
   """Silences what Orbax logs and warns about errors that it also raises; called by the program's entry point.
 
   A failed background save is logged with its stack, and so are callbacks that come too late for it; the next call then
-  raises the error, which this program reports in one line. A load that fails leaves a coroutine that nobody awaits, and
-  reads in progress that find its event loop closed.
+  raises the error, which this program reports in one line.
+  """
+  _hide_what_failed_loads_leave()
+  absl.logging.get_absl_logger().addFilter(_is_of_others)
+  getLogger("concurrent.futures").setLevel(CRITICAL)
+
+
+@functools.cache
+def _hide_what_failed_loads_leave() -> None:
+  """Silences what comes after a load that failed, whenever it comes; nothing else, because it stays for the process.
+
+  Orbax ends its event loop at the first error. Reads in progress then find the loop closed, errors of further arrays
+  are logged when their tasks are collected, and coroutines were never awaited.
   """
   others = sys.unraisablehook
   sys.unraisablehook = lambda late: None if str(late.exc_value) == "Event loop is closed" else others(late)
-  absl.logging.get_absl_logger().addFilter(_is_of_others)
-  getLogger("concurrent.futures").setLevel(CRITICAL)
+  getLogger("asyncio").addFilter(_is_no_lost_read)
   warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+
+
+def _is_no_lost_read(record: LogRecord) -> bool:
+  error = record.exc_info[1] if record.exc_info else None
+  return not ("never retrieved" in record.getMessage() and "tensorstore_spec" in str(error))
 
 
 def _is_of_others(record: LogRecord) -> bool:
@@ -66,6 +82,7 @@ def _is_of_others(record: LogRecord) -> bool:
 @contextlib.contextmanager
 def _without_orbax_logs() -> Iterator[None]:
   """Leaves out what Orbax logs inside, where all that it finds becomes an error of this program; also in a notebook."""
+  _hide_what_failed_loads_leave()
   logger = absl.logging.get_absl_logger()
   if _is_of_others in logger.filters:
     yield
