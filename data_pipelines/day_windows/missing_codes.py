@@ -38,7 +38,7 @@ class _Extreme:
 
   @classmethod
   def of_values(cls, values: Float32[np.ndarray, "days steps channels"], sign: int) -> _Extreme:
-    """Of a batch of days; infinite where a channel has no such value."""
+    """The extremes of a batch of days; infinite where a channel has no such value."""
     ordered = np.where(np.isnan(values), np.inf, sign * values)
     value = ordered.min(axis=(0, 1))
     at = (ordered == value) & np.isfinite(value)
