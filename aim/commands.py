@@ -322,7 +322,7 @@ def export_mode(arguments: Arguments) -> None:
   from aim.inference.commands import export
 
   trained, output = arguments.required("checkpoint"), arguments.required("output")
-  scored = arguments.workdir or trained
+  scored = pathlib.Path(arguments.workdir or trained)
   options = arguments.export_dtype, arguments.overwrite, arguments.card
   export(trained, output, *options, lambda name: score_table.markdown(scored, name))
 

@@ -211,6 +211,45 @@ def test_workdir_without_a_checkpoint(dataset, tmp_path):
   )
 
 
+def test_export_and_use(dataset, trained, tmp_path):
+  """An exported folder is a --checkpoint: the same embeddings, to the bit."""
+  exporting = "--mode=export", f"--workdir={trained}", f"--output={tmp_path / 'model'}"
+  (tmp_path / "card.yaml").write_text("licence: MIT")
+  ended = tiny.run(*exporting, f"--card={tmp_path / 'card.yaml'}")
+  assert ended.code == 0 and "5,092 parameters in float32, 6 steps" in ended.out, ended
+  assert f"note: {tmp_path}/model/README.md states no terms of its data; --card=FILE.yaml can" in ended.out
+  card = (tmp_path / "model" / "README.md").read_text()
+  assert "5 people, 10 days." in card and "license: mit" in card
+  assert failing(*exporting).startswith(f"export to {tmp_path}/model: the folder exists; --overwrite")
+  embeddings = []
+  for model in (trained, tmp_path / "model"):
+    output = tmp_path / f"{model.name}.npz"
+    flags = f"--data={dataset.path.parents[3] / 'tiny.npz'}", f"--output={output}", f"--checkpoint={model}"
+    assert (ended := tiny.run("--mode=embed", *flags)).code == 0, ended
+    embeddings.append(np.load(output)["embedding"])
+  assert embeddings[0].tobytes() == embeddings[1].tobytes()
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--workdir=x"], "--mode=export needs --output=..."),
+    (["--workdir=x", "--output=gs://b/m"], "--output=gs://b/m: expected a folder on this machine"),
+    (
+      ["--workdir=hf://a/b", "--output=m"],
+      "--workdir=hf://a/b: a model of a hub is read only",
+    ),
+    (["--workdir=x", "--output=m", "--export_dtype=int8"], "flag --export_dtype=int8: value should be one of"),
+    (["--workdir=x", "--output=m", "--card=no.yaml"], "no.yaml: no such file"),
+    (["--checkpoint=lsm2-nonsense", "--output=m"], "lsm2-nonsense: no such folder; expected a workdir, a checkpoint"),
+    (["--checkpoint=hf://a", "--output=m"], "hf://a: expected hf://owner/name or hf://owner/name@revision"),
+  ],
+)
+def test_export_flags(arguments, message, tmp_path):
+  assert message in failing("--mode=export", *arguments, cwd=tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
 def test_data_of_another_schema(other, trained, tmp_path):
   difference = "missing channels ['steps']; unknown channels ['stress']"
   source, data = other.path.parents[3] / "other.npz", f"--data_dir={other.path.parents[2]}"

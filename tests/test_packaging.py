@@ -6,6 +6,7 @@ import ast
 import email
 import functools
 import importlib.metadata
+import os
 import pathlib
 import re
 import shutil
@@ -19,6 +20,8 @@ import pytest
 import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from aim import weights
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ("aim", "data_pipelines", "experiments")
@@ -163,6 +166,32 @@ def test_distributions_are_whole(tmp_path):
   assert headers["License-Expression"] == "Apache-2.0"
   assert headers["Requires-Python"] == ">=3.11"
   assert set(headers.get_all("Provides-Extra")) == set(declared()["extras_require"])
+
+
+@pytest.mark.slow
+def test_shipped_weights_load_from_the_wheel_by_name(tmp_path):
+  """The wheel of a source tree with one more model, unpacked far from the clone."""
+  pytest.importorskip("build", reason="the dev extra is not installed")
+  from aim.inference.pretrained import Pretrained
+  from tests.training.trained.test_exported import restored
+
+  source, site = tmp_path / "source", tmp_path / "site"
+  for path in tracked():
+    if path.split("/")[0] in (*PACKAGES, "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+      (source / path).parent.mkdir(parents=True, exist_ok=True)
+      shutil.copy(ROOT / path, source / path)
+  Pretrained(restored()).save(source / "aim" / "weights" / "tiny-model")
+  command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(source)]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stdout + done.stderr
+  (wheel,) = (tmp_path / "dist").glob("*.whl")
+  with zipfile.ZipFile(wheel) as archive:
+    archive.extractall(site)
+  script = "import aim; print(aim.__file__, aim.weights.names(), aim.load('tiny-model').trained_steps)"
+  environ = os.environ | {"PYTHONPATH": str(site), "JAX_PLATFORMS": "cpu"}
+  done = subprocess.run([sys.executable, "-c", script], cwd=site, env=environ, capture_output=True, text=True)
+  shipped = tuple(sorted({*weights.names(), "tiny-model"}))
+  assert done.stdout.strip() == f"{site}/aim/__init__.py {shipped} 6", done.stdout + done.stderr
 
 
 def test_licence_is_the_full_apache_text():

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from collections.abc import Sequence
 
 from aim.evaluation.difference import best_other
 from aim.evaluation.results import Result, read_csv
 from aim.inference.model_card import table
+from aim.runtime import working_copy
 from data_pipelines.text_files import counted
 
 FILES = ("generative.csv", "probe/results.csv", "finetune/results.csv", "robustness/results.csv")
 _METRICS = ("mse", "auroc", "f1_macro", "f1", "mae", "accuracy", "r")  # the first of these that a task has
 
 
-def markdown(workdir: str | pathlib.Path, model: str) -> str:
+def markdown(workdir: pathlib.Path, model: str) -> str:
   """The scores of a model as a table, with a sentence on how to read it; "" where there are none.
 
   Raises:
@@ -23,35 +25,49 @@ def markdown(workdir: str | pathlib.Path, model: str) -> str:
   scores = rows(workdir, model)
   if not scores:
     return ""
-  lead = "Errors are in z-scores (mse: lower is better). In brackets, 95 % intervals over people."
+  lead = (
+    "The mse is in z-scores, averaged over the channels: a single channel may be better or worse than this. "
+    "In brackets, 95 % intervals over people."
+  )
   return f"{lead}\n\n{table(('data', 'task', 'level', 'score', 'people', 'strongest other'), scores)}"
 
 
-def rows(workdir: str | pathlib.Path, model: str) -> list[tuple[str, ...]]:
+def rows(workdir: pathlib.Path, model: str) -> list[tuple[str, ...]]:
   """One row per task and level that a model was scored at: dataset, task, level, score, people, strongest other.
 
   Args:
-    workdir: of the run; files that do not exist are passed over.
+    workdir: of the run; files that do not exist are passed over, and those of an earlier step are left out, with a
+      note.
     model: its name in the results.
 
   Raises:
     ResultsError: a file cannot be read as results.
   """
-  paths = [pathlib.Path(workdir, name) for name in FILES]
-  results = [result for path in paths if path.is_file() for result in read_csv(path) if result.model == model]
+  paths = [path for name in FILES if (path := workdir / name).is_file()]
+  for path in paths:
+    if path.stat().st_mtime < _trained_until(workdir):
+      print(f"note: {path} is older than the newest checkpoint, so its scores are left out; score the model again")
+      paths = [other for other in paths if other != path]
+  results = [result for path in paths for result in read_csv(path) if result.model == model]
   questions = dict.fromkeys((result.dataset, result.task, result.level) for result in results)
   return [row for question in questions if (row := _row(question, results))]
 
 
+def _trained_until(workdir: pathlib.Path) -> float:
+  """When the newest checkpoint of a workdir was saved; 0 if it has none."""
+  checkpoints = (workdir / working_copy.CHECKPOINTS).glob("[0-9]*")
+  return max((path.stat().st_mtime for path in checkpoints), default=0.0)
+
+
 def _row(question: tuple[str, str, str], results: Sequence[Result]) -> tuple[str, ...] | None:
   mine = [result for result in results if (result.dataset, result.task, result.level) == question]
-  plain = {result.metric: result for result in mine if not result.compared_with}
+  plain = {result.metric: result for result in mine if not result.compared_with and not math.isnan(result.value)}
   metric = next((name for name in _METRICS if name in plain), None)
   if metric is None:
     return None
   score = plain[metric]
   differences = [result.difference for result in mine if result.compares_models and result.difference]
   other = best_other(difference for difference in differences if difference.metric == metric)
-  interval = f" [{score.ci_low:.3g}, {score.ci_high:.3g}]" if score.ci_low == score.ci_low else ""
+  interval = f" [{score.ci_low:.3g}, {score.ci_high:.3g}]" if not math.isnan(score.ci_low) else ""
   against = f"{other.against}: {other.verdict}" if other else "-"
   return (*question, f"{metric} {score.value:.3g}{interval}", counted(score.n_people, "person"), against)

@@ -143,10 +143,9 @@ def export(
   size = sum(path.stat().st_size for path in pathlib.Path(output).iterdir())
   parameters = sum(array.size for array in model.params.values())
   print(f"{output}: {parameters:,} parameters in {dtype}, {model.trained_steps:,} steps, {size / 1e6:.2f} MB")
-  if not facts.get("licence") or not facts.get("data"):
-    print(
-      f"note: {output}/README.md states no {'licence' if not facts.get('licence') else 'terms of its data'}; --card"
-    )
+  unstated = [what for key, what in (("licence", "licence"), ("data", "terms of its data")) if not facts.get(key)]
+  if unstated:
+    print(f"note: {output}/{exported.CARD} states no {' and no '.join(unstated)}; --card=FILE.yaml can")
 
 
 def _trained_on(model: pretrained.Pretrained) -> str:

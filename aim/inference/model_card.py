@@ -11,6 +11,7 @@ import yaml
 
 from aim.common.config_files import ConfigError
 from aim.training.checkpoint import Restored
+from aim.training.trained import exported
 from data_pipelines.errors import SchemaError
 from data_pipelines.text_files import counted, plain_number, read_text
 
@@ -73,11 +74,11 @@ def checked_facts(facts: Any, where: str) -> dict[str, Any]:
       )
     for key, value in dataset.items():
       if not isinstance(value, int if key in ("people", "days") else str) or isinstance(value, bool):
-        raise ConfigError(f"{where}: data, entry {number}: {key} is {value!r}, expected a {_KIND[key]}")
+        raise ConfigError(f"{where}: data, entry {number}: {key} is {value!r}, expected {_KIND[key]}")
   return dict(facts)
 
 
-_KIND = {key: "number" if key in ("people", "days") else "text" for key in OF_A_DATASET}
+_KIND = {key: "a whole number" if key in ("people", "days") else "text" for key in OF_A_DATASET}
 
 
 def text(restored: Restored, dtype: str, facts: Mapping[str, Any], trained_on: str = "", scores: str = "") -> str:
@@ -168,9 +169,9 @@ def _training(restored: Restored, size: int, dtype: str) -> str:
     f"{counted(restored.step, 'step')} of {counted(config.batch_size, 'day')} each, method `{config.method}`, "
     f"seed {config.seed}.",
   ]
-  vocabulary = restored.metadata.get("vocabulary")
-  if vocabulary is not None:
-    lines.append(f"Channels have their places from version {vocabulary} of the channel vocabulary.")
+  version = exported.vocabulary_version(restored)
+  if version is not None:
+    lines.append(f"Channels have their places from version {version} of the channel vocabulary.")
   lines += [f"Before that: {json.dumps(entry)}" for entry in restored.metadata.get("history", ())]
   return "\n".join(f"- {line}" for line in lines)
 

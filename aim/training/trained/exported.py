@@ -36,6 +36,7 @@ from aim.training import checkpoint
 from aim.training.checkpoint import Restored
 from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.checksums import checksums, first_difference
+from data_pipelines.channels import vocabulary
 from data_pipelines.errors import SchemaError, first_line
 from data_pipelines.text_files import json_text, read_json
 
@@ -44,7 +45,20 @@ ARRAYS, CONFIG, SCHEMA, STATISTICS = "model.safetensors", "config.json", "schema
 CHECKSUMS, CARD = "checksums.json", "README.md"
 FILES = (ARRAYS, CONFIG, SCHEMA, STATISTICS, CHECKSUMS, CARD)
 DTYPES = ("float32", "float16", "bfloat16")
+VOCABULARY = "vocabulary_version"
 _OF_A_CHANNEL = ("mean", "std", "min", "max")
+
+
+def vocabulary_version(restored: Restored) -> int | None:
+  """Version of the channel vocabulary that a model's channels have their places from; None if it is the schema."""
+  if VOCABULARY in restored.metadata:  # of the export that it was read from
+    return restored.metadata[VOCABULARY]
+  known = vocabulary.load()
+  if restored.config.model.places == "schema":
+    return None
+  entries = [known.find(name) for name in restored.schema.names]
+  pairs = zip(entries, restored.config.model.places, strict=True)
+  return known.version if all(entry is None or entry.place == place for entry, place in pairs) else None
 
 
 def is_exported(folder: pathlib.Path) -> bool:
@@ -80,6 +94,7 @@ def write(
   with _built_beside(target) as building:
     save_file(dict(arrays), building / ARRAYS)  # which changes the dict
     about = {"format": FORMAT, "trained_steps": restored.step, "dtype": dtype} | known
+    about |= {VOCABULARY: vocabulary_version(restored)}
     (building / CONFIG).write_text(json_text(about, indent=2) + "\n")
     (building / SCHEMA).write_text(json_text(schema, indent=2) + "\n")
     by_channel = {

@@ -20,17 +20,21 @@ from aim.training import checkpoint
 from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.trained import exported, source
 from benchmarks import damage
+from data_pipelines.channels import vocabulary
+from data_pipelines.remote.objects import RemoteFolder
 from data_pipelines.schema import Channel, Schema
 from tests import tiny
 
 SCHEMA = Schema(60, (Channel("pulse", "bpm"), Channel("steps", "count"), Channel("asleep", kind="binary")))
 
 
-def restored() -> checkpoint.Restored:
+def restored(places: str | list[int] = "schema") -> checkpoint.Restored:
+  """What reading a checkpoint gives, with random parameters."""
   config = config_files.resolve("lsm2_tiny", tiny.overrides())
   statistics = {"mean": [60.1, 59.7, 0.5], "std": [7.3, 7.1, 0.5], "min": [40.0, 41.0, 0.0], "max": [80.0, 79.0, 1.0]}
   data = {"name": "tiny", "content": "1" * 32, "pretrain": "2" * 32, "people": "3" * 32}
   metadata = {"config": config_files.to_dict(config), "schema": SCHEMA.to_dict(), "statistics": statistics}
+  metadata["config"]["model"]["places"] = places
   read = checkpoint.without_params(metadata | {"format": 2, "step": 6, "training_data": data}, 6, "tests")
   shapes, rng = lsm2.abstract(read.architecture)[1], np.random.default_rng(0)
   params = {name: jnp.asarray(rng.normal(0, 0.3, leaf.shape), leaf.dtype) for name, leaf in sorted(shapes.items())}
@@ -218,3 +222,28 @@ def test_arrays_of_another_config(copy):
   other.save(copy.parent / "other")
   with pytest.raises(CheckpointError, match=r"array 'bridge/kernel' is missing, expected .* by config"):
     source.read(copy.parent / "other")
+
+
+def test_of_a_bucket(folder, tmp_path, monkeypatch):
+  """memory:// stands for the object store."""
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  remote = RemoteFolder(f"memory://{tmp_path.name}/model")
+  for path in folder.iterdir():
+    remote.send(path, path.name)
+  assert source.read(remote.url).step == 6
+  (tmp_path / "damaged").write_text("{}")
+  remote.send(tmp_path / "damaged", "schema.json")
+  with pytest.raises(CheckpointError, match=rf"^{remote.url}: schema\.json is damaged"):
+    source.read(remote.url)
+
+
+def test_the_version_of_the_vocabulary(tmp_path):
+  """It is stated where the model's places are those of the vocabulary, and only there."""
+  known = vocabulary.load()
+  assert exported.vocabulary_version(restored()) is None
+  entries = [known.find(name) for name in SCHEMA.names]
+  places = [2000 + i if entry is None else entry.place for i, entry in enumerate(entries)]
+  assert exported.vocabulary_version(restored(places[::-1])) is None
+  exported.write(restored(places), tmp_path / "model", "")
+  again = source.read(tmp_path / "model")
+  assert again.architecture.places == tuple(places) and exported.vocabulary_version(again) == known.version
