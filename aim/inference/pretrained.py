@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.inference import model_card
+from aim.inference.matched_days import Layout, Units, tell
 from aim.model import from_config, loss, lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
@@ -28,6 +29,8 @@ from aim.training import checkpoint
 from aim.training.checkpoint_metadata import told_about_data
 from aim.training.compatibility import MADE_WITH
 from aim.training.trained import exported, source
+from data_pipelines.channels import vocabulary
+from data_pipelines.channels.matching import Matching
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, SchemaError
 
@@ -38,7 +41,12 @@ POOLS = ("mean", "mean_std", "channel")
 SHORT_HOLES = ("decode", "interpolate")
 
 
-def load(path: str | pathlib.Path, batch_size: int = 32, short_holes: str | None = None) -> Pretrained:
+def load(
+  path: str | pathlib.Path,
+  batch_size: int = 32,
+  short_holes: str | None = None,
+  own_vocabulary: str | os.PathLike | None = None,
+) -> Pretrained:
   """Loads a trained model.
 
   Args:
@@ -48,6 +56,8 @@ def load(path: str | pathlib.Path, batch_size: int = 32, short_holes: str | None
     batch_size: days that each local device computes at a time, at most. It changes speed and memory, not results.
     short_holes: what fills a missing value inside a patch that is partly observed: "decode" (the model) or
       "interpolate" (a straight line in time). By default what the model was trained for, config.impute.short_holes.
+    own_vocabulary: a YAML file that adds names to the vocabulary by which days of other channels are matched. By
+      default that of the training run (config.data.vocabulary), if the file is here.
 
   Returns:
     The model, with its moving-average parameters if it was trained with such (config.optimizer.ema).
@@ -55,10 +65,15 @@ def load(path: str | pathlib.Path, batch_size: int = 32, short_holes: str | None
   Raises:
     CheckpointError: there is no checkpoint at `path` that can be read, or it is of a later version.
     ConfigError: short_holes is unknown.
+    VocabularyError: own_vocabulary is no vocabulary.
   """
+  known_channels = vocabulary.load(own_vocabulary)
   if not isinstance(path, str | os.PathLike) or not str(path):
     raise checkpoint.CheckpointError(f"aim.load({path!r}): expected a path or a name, as text")
-  return Pretrained(source.read(path), batch_size, short_holes)
+  model = Pretrained(source.read(path), batch_size, short_holes)
+  if own_vocabulary is not None:
+    model.vocabulary = known_channels
+  return model
 
 
 class EncodedTokens(NamedTuple):
@@ -80,7 +95,8 @@ class Pretrained:
 
   Days are arrays of numbers [days, steps, channels] of the model's schema, in its physical units, with NaN where
   nothing was observed. Missing values are never read. A value beyond the range of float32, in which the model computes,
-  is refused.
+  is refused. Days of other channels, units or steps are matched if they are described: `channels`, `minutes_per_step`
+  and `units` of the methods.
 
   Attributes:
     schema (Schema): steps per day and channels of the days that the model takes.
@@ -96,6 +112,7 @@ class Pretrained:
     mesh (Mesh): the devices, each of which computes its share of the days.
     batch_size (int): the most days that each device computes at a time.
     short_holes (str): see load().
+    vocabulary (Vocabulary): by which days of other channels are matched.
   """
 
   def __init__(
@@ -134,6 +151,9 @@ class Pretrained:
       raise ConfigError(f"config.impute.short_holes is {self.short_holes!r}, expected one of {', '.join(SHORT_HOLES)}")
     self._graph = lsm2.abstract(self.architecture)[0]
     self._programs: dict[str, Callable[..., Any]] = {}  # compiled ones, freed with the model
+    own_vocabulary = restored.config.data.get("vocabulary", "")
+    self.vocabulary = vocabulary.load(own_vocabulary if os.path.isfile(own_vocabulary) else None)
+    self._told: set[Matching] = set()  # what has been printed about days of other channels
 
   @property
   def has_decoder(self) -> bool:
@@ -188,7 +208,15 @@ class Pretrained:
 
   # What a model is used for.
 
-  def embed(self, values: Days, pool: str = "mean", progress: bool = False) -> Float[np.ndarray, "days features"]:
+  def embed(
+    self,
+    values: Days,
+    pool: str = "mean",
+    progress: bool = False,
+    channels: Sequence[str] | None = None,
+    minutes_per_step: int | None = None,
+    units: Units | None = None,
+  ) -> Float[np.ndarray, "days features"]:
     """Embeds days: pools the encoder's output over each day's observed tokens (AIM, "evaluation").
 
     LSM-1, which sees imputed days, pools over every token.
@@ -199,9 +227,13 @@ class Pretrained:
         2 * width; "channel", one mean per channel (of LSM-1: per group of channels), features = channels * width, NaN
         where nothing of the channel was observed.
       progress: show a progress bar.
+      channels: names of the channels of `values`, if they are not the model's or in another order (docs/channels.md).
+      minutes_per_step: length of a step of `values`, if it is not the model's.
+      units: of channels that are in another unit than is usual under their name: {channel: unit}.
 
     Returns:
-      float32 [days, features].
+      float32 [days, features]; of described days and pool "channel" only the channels that the model and they have, in
+      their order.
 
     Raises:
       SchemaError: days of another shape or dtype, infinite values, no days, or a day with nothing observed.
@@ -209,11 +241,14 @@ class Pretrained:
       CheckpointError: the result is NaN or Inf, because the model's parameters are.
     """
     self.embedding_width(pool)
-    days = self.checked_days(values, "embed", empty_days=False)
+    layout, days = self._model_days(values, "embed", channels, minutes_per_step, units)
+    days = self.checked_days(days, "embed", empty_days=False)
     function, description = functools.partial(self._embed, pool), "embed" if progress else None
     embedding = self.map_days(f"embed, {pool}", function, days, description, whole_day=True)
     groups = self.architecture.channel_groups if pool == "channel" else 1
     self.check_result("embed", embedding.reshape(len(days), groups, -1))
+    if layout and pool == "channel" and groups == len(self.schema.channels):
+      return embedding.reshape(len(days), groups, -1)[:, layout.blocks].reshape(len(days), -1)
     return embedding
 
   def embedding_width(self, pool: str) -> int:
@@ -227,7 +262,14 @@ class Pretrained:
     a = self.architecture
     return a.encoder.width * {"mean": 1, "mean_std": 2, "channel": a.channel_groups}[pool]
 
-  def encode_tokens(self, values: Days, progress: bool = False) -> Float[np.ndarray, "days channels patches width"]:
+  def encode_tokens(
+    self,
+    values: Days,
+    progress: bool = False,
+    channels: Sequence[str] | None = None,
+    minutes_per_step: int | None = None,
+    units: Units | None = None,
+  ) -> Float[np.ndarray, "days groups patches width"]:
     """Encodes days without pooling: the encoder's output for every token, where the token lies in the day.
 
     A whole day of a large model is some megabytes; encode many days in parts.
@@ -235,22 +277,34 @@ class Pretrained:
     Args:
       values: days in physical units, NaN where missing; each needs an observed value.
       progress: show a progress bar.
+      channels: names of the channels of `values`, if they are not the model's or in another order (docs/channels.md).
+      minutes_per_step: length of a step of `values`, if it is not the model's.
+      units: of channels that are in another unit than is usual under their name: {channel: unit}.
 
     Returns:
       float32 [days, channels, patches, width]: a patch is config.model.patch_minutes long. NaN where the sensor lost a
-      patch, which therefore has no token. For LSM-1, whose patches span several channels, [days, groups of channels,
-      patches, width] without NaN, because its days are imputed first.
+      patch, which therefore has no token. Described days have those of their channels that the model has, in order. For
+      LSM-1, whose patches span several channels, [days, groups of channels, patches, width] without NaN, because its
+      days are imputed first.
 
     Raises:
       SchemaError, CheckpointError: as embed().
     """
-    days = self.checked_days(values, "encode_tokens", empty_days=False)
+    layout, days = self._model_days(values, "encode_tokens", channels, minutes_per_step, units)
+    days = self.checked_days(days, "encode_tokens", empty_days=False)
     description = "encode" if progress else None
     tokens = self.map_days("encode tokens", self._encode_on_grid, days, description, whole_day=True)
     self.check_result("encode_tokens", tokens.reshape(len(days), -1, tokens.shape[-1]))
-    return tokens
+    return tokens[:, layout.blocks] if layout and tokens.shape[1] == len(self.schema.channels) else tokens
 
-  def impute(self, values: Days, progress: bool = False) -> Shaped[np.ndarray, "days steps channels"]:
+  def impute(
+    self,
+    values: Days,
+    progress: bool = False,
+    channels: Sequence[str] | None = None,
+    minutes_per_step: int | None = None,
+    units: Units | None = None,
+  ) -> Shaped[np.ndarray, "days steps channels"]:
     """Fills the missing values of days.
 
     Binary channels are filled with 0 or 1, others with the expected value, within the range seen in training. A day
@@ -259,10 +313,14 @@ class Pretrained:
     Args:
       values: days in physical units, NaN where missing.
       progress: show a progress bar.
+      channels: names of the channels of `values`, if they are not the model's or in another order (docs/channels.md).
+      minutes_per_step: length of a step of `values`, if it is not the model's.
+      units: of channels that are in another unit than is usual under their name: {channel: unit}.
 
     Returns:
       [days, steps, channels] without NaN, in physical units and of the dtype of `values`; observed values are returned
-      bit for bit.
+      bit for bit. Described days are returned in their channels, units and steps; channels that the model does not know
+      keep their missing values.
 
     Raises:
       SchemaError: days of another shape or dtype, infinite values, no days, a dtype that cannot hold what is filled in,
@@ -270,7 +328,13 @@ class Pretrained:
       CheckpointError: the result is NaN or Inf, because the model's parameters are.
     """
     self.check_has_decoder("impute")
-    days = self.checked_days(values, "impute")
+    layout, days = self._model_days(values, "impute", channels, minutes_per_step, units)
+    days = self.checked_days(days, "impute")
+    if layout:
+      own = _as_array(values, "impute")
+      missing = layout.model_target(np.isnan(own), own.shape, "impute") & np.isnan(days)
+      expected = self.physical(self.reconstruct(days, missing, progress)) if missing.any() else days
+      return layout.filled(own, np.where(missing, expected, days), "impute")
     filled, missing = days.copy(), np.isnan(days)
     if missing.any():
       expected = self.physical(self.reconstruct(days, missing, progress))
@@ -289,6 +353,9 @@ class Pretrained:
     values: Days,
     target: Bool[np.ndarray, "days steps channels"] | None = None,
     progress: bool = False,
+    channels: Sequence[str] | None = None,
+    minutes_per_step: int | None = None,
+    units: Units | None = None,
   ) -> Float[np.ndarray, "days steps channels"]:
     """What the model expects at every step, observed or not.
 
@@ -300,16 +367,26 @@ class Pretrained:
       target: where a reconstruction is needed; elsewhere the result means nothing. The fewer tokens it touches, the
         faster. None for everywhere.
       progress: show a progress bar.
+      channels: names of the channels of `values`, if they are not the model's or in another order (docs/channels.md).
+      minutes_per_step: length of a step of `values`, if it is not the model's.
+      units: of channels that are in another unit than is usual under their name: {channel: unit}.
 
     Returns:
-      float32 [days, steps, channels]: z-scores, and probabilities on binary channels; physical() converts them.
+      float32 [days, steps, channels]: z-scores, and probabilities on binary channels; physical() converts them. What is
+      expected of described days is in their channels, units and steps instead of z-scores, and NaN in channels that the
+      model does not know.
 
     Raises:
       SchemaError: days or target of another shape or dtype, infinite values, no days, or the model has no decoder.
       CheckpointError: the result is NaN or Inf, because the model's parameters are.
     """
     self.check_has_decoder("reconstruct")
-    days = self.checked_days(values, "reconstruct")
+    layout, days = self._model_days(values, "reconstruct", channels, minutes_per_step, units)
+    days = self.checked_days(days, "reconstruct")
+    if layout:
+      own = _as_array(values, "reconstruct")
+      z = self.reconstruct(days, layout.model_target(target, own.shape, "reconstruct"), progress)
+      return layout.matching.back(np.where(self.scale.binary, z, self.physical(z)))
     target = np.ones(days.shape, bool) if target is None else _as_array(target, "reconstruct", "target's values")
     if target.shape != days.shape or target.dtype != bool:
       raise SchemaError(f"reconstruct: target is {target.dtype} {target.shape}, expected bool {days.shape}")
@@ -335,6 +412,31 @@ class Pretrained:
     return np.where(np.isfinite(z), known, z).astype(np.float32)
 
   # Checks of input.
+
+  def _model_days(
+    self,
+    values: Any,
+    where: str,
+    channels: Sequence[str] | None,
+    minutes_per_step: int | None,
+    units: Units | None,
+  ) -> tuple[Layout | None, Any]:
+    """The days in this model's schema, with the layout that they came in; None and the days as they are without one.
+
+    What is done to days of a layout is printed on stderr, once per model.
+
+    Raises:
+      SchemaError: they are not of the layout that is described, or that cannot be matched.
+    """
+    if channels is None and minutes_per_step is None and units is None:
+      return None, values
+    own = _as_array(values, where)
+    layout = Layout.of_days(own.shape, self.schema, self.vocabulary, channels, minutes_per_step, units, where)
+    days = layout.to_model(own, where)
+    if layout.matching not in self._told and not layout.matching.is_identity:
+      self._told.add(layout.matching)
+      tell(layout.matching, (days,), self.scale, self.vocabulary, where)
+    return layout, days
 
   def checked_days(self, values: Any, where: str, empty_days: bool = True) -> Shaped[np.ndarray, "days steps channels"]:
     """The days as a NumPy array of the dtype that they have, once they are known to be of this model's schema.

@@ -44,7 +44,7 @@ class Distance:
   @property
   def text(self) -> str:
     """A line that says it."""
-    line = f"{self.name}: mean {self.shift:+.1f} SDs from the training data's, SD {self.ratio:.2f} times theirs"
+    line = f"{self.name}: mean {self.shift:+.1f} SDs away, SD {self.ratio:.2f} times as large"
     if self.implausible <= MOST_IMPLAUSIBLE:
       return line
     return f"{line}; {100 * self.implausible:.0f} % of values outside {self.plausible}: another unit or meaning?"

@@ -32,7 +32,6 @@ class Pair:
     unit, target_unit: what their values are in, declared or by the vocabulary.
     amount: the unit of what a step counts, if the rule is "sum"; the other two may be rates of it.
     rule: how shorter steps become a longer one.
-    binary: whether values are 0 or 1.
     is_known: whether the vocabulary has the channel.
   """
 
@@ -44,7 +43,6 @@ class Pair:
   target_unit: str
   amount: str
   rule: str
-  binary: bool
   is_known: bool
 
   def forward(
@@ -184,8 +182,6 @@ class Matching:
     minutes, to = self.source.minutes_per_step, self.target.minutes_per_step
     for pair in self.pairs:
       column = values[:, :, pair.source]
-      if pair.binary:
-        self._check_binary(pair, column, where)
       result[:, :, pair.target] = pair.forward(column, minutes, to, self.min_share)
     return result
 
@@ -246,15 +242,6 @@ class Matching:
     rules = ", ".join(f"{pair.name} {pair.rule}" for pair in self.pairs)
     return [f"steps of {minutes} min become {to} min where {100 * self.min_share:g} % are observed: {rules}"]
 
-  def _check_binary(self, pair: Pair, column: Float[np.ndarray, "days _"], where: str) -> None:
-    wrong = np.argwhere(~(np.isnan(column) | (column == 0) | (column == 1)))
-    if len(wrong):
-      row, step = wrong[0]
-      raise MatchingError(
-        f"{where}: row {row} step {step} channel {pair.name!r} holds {column[row, step]:g}, expected 0, 1 or NaN: it "
-        "is binary in the target; if it means something else, leave it out or give it another name"
-      )
-
 
 def _counterpart(channel: Channel, source: Schema, target: Schema, vocabulary: Vocabulary, where: str) -> int | None:
   """Position in the source of the channel that is `channel` of the target."""
@@ -280,9 +267,7 @@ def _pair(ours: Channel, theirs: Channel, positions: tuple[int, int], entry: Ent
   unit = ours.unit or (entry.unit_of(ours.name) if entry else theirs.unit)
   target_unit = theirs.unit or (entry.unit_of(theirs.name) if entry else ours.unit)
   amount = entry.unit if entry and rule == "sum" else unit
-  pair = Pair(
-    *positions, ours.name, theirs.name, unit, target_unit, amount, rule, theirs.kind == "binary", entry is not None
-  )
+  pair = Pair(*positions, ours.name, theirs.name, unit, target_unit, amount, rule, entry is not None)
   try:
     pair.forward(np.zeros((1, 1)), 1440, 1440, 0)
   except SchemaError as error:

@@ -132,7 +132,9 @@ def test_names_alone_take_the_kind_of_the_target_and_values_are_checked():
   assert between(source).apply(values)[0, 0, 3] == 0
   stages = declared_schema(["sleep"], 5, TARGET, VOCABULARY)
   values = np.full((1, 288, 1), 4, np.float32)
-  with pytest.raises(Exception, match=r"'sleep' holds 4.*expected 0, 1 or NaN"):
+  with pytest.raises(
+    Exception, match=r"mine\.npz: row 0 step 0 binary channel 'sleep' holds 4\.0, expected 0, 1 or NaN"
+  ):
     between(stages).apply(values, "mine.npz")
   with pytest.raises(MatchingError, match="unit 'bpm' is of channel 'hr'; channels are pulse"):
     declared_schema(["pulse"], 5, TARGET, VOCABULARY, {"hr": "bpm"})
@@ -154,7 +156,7 @@ def test_data_far_from_the_statistics_are_reported():
   for day in values:
     distances.add(day[None])
   steps, glucose = distances.told()
-  assert steps.endswith("SDs from the training data's, SD 0.21 times theirs")
+  assert steps.endswith("SDs away, SD 0.21 times as large")
   assert glucose.startswith("glucose_mmol: mean +5") and "% of values outside 0.1 to 40" in glucose
   assert [distance.name for distance in distances.found()] == ["heart_rate", "steps", "glucose_mmol"]
 
