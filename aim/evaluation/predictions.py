@@ -256,14 +256,26 @@ def pool(
   What ranks answers does so within a fold; see `metrics.agreement`.
 
   Args:
-    paths: predictions.csv files of several folds, and of several models on the same folds.
-    dataset: name for the folds together; seeds stay apart.
+    paths, dataset: as in read_folds.
     n_bootstrap: draws of people.
     seed: seed of the draws.
     against: models to compare the others with, where they occur; add "LSM-1" to compare with it.
 
   Raises:
-    ResultsError: a person is held out in two of the folds, a fold occurs twice, or two models predict different rows.
+    ResultsError: as in read_folds, or two models predict different rows.
+  """
+  return score(read_folds(paths, dataset), n_bootstrap, seed, against)
+
+
+def read_folds(paths: Sequence[str | pathlib.Path], dataset: str) -> list[Predictions]:
+  """The predictions of all folds, joined for each task, level, model and seed.
+
+  Args:
+    paths: predictions.csv files of several folds, and of several models on the same folds.
+    dataset: name for the folds together; seeds stay apart.
+
+  Raises:
+    ResultsError: a person is held out in two of the folds, or a fold occurs twice.
   """
   parts: dict[tuple, dict[str, Predictions]] = {}
   for path in paths:
@@ -273,7 +285,7 @@ def pool(
       if p.dataset in fold and p.model not in BASELINES:
         raise ResultsError(f"{path}: {p.task}, {p.level}, {p.model}: fold {p.dataset!r} occurs twice")
       fold.setdefault(p.dataset, p)
-  return score([_joined(list(fold.values()), dataset) for fold in parts.values()], n_bootstrap, seed, against)
+  return [_joined(list(fold.values()), dataset) for fold in parts.values()]
 
 
 def _joined(folds: list[Predictions], dataset: str) -> Predictions:

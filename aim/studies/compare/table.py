@@ -19,7 +19,7 @@ from aim.evaluation.finetuning.run import NAMES
 from aim.evaluation.generative import clipping, score_files, scores, summary
 from aim.evaluation.generative.figures import generative_chart
 from aim.evaluation.generative.scores import Scores
-from aim.evaluation.probing.robustness import MEAN
+from aim.evaluation.probing import robustness
 from aim.evaluation.results import Result
 from aim.studies import job_runner
 from aim.studies.job_runner import Command
@@ -117,8 +117,12 @@ def _results_of_mode(
       paths = [path for cell in group if (path := cell.folder / mode / "predictions.csv").exists()]
       against = (*predictions.BASELINES, *NAMES.values(), *other_models)
       yield from predictions.pool(paths, dataset, config.bootstrap, against=against)
+    elif all((cell.folder / mode / "predictions.csv").exists() for cell in group):
+      folds = predictions.read_folds([cell.folder / mode / "predictions.csv" for cell in group], dataset)
+      others = list(dict.fromkeys(cell.model for cell in group))[1:]
+      yield from robustness.score_models(folds, config.bootstrap, 0, others)
     else:
-      # Each file is of one fold: the people of several folds cannot be pooled from such results.
+      # Cells of earlier versions have results alone, each of one fold, whose people cannot be pooled or paired.
       for path in (cell.folder / mode / "results.csv" for cell in group):
         yield from results.read_csv(path) if path.exists() else ()
     bar.update()
@@ -195,11 +199,12 @@ def _markdown(lines: Iterable[Sequence[str]]) -> str:
 
 
 def _shown(mode: str, line: Result, metric: str) -> bool:
-  """Whether a mode's tables show a number of this metric; of robustness they show the mean drop over all settings."""
+  """Whether a mode's tables show a number of this metric; of robustness they show means over all settings."""
   if mode == "evaluate":
     return metric == "mse"
   if mode == "robustness":
-    return line.task.endswith(MEAN) and metric.endswith(" drop %") and metric.split()[0] in HEADLINE
+    of_all = line.task.endswith(robustness.MEAN) and metric.split()[0] in HEADLINE
+    return of_all and (metric.endswith(" drop %") or (line.compares_models and " vs " not in metric))
   return metric in HEADLINE
 
 
