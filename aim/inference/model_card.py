@@ -172,8 +172,17 @@ def _training(restored: Restored, size: int, dtype: str) -> str:
   version = exported.vocabulary_version(restored)
   if version is not None:
     lines.append(f"Channels have their places from version {version} of the channel vocabulary.")
-  lines += [f"Before that: {json.dumps(entry)}" for entry in restored.metadata.get("history", ())]
+  lines += [_start(entry) for entry in restored.metadata.get("history", ())]
   return "\n".join(f"- {line}" for line in lines)
+
+
+def _start(entry: Mapping[str, Any]) -> str:
+  """A line on weights that a run started from."""
+  if {"checkpoint", "step", "digest"} <= entry.keys():
+    return (
+      f"Started from the weights of `{entry['checkpoint']}` after {entry['step']:,} steps, digest {entry['digest']}."
+    )
+  return f"Before that: {json.dumps(entry)}"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

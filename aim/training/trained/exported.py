@@ -53,17 +53,17 @@ def vocabulary_version(restored: Restored) -> int | None:
   """Version of the channel vocabulary that a model's channels have their places from; None if it is the schema."""
   if VOCABULARY in restored.metadata:  # of the export that it was read from
     return restored.metadata[VOCABULARY]
-  known = vocabulary.load()
   if restored.config.model.places == "schema":
     return None
-  entries = [known.find(name) for name in restored.schema.names]
-  pairs = zip(entries, restored.config.model.places, strict=True)
+  known = vocabulary.load()
+  pairs = zip(map(known.find, restored.schema.names), restored.architecture.places, strict=True)
   return known.version if all(entry is None or entry.place == place for entry, place in pairs) else None
 
 
 def is_exported(folder: pathlib.Path) -> bool:
   """Whether a folder is, or is what remains of, an exported one."""
-  return any((folder / name).is_file() for name in (ARRAYS, SCHEMA, STATISTICS, CHECKSUMS))
+  has = lambda name: (folder / name).is_file()
+  return has(ARRAYS) or has(CHECKSUMS) or (has(SCHEMA) and has(STATISTICS))
 
 
 def write(
@@ -188,12 +188,15 @@ def read(folder: pathlib.Path, where: str | None = None) -> Restored:
   number = about.get("format")
   if not isinstance(number, int) or number > FORMAT:
     raise CheckpointError(f"{where}: has format {number}, expected at most {FORMAT}: a later version wrote it")
-  names = [channel["name"] for channel in schema["channels"]]
-  metadata = {key: value for key, value in about.items() if key not in ("format", "trained_steps", "dtype")} | {
-    "step": about["trained_steps"],
-    "schema": schema,
-    "statistics": {key: [statistics[name][key] for name in names] for key in _OF_A_CHANNEL},
-  }
+  try:
+    names = [channel["name"] for channel in schema["channels"]]
+    metadata = {key: value for key, value in about.items() if key not in ("format", "trained_steps", "dtype")} | {
+      "step": about["trained_steps"],
+      "schema": schema,
+      "statistics": {key: [statistics[name][key] for name in names] for key in _OF_A_CHANNEL},
+    }
+  except (KeyError, TypeError) as error:
+    raise CheckpointError(f"{where}: not an export of this program: {first_line(error, 300)}") from None
   restored = checkpoint.without_params(metadata, about["trained_steps"], where)
   return dataclasses.replace(restored, params=_params(folder, expected, restored, where))
 

@@ -9,6 +9,7 @@ constants = pytest.importorskip("huggingface_hub.constants", reason="the hub ext
 from aim.training.checkpoint_metadata import CheckpointError  # noqa: E402
 from aim.training.trained import hub, source  # noqa: E402
 from benchmarks import damage  # noqa: E402
+from tests import tiny  # noqa: E402
 from tests.hub import served  # noqa: E402
 from tests.training.trained.test_exported import restored  # noqa: E402
 
@@ -94,6 +95,24 @@ def test_what_the_hub_does_not_have(server, folder):
 def test_malformed_addresses(address):
   with pytest.raises(CheckpointError, match=f"^{address}: expected hf://owner/name or hf://owner/name@revision"):
     source.read(address)
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own(server, folder, tmp_path):
+  """The library reads its settings when it is imported, as in any user's process."""
+  server.publish(NAME, folder, "v1")
+  days = tiny.write_npz(tmp_path / "days.npz")
+  output = tmp_path / "embeddings.npz"
+  command = "--mode=embed", f"--checkpoint=hf://{NAME}@v1", f"--data={days}", f"--output={output}"
+  variables = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home")}
+  for offline in ("0", "1"):
+    ended = tiny.wait(tiny.start(*command, variables=variables | {"HF_HUB_OFFLINE": offline}))
+    assert ended.code == 0, ended.err
+    assert ("from the cache is used" in ended.out) == (offline == "1")
+  ended = tiny.wait(tiny.start(*command, variables={"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1"}))
+  assert ended.code == 2
+  last = ended.err.splitlines()[-1]
+  assert last.startswith(f"error: hf://{NAME}@v1: cannot be fetched from the hub: ") and "in the cache" in last
 
 
 def test_a_model_of_another_kind(server, tmp_path):
