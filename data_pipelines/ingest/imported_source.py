@@ -63,7 +63,8 @@ class ImportedSource:
     self._lost_events = self._count_lost_events()
     if not self._originals:
       print(*account_summary.summary_lines(self.public_account), sep="\n")
-      hint = ["for a source that reports every 5 minutes, use --minutes_per_step=5"] * bool(self.left_out)
+      hint = ["for a source that reports every 5 minutes, use --minutes_per_step=5"]
+      hint *= bool(self.left_out) and self.recipe.minutes_per_step < 5
       raise SchemaError("; ".join(["no day is left to build", *hint, *self.notes]))
 
   @property

@@ -170,9 +170,9 @@ class _CsvFile:
     for rows in read_batches(self._export, self._name, required, optional, skip_rows=1, ragged=self._ragged):
       yield from self._batch(rows)
 
-  def _ragged(self, row: int) -> None:
+  def _ragged(self, row: int, why: str) -> None:
     self._account.add(self._person)
-    self._account.drop(self._person, "more or fewer fields than the header", 1, self._export.where(self._name, row))
+    self._account.drop(self._person, why, 1, self._export.where(self._name, row))
 
   def _batch(self, rows: CsvBatch) -> Iterator[Readings | Stretch]:
     names = [name.rsplit("/", 1)[-1] for name in self._texts(rows, self._type.binning).to_pylist()]
@@ -269,7 +269,9 @@ def _kinds(export: Export, name: str) -> dict[str, str]:
   profiles = [file for file in export.matching(f"{_PROFILE}*.csv") if file.rpartition("/")[0] == folder]
   kinds = {}
   for profile in profiles:
-    for rows in read_batches(export, profile, ["deviceuuid", "device_group"], skip_rows=1, ragged=lambda row: None):
+    for rows in read_batches(
+      export, profile, ["deviceuuid", "device_group"], skip_rows=1, ragged=lambda row, why: None
+    ):
       for uuid, group in zip(rows["deviceuuid"].to_pylist(), rows["device_group"].to_pylist(), strict=True):
         kinds[uuid] = _GROUPS.get(group.removesuffix(".0"), "other")
   return kinds

@@ -129,7 +129,13 @@ def stages(export: Export, name: str, account: Account, device: str) -> Iterator
 
 def workouts(export: Export, name: str, account: Account) -> Iterator[Stretch]:
   """Yields the workouts of a UserExercises_*.csv."""
-  for rows in csv_batches.read_batches(export, name, ["exercise_start", "exercise_end", "utc_offset", "activity_name"]):
+
+  def ragged(row: int, why: str) -> None:  # what people write about a workout may hold a line break
+    account.add(export.participant)
+    account.drop(export.participant, why, 1, export.where(name, row))
+
+  columns = ["exercise_start", "exercise_end", "utc_offset", "activity_name"]
+  for rows in csv_batches.read_batches(export, name, columns, ragged=ragged):
     account.add(export.participant, len(rows))
     start, end, offset, bad = _span(rows, "exercise_start", "exercise_end", "utc_offset")
     names = pc.utf8_lower(pc.utf8_trim_whitespace(rows["activity_name"])).to_pylist()

@@ -1,7 +1,8 @@
 """CSV files of any size, read in batches of text columns, and functions that parse such columns as numbers and times.
 
 Rows are numbered as a spreadsheet shows them: the header is row 1 unless other lines precede it. Blank lines do not
-count, and a row whose fields contain line breaks is still one row.
+count. A row is one line: readings have no field with a line break, and a quote that stays open at the end of its line
+is a stray one, which would swallow the readings after it.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ _ZONE = r"^(Z|[+-][01][0-9]:?[0-5][0-9]|)$"
 _NO_DAY = r"^[0-9]{4}-(?:02-3|0[469]-31|11-31)"
 _LEAP_DAY = r"^[0-9]{4}-02-29"
 _MICROSECONDS = len("2024-02-29T12:00:00.123456")
+_QUOTE, _LINE_ENDS = ord('"'), (ord("\n"), ord("\r"))
+RAGGED = "more or fewer fields than the header"
+OPEN_QUOTE = "a quote opens and does not close in the row"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +94,7 @@ def read_batches(
   *,
   delimiter: str = ",",
   skip_rows: int = 0,
-  ragged: Callable[[int], None] | None = None,
+  ragged: Callable[[int, str], None] | None = None,
 ) -> Iterator[CsvBatch]:
   """Reads a UTF-8 CSV, with or without a byte order mark, in batches. Memory is bounded by the size of a block.
 
@@ -98,13 +102,14 @@ def read_batches(
     export, name: the file.
     columns: the columns to read, in any order.
     optional: further columns to read if the file has them.
-    delimiter: separates fields. Quoted fields may contain it, and line breaks.
+    delimiter: separates fields. Quoted fields may contain it, but no line breaks.
     skip_rows: number of lines before the header.
-    ragged: called with the number of each row that has more or fewer fields than the header; such rows are skipped.
-      None refuses the file instead. A delimiter at the end of every row but not of the header (Samsung) is no field.
+    ragged: called with the number of each row that has more or fewer fields than the header, or a quote that does not
+      close in it, and with which of the two it is (RAGGED or OPEN_QUOTE); such rows are skipped. None refuses the file
+      instead. A delimiter at the end of every row but not of the header (Samsung) is no field.
 
   Raises:
-    SchemaError: a column is missing, a row is ragged, the file holds NUL bytes or is not UTF-8, or a quote never ends.
+    SchemaError: a column is missing, a row is ragged or has an open quote, the file holds NUL bytes or is not UTF-8.
   """
   where = export.where(name)
   with export.open(name) as raw:
@@ -219,6 +224,8 @@ def _read_names(file: io.BufferedReader, where: str, delimiter: str, skip_rows: 
   line = _read_line(file, where).decode().rstrip("\r\n")
   if "\r" in line:
     raise SchemaError(f"{where}: the header contains a carriage return")
+  if _has_open_quote(line.encode(), delimiter):
+    raise SchemaError(f"{where} row {skip_rows + 1}: {OPEN_QUOTE}; a row is one line")
   return [field.strip() for field in _split_fields(line, where, delimiter)]
 
 
@@ -253,74 +260,123 @@ def _batches(
   columns: Sequence[str],
   delimiter: str,
   first: int,
-  ragged: Callable[[int], None] | None,
+  ragged: Callable[[int, str], None] | None,
 ) -> Iterator[CsvBatch]:
   # Columns that are not read may have empty or repeated names, but Arrow needs distinct ones.
   distinct = [name if name in columns else f"{i} {name}" for i, name in enumerate(names)]
   distinct += [f"{len(names)} trailing"] * _has_trailing_delimiter(file, where, len(names), delimiter)
-  ragged_rows: list[int] = []
-  first_row = first
+  for block in _whole_lines(file, where):
+    faults: dict[int, str] = {}  # by row
+    for start, end in reversed(_open_quotes(block, delimiter)):
+      row = first + _count_rows(block[:start])
+      if ragged is None:
+        faults = {row: OPEN_QUOTE}
+        continue
+      faults[row] = OPEN_QUOTE
+      block = block[:start] + delimiter.encode() * len(distinct) + block[end:]  # ragged, so that Arrow leaves it out
+    if faults and ragged is None:
+      raise SchemaError(f"{where} row {min(faults)}: {OPEN_QUOTE}; a row is one line")
+    record_batch = _parse(block, where, distinct, columns, delimiter, first, faults, len(names), ragged is None)
+    left_out = sorted(faults)
+    for row in left_out:
+      ragged(row, faults[row])  # type: ignore[misc]  # without it, a fault has raised
+    if record_batch.num_rows:
+      yield CsvBatch(where, first, record_batch, left_out)
+    first += record_batch.num_rows + len(left_out)
+
+
+def _parse(
+  block: bytes,
+  where: str,
+  names: Sequence[str],
+  columns: Sequence[str],
+  delimiter: str,
+  first: int,
+  faults: dict[int, str],
+  fields: int,
+  strict: bool,
+) -> pa.RecordBatch:
+  """The good rows of a block of whole lines; adds the ragged ones to `faults`, or refuses them if `strict`.
+
+  Each block is parsed by itself, from memory. A reader of the whole stream has a thread that reads ahead, and such a
+  thread aborts the process if it calls a Python file while the interpreter exits.
+  """
 
   def on_ragged(row: arrow_csv.InvalidRow) -> str:
-    ragged_rows.append(first_row + row.number - 1)
-    return "error" if ragged is None else "skip"
+    faults.setdefault(first + row.number - 1, RAGGED)
+    return "error" if strict else "skip"
 
   try:
-    if not file.peek(1):
-      return
-    for record_batch in _open_csv(file, distinct, columns, delimiter, on_ragged):
-      left_out = _rows_within(ragged_rows, first, record_batch.num_rows)
-      if ragged is not None:
-        for row in left_out:
-          ragged(row)
-      yield CsvBatch(where, first, record_batch, left_out)
-      first += record_batch.num_rows + len(left_out)
-    if ragged is not None:
-      for row in [row for row in ragged_rows if row >= first]:  # those that follow the last good row
-        ragged(row)
-  except pa.ArrowInvalid as error:
-    if ragged_rows and ragged is None:
-      raise SchemaError(f"{where} row {ragged_rows[0]}: more or fewer fields than the header's {len(names)}") from None
-    raise SchemaError(f"{where}: from row {first} on: {_without_values(str(error))}") from None
+    table = arrow_csv.read_csv(
+      pa.BufferReader(block),
+      # Arrow numbers invalid rows only when it reads without threads.
+      read_options=arrow_csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names),
+      parse_options=arrow_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=on_ragged),
+      convert_options=arrow_csv.ConvertOptions(
+        include_columns=columns,
+        include_missing_columns=True,
+        column_types={name: pa.string() for name in columns},
+        strings_can_be_null=False,
+      ),
+    )
+  except pa.ArrowInvalid:
+    if faults and strict:
+      raise SchemaError(f"{where} row {min(faults)}: {RAGGED}'s {fields}") from None
+    raise SchemaError(f"{where}: from row {first} on: not a CSV") from None
+  (batch,) = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+  return batch
 
 
-def _open_csv(
-  file: IO[bytes], names: Sequence[str], columns: Sequence[str], delimiter: str, on_ragged: Callable
-) -> arrow_csv.CSVStreamingReader:
-  return arrow_csv.open_csv(
-    file,
-    # Arrow numbers invalid rows only when it reads without threads.
-    read_options=arrow_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=names),
-    parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=on_ragged),
-    convert_options=arrow_csv.ConvertOptions(
-      include_columns=columns,
-      include_missing_columns=True,
-      column_types={name: pa.string() for name in columns},
-      strings_can_be_null=False,
-    ),
-  )
+def _whole_lines(file: IO[bytes], where: str) -> Iterator[bytes]:
+  """Yields the rest of a file in blocks of whole lines, and leaves out blocks of blank ones."""
+  rest = b""
+  while block := file.read(BLOCK_BYTES):
+    cut = max(block.rfind(b"\n"), block.rfind(b"\r")) + 1
+    if not cut and len(rest) + len(block) > BLOCK_BYTES:
+      raise SchemaError(f"{where}: a row has more than {BLOCK_BYTES:,} bytes")
+    lines, rest = (rest + block[:cut], block[cut:]) if cut else (b"", rest + block)
+    if lines.strip(b"\r\n"):
+      yield lines
+  if rest:
+    yield rest
+
+
+def _open_quotes(block: bytes, delimiter: str) -> list[tuple[int, int]]:
+  """Where the lines begin and end that leave a quote open, in order.
+
+  A line is fine if every second quote of it, from the first on, begins a field or directly follows a quote, and their
+  number is even: then each opens what the next one closes. Only the few other lines are looked at one by one.
+  """
+  bytes_ = np.frombuffer(block, np.uint8)
+  quotes = np.flatnonzero(bytes_ == _QUOTE)
+  if not len(quotes):
+    return []
+  ends = np.append(np.flatnonzero(np.isin(bytes_, _LINE_ENDS)), len(block))
+  line = np.searchsorted(ends, quotes)
+  count = np.bincount(line)
+  before = np.where(quotes > 0, bytes_[quotes - 1], _LINE_ENDS[0])
+  opening = (np.arange(len(quotes)) - (np.cumsum(count) - count)[line]) % 2 == 0
+  odd = opening & ~np.isin(before, (ord(delimiter), _QUOTE, *_LINE_ENDS))
+  suspects = np.union1d(line[odd], np.flatnonzero(count % 2))
+  spans = [(int(ends[n - 1]) + 1 if n else 0, int(ends[n])) for n in suspects]
+  return [(start, end) for start, end in spans if _has_open_quote(block[start:end], delimiter)]
+
+
+def _has_open_quote(line: bytes, delimiter: str) -> bool:
+  """Whether a quote that begins a field never closes in the line. Other quotes are text, as in 5" run."""
+  mark = re.escape(delimiter.encode())
+  field = rb'(?:"(?:[^"]|"")*+"|(?!"))[^' + mark + rb"]*+"
+  return not re.fullmatch(field + rb"(?:" + mark + field + rb")*+", line)
+
+
+def _count_rows(lines: bytes) -> int:
+  return sum(bool(line) for line in re.split(rb"[\r\n]", lines))
 
 
 def _has_trailing_delimiter(file: io.BufferedReader, where: str, fields: int, delimiter: str) -> bool:
   """Whether the first row ends in a delimiter that the header does not have."""
   line = re.split(rb"[\r\n]", file.peek(_LONGEST_LINE), maxsplit=1)[0].decode(errors="replace")
   return line.endswith(delimiter) and len(_split_fields(line, where, delimiter)) == fields + 1
-
-
-def _rows_within(ragged_rows: Sequence[int], first: int, good_rows: int) -> list[int]:
-  """The ragged rows that lie before the last of `good_rows` good rows counted from row `first`."""
-  within: list[int] = []
-  for row in ragged_rows:
-    if first <= row < first + good_rows + len(within):
-      within.append(row)
-  return within
-
-
-def _without_values(error: str) -> str:
-  """Arrow's complaint without the value that it may quote."""
-  if "straddl" in error:
-    return f"a row has more than {BLOCK_BYTES:,} bytes, or a quote never ends"
-  return "not a CSV"
 
 
 def _milliseconds(stamps: pa.TimestampArray) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:

@@ -3,6 +3,8 @@
 import csv
 import datetime
 import io
+import re
+import unittest.mock
 import zipfile
 
 import numpy as np
@@ -27,7 +29,7 @@ def rows(folder, data, columns=("a", "b"), **options):
   return [row for batch in batches for row in zip(*(batch.columns.column(c).to_pylist() for c in columns), strict=True)]
 
 
-fields = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=6)
+fields = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0\r\n"), max_size=6)
 
 
 @given(st.lists(st.tuples(fields, fields, fields), max_size=9), st.booleans())
@@ -52,10 +54,60 @@ def test_row_numbers_and_ragged_rows_over_many_batches(tmp_path, monkeypatch):
   monkeypatch.setattr(csv_batches, "BLOCK_BYTES", 64)
   lines = ["a,b"] + [f"{row},x" if row % 7 else f"{row}" for row in range(2, 200)]
   ragged, numbers = [], []
-  for batch in csv_batches.read_batches(export(tmp_path, "\n".join(lines)), "rows.csv", ["a"], ragged=ragged.append):
+  data = export(tmp_path, "\n".join(lines))
+  for batch in csv_batches.read_batches(data, "rows.csv", ["a"], ragged=lambda row, why: ragged.append(row)):
     numbers += [(int(batch.where(i).rsplit(" ")[-1]), int(text)) for i, text in enumerate(batch["a"].to_pylist())]
   assert ragged == list(range(7, 200, 7))
   assert numbers == [(row, row) for row in range(2, 200) if row % 7]
+
+
+@given(st.text(st.sampled_from('a",; \r\n'), max_size=40), st.sampled_from([8, 4096]))
+def test_no_quote_reaches_over_the_end_of_its_line(tmp_path_factory, text, block_bytes):
+  lines = [line for line in re.split(r"[\r\n]", text) if line]
+  faults = {}
+  with unittest.mock.patch.object(csv_batches, "BLOCK_BYTES", max(block_bytes, *map(len, lines or [""]), 8)):
+    folder = tmp_path_factory.mktemp("rows")
+    table = rows(folder, "a,b\n1,2\n" + text, ragged=lambda row, why: faults.update({row: why}))
+  expected = [("1", "2")]
+  for row, line in enumerate(lines, start=3):
+    alone = _fields(line)
+    if alone is None or len(alone) != 2:
+      assert faults.pop(row) == (csv_batches.OPEN_QUOTE if alone is None else csv_batches.RAGGED)
+    else:
+      expected.append(tuple(alone))
+  assert (table, faults) == (expected, {})
+
+
+def _fields(line):
+  """The fields of one line, or None if a quote stays open in it."""
+  fields, inside, quoted, i = [""], False, False, 0
+  while i < len(line):
+    letter, i = line[i], i + 1
+    if inside:
+      if letter == '"' and line[i : i + 1] == '"':
+        fields[-1], i = fields[-1] + '"', i + 1
+      elif letter == '"':
+        inside = False
+      else:
+        fields[-1] += letter
+    elif letter == '"' and not fields[-1] and not quoted:
+      inside = quoted = True
+    elif letter == ",":
+      fields, quoted = [*fields, ""], False
+    else:
+      fields[-1] += letter
+  return None if inside else fields
+
+
+def test_rows_with_an_open_quote_are_told_and_lose_no_other(tmp_path, monkeypatch):
+  monkeypatch.setattr(csv_batches, "BLOCK_BYTES", 64)
+  lines = ["a,b"] + [f'{row},"x' if row % 7 == 0 else f'{row}," 5"" run"' for row in range(2, 200)]
+  told, kept = [], []
+  data = export(tmp_path, "\n".join(lines))
+  for batch in csv_batches.read_batches(data, "rows.csv", ["a"], ragged=lambda *fault: told.append(fault)):
+    kept += [(int(batch.where(i).rsplit(" ")[-1]), int(text)) for i, text in enumerate(batch["a"].to_pylist())]
+  assert told == [(row, csv_batches.OPEN_QUOTE) for row in range(7, 200, 7)]
+  assert kept == [(row, row) for row in range(2, 200) if row % 7]
 
 
 def test_empty_files(tmp_path):
@@ -73,7 +125,11 @@ def test_empty_files(tmp_path):
     (b"\xff,b\n", "not UTF-8 text"),
     ("a,b\n1,2\n".encode("utf-16"), "not UTF-8 text, probably UTF-16"),
     ("a,b\n1,\0\n", "holds NUL bytes"),
-    ('a,b\n1,2\n3,"' + "x" * 9 * 2**20, "row 3 on: a row has more than 4,194,304 bytes, or a quote never ends"),
+    ("a,b\n1,2\n3," + "x" * 9 * 2**20, "a row has more than 4,194,304 bytes"),
+    ('a,b\n1,2\n\n"3,4\n5,6\n', "rows.csv row 3: a quote opens and does not close in the row"),
+    ('a,b\n1,"x\ny"\n5,6\n', "rows.csv row 2: a quote opens and does not close in the row"),
+    ('a,b\n5" run,"x\n5,6\n', "rows.csv row 2: a quote opens and does not close in the row"),
+    ('a,"b\n1,2\n"\n', "rows.csv row 1: a quote opens and does not close in the row"),
     ("a" * 2**21, "a line has more than"),
   ],
 )
@@ -87,7 +143,7 @@ def test_bad_files_give_one_line(tmp_path, data, message):
 @example(b"\r,")
 def test_any_bytes_give_rows_or_a_schema_error(tmp_path_factory, data):
   try:
-    rows(tmp_path_factory.mktemp("rows"), b"a,b\n" + data, ragged=lambda row: None)
+    rows(tmp_path_factory.mktemp("rows"), b"a,b\n" + data, ragged=lambda row, why: None)
   except SchemaError as error:
     assert "\n" not in str(error)
 
