@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import collections
 import csv
+import hashlib
 import io
 import json
 import math
@@ -24,6 +25,8 @@ from typing import Any
 from data_pipelines.errors import SchemaError
 
 MOST_BYTES = 64 * 2**20  # of a file that is read whole: settings, labels and lists of people
+LONGEST_NAME = 80  # characters of a file name made from a name of the data; file systems allow 255 bytes
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}  # of Windows
 MOST_LINES_BYTES = 2**30  # of a file with a line per step or row
 DEEPEST = 32  # levels of nested JSON
 _PLURALS = {"person": "people", "patch": "patches"}
@@ -163,6 +166,23 @@ def parse_json(text: str, where: str) -> Any:
     half = error.object[error.start]
     raise SchemaError(f"{where}: holds {half!r}, which is half of a surrogate pair and no character") from None
   return value
+
+
+def file_name(text: str) -> str:
+  """A file name for a name from the data: letters, digits, - _ and . of ASCII, at most LONGEST_NAME of them.
+
+  It has no separator of folders, does not begin with a - or ., which tools and shells read otherwise, and ends in a
+  digest of the text wherever it is not the text itself, so that two names never share a file.
+  """
+  kept = re.sub(r"[^A-Za-z0-9_.-]+", "_", text).lstrip("-.")[:LONGEST_NAME]
+  if kept == text and text and text.partition(".")[0].upper() not in _DEVICES:
+    return kept
+  return f"{kept or 'x'}_{name_digest(text)}" if kept.partition(".")[0].upper() not in _DEVICES else name_digest(text)
+
+
+def name_digest(text: str) -> str:
+  """A short digest that tells names apart which look alike in a file name."""
+  return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
 def unprintable(text: str) -> bool:

@@ -34,7 +34,7 @@ from aim.studies import fingerprints
 from data_pipelines.build import npz_request, simulate_request
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import is_remote
-from data_pipelines.text_files import json_text, read_json, replace_text
+from data_pipelines.text_files import LONGEST_NAME, json_text, read_json, replace_text
 
 # What a study's models are made of.
 _ROOMS = (aim.model, aim.training, aim.inference, aim.evaluation, aim.studies)
@@ -307,5 +307,5 @@ def _inputs(config: ml_collections.ConfigDict, group: str) -> list[tuple[str, in
 
 
 def slug(name: str) -> str:
-  """A name in which only letters, digits, - and . are left, for folders."""
-  return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
+  """A name of at most LONGEST_NAME characters, of which only ASCII letters, digits, - and . are left, for folders."""
+  return re.sub(r"[^A-Za-z0-9.-]", "_", name)[:LONGEST_NAME]

@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from data_pipelines.text_files import write_csv
+from data_pipelines.text_files import LONGEST_NAME, name_digest, write_csv
 
 # name: (light, dark). s0 to s7 are series, which MARKERS distinguish for colour-blind readers; q0 to q3 are ordered.
 PALETTE = {
@@ -188,5 +188,11 @@ class Chart:
 
 
 def slug(*words: object) -> str:
-  """A file name made from any words: lower case letters, digits and -."""
-  return re.sub(r"[^a-z0-9]+", "-", " ".join(str(word) for word in words).lower()).strip("-") or "x"
+  """A file name made from any words: lower case letters, digits and -.
+
+  It ends in a digest if a letter is left out or it is cut, so that names in other scripts do not share a file.
+  """
+  text = " ".join(str(word) for word in words)
+  name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+  whole = text.isascii() and name and len(name) <= LONGEST_NAME
+  return name if whole else f"{name[:LONGEST_NAME]}-{name_digest(text)}".strip("-")

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import pathlib
-import re
 from typing import Any
 
 import ml_collections
@@ -17,7 +16,7 @@ from aim.evaluation import predictions
 from aim.evaluation.predictions import Predictions
 from aim.inference.pretrained import Pretrained
 from data_pipelines.errors import UserError
-from data_pipelines.text_files import json_text, parse_json_object, read_text
+from data_pipelines.text_files import file_name, json_text, parse_json_object, read_text
 
 # Values of config.finetune that do not affect any single cell.
 STUDY_KEYS = ("tasks", "compare", "label_percent", "seeds", "bootstrap")
@@ -55,7 +54,7 @@ class FinetuneCell:
   def path(self, folder: pathlib.Path) -> pathlib.Path:
     """The cell's JSON record; its predictions lie beside it as CSV."""
     name = "-".join((self.model, self.task, f"{self.percent:g}", str(self.seed)))
-    return folder / (re.sub(r"[^A-Za-z0-9_.-]+", "_", name) + ".json")
+    return folder / f"{file_name(name)}.json"
 
   def read(self, folder: pathlib.Path) -> list[Predictions] | None:
     """The stored predictions; None if there are none or they belong to another training.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import re
 from collections.abc import Callable, Sequence
 
 import ml_collections
@@ -27,7 +26,7 @@ from aim.evaluation.probing.oracle import strangers
 from aim.evaluation.probing.probe_inputs import EMBEDDING, HOURLY, MASK, ORACLE_TRAITS, ProbeInputs, read_inputs
 from aim.inference.pretrained import Pretrained
 from data_pipelines.dataset import Dataset
-from data_pipelines.text_files import counted
+from data_pipelines.text_files import counted, file_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +73,7 @@ def run_probe(
   predicted: list[Predictions] = []
   with progress_bar(len(tasks), "fit", "task") as bar:
     for task in tasks:
-      path = lambda level, task=task: output / "probes" / f"{_file_name(task.name)}_{level}.npz"
+      path = lambda level, task=task: output / "probes" / f"{file_name(task.name)}_{level}.npz"
       names = (dataset.name, model.name, int(model.config.seed))
       predicted += predict_task(config, task, training[task.name], held_out[task.name], path, *names)
       bar.update()
@@ -187,7 +186,3 @@ def _competitors(model_name: str, rows: ProbeInputs) -> list[tuple[str, str, Cal
   ]
   competitors += [(name, name, learners.fit_linear) for name in (*predictions.AGE_SEX, *predictions.ORACLES)]
   return [competitor for competitor in competitors if competitor[1] in rows.inputs]
-
-
-def _file_name(task: str) -> str:
-  return re.sub(r"[^A-Za-z0-9_.-]+", "_", task)

@@ -15,6 +15,7 @@ from aim.evaluation.results import read_csv
 from data_pipelines.build import build, npz_request
 from data_pipelines.npz import NpzSource
 from data_pipelines.splits import ListSplit
+from data_pipelines.text_files import file_name
 from tests import tiny
 
 PEOPLE = 20
@@ -97,7 +98,7 @@ def test_learning_curves_from_the_command_line(dataset, trained, tmp_path):
   assert len(cells) == 3 * 3 * 2
   few, everyone = cells["LSM-2-fast-30-0"], cells["LSM-2-fast-100-0"]
   assert set(few["people"]) < set(everyone["people"]) and not set(everyone["people"]) & set(everyone["tune_people"])
-  assert cells["ViT_supervised-fast-30-0"]["people"] == few["people"]
+  assert cells[file_name("ViT supervised-fast-30-0")]["people"] == few["people"]
   assert set(everyone["tune_people"]) == set(dataset.people("tune"))
   assert not set(everyone["people"]) & set(dataset.people("eval"))
   # At 30 % the tune people are a share too, and the tables count everyone whose labels were seen.
