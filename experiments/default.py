@@ -17,7 +17,7 @@ ROOMS = (aim.model, aim.training, aim.inference, aim.evaluation, aim.studies, ai
 # The order of the keys in config.json.
 KEYS = (
   *("name", "method", "seed", "total_steps", "batch_size", "evaluate_every", "evaluate_days", "form", "sizes"),
-  *("data", "model", "masking", "views", "optimizer", "mesh", "checkpoint", "log", "impute"),
+  *("data", "model", "masking", "views", "init", "optimizer", "mesh", "checkpoint", "log", "impute"),
   *("evaluate", "probe", "robustness", "compare", "report", "finetune", "scaling"),
 )
 

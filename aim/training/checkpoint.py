@@ -421,6 +421,14 @@ def without_params(metadata: Mapping[str, Any], step: int, where: str) -> Restor
   return Restored(config, schema, scale, architecture, {}, step, metadata.get("training_data"), stored)
 
 
+def newest_metadata(workdir: str | pathlib.Path) -> dict[str, Any] | None:
+  """What stands beside the arrays of a workdir's newest checkpoint that is complete; None if there is none."""
+  for path in reversed(_step_folders(checkpoint_folder(workdir))):
+    with contextlib.suppress(DamagedError):
+      return _read_metadata(path)
+  return None
+
+
 def _verify(items: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
   """Compares the arrays of some items with the checksums that were saved with them, if there are any.
 

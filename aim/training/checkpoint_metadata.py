@@ -57,7 +57,7 @@ def training_data(dataset: Dataset) -> dict[str, str]:
 def sealed(metadata: Mapping[str, Any], checksums: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
   """What is stored: `metadata` and the format, the checksums {item: {array: checksum}} and a digest of all of it."""
   content = {"format": FORMAT, **metadata, "checksums": checksums}
-  return content | {"digest": _digest(content)}
+  return content | {"digest": digest(content)}
 
 
 def opened(stored: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def opened(stored: Mapping[str, Any], where: str) -> dict[str, Any]:
   """
   content = {key: value for key, value in stored.items() if key != "digest"}
   # Of these keys, any one comes with the digest: a damaged checkpoint cannot pass for one of format 1.
-  if any(key in stored for key in NEW_KEYS) and stored.get("digest") != _digest(content):
+  if any(key in stored for key in NEW_KEYS) and stored.get("digest") != digest(content):
     raise DamagedError("is damaged: its metadata are not what was saved")
   number = stored.get("format", 1)
   if not isinstance(number, int) or number > FORMAT:
@@ -86,7 +86,8 @@ def opened(stored: Mapping[str, Any], where: str) -> dict[str, Any]:
   return content
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def digest(content: Mapping[str, Any]) -> str:
+  """A digest of JSON-able data, whatever the order of their keys."""
   return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -103,6 +104,28 @@ def completed(config: Mapping[str, Any], where: str) -> ml_collections.ConfigDic
     raise CheckpointError(str(error)) from None
 
 
+def check_same_start(saved: Mapping[str, Any], current: Mapping[str, Any], where: str) -> None:
+  """Checks that a run started from the weights that its config names.
+
+  Args:
+    saved: the config in the run's checkpoint.
+    current: the config of the run.
+    where: names the checkpoint in messages.
+
+  Raises:
+    CheckpointError: config.init is another.
+  """
+  theirs, ours = saved.get("init", {}), current.get("init", {})
+  if not theirs.get("checkpoint") and not ours.get("checkpoint"):
+    return
+  for key in ours | theirs:
+    if theirs.get(key, "") != ours.get(key, ""):
+      raise CheckpointError(
+        f"{where} had another start: config.init.{key} is {theirs.get(key, '')!r} there, {ours.get(key, '')!r} in this "
+        "config; go on with the same config.init, or train in another workdir"
+      )
+
+
 def check_resumable(saved: Mapping[str, Any], current: Mapping[str, Any], where: str) -> None:
   """Checks that a run can go on from a checkpoint, and prints the changes of config that it accepts.
 
@@ -112,8 +135,9 @@ def check_resumable(saved: Mapping[str, Any], current: Mapping[str, Any], where:
     where: names the checkpoint in messages.
 
   Raises:
-    CheckpointError: the checkpoint has another schema, other training data or another architecture.
+    CheckpointError: the checkpoint has another start, another schema, other training data or another architecture.
   """
+  check_same_start(saved["config"], current["config"], where)
   schema_difference = Schema.from_dict(current["schema"]).difference(Schema.from_dict(saved["schema"]))
   if schema_difference:
     raise CheckpointError(f"{where} is of another schema: {schema_difference}")

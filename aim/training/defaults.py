@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from aim.common.config_ranges import DECAY, SEED, TEXT, Range, Spelled, number, one_of, whole
+from aim.common.config_ranges import DECAY, SEED, TEXT, Range, Several, Spelled, number, one_of, whole
 
 
 def defaults() -> ConfigDict:
@@ -19,6 +19,7 @@ def defaults() -> ConfigDict:
   config.evaluate_every = -1
   config.evaluate_days = 256  # at most so many days of theirs
   config.data = _data()
+  config.init = _init()
   config.optimizer = _optimizer()
   config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # -1: all remaining devices
   # TPU slices, or GPU machines, that the data axis spans; fsdp and tensor stay inside one of them.
@@ -55,6 +56,18 @@ def _data() -> ConfigDict:
   data.on_corrupt = "stop"
   data.workers = 0  # loader processes; 0 reads in a thread
   return data
+
+
+def _init() -> ConfigDict:
+  """Starting from the weights of another run (aim/training/starting_weights.py)."""
+  init = ConfigDict()
+  init.checkpoint = ""  # a workdir, a checkpoint, or whatever else aim.load takes; empty: random weights
+  init.parts = "all"  # what is taken: "all" parameters, or those of the "encoder" with its patch embedding
+  # What normalises channels that the checkpoint knows: its statistics, or those of the "data".
+  init.statistics = "checkpoint"
+  init.learning_rate = 1.0  # factor of optimizer.learning_rate for the parameters that are taken
+  init.frozen = ()  # parameters that get no update, by how their names begin, such as ("patch_embedding", "encoder")
+  return init
 
 
 def _optimizer() -> ConfigDict:
@@ -108,6 +121,11 @@ RANGES: dict[str, Range] = {
   "data.max_days": whole(0, 1_000_000_000),
   "data.on_corrupt": one_of("stop", "skip"),
   "data.workers": whole(0, 1000),
+  "init.checkpoint": TEXT,
+  "init.parts": one_of("all", "encoder"),
+  "init.statistics": one_of("checkpoint", "data"),
+  "init.learning_rate": number(0, 1000, above=True),
+  "init.frozen": Several(TEXT),
   "optimizer.learning_rate": number(0, 1000, above=True),
   "optimizer.warmup_share": number(0, 1),
   "optimizer.b1": DECAY,

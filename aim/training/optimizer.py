@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_collections
@@ -40,13 +40,27 @@ def decay_mask(params: dict[str, Any]) -> dict[str, bool]:
   return {name: is_decayed(name) for name in params}
 
 
-def make_optimizer(config: ml_collections.ConfigDict, total_steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+  config: ml_collections.ConfigDict, total_steps: int, rates: Mapping[str, float] | None = None
+) -> optax.GradientTransformation:
   """AdamW after clipping the global gradient norm to config.clip_norm.
 
   Args:
     config: config.optimizer.
     total_steps: of the run.
+    rates: factors of the learning rate by parameter. A factor of 0 leaves a parameter as it is, without moments of its
+      own, and its gradient out of the norm. None: 1 for all.
   """
+  optimizer = _adamw(config, total_steps)
+  if rates is None or all(rate == 1 for rate in rates.values()):
+    return optimizer
+  scale = lambda updates, _: {name: optax.tree.scale(rates[name], update) for name, update in updates.items()}
+  groups = {name: "trained" if rate else "frozen" for name, rate in rates.items()}
+  trained = optax.chain(optimizer, optax.stateless(scale))
+  return optax.partition({"trained": trained, "frozen": optax.set_to_zero()}, groups)
+
+
+def _adamw(config: ml_collections.ConfigDict, total_steps: int) -> optax.GradientTransformation:
   return optax.chain(
     optax.clip_by_global_norm(config.clip_norm),
     optax.adamw(

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 
 import aim.model.defaults
 from aim.common import config_files, config_ranges
-from aim.model import buffer_sizes, flops, from_config
+from aim.model import buffer_sizes, flops, from_config, lsm2
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.contrastive.from_config import view_changes, view_method
 from aim.model.lsm2 import Architecture, count_parameters
@@ -36,6 +36,7 @@ from aim.training.heldout_curve import HeldoutCurve
 from aim.training.masked_step import MaskedStep
 from aim.training.metrics_writer import MetricsWriter, check_sinks, earlier_lines
 from aim.training.optimizer import make_optimizer, schedule
+from aim.training.starting_weights import start_of
 from aim.training.step_profile import StepProfile, span
 from aim.training.train_log import TrainLog
 from aim.training.train_state import TrainState
@@ -96,14 +97,20 @@ class TrainingRun:
       dataset: what to train on.
       planned_mesh: a mesh of devices that are not here, on which nothing can run; by default, the mesh that is set.
     """
-    if config.model.places == "vocabulary":  # so that a checkpoint needs none
-      config = from_config.with_places(config, from_config.places(config, dataset.schema))
-    self.config, self.workdir, self.dataset = config, workdir, dataset
+    self.workdir, self.dataset = workdir, dataset
     self.mesh = jax.sharding.get_mesh() if planned_mesh is None else planned_mesh
     config_ranges.check(config, RANGES, aim.model.defaults.RANGES)
     _check(config, self.mesh)
     check_sinks(config.log)
+    statistics = checkpoint_metadata.run_metadata(config, dataset)["statistics"]
+    self.start = start_of(config, workdir, dataset.schema, statistics)
+    if self.start is not None or config.model.places == "vocabulary":  # a checkpoint needs neither of them
+      places = from_config.places(config, dataset.schema) if self.start is None else self.start.places
+      config = from_config.with_places(config, places)
+    self.config = config
     self.metadata = checkpoint_metadata.run_metadata(config, dataset)
+    if self.start is not None:
+      self.metadata |= {"statistics": self.start.statistics, "history": self.start.history}
     architecture = from_config.architecture(config, dataset.schema)
     self.form = from_config.form(config, architecture) if architecture.projection is None else config.method
     self.step = self.make_step(architecture)
@@ -117,10 +124,11 @@ class TrainingRun:
   def make_step(self, architecture: Architecture) -> MaskedStep | ContrastiveStep:
     """The training step of config.method, with all that it reads of the config."""
     config, schema = self.config, self.dataset.schema
+    rates = None if self.start is None else self.start.rates(list(lsm2.abstract(architecture)[1]))
     common: dict[str, Any] = {
       "architecture": architecture,
       "scale": Scale.from_statistics(schema, self.metadata["statistics"]),
-      "optimizer": make_optimizer(config.optimizer, config.total_steps),
+      "optimizer": make_optimizer(config.optimizer, config.total_steps, rates),
       "accumulate": config.optimizer.accumulate,
       "ema": config.optimizer.ema,
       "impute": config.data.impute,
@@ -154,7 +162,7 @@ class TrainingRun:
       return self.train_from(state, int(state["step"]), checkpoints)
 
   def initial_state(self, checkpoints: Checkpoints) -> TrainState:
-    """The newest checkpoint that can be read, or fresh parameters if there is none.
+    """The newest checkpoint that can be read; without one, fresh parameters, or those of config.init.checkpoint.
 
     Raises:
       CheckpointError: this config cannot go on from the checkpoint, or all checkpoints are damaged.
@@ -174,7 +182,8 @@ class TrainingRun:
         checkpoints.set_aside(newest, error)
     if checkpoints.damaged:
       raise CheckpointError(f"{self.workdir}: no checkpoint is left to go on from; repeat to start anew")
-    return jax.jit(self.step.init, out_shardings=self.shardings)(jax.random.fold_in(self.key, 2**31 - 1))
+    state = jax.jit(self.step.init, out_shardings=self.shardings)(jax.random.fold_in(self.key, 2**31 - 1))
+    return state if self.start is None else self.start.applied(state, self.shardings)
 
   def train_from(self, state: TrainState, start: int, checkpoints: Checkpoints) -> dict[str, float | None]:
     """Compiles the step and trains from `start` completed steps to config.total_steps."""
@@ -343,8 +352,11 @@ class TrainingRun:
       f"{self.form} form, {a.attention} attention, {a.dtype}",
       flush=True,
     )
+    if self.start is not None and not start:
+      print(self.start.text, flush=True)
     if processes.is_first_process():
-      (self.workdir / "parameters.txt").write_text(self.parameter_table + "\n")
+      texts = [self.parameter_table] + ([] if self.start is None else ["", self.start.text])
+      (self.workdir / "parameters.txt").write_text("\n".join(texts) + "\n")
     if config.log.parameters:
       print(self.parameter_table)
     if flops.peak_flops() is None:
