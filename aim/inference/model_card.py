@@ -94,16 +94,18 @@ def text(restored: Restored, dtype: str, facts: Mapping[str, Any], trained_on: s
   config = restored.config
   name = str(config.get("name", "LSM-2"))
   title = facts.get("title") or name
-  size = sum(array.size for array in restored.params.values())
+  size, has_decoder = sum(array.size for array in restored.params.values()), restored.architecture.projection is None
   sections = [
     _front_matter(facts),
     f"# {title}",
     facts.get("summary")
-    or f"{name}: a model of days of wearable sensors, trained with AIM. It embeds days and fills their holes.",
+    or f"{name}: a model of days of wearable sensors, trained with AIM. It embeds days"
+    + (" and fills their holes." if has_decoder else "."),
     "## Load it",
     "```python\nimport aim\n\nmodel = aim.load(...)  # this folder, or hf://owner/name where it is published\n"
     "model.embed(days)  # float32 [days, steps, channels] in the units below, NaN where missing\n"
-    "model.impute(days)  # the same days with their holes filled\n```",
+    + ("model.impute(days)  # the same days with their holes filled\n" if has_decoder else "")
+    + "```",
     "Without this library, `model.safetensors` is read by any reader of safetensors, such as that of PyTorch. "
     "`config.json` holds the resolved config of the training run.",
     "## Days that it takes",

@@ -20,7 +20,8 @@ from aim.training.pretrain import TrainingRun
 from tests import tiny
 from tests.golden import checkpoints as golden
 
-GOLDEN = sorted(golden.FOLDER.glob("*/*.zip"))
+EXPORTED = sorted(golden.FOLDER.glob("*/exported.zip"))
+GOLDEN = sorted({*golden.FOLDER.glob("*/*.zip")} - {*EXPORTED})
 IDS = [f"{path.parent.name}-{path.stem}" for path in GOLDEN]
 METADATA = "checkpoints/2/_CHECKPOINT_METADATA"
 
@@ -76,8 +77,17 @@ def test_a_golden_checkpoint_is_the_model_that_it_was(path, tmp_path, dataset, c
   assert int(state["step"]) == golden.STEPS
 
 
+@pytest.mark.parametrize("path", EXPORTED, ids=[path.parent.name for path in EXPORTED])
+def test_a_golden_export_is_the_model_that_it_was(path, tmp_path):
+  arrays = golden.unpacked(path, tmp_path)
+  model = aim.load(tmp_path / "exported")
+  np.testing.assert_allclose(model.embed(arrays["days"]), arrays["embeddings"], rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(model.impute(arrays["days"]), arrays["imputations"], rtol=1e-4, atol=1e-3)
+
+
 def test_every_release_has_its_golden_checkpoints():
   releases = {path.parent.name for path in GOLDEN}
+  assert releases == {path.parent.name for path in EXPORTED}
   assert {f"{release}-{model}" for release in releases for model in golden.MODELS} == set(IDS)
   with pytest.raises(FileExistsError):
     golden.add(min(releases))

@@ -1,7 +1,8 @@
 """Golden checkpoints: small models of every release, with what they made of some days, kept for good.
 
 RELEASE/MODEL.zip holds checkpoints/STEP as it was saved, `days.npy` and the `embeddings.npy` and `imputations.npy` that
-the release made of them. tests/robustness/test_compatibility.py reads all of them with today's code. Before a release:
+the release made of them; RELEASE/exported.zip has the exported folder of such a model in place of the checkpoint.
+tests/robustness/test_compatibility.py reads all of them with today's code. Before a release:
 
   python -m tests.golden.checkpoints
 
@@ -38,7 +39,20 @@ def add(release: str) -> list[pathlib.Path]:
   """Writes the golden checkpoints of a release; FileExistsError if it has some."""
   folder = FOLDER / release
   folder.mkdir()
-  return [_write(folder / f"{name}.zip", *MODELS[name]) for name in MODELS]
+  written = [_write(folder / f"{name}.zip", *MODELS[name]) for name in MODELS]
+  return [*written, export(folder / "lsm2.zip")]
+
+
+def export(path: pathlib.Path) -> pathlib.Path:
+  """Writes exported.zip beside a golden checkpoint, of the same model."""
+  with tempfile.TemporaryDirectory() as temporary:
+    workdir = pathlib.Path(temporary)
+    unpacked(path, workdir)
+    aim.load(workdir).save(workdir / "exported")
+    with zipfile.ZipFile(path.with_name("exported.zip"), "x", zipfile.ZIP_DEFLATED) as archive:
+      for file in sorted((*(workdir / "exported").iterdir(), *workdir.glob("*.npy"))):
+        archive.write(file, file.relative_to(workdir))
+  return path.with_name("exported.zip")
 
 
 def _write(path: pathlib.Path, experiment: str, changes: dict) -> pathlib.Path:
