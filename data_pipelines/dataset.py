@@ -23,7 +23,6 @@ import os
 import pathlib
 import shutil
 import sys
-import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -45,7 +44,7 @@ from data_pipelines.remote.objects import RemoteFolder, is_remote
 from data_pipelines.schema import Schema
 from data_pipelines.source import EXCLUSIVE_EVENTS
 from data_pipelines.statistics import Statistics
-from data_pipelines.text_files import counted, percentage, read_json
+from data_pipelines.text_files import counted, percentage, read_json, replacing
 
 BUILDER = "day_windows"
 VERSION = "1.0.0"
@@ -266,14 +265,8 @@ class Dataset:
         return stored["shares"]
     with progress_bar(len(days), f"missing values of {split}", "day", disable=len(days) < _SHOWN_DAYS) as bar:
       shares = np.array([bar.update() or np.isnan(days[i]["values"]).mean() for i in range(len(days))], np.float32)
-    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")  # processes may write at the same time
-    with contextlib.suppress(OSError):
-      try:
-        with unfinished.open("wb") as file:
-          np.savez(file, shares=shares)  # with a checksum, unlike a single array
-        unfinished.replace(path)
-      finally:
-        unfinished.unlink(missing_ok=True)
+    with contextlib.suppress(OSError), replacing(path) as unfinished, unfinished.open("wb") as file:
+      np.savez(file, shares=shares)  # with a checksum, unlike a single array
     return shares
 
   def days_within(self, split: str, max_missing: float) -> Int64[np.ndarray, " selected"]:

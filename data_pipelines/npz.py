@@ -38,7 +38,7 @@ from jaxtyping import Bool, Float32, Float64, Int8, Integer, Shaped, UInt8
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
 from data_pipelines.source import MISSINGNESS_MODES, Day, Event, Label, Person, check_label
-from data_pipelines.text_files import check_regular, counted, parse_json, percentage, plain_number
+from data_pipelines.text_files import check_regular, counted, parse_json, percentage, plain_number, replacing
 
 _KEYS = (
   *("values", "channels", "participant", "day", "date", "minutes_per_step", "labels", "minute_labels"),
@@ -148,13 +148,8 @@ def write_days(
   if existing:
     raise SchemaError(f"{path}: key {existing[0]!r} to add already exists in the file that was read")
   path.parent.mkdir(parents=True, exist_ok=True)
-  unfinished = path.with_name(path.name + f".{os.getpid()}.incomplete")
-  try:
-    with unfinished.open("wb") as file:
-      np.savez_compressed(file, **{**original, "values": values, **extra})  # type: ignore[arg-type]
-    unfinished.replace(path)
-  finally:
-    unfinished.unlink(missing_ok=True)
+  with replacing(path) as unfinished, unfinished.open("wb") as file:
+    np.savez_compressed(file, **{**original, "values": values, **extra})  # type: ignore[arg-type]
 
 
 class NpzSource:

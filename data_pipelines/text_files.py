@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import collections
+import contextlib
 import csv
 import hashlib
 import io
@@ -322,11 +323,21 @@ def _convert(name: str, iconv_name: str) -> str:
   return f"not UTF-8 text, probably {name}; save it as UTF-8, or convert it: iconv -f {iconv_name} -t UTF-8 FILE > NEW"
 
 
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A path to write a file to, which becomes `path` when the block ends without an error, and is removed otherwise."""
+  unfinished = path.with_name(f"{path.name}.{os.getpid()}.new")  # processes may write at the same time
+  try:
+    yield unfinished
+    unfinished.replace(path)
+  finally:
+    unfinished.unlink(missing_ok=True)
+
+
 def replace_text(path: pathlib.Path, text: str) -> None:
   """Writes a text file, or replaces it, in one piece or not at all."""
-  unfinished = path.with_name(f"{path.name}.new")
-  unfinished.write_text(text)
-  unfinished.replace(path)
+  with replacing(path) as unfinished:
+    unfinished.write_text(text)
 
 
 def write_csv(path: str | os.PathLike, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

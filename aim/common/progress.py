@@ -29,7 +29,7 @@ class _WorkBar(tqdm):
     return super().update(n)
 
 
-def counted(items: Sequence[T], description: str, unit: str) -> Iterator[T]:
+def tracked(items: Sequence[T], description: str, unit: str) -> Iterator[T]:
   """The items one after the other, with a progress bar that counts them."""
   with progress_bar(len(items), description, unit) as bar:
     for item in items:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aim.common.progress import counted
+from aim.common.progress import tracked
 from aim.common.tables import write_rows
 from aim.evaluation.difference import CONSTANT, bounds, model_label
 from aim.evaluation.metrics import HEADLINE, METRICS, agreement
@@ -206,7 +206,7 @@ def score(
   results: list[Result] = []
   by_question = sorted(predictions, key=lambda p: p.question)
   questions = [list(group) for _, group in itertools.groupby(by_question, key=lambda p: p.question)]
-  for group in counted(questions, "score", "question"):
+  for group in tracked(questions, "score", "question"):
     results += _score(group, n_bootstrap, seed, against)
   return results
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -23,7 +22,7 @@ from data_pipelines.loader import eval_loader
 from data_pipelines.remote.objects import is_remote
 from data_pipelines.schema import SchemaError
 from data_pipelines.subset import chosen_days, day_owners
-from data_pipelines.text_files import counted
+from data_pipelines.text_files import counted, replacing
 
 
 def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> None:
@@ -52,13 +51,8 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
   embedding, participant, date = _embed_all(model, *_batches(model, data, data_dir, split))
   if not processes.is_first_process():
     return
-  unfinished = pathlib.Path(f"{output}.{os.getpid()}.incomplete")
-  with output_files.naming(f"--output={output}"):
-    try:
-      _write_embedding(unfinished, suffix, embedding, participant, date)
-      unfinished.replace(output)  # complete or not at all
-    finally:
-      unfinished.unlink(missing_ok=True)
+  with output_files.naming(f"--output={output}"), replacing(pathlib.Path(output)) as unfinished:
+    _write_embedding(unfinished, suffix, embedding, participant, date)
   people = len(set(participant.tolist()))
   print(f"{output}: {counted(len(embedding), 'day')} of {counted(people, 'person')}, {embedding.shape[1]} numbers each")
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from aim.runtime.lazy_exports import lazy_getattr
 
 if TYPE_CHECKING:
-  from aim.runtime.cache_dir import cache_folder
   from aim.runtime.compile_options import compiler_options
   from aim.runtime.devices import DataSheet, target_platform
   from aim.runtime.processes import (
@@ -29,7 +28,6 @@ __all__ = [
   "ProcessGroupError",
   "StopSignals",
   "Watchdog",
-  "cache_folder",
   "compiler_options",
   "is_first_process",
   "make_mesh",
@@ -43,7 +41,6 @@ _MODULES = {
   "ProcessGroupError": "processes",
   "StopSignals": "processes",
   "Watchdog": "watchdog",
-  "cache_folder": "cache_dir",
   "compiler_options": "compile_options",
   "is_first_process": "processes",
   "make_mesh": "sharding",

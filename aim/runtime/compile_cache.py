@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from aim.runtime import cache_dir
+from data_pipelines.remote.cache_dir import cache_folder
 
 FOLDER = "checked"  # in JAX's folder, which other programs may share: entries with a digest are of no use to them
 _BYTES = 16
@@ -22,7 +22,7 @@ _BYTES = 16
 def use() -> None:
   """Keeps compiled programs between runs, in the user's cache folder or in JAX_COMPILATION_CACHE_DIR."""
   if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir.cache_folder("xla")))
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder("xla")))
   try:
     from jax._src import compilation_cache
     from jax._src.lru_cache import LRUCache

@@ -20,28 +20,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.progress import progress_bar
+from data_pipelines.remote.cache_dir import cache_folder
 from data_pipelines.remote.objects import RemoteError, RemoteFile, RemoteFolder, is_remote
 from data_pipelines.text_files import counted, parse_json_object, read_text, replace_text
 
 CONNECTIONS = 8  # files fetched or sent at the same time
 
 
-def cache_root() -> pathlib.Path:
-  """The folder of all copies; it is not created here."""
-  root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-  return root / "lsm2-aim" / "remote"
-
-
 def copy_path(url: str | os.PathLike, kind: str = "copies") -> pathlib.Path:
   """Where the copy of a remote folder or file lies, whether it exists or not."""
   scheme, _, rest = os.fspath(url).partition("://")
-  return cache_root().joinpath(kind, scheme, *(part for part in rest.split("/") if part not in ("", ".", "..")))
+  return cache_folder("remote").joinpath(
+    kind, scheme, *(part for part in rest.split("/") if part not in ("", ".", ".."))
+  )
 
 
 @contextlib.contextmanager
 def locked(url: str | os.PathLike) -> Iterator[pathlib.Path]:
   """Holds the lock of a remote path among the processes of this machine; yields the file of its state."""
-  state = cache_root() / "state" / f"{hashlib.blake2b(os.fspath(url).encode(), digest_size=16).hexdigest()}.json"
+  state = (
+    cache_folder("remote") / "state" / f"{hashlib.blake2b(os.fspath(url).encode(), digest_size=16).hexdigest()}.json"
+  )
   state.parent.mkdir(parents=True, exist_ok=True)
   with state.with_suffix(".lock").open("w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel however the process ends

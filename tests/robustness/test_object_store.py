@@ -21,6 +21,7 @@ from aim.training.checkpoint import CheckpointError, Checkpoints
 from data_pipelines.build import build, npz_request
 from data_pipelines.npz import NpzSource
 from data_pipelines.remote import copies
+from data_pipelines.remote.cache_dir import cache_folder
 from data_pipelines.remote.objects import RemoteError, RemoteFolder
 from experiments import default
 from tests import object_store, tiny
@@ -157,7 +158,7 @@ def test_everything_works_on_gs(store, tmp_path):
   assert {"e.npz", "filled.npz"} == RemoteFolder(f"{bucket}/out").files().keys()
   assert f"{bucket}/run/report/index.html" in run("--mode=report", f"--workdir={bucket}/run", **variables)
   page = remote.read("report/index.html").decode()
-  assert f"--workdir={bucket}/run --mode=probe" in page and str(copies.cache_root()) not in page
+  assert f"--workdir={bucket}/run --mode=probe" in page and str(cache_folder("remote")) not in page
 
 
 @pytest.mark.slow

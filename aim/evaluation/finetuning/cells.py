@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -16,7 +15,7 @@ from aim.evaluation import predictions
 from aim.evaluation.predictions import Predictions
 from aim.inference.pretrained import Pretrained
 from data_pipelines.errors import UserError
-from data_pipelines.text_files import file_name, json_text, parse_json_object, read_text
+from data_pipelines.text_files import file_name, json_text, parse_json_object, read_text, replace_text, replacing
 
 # Values of config.finetune that do not affect any single cell.
 STUDY_KEYS = ("tasks", "compare", "label_percent", "seeds", "bootstrap")
@@ -75,11 +74,10 @@ class FinetuneCell:
     """Stores the predictions, and the facts `about` the training; a kill leaves all of it or nothing."""
     path = self.path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    table, record = path.with_suffix(".csv.part"), path.with_suffix(".json.part")
-    predictions.write_csv(table, predicted)
-    os.replace(table, path.with_suffix(".csv"))
-    record.write_text(json_text({"cell": self._as_json(), **about}, indent=2) + "\n")
-    os.replace(record, path)  # last, because a cell counts as stored once it has a record
+    with replacing(path.with_suffix(".csv")) as table:
+      predictions.write_csv(table, predicted)
+    # Last, because a cell counts as stored once it has a record.
+    replace_text(path, json_text({"cell": self._as_json(), **about}, indent=2) + "\n")
 
   def _as_json(self) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(self)))

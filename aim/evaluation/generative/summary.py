@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from aim.common.progress import counted
+from aim.common.progress import tracked
 from aim.evaluation.defaults import IMPUTERS
 from aim.evaluation.difference import Difference, best_other, tally
 from aim.evaluation.generative.scores import METRICS, Scores, draws_of, interval, metric, percent_above, pool, with_mean
@@ -35,7 +35,7 @@ def contest_results(scores: Scores, dataset: str, model_seed: int, n_bootstrap: 
     seed: seed of the draws.
   """
   lines = []
-  for task in counted(scores.tasks, "intervals", "task"):
+  for task in tracked(scores.tasks, "intervals", "task"):
     people, sums = scores.people(task)
     draws = draws_of(len(people), n_bootstrap, seed)
     totals = {method: of_method.sum(axis=0)[None] for method, of_method in sums.items()}

@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from aim.runtime import cache_dir, devices
+from aim.runtime import devices
+from data_pipelines.remote.cache_dir import cache_folder
 
 SOURCE = pathlib.Path(__file__).with_name("native.cc")
 COMPILERS = ("c++", "g++", "clang++")
@@ -73,7 +74,7 @@ def built_library() -> pathlib.Path:
   """
   command = _compiler()
   fingerprint = "\n".join([SOURCE.read_text(), *command, *FLAGS, importlib.metadata.version("jaxlib"), _cpu()])
-  folder = cache_dir.cache_folder("native") / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
+  folder = cache_folder("native") / hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
   library, digest = folder / "native.so", folder / "native.blake2b"
   try:
     if digest.read_text() == _digest(library):
