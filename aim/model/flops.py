@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aim.model.buffer_sizes import BufferSizes, ViewBufferSizes
+from aim.model.interpolation_skip import FEATURES, MEAN_MINUTES, OUTPUTS
 from aim.model.lsm2 import Architecture, Tower
 from aim.runtime import devices
 
@@ -46,10 +47,14 @@ def useful_flops(a: Architecture, counts: Int[Array, "b 3"]) -> Float[Array, ""]
   d = a.decoder
   forward = tower_flops(a.encoder, visible, visible**2) + _ends(a, visible, targets)
   if a.decoder_tokens == "visible":
-    forward += _cross_flops(d, targets, visible, targets * visible)
+    forward += _cross_flops(d, targets, visible, targets * visible) + _skip_flops(a, targets, targets)
   else:
-    forward += tower_flops(d, decoder, decoder**2, d.layers - 1) + _last_flops(d, decoder, targets, targets * decoder)
-  return 3 * forward.sum()
+    forward += (
+      _skip_flops(a, decoder, targets)
+      + tower_flops(d, decoder, decoder**2, d.layers - 1)
+      + _last_flops(d, decoder, targets, targets * decoder)
+    )
+  return 3 * forward.sum() + len(counts) * local_mean_flops(a)
 
 
 def executed_flops(a: Architecture, sizes: BufferSizes, windows: int) -> float:
@@ -66,15 +71,18 @@ def executed_flops(a: Architecture, sizes: BufferSizes, windows: int) -> float:
   visible_length = sizes.largest if sizes.groups else sizes.encoder
   target_length = sizes.tokens if sizes.groups else sizes.targets
   forward = tower_flops(a.encoder, encoder, windows * visible_length**2) + _ends(a, encoder, targets)
+  once = windows * local_mean_flops(a)
   if a.decoder_tokens == "visible":
-    return 3 * (forward + _cross_flops(a.decoder, targets, encoder, windows * target_length * visible_length))
+    forward += _cross_flops(a.decoder, targets, encoder, windows * target_length * visible_length)
+    return 3 * (forward + _skip_flops(a, targets, targets)) + once
   all_tokens = a.decoder_tokens == "all"
   decoder = windows * sizes.tokens if all_tokens else groups * sizes.decoder
   keys = sizes.tokens if all_tokens or sizes.groups else sizes.decoder
+  forward += _skip_flops(a, decoder, decoder if sizes.predict_all else targets)
   if sizes.predict_all:
-    return 3 * (forward + tower_flops(a.decoder, decoder, windows * keys**2))
+    return 3 * (forward + tower_flops(a.decoder, decoder, windows * keys**2)) + once
   forward += tower_flops(a.decoder, decoder, windows * keys**2, a.decoder.layers - 1)
-  return 3 * (forward + _last_flops(a.decoder, decoder, targets, windows * target_length * keys))
+  return 3 * (forward + _last_flops(a.decoder, decoder, targets, windows * target_length * keys)) + once
 
 
 def view_flops(
@@ -111,6 +119,21 @@ def _ends(a: Architecture, visible: Number, targets: Number) -> Number:
   """The patch embedding, the bridge and the head."""
   inputs = a.patch_values * (2 if a.observed_flags else 1)
   return 2 * visible * a.encoder.width * (inputs + a.decoder.width) + 2 * targets * a.decoder.width * a.patch_values
+
+
+def _skip_flops(a: Architecture, tokens: Number, targets: Number) -> Number:
+  """The interpolation skip: the embedding of the evidence, and the outputs of the head beside the correction."""
+  if not a.interpolation_skip:
+    return 0 * tokens
+  per_value = 2 * a.decoder.width * a.patch_values
+  return per_value * (tokens * FEATURES[a.skip_evidence] + targets * (OUTPUTS[a.skip_evidence] - 1))
+
+
+def local_mean_flops(a: Architecture) -> int:
+  """The products that make a window's local means, of values and of their number. They have no gradient."""
+  if not (a.interpolation_skip and a.skip_evidence == "smooth"):
+    return 0
+  return len(MEAN_MINUTES) * 2 * (a.length * a.patch) ** 2 * 2 * a.channels
 
 
 def _last_flops(tower: Tower, tokens: Number, targets: Number, pairs: Number) -> Number:
