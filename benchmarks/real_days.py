@@ -5,7 +5,8 @@
 
 For each fold a model is trained on all other people and scored on those of the fold; then all folds are pooled. A
 repeated command continues where it stopped. It writes <output>/generative.csv (the common columns, with paired
-differences), channels.csv (the errors of every channel), generative.png and differences.csv (the model against each
+differences), channels.csv (the errors of every channel), against_linear.csv (the model against linear interpolation,
+channel by channel), generative.png and differences.csv (the model against each
 imputer, paired over people).
 """
 
@@ -52,6 +53,9 @@ def main(argv: Sequence[str]) -> None:
   results.write_csv(output / "generative.csv", contest)
   generative_chart(rows, output / "generative.png")
   print(score_files.format_table(rows))
+  by_channel = summary.channel_results(pooled, pathlib.Path(INPUT.value).stem, seed, n_bootstrap=1000, seed=0)
+  results.write_csv(output / summary.BY_CHANNEL, by_channel)
+  print("\n".join(summary.channel_notes(by_channel)))
   _differences(pooled, output / "differences.csv")
 
 

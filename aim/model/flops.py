@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aim.model.buffer_sizes import BufferSizes, ViewBufferSizes
-from aim.model.interpolation_skip import FEATURES, MEAN_MINUTES, OUTPUTS
+from aim.model.interpolation_skip import EMBEDDED, MEAN_MINUTES, OUTPUTS
 from aim.model.lsm2 import Architecture, Tower
 from aim.runtime import devices
 
@@ -126,7 +126,7 @@ def _skip_flops(a: Architecture, tokens: Number, targets: Number) -> Number:
   if not a.interpolation_skip:
     return 0 * tokens
   per_value = 2 * a.decoder.width * a.patch_values
-  return per_value * (tokens * FEATURES[a.skip_evidence] + targets * (OUTPUTS[a.skip_evidence] - 1))
+  return per_value * (tokens * EMBEDDED + targets * (OUTPUTS[a.skip_evidence] - 1))
 
 
 def local_mean_flops(a: Architecture) -> int:

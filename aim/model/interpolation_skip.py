@@ -14,9 +14,11 @@ from aim.model import interpolation
 
 KINDS = ("line", "smooth")
 MEAN_MINUTES = (10, 30)  # widths of the local means
+EMBEDDED = 4  # features that the decoder's tokens are given, the first ones
 # Features per step, and numbers that the head predicts per step: those of skip_output.
 FEATURES = {"line": 4, "smooth": 6 + len(MEAN_MINUTES)}
 OUTPUTS = {"line": 2, "smooth": 4 + len(MEAN_MINUTES)}
+LINE_SCORE = 2.0  # a fresh model gives the line e^2 times the share of any other curve
 HALF_HOUR = 30  # minutes; where a fresh model's correction has half its size
 
 
@@ -61,21 +63,20 @@ def skip_output(
 
   "line": the correction is added to a mixture of line and level, whose weight the head predicts.
 
-  "smooth": cubic and local means enter by weights that the head predicts, as differences from the line. Correction and
-  level enter times d / (d + tau), where d is the distance of the evidence and the head predicts the logarithm of tau:
-  so what the decoder says of its own vanishes next to visible values of a smooth channel, and need not in a noisy one.
+  "smooth": the head predicts the shares of line, cubic and local means in what the neighbours say. Correction and level
+  enter times d^2 / (d^2 + tau^2), where d is the distance of the evidence and the head predicts the logarithm of tau.
+  So what the decoder says of its own vanishes next to visible values of a smooth channel, and need not in a noisy one.
   """
   outputs = jnp.split(out, OUTPUTS[kind], axis=-1)
   line, level = evidence[..., 0], evidence[..., 1]
   if kind == "line":
     correction, weight = outputs
     return correction + level + jax.nn.sigmoid(weight) * (line - level)
-  correction, weight, log_tau, *shares = outputs
-  distant = jax.nn.sigmoid(evidence[..., 4] - log_tau)
-  value = line + distant * (correction + jax.nn.sigmoid(weight) * (level - line))
-  for i, share in enumerate(shares, start=5):
-    value += share * (evidence[..., i] - line)
-  return value
+  correction, weight, log_tau, *scores = outputs
+  shares = jax.nn.softmax(jnp.stack([jnp.full_like(line, LINE_SCORE), *scores], axis=-1), axis=-1)
+  local = line + (shares[..., 1:] * (evidence[..., 5:] - line[..., None])).sum(-1)
+  distant = jax.nn.sigmoid(2 * (evidence[..., 4] - log_tau))
+  return local + distant * (correction + jax.nn.sigmoid(weight) * (level - local))
 
 
 def _logit(p: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from aim.model.interpolation_skip import FEATURES, OUTPUTS, skip_output
+from aim.model.interpolation_skip import EMBEDDED, OUTPUTS, skip_output
 from aim.model.layers import Dense, LayerNorm, gelu, initializer
 from aim.model.positions import token_positions
 from aim.model.token_buffers import TokenBuffer, buffer_attention, move
@@ -281,8 +281,7 @@ class Lsm2(Encoder):
     self.decoder = Transformer(a.decoder, a, rngs)
     outputs = a.patch_values
     if a.interpolation_skip:
-      features = FEATURES[a.skip_evidence] * a.patch_values
-      self.evidence_embedding = Dense(features, a.decoder.width, dtype, rngs)
+      self.evidence_embedding = Dense(EMBEDDED * a.patch_values, a.decoder.width, dtype, rngs)
       outputs *= OUTPUTS[a.skip_evidence]
     self.head = Dense(a.decoder.width, outputs, jnp.float32, rngs)
 
@@ -320,7 +319,7 @@ class Lsm2(Encoder):
     x = jnp.where(encoder_buffer.covers(decoder_buffer)[:, :, None], x, mask_token)
     x = x + place(decoder_buffer).astype(x.dtype)
     if evidence is not None:
-      decoder_evidence = decoder_buffer.take(evidence)
+      decoder_evidence = decoder_buffer.take(evidence[..., :EMBEDDED])
       x = x + self.evidence_embedding(decoder_evidence.reshape(*decoder_evidence.shape[:2], -1))
     if cross_attention:
       memory = encoded + place(encoder_buffer).astype(encoded.dtype)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 
 from aim.evaluation.difference import WORDS, Difference, best_other, bounds, model_label
 from aim.evaluation.generative import clipping
-from aim.evaluation.generative.summary import line_notes
+from aim.evaluation.generative.summary import BY_CHANNEL, channel_notes, line_notes
 from aim.evaluation.metrics import lower_is_better
-from aim.evaluation.results import Result, folds_note, no_better_than_constant
+from aim.evaluation.results import Result, folds_note, no_better_than_constant, read_csv
 from aim.report import curves
 from aim.report.verdicts import sentences, verdict_line
 from aim.report.workdir import RESULTS, Workdir, merged_results
@@ -65,12 +66,22 @@ def section(workdirs: Sequence[Workdir], kind: str) -> Section:
 
 
 def _notes(workdirs: Sequence[Workdir], kind: str, results: Sequence[Result]) -> list[str]:
-  """What stands beside the tables of generative tasks: models that return a line, and truths that are clipped."""
+  """What stands beside the tables of generative tasks: channels, models that return a line, truths that are clipped."""
   if kind != "generative":
     return []
   paths = [workdir.path / "evaluate" / "clipped.csv" for workdir in workdirs]
   clipped = [row for path in paths if path.is_file() for row in clipping.read_csv(path)]
-  return [*line_notes(results), *clipping.notes(list(dict.fromkeys(clipped)))]
+  return [*_by_channel(workdirs), *line_notes(results), *clipping.notes(list(dict.fromkeys(clipped)))]
+
+
+def _by_channel(workdirs: Sequence[Workdir]) -> list[str]:
+  """Where each workdir's model is worse than linear interpolation on a channel, which a mean over channels hides."""
+  lines: list[Result] = []
+  for workdir in workdirs:
+    path = workdir.path / "evaluate" / BY_CHANNEL
+    rows = read_csv(path) if path.is_file() else []
+    lines += [dataclasses.replace(row, model=workdir.label) for row in rows]
+  return list(channel_notes(lines))
 
 
 def _row(result: Result) -> tuple[str, str, str]:

@@ -111,7 +111,7 @@ def ref_decode(a: Architecture, params: dict, encoded, token, evidence=None):
   x = x + places
   memory = x[: len(encoded)] if a.decoder_tokens == "visible" else None
   if evidence is not None:
-    x = x + ref_linear(evidence.reshape(len(token), -1), params, "evidence_embedding")
+    x = x + ref_linear(evidence[..., :4].reshape(len(token), -1), params, "evidence_embedding")
   out = ref_linear(ref_tower(x, params, "decoder", a.decoder, memory), params, "head")
   if evidence is None:
     return out
@@ -121,8 +121,10 @@ def ref_decode(a: Architecture, params: dict, encoded, token, evidence=None):
   if a.skip_evidence == "line":
     return correction + level + (line - level) * weight
   distance, tau = np.exp(evidence[..., 4]), np.exp(others[0])
-  value = line + distance / (distance + tau) * (correction + weight * (level - line))
-  return value + sum(share * (evidence[..., 5 + i] - line) for i, share in enumerate(others[1:]))
+  shares = np.exp([np.full_like(line, 2.0), *others[1:]])
+  curves = [line, *np.moveaxis(evidence[..., 5:], -1, 0)]
+  local = sum(share * curve for share, curve in zip(shares, curves, strict=True)) / shares.sum(0)
+  return local + distance**2 / (distance**2 + tau**2) * (correction + weight * (level - local))
 
 
 def sets(a: Architecture, windows: int = 3, seed: int = 1):

@@ -26,7 +26,8 @@ from data_pipelines.text_files import counted
 def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, workdir: pathlib.Path) -> Scores:
   """Scores every task on config.split; writes workdir/generative.csv and workdir/evaluate/, prints the table.
 
-  The folder evaluate gets channels.csv (errors of every channel), gap_length.csv (the lines of generative.csv about
+  The folder evaluate gets channels.csv (errors of every channel), against_linear.csv (the model against linear
+  interpolation, channel by channel), gap_length.csv (the lines of generative.csv about
   interpolation), people.csv (sums per person, which scores.merge pools), clipped.csv (truths beyond a channel's clip)
   and the figures. Several processes share the
   days, and the first one writes.
@@ -63,11 +64,12 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
     return scores
   rows = scores.table(config.bootstrap, config.seed)
   lines = summary.contest_results(scores, dataset.name, model.config.seed, config.bootstrap, config.seed)
-  _write(scores, rows, lines, workdir)
+  by_channel = summary.channel_results(scores, dataset.name, model.config.seed, config.bootstrap, config.seed)
+  _write(scores, rows, lines, by_channel, workdir)
   clipped = days.clipping.clipped(dataset.schema)
   clipping.write_csv(workdir / "evaluate" / "clipped.csv", clipped)
   draw_day(days, model, workdir / "evaluate" / "day.png")
-  _print(days, scores, rows, lines, clipped, workdir)
+  _print(days, scores, rows, lines, by_channel, clipped, workdir)
   return scores
 
 
@@ -93,11 +95,14 @@ def _tasks(config: ml_collections.ConfigDict, schema: Schema) -> tuple[tuple[Gen
   return tasks, notes
 
 
-def _write(scores: Scores, rows: list[ScoreRow], lines: list[Result], workdir: pathlib.Path) -> None:
+def _write(
+  scores: Scores, rows: list[ScoreRow], lines: list[Result], by_channel: list[Result], workdir: pathlib.Path
+) -> None:
   output = workdir / "evaluate"
   output.mkdir(parents=True, exist_ok=True)
   results.write_csv(workdir / "generative.csv", lines)
   score_files.write_channels(output / "channels.csv", rows)
+  results.write_csv(output / summary.BY_CHANNEL, by_channel)
   results.write_csv(output / "gap_length.csv", [line for line in lines if line.task == "interpolation"])
   score_files.save_people(scores, output / "people.csv")
   figures.generative_chart(rows, output / "generative.png")
@@ -111,6 +116,7 @@ def _print(
   scores: Scores,
   rows: list[ScoreRow],
   lines: list[Result],
+  by_channel: list[Result],
   clipped: list[ClippedTruth],
   workdir: pathlib.Path,
 ) -> None:
@@ -118,7 +124,7 @@ def _print(
   print(f"\n{days.dataset.name}: {counted(len(people), 'person')} never seen in training, {counted(days.count, 'day')}")
   print("Mean squared error in z-scored units, mean over channels [95 % interval over people]; * marks the lowest.\n")
   print(score_files.format_table(rows) + "\n")
-  if notes := [*summary.line_notes(lines), *clipping.notes(clipped)]:
+  if notes := [*summary.channel_notes(by_channel), *summary.line_notes(lines), *clipping.notes(clipped)]:
     print("\n".join(f"note: {note}" for note in notes) + "\n")
   print("\n".join([*summary.task_verdicts(lines), "", *summary.model_verdicts(lines)]))
   output = workdir / "evaluate"

@@ -272,6 +272,14 @@ def percent_above(
   return np.asarray(100 * (ratio - 1))
 
 
+def channel_percent_above(
+  sums: Float[np.ndarray, "draws k c"], others: Float[np.ndarray, "draws k c"]
+) -> Float[np.ndarray, "draws c"]:
+  """How far the mse of each channel lies above that of `others`, in %; NaN where the others' is 0 or not known."""
+  ours, theirs = (metric(part, "mse") for part in (sums, others))
+  return 100 * (np.divide(ours, theirs, out=np.full(np.shape(theirs), np.nan), where=theirs > 0) - 1)
+
+
 def draws_of(people: int, n_bootstrap: int, seed: int) -> Float[np.ndarray, "draws people"]:
   """How often each person was drawn in each of n_bootstrap samples of `people` draws with replacement."""
   if not people:

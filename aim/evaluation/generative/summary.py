@@ -9,13 +9,25 @@ import numpy as np
 
 from aim.common.progress import tracked
 from aim.evaluation.defaults import IMPUTERS
-from aim.evaluation.difference import Difference, best_other, tally
-from aim.evaluation.generative.scores import METRICS, Scores, draws_of, interval, metric, percent_above, pool, with_mean
+from aim.evaluation.difference import Difference, Outcome, best_other, tally
+from aim.evaluation.generative.scores import (
+  METRICS,
+  Scores,
+  channel_percent_above,
+  draws_of,
+  interval,
+  metric,
+  percent_above,
+  pool,
+  with_mean,
+)
 from aim.evaluation.results import Result, differences
 
 CARRIED = "locf"  # skill is relative to it, as in OpenMHC
 SKILL = "skill vs LOCF %"
 LINE = "linear"
+BY_CHANNEL = "against_linear.csv"  # in the folder evaluate of a workdir
+OF_CHANNEL = ", "  # between a level and a channel
 SAME = 1e-3  # relative difference of two errors that a table of three digits does not show
 
 
@@ -56,6 +68,57 @@ def contest_results(scores: Scores, dataset: str, model_seed: int, n_bootstrap: 
         head = dataset, task.name, task.amount, method, name
         lines.append(Result(*head, number, low, high, len(people), model_seed, compared_with=other))
   return lines
+
+
+def channel_results(scores: Scores, dataset: str, model_seed: int, n_bootstrap: int, seed: int) -> list[Result]:
+  """The error of the first method on every channel against linear interpolation's, "mse vs linear %".
+
+  A mean over channels can be below the line although a smooth channel is far above it. The level of a result is that of
+  the task and the channel, as "30 min, glucose". Its people are those with scored values of the channel, drawn as in
+  contest_results. Empty without linear interpolation. Arguments as in contest_results.
+  """
+  lines: list[Result] = []
+  model = scores.methods[0]
+  for task in scores.tasks:
+    people, sums = scores.people(task)
+    if LINE not in sums or model not in sums or model == LINE:
+      continue
+    draws = draws_of(len(people), n_bootstrap, seed)
+    totals = [channel_percent_above(sums[model].sum(axis=0)[None], sums[LINE].sum(axis=0)[None])]
+    totals.append(channel_percent_above(pool(draws, sums[model]), pool(draws, sums[LINE])))
+    counts = (sums[model][:, 0] > 0).sum(axis=0)
+    for c, channel in enumerate(scores.channels):
+      if counts[c]:
+        value, samples = (total[:, c] for total in totals)
+        bounds = interval(samples) if counts[c] > 1 else (math.nan, math.nan)
+        number, low, high = (_finite(bound) for bound in (value[0], *bounds))
+        head = dataset, task.name, f"{task.amount}{OF_CHANNEL}{channel}", model, f"mse vs {LINE} %"
+        lines.append(Result(*head, number, low, high, int(counts[c]), model_seed, compared_with=LINE))
+  return lines
+
+
+def channel_notes(results: Sequence[Result]) -> Iterator[str]:
+  """One line per dataset and model: in how many channels of tasks it is better than the line, and where it is worse.
+
+  Args:
+    results: of `channel_results`, perhaps of several datasets and seeds.
+  """
+  of_models: dict[tuple[str, str], list[tuple[Result, Difference]]] = {}
+  for result in results:
+    if difference := result.difference:
+      of_models.setdefault((result.dataset, result.model), []).append((result, difference))
+  for (dataset, _), rows in of_models.items():
+    outcomes = [difference.outcome for _, difference in rows]
+    worse: dict[str, list[str]] = {}
+    for result, difference in rows:
+      if difference.outcome is Outcome.WORSE:
+        amount, _, channel = result.level.partition(OF_CHANNEL)
+        worse.setdefault(channel, []).append(f"{result.task} {amount} {difference.amount}")
+    counts = [f"{outcome} in {outcomes.count(outcome)}" for outcome in Outcome if outcome in outcomes]
+    names = "; ".join(f"{channel}: {', '.join(tasks)}" for channel, tasks in worse.items())
+    where = f"; {Outcome.WORSE}: {names}" if names else f"; {Outcome.WORSE} in none"
+    head = f"{dataset}, channel by channel, {rows[0][1].against}"
+    yield f"{head}: of {len(rows)} channels of tasks {', '.join(counts)}{where}"
 
 
 def _finite(number: float | np.ndarray) -> float:

@@ -61,7 +61,7 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], work
     by_mode = {mode: list(_results_of_mode(mode, config, cells, bar)) for mode in config.modes}
   results.write_csv(workdir / "comparison.csv", [line for lines in by_mode.values() for line in lines])
   parts = {
-    mode: [table(mode, lines), *notes(mode, lines, cells), *verdicts(mode, lines)]
+    mode: [table(mode, lines), *notes(mode, lines, cells, config.bootstrap), *verdicts(mode, lines)]
     for mode, lines in by_mode.items()
     if lines
   }
@@ -74,14 +74,18 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], work
     print(workdir / name)
 
 
-def notes(mode: str, results_of_mode: Sequence[Result], cells: Sequence[CompareCell]) -> Iterator[str]:
+def notes(
+  mode: str, results_of_mode: Sequence[Result], cells: Sequence[CompareCell], n_bootstrap: int = 1000
+) -> Iterator[str]:
   """What a reader of the table of a mode must know."""
   if folds := results.folds_note(results_of_mode):
     yield folds
   if mode != "evaluate":
     return
   lines = summary.line_notes(results_of_mode)
-  for (dataset, _), group in _by_dataset_and_seed(cells).items():
+  for (dataset, seed), group in _by_dataset_and_seed(cells).items():
+    if pooled := _pooled_scores(group):
+      lines += summary.channel_notes(summary.channel_results(pooled, dataset, seed, n_bootstrap, seed=0))
     paths = [cell.folder / mode / "clipped.csv" for cell in group if cell.model == group[0].model]
     clipped = [row for path in paths if path.exists() for row in clipping.read_csv(path)]
     lines += [f"{dataset}, {line}" for line in clipping.notes(clipped)]
