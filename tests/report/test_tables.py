@@ -32,6 +32,22 @@ def test_without_a_paired_difference_the_best_is_named_with_its_overlaps():
   assert tables.overlap([ranked[0], ranked[2]]) == "best: a; its interval overlaps with no other"
 
 
+def test_a_channel_that_is_worse_than_the_line_is_named_beside_the_means(tmp_path):
+  write_csv(tmp_path / "generative.csv", made_up("generative", "LSM-2", 0.2))
+  worse = Result(
+    *("d", "interpolation", "30 min, glucose", "LSM-2", "mse vs linear %", 58.0, 40.0, 70.0, 9, 0),
+    compared_with="linear",
+  )
+  write_csv(tmp_path / "evaluate" / "against_linear.csv", [worse])
+  notes = [
+    block.text for block in tables.section([workdir_of(tmp_path)], "generative").blocks if "channel by" in str(block)
+  ]
+  assert notes == [
+    "d, channel by channel, LSM-2 against linear interpolation: of 1 comparison worse in 1; worse: glucose: "
+    "interpolation 30 min +58 % [+40, +70]"
+  ]
+
+
 def test_one_metric_of_each_row_is_drawn_and_judged(tmp_path):
   row = lambda task, model, metric, value: Result(
     *("d", task, "day", model, metric, value, value - 1, value + 1, 9, 0),

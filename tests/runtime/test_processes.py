@@ -249,7 +249,8 @@ def test_processes_share_evaluation_and_embedding(dataset, one, tmp_path):
   for name, array in embedded[0].items():
     np.testing.assert_array_equal(embedded[1][name], array)
   assert len(embedded[0]["embedding"]) == 140
-  for name in ("generative.csv", "evaluate/people.csv", "evaluate/channels.csv", "evaluate/clipped.csv"):
+  tables = [f"evaluate/{name}.csv" for name in ("people", "channels", "against_linear", "clipped")]
+  for name in ("generative.csv", *tables):
     ours, theirs = numbers(tmp_path / "2" / name), numbers(tmp_path / "1" / name)
     assert len(theirs) > 5 and [len(row) for row in ours] == [len(row) for row in theirs]
     for row, other in zip(ours, theirs, strict=True):

@@ -22,6 +22,7 @@ from aim.evaluation.generative.scores import (
   with_mean,
 )
 from aim.evaluation.results import Result, differences
+from data_pipelines import text_files
 
 CARRIED = "locf"  # skill is relative to it, as in OpenMHC
 SKILL = "skill vs LOCF %"
@@ -118,7 +119,7 @@ def channel_notes(results: Sequence[Result]) -> Iterator[str]:
     names = "; ".join(f"{channel}: {', '.join(tasks)}" for channel, tasks in worse.items())
     where = f"; {Outcome.WORSE}: {names}" if names else f"; {Outcome.WORSE} in none"
     head = f"{dataset}, channel by channel, {rows[0][1].against}"
-    yield f"{head}: of {len(rows)} channels of tasks {', '.join(counts)}{where}"
+    yield f"{head}: of {text_files.counted(len(rows), 'comparison')} {', '.join(counts)}{where}"
 
 
 def _finite(number: float | np.ndarray) -> float:

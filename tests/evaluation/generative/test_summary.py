@@ -40,7 +40,7 @@ def test_a_channel_is_worse_although_the_mean_is_better():
   ]  # fmt: skip
   (note,) = summary.channel_notes(lines)
   assert note.startswith(
-    "d, channel by channel, AIM against linear interpolation: of 6 channels of tasks better in 3, worse in 1, "
+    "d, channel by channel, AIM against linear interpolation: of 6 comparisons better in 3, worse in 1, "
     "cannot be told in 2; worse: glucose: interpolation 30 min +"
   )
 
