@@ -18,7 +18,7 @@ EMBEDDED = 4  # features that the decoder's tokens are given, the first ones
 # Features per step, and numbers that the head predicts per step: those of skip_output.
 FEATURES = {"line": 4, "smooth": 6 + len(MEAN_MINUTES)}
 OUTPUTS = {"line": 2, "smooth": 4 + len(MEAN_MINUTES)}
-LINE_SCORE = 2.0  # a fresh model gives the line e^2 times the share of any other curve
+LINE_SCORE = 2.0  # at half an hour a fresh model gives the line e^2 times the share of any other curve
 HALF_HOUR = 30  # minutes; where a fresh model's correction has half its size
 
 
@@ -63,9 +63,11 @@ def skip_output(
 
   "line": the correction is added to a mixture of line and level, whose weight the head predicts.
 
-  "smooth": the head predicts the shares of line, cubic and local means in what the neighbours say. Correction and level
-  enter times d^2 / (d^2 + tau^2), where d is the distance of the evidence and the head predicts the logarithm of tau.
-  So what the decoder says of its own vanishes next to visible values of a smooth channel, and need not in a noisy one.
+  "smooth": the head predicts the shares of line, cubic and local means in what the neighbours say; those of the latter
+  are relative to the line's and grow with the distance d of the evidence. The correction enters times
+  g = d / (d + tau), of which the head predicts the logarithm of tau, and the level times g^2. So what the decoder says
+  of its own vanishes next to visible values of a smooth channel, and need not in a noisy one. Distances enter here, by
+  formula, because the decoder's tokens are patches: a head cannot tell steps of a patch apart as precisely.
   """
   outputs = jnp.split(out, OUTPUTS[kind], axis=-1)
   line, level = evidence[..., 0], evidence[..., 1]
@@ -73,10 +75,12 @@ def skip_output(
     correction, weight = outputs
     return correction + level + jax.nn.sigmoid(weight) * (line - level)
   correction, weight, log_tau, *scores = outputs
-  shares = jax.nn.softmax(jnp.stack([jnp.full_like(line, LINE_SCORE), *scores], axis=-1), axis=-1)
+  log_distance = evidence[..., 4]
+  scores = [jnp.full_like(line, LINE_SCORE), *(score + log_distance for score in scores)]
+  shares = jax.nn.softmax(jnp.stack(scores, axis=-1), axis=-1)
   local = line + (shares[..., 1:] * (evidence[..., 5:] - line[..., None])).sum(-1)
-  distant = jax.nn.sigmoid(2 * (evidence[..., 4] - log_tau))
-  return local + distant * (correction + jax.nn.sigmoid(weight) * (level - local))
+  distant = jax.nn.sigmoid(log_distance - log_tau)
+  return local + distant * (correction + distant * jax.nn.sigmoid(weight) * (level - local))
 
 
 def _logit(p: Float[Array, "..."]) -> Float[Array, "..."]:

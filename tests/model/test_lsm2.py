@@ -121,10 +121,11 @@ def ref_decode(a: Architecture, params: dict, encoded, token, evidence=None):
   if a.skip_evidence == "line":
     return correction + level + (line - level) * weight
   distance, tau = np.exp(evidence[..., 4]), np.exp(others[0])
-  shares = np.exp([np.full_like(line, 2.0), *others[1:]])
+  shares = np.array([np.full_like(line, math.exp(2)), *(distance * np.exp(score) for score in others[1:])])
   curves = [line, *np.moveaxis(evidence[..., 5:], -1, 0)]
   local = sum(share * curve for share, curve in zip(shares, curves, strict=True)) / shares.sum(0)
-  return local + distance**2 / (distance**2 + tau**2) * (correction + weight * (level - local))
+  gate = distance / (distance + tau)
+  return local + gate * correction + gate**2 * weight * (level - local)
 
 
 def sets(a: Architecture, windows: int = 3, seed: int = 1):
