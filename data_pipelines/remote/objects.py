@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ _ONE_SLASH = re.compile(r"(gs|gcs|s3|s3a|az|abfss?|adl|memory|https?|hdfs|webhdf
 _WITH_FOLDERS = ("file", "local", "sftp", "ssh", "smb", "ftp", "hdfs", "webhdfs")
 # What backends report about an object that changes whenever the object does.
 _VERSION_KEYS = ("generation", "etag", "ETag", "md5Hash", "mtime", "LastModified", "last_modified", "created", "size")
+
+PATIENCE = 5.0  # seconds without an answer after which one line says what is waited for
 
 # They log the stacks of errors that they also raise.
 _BACKEND_LOGGERS = ("fsspec", "gcsfs")
@@ -164,7 +167,7 @@ class RemoteFolder:
     Raises:
       RemoteError: it cannot be read, or the local disk is full.
     """
-    with self._one_line("copied to this machine", name):
+    with self._one_line("copied to this machine", name, transfer=True):
       self._files.get_file(f"{self._root}/{name}", os.fspath(path))
 
   def send(self, path: str | os.PathLike, name: str) -> None:
@@ -173,7 +176,7 @@ class RemoteFolder:
     Raises:
       RemoteError: it cannot be written.
     """
-    with self._one_line("written", name):
+    with self._one_line("written", name, transfer=True):
       self._make_folder_of(name)
       self._files.put_file(os.fspath(path), f"{self._root}/{name}")
 
@@ -202,13 +205,23 @@ class RemoteFolder:
       self._files.makedirs(f"{self._root}/{name}".rpartition("/")[0], exist_ok=True)
 
   @contextlib.contextmanager
-  def _one_line(self, done: str, name: str = "") -> Iterator[None]:
-    """Turns whatever a backend raises into a RemoteError; each backend has kinds of errors of its own."""
+  def _one_line(self, done: str, name: str = "", transfer: bool = False) -> Iterator[None]:
+    """Turns whatever a backend raises into a RemoteError; each backend has kinds of errors of its own.
+
+    Backends try again for about a minute before they raise anything, so a wait is reported, but not that of a transfer,
+    which may take long because a file is large.
+    """
+    where = f"{self.url}/{name}" if name else self.url
+    patience = threading.Timer(PATIENCE, print, [f"{where}: no answer yet; trying again for about a minute"])
+    patience.daemon = True
+    if not transfer:
+      patience.start()
     try:
       yield
     except Exception as error:
-      where = f"{self.url}/{name}" if name else self.url
       raise RemoteError(f"{where}: cannot be {done}: {_reason(error)}") from None
+    finally:
+      patience.cancel()
 
 
 def _described(info: dict[str, Any]) -> RemoteFile:
