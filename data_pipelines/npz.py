@@ -38,7 +38,15 @@ from jaxtyping import Bool, Float32, Float64, Int8, Integer, Shaped, UInt8
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
 from data_pipelines.source import MISSINGNESS_MODES, Day, Event, Label, Person, check_label
-from data_pipelines.text_files import check_regular, counted, parse_json, percentage, plain_number, replacing
+from data_pipelines.text_files import (
+  check_names,
+  check_regular,
+  counted,
+  parse_json,
+  percentage,
+  plain_number,
+  replacing,
+)
 
 _KEYS = (
   *("values", "channels", "participant", "day", "date", "minutes_per_step", "labels", "minute_labels"),
@@ -110,6 +118,7 @@ def read_days(path: str | os.PathLike, schema: Schema | None = None, allow_empty
     )
   schema.check(values, f"{path}: key 'values'")
   _check_rows(path, participant, day, date)
+  check_names(map(str, np.unique(participant)), "participant", f"{path}: key 'participant'")
   if not allow_empty_days:
     empty = np.flatnonzero(np.isnan(values).all(axis=(1, 2)))
     if len(empty):
@@ -492,6 +501,7 @@ def _labels(days: DayArrays, people: Collection[str]) -> tuple[dict[str, dict[st
       if isinstance(value, float) and math.isnan(value):
         row[name] = None  # NaN is another way to write an unknown value
         unknown[name] += 1
+  check_names((name for row in labels.values() for name in row), "label", where)
   given = collections.Counter(name for row in labels.values() for name in row)
   notes = (
     f"label {name!r}: {count:,} of {counted(given[name], 'value')} taken for missing (NaN)"
@@ -526,8 +536,9 @@ def _minute_labels(days: DayArrays) -> tuple[list[str], Int8[np.ndarray, "days s
   if labels.shape[:2] != days.values.shape[:2]:
     actual, expected = list(labels.shape), [*days.values.shape[:2], len(names)]
     raise SchemaError(f"{days.path}: key 'minute_labels' has shape {actual}, expected {expected}")
-  if len(set(names)) < len(names) or "" in names:
-    raise SchemaError(f"{days.path}: key 'minute_label_names' has a repeated or empty name")
+  if len(set(names)) < len(names):
+    raise SchemaError(f"{days.path}: key 'minute_label_names' has a repeated name")
+  check_names(names, "label", f"{days.path}: key 'minute_label_names'")
   invalid = np.argwhere((labels < -1) | (labels > 1))
   if len(invalid):
     d, step, k = invalid[0]

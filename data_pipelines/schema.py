@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.text_files import json_text, read_json, unprintable
+from data_pipelines.text_files import check_names, json_text, read_json, unprintable
 
 MINUTES_PER_DAY = 1440
 
@@ -44,8 +44,7 @@ class Channel:
   clip: float = 5.0
 
   def __post_init__(self) -> None:
-    if not self.name:
-      raise SchemaError("schema: a channel has an empty name")
+    check_names([self.name], "channel", "schema")
     for field, text in (("name", self.name), ("unit", self.unit), ("sensor", self.sensor)):
       if unprintable(text):
         raise SchemaError(
@@ -81,6 +80,7 @@ class Schema:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
       raise SchemaError(f"schema: channel {repeated[0]!r} appears more than once")
+    check_names(names, "channel", "schema")
 
   @property
   def steps(self) -> int:

@@ -194,6 +194,61 @@ def unprintable(text: str) -> bool:
   return any(unicodedata.category(letter) in _UNPRINTABLE or letter in _DIRECTION for letter in text)
 
 
+def folded(name: str) -> str:
+  """A name as people tell names apart: without letter case, Unicode form, marks of no width, and needless spaces."""
+  if name.isascii():
+    return " ".join(name.casefold().split())
+  plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+  return " ".join("".join(letter for letter in plain if unicodedata.category(letter) != "Cf").split())
+
+
+def alike(what: str, first: str, second: str) -> str:
+  """What is wrong with two names that `folded` makes one."""
+  # Letters of another form look the same in print; their escapes do not.
+  same_in_print = unicodedata.normalize("NFC", first) == unicodedata.normalize("NFC", second)
+  one, other = (ascii(name) if same_in_print else repr(name) for name in (first, second))
+  return f"{what} {one} and {other} differ only in case, spaces or Unicode form, expected one spelling of each name"
+
+
+def check_names(names: Iterable[str], what: str, where: str) -> None:
+  """Refuses names that are empty or have spaces around them, and different names that look alike.
+
+  One person under two such names would be in two splits.
+
+  Args:
+    names: each of them once or more often.
+    what: one of them, in messages: "participant".
+    where: begins the message.
+
+  Raises:
+    SchemaError: there is such a name.
+  """
+  seen: dict[str, str] = {}
+  for name in dict.fromkeys(names):
+    if not name.strip():
+      raise SchemaError(f"{where}: a {what} has an empty name")
+    if name != name.strip():
+      raise SchemaError(f"{where}: {what} {name!r} has spaces around it, expected none")
+    if (first := seen.setdefault(folded(name), name)) != name:
+      raise SchemaError(f"{where}: {alike(what, first, name)}")
+
+
+def check_reserved(header: Iterable[str], reserved: Iterable[str], where: str) -> None:
+  """Refuses a column whose name is nearly one of those with a meaning, such as "Time zone" for "timezone".
+
+  Raises:
+    SchemaError: there is such a column; it would be taken for something else in silence.
+  """
+  meant = {_letters(name): name for name in reserved}
+  for column in header:
+    if meant.get(_letters(column), column) != column:
+      raise SchemaError(f"{where}: column {column!r} is nearly {meant[_letters(column)]!r}, expected that spelling")
+
+
+def _letters(name: str) -> str:
+  return re.sub(r"[\s_-]", "", folded(name))
+
+
 def counted(number: int, noun: str) -> str:
   """A number with its noun, in the singular or the plural: "1 day", "1,440 steps", "0 people"."""
   return f"{number:,} {noun if number == 1 else _PLURALS.get(noun, noun + 's')}"

@@ -21,7 +21,7 @@ from data_pipelines.ingest.reading.input_files import ExportSet
 from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.schema import Schema
 from data_pipelines.source import Day, Event, Label, Person
-from data_pipelines.text_files import counted
+from data_pipelines.text_files import alike, counted, folded
 
 _NAMED = 5  # names in a note
 
@@ -60,6 +60,7 @@ class ImportedSource:
     self._stretches: dict[str, list[Stretch]] = collections.defaultdict(list)
     for stretch in [*spool.stretches, *options.events]:
       self._stretches[stretch.participant].append(stretch)
+    self._check_spellings()
     self._lost_events = self._count_lost_events()
     if not self._originals:
       print(*account_summary.summary_lines(self.public_account), sep="\n")
@@ -204,6 +205,16 @@ class ImportedSource:
   def _events_of(self, stretch: Stretch, day_numbers: dict[str, int]) -> Iterator[Event]:
     zone = self._options.zone_of(stretch.participant)
     return events_on_days(stretch, zone, day_numbers, self.recipe.minutes_per_step)
+
+  def _check_spellings(self) -> None:
+    """Refuses people of --participants or --events whose names differ from those in the exports in spelling only."""
+    spellings = {folded(name): name for name in [*self.account.read, *self._store.people]}
+    people = self._options.people
+    labelled, with_events = [*people.labels, *people.zones], [event.participant for event in self._options.events]
+    for flag, names in ("--participants", labelled), ("--events", with_events):
+      for name in dict.fromkeys(names):
+        if (in_exports := spellings.get(folded(name), name)) != name:
+          raise SchemaError(f"{flag}: {alike('participant', name, in_exports)}; the exports have the second")
 
   def _count_lost_events(self) -> int:
     lost = 0

@@ -17,7 +17,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import clocks, csv_batches
 from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.source import MISSING_TEXTS, MISSING_WORDS, SPREADSHEET_ERRORS, Label
-from data_pipelines.text_files import counted, in_other_notation, read_text
+from data_pipelines.text_files import check_names, check_reserved, counted, in_other_notation, read_text
 
 MOST_TABLE = 2**30  # bytes: ten million events
 
@@ -51,6 +51,8 @@ class ParticipantTable:
     header, rows = _read_csv(path)
     if header[0] != "participant":
       raise SchemaError(f"{path}: the first column is {header[0]!r}, expected 'participant'")
+    check_reserved(header, ("participant", "timezone"), str(path))
+    check_names(header[1:], "label", str(path))
     names = [row[0] for _, row in rows]
     seen: set[str] = set()
     for number, (name, *_) in rows:
@@ -58,6 +60,7 @@ class ParticipantTable:
         fault = f"participant {name!r} appears more than once" if name else "participant is empty"
         raise SchemaError(f"{path} row {number}: {fault}")
       seen.add(name)
+    check_names(names, "participant", str(path))
     columns = {name: [row[1 + c] for _, row in rows] for c, name in enumerate(header[1:])}
     zones = {}
     for (number, (who, *_)), zone in zip(rows, columns.pop("timezone", [""] * len(rows)), strict=True):
@@ -93,6 +96,10 @@ def load_events(path: str | os.PathLike) -> list[LabelledStretch]:
   missing = [name for name in ("participant", "start", "end", "name") if name not in header]
   if missing:
     raise SchemaError(f"{path}: column {missing[0]!r} is missing; the header has {', '.join(header)}")
+  check_reserved(header, ("participant", "start", "end", "name", "value"), str(path))
+  for column, what in ("participant", "participant"), ("name", "event"):
+    place = header.index(column)
+    check_names((row[place] for _, row in rows if row[place]), what, str(path))
   return [_event(dict(zip(header, row, strict=True)), f"{path} row {number}") for number, row in rows]
 
 

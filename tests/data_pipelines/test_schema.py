@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
-from data_pipelines.text_files import unprintable
+from data_pipelines.text_files import folded, unprintable
 
 TWO = Schema(5, (Channel("heart_rate", "bpm", "PPG"), Channel("sleep", kind="binary")))
 
 
-# A name holds no control characters.
-NAMES = st.text(st.characters(), min_size=1, max_size=8).filter(lambda name: not unprintable(name))
+# A name holds no control characters, and no spaces around it.
+NAMES = st.text(st.characters(), max_size=8).map(str.strip).filter(lambda name: name and not unprintable(name))
 
 
 @given(
   minutes=st.sampled_from([1, 5, 10, 60]),
-  names=st.lists(NAMES, min_size=1, max_size=34, unique=True),
+  names=st.lists(NAMES, min_size=1, max_size=34, unique_by=folded),
   binary=st.integers(0, 2**34 - 1),
 )
 def test_json_round_trip(tmp_path_factory, minutes, names, binary):

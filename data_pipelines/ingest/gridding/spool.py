@@ -26,11 +26,12 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data_pipelines.channels import units
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import NO_OFFSET
 from data_pipelines.ingest.reading.input_files import CountingExport, ExportSet
 from data_pipelines.ingest.reading.readings import Readings, Stretch
-from data_pipelines.text_files import parse_json_object, replace_text
+from data_pipelines.text_files import alike, folded, parse_json_object, replace_text
 
 # Readings held in memory before they are written as a part: 34 bytes each, and as much again to sort them.
 ROWS_PER_PART = 2**20
@@ -98,6 +99,9 @@ class Spool:
     self.people = [name for line in self._lines for name in line["people"]]
     self.series = [SeriesKey(*fields) for line in self._lines for fields in line["series"]]
     self._person_numbers = {name: n for n, name in enumerate(self.people)}
+    self._spellings: dict[tuple[str, str], str] = {}  # of people and signals, by what they are and their folded name
+    for what, names in ("participant", self.people), ("channel", [key.signal for key in self.series]):
+      self._spellings.update({(what, folded(name)): name for name in names})
     self._series_numbers = {series: n for n, series in enumerate(self.series)}
     self.complete = {name for line in self._lines for name in line["files"]}
     self.rows: collections.Counter[int] = collections.Counter()
@@ -123,11 +127,17 @@ class Spool:
     self._new_account = Account()
     self._committed = len(self.people), len(self.series)
 
-  def add(self, item: Readings | Stretch) -> None:
-    """Adds readings or a stretch from the file that is being read."""
+  def add(self, item: Readings | Stretch, where: str = "readings") -> None:
+    """Adds readings or a stretch from the file that is being read; `where` names it in messages.
+
+    Raises:
+      SchemaError: the name of the person or the signal is an earlier one in another spelling.
+    """
+    self._check_spelling("participant", item.participant, where)
     if isinstance(item, Stretch):
       self._new_stretches.append(item)
       return
+    self._check_spelling("channel", item.signal, where)
     self._blocks.append((self._series_number(item), item))
     self._new_rows[self._person_number(item.participant)] += len(item.start)
     self._held += len(item.start)
@@ -162,6 +172,10 @@ class Spool:
     self._apply(line)
     self.complete |= set(self._new_files)
     self._begin_commit()
+
+  def _check_spelling(self, what: str, name: str, where: str) -> None:
+    if (first := self._spellings.setdefault((what, folded(name)), name)) != name:
+      raise SchemaError(f"{where}: {alike(what, first, name)}")
 
   def _person_number(self, participant: str) -> int:
     if participant not in self._person_numbers:
@@ -210,7 +224,7 @@ def fill_spool(export_set: ExportSet, folder: pathlib.Path) -> Spool:
           for item in export_set.importer.read(counting, name, account):
             if isinstance(item, Readings) and item.signal in units_of:
               units.convert(np.empty(0), item.unit, units_of[item.signal], export.where(name))
-            spool.add(item)
+            spool.add(item, export.where(name))
           spool.end_file(key, account)
         progress.update(before + export_set.files[n, name] - progress.n)  # for files that are not read as a stream
   spool.commit()

@@ -32,6 +32,7 @@ from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
+from data_pipelines.text_files import check_reserved
 
 SIGNALS = (
   common_signal("heart_rate"),
@@ -112,6 +113,7 @@ def _columns(export: Export, name: str) -> list[str]:
 def _batches(export: Export, name: str) -> Iterator[_Batch]:
   columns = _columns(export, name)
   long = {"channel", "value"} <= set(columns)
+  check_reserved(columns, _KEYS, export.where(name))
   channels = [] if long else [column for column in columns if column and column not in _KEYS]
   required = ["time", *(("channel", "value") if long else channels)]
   if not required[1:]:
