@@ -131,18 +131,18 @@ def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict, name:
 
 
 def open_dataset(config: ml_collections.ConfigDict) -> data_pipelines.dataset.Dataset:
-  """The dataset that config.data names; without a name the simulated cohort, built on first use.
+  """The dataset or the mix that config.data names; without a name the simulated cohort, built on first use.
 
   Raises:
     UserError: no such dataset, or one of another request under this name.
   """
+  from aim.common import datasets
   from data_pipelines.build import build, simulate_request
-  from data_pipelines.dataset import Dataset
   from data_pipelines.simulator.simulation import Simulation
 
   data = config.data
-  if data.name:
-    return Dataset.open(data.dir, data.name)
+  if datasets.is_named(data) or data.minutes_per_step:
+    return datasets.open_named(data)
   source = lambda: Simulation(participants=data.participants, days=data.days, seed=data.seed)
   request = simulate_request(data.participants, data.days, data.seed)
   return build(source, data.dir, config_files.simulated_name(data), request=request)
@@ -168,7 +168,7 @@ def check_training_data(config: ml_collections.ConfigDict) -> None:
   import jax
 
   accelerators = sum(device.platform != "cpu" for device in jax.devices())
-  if accelerators > 1 and not config.data.name and not config.data.simulate:
+  if accelerators > 1 and not config.data.name and not config.data.mix and not config.data.simulate:
     raise ConfigError(
       f"config.data.name is empty, so {accelerators} accelerators would train on {config.data.participants} simulated "
       "people; name a dataset with --config.data.name=..., or confirm with --config.data.simulate=True"
@@ -177,6 +177,7 @@ def check_training_data(config: ml_collections.ConfigDict) -> None:
 
 def pretrain_mode(arguments: Arguments) -> None:
   """Trains in the workdir; config.json is written once it is known that the run can continue there."""
+  from aim.common import datasets
   from aim.runtime import processes
   from aim.training.pretrain import pretrain
 
@@ -185,6 +186,9 @@ def pretrain_mode(arguments: Arguments) -> None:
   dataset = open_dataset(config)
   if not dataset.num_days("eval") and processes.is_first_process():
     print(f"note: nothing can be scored after this training: {dataset.empty_text('eval')}", flush=True)
+  if processes.is_first_process():
+    for line in datasets.told(dataset):
+      print(line, flush=True)
   pretrain(config, workdir, dataset)
 
 
@@ -264,16 +268,16 @@ def scaling_mode(arguments: Arguments) -> None:
 
 def preflight_mode(arguments: Arguments) -> None:
   """Inspects a run before it is paid for; neither the hardware nor a dataset nor --workdir is needed."""
+  from aim.common import datasets
   from aim.planning import topology
   from aim.planning.preflight import preflight
-  from data_pipelines.dataset import Dataset
 
   config, name = arguments.required("config"), arguments.required("topology")
   hardware = topology.find(name, config.mesh.slices)  # before anything asks JAX for its devices
   workdir = pathlib.Path(arguments.workdir or pathlib.Path("runs", f"preflight_{name.replace(':', '_')}"))
   output_files.check_folder(workdir, f"--workdir={workdir}")
   open_workdir(workdir, config)
-  dataset = Dataset.open(config.data.dir, config.data.name) if config.data.name else None
+  dataset = datasets.open_named(config.data) if datasets.is_named(config.data) else None
   preflight(config, workdir, dataset, hardware)
 
 

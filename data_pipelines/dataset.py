@@ -168,6 +168,16 @@ class Dataset:
     return cls(path, name, Schema.load(path / "schema.json"), Statistics.load(path / "statistics.npz"))
 
   @functools.cached_property
+  def members(self) -> tuple[tuple[Dataset, float], ...]:
+    """The datasets that this one is a mix of, and their weights; itself alone if it is none."""
+    return ((self, 1.0),)
+
+  @property
+  def stored(self) -> tuple[Dataset, ...]:
+    """The datasets on disk that hold the days."""
+    return (self,)
+
+  @functools.cached_property
   def digest(self) -> str:
     """32 hex digits that differ if the days, people, labels, events or statistics do, whatever the dataset's name."""
     return self._digests.content

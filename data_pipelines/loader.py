@@ -9,6 +9,9 @@ Order of training batches: the days of a split are reshuffled in every epoch, re
 batches of `batch_size // process_count` days; process p of P takes local batches p, p + P, p + 2P, ... Concatenated in
 the order of the processes, the local batches of a step are therefore the same global batch for every P and any number
 of workers. It depends on (seed, step) alone, so resuming at a step means starting there.
+
+A mix of datasets is drawn in the same way from each of them, and the draws are interleaved by a fixed pattern in which
+each dataset has its share, evenly spread (`InterleavedDays`). A small dataset with a large weight repeats more often.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from data_pipelines.subset import chosen_days
 # Batches that each process, or each of its workers, reads ahead; a batch of 256 days of 26 x 1440 is 38 MB.
 _READ_AHEAD = 2
 _READ_THREADS = 2
+_PATTERN = 10_000  # draws after which the interleaving of a mix repeats; shares are multiples of its inverse
 # Practically endless. Grain's own endless repeat has a length that overflows when a local batch is a single day.
 _EPOCHS = 2**31
 _SUBSTITUTES = 100  # days tried in place of one that cannot be read
@@ -96,6 +100,32 @@ class _DaysWithSubstitutes:
     raise DatasetError(f"{error}; none of the {_SUBSTITUTES} days drawn to replace it can be read either") from error
 
 
+class InterleavedDays:
+  """Several endless sequences of days as one, each with its share of it.
+
+  The n-th day of a sequence stands where the share of the sequence is reached for the n-th time, so that every stretch
+  has nearly the shares of the whole; and the days of a sequence keep their order.
+  """
+
+  def __init__(self, days: Sequence[Sequence[Any]], weights: Sequence[float]):
+    shares = np.array(weights, np.float64) / np.sum(weights)
+    counts = np.maximum(np.rint(_PATTERN * shares).astype(int), 1)
+    self._days, self._counts = days, counts // np.gcd.reduce(counts)
+    moments = np.concatenate([(np.arange(count) + 0.5) / count for count in self._counts])
+    owners = np.repeat(np.arange(len(days)), self._counts)
+    order = np.lexsort((owners, moments))
+    self._owner = owners[order]
+    self._place = np.concatenate([np.arange(count) for count in self._counts])[order]
+
+  def __len__(self) -> int:
+    return len(self._owner) * min(len(days) // count for days, count in zip(self._days, self._counts, strict=True))
+
+  def __getitem__(self, index: int) -> Any:
+    cycle, position = divmod(int(index), len(self._owner))
+    owner = self._owner[position]
+    return self._days[owner][cycle * int(self._counts[owner]) + int(self._place[position])]
+
+
 class TrainLoader(Iterator[Batch]):
   """Endless training batches; `train_loader` makes one and describes them.
 
@@ -146,7 +176,7 @@ def train_loader(
   """Yields this process's part of every global batch from `start_step` on, without end.
 
   Args:
-    dataset: the dataset to read.
+    dataset: the dataset to read; of a mix, days of each member are drawn in proportion to its weight.
     split: the split to read.
     batch_size: number of days in the global batch; may exceed the size of the split.
     seed: 0 to 2**32 - 1; together with the step it decides which days are in a batch.
@@ -172,12 +202,19 @@ def train_loader(
     raise DatasetError(f"start_step is {start_step}, expected 0 or more")
   if not 0 <= seed < 2**32:
     raise DatasetError(f"seed is {seed}, expected 0 to {2**32 - 1}")
-  source: Any = dataset.days(split)
-  if max_missing < 1 or max_participants or max_days:
-    source = _SelectedDays(source, chosen_days(dataset, split, max_missing, max_participants, max_days))
-  if on_corrupt == "skip":
-    source = _DaysWithSubstitutes(source, seed)
-  days = grain.MapDataset.source(source).map(_training_fields).shuffle(seed).repeat(_EPOCHS)
+  dataset.require_days(split)
+  members = [(member, weight) for member, weight in dataset.members if member.num_days(split)]
+  streams = []
+  for member, _ in members:
+    source: Any = member.days(split)
+    if max_missing < 1 or max_participants or max_days:
+      source = _SelectedDays(source, chosen_days(member, split, max_missing, max_participants, max_days))
+    if on_corrupt == "skip":
+      source = _DaysWithSubstitutes(source, seed)
+    streams.append(grain.MapDataset.source(source).map(_training_fields).shuffle(seed).repeat(_EPOCHS))
+  days = streams[0]
+  if len(streams) > 1:
+    days = grain.MapDataset.source(InterleavedDays(streams, [weight for _, weight in members]))
   # Batches are cut before processes and workers take turns, so neither changes the contents of a batch.
   batches = days.batch(local)[start_step * process_count + process_index :: process_count]
   threads = grain.ReadOptions(num_threads=_READ_THREADS, prefetch_buffer_size=_READ_AHEAD)

@@ -82,6 +82,20 @@ class Accumulator:
     self._time_count = np.zeros(shape, np.int64)
     self._time_mean = np.zeros(shape)
 
+  @classmethod
+  def from_statistics(cls, schema: Schema, statistics: Statistics) -> Accumulator:
+    """The state after all days that statistics are of; `schema` is theirs."""
+    accumulator = cls(schema)
+    observed, varies = statistics.count > 0, statistics.min < statistics.max
+    accumulator._count = statistics.count.copy()
+    accumulator._mean = statistics.mean.copy()
+    accumulator._squares = np.where(varies, statistics.std**2 * statistics.count, 0.0)  # the SD of a constant is 1
+    accumulator._min = np.where(observed, statistics.min, np.float32(np.inf))
+    accumulator._max = np.where(observed, statistics.max, np.float32(-np.inf))
+    accumulator._time_count = statistics.time_count.copy()
+    accumulator._time_mean = np.where(statistics.time_count > 0, statistics.time_mean, 0.0)
+    return accumulator
+
   def add(self, values: Float32[np.ndarray, "days steps channels"]) -> None:
     """Adds a batch of days, in physical units, NaN where missing."""
     observed = ~np.isnan(values)

@@ -22,7 +22,7 @@ def chosen_days(
 ) -> Int[np.ndarray, " selected"]:
   """Indices into `dataset.days(split)` of the days to train on, ascending.
 
-  The limits apply one after another.
+  The limits apply one after another; in a mix of datasets, to each of them.
 
   Args:
     dataset: the dataset.
@@ -34,6 +34,13 @@ def chosen_days(
   Raises:
     DatasetError: no day is left, or a number is negative.
   """
+  if len(dataset.members) > 1:
+    chosen, first = [], 0
+    for member, _ in dataset.members:
+      if member.num_days(split):
+        chosen.append(first + chosen_days(member, split, max_missing, max_participants, max_days))
+        first += member.num_days(split)
+    return np.concatenate(chosen) if chosen else np.arange(0)
   for name, limit in (("max_participants", max_participants), ("max_days", max_days)):
     if limit < 0:
       raise DatasetError(f"{name} is {limit}, expected a positive limit, or 0 for no limit")

@@ -229,7 +229,7 @@ def _speed(plan: Plan, program: Program, typical: BufferSizes) -> dict[str, Any]
 
 def stored_bytes_per_window(dataset: Dataset) -> float | None:
   """Bytes that a training day takes in the files of a dataset; None for simulated days, which are in no file."""
-  shards = list(dataset.path.glob("day_windows-pretrain.array_record*"))
+  shards = [shard for each in dataset.stored for shard in each.path.glob("day_windows-pretrain.array_record*")]
   return sum(shard.stat().st_size for shard in shards) / dataset.num_days("pretrain") if shards else None
 
 

@@ -262,6 +262,8 @@ def datasets(config: ml_collections.ConfigDict, group: str) -> list[StudyDataset
     UserError: a file or a dataset is missing, or an entry cannot be read.
   """
   data, study = config.data, config[group]
+  if data.mix:
+    raise ConfigError(f"config.data.mix: a study trains on one dataset at a time; use config.{group}.inputs")
   if study.inputs:
     return [
       _fold(data.dir, path, folds, fold)

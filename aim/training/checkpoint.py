@@ -305,7 +305,7 @@ class Restored:
   architecture: lsm2.Architecture
   params: dict[str, Array]
   step: int
-  training_data: Mapping[str, str] | None = None
+  training_data: Mapping[str, Any] | None = None
   metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

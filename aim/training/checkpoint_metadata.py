@@ -44,14 +44,21 @@ def run_metadata(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[st
   return {"config": config_files.to_dict(config), "schema": dataset.schema.to_dict(), "statistics": statistics}
 
 
-def training_data(dataset: Dataset) -> dict[str, str]:
-  """What names the content of the data that a run trains on."""
-  return {
+def training_data(dataset: Dataset) -> dict[str, Any]:
+  """What names the content of the data that a run trains on; of a mix, also of each member, with its weight."""
+  named = {
     "name": dataset.name,
     "content": dataset.digest,
     "pretrain": dataset.digest_of("pretrain"),
     "people": dataset.people_digest("pretrain"),
   }
+  if len(dataset.members) == 1:
+    return named
+  members = [
+    {"name": member.name, "weight": weight, "stored": [stored.digest for stored in member.stored]}
+    for member, weight in dataset.members
+  ]
+  return named | {"mix": members}
 
 
 def sealed(metadata: Mapping[str, Any], checksums: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -138,12 +145,13 @@ def check_resumable(saved: Mapping[str, Any], current: Mapping[str, Any], where:
     CheckpointError: the checkpoint has another start, another schema, other training data or another architecture.
   """
   check_same_start(saved["config"], current["config"], where)
+  theirs, ours = saved.get("training_data"), current["training_data"]
+  _check_mix(theirs, ours, current["config"], where)
   schema_difference = Schema.from_dict(current["schema"]).difference(Schema.from_dict(saved["schema"]))
   if schema_difference:
     raise CheckpointError(f"{where} is of another schema: {schema_difference}")
   if saved["statistics"] != current["statistics"]:
     raise CheckpointError(f"{where} was trained on other data: its normalisation statistics differ")
-  theirs, ours = saved.get("training_data"), current["training_data"]
   if theirs and theirs["pretrain"] != ours["pretrain"]:
     raise CheckpointError(
       f"{where} was trained on other data: the training days of dataset {ours['name']!r} are not those that it was "
@@ -163,7 +171,34 @@ def check_resumable(saved: Mapping[str, Any], current: Mapping[str, Any], where:
     print(f"{where}: {key} is now {ours_value} (was {theirs_value})")
 
 
-def told_about_data(saved: Mapping[str, str] | None, dataset: Dataset) -> str | None:
+def _check_mix(
+  theirs: Mapping[str, Any] | None, ours: Mapping[str, Any], config: Mapping[str, Any], where: str
+) -> None:
+  """Refuses to go on with another mix of datasets; with other weights, unless config.data.on_changed_mix allows it."""
+  if theirs is None:
+    return
+  before, now = _mix_weights(theirs), _mix_weights(ours)
+  if before == now:
+    return
+  change = f"{where} was trained on {_mix_text(theirs)}, and this config's data are {_mix_text(ours)}"
+  if before.keys() != now.keys():
+    raise CheckpointError(f"{change}; train in another workdir")
+  if config["data"]["on_changed_mix"] == "stop":
+    raise CheckpointError(f"{change}; to go on with these weights: --config.data.on_changed_mix=continue")
+
+
+def _mix_weights(data: Mapping[str, Any]) -> dict[str, float]:
+  """{name: share of what is drawn} of the members of a mix; empty for a dataset that is none."""
+  total = sum(member["weight"] for member in data.get("mix", ()))
+  return {member["name"]: round(member["weight"] / total, 9) for member in data.get("mix", ())}
+
+
+def _mix_text(data: Mapping[str, Any]) -> str:
+  members = [f"{member['name']} {member['weight']:g}" for member in data.get("mix", ())]
+  return f"the mix {', '.join(members)}" if members else f"dataset {data['name']!r}"
+
+
+def told_about_data(saved: Mapping[str, Any] | None, dataset: Dataset) -> str | None:
   """Says that a dataset is not the one that a model was trained on; None if it is, or if nobody knows.
 
   Args:
@@ -171,6 +206,9 @@ def told_about_data(saved: Mapping[str, str] | None, dataset: Dataset) -> str | 
     dataset: what the model is used on.
   """
   if saved is None or saved["content"] == dataset.digest:
+    return None
+  trained_on = {saved["content"], *(digest for member in saved.get("mix", ()) for digest in member["stored"])}
+  if all(stored.digest in trained_on for stored in dataset.stored):
     return None
   change = (
     f"the content of dataset {dataset.name!r} has changed since the model was trained on it"

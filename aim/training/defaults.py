@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from aim.common.config_ranges import DECAY, SEED, TEXT, Range, Several, Spelled, number, one_of, whole
+from aim.common.config_ranges import DECAY, SEED, TEXT, Range, Row, Several, Spelled, number, one_of, whole
 
 
 def defaults() -> ConfigDict:
@@ -33,6 +33,12 @@ def _data() -> ConfigDict:
   data = ConfigDict()
   data.dir = "data"  # folder of the datasets
   data.name = ""  # a dataset in data.dir; empty: the simulated cohort below, built on first use
+  # Several datasets at once, each with a weight, such as (("t1d_uom", 1.0), ("nhanes", 0.5)): days are drawn from each
+  # in proportion to its weight, in the schema of all their channels (docs/data.md). Empty: data.name alone.
+  data.mix = ()
+  data.minutes_per_step = 0  # clock of a mix, to which finer ones are aggregated; 0: the coarsest of its datasets
+  # What to do if a run goes on with other weights of the same datasets: "stop", or "continue" with the new ones.
+  data.on_changed_mix = "stop"
   data.participants = 200  # size of the simulated cohort
   data.days = 5  # per simulated participant
   data.seed = 0  # of the simulation
@@ -111,6 +117,9 @@ RANGES: dict[str, Range] = {
   "evaluate_days": whole(1, 1_000_000),
   "data.dir": TEXT,
   "data.name": TEXT,
+  "data.mix": Several(Row((TEXT, number(0, 1_000_000, above=True)))),
+  "data.minutes_per_step": whole(0, 1440),
+  "data.on_changed_mix": one_of("stop", "continue"),
   "data.participants": whole(1, 10_000_000),
   "data.days": whole(1, 10_000),
   "data.seed": SEED,

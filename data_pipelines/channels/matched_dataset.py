@@ -51,6 +51,11 @@ class MatchedDataset(Dataset):
   original: Dataset
   matching: Matching
 
+  @property
+  def stored(self) -> tuple[Dataset, ...]:
+    """The dataset as it is stored."""
+    return self.original.stored
+
   @functools.cached_property
   def statistics(self) -> Statistics:  # type: ignore[override]
     """Statistics of the matched days of the pretrain split; computed from the days on first use.

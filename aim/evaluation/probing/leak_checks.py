@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from aim.common import datasets
 from aim.inference.pretrained import Pretrained
 from data_pipelines.dataset import Dataset
 from data_pipelines.day_windows.duplicates import check_disjoint
-from data_pipelines.errors import SchemaError, SplitError
+from data_pipelines.errors import SplitError, UserError
 from data_pipelines.splits import SPLITS
 
 
@@ -28,9 +29,10 @@ def check_held_out(model: Pretrained, dataset: Dataset) -> None:
         raise SplitError(
           f"dataset {dataset.name!r} ({dataset.path}): participant {min(shared)!r} is in splits {a!r} and {b!r}"
         )
-  pretraining = _pretraining_dataset(model, dataset)
-  if pretraining is not None:
-    check_disjoint(pretraining, dataset)
+  for pretraining in _pretraining_datasets(model):
+    for scored in dataset.stored:
+      if pretraining.path.resolve() != scored.path.resolve() and scored.num_days("eval"):
+        check_disjoint(pretraining, scored)
 
 
 def check_people_apart(task: str, training: Collection[str], scored: Collection[str]) -> None:
@@ -48,11 +50,10 @@ def _recorded_people(dataset: Dataset, split: str) -> set[str]:
   return {p for p, s in zip(table["participant"].to_pylist(), table["split"].to_pylist(), strict=True) if s == split}
 
 
-def _pretraining_dataset(model: Pretrained, dataset: Dataset) -> Dataset | None:
-  """The dataset that the model was pretrained on, if it is another one and still on disk."""
+def _pretraining_datasets(model: Pretrained) -> tuple[Dataset, ...]:
+  """The datasets that the model was pretrained on, if they are still on disk."""
   data = model.config.data
   try:
-    pretraining = Dataset.open(data.dir, data.name)
-  except SchemaError:
-    return None
-  return None if pretraining.path.resolve() == dataset.path.resolve() else pretraining
+    return datasets.open_named(data).stored if datasets.is_named(data) else ()
+  except UserError:
+    return ()

@@ -1,0 +1,47 @@
+"""The dataset that config.data names, or the mix of several."""
+
+from __future__ import annotations
+
+import ml_collections
+
+from aim.common.config_files import ConfigError
+from data_pipelines.channels import vocabulary
+from data_pipelines.channels.mixed_dataset import MixedDataset, open_mix
+from data_pipelines.dataset import Dataset
+
+
+def is_named(data: ml_collections.ConfigDict) -> bool:
+  """Whether config.data names datasets that are built; without names it stands for the simulated cohort."""
+  return bool(data.name or data.mix)
+
+
+def open_named(data: ml_collections.ConfigDict) -> Dataset:
+  """Opens config.data.name, or config.data.mix.
+
+  Raises:
+    ConfigError: both are given, a dataset is twice in the mix, or keys are given that only a mix has.
+    DatasetError: there is no such dataset.
+    UserError: the datasets cannot be mixed (data_pipelines/channels/mixed_dataset.py).
+  """
+  if not data.mix:
+    if data.minutes_per_step:
+      raise ConfigError(
+        f"config.data.minutes_per_step is {data.minutes_per_step}, expected 0 without config.data.mix; for one dataset "
+        f"on another clock: --config.data.mix=\"(('{data.name or 'NAME'}',1.0),)\" --config.data.name="
+      )
+    return Dataset.open(data.dir, data.name)
+  if data.name:
+    raise ConfigError(
+      f"config.data.name is {data.name!r} and config.data.mix names datasets too; leave one of them out: "
+      "--config.data.name= or --config.data.mix='()'"
+    )
+  names = [name for name, _ in data.mix]
+  repeated = [name for name in names if names.count(name) > 1]
+  if repeated:
+    raise ConfigError(f"config.data.mix names {repeated[0]!r} more than once, expected one weight per dataset")
+  return open_mix(data.dir, dict(data.mix), vocabulary.load(data.vocabulary), data.minutes_per_step)
+
+
+def told(dataset: Dataset) -> list[str]:
+  """What a mix consists of, in lines; none for a dataset that is no mix."""
+  return list(dataset.told()) if isinstance(dataset, MixedDataset) else []
