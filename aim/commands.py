@@ -52,6 +52,13 @@ class Arguments:
   export_dtype: str = "float32"
   overwrite: bool = False
   card: str | None = None
+  vocabulary: str | None = None
+
+  @property
+  def own_vocabulary(self) -> str | None:
+    """The YAML file that extends the vocabulary of channels: --vocabulary or else config.data.vocabulary, if any."""
+    of_config = self.config.data.get("vocabulary", "") if self.config is not None else ""
+    return self.vocabulary or of_config or None
 
   def required(self, flag: str) -> Any:
     """The value of a flag that the mode needs.
@@ -199,7 +206,13 @@ def evaluate_mode(arguments: Arguments) -> None:
 
   config, workdir = arguments.opened_for_scores()
   dataset = open_scored(config, config.evaluate.split)
-  model = pretrained.load(arguments.required("checkpoint"), config.evaluate.batch_size, config.impute.short_holes)
+  model, dataset = pretrained.load_for(
+    arguments.required("checkpoint"),
+    dataset,
+    config.evaluate.batch_size,
+    config.impute.short_holes,
+    own_vocabulary=arguments.own_vocabulary,
+  )
   evaluate(config.evaluate, model, dataset, workdir)
   arguments.keep_config()
 
@@ -211,7 +224,9 @@ def heldout_mode(arguments: Arguments) -> None:
 
   config, workdir = arguments.opened_for_scores()
   dataset = open_scored(config, config.evaluate.split)
-  model = pretrained.load(arguments.required("checkpoint"), config.evaluate.batch_size)
+  model, dataset = pretrained.load_for(
+    arguments.required("checkpoint"), dataset, config.evaluate.batch_size, own_vocabulary=arguments.own_vocabulary
+  )
   heldout(config, model, dataset, workdir)
   arguments.keep_config()
 
@@ -223,7 +238,9 @@ def probe_mode(arguments: Arguments) -> None:
 
   config, workdir = arguments.opened_for_scores()
   dataset = open_scored(config)
-  model = pretrained.load(arguments.required("checkpoint"), config.probe.batch_size)
+  model, dataset = pretrained.load_for(
+    arguments.required("checkpoint"), dataset, config.probe.batch_size, own_vocabulary=arguments.own_vocabulary
+  )
   run_probe(config.probe, model, dataset, workdir / "probe")
   arguments.keep_config()
 
@@ -235,7 +252,9 @@ def finetune_mode(arguments: Arguments) -> None:
 
   config, workdir = arguments.opened_for_scores()
   dataset = open_scored(config)
-  model = pretrained.load(arguments.required("checkpoint"), config.finetune.batch_size)
+  model, dataset = pretrained.load_for(
+    arguments.required("checkpoint"), dataset, config.finetune.batch_size, own_vocabulary=arguments.own_vocabulary
+  )
   run_finetune(config, model, dataset, workdir / "finetune")
   arguments.keep_config()
 
@@ -247,7 +266,9 @@ def robustness_mode(arguments: Arguments) -> None:
 
   config, workdir = arguments.opened_for_scores()
   dataset = open_scored(config)
-  model = pretrained.load(arguments.required("checkpoint"), config.probe.batch_size)
+  model, dataset = pretrained.load_for(
+    arguments.required("checkpoint"), dataset, config.probe.batch_size, own_vocabulary=arguments.own_vocabulary
+  )
   run_robustness(config, model, dataset, workdir / "robustness")
   arguments.keep_config()
 
@@ -310,14 +331,16 @@ def embed_mode(arguments: Arguments) -> None:
   from aim.inference.commands import embed
 
   trained, data = arguments.required("checkpoint"), arguments.required("data")
-  embed(trained, data, arguments.data_dir, arguments.split, arguments.required("output"))
+  output = arguments.required("output")
+  embed(trained, data, arguments.data_dir, arguments.split, output, arguments.own_vocabulary)
 
 
 def impute_mode(arguments: Arguments) -> None:
   """Writes an npz file with its holes filled."""
   from aim.inference.commands import impute
 
-  impute(arguments.required("checkpoint"), arguments.required("input"), arguments.required("output"))
+  trained, output = arguments.required("checkpoint"), arguments.required("output")
+  impute(trained, arguments.required("input"), output, arguments.own_vocabulary)
 
 
 def export_mode(arguments: Arguments) -> None:

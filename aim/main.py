@@ -34,6 +34,7 @@ OUTPUT = flags.DEFINE_string(
 )
 EXPORT_DTYPE = flags.DEFINE_enum("export_dtype", "float32", ("float32", "float16", "bfloat16"), "export: as stored.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "export: replace an exported folder.")
+VOCABULARY = flags.DEFINE_string("vocabulary", None, "YAML file of own channels and names, for data of other channels.")
 CARD = flags.DEFINE_string("card", None, "export: YAML file of what only people know, for the model card.")
 
 # Several processes, one per host or per GPU, are all started with the same command (aim/runtime/processes.py).
@@ -51,7 +52,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, f
 HELP = ("--help", "-help", "-h", "--helpshort", "-?")
 _FLAGS = (
   *(MODE, CONFIG, WORKDIR, CHECKPOINT, DATA, DATA_DIR, SPLIT, INPUT, OUTPUT, WORKDIRS, TOPOLOGY, CHIPS, LOADER),
-  *(EXPORT_DTYPE, OVERWRITE, CARD),
+  *(EXPORT_DTYPE, OVERWRITE, CARD, VOCABULARY),
   *(DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 )
 
@@ -96,6 +97,7 @@ def _arguments() -> commands.Arguments:
     export_dtype=EXPORT_DTYPE.value,
     overwrite=OVERWRITE.value,
     card=CARD.value,
+    vocabulary=VOCABULARY.value,
   )
 
 

@@ -128,6 +128,25 @@ def read_days(path: str | os.PathLike, schema: Schema | None = None, allow_empty
   return DayArrays(path, schema, values, participant, day, date, arrays, notes)
 
 
+def declared_channels(path: str | os.PathLike) -> tuple[Schema, frozenset[str]]:
+  """Clock and channels as a file declares them, and which of "unit", "sensor" and "kind" it declares; no day is read.
+
+  Raises:
+    SchemaError: the file is no npz of days.
+  """
+  path = pathlib.Path(path)
+  keys = ("channels", "minutes_per_step", "unit", "sensor", "kind")
+  arrays = _load(path, keys)
+  names = [str(name) for name in _array(path, arrays, "channels", "U", 1)]
+  declared = _declared(path, arrays, names)
+  minutes_per_step = int(_array(path, arrays, "minutes_per_step", "iu", 0))
+  try:
+    channels = [Channel(name, **{key: column[c] for key, column in declared.items()}) for c, name in enumerate(names)]
+    return Schema(minutes_per_step, tuple(channels)), frozenset(declared)
+  except SchemaError as error:
+    raise SchemaError(f"{path}: {error}") from None
+
+
 def write_days(
   path: str | os.PathLike,
   original: Mapping[str, np.ndarray],
@@ -284,7 +303,8 @@ def _runs(labels: Integer[np.ndarray, " steps"]) -> Iterator[tuple[int, int, int
     yield start, end, int(labels[start])
 
 
-def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _load(path: pathlib.Path, keys: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+  """The arrays of an archive, or those of some keys that it has."""
   check_regular(path)
   try:
     archive = np.load(path, allow_pickle=False)
@@ -299,7 +319,7 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
       if repeated and repeated[0][1] > 1:
         raise SchemaError(f"{path}: key {repeated[0][0]!r} appears twice, expected once")
       _check_sizes(path, archive.zip)
-    for key in archive.files:
+    for key in archive.files if keys is None else [key for key in keys if key in archive.files]:
       try:
         arrays[key] = archive[key]
       except ValueError as error:

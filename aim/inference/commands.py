@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 from aim.common import config_files, output_files
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
-from aim.inference import model_card, pretrained
+from aim.inference import matched_days, model_card, pretrained
 from aim.runtime import processes
 from aim.training.trained import exported
 from data_pipelines import npz
@@ -25,7 +25,7 @@ from data_pipelines.subset import chosen_days, day_owners
 from data_pipelines.text_files import counted, replacing
 
 
-def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> None:
+def embed(trained: str, data: str, data_dir: str, split: str, output: str, own_vocabulary: str | None = None) -> None:
   """Writes one embedding per day, and prints what was written. Several processes share the work.
 
   Args:
@@ -34,6 +34,7 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
     data_dir: folder of the datasets.
     split: of the dataset: pretrain, tune, eval or all.
     output: .parquet with columns participant, date, e000, e001, ...; or .npz with arrays embedding, participant, date.
+    own_vocabulary: see pretrained.load.
 
   Raises:
     ConfigError: `output` has another suffix, cannot be written, or is what is read.
@@ -47,8 +48,11 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str) -> No
     output_files.check_file(output, f"--output={output}")
     folder_or_file = data if data.endswith(".npz") else dataset_path(data_dir, data)
     output_files.check_not_input(output, f"--output={output}", folder_or_file, f"--data={data}")
-  model = pretrained.load(trained)
-  embedding, participant, date = _embed_all(model, *_batches(model, data, data_dir, split))
+  if data.endswith(".npz"):
+    model, dataset = pretrained.load_for_npz(trained, data, own_vocabulary), None
+  else:
+    model, dataset = pretrained.load_for(trained, Dataset.open(data_dir, data), own_vocabulary=own_vocabulary)
+  embedding, participant, date = _embed_all(model, *_batches(model, data, dataset, split))
   if not processes.is_first_process():
     return
   with output_files.naming(f"--output={output}"), replacing(pathlib.Path(output)) as unfinished:
@@ -75,13 +79,14 @@ def _write_embedding(
   pq.write_table(pa.table({"participant": participant, "date": date, **columns}), path)
 
 
-def impute(trained: str, source: str, output: str) -> None:
+def impute(trained: str, source: str, output: str, own_vocabulary: str | None = None) -> None:
   """Writes days with their missing values filled, and prints how many were filled.
 
   Args:
     trained: a workdir or a checkpoint.
     source: npz file of days.
     output: .npz, with the arrays of `source` and `filled`, bool [days, steps, channels], which values were filled.
+    own_vocabulary: see pretrained.load.
 
   Raises:
     ConfigError: `output` has another suffix, cannot be written, or is what is read.
@@ -92,13 +97,15 @@ def impute(trained: str, source: str, output: str) -> None:
     raise ConfigError(f"--output={output}: expected a name ending in .npz")
   output_files.check_file(output, f"--output={output}")
   output_files.check_not_input(output, f"--output={output}", source, f"--input={source}")
-  model = pretrained.load(trained)
-  days = npz.read_days(source, schema=model.schema, allow_empty_days=True)
+  model = pretrained.load_for_npz(trained, source, own_vocabulary)
+  matching = matched_days.npz_matching(source, model.schema, model.vocabulary)
+  days = npz.read_days(source, schema=matching.source, allow_empty_days=True)
   if "filled" in days.original:
     raise SchemaError(f"{source}: has the key 'filled', so its missing values are filled already")
   _print_notes(days)
-  filled = np.isnan(days.values)
-  values = model.impute(days.values, progress=True)
+  missing = np.isnan(days.values)
+  values = model.impute_matched(matching, days.values, progress=True, where=source)
+  filled = missing & ~np.isnan(values)
   with output_files.naming(f"--output={output}"):
     npz.write_days(output, days.original, values, {"filled": filled})
   percent = 100 * filled.mean()
@@ -162,22 +169,23 @@ def _print_notes(days: npz.DayArrays) -> None:
 
 
 def _batches(
-  model: pretrained.Pretrained, data: str, data_dir: str, split: str
+  model: pretrained.Pretrained, data: str, dataset: Dataset | None, split: str
 ) -> tuple[Iterator[dict[str, np.ndarray]], int]:
   """Batches of values, participant and date from an npz file or a dataset, and the number of days in all.
 
   With n processes each gets every n-th of the batches that a single process with as many devices would have.
   """
   process_index, process_count = processes.process_index_and_count()
-  if data.endswith(".npz"):
-    days = npz.read_days(data, schema=model.schema)
-    model.checked_days(days.values, data, empty_days=False)
+  if dataset is None:
+    matching = matched_days.npz_matching(data, model.schema, model.vocabulary)
+    days = npz.read_days(data, schema=matching.source)
+    values = model.matched_days(matching, days.values, data)
+    model.checked_days(values, data, empty_days=False)
     _print_notes(days)
-    columns = {"values": days.values, "participant": days.participant, "date": days.date}
+    columns = {"values": values, "participant": days.participant, "date": days.date}
     starts = range(process_index * model.days_at_once, len(days.values), process_count * model.days_at_once)
     cut = lambda start: slice(start, start + model.days_at_once)
     return ({name: array[cut(start)] for name, array in columns.items()} for start in starts), len(days.values)
-  dataset = Dataset.open(data_dir, data)
   model.check_dataset(dataset)
   splits = [name for name in ("pretrain", "tune", "eval") if dataset.num_days(name)] if split == "all" else [split]
   size = process_count * model.days_at_once

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Shaped
 
 from aim.model.patches import Scale
 from aim.runtime import processes
-from data_pipelines import splits
+from data_pipelines import npz, splits
 from data_pipelines.channels.distance import Distances
 from data_pipelines.channels.matched_dataset import MatchedDataset, matched
 from data_pipelines.channels.matching import Matching, declared_schema
@@ -153,6 +153,36 @@ def matched_dataset(dataset: Dataset, schema: Schema, scale: Scale, vocabulary: 
   if isinstance(seen, MatchedDataset):
     tell(seen.matching, _some_days(seen), scale, vocabulary, f"dataset {dataset.name!r}")
   return seen
+
+
+def check_dataset_names(dataset: Dataset, schema: Schema | None, vocabulary: Vocabulary) -> None:
+  """Refuses a dataset whose channels cannot be matched to a schema, before anything large is read.
+
+  Raises:
+    MatchingError: see Matching.between.
+  """
+  if schema is not None and dataset.schema.difference(schema) is not None:
+    Matching.between(dataset.schema, schema, vocabulary, where=f"dataset {dataset.name!r}")
+
+
+def npz_matching(path: str, schema: Schema, vocabulary: Vocabulary) -> Matching:
+  """How the days of an npz file become days of a model's schema; no day is read.
+
+  A file of the very channels, in order and on the clock of the schema, is of that schema in all that it does not
+  declare itself.
+
+  Raises:
+    SchemaError: the file is no npz of days, or its channels cannot be matched; the message names the file.
+  """
+  declared, keys = npz.declared_channels(path)
+  given = {channel.name: channel.unit for channel in declared.channels if channel.unit}
+  own = declared_schema(declared.names, declared.minutes_per_step, schema, vocabulary, given, path)
+  channels = own.channels
+  if own.names == schema.names and own.minutes_per_step == schema.minutes_per_step:
+    channels = schema.channels
+  said = [{key: getattr(channel, key) for key in keys} for channel in declared.channels]
+  channels = tuple(dataclasses.replace(channel, **more) for channel, more in zip(channels, said, strict=True))
+  return Matching.between(Schema(own.minutes_per_step, channels), schema, vocabulary, where=path)
 
 
 def _some_days(dataset: Dataset) -> Iterator[Float[np.ndarray, "_ steps channels"]]:

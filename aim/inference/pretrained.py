@@ -18,11 +18,12 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
-from aim.inference import model_card
-from aim.inference.matched_days import Layout, Units, tell
+from aim.inference import matched_days, model_card
+from aim.inference.matched_days import Layout, Units
 from aim.model import from_config, loss, lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
+from aim.model.patches import Scale
 from aim.model.token_buffers import TokenBuffer, move
 from aim.runtime import compile_options, sharding
 from aim.training import checkpoint
@@ -31,6 +32,7 @@ from aim.training.compatibility import MADE_WITH
 from aim.training.trained import exported, source
 from data_pipelines.channels import vocabulary
 from data_pipelines.channels.matching import Matching
+from data_pipelines.channels.vocabulary import Vocabulary
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, SchemaError
 
@@ -74,6 +76,47 @@ def load(
   if own_vocabulary is not None:
     model.vocabulary = known_channels
   return model
+
+
+def load_for(
+  path: str | pathlib.Path,
+  dataset: Dataset,
+  batch_size: int = 32,
+  short_holes: str | None = None,
+  own_vocabulary: str | os.PathLike | None = None,
+) -> tuple[Pretrained, Dataset]:
+  """Loads a trained model to be used on a dataset, which may be of other channels, units, order or steps.
+
+  Names and units are compared before the model's parameters are read. What is done to a dataset of another schema is
+  printed on stderr.
+
+  Args:
+    path, batch_size, short_holes, own_vocabulary: see load().
+    dataset: as it is stored.
+
+  Returns:
+    The model, and the dataset in its schema.
+
+  Raises:
+    MatchingError: the dataset's channels cannot be matched to the model's.
+    CheckpointError, ConfigError, VocabularyError: see load().
+  """
+  matched_days.check_dataset_names(dataset, source.stored_schema(path), vocabulary.load(own_vocabulary))
+  model = load(path, batch_size, short_holes, own_vocabulary)
+  return model, matched_days.matched_dataset(dataset, *model.reads)
+
+
+def load_for_npz(path: str | pathlib.Path, days: str, own_vocabulary: str | os.PathLike | None = None) -> Pretrained:
+  """Loads a trained model, once it is known that the channels of the npz file `days` can be matched to its schema.
+
+  Raises:
+    SchemaError: they cannot, or the file is no npz of days.
+    CheckpointError, VocabularyError: see load().
+  """
+  schema = source.stored_schema(path)
+  if schema is not None:
+    matched_days.npz_matching(days, schema, vocabulary.load(own_vocabulary))
+  return load(path, own_vocabulary=own_vocabulary)
 
 
 class EncodedTokens(NamedTuple):
@@ -154,6 +197,11 @@ class Pretrained:
     own_vocabulary = restored.config.data.get("vocabulary", "")
     self.vocabulary = vocabulary.load(own_vocabulary if os.path.isfile(own_vocabulary) else None)
     self._told: set[Matching] = set()  # what has been printed about days of other channels
+
+  @property
+  def reads(self) -> tuple[Schema, Scale, Vocabulary]:
+    """What data of other channels are matched to: the schema, the statistics and the vocabulary."""
+    return self.schema, self.scale, self.vocabulary
 
   @property
   def has_decoder(self) -> bool:
@@ -328,13 +376,9 @@ class Pretrained:
       CheckpointError: the result is NaN or Inf, because the model's parameters are.
     """
     self.check_has_decoder("impute")
-    layout, days = self._model_days(values, "impute", channels, minutes_per_step, units)
-    days = self.checked_days(days, "impute")
-    if layout:
-      own = _as_array(values, "impute")
-      missing = layout.model_target(np.isnan(own), own.shape, "impute") & np.isnan(days)
-      expected = self.physical(self.reconstruct(days, missing, progress)) if missing.any() else days
-      return layout.filled(own, np.where(missing, expected, days), "impute")
+    if described := self._layout(values, "impute", channels, minutes_per_step, units):
+      return self.impute_matched(described.matching, _as_array(values, "impute"), progress)
+    days = self.checked_days(values, "impute")
     filled, missing = days.copy(), np.isnan(days)
     if missing.any():
       expected = self.physical(self.reconstruct(days, missing, progress))
@@ -347,6 +391,23 @@ class Pretrained:
           f"{expected[row, step, channel]:g}, beyond {days.dtype}; pass float32"
         )
     return filled
+
+  def impute_matched(
+    self, matching: Matching, values: Shaped[np.ndarray, "days _ _"], progress: bool = False, where: str = "impute"
+  ) -> Shaped[np.ndarray, "days _ _"]:
+    """As impute(), of days of the schema matching.source; `where` begins messages about them.
+
+    Raises:
+      SchemaError, CheckpointError: as impute().
+    """
+    if matching.is_identity:
+      return self.impute(values, progress)
+    self.check_has_decoder("impute")
+    days = self.checked_days(self.matched_days(matching, values, where), where)
+    layout = Layout(matching)
+    missing = layout.model_target(np.isnan(values), values.shape, where) & np.isnan(days)
+    expected = self.physical(self.reconstruct(days, missing, progress)) if missing.any() else days
+    return layout.filled(values, np.where(missing, expected, days), where)
 
   def reconstruct(
     self,
@@ -413,6 +474,40 @@ class Pretrained:
 
   # Checks of input.
 
+  def matched_days(
+    self, matching: Matching, values: Shaped[np.ndarray, "days _ _"], where: str
+  ) -> Shaped[np.ndarray, "days steps channels"]:
+    """Days of the schema matching.source in this model's; what is done to them is printed on stderr, once per model.
+
+    Raises:
+      SchemaError: they are not of that schema; `where` begins the message.
+    """
+    if matching.is_identity:
+      return values
+    days = Layout(matching).to_model(values, where)
+    if matching not in self._told:
+      self._told.add(matching)
+      matched_days.tell(matching, (days,), self.scale, self.vocabulary, where)
+    return days
+
+  def _layout(
+    self,
+    values: Any,
+    where: str,
+    channels: Sequence[str] | None,
+    minutes_per_step: int | None,
+    units: Units | None,
+  ) -> Layout | None:
+    """The layout of days that a caller describes; None if there is no description.
+
+    Raises:
+      SchemaError: they are not of the layout that is described, or that cannot be matched.
+    """
+    if channels is None and minutes_per_step is None and units is None:
+      return None
+    shape = _as_array(values, where).shape
+    return Layout.of_days(shape, self.schema, self.vocabulary, channels, minutes_per_step, units, where)
+
   def _model_days(
     self,
     values: Any,
@@ -421,22 +516,9 @@ class Pretrained:
     minutes_per_step: int | None,
     units: Units | None,
   ) -> tuple[Layout | None, Any]:
-    """The days in this model's schema, with the layout that they came in; None and the days as they are without one.
-
-    What is done to days of a layout is printed on stderr, once per model.
-
-    Raises:
-      SchemaError: they are not of the layout that is described, or that cannot be matched.
-    """
-    if channels is None and minutes_per_step is None and units is None:
-      return None, values
-    own = _as_array(values, where)
-    layout = Layout.of_days(own.shape, self.schema, self.vocabulary, channels, minutes_per_step, units, where)
-    days = layout.to_model(own, where)
-    if layout.matching not in self._told and not layout.matching.is_identity:
-      self._told.add(layout.matching)
-      tell(layout.matching, (days,), self.scale, self.vocabulary, where)
-    return layout, days
+    """The days in this model's schema, with the layout that they came in; None and the days as they are without one."""
+    layout = self._layout(values, where, channels, minutes_per_step, units)
+    return layout, self.matched_days(layout.matching, _as_array(values, where), where) if layout else values
 
   def checked_days(self, values: Any, where: str, empty_days: bool = True) -> Shaped[np.ndarray, "days steps channels"]:
     """The days as a NumPy array of the dtype that they have, once they are known to be of this model's schema.

@@ -331,6 +331,19 @@ def read(path: str | pathlib.Path) -> Restored:
   return _read_newest(str(folder), ((str(step_path), step_path) for step_path in reversed(_step_folders(root))))
 
 
+def stored_schema(path: str | pathlib.Path) -> Schema | None:
+  """The schema of the checkpoint that `read` would take from a local workdir or checkpoint; no array is read.
+
+  None where only `read` can tell: nothing there is whole, or it is not here.
+  """
+  folder = epath.Path(pathlib.Path(path).absolute())
+  root = folder / working_copy.CHECKPOINTS if (folder / working_copy.CHECKPOINTS).is_dir() else folder
+  for step_path in [root] if root.name.isdigit() else reversed(_step_folders(root)):
+    with contextlib.suppress(UserError, KeyError):
+      return Schema.from_dict(_read_metadata(step_path)["schema"])
+  return None
+
+
 def _read_remote(url: str) -> Restored:
   """Reads the newest checkpoint that can be read of a remote workdir, or the one whose own folder is given."""
   url = url.rstrip("/")

@@ -105,7 +105,8 @@ class Matching:
     """Matches the channels of two schemas.
 
     A channel of the target is the channel of the same name or, if there is none, the one that the vocabulary knows as
-    the same by its name or an alias. A channel that declares no unit has the vocabulary's for its name.
+    the same by its name or an alias. A channel that declares no unit has that of the target's channel of the same name
+    or, if it goes by another, the vocabulary's for its name.
 
     Args:
       source: schema of the data.
@@ -264,7 +265,9 @@ def _pair(ours: Channel, theirs: Channel, positions: tuple[int, int], entry: Ent
       "leave it out or give it another name"
     )
   rule = entry.rule if entry else "last" if theirs.kind == "binary" else "mean"
-  unit = ours.unit or (entry.unit_of(ours.name) if entry else theirs.unit)
+  # A channel of the target's very name declares what the target does, as in npz files that are read with a schema.
+  same = theirs.unit if ours.name == theirs.name else ""
+  unit = ours.unit or same or (entry.unit_of(ours.name) if entry else theirs.unit)
   target_unit = theirs.unit or (entry.unit_of(theirs.name) if entry else ours.unit)
   amount = entry.unit if entry and rule == "sum" else unit
   pair = Pair(*positions, ours.name, theirs.name, unit, target_unit, amount, rule, entry is not None)

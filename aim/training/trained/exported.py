@@ -38,6 +38,7 @@ from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.checksums import checksums, first_difference
 from data_pipelines.channels import vocabulary
 from data_pipelines.errors import SchemaError, first_line
+from data_pipelines.schema import Schema
 from data_pipelines.text_files import json_text, read_json
 
 FORMAT = 1
@@ -199,6 +200,16 @@ def read(folder: pathlib.Path, where: str | None = None) -> Restored:
     raise CheckpointError(f"{where}: not an export of this program: {first_line(error, 300)}") from None
   restored = checkpoint.without_params(metadata, about["trained_steps"], where)
   return dataclasses.replace(restored, params=_params(folder, expected, restored, where))
+
+
+def stored_schema(folder: pathlib.Path) -> Schema:
+  """The schema of an exported folder, whose other files are not read.
+
+  Raises:
+    CheckpointError: it cannot be read.
+  """
+  _check_file(folder, SCHEMA, _expected_checksums(folder, str(folder)), str(folder))
+  return Schema.from_dict(_json(folder, SCHEMA, str(folder)))
 
 
 def _params(folder: pathlib.Path, expected: Mapping[str, Any], restored: Restored, where: str) -> dict[str, Array]:

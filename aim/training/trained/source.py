@@ -10,8 +10,10 @@ from aim.training import checkpoint
 from aim.training.checkpoint import Restored
 from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.trained import exported, hub
+from data_pipelines.errors import UserError
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteFolder, is_remote
+from data_pipelines.schema import Schema
 
 
 def read(path: str | pathlib.Path) -> Restored:
@@ -41,6 +43,19 @@ def read(path: str | pathlib.Path) -> Restored:
   if shipped is None:
     raise CheckpointError(f"{folder.absolute()}: no such folder; expected {_expected()}")
   return exported.read(shipped)
+
+
+def stored_schema(path: str | pathlib.Path) -> Schema | None:
+  """The schema of a trained model on this machine, without its parameters; None where only `read` can tell."""
+  if hub.is_on_hub(path) or is_remote(path):
+    return None
+  folder = pathlib.Path(path) if pathlib.Path(path).exists() else weights.folder(str(path))
+  if folder is None:
+    return None
+  try:
+    return exported.stored_schema(folder) if exported.is_exported(folder) else checkpoint.stored_schema(folder)
+  except UserError:
+    return None
 
 
 def _read_remote(url: str) -> Restored:
