@@ -167,3 +167,11 @@ def test_a_run_from_weights_goes_on_without_them(source, dataset, folder, tmp_pa
   assert other.code == 2 and "had another start: config.init.learning_rate is 0.5 there, 1.0 in this" in other.err
   none = tiny.run(*base, *tiny.overrides(total_steps=4, checkpoint__every_steps=2))
   assert none.code == 2 and "had another start: config.init.checkpoint is" in none.err
+
+
+@pytest.mark.parametrize("mode", [["--mode=pretrain"], ["--mode=preflight", "--topology=local"]])
+def test_a_missing_checkpoint_is_told_before_compiling(dataset, tmp_path, mode):
+  flags = tiny.overrides(init__checkpoint=tmp_path / "gone")
+  ended = tiny.run(*mode, f"--config={tiny.CONFIG}", *tiny.on(dataset), *flags, f"--workdir={tmp_path}/run")
+  assert ended.code == 2 and ended.err.startswith(f"error: {tmp_path}/gone: no such folder; expected a workdir")
+  assert len(ended.err.splitlines()) == 1 and "compil" not in ended.out
