@@ -45,7 +45,7 @@ SHORT_HOLES = ("decode", "interpolate")
 
 def load(
   path: str | pathlib.Path,
-  batch_size: int = 32,
+  batch_size: int | np.integer = 32,
   short_holes: str | None = None,
   own_vocabulary: str | os.PathLike | None = None,
 ) -> Pretrained:
@@ -161,7 +161,7 @@ class Pretrained:
   def __init__(
     self,
     restored: checkpoint.Restored,
-    batch_size: int = 32,
+    batch_size: int | np.integer = 32,
     short_holes: str | None = None,
     devices: Sequence[jax.Device] | None = None,
   ):
@@ -176,12 +176,12 @@ class Pretrained:
     Raises:
       ConfigError: short_holes is unknown, or batch_size is not a whole number of at least 1.
     """
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+    if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool) or batch_size < 1:
       raise ConfigError(f"batch_size is {batch_size!r}, expected a whole number of at least 1")
     self._restored = restored
     self.schema: Schema = restored.schema
     self.scale, self.config, self.trained_steps = restored.scale, restored.config, restored.step
-    self.architecture, self.params, self.batch_size = restored.architecture, restored.params, batch_size
+    self.architecture, self.params, self.batch_size = restored.architecture, restored.params, int(batch_size)
     self.training_data = restored.training_data
     self.mesh = sharding.data_mesh(devices or jax.local_devices())
     self.name = str(restored.config.get("name", "LSM-2"))

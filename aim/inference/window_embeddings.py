@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
-from aim.inference.pretrained import EncodedTokens, Pretrained
+from aim.common.config_files import ConfigError
+from aim.inference.pretrained import Days, EncodedTokens, Pretrained
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Architecture
+from data_pipelines.errors import SchemaError
+
+# Whole numbers [n] as callers have them; what does not fit is refused in one line.
+Whole = Shaped[np.ndarray, "..."] | Sequence
+
+_POOLS = ("mean", "channel")
 
 
 def embed_windows(
   trained: Pretrained,
-  values: Float[np.ndarray, "d s c"],
-  day: Int[np.ndarray, " n"],
-  start: Int[np.ndarray, " n"],
-  end: Int[np.ndarray, " n"],
+  values: Days,
+  day: Whole,
+  start: Whole,
+  end: Whole,
   pool: str = "mean",
 ) -> Float[np.ndarray, "n e"]:
   """Embeds windows of days by the mean of their tokens; every token is encoded with its whole day.
@@ -29,16 +38,25 @@ def embed_windows(
   Args:
     trained: the model.
     values: days in physical units, NaN where missing, each with an observed value.
-    day: the row of `values` that each window belongs to.
-    start: its first step.
-    end: the step after its last.
+    day: the row of `values` that each window belongs to, from 0; at least one window.
+    start: its first step, from 0.
+    end: the step after its last, at most the steps of a day.
     pool: "mean" over all tokens, e = width; or "channel", one mean per channel (of LSM-1: per group of channels), NaN
       where the channel has no token in the window, e = channels * width.
 
   Returns:
     float64 [n, e].
+
+  Raises:
+    SchemaError: days as embed() refuses them, no windows, or a window that is not one of whole steps within its day.
+    ConfigError: pool is unknown.
+    CheckpointError: the result is NaN or Inf, because the model's parameters are.
   """
   a = trained.architecture
+  if pool not in _POOLS:
+    raise ConfigError(f"pool is {pool!r}, expected one of {', '.join(_POOLS)}")
+  values = trained.checked_days(values, "embed_windows", empty_days=False)
+  day, start, end = _checked_windows(day, start, end, values.shape)
   function = functools.partial(_sums, trained, pool)
   by_time = trained.map_days(f"sums by time, {pool}", function, values, whole_day=True)  # [d, g, length, width + 1]
   trained.check_result("embed_windows", by_time.reshape(len(by_time), 1, -1))
@@ -54,6 +72,41 @@ def embed_windows(
   count = sums[:, :, -1:]
   mean = np.divide(sums[:, :, :-1], count, out=np.full_like(sums[:, :, :-1], np.nan), where=count > 0)
   return mean.reshape(len(day), -1)
+
+
+def _checked_windows(
+  day: Any, start: Any, end: Any, shape: tuple[int, ...]
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+  """The windows as int64 arrays, once they are known to lie in days [d, s, c] of this shape.
+
+  Raises:
+    SchemaError: they do not; the message names the first window that does not.
+  """
+  windows = {}
+  for name, given in {"day": day, "start": start, "end": end}.items():
+    try:
+      array = np.asarray(given)
+    except ValueError:  # rows of different lengths
+      raise SchemaError(f"embed_windows: {name} is no array of whole numbers, expected [windows]") from None
+    if array.ndim != 1 or (len(array) and array.dtype.kind not in "iu"):
+      raise SchemaError(f"embed_windows: {name} is {array.dtype} {array.shape}, expected whole numbers [windows]")
+    windows[name] = array.astype(np.int64)
+  lengths = {name: len(array) for name, array in windows.items()}
+  if len({*lengths.values()}) > 1 or not lengths["day"]:
+    given_lengths = ", ".join(f"{length} of {name}" for name, length in lengths.items())
+    raise SchemaError(f"embed_windows: {given_lengths}, expected as many of each, and at least one")
+  first, last, row = windows["start"], windows["end"], windows["day"]
+  for wrong, expected in (
+    ((row < 0) | (row >= shape[0]), f"a day from 0 to {shape[0] - 1}"),
+    ((first < 0) | (last > shape[1]), f"steps within [0, {shape[1]})"),
+    (first >= last, "a window that starts before it ends"),
+  ):
+    if wrong.any():
+      n = int(wrong.argmax())
+      raise SchemaError(
+        f"embed_windows: window {n} is steps [{first[n]}, {last[n]}) of day {row[n]}, expected {expected}"
+      )
+  return row, first, last
 
 
 def _sums(

@@ -44,7 +44,7 @@ class GenerativeTask:
   def __post_init__(self) -> None:
     if self.name not in UNITS:
       raise ValueError(f"task: name is {self.name!r}, expected one of {', '.join(UNITS)}")
-    if isinstance(self.level, bool) or not isinstance(self.level, int) or self.level < 1:
+    if isinstance(self.level, bool) or not isinstance(self.level, int | np.integer) or self.level < 1:
       raise ValueError(f"task {self.name}: level is {self.level!r}, expected a whole number of {UNITS[self.name]}")
     if UNITS[self.name] == "%" and self.level > 99:
       raise ValueError(f"task {self.name}: level is {self.level}, expected 1 to 99 %")
