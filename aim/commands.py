@@ -194,7 +194,7 @@ def pretrain_mode(arguments: Arguments) -> None:
   if not dataset.num_days("eval") and processes.is_first_process():
     print(f"note: nothing can be scored after this training: {dataset.empty_text('eval')}", flush=True)
   if processes.is_first_process():
-    for line in datasets.told(dataset):
+    for line in datasets.told(dataset, config.model.decoder.tokens):
       print(line, flush=True)
   pretrain(config, workdir, dataset)
 

@@ -53,7 +53,7 @@ from data_pipelines.npz import NpzSource
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteFolder, is_remote
 from data_pipelines.simulator.simulation import Simulation
-from data_pipelines.source import MAX_MISSING, Source
+from data_pipelines.source import MAX_MISSING, ChosenPeople, Source
 from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
 from data_pipelines.statistics import Statistics
 from data_pipelines.text_files import check_regular, counted, json_text, plain_number, read_number
@@ -75,6 +75,13 @@ flags.DEFINE_string(
   flag_values=FLAGS,
 )
 define_flags(FLAGS)
+flags.DEFINE_string(
+  "participant_prefix",
+  "",
+  "Text in front of every participant's id, so that ids of several datasets differ where people do.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_list("without_participants", [], "Ids of people to leave out.", flag_values=FLAGS)
 flags.DEFINE_integer("days", 10, "Number of days per simulated person.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "Seed of the simulator.", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_list("split", None, "Shares of people in pretrain,tune,eval (default 0.8,0.1,0.1).", flag_values=FLAGS)
@@ -401,6 +408,7 @@ def _build_npz(split: Split) -> None:
 
 def _split_lines(split: Split, participants: Sequence[str]) -> list[str]:
   """Lines on how people would be split, for --dry_run."""
+  participants = [f"{FLAGS.participant_prefix}{p}" for p in participants if p not in FLAGS.without_participants]
   used, notes = splits.for_few_people(split, participants)
   people = splits.assign(used, participants)
   counts = ", ".join(f"{name} {len(people[name])}" for name in splits.SPLITS)
@@ -409,6 +417,13 @@ def _split_lines(split: Split, participants: Sequence[str]) -> list[str]:
 
 def _build(split: Split, source: Callable[[], Source], request: Mapping[str, Any]) -> None:
   options = {"overwrite": FLAGS.overwrite, "allow_duplicates": FLAGS.allow_duplicates}
+  prefix, without = FLAGS.participant_prefix, sorted(FLAGS.without_participants)
+  if not re.fullmatch(r"[A-Za-z0-9_.-]{0,50}", prefix):
+    raise flags.Error(f"--participant_prefix={prefix}: expected at most 50 letters, digits, '_', '-' and '.'")
+  if prefix or without:
+    original = source
+    source = lambda: ChosenPeople(original(), prefix, without)
+    request = {**request, "participant_prefix": prefix, "without_participants": without}
   build(source, FLAGS.data_dir, FLAGS.name, split=split, request=request, runner=_runner_from_flags(), **options)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -143,3 +143,36 @@ class Source(Protocol):
   def person(self, participant: str) -> Person:
     """Reads or generates one person; the same id gives the same person every time."""
     ...
+
+
+class ChosenPeople:
+  """A source without some of its people, whose other ids get a prefix; all else is as in the original source."""
+
+  def __init__(self, source: Source, prefix: str = "", without: Collection[str] = ()):
+    """Sees `source`.
+
+    Raises:
+      SchemaError: an id in `without` is not that of a participant, or nobody is left.
+    """
+    unknown = sorted(set(without) - set(source.participants))
+    if unknown:
+      raise SchemaError(f"participant {unknown[0]!r} is to be left out (--without_participants) but is not in the data")
+    self._source, self._prefix = source, prefix
+    kept = [participant for participant in source.participants if participant not in set(without)]
+    if not kept:
+      raise SchemaError(
+        f"--without_participants leaves out all {len(source.participants)} people, expected some to stay"
+      )
+    self.schema = source.schema
+    self.participants = tuple(f"{prefix}{participant}" for participant in kept)
+    self.n_days = source.n_days - sum(len(source.person(participant).days) for participant in without)
+    self.notes = [*getattr(source, "notes", ())]
+    self.card = getattr(source, "card", ())
+    self.documents = getattr(source, "documents", {})
+    self.labels_from = getattr(source, "labels_from", "")
+
+  def person(self, participant: str) -> Person:
+    """As Source.person; the ids of days and events have the prefix too."""
+    person = self._source.person(participant.removeprefix(self._prefix))
+    named = lambda record: dataclasses.replace(record, participant=participant)
+    return Person(participant, [*map(named, person.days)], person.labels, [*map(named, person.events)])

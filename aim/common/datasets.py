@@ -42,6 +42,19 @@ def open_named(data: ml_collections.ConfigDict) -> Dataset:
   return open_mix(data.dir, dict(data.mix), vocabulary.load(data.vocabulary), data.minutes_per_step)
 
 
-def told(dataset: Dataset) -> list[str]:
-  """What a mix consists of, in lines; none for a dataset that is no mix."""
-  return list(dataset.told()) if isinstance(dataset, MixedDataset) else []
+def told(dataset: Dataset, decoder_tokens: str) -> list[str]:
+  """What a mix consists of, in lines, and what its absent channels cost; none for a dataset that is no mix.
+
+  Args:
+    dataset: what is trained on.
+    decoder_tokens: config.model.decoder.tokens.
+  """
+  if not isinstance(dataset, MixedDataset):
+    return []
+  lines = list(dataset.told())
+  if decoder_tokens == "all" and dataset.present_share < 1:
+    lines.append(
+      f"note: a day of this mix has {100 * dataset.present_share:.0f} % of the channels, and the decoder computes all "
+      "of them; --config.model.decoder.tokens=present leaves absent ones out"
+    )
+  return lines

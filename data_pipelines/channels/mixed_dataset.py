@@ -130,6 +130,12 @@ class MixedDataset(Dataset):
       if isinstance(dataset, MatchedDataset):
         yield from (f"  {line}" for line in dataset.matching.told() if not line.startswith("absent"))
 
+  @property
+  def present_share(self) -> float:
+    """Share of the channels that the dataset of a drawn day has, on average."""
+    total = sum(weight for _, weight in self.members)
+    return sum(weight / total * _present(dataset) for dataset, weight in self.members) / len(self.schema.channels)
+
   def _joined(self, tables: Mapping[str, pa.Table], what: str) -> pa.Table:
     """The rows of all tables; whole numbers and others become numbers, any other difference of types is refused."""
     try:
@@ -210,8 +216,8 @@ def check_people_apart(datasets: Sequence[Dataset]) -> None:
         if other != dataset.name:
           raise SplitError(
             f"participant {person!r} is in dataset {other!r} ({other_split}) and in dataset {dataset.name!r} ({split})"
-            ": if this is one person, leave one of the two datasets out of the mix; if not, build one of them again "
-            "from files with other ids"
+            f": if this is one person, build one of the two again with --without_participants={person},... ; if not, "
+            f"with --participant_prefix={dataset.name}_"
           )
 
 

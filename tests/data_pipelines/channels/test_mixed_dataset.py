@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.build import build, npz_request
+from data_pipelines.build import main as build_main
 from data_pipelines.channels import vocabulary
 from data_pipelines.channels.matching import MatchingError
 from data_pipelines.channels.mixed_dataset import open_mix
@@ -184,7 +185,31 @@ def test_the_same_person_in_two_datasets_is_refused(folder, tmp_path):
   with pytest.raises(SplitError) as error:
     open_mix(tmp_path / "data", {"a": 1.0, "b": 1.0}, VOCABULARY)
   assert "participant 'xp0' is in dataset 'a' (pretrain) and in dataset 'b' (pretrain)" in str(error.value)
-  assert "\n" not in str(error.value)
+  assert "--participant_prefix=b_" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_people_of_one_dataset_can_be_renamed_or_left_out(tmp_path):
+  """Both remedies that the message names, by the command that it names."""
+  make(tmp_path, "a", ("heart_rate",), prefix="x")
+  make(tmp_path, "b", ("steps",), prefix="x", people=10)
+  build_b = f"build --source=npz --input={tmp_path / 'b.npz'} --data_dir={tmp_path / 'data'} --overwrite --name="
+  assert build_main([*(build_b + "renamed --participant_prefix=b_").split()]) == 0
+  assert (
+    build_main(
+      [
+        *(build_b + "fewer --split=1,0,0 --without_participants=").split(),
+      ]
+    )
+    == 0
+  )
+  without = ",".join(f"xp{i}" for i in range(8))
+  assert build_main([*(build_b + f"fewer --split=1,0,0 --without_participants={without}").split()]) == 0
+  assert build_main([*(build_b + "nobody --without_participants=xp0,stranger").split()]) == 2
+  renamed = open_mix(tmp_path / "data", {"a": 1.0, "renamed": 1.0}, VOCABULARY)
+  assert "b_xp0" in renamed.participants()["participant"].to_pylist()
+  fewer = open_mix(tmp_path / "data", {"a": 1.0, "fewer": 1.0}, VOCABULARY)
+  assert fewer.members[1][0].people("pretrain") == ["xp8", "xp9"]
+  assert {day["participant"] for day in fewer.members[1][0].days("pretrain")} == {b"xp8", b"xp9"}
 
 
 def test_the_same_dataset_under_two_names_is_refused(tmp_path):
