@@ -23,7 +23,6 @@ from aim.inference.matched_days import Layout, Units
 from aim.model import from_config, loss, lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
-from aim.model.patches import Scale
 from aim.model.token_buffers import TokenBuffer, move
 from aim.runtime import compile_options, sharding
 from aim.training import checkpoint
@@ -32,7 +31,6 @@ from aim.training.compatibility import MADE_WITH
 from aim.training.trained import exported, source
 from data_pipelines.channels import vocabulary
 from data_pipelines.channels.matching import Matching
-from data_pipelines.channels.vocabulary import Vocabulary
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, SchemaError
 
@@ -103,7 +101,7 @@ def load_for(
   """
   matched_days.check_dataset_names(dataset, source.stored_schema(path), vocabulary.load(own_vocabulary))
   model = load(path, batch_size, short_holes, own_vocabulary)
-  return model, matched_days.matched_dataset(dataset, *model.reads)
+  return model, model.matched(dataset)
 
 
 def load_for_npz(path: str | pathlib.Path, days: str, own_vocabulary: str | os.PathLike | None = None) -> Pretrained:
@@ -197,11 +195,6 @@ class Pretrained:
     own_vocabulary = restored.config.data.get("vocabulary", "")
     self.vocabulary = vocabulary.load(own_vocabulary if os.path.isfile(own_vocabulary) else None)
     self._told: set[Matching] = set()  # what has been printed about days of other channels
-
-  @property
-  def reads(self) -> tuple[Schema, Scale, Vocabulary]:
-    """What data of other channels are matched to: the schema, the statistics and the vocabulary."""
-    return self.schema, self.scale, self.vocabulary
 
   @property
   def has_decoder(self) -> bool:
@@ -578,6 +571,14 @@ class Pretrained:
     raise checkpoint.CheckpointError(
       f"{where}: the result for row {np.flatnonzero(damaged)[0]} is NaN or Inf, although its values are not: {reason}"
     )
+
+  def matched(self, dataset: Dataset) -> Dataset:
+    """A dataset in this model's schema: itself if it is of that schema, otherwise a view, which is reported on stderr.
+
+    Raises:
+      MatchingError: its channels cannot be matched; the message names the dataset and the channels.
+    """
+    return matched_days.matched_dataset(dataset, self.schema, self.scale, self.vocabulary)
 
   def check_dataset(self, dataset: Dataset) -> None:
     """Checks that a dataset has this model's schema.

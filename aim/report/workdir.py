@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 
 from aim.evaluation.results import Result, ResultsError, read_csv
-from aim.inference import matched_days, pretrained
+from aim.inference import pretrained
 from aim.runtime import working_copy
 from aim.training import heldout_curve
 from data_pipelines.dataset import Dataset
@@ -74,7 +74,7 @@ class Workdir:
     """The run's dataset, in the model's schema if there is a model; or None, and `missing` says why."""
     try:
       opened = self._opener(self.config)
-      return matched_days.matched_dataset(opened, *self.model.reads) if self.model else opened
+      return self.model.matched(opened) if self.model else opened
     except UserError as error:
       self.missing["dataset"] = str(error)
       return None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
+from tests import tiny
 from tests.inference.test_pretrained import days, pretrained
 
 SCHEMA = Schema(60, (Channel("heart_rate", "bpm"), Channel("asleep", kind="binary"), Channel("glucose", "mmol/L")))
@@ -100,6 +101,17 @@ def test_days_come_back_in_their_dtype(dtype):
   own = jnp.asarray(own, jnp.bfloat16) if dtype == "bfloat16" else own.astype(dtype)
   filled = model().impute(own, channels=["heart_rate"])
   assert filled.dtype == np.asarray(own).dtype and (np.asarray(filled, float) == 60).all()
+
+
+def test_a_dataset_is_seen_in_the_models_schema(tmp_path, capsys):
+  stored = tiny.dataset(tmp_path, "own", channels=("glucose_mgdl", "pulse"))
+  seen = model().matched(stored)
+  values = np.stack([day["values"] for day in seen.days("eval")])
+  own = np.stack([day["values"] for day in stored.days("eval")])
+  assert seen.schema == SCHEMA and "dataset 'own': absent, so treated as missing: asleep" in capsys.readouterr().err
+  described = {"channels": ["glucose_mgdl", "pulse"]}
+  np.testing.assert_array_equal(model().embed(values), model().embed(own, **described))
+  assert model().matched(seen) is seen
 
 
 def test_what_is_done_is_printed_once_on_stderr(capsys):
