@@ -52,6 +52,8 @@ class Arguments:
   export_dtype: str = "float32"
   overwrite: bool = False
   card: str | None = None
+  source: str = "auto"
+  timezone: str | None = None
   vocabulary: str | None = None
 
   @property
@@ -314,7 +316,16 @@ def scale_out_mode(arguments: Arguments) -> None:
 
 
 def report_mode(arguments: Arguments) -> None:
-  """Writes the page of the workdir, beside those of --workdirs; without --config it reads the workdir's config.json."""
+  """Writes the page of the workdir, beside those of --workdirs; without --config it reads the workdir's config.json.
+
+  With --input or --data it is the page of these days.
+  """
+  if arguments.input or arguments.data:
+    from aim.report.my_days.command import write
+
+    options = arguments.source, arguments.timezone, arguments.data, arguments.data_dir, arguments.split
+    write(arguments.required("checkpoint"), arguments.input, *options, arguments.output, arguments.own_vocabulary)
+    return
   from aim.report import page
   from aim.report.workdir import Workdir
 
@@ -385,7 +396,7 @@ _MODES = (
   Mode("embed", "write one embedding per day", ("checkpoint", "output", "data"), embed_mode, True, task=_USE),
   Mode("impute", "fill the holes of days in an npz file", ("checkpoint", "output", "input"), impute_mode, task=_USE),
   Mode("export", "write the model as a folder to share", ("checkpoint", "output"), export_mode, task=_USE),
-  Mode("report", "write one HTML page about one workdir or several", ("workdir",), report_mode, task=_USE),
+  Mode("report", "write one HTML page about your own days, or about workdirs", ("checkpoint",), report_mode, task=_USE),
   Mode("evaluate", "score imputation, beside other imputers", _RUN, evaluate_mode, True, task=_SCORE),
   Mode("heldout", "the training loss", _RUN, heldout_mode, True, task=_SCORE),
   Mode("probe", "predict labels from the frozen embedding", _RUN, probe_mode, task=_SCORE),

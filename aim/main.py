@@ -19,10 +19,18 @@ MODE = flags.DEFINE_enum("mode", "pretrain", list(commands.MODES), "What to do."
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment: a shipped one, such as lsm2_tiny, or a .py file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, config.json, metrics, results.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Trained model: whatever aim.load takes; default: --workdir.")
-DATA = flags.DEFINE_string("data", None, "embed: the name of a dataset, or an npz file of days.")
-DATA_DIR = flags.DEFINE_string("data_dir", "data", "embed: the folder of the dataset that --data names.")
-SPLIT = flags.DEFINE_string("split", "all", "embed: the split of the dataset: pretrain, tune, eval, or all days.")
-INPUT = flags.DEFINE_string("input", None, "impute: npz file of days with holes.")
+DATA = flags.DEFINE_string("data", None, "embed, report: the name of a dataset, or an npz file of days.")
+DATA_DIR = flags.DEFINE_string("data_dir", "data", "embed, report: the folder of the dataset that --data names.")
+SPLIT = flags.DEFINE_string(
+  "split", "all", "embed, report: the split of the dataset: pretrain, tune, eval, or all days."
+)
+INPUT = flags.DEFINE_string(
+  "input", None, "impute: npz file of days with holes; report: the same, or an export of a watch, an app or a study."
+)
+SOURCE = flags.DEFINE_string("source", "auto", "report: the importer that reads an export.")
+TIMEZONE = flags.DEFINE_string(
+  "timezone", None, "report: IANA zone of an export that has only UTC times, such as Europe/Berlin."
+)
 WORKDIRS = flags.DEFINE_list("workdirs", [], "report, scale_out: other workdirs to show beside --workdir.")
 TOPOLOGY = flags.DEFINE_string("topology", None, "preflight: v5e:8x16, v5p:2x2x4, v6e:8x8, h100:8, ..., local.")
 CHIPS = flags.DEFINE_list("chips", ["8", "16", "32", "64", "128", "256"], "scale_out: numbers of chips to estimate.")
@@ -30,7 +38,10 @@ LOADER = flags.DEFINE_float(
   "loader", 2002.0, "scale_out: windows/s that one host reads; python -m benchmarks.loader measures it."
 )
 OUTPUT = flags.DEFINE_string(
-  "output", None, "embed: .parquet or .npz file to write; impute: .npz file to write; export: folder to make."
+  "output",
+  None,
+  "embed: .parquet or .npz file to write; impute: .npz file to write; export: folder to make; report of your own days: "
+  "folder, or .html file for the page alone [my_days].",
 )
 EXPORT_DTYPE = flags.DEFINE_enum("export_dtype", "float32", ("float32", "float16", "bfloat16"), "export: as stored.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "export: replace an exported folder.")
@@ -52,7 +63,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, f
 HELP = ("--help", "-help", "-h", "--helpshort", "-?")
 _FLAGS = (
   *(MODE, CONFIG, WORKDIR, CHECKPOINT, DATA, DATA_DIR, SPLIT, INPUT, OUTPUT, WORKDIRS, TOPOLOGY, CHIPS, LOADER),
-  *(EXPORT_DTYPE, OVERWRITE, CARD, VOCABULARY),
+  *(SOURCE, TIMEZONE, EXPORT_DTYPE, OVERWRITE, CARD, VOCABULARY),
   *(DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 )
 
@@ -98,6 +109,8 @@ def _arguments() -> commands.Arguments:
     overwrite=OVERWRITE.value,
     card=CARD.value,
     vocabulary=VOCABULARY.value,
+    source=SOURCE.value,
+    timezone=TIMEZONE.value,
   )
 
 

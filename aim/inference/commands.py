@@ -56,18 +56,19 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str, own_v
   if not processes.is_first_process():
     return
   with output_files.naming(f"--output={output}"), replacing(pathlib.Path(output)) as unfinished:
-    _write_embedding(unfinished, suffix, embedding, participant, date)
+    write_embedding(unfinished, suffix, embedding, participant, date)
   people = len(set(participant.tolist()))
   print(f"{output}: {counted(len(embedding), 'day')} of {counted(people, 'person')}, {embedding.shape[1]} numbers each")
 
 
-def _write_embedding(
+def write_embedding(
   path: pathlib.Path,
   suffix: str,
   embedding: Float[np.ndarray, "days features"],
   participant: Shaped[np.ndarray, " days"],
   date: Shaped[np.ndarray, " days"],
 ) -> None:
+  """Writes embeddings of days in the format of a suffix, .parquet or .npz."""
   if suffix == ".npz":
     with path.open("wb") as file:
       np.savez_compressed(file, embedding=embedding, participant=participant, date=date)

@@ -43,10 +43,15 @@ def _chart_names(page: pathlib.Path) -> list[str]:
   return re.findall(r'^<figure id="([\w-]+)">$', text, re.MULTILINE)
 
 
-def render(sections: Sequence[Section], title: str, kind: str) -> str:
-  """Returns the HTML of a page; jinja2 escapes every string except for what this package generates itself."""
+def render(sections: Sequence[Section], title: str, kind: str, files: bool = True) -> str:
+  """Returns the HTML of a page; jinja2 escapes every string except for what this package generates itself.
+
+  Args:
+    sections, title, kind: see write().
+    files: whether the PNG and CSV of each chart lie beside the page, which then links to them.
+  """
   loader = jinja2.PackageLoader("data_pipelines.page", "")
   environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
   environment.tests["text"] = lambda value: isinstance(value, TextLine)
   template = environment.get_template("page.html")
-  return template.render(title=title, kind=kind, sections=sections, palette=chart.PALETTE)
+  return template.render(title=title, kind=kind, sections=sections, palette=chart.PALETTE, files=files)

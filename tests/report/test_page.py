@@ -189,7 +189,8 @@ def test_missing_files_give_the_command_that_makes_them(tmp_path):
 
 def test_errors_are_one_line(trained, tmp_path):
   line = lambda *flags: tiny.run("--mode=report", *flags).err
-  assert line() == "error: --mode=report needs --workdir=...\n"
+  assert line() == "error: --mode=report needs --checkpoint=...\n"
+  assert line("--checkpoint=x") == "error: --mode=report needs --workdir=...\n"
   assert line(f"--workdir={tmp_path}").startswith(f"error: {tmp_path}/config.json: no such file; expected the workdir")
   bad = shutil.copytree(trained, tmp_path / "bad")
   (bad / "probe" / "results.csv").open("a").write("tiny,age,day,LSM-2,mae,nine,,,4,0\n")

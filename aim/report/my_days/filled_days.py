@@ -1,0 +1,74 @@
+"""What a model makes of days of one's own: matched to its channels, embedded, and their holes filled."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from aim.inference.matched_days import npz_matching
+from aim.inference.pretrained import Pretrained
+from aim.report.my_days.own_days import OwnDays
+from data_pipelines.channels.distance import Distance, Distances
+from data_pipelines.channels.matching import Matching
+from data_pipelines.schema import SchemaError
+from data_pipelines.text_files import counted
+
+
+@dataclasses.dataclass(frozen=True)
+class FilledDays:
+  """Days and what the model makes of them; row d of every array is one day.
+
+  Attributes:
+    days: as they were recorded.
+    matching: from their channels to the model's.
+    embedding: of each day.
+    filled: the days with their holes filled; observed values bit for bit. Channels that the model lacks stay as they
+      are.
+    missing: which values were filled.
+    distances: from the model's training data.
+  """
+
+  days: OwnDays
+  matching: Matching
+  embedding: Float[np.ndarray, "days features"]
+  filled: Float[np.ndarray, "days steps channels"]
+  missing: Bool[np.ndarray, "days steps channels"]
+  distances: list[Distance]
+
+  @property
+  def channels(self) -> list[int]:
+    """Positions of the days' channels that the model has."""
+    return [pair.source for pair in self.matching.pairs]
+
+
+def fill(model: Pretrained, days: OwnDays) -> FilledDays:
+  """Embeds and fills days of any channels.
+
+  Days without a value that the model can read are left out, with a note.
+
+  Raises:
+    MatchingError: none of the channels is one of the model's, or one has a unit that cannot be converted (one line).
+    SchemaError: no day has a value that the model can read, or the model has no decoder.
+  """
+  model.check_has_decoder("report")
+  if days.npz:  # which may leave units and kinds to the model
+    matching = npz_matching(days.npz, model.schema, model.vocabulary)
+    days = dataclasses.replace(days, schema=matching.source)
+  else:
+    matching = Matching.between(days.schema, model.schema, model.vocabulary, where=days.origin)
+  matched = model.matched_days(matching, days.values, days.origin)
+  readable = model.readable_days(matched)
+  if not readable.any():
+    names = ", ".join(pair.name for pair in matching.pairs)
+    raise SchemaError(f"{days.origin}: no day has enough observed values in {names}, the channels that the model has")
+  if not readable.all():
+    left_out = counted(int((~readable).sum()), "day")
+    days = days.where(readable, f"left out {left_out} on which nothing was recorded that the model can read")
+    matched = matched[readable]
+  embedding = model.embed(matched, progress=True)
+  filled = model.impute_matched(matching, days.values, progress=True, where=days.origin)
+  distances = Distances(model.schema, model.scale.mean, model.scale.std, model.vocabulary)
+  distances.add(matched)
+  return FilledDays(days, matching, embedding, filled, np.isnan(days.values) & ~np.isnan(filled), distances.found())
