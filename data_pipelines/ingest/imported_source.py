@@ -135,6 +135,9 @@ class ImportedSource:
       lines.append(f"left out channels without a value: {', '.join(names)}")
     if self._lost_events:
       lines.append(f"left out {counted(self._lost_events, 'event')} on days that were not kept")
+    strangers = sorted({event.participant for event in self._options.events} - {*self.account.read})
+    if strangers:
+      lines.append(f"--events names {counted(len(strangers), 'person')} without a reading{self._named(strangers)}")
     if self.guessed:
       names_text = ", ".join(self.guessed)
       lines.append(f"averaged, because no rule is known: {names_text} (to change: --write_recipe, then --recipe)")

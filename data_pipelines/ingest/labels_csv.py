@@ -181,11 +181,18 @@ def _typed(fields: Sequence[str]) -> list[Label]:
   if all(field.lower() in _BOOLEANS for field in known):
     return [_BOOLEANS.get(field.lower()) for field in fields]
   _, bad = csv_batches.parse_numbers(pa.array(known, pa.string()))
-  if bad.any():
+  if bad.any() or any(map(_is_code, known)):
     return [None if field in MISSING_TEXTS else field for field in fields]
-  whole = all(re.fullmatch("[+-]?[0-9]+", field) and abs(int(field)) < 2**53 for field in known)
+  whole = all(re.fullmatch("[+-]?[0-9]+", field) for field in known)
   number = int if whole else float
   return [None if field.lower() in MISSING_WORDS else number(field) for field in fields]
+
+
+def _is_code(field: str) -> bool:
+  """Whether digits are more than a number keeps: with leading zeros, or too many of them."""
+  return bool(re.fullmatch("0[0-9]+", field)) or (
+    bool(re.fullmatch("[+-]?[0-9]{16,}", field)) and not -(2**63) <= int(field) < 2**63
+  )
 
 
 def _notes(
@@ -198,7 +205,15 @@ def _notes(
     yield f"{where}: {words.total():,} of {counted(len(fields), 'field')} taken for missing ({counts})"
   known = [(field, number) for field, (number, _) in zip(fields, rows, strict=True) if field not in MISSING_TEXTS]
   _, bad = csv_batches.parse_numbers(pa.array([field for field, _ in known], pa.string()))
-  if any(isinstance(label, str) for label in column) and 2 * bad.sum() < len(known):
-    first = known[int(bad.argmax())][1]
-    count = counted(len(known), "field")
-    yield f"{where}: is text; of {count} {bad.sum():,} cannot be read as numbers (first: row {first})"
+  if not any(isinstance(label, str) for label in column):
+    return
+  count = counted(len(known), "field")
+  if bad.any() and not bad.all():
+    field, first = known[int(bad.argmax())]
+    yield f"{where}: is text; of {count} {bad.sum():,} cannot be read as numbers (first: row {first}, {field[:40]!r})"
+  elif not bad.any():
+    field, first = next((field, number) for field, number in known if _is_code(field))
+    yield f"{where}: is text, because of digits that a number does not keep (first: row {first}, {field[:40]!r})"
+  elif all(re.fullmatch(r"[+-]?[0-9]+(,[0-9]+)?( ?%)?", field) for field, _ in known):
+    field, first = known[0]
+    yield f"{where}: is text, although all of {count} look like numbers (first: row {first}, {field[:40]!r})"

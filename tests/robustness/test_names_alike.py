@@ -153,3 +153,10 @@ def test_folding_joins_no_names_that_differ_in_letters(first, second):
 
 def test_clear_names_pass():
   check_names(["kim", "kim1", "josé", "jose", "kim", "P-01", "P01"], "participant", "here")
+
+
+def test_an_event_of_a_stranger_is_told_as_that(tmp_path, capsys):
+  (tmp_path / "events.csv").write_text("participant,start,end,name\nzoe,2024-03-04T01:00,2024-03-04T02:00,nap\n")
+  flags = ["--dry_run", "--source=long_table", "--minutes_per_step=60", f"--input={table(tmp_path / 'study.csv')}"]
+  assert run_build(*flags, f"--events={tmp_path / 'events.csv'}") == 0
+  assert "note: --events names 1 person without a reading (zoe)" in capsys.readouterr().out

@@ -184,7 +184,7 @@ def test_words_for_missing_numbers_keep_a_column_numeric(tmp_path):
     f"{path}: label 'smoker': 2 of 5 fields taken for missing ('NA' 1, '.' 1)",
     f"{path}: label 'city': 1 of 5 fields taken for missing ('NA' 1)",
     f"{path}: label 'score': 3 of 5 fields taken for missing ('n/a' 1, '#N/A' 1, 'None' 1)",
-    f"{path}: label 'height': is text; of 5 fields 1 cannot be read as numbers (first: row 3)",
+    f"{path}: label 'height': is text; of 5 fields 1 cannot be read as numbers (first: row 3, 'tall')",
   ]
 
 
