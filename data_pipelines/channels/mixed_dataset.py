@@ -216,8 +216,8 @@ def check_people_apart(datasets: Sequence[Dataset]) -> None:
         if other != dataset.name:
           raise SplitError(
             f"participant {person!r} is in dataset {other!r} ({other_split}) and in dataset {dataset.name!r} ({split})"
-            f": if this is one person, build one of the two again with --without_participants={person},... ; if not, "
-            f"with --participant_prefix={dataset.name}_"
+            f": if this is one person, build one of the two without all who are in both (--without_participants="
+            f"{person},...); if not, build one with --participant_prefix={dataset.name}_"
           )
 
 

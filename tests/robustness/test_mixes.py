@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from data_pipelines.build import main as build
 from tests import tiny
 
-MINUTES = {"first": 60, "second": 120}
 CHANNELS = {"first": ("pulse", "steps"), "second": ("glucose", "heart_rate")}
 
 
@@ -49,9 +49,8 @@ def test_mixes_that_cannot_be_opened(folder, tmp_path, mix, message):
   assert ended.code == 2 and message in ended.err and "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 def test_a_run_on_a_mix_goes_on_and_is_scored(folder, tmp_path):
-  from data_pipelines.build import main as build
-
   source = f"build --source=npz --input={folder / 'second.npz'} --data_dir={folder / 'data'} --name=other"
   assert build([*source.split(), "--participant_prefix=o_", "--split=0.5,0.2,0.3", "--overwrite"]) == 0
   workdir = f"--workdir={tmp_path / 'run'}"
