@@ -18,7 +18,6 @@ EMBEDDED = 4  # features that the decoder's tokens are given, the first ones
 # Features per step, and numbers that the head predicts per step: those of skip_output.
 FEATURES = {"line": 4, "smooth": 6 + len(MEAN_MINUTES)}
 OUTPUTS = {"line": 2, "smooth": 4 + len(MEAN_MINUTES)}
-LINE_SCORE = 2.0  # at half an hour a fresh model gives the line e^2 times the share of any other curve
 HALF_HOUR = 30  # minutes; where a fresh model's correction has half its size
 
 
@@ -63,24 +62,21 @@ def skip_output(
 
   "line": the correction is added to a mixture of line and level, whose weight the head predicts.
 
-  "smooth": the head predicts the shares of line, cubic and local means in what the neighbours say; those of the latter
-  are relative to the line's and grow with the distance d of the evidence. The correction enters times
-  g = d / (d + tau), of which the head predicts the logarithm of tau, and the level times g^2. So what the decoder says
-  of its own vanishes next to visible values of a smooth channel, and need not in a noisy one. Distances enter here, by
-  formula, because the decoder's tokens are patches: a head cannot tell steps of a patch apart as precisely.
+  "smooth": cubic and local means enter by shares that the head predicts, as differences from the line. Correction and
+  level enter times d / (d + tau), where d is the distance of the evidence and the head predicts the logarithm of tau.
+  So what the decoder says of its own vanishes next to visible values of a smooth channel, and need not in a noisy one.
   """
   outputs = jnp.split(out, OUTPUTS[kind], axis=-1)
   line, level = evidence[..., 0], evidence[..., 1]
   if kind == "line":
     correction, weight = outputs
     return correction + level + jax.nn.sigmoid(weight) * (line - level)
-  correction, weight, log_tau, *scores = outputs
-  log_distance = evidence[..., 4]
-  scores = [jnp.full_like(line, LINE_SCORE), *(score + log_distance for score in scores)]
-  shares = jax.nn.softmax(jnp.stack(scores, axis=-1), axis=-1)
-  local = line + (shares[..., 1:] * (evidence[..., 5:] - line[..., None])).sum(-1)
-  distant = jax.nn.sigmoid(log_distance - log_tau)
-  return local + distant * (correction + distant * jax.nn.sigmoid(weight) * (level - local))
+  correction, weight, log_tau, *shares = outputs
+  distant = jax.nn.sigmoid(evidence[..., 4] - log_tau)
+  value = line + distant * (correction + jax.nn.sigmoid(weight) * (level - line))
+  for i, share in enumerate(shares, start=5):
+    value += share * (evidence[..., i] - line)
+  return value
 
 
 def _logit(p: Float[Array, "..."]) -> Float[Array, "..."]:

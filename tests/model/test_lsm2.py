@@ -121,11 +121,8 @@ def ref_decode(a: Architecture, params: dict, encoded, token, evidence=None):
   if a.skip_evidence == "line":
     return correction + level + (line - level) * weight
   distance, tau = np.exp(evidence[..., 4]), np.exp(others[0])
-  shares = np.array([np.full_like(line, math.exp(2)), *(distance * np.exp(score) for score in others[1:])])
-  curves = [line, *np.moveaxis(evidence[..., 5:], -1, 0)]
-  local = sum(share * curve for share, curve in zip(shares, curves, strict=True)) / shares.sum(0)
-  gate = distance / (distance + tau)
-  return local + gate * correction + gate**2 * weight * (level - local)
+  value = line + distance / (distance + tau) * (correction + weight * (level - line))
+  return value + sum(share * (evidence[..., 5 + i] - line) for i, share in enumerate(others[1:]))
 
 
 def sets(a: Architecture, windows: int = 3, seed: int = 1):
