@@ -229,7 +229,7 @@ class TrainLog:
       seconds: time that scoring took, which does not count as training.
       turned: a line to print; None for none.
     """
-    self.writer.write(step, {name: loss})
+    self.writer.write(step, {name: loss, "heldout_seconds": seconds})
     self.clock += seconds
     self.say(turned)
 
