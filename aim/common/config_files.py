@@ -107,6 +107,7 @@ def with_defaults(
   defaults: Iterable[ml_collections.ConfigDict],
   where: str,
   made_with: Mapping[str, Any] | None = None,
+  tell_missing: bool = True,
 ) -> ml_collections.ConfigDict:
   """A config that another version of this program wrote, in the keys of this version.
 
@@ -119,6 +120,7 @@ def with_defaults(
     defaults: of the rooms that the caller knows.
     where: names the file in messages.
     made_with: {"model.qk_init": 0.0, ...}, for keys whose absence stands for something else than today's default.
+    tell_missing: whether missing keys are reported.
   """
   rooms = list(defaults)
   known = _known(rooms)
@@ -127,7 +129,7 @@ def with_defaults(
   unknown = unknown_keys(config, rooms)
   for key in unknown:
     print(f"{where}: config key {key} is not known to this version and has no effect")
-  if missing:
+  if missing and tell_missing:
     settings = ", ".join(f"{key}={value!r}" for key, value in sorted(missing.items()))
     print(f"{where}: was written by a version without some config keys, which are taken as {settings}")
   complete: dict[str, Any] = {key: value for room in rooms for key, value in room.to_dict().items()}

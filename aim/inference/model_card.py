@@ -182,7 +182,8 @@ def _start(entry: Mapping[str, Any]) -> str:
   """A line on weights that a run started from."""
   if {"checkpoint", "step", "digest"} <= entry.keys():
     return (
-      f"Started from the weights of `{entry['checkpoint']}` after {entry['step']:,} steps, digest {entry['digest']}."
+      f"Started from the weights of `{exported.without_folder(entry['checkpoint'])}` after {entry['step']:,} steps, "
+      f"digest {entry['digest']}."
     )
   return f"Before that: {json.dumps(entry)}"
 

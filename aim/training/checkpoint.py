@@ -408,20 +408,21 @@ def _read_step(step_path: epath.Path) -> Restored:
   return dataclasses.replace(restored, params=items[item])
 
 
-def without_params(metadata: Mapping[str, Any], step: int, where: str) -> Restored:
+def without_params(metadata: Mapping[str, Any], step: int, where: str, tell_missing: bool = True) -> Restored:
   """The settings of a model's function from what is stored beside its arrays.
 
   Args:
     metadata: of a checkpoint or an exported folder (aim/training/checkpoint_metadata.py).
     step: training steps completed.
     where: names the checkpoint or folder in messages.
+    tell_missing: whether config keys that another version did not have yet are reported.
 
   Raises:
     CheckpointError: this version cannot use it.
   """
   try:
     schema = Schema.from_dict(metadata["schema"])
-    config = checkpoint_metadata.completed(metadata["config"], where)
+    config = checkpoint_metadata.completed(metadata["config"], where, tell_missing)
     scale = Scale.from_statistics(schema, metadata["statistics"])
     architecture = from_config.architecture(config, schema)
   except CheckpointError:

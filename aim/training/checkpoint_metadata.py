@@ -98,15 +98,15 @@ def digest(content: Mapping[str, Any]) -> str:
   return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def completed(config: Mapping[str, Any], where: str) -> ml_collections.ConfigDict:
-  """A saved config in the keys of this version (aim/training/compatibility.py).
+def completed(config: Mapping[str, Any], where: str, tell_missing: bool = True) -> ml_collections.ConfigDict:
+  """A saved config in the keys of this version (aim/training/compatibility.py, also for `tell_missing`).
 
   Raises:
     CheckpointError: it has a key that this version does not know and that the model's function depends on.
   """
   rooms = (aim.model.defaults.defaults(), aim.training.defaults.defaults())
   try:
-    return compatibility.completed(config, rooms, where)
+    return compatibility.completed(config, rooms, where, tell_missing)
   except config_files.ConfigError as error:
     raise CheckpointError(str(error)) from None
 

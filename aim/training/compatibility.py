@@ -54,16 +54,20 @@ MADE_WITH: dict[str, Any] = {
 
 
 def completed(
-  config: Mapping[str, Any] | ml_collections.ConfigDict, rooms: Iterable[ml_collections.ConfigDict], where: str
+  config: Mapping[str, Any] | ml_collections.ConfigDict,
+  rooms: Iterable[ml_collections.ConfigDict],
+  where: str,
+  tell_missing: bool = True,
 ) -> ml_collections.ConfigDict:
   """A config that another version wrote, in the keys of this version.
 
-  A missing key gets its value in MADE_WITH, or else its default, and is reported, as are unknown keys.
+  A missing key gets its value in MADE_WITH, or else its default; unknown keys are reported.
 
   Args:
     config: what was written.
     rooms: the defaults of the rooms that read it.
     where: names the file in messages.
+    tell_missing: whether missing keys are reported too.
 
   Raises:
     ConfigError: it has a key that this version does not know and that the model's function depends on.
@@ -75,7 +79,7 @@ def completed(
       f"{where}: config key {', '.join(changing)} is not known to this version, and the model's function depends on "
       "it; use the version that wrote it, or a later one"
     )
-  return config_files.with_defaults(config, rooms, where, MADE_WITH)
+  return config_files.with_defaults(config, rooms, where, MADE_WITH, tell_missing)
 
 
 def changes_function(key: str) -> bool:

@@ -26,16 +26,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
+from ml_collections import ConfigDict
 from safetensors import SafetensorError
 from safetensors.flax import load_file, save_file
 
-from aim.common import output_files
+from aim.common import config_files, output_files
 from aim.common.config_files import ConfigError
 from aim.model import lsm2
 from aim.training import checkpoint
 from aim.training.checkpoint import Restored
 from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.checksums import checksums, first_difference
+from aim.training.defaults import defaults
 from data_pipelines.channels import vocabulary
 from data_pipelines.errors import SchemaError, first_line
 from data_pipelines.schema import Schema
@@ -48,6 +50,8 @@ FILES = (ARRAYS, CONFIG, SCHEMA, STATISTICS, CHECKSUMS, CARD)
 DTYPES = ("float32", "float16", "bfloat16")
 VOCABULARY = "vocabulary_version"
 _OF_A_CHANNEL = ("mean", "std", "min", "max")
+# Config keys that name a file or folder of the machine that trained.
+_PATHS = (("data", "vocabulary"), ("init", "checkpoint"), ("evaluate", "export"), ("evaluate", "external"))
 
 
 def vocabulary_version(restored: Restored) -> int | None:
@@ -96,6 +100,7 @@ def write(
     save_file(dict(arrays), building / ARRAYS)  # which changes the dict
     about = {"format": FORMAT, "trained_steps": restored.step, "dtype": dtype} | known
     about |= {VOCABULARY: vocabulary_version(restored)}
+    about |= _without_folders(known)
     (building / CONFIG).write_text(json_text(about, indent=2) + "\n")
     (building / SCHEMA).write_text(json_text(schema, indent=2) + "\n")
     by_channel = {
@@ -110,6 +115,25 @@ def write(
     }
     (building / CHECKSUMS).write_text(json.dumps(content | {"digest": _digest_of(content)}, indent=2) + "\n")
     (building / CARD).write_text(card)
+
+
+def _without_folders(known: Mapping[str, Any]) -> dict[str, Any]:
+  """The config and, if there is one, the history of a run without the folders of the machine that trained."""
+  config = config_files.to_dict(ConfigDict(known["config"]))
+  if "dir" in config.get("data", ()):
+    config["data"]["dir"] = defaults().data.dir
+  for group, key in _PATHS:
+    if key in config.get(group, ()):
+      config[group][key] = without_folder(config[group][key])
+  if "history" not in known:
+    return {"config": config}
+  named = lambda entry: entry | {"checkpoint": without_folder(entry["checkpoint"])} if "checkpoint" in entry else entry
+  return {"config": config, "history": [named(dict(entry)) for entry in known["history"]]}
+
+
+def without_folder(path: str) -> str:
+  """The last part of a path; a model on a hub, which everybody can find, keeps its address."""
+  return path if path.startswith("hf:") else pathlib.PurePath(path).name
 
 
 def check_target(folder: pathlib.Path, overwrite: bool) -> None:
@@ -198,7 +222,8 @@ def read(folder: pathlib.Path, where: str | None = None) -> Restored:
     }
   except (KeyError, TypeError) as error:
     raise CheckpointError(f"{where}: not an export of this program: {first_line(error, 300)}") from None
-  restored = checkpoint.without_params(metadata, about["trained_steps"], where)
+  # Those who load a shared model have no use for a list of config keys that are newer than it.
+  restored = checkpoint.without_params(metadata, about["trained_steps"], where, tell_missing=False)
   return dataclasses.replace(restored, params=_params(folder, expected, restored, where))
 
 

@@ -76,6 +76,34 @@ def test_an_export_of_an_export_is_the_same(folder, tmp_path):
     assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
 
 
+def test_folders_of_the_machine_that_trained_are_left_out(tmp_path):
+  config = config_files.to_dict(restored().config)
+  config["data"] |= {"dir": "/home/jo/secret/data", "vocabulary": "/home/jo/secret/own.yaml"}
+  config["init"]["checkpoint"] = "/home/jo/secret/runs/first/"
+  config["evaluate"] = {"export": "/home/jo/secret/days.h5", "external": ""}
+  entry = {"checkpoint": "gs://secret/first", "step": 3, "digest": "4" * 32}
+  history = [entry, entry | {"checkpoint": "hf://owner/name@v1"}]
+  read = restored()
+  Pretrained(dataclasses.replace(read, metadata=read.metadata | {"config": config, "history": history})).save(
+    tmp_path / "model"
+  )
+  assert not any(b"secret" in path.read_bytes() for path in (tmp_path / "model").iterdir())
+  written = json.loads((tmp_path / "model" / "config.json").read_text())
+  assert written["config"]["data"]["dir"] == "data"
+  assert (written["config"]["data"]["vocabulary"], written["config"]["init"]["checkpoint"]) == ("own.yaml", "first")
+  assert [entry["checkpoint"] for entry in written["history"]] == ["first", "hf://owner/name@v1"]
+
+
+def test_newer_config_keys_are_not_told_of_an_exported_folder(model, tmp_path, capsys):
+  read = restored()
+  config = config_files.to_dict(read.config)
+  del config["model"]["qk_init"], config["init"]
+  older = dataclasses.replace(read, metadata=read.metadata | {"config": config}, params=model.params)
+  exported.write(older, tmp_path / "model", "")
+  assert aim.load(tmp_path / "model").config.model.qk_init == 0.0
+  assert capsys.readouterr().out == ""
+
+
 def test_a_bare_reader_sees_names_and_arrays(model, folder):
   arrays = safetensors.numpy.load_file(folder / "model.safetensors")
   assert arrays.keys() == model.params.keys()
