@@ -354,6 +354,15 @@ def impute_mode(arguments: Arguments) -> None:
   impute(trained, arguments.required("input"), output, arguments.own_vocabulary)
 
 
+def calibrate_mode(arguments: Arguments) -> None:
+  """Measures the errors on people never seen, so that what is filled in has intervals."""
+  from aim.evaluation.calibration import calibrate
+  from aim.inference import pretrained
+
+  workdir, names = arguments.writable_workdir(), arguments.required("data").split(",")
+  calibrate(pretrained.load(workdir, own_vocabulary=arguments.own_vocabulary), arguments.data_dir, names, workdir)
+
+
 def export_mode(arguments: Arguments) -> None:
   """Writes the model as a folder of safetensors, JSON and a model card."""
   from aim.evaluation import score_table
@@ -399,6 +408,7 @@ _MODES = (
   Mode("report", "write one HTML page about your own days, or about workdirs", ("checkpoint",), report_mode, task=_USE),
   Mode("evaluate", "score imputation, beside other imputers", _RUN, evaluate_mode, True, task=_SCORE),
   Mode("heldout", "the training loss", _RUN, heldout_mode, True, task=_SCORE),
+  Mode("calibrate", "measure how sure it is of what it fills in", ("workdir", "data"), calibrate_mode, task=_SCORE),
   Mode("probe", "predict labels from the frozen embedding", _RUN, probe_mode, task=_SCORE),
   Mode("finetune", "train the encoder on labels, beside networks from scratch", _RUN, finetune_mode, task=_SCORE),
   Mode("robustness", "score probes on days that lost sensors or hours", _RUN, robustness_mode, task=_SCORE),

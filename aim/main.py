@@ -19,8 +19,12 @@ MODE = flags.DEFINE_enum("mode", "pretrain", list(commands.MODES), "What to do."
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment: a shipped one, such as lsm2_tiny, or a .py file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this run: checkpoints, config.json, metrics, results.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Trained model: whatever aim.load takes; default: --workdir.")
-DATA = flags.DEFINE_string("data", None, "embed, report: the name of a dataset, or an npz file of days.")
-DATA_DIR = flags.DEFINE_string("data_dir", "data", "embed, report: the folder of the dataset that --data names.")
+DATA = flags.DEFINE_string(
+  "data", None, "embed, report: the name of a dataset, or an npz file of days; calibrate: names, as in a,b."
+)
+DATA_DIR = flags.DEFINE_string(
+  "data_dir", "data", "embed, report, calibrate: the folder of the dataset that --data names."
+)
 SPLIT = flags.DEFINE_string(
   "split", "all", "embed, report: the split of the dataset: pretrain, tune, eval, or all days."
 )

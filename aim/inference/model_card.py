@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 
 from aim.common.config_files import ConfigError
+from aim.inference.uncertainty import BINS, LEVELS, Uncertainty
 from aim.training.checkpoint import Restored
-from aim.training.trained import exported
+from aim.training.trained import exported, source
 from data_pipelines.errors import SchemaError
-from data_pipelines.text_files import counted, plain_number, read_text
+from data_pipelines.text_files import counted, percentage, plain_number, read_text
 
 # What people may write about a model, in a YAML file for --card; every key may be left out.
 TEXTS = ("title", "summary", "licence", "citation", "notes")
@@ -118,6 +119,8 @@ def text(restored: Restored, dtype: str, facts: Mapping[str, Any], trained_on: s
     _training(restored, size, dtype),
     "## Scores on people never seen",
     scores or "None were measured for this export. `--mode=evaluate` and `--mode=probe` measure them.",
+    "## How sure it is",
+    _uncertainty(restored),
     "## What it is not for",
     "\n".join(f"- {line}" for line in (*_NOT_FOR, *facts.get("not_for", ()))),
   ]
@@ -126,6 +129,19 @@ def text(restored: Restored, dtype: str, facts: Mapping[str, Any], trained_on: s
   sections += ["## Licence", facts.get("licence") or "Not stated by those who exported it; ask them before using it."]
   sections += ["## Citation", facts.get("citation") or _CITATION]
   return "\n\n".join(section.strip() for section in sections if section) + "\n"
+
+
+def _uncertainty(restored: Restored) -> str:
+  found = restored.metadata.get(source.UNCERTAINTY_KEY)
+  if found is None:
+    return "Nobody measured it for this export, so it gives no intervals. `--mode=calibrate` does, before an export."
+  known, level = Uncertainty.from_dict(found, "uncertainty"), LEVELS[-1]
+  rows = [
+    (name, *(f"{value:.2f}" for value in known.errors[name][level]), percentage(100 * shares[level]))
+    for name, shares in known.channel_coverage.items()
+  ]
+  heading = "Half widths of the 90 % intervals, in SDs of the training data, by distance, and how many held the value:"
+  return "\n\n".join([known.text(), heading, table(("channel", *BINS, "held"), rows)])
 
 
 def _front_matter(facts: Mapping[str, Any]) -> str:

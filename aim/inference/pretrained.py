@@ -18,8 +18,9 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
-from aim.inference import matched_days, model_card
+from aim.inference import matched_days, model_card, uncertainty
 from aim.inference.matched_days import Layout, Units
+from aim.inference.uncertainty import Uncertainty
 from aim.model import from_config, loss, lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
@@ -131,6 +132,19 @@ class EncodedTokens(NamedTuple):
   lengths: Int[Array, " b"]
 
 
+class ImputedDays(NamedTuple):
+  """Filled days, and how sure that is.
+
+  Attributes:
+    filled: observed values bit for bit, and what was filled in.
+    low, high: the ends of the interval of each value.
+  """
+
+  filled: Shaped[np.ndarray, "days steps channels"]
+  low: Shaped[np.ndarray, "days steps channels"]
+  high: Shaped[np.ndarray, "days steps channels"]
+
+
 class Pretrained:
   """A trained model as a function of days.
 
@@ -204,6 +218,21 @@ class Pretrained:
   def has_decoder(self) -> bool:
     """Whether the model can reconstruct days; SimCLR, DINO and MSN make embeddings alone."""
     return self.architecture.projection is None
+
+  @functools.cached_property
+  def uncertainty(self) -> Uncertainty | None:
+    """How large the model's errors are on people it never saw (--mode=calibrate); None if nobody measured it.
+
+    Raises:
+      CheckpointError: the table is malformed.
+    """
+    table = self._restored.metadata.get(source.UNCERTAINTY_KEY)
+    return None if table is None else Uncertainty.from_dict(table, f"{self.name}: uncertainty")
+
+  @property
+  def parameters_digest(self) -> str:
+    """Names the parameters: the same for the same ones."""
+    return source.parameters_digest(self._restored)
 
   @functools.cached_property
   def params_on_mesh(self) -> dict[str, Array]:
@@ -388,6 +417,57 @@ class Pretrained:
           f"{expected[row, step, channel]:g}, beyond {days.dtype}; pass float32"
         )
     return filled
+
+  def impute_with_interval(self, values: Days, level: float = 0.9, progress: bool = False) -> ImputedDays:
+    """Fills the missing values of days of this model's schema, and says how sure that is.
+
+    An interval is as wide as the model's errors on people it never saw, at the same distance to the nearest observed
+    value of the channel; `uncertainty` has the table, and how often such intervals were right. Binary channels and
+    channels that nobody was scored on have none.
+
+    Args:
+      values: days in physical units, NaN where missing.
+      level: 0.5 or 0.9, the share of hidden values that intervals are made to hold.
+      progress: show a progress bar.
+
+    Returns:
+      The filled days as impute() returns them, and the ends of the intervals; both ends are the value where it was
+      observed, and NaN where there is no interval.
+
+    Raises:
+      SchemaError, CheckpointError: as impute(); or the model has no table of its errors.
+      ConfigError: level is neither.
+    """
+    filled = self.impute(values, progress)
+    low, high = self.interval(filled, ~np.isnan(_as_array(values, "impute_with_interval")), level)
+    return ImputedDays(filled, low, high)
+
+  def interval(
+    self,
+    filled: Float[np.ndarray, "days steps channels"],
+    observed: Bool[np.ndarray, "days steps channels"],
+    level: float = 0.9,
+  ) -> tuple[Float[np.ndarray, "days steps channels"], Float[np.ndarray, "days steps channels"]]:
+    """The ends of the intervals of days that are filled already; see impute_with_interval().
+
+    Args:
+      filled: days of this model's schema in physical units.
+      observed: which values were not filled in.
+      level: see impute_with_interval().
+
+    Raises:
+      CheckpointError: the model has no table of its errors.
+      ConfigError: level is none of the table's.
+    """
+    if self.uncertainty is None:
+      raise checkpoint.CheckpointError(
+        f"{self.name}: has no table of its errors, so it gives no intervals; --mode=calibrate makes one"
+      )
+    if level not in uncertainty.LEVELS:
+      raise ConfigError(f"level is {level!r}, expected one of {', '.join(map(str, uncertainty.LEVELS))}")
+    width = self.uncertainty.half_widths(self.schema, observed, level) * self.scale.std
+    low = np.maximum(filled - width, np.minimum(self.scale.low, filled))  # no steps below none
+    return low.astype(filled.dtype), (filled + width).astype(filled.dtype)
 
   def impute_matched(
     self, matching: Matching, values: Shaped[np.ndarray, "days _ _"], progress: bool = False, where: str = "impute"

@@ -20,14 +20,19 @@ SCHEMA = Schema(60, (Channel("heart_rate", "bpm"), Channel("steps", "count"), Ch
 STATISTICS = {"mean": [70.0, 400.0, 8.0], "std": [12.0, 500.0, 3.0], "min": [40.0, 0.0, 3.0], "max": [180.0, 9e3, 25.0]}
 
 
-def model(seed: int = 0) -> Pretrained:
-  """A model as read from a checkpoint, with random parameters."""
+def restored(seed: int = 0) -> checkpoint.Restored:
+  """What reading a checkpoint gives, with random parameters."""
   config = config_files.resolve("lsm2_tiny", tiny.overrides(name="watch"))
   metadata = {"config": config_files.to_dict(config), "schema": SCHEMA.to_dict(), "statistics": STATISTICS}
   read = checkpoint.without_params(metadata | {"format": 2, "step": 6}, 6, "tests")
   shapes, rng = lsm2.abstract(read.architecture)[1], np.random.default_rng(seed)
   params = {name: jnp.asarray(rng.normal(0, 0.3, leaf.shape), leaf.dtype) for name, leaf in sorted(shapes.items())}
-  return Pretrained(dataclasses.replace(read, params=params))
+  return dataclasses.replace(read, params=params)
+
+
+def model() -> Pretrained:
+  """A model of random parameters."""
+  return Pretrained(restored())
 
 
 def export(path: pathlib.Path, days: int, lost: tuple[int, int] = (9, 12), steps: bool = True) -> pathlib.Path:

@@ -46,7 +46,6 @@ def write(
     output: a file ending in .html for the page alone, or a folder for the page, filled.npz and embeddings.parquet;
       None for the folder my_days.
     own_vocabulary: a YAML file that extends the vocabulary of channels.
-    own_vocabulary: a YAML file that extends the vocabulary of channels.
 
   Raises:
     ConfigError: both or none of `source` and `data` are given, or the output cannot be written.
@@ -95,7 +94,11 @@ def _checked_output(output: str, source: str) -> str:
 
 
 def _write_files(made: FilledDays, folder: pathlib.Path) -> None:
-  arrays = made.days.arrays()
-  npz.write_days(folder / FILLED, arrays, made.filled, {"filled": made.missing})
+  ends = {
+    f"{name}_{100 * level:.0f}": end
+    for level, pair in made.intervals.items()
+    for name, end in zip(("low", "high"), pair, strict=True)
+  }
+  npz.write_days(folder / FILLED, made.days.arrays(), made.filled, {"filled": made.missing, **ends})
   with replacing(folder / EMBEDDINGS) as unfinished:
     commands.write_embedding(unfinished, ".parquet", made.embedding, made.days.participant, made.days.date)

@@ -22,6 +22,7 @@ from data_pipelines.text_files import counted
 PANELS = 6
 _COLUMNS = 60  # of the map of all days
 _FILLED = SERIES[0]
+_OPACITY = {0.5: 0.35, 0.9: 0.2}  # of the bands
 
 
 def panel_channels(schema: Schema, values: Float[np.ndarray, "days steps channels"], channels: list[int]) -> list[int]:
@@ -94,6 +95,10 @@ def day(made: FilledDays, row: int, title: str, name: str, drawn: Sequence[int])
     Line2D([], [], color=_FILLED, lw=2, label="filled in by the model"),
     Patch(color=COLOURS["cause0"], label="not recorded"),
   ]
+  entries += [
+    Patch(color=_FILLED, alpha=_OPACITY[level], lw=0, label=f"holds {100 * level:.0f} % of such values")
+    for level in made.intervals
+  ]
   figure.legend(handles=entries, loc="outside lower center", ncols=2)
   columns, rows = _numbers(made, row, drawn)
   share = 100 * missing[:, drawn].mean()
@@ -107,6 +112,9 @@ def _panel(panel: Axes, made: FilledDays, row: int, c: int) -> None:
   missing = made.missing[row, :, c]
   day_chart.draw_line(panel, schema, c, values, [(missing, COLOURS["cause0"])])
   hours, how = day_chart.step_hours(schema), day_chart.line_style(schema, c)
+  for level, (low, high) in made.intervals.items():
+    low, high = (np.where(missing, end[row, :, c], np.nan) for end in (low, high))
+    panel.fill_between(hours, low, high, color=_FILLED, alpha=_OPACITY[level], lw=0, zorder=2)
   beside = missing | np.append(missing[1:], False) | np.append(False, missing[:-1])  # a hole of one step is a line too
   panel.plot(hours, np.where(beside, made.filled[row, :, c], np.nan), color=_FILLED, lw=1.6, zorder=4, **how)
 
@@ -114,5 +122,8 @@ def _panel(panel: Axes, made: FilledDays, row: int, c: int) -> None:
 def _numbers(made: FilledDays, row: int, drawn: Sequence[int]) -> tuple[list[str], list[list[Any]]]:
   missing = made.missing[row]
   series = {"recorded": made.days.values[row], "filled in": np.where(missing, made.filled[row], np.nan)}
+  for level, ends in made.intervals.items():
+    for end, numbers in zip(("from", "to"), ends, strict=True):
+      series[f"{100 * level:.0f} % {end}"] = np.where(missing, numbers[row], np.nan)
   columns, rows = day_chart.hourly_table(made.days.schema, drawn, series, missing, np.zeros(missing.shape, np.uint8))
   return columns[:-1], [numbers[:-1] for numbers in rows]  # nobody knows the causes

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float
 
-from aim.inference.matched_days import npz_matching
+from aim.inference.matched_days import Layout, npz_matching
 from aim.inference.pretrained import Pretrained
+from aim.inference.uncertainty import LEVELS
 from aim.report.my_days.own_days import OwnDays
 from data_pipelines.channels.distance import Distance, Distances
 from data_pipelines.channels.matching import Matching
@@ -28,6 +29,8 @@ class FilledDays:
       are.
     missing: which values were filled.
     distances: from the model's training data.
+    intervals: {level: (low, high)}, of each value; NaN where nothing is known. Empty if the model has no table of its
+      errors.
   """
 
   days: OwnDays
@@ -36,6 +39,7 @@ class FilledDays:
   filled: Float[np.ndarray, "days steps channels"]
   missing: Bool[np.ndarray, "days steps channels"]
   distances: list[Distance]
+  intervals: dict[float, tuple[Float[np.ndarray, "days steps channels"], Float[np.ndarray, "days steps channels"]]]
 
   @property
   def channels(self) -> list[int]:
@@ -68,7 +72,17 @@ def fill(model: Pretrained, days: OwnDays) -> FilledDays:
     days = days.where(readable, f"left out {left_out} on which nothing was recorded that the model can read")
     matched = matched[readable]
   embedding = model.embed(matched, progress=True)
-  filled = model.impute_matched(matching, days.values, progress=True, where=days.origin)
+  layout, where = Layout(matching), days.origin
+  target = layout.model_target(np.isnan(days.values), days.values.shape, where) & np.isnan(matched)
+  expected = matched
+  if target.any():
+    expected = np.where(target, model.physical(model.reconstruct(matched, target, progress=True)), matched)
+  filled = layout.filled(days.values, expected, where)
+  intervals = {}
+  for level in LEVELS if model.uncertainty else ():
+    low, high = model.interval(expected, ~np.isnan(matched), level)
+    intervals[level] = layout.filled(days.values, low, where), layout.filled(days.values, high, where)
   distances = Distances(model.schema, model.scale.mean, model.scale.std, model.vocabulary)
   distances.add(matched)
-  return FilledDays(days, matching, embedding, filled, np.isnan(days.values) & ~np.isnan(filled), distances.found())
+  missing = np.isnan(days.values) & ~np.isnan(filled)
+  return FilledDays(days, matching, embedding, filled, missing, distances.found(), intervals)

@@ -32,7 +32,7 @@ def sections(model: Pretrained, made: FilledDays, files: Sequence[tuple[str, str
   scores = unlike.robust_scores(apart, made.days.participant)
   return [
     _summary(model, made, names, scores),
-    _drawn_days(made, names, scores),
+    _drawn_days(model, made, names, scores),
     _unlike(made, names, apart, scores),
     _channels(made),
     _about(model, made, files),
@@ -69,7 +69,15 @@ def _clock(made: FilledDays) -> str:
   return counted(ours, "minute") + (f" (the model's steps are {theirs})" if ours != theirs else "")
 
 
-def _drawn_days(made: FilledDays, names: Sequence[str], scores: Float[np.ndarray, " days"]) -> Section:
+def _how_sure(model: Pretrained) -> str:
+  if model.uncertainty is None:
+    return "How sure that is, nobody measured for this model, so there is no band (--mode=calibrate measures it)."
+  return f"The bands say how sure that is. {model.uncertainty.text()} On people and devices unlike those they may fail."
+
+
+def _drawn_days(
+  model: Pretrained, made: FilledDays, names: Sequence[str], scores: Float[np.ndarray, " days"]
+) -> Section:
   days = made.days
   drawn = day_charts.panel_channels(days.schema, days.values, made.channels)
   chosen = chosen_days(scores)
@@ -81,8 +89,9 @@ def _drawn_days(made: FilledDays, names: Sequence[str], scores: Float[np.ndarray
     for row in tracked(chosen, "draw", "day")
   ]
   told = [
-    "The dark line is what was recorded. Grey stretches were not, and the blue line is what the model expects there. "
-    "It is no measurement."
+    "The thin line is what was recorded. Grey stretches were not, and the thick line is what the model expects there. "
+    "It is no measurement.",
+    _how_sure(model),
   ]
   if len(chosen) < len(names):
     told.append(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import pathlib
+import sys
 
 from aim import weights
 from aim.runtime import working_copy
+from aim.runtime.working_copy import CHECKPOINTS
 from aim.training import checkpoint
 from aim.training.checkpoint import Restored
 from aim.training.checkpoint_metadata import CheckpointError
+from aim.training.checksums import checksums
 from aim.training.trained import exported, hub
 from data_pipelines.errors import UserError
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteFolder, is_remote
 from data_pipelines.schema import Schema
+from data_pipelines.text_files import parse_json_object, read_text
+
+UNCERTAINTY = "uncertainty.json"  # of a workdir; an export has its content in config.json, under this key:
+UNCERTAINTY_KEY = "uncertainty"
 
 
 def read(path: str | pathlib.Path) -> Restored:
@@ -36,13 +46,35 @@ def read(path: str | pathlib.Path) -> Restored:
     return _read_remote(str(path).rstrip("/"))
   folder = pathlib.Path(path)
   if folder.exists():
-    return exported.read(folder) if exported.is_exported(folder) else checkpoint.read(path)
+    return exported.read(folder) if exported.is_exported(folder) else _with_uncertainty(checkpoint.read(path), folder)
   if working_copy.remote_checkpoints(path):  # of a run in a bucket, whose local folder need not exist
     return checkpoint.read(path)
   shipped = weights.folder(str(path))
   if shipped is None:
     raise CheckpointError(f"{folder.absolute()}: no such folder; expected {_expected()}")
   return exported.read(shipped)
+
+
+def _with_uncertainty(restored: Restored, folder: pathlib.Path) -> Restored:
+  """The model with the table of its errors, if its workdir has one (--mode=calibrate) that is of these parameters.
+
+  Raises:
+    SchemaError: uncertainty.json is damaged.
+  """
+  workdirs = [folder, *([folder.absolute().parents[1]] if folder.absolute().parent.name == CHECKPOINTS else [])]
+  path = next((workdir / UNCERTAINTY for workdir in workdirs if (workdir / UNCERTAINTY).is_file()), None)
+  if path is None:
+    return restored
+  table = dict(parse_json_object(read_text(path), str(path)))
+  if table.pop("of", None) != parameters_digest(restored):
+    print(f"note: {path} is of other parameters, and is not read; --mode=calibrate makes a new one", file=sys.stderr)
+    return restored
+  return dataclasses.replace(restored, metadata={**restored.metadata, UNCERTAINTY_KEY: table})
+
+
+def parameters_digest(restored: Restored) -> str:
+  """Names the parameters of a model: the same for the same ones."""
+  return hashlib.blake2b(json.dumps(checksums(restored.params), sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def stored_schema(path: str | pathlib.Path) -> Schema | None:

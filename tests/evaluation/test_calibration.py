@@ -1,0 +1,87 @@
+"""Errors on people never seen: quantiles that hold what they promise, and a command that keeps them with the model."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+
+import aim
+from aim.common.config_files import ConfigError
+from aim.evaluation import calibration
+from aim.inference.pretrained import Pretrained
+from aim.inference.uncertainty import BINS, LEVELS
+from data_pipelines.schema import Channel, Schema
+from tests import tiny
+from tests.golden import checkpoints as golden
+
+SCHEMA = Schema(5, (Channel("a"), Channel("b"), Channel("asleep", kind="binary")))
+SCALE = types.SimpleNamespace(std=np.array([10.0, 2.0, 1.0]))
+
+
+class Noisy(Pretrained):
+  """A model whose errors grow with the distance to what is observed, twice as large on channel a."""
+
+  def __init__(self, truth):
+    self.schema, self.scale = SCHEMA, SCALE
+    self.truth, self.rng = truth, np.random.default_rng(1)
+
+  def reconstruct(self, values, target, progress):
+    assert np.isnan(values[target]).all(), "what is scored is hidden"
+    bins = calibration.distance_bins(~np.isnan(values), 5)
+    return self.truth + self.rng.normal(size=values.shape) * (1 + bins) * np.array([2, 1, 1]) * SCALE.std
+
+  def physical(self, z):
+    return z
+
+
+def test_intervals_hold_the_promised_share_at_every_distance():
+  rng = np.random.default_rng(0)
+  truth = rng.normal(size=(80, 288, 3))
+  truth[:, :, 2] = truth[:, :, 2] > 0
+  truth[rng.random(truth.shape) < 0.1] = np.nan
+  who = np.array([f"p{d // 4}" for d in range(80)])
+  model = Noisy(truth)
+  table = calibration.measure(model, (truth, who), (truth, who), ("made_up",))
+  assert set(table.errors) == {"a", "b"}
+  for level, normal in zip(LEVELS, (0.6745, 1.645), strict=True):
+    assert abs(table.coverage[level] - level) < 0.02
+    for name, size in (("a", 2), ("b", 1)):
+      assert np.allclose(table.errors[name][level], size * normal * np.arange(1, 1 + len(BINS)), rtol=0.2)
+
+
+def test_every_person_counts_the_same():
+  size = np.concatenate([np.zeros(9_000), np.full(200, 5.0)])
+  who = np.array(["many"] * 9_000 + ["few"] * 200)
+  assert calibration.error_quantiles(size, np.zeros(9_200, int), who, 0.9)[0] == 5
+
+
+def test_a_bin_with_few_errors_has_those_of_the_nearest():
+  bins = np.repeat([0, 1, 4], [200, 5, 200])
+  found = calibration.error_quantiles(np.where(bins == 4, 2.0, 1.0), bins, np.full(405, "p"), 0.5)
+  assert found == [1, 1, 2, 2, 2, 2]
+  assert np.isnan(calibration.error_quantiles(np.ones(5), np.zeros(5, int), np.full(5, "p"), 0.5)).all()
+
+
+def test_what_is_measured_stays_with_the_parameters(tmp_path, capsys):
+  (path,) = golden.FOLDER.glob("0.1.0/lsm2.zip")
+  golden.unpacked(path, tmp_path)
+  dataset = tiny.dataset(tmp_path, people=12, days=6, evaluated=4, tuned=4)
+  data_dir = str(dataset.path.parents[2])
+  model = aim.load(tmp_path)
+  assert model.uncertainty is None
+  with pytest.raises(ConfigError, match=r"^--data=nobody: nobody is in the split tune, expected people never seen$"):
+    tiny.dataset(tmp_path, "nobody")
+    calibration.calibrate(model, data_dir, ["nobody"], tmp_path)
+  calibration.calibrate(model, data_dir, ["tiny"], tmp_path)
+  assert "4 people whom the model never saw (tiny)" in capsys.readouterr().out
+  calibrated = aim.load(tmp_path)
+  assert calibrated.uncertainty.people == (4, 4) and calibrated.uncertainty.days == (24, 24)
+  assert aim.load(next((tmp_path / "checkpoints").iterdir())).uncertainty == calibrated.uncertainty
+  calibrated.save(tmp_path / "model")
+  assert aim.load(tmp_path / "model").uncertainty == calibrated.uncertainty
+
+  file = tmp_path / calibration.FILE
+  file.write_text(json.dumps(json.loads(file.read_text()) | {"of": "0" * 32}))
+  assert aim.load(tmp_path).uncertainty is None
+  assert "is of other parameters, and is not read" in capsys.readouterr().err

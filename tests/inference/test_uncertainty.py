@@ -1,0 +1,90 @@
+"""Tables of errors: the distance of each value, what an interval is, and how a table is stored."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as arrays
+
+import aim
+from aim.common.config_files import ConfigError
+from aim.inference.pretrained import Pretrained
+from aim.inference.uncertainty import BINS, Uncertainty, distance_bins
+from aim.training.checkpoint_metadata import CheckpointError
+from tests.report import my_days
+
+ROW = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+TABLE = Uncertainty(
+  {"heart_rate": {0.5: ROW, 0.9: [2 * size for size in ROW]}, "steps": {0.5: ROW, 0.9: [0.3, 0.6, 0.9, 1.2, 1.5, 1.8]}},
+  {0.5: 0.48, 0.9: 0.91},
+  {"heart_rate": {0.5: 0.48, 0.9: 0.91}},
+  (5, 4),
+  (50, 40),
+  ("made_up",),
+)
+
+
+def with_table(table=TABLE) -> Pretrained:
+  restored = my_days.restored()
+  raw = table.to_dict() if isinstance(table, Uncertainty) else table
+  return Pretrained(dataclasses.replace(restored, metadata={**restored.metadata, "uncertainty": raw}))
+
+
+@given(arrays.arrays(bool, (2, 48, 2)))
+def test_bins_are_by_the_minutes_to_the_nearest_observed_value(observed):
+  bins = distance_bins(observed, 30)
+  for day, step, channel in np.ndindex(observed.shape):
+    known = np.flatnonzero(observed[day, :, channel])
+    minutes = 30 * np.abs(known - step).min() if len(known) else np.inf
+    expected = sum(minutes > edge for edge in (10, 30, 60, 180)) if len(known) else 5
+    assert bins[day, step, channel] == expected
+
+
+def test_intervals_are_the_errors_around_what_is_filled_in():
+  model = with_table()
+  days = np.full((1, 24, 3), np.nan, np.float32)
+  days[0, 10, 0] = 80
+  filled, low, high = model.impute_with_interval(days)
+  assert filled[0, 10, 0] == low[0, 10, 0] == high[0, 10, 0] == 80
+  assert np.isclose(high[0, 11, 0] - filled[0, 11, 0], 2 * 0.3 * 12), "an hour away"
+  assert np.isclose(high[0, 0, 0] - filled[0, 0, 0], 2 * 0.5 * 12), "ten hours away"
+  assert np.isclose(high[0, 0, 1] - filled[0, 0, 1], 3 * 0.6 * 500, rtol=1e-3), "nothing observed that day"
+  assert low[0, :, 1].min() >= 0, "no steps below none"
+  assert np.isnan(low[0, :, 2]).all() and np.isnan(high[0, :, 2]).all(), "nobody measured glucose"
+  assert (model.impute_with_interval(days, 0.5).high <= high)[:, :, :2].all()
+
+
+def test_an_export_keeps_the_table_and_its_card_states_the_coverage(tmp_path):
+  model = with_table()
+  model.save(tmp_path / "model")
+  read = aim.load(tmp_path / "model")
+  assert read.uncertainty == model.uncertainty
+  card = (tmp_path / "model" / "README.md").read_text()
+  assert TABLE.text() in card and "91 % of the 90 % intervals" in card
+
+
+def test_errors_are_one_line():
+  days = np.ones((1, 24, 3), np.float32)
+  with pytest.raises(CheckpointError, match=r"^watch: has no table of its errors.*--mode=calibrate makes one$"):
+    my_days.model().impute_with_interval(days)
+  with pytest.raises(ConfigError, match=r"^level is 0.8, expected one of 0.5, 0.9$"):
+    with_table().impute_with_interval(days, 0.8)
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"bins": BINS[:-1]},
+    {"errors": {"heart_rate": {"0.5": [1]}}},
+    {"errors": []},
+    {"people": [1]},
+    {"coverage": {}},
+    {"coverage": {"0.5": "x", "0.9": 1}},
+  ],
+)
+def test_a_malformed_table_is_refused_in_one_line(change):
+  with pytest.raises(CheckpointError) as error:
+    _ = with_table(json.loads(json.dumps(TABLE.to_dict() | change))).uncertainty
+  assert str(error.value).startswith("watch: uncertainty: ") and "\n" not in str(error.value)
