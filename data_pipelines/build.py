@@ -45,7 +45,7 @@ from data_pipelines.day_windows import runners
 from data_pipelines.day_windows.day_windows_dataset_builder import Builder, DayWindowsConfig
 from data_pipelines.day_windows.duplicates import DuplicateDetector
 from data_pipelines.day_windows.runners import Runner
-from data_pipelines.day_windows.tables import Tables
+from data_pipelines.day_windows.tables import Tables, check_labels
 from data_pipelines.digests import Digests, FileDigest
 from data_pipelines.errors import DatasetError, SchemaError
 from data_pipelines.ingest.command import SOURCES, define_flags, refuse_flags, run_import, show
@@ -382,7 +382,7 @@ def _build_from_flags() -> None:
       raise flags.Error(f"--{flag} is missing")
   if FLAGS.source not in ("npz", "simulate"):
     split = _split_from_flags()
-    run_import(FLAGS, functools.partial(_build, split), functools.partial(_split_lines, split))
+    run_import(FLAGS, functools.partial(_build, split), functools.partial(_outlook, split))
     return
   if FLAGS.source == "npz":
     refuse_flags(FLAGS, allowed=("dry_run", "max_missing"))
@@ -401,30 +401,40 @@ def _build_npz(split: Split) -> None:
     raise flags.Error(f"--max_missing={max_missing}: expected 0 to 1")
   if FLAGS.dry_run:
     source = NpzSource(path, max_missing)
-    show(source, source.channel_lines, _split_lines(split, source.participants))
+    show(source, source.channel_lines, _outlook(split, source))
     return
   _build(split, lambda: NpzSource(path, max_missing), npz_request(path, max_missing))
 
 
-def _split_lines(split: Split, participants: Sequence[str]) -> list[str]:
-  """Lines on how people would be split, for --dry_run."""
-  participants = [f"{FLAGS.participant_prefix}{p}" for p in participants if p not in FLAGS.without_participants]
-  used, notes = splits.for_few_people(split, participants)
-  people = splits.assign(used, participants)
+def _outlook(split: Split, source: Source) -> list[str]:
+  """Lines on what a build would make of the people, for --dry_run; labels that it would refuse are refused."""
+  source = _chosen_people(source)
+  used, notes = splits.for_few_people(split, source.participants)
+  people = splits.assign(used, source.participants)
+  notes = [*notes, *check_labels(source)]
   counts = ", ".join(f"{name} {len(people[name])}" for name in splits.SPLITS)
   return [f"people by split: {counts}", *(f"note: {note}" for note in notes)]
 
 
-def _build(split: Split, source: Callable[[], Source], request: Mapping[str, Any]) -> None:
-  options = {"overwrite": FLAGS.overwrite, "allow_duplicates": FLAGS.allow_duplicates}
-  prefix, without = FLAGS.participant_prefix, sorted(FLAGS.without_participants)
+def _prefix() -> str:
+  prefix = FLAGS.participant_prefix
   if not re.fullmatch(r"[A-Za-z0-9_.-]{0,50}", prefix):
     raise flags.Error(f"--participant_prefix={prefix}: expected at most 50 letters, digits, '_', '-' and '.'")
+  return prefix
+
+
+def _chosen_people(source: Source) -> Source:
+  prefix, without = _prefix(), sorted(FLAGS.without_participants)
+  return ChosenPeople(source, prefix, without) if prefix or without else source
+
+
+def _build(split: Split, source: Callable[[], Source], request: Mapping[str, Any]) -> None:
+  options = {"overwrite": FLAGS.overwrite, "allow_duplicates": FLAGS.allow_duplicates}
+  prefix, without = _prefix(), sorted(FLAGS.without_participants)
   if prefix or without:
-    original = source
-    source = lambda: ChosenPeople(original(), prefix, without)
     request = {**request, "participant_prefix": prefix, "without_participants": without}
-  build(source, FLAGS.data_dir, FLAGS.name, split=split, request=request, runner=_runner_from_flags(), **options)
+  chosen = lambda: _chosen_people(source())
+  build(chosen, FLAGS.data_dir, FLAGS.name, split=split, request=request, runner=_runner_from_flags(), **options)
 
 
 def _runner_from_flags() -> Runner:

@@ -68,7 +68,7 @@ class Distances:
       vocabulary: knows which values are plausible.
     """
     self._schema, self._mean, self._std = schema, np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    self._ranges = [_plausible(channel, schema.minutes_per_step, vocabulary) for channel in schema.channels]
+    self._ranges = [plausible_range(channel, schema.minutes_per_step, vocabulary) for channel in schema.channels]
     size = len(schema.channels)
     self._count, self._sum, self._squares = np.zeros(size), np.zeros(size), np.zeros(size)
     self._implausible = np.zeros(size)
@@ -102,8 +102,8 @@ class Distances:
     return [distance.text for distance in self.found() if distance.is_far]
 
 
-def _plausible(channel: Channel, minutes: int, vocabulary: Vocabulary) -> tuple[float, float]:
-  """Lowest and highest plausible value of a channel, in its unit."""
+def plausible_range(channel: Channel, minutes: int, vocabulary: Vocabulary) -> tuple[float, float]:
+  """Lowest and highest plausible value of a channel, in its unit; infinite where the vocabulary knows none."""
   entry = vocabulary.find(channel.name)
   if entry is None:
     return -np.inf, np.inf

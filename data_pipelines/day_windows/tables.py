@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -12,7 +13,7 @@ from data_pipelines.day_windows.duplicates import DuplicateDetector, digest
 from data_pipelines.day_windows.missing_codes import MissingCodes
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
-from data_pipelines.source import MISSING_WORDS, Event, Label, Person, check_label
+from data_pipelines.source import MISSING_WORDS, Event, Label, Person, Source, check_label
 from data_pipelines.statistics import Accumulator
 from data_pipelines.text_files import counted
 
@@ -28,6 +29,18 @@ _EVENT_SCHEMA = pa.schema(
     ("value", pa.int32()),
   ]
 )
+
+
+def check_labels(source: Source) -> list[str]:
+  """Notes on the labels of a source, whose days are not read.
+
+  Raises:
+    SchemaError: a label has an unusable name or values of several types.
+  """
+  tables = Tables(source.schema)
+  for participant in source.participants:
+    tables.add(dataclasses.replace(source.person(participant), days=(), events=()), "")
+  return tables.check_labels(getattr(source, "labels_from", ""))
 
 
 class Tables:
@@ -50,8 +63,9 @@ class Tables:
     """Adds a person of `split`; only days of pretrain enter the statistics."""
     self._digests += [(day.participant, day.day, digest(day.values)) for day in person.days]
     for start in range(0, len(person.days), _BATCH_DAYS):
-      values = np.stack([day.values for day in person.days[start : start + _BATCH_DAYS]])
-      self._codes.add(values)
+      days = person.days[start : start + _BATCH_DAYS]
+      values = np.stack([day.values for day in days])
+      self._codes.add(values, [f"participant {day.participant!r}, {day.date or f'day {day.day}'}" for day in days])
       if split == "pretrain":
         self._accumulator.add(values)
     self.days += len(person.days)
@@ -96,16 +110,29 @@ class Tables:
     statistics, notes = self._accumulator.finish()
     notes += self._codes.notes()
     statistics.save(folder / "statistics.npz")
-    try:
-      people = self._participants(notes)
-    except SchemaError as error:
-      raise SchemaError(f"{labels_from}: {error}" if labels_from else str(error)) from None
+    people, of_labels = self._participants(labels_from)
+    notes += of_labels
     pq.write_table(people, folder / "participants.parquet")
     pq.write_table(pa.concat_tables(self.pack()._packed_events), folder / "events.parquet")
     return notes
 
-  def _participants(self, notes: list[str]) -> pa.Table:
-    """Columns participant, split and days, then one column per label, null where unknown."""
+  def check_labels(self, labels_from: str = "") -> list[str]:
+    """The notes of `write` on labels.
+
+    Raises:
+      SchemaError: a label has an unusable name or values of several types.
+    """
+    return self._participants(labels_from)[1]
+
+  def _participants(self, labels_from: str) -> tuple[pa.Table, list[str]]:
+    """Columns participant, split and days, then one column per label, null where unknown; and notes on labels."""
+    notes: list[str] = []
+    try:
+      return self._columns(notes), notes
+    except SchemaError as error:
+      raise SchemaError(f"{labels_from}: {error}" if labels_from else str(error)) from None
+
+  def _columns(self, notes: list[str]) -> pa.Table:
     columns = {
       "participant": pa.array([row[0] for row in self._people], pa.string()),
       "split": pa.array([row[1] for row in self._people], pa.string()),

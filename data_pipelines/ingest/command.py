@@ -70,7 +70,7 @@ def refuse_flags(values: flags.FlagValues, allowed: Collection[str] = ()) -> Non
 def run_import(
   values: flags.FlagValues,
   build: Callable[[Callable[[], Source], Mapping[str, Any]], None],
-  split_lines: Callable[[Sequence[str]], list[str]],
+  outlook: Callable[[Source], list[str]],
 ) -> None:
   """Runs the import that the flags describe, and prints its account.
 
@@ -78,7 +78,7 @@ def run_import(
     values: the flags.
     build: builds the dataset from a function that makes the source, and from a request that identifies its days. It
       does not call the function if the dataset already exists.
-    split_lines: describes how participants would be split, for --dry_run.
+    outlook: describes what a build would make of the people of a source, for --dry_run; refuses what it would refuse.
 
   Raises:
     SchemaError: the exports or an accompanying file cannot be used.
@@ -96,7 +96,7 @@ def run_import(
     with tempfile.TemporaryDirectory() as temporary:
       source = ImportedSource(export_set, pathlib.Path(temporary), options)
       _write_recipe(source, values.write_recipe)
-      show(source, source.channel_lines, split_lines(source.participants))
+      show(source, source.channel_lines, outlook(source))
       print(*account_summary.summary_lines(source.public_account), sep="\n")
     return
   sources: list[ImportedSource] = []
@@ -187,10 +187,10 @@ def _write_recipe(source: ImportedSource, path: str | None) -> None:
       raise SchemaError(f"{path}: {(error.strerror or 'cannot be written').lower()}") from None
 
 
-def show(source: Source, channel_lines: Sequence[str], split_lines: Sequence[str]) -> None:
+def show(source: Source, channel_lines: Sequence[str], outlook: Sequence[str]) -> None:
   """Prints what --dry_run tells about a source."""
   people = source.participants
   size = f"{counted(source.n_days, 'day')} of {counted(len(people), 'person')}"
   print(f"would build {size}, every {source.schema.minutes_per_step} min")
   notes = [f"note: {note}" for note in getattr(source, "notes", ())]
-  print(*channel_lines, *notes, *split_lines, sep="\n")
+  print(*channel_lines, *notes, *outlook, sep="\n")

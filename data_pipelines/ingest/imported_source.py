@@ -9,12 +9,15 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest import account_summary
 from data_pipelines.ingest.day_events import events_on_days, number_days
 from data_pipelines.ingest.gridding.channel_summary import ChannelSummary
 from data_pipelines.ingest.gridding.spool import fill_spool
 from data_pipelines.ingest.gridding.spool_to_days import full_account, grid_spool
+from data_pipelines.ingest.labels_csv import contradictory
 from data_pipelines.ingest.options import ImportOptions
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.input_files import ExportSet
@@ -138,6 +141,10 @@ class ImportedSource:
     strangers = sorted({event.participant for event in self._options.events} - {*self.account.read})
     if strangers:
       lines.append(f"--events names {counted(len(strangers), 'person')} without a reading{self._named(strangers)}")
+    if events := contradictory(self._options.events):
+      which = [f"{e.participant} {e.name!r} at {np.datetime64(e.start, 'ms').astype('datetime64[m]')}" for e in events]
+      count = counted(len(events), "event")
+      lines.append(f"--events says for {count} that the same is present and absent at one time{self._named(which)}")
     if self.guessed:
       names_text = ", ".join(self.guessed)
       lines.append(f"averaged, because no rule is known: {names_text} (to change: --write_recipe, then --recipe)")

@@ -103,6 +103,25 @@ def load_events(path: str | os.PathLike) -> list[LabelledStretch]:
   return [_event(dict(zip(header, row, strict=True)), f"{path} row {number}") for number, row in rows]
 
 
+def contradictory(events: Sequence[LabelledStretch]) -> list[LabelledStretch]:
+  """Events whose name another event of the same person says to be absent, or present, at some of the same time.
+
+  Of two that contradict each other, the one that starts later. Events on clocks of different kinds are not compared.
+  """
+  found = []
+  what = lambda event: (event.participant, event.name, event.clock)
+  until: dict[bool, int] = {}  # how long it is said to be absent, and present
+  last = None
+  for event in sorted(events, key=lambda event: (*what(event), event.start, event.end)):
+    if last != what(event):
+      last, until = what(event), {}
+    present = event.value != 0
+    if event.start < until.get(not present, event.start):
+      found.append(event)
+    until[present] = max(event.end, until.get(present, event.end))
+  return found
+
+
 def _event(row: dict[str, str], where: str) -> LabelledStretch:
   if not row["participant"] or not row["name"]:
     raise SchemaError(f"{where}: participant or name is empty")

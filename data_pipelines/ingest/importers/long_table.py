@@ -10,6 +10,9 @@
   any other     wide tables: a channel of this name, in its own unit or in that of the header, "glucose [mg/dL]"; an
                 empty field is not a reading
 
+Columns that are not read are told: others of a long table, `channel`, `value` and `unit` of a wide one, and those
+without a name.
+
 In the account a row of a wide table counts once per non-empty field. The order of rows does not matter. UTC times
 without an offset are converted to the wall clock of --timezone.
 """
@@ -85,6 +88,12 @@ class LongTable:
   def files(self, export: Export) -> list[str]:
     return [name for name in export.matching("*.csv", "*.parquet") if _is_table(_columns(export, name))]
 
+  def unread_columns(self, export: Export, name: str) -> list[str]:
+    """Columns of a file that it does not read."""
+    columns = _columns(export, name)
+    _, required, optional = _chosen(columns)
+    return [column for column in columns if column not in (*required, *optional)]
+
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     units = {signal.name: signal.unit for signal in SIGNALS}
     for batch in _batches(export, name):
@@ -110,15 +119,20 @@ def _columns(export: Export, name: str) -> list[str]:
     return []
 
 
-def _batches(export: Export, name: str) -> Iterator[_Batch]:
-  columns = _columns(export, name)
+def _chosen(columns: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+  """The channels of a wide table, and the columns that are read: those that a table has to have, and others."""
   long = {"channel", "value"} <= set(columns)
-  check_reserved(columns, _KEYS, export.where(name))
   channels = [] if long else [column for column in columns if column and column not in _KEYS]
   required = ["time", *(("channel", "value") if long else channels)]
+  return channels, required, [key for key in ("participant", "end", "device", *["unit"] * long) if key in columns]
+
+
+def _batches(export: Export, name: str) -> Iterator[_Batch]:
+  columns = _columns(export, name)
+  check_reserved(columns, _KEYS, export.where(name))
+  channels, required, optional = _chosen(columns)
   if not required[1:]:
     raise SchemaError(f"{export.where(name)}: no channel; the header has {', '.join(columns)}")
-  optional = [key for key in ("participant", "end", "device", *["unit"] * long) if key in columns]
   if not name.lower().endswith(".parquet"):
     for rows in csv_batches.read_batches(export, name, [*required, *optional]):
       yield _Batch(rows, channels)

@@ -46,7 +46,7 @@ class ExportSet:
     importer: reads them.
     exports: those with files for the importer.
     files: bytes of each file to be read, by index into `exports` and name.
-    left_out: names of files and folders of the input that are not read, by reason.
+    left_out: names of files, folders and columns of the input that are not read, by reason.
     links: links in the input that are followed.
   """
 
@@ -100,7 +100,14 @@ class ExportSet:
       }
       for why, found in [*export.left_out.items(), *found_by_reason.items()]:
         names.setdefault(why, []).extend(prefix + name for name in found)
+    names["columns"] = self._unread_columns()
     return {why: found for why, found in names.items() if found}
+
+  def _unread_columns(self) -> list[str]:
+    """Columns that an importer of tables does not read, each once however many files have it."""
+    unread = getattr(self.importer, "unread_columns", None)
+    found = [column for n, name in self.files for column in unread(self.exports[n], name)] if unread else []
+    return [column or "one without a name" for column in dict.fromkeys(found)]
 
   @functools.cached_property
   def digests(self) -> dict[str, str]:
