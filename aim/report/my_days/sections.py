@@ -15,8 +15,8 @@ from aim.report.my_days.filled_days import FilledDays
 from data_pipelines.page.blocks import Block, Choice, Section, Table, TextLine, number, percent
 from data_pipelines.text_files import counted
 
-MOST_DRAWN = 31  # days; a page of more is slow to open
-_MOST_UNLIKE = 10
+MOST_DRAWN, FEWEST_DRAWN = 31, 7  # days; a page of more is slow to open
+_POINTS = MOST_DRAWN * 6 * 288  # drawn in all, which is about three megabytes
 
 
 def sections(model: Pretrained, made: FilledDays, files: Sequence[tuple[str, str]]) -> list[Section]:
@@ -80,7 +80,8 @@ def _drawn_days(
 ) -> Section:
   days = made.days
   drawn = day_charts.panel_channels(days.schema, days.values, made.channels)
-  chosen = chosen_days(scores)
+  most = max(FEWEST_DRAWN, min(MOST_DRAWN, _POINTS // (len(drawn) * days.schema.steps)))
+  chosen = chosen_days(scores, most)
   far = np.nan_to_num(scores) > unlike.FAR
   share = made.missing[:, :, drawn].mean(axis=(1, 2))
   title = lambda row: f"{names[row]}: {100 * share[row]:.0f} % filled in{', unlike the others' * bool(far[row])}"
@@ -105,14 +106,14 @@ def _drawn_days(
   return Section("days", "My days", [*map(TextLine, told), Choice("Day", options)])
 
 
-def chosen_days(scores: Float[np.ndarray, " days"]) -> list[int]:
-  """The days that are drawn, in order: all, or MOST_DRAWN, among them those most unlike the others."""
-  if len(scores) <= MOST_DRAWN:
+def chosen_days(scores: Float[np.ndarray, " days"], most: int) -> list[int]:
+  """The days that are drawn, in order: all, or `most` of them, up to a third of which are most unlike the others."""
+  if len(scores) <= most:
     return list(range(len(scores)))
   known = np.nan_to_num(scores, nan=-np.inf)
-  far = [int(i) for i in np.argsort(-known)[:_MOST_UNLIKE] if known[i] > unlike.FAR]
+  far = [int(i) for i in np.argsort(-known)[: most // 3] if known[i] > unlike.FAR]
   rest = np.setdiff1d(np.arange(len(scores)), far)
-  evenly = rest[np.linspace(0, len(rest) - 1, MOST_DRAWN - len(far)).round().astype(int)]
+  evenly = rest[np.linspace(0, len(rest) - 1, most - len(far)).round().astype(int)]
   return sorted({*far, *evenly.tolist()})
 
 
