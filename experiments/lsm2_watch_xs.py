@@ -1,4 +1,4 @@
-"""The shipped weights: about 0.9M parameters, trained on several public sets of real days at once, in five-minute steps.
+"""The shipped weights: 0.9M parameters, trained on several public sets of real days at once, in five-minute steps.
 
   python -m benchmarks.weights --input=../shared/data --output=runs/lsm2-watch-xs
 
