@@ -150,7 +150,7 @@ def build(
   """
   split = split or HashSplit()
   full_request = {"request": dict(request) if request else None, "split": split.to_dict()}
-  if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+  if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
     raise DatasetError(f"dataset name is {name!r}, expected letters, digits, '_', '-' and '.', a letter or digit first")
   if len(name) > _LONGEST_NAME:
     raise DatasetError(f"dataset name (--name) has {len(name)} characters, expected at most {_LONGEST_NAME}")

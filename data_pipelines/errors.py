@@ -13,6 +13,8 @@ catch UserError, print that line without a traceback and exit with code 2.
 
 from __future__ import annotations
 
+import numbers
+
 
 class UserError(ValueError):
   """A problem the user can fix."""
@@ -36,6 +38,16 @@ class DatasetError(SchemaError):
 
 class CorruptError(DatasetError):
   """A stored day cannot be read; the message names its file and record."""
+
+
+def is_whole(value: object) -> bool:
+  """Whether a value is a whole number, of Python or NumPy; True and False are none."""
+  return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+  """Whether a value is a number, of Python or NumPy; True and False are none. NaN is one."""
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def first_line(error: object, most: int | None = None) -> str:

@@ -28,7 +28,7 @@ from absl import flags
 from jaxtyping import Int
 
 from data_pipelines.dataset import Dataset
-from data_pipelines.errors import CorruptError, DatasetError
+from data_pipelines.errors import CorruptError, DatasetError, is_whole
 from data_pipelines.subset import chosen_days
 
 # Batches that each process, or each of its workers, reads ahead; a batch of 256 days of 26 x 1440 is 38 MB.
@@ -44,9 +44,9 @@ OnDevice = TypeVar("OnDevice")
 
 
 def _local_batch(batch_size: int, process_index: int, process_count: int) -> int:
-  if batch_size < 1 or process_count < 1 or batch_size % process_count:
+  if not is_whole(batch_size) or batch_size < 1 or process_count < 1 or batch_size % process_count:
     raise DatasetError(
-      f"batch_size is {batch_size}, expected a positive multiple of the number of processes ({process_count})"
+      f"batch_size is {batch_size!r}, expected a positive multiple of the number of processes ({process_count})"
     )
   if not 0 <= process_index < process_count:
     raise DatasetError(f"process_index is {process_index}, expected 0 to {process_count - 1}")
@@ -198,16 +198,23 @@ def train_loader(
     DatasetError: the split is unknown or empty, or a number is out of range.
   """
   local = _local_batch(batch_size, process_index, process_count)
+  for name, number in (("start_step", start_step), ("seed", seed), ("workers", workers)):
+    if not is_whole(number):
+      raise DatasetError(f"{name} is {number!r}, expected a whole number")
   if start_step < 0:
     raise DatasetError(f"start_step is {start_step}, expected 0 or more")
   if not 0 <= seed < 2**32:
     raise DatasetError(f"seed is {seed}, expected 0 to {2**32 - 1}")
+  if workers < 0:
+    raise DatasetError(f"workers is {workers}, expected 0 or more")
+  if on_corrupt not in ("stop", "skip"):
+    raise DatasetError(f"on_corrupt is {on_corrupt!r}, expected stop or skip")
   dataset.require_days(split)
   members = [(member, weight) for member, weight in dataset.members if member.num_days(split)]
   streams = []
   for member, _ in members:
     source: Any = member.days(split)
-    if max_missing < 1 or max_participants or max_days:
+    if max_missing != 1 or max_participants or max_days:
       source = _SelectedDays(source, chosen_days(member, split, max_missing, max_participants, max_days))
     if on_corrupt == "skip":
       source = _DaysWithSubstitutes(source, seed)
@@ -301,11 +308,21 @@ def eval_loader(
   schema = dataset.schema
   source: Any = dataset.days(split)
   if indices is not None:
-    source = _SelectedDays(source, indices)
+    source = _SelectedDays(source, _checked_indices(indices, len(source)))
   days = _PaddedDays(source, batch_size, (schema.steps, len(schema.channels)))
   batches = grain.MapDataset.source(days).batch(local, batch_fn=_stack)[process_index::process_count]
   stream = batches.to_iter_dataset(grain.ReadOptions(_READ_THREADS, _READ_AHEAD))
   return _iterate(stream, _where(dataset, split))
+
+
+def _checked_indices(indices: Any, days: int) -> Int[np.ndarray, " selected"]:
+  checked = np.asarray(indices)
+  if checked.ndim != 1 or (len(checked) and checked.dtype.kind not in "iu"):
+    raise DatasetError(f"indices are {checked.dtype} {checked.shape}, expected whole numbers [days]")
+  outside = checked[(checked < 0) | (checked >= days)]
+  if len(outside):
+    raise DatasetError(f"indices hold {outside[0]}, expected 0 to {days - 1}")
+  return checked.astype(np.int64)
 
 
 def _iterate(stream: grain.IterDataset, where: str) -> Iterator[Batch]:

@@ -35,7 +35,7 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int8, Integer, Shaped, UInt8
 
-from data_pipelines.errors import SchemaError
+from data_pipelines.errors import SchemaError, is_number
 from data_pipelines.schema import Channel, Schema
 from data_pipelines.source import MISSINGNESS_MODES, Day, Event, Label, Person, check_label
 from data_pipelines.text_files import (
@@ -168,7 +168,7 @@ def write_days(
   """
   path = pathlib.Path(path)
   extra = dict(extra or {})
-  expected = original["values"]
+  expected, values = original["values"], np.asarray(values)
   if values.dtype != np.float32 or values.shape != expected.shape:
     actual = f"{values.dtype} {list(values.shape)}"
     raise SchemaError(f"{path}: values to write are {actual}, expected float32 {list(expected.shape)}")
@@ -196,8 +196,10 @@ class NpzSource:
       max_missing: days on which a greater share of values is missing, over the channels that the day has, are left out.
 
     Raises:
-      SchemaError: the file does not fit the layout, or no day is left.
+      SchemaError: the file does not fit the layout, max_missing is not between 0 and 1, or no day is left.
     """
+    if not is_number(max_missing) or not 0 <= max_missing <= 1:
+      raise SchemaError(f"max_missing is {max_missing!r}, expected 0 to 1")
     self._path, self._max_missing = pathlib.Path(path).absolute(), max_missing
     days = read_days(path)
     self._days = days

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from data_pipelines.errors import SchemaError
+from data_pipelines.errors import SchemaError, is_number, is_whole
 from data_pipelines.text_files import check_names, json_text, read_json, unprintable
 
 MINUTES_PER_DAY = 1440
@@ -44,6 +44,9 @@ class Channel:
   clip: float = 5.0
 
   def __post_init__(self) -> None:
+    for field in ("name", "unit", "sensor"):
+      if not isinstance(getattr(self, field), str):
+        raise SchemaError(f"schema: channel {self.name!r}: {field} is {getattr(self, field)!r}, expected text")
     check_names([self.name], "channel", "schema")
     for field, text in (("name", self.name), ("unit", self.unit), ("sensor", self.sensor)):
       if unprintable(text):
@@ -52,8 +55,8 @@ class Channel:
         )
     if self.kind not in ("continuous", "binary"):
       raise SchemaError(f"schema: channel {self.name!r}: kind is {self.kind!r}, expected 'continuous' or 'binary'")
-    if not self.clip > 0:
-      raise SchemaError(f"schema: channel {self.name!r}: clip is {self.clip}, expected a positive number of SDs")
+    if not is_number(self.clip) or not self.clip > 0:
+      raise SchemaError(f"schema: channel {self.name!r}: clip is {self.clip!r}, expected a positive number of SDs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +75,12 @@ class Schema:
   channels: tuple[Channel, ...]
 
   def __post_init__(self) -> None:
-    if self.minutes_per_step < 1 or MINUTES_PER_DAY % self.minutes_per_step:
-      raise SchemaError(f"schema: minutes_per_step is {self.minutes_per_step}, expected a divisor of {MINUTES_PER_DAY}")
+    if not is_whole(self.minutes_per_step) or self.minutes_per_step < 1 or MINUTES_PER_DAY % self.minutes_per_step:
+      raise SchemaError(
+        f"schema: minutes_per_step is {self.minutes_per_step!r}, expected a divisor of {MINUTES_PER_DAY}"
+      )
+    if others := [channel for channel in self.channels if not isinstance(channel, Channel)]:
+      raise SchemaError(f"schema: {others[0]!r} is no Channel")
     if not self.channels:
       raise SchemaError("schema: no channels")
     names = [channel.name for channel in self.channels]
@@ -126,7 +133,7 @@ class Schema:
     """
     try:
       channels = tuple(Channel(**channel) for channel in raw["channels"])
-      return cls(minutes_per_step=int(raw["minutes_per_step"]), channels=channels)
+      return cls(minutes_per_step=raw["minutes_per_step"], channels=channels)
     except SchemaError:
       raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:

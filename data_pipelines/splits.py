@@ -16,7 +16,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from data_pipelines.errors import SchemaError, SplitError
+from data_pipelines.errors import SchemaError, SplitError, is_number, is_whole
 from data_pipelines.text_files import counted, json_text, read_json
 
 SPLITS = ("pretrain", "tune", "eval")
@@ -57,8 +57,9 @@ class HashSplit:
 
   def __post_init__(self) -> None:
     shares = tuple(self.shares)
-    if len(shares) != len(SPLITS) or not all(share >= 0 for share in shares) or not math.isclose(sum(shares), 1):
-      listed = ",".join(f"{share:g}" for share in shares)
+    good = len(shares) == len(SPLITS) and all(is_number(share) and share >= 0 for share in shares)
+    if not good or not math.isclose(sum(shares), 1):
+      listed = ",".join(f"{share:g}" if is_number(share) else repr(share) for share in shares)
       raise SplitError(f"split shares are {listed}, expected three shares (pretrain, tune, eval) that sum to 1")
 
   def assign(self, participants: Sequence[str]) -> dict[str, str]:
@@ -105,6 +106,9 @@ class FoldSplit:
   key: str = DEFAULT_KEY
 
   def __post_init__(self) -> None:
+    for name, number in (("folds", self.folds), ("fold", self.fold)):
+      if not is_whole(number):
+        raise SplitError(f"{name} is {number!r}, expected a whole number")
     if self.folds < 2:
       raise SplitError(f"folds is {self.folds}, expected at least 2")
     if not 0 <= self.fold < self.folds:

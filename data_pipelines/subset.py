@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from data_pipelines.dataset import Dataset
-from data_pipelines.errors import DatasetError
+from data_pipelines.errors import DatasetError, is_number, is_whole
 from data_pipelines.splits import ranked
 
 KEY = "subset"
@@ -32,8 +32,13 @@ def chosen_days(
     max_days: of those, at most this many days over all people; 0 for all days.
 
   Raises:
-    DatasetError: no day is left, or a number is negative.
+    DatasetError: no day is left, or a number is out of range.
   """
+  for name, limit in (("max_participants", max_participants), ("max_days", max_days)):
+    if not is_whole(limit) or limit < 0:
+      raise DatasetError(f"{name} is {limit!r}, expected a positive limit, or 0 for no limit")
+  if not is_number(max_missing) or not 0 <= max_missing <= 1:
+    raise DatasetError(f"max_missing is {max_missing!r}, expected 0 to 1")
   if len(dataset.members) > 1:
     chosen, first = [], 0
     for member, _ in dataset.members:
@@ -41,9 +46,6 @@ def chosen_days(
         chosen.append(first + chosen_days(member, split, max_missing, max_participants, max_days))
         first += member.num_days(split)
     return np.concatenate(chosen) if chosen else np.arange(0)
-  for name, limit in (("max_participants", max_participants), ("max_days", max_days)):
-    if limit < 0:
-      raise DatasetError(f"{name} is {limit}, expected a positive limit, or 0 for no limit")
   indices = dataset.days_within(split, max_missing) if max_missing < 1 else np.arange(dataset.num_days(split))
   owners, ordinals = day_owners(dataset, split)
   if max_participants:

@@ -21,7 +21,7 @@ HIGHER_IS_BETTER = ("r", "auroc", "auprc", "f1", "f1_macro", "accuracy", "balanc
 
 
 class MetricError(UserError):
-  """A metric of which it is not known whether lower or higher is better."""
+  """An unknown metric, or predictions that cannot be scored."""
 
 
 def lower_is_better(metric: str) -> bool:
@@ -61,7 +61,21 @@ def agreement(
     truth: values, or indices of classes.
     predicted: values [n, 1], or probabilities of the classes [n, k]; the most probable class is the answer.
     fold: number of the fold of each row, from 0; None if one model predicted all rows.
+
+  Raises:
+    MetricError: kind is unknown, there are no rows, arrays do not belong together, or a value is NaN or no class.
   """
+  if kind not in METRICS:
+    raise MetricError(f"kind is {kind!r}, expected one of {', '.join(METRICS)}")
+  truth, predicted = np.asarray(truth), np.asarray(predicted)
+  if truth.ndim != 1 or predicted.ndim != 2 or not len(truth) or len(truth) != len(predicted):
+    raise MetricError(f"truth {truth.shape} and predictions {predicted.shape}, expected [rows] and [rows, columns]")
+  if fold is not None and np.shape(fold) != truth.shape:
+    raise MetricError(f"fold has shape {np.shape(fold)}, expected {truth.shape}")
+  if np.isnan(truth).any() or np.isnan(predicted).any():
+    raise MetricError(f"{'truth' if np.isnan(truth).any() else 'a prediction'} is NaN, expected numbers in every row")
+  if kind != "regression" and (truth.min() < 0 or truth.max() >= predicted.shape[1] or (truth % 1).any()):
+    raise MetricError(f"truth is {truth.min():g} to {truth.max():g}, expected classes 0 to {predicted.shape[1] - 1}")
   fold = np.zeros(len(truth), np.int64) if fold is None else fold
   if kind == "regression":
     return _regression(truth, predicted[:, 0], fold)

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from aim.common.tables import PERCENTILES, csv_field, write_rows
 from aim.evaluation.difference import CONSTANT, Difference, Outcome
 from aim.evaluation.metrics import WITHIN_FOLDS, MetricError, lower_is_better
-from data_pipelines.errors import UserError
+from data_pipelines.errors import UserError, is_whole
 from data_pipelines.text_files import read_fields, read_number, read_whole_number
 
 WHOLE_DAYS = "whole days"  # what a score is compared with when a sensor or a part of the day is lost
@@ -28,7 +28,7 @@ _COMPARED = re.compile(r".+? vs (?P<other>.+?)(?: %)?")
 
 
 class ResultsError(UserError):
-  """The file cannot be read as results."""
+  """The file cannot be read as results, or there is nothing to draw results from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,7 +234,14 @@ def bootstrap(
 
   Returns:
     value, low, high: float64 [k]. Draws in which a statistic is NaN are left out; with one person low and high are NaN.
+
+  Raises:
+    ResultsError: there are no rows, or n_bootstrap is not a whole number of at least 1.
   """
+  if not is_whole(n_bootstrap) or n_bootstrap < 1:
+    raise ResultsError(f"n_bootstrap is {n_bootstrap!r}, expected a whole number of at least 1")
+  if np.ndim(participants) != 1 or not len(participants):
+    raise ResultsError(f"participants have shape {np.shape(participants)}, expected [rows], at least one")
   people, of_row = np.unique(np.asarray(participants), return_inverse=True)
   rows = np.split(np.argsort(of_row, kind="stable"), np.cumsum(np.bincount(of_row, minlength=len(people)))[:-1])
   value = np.asarray(statistic(np.arange(len(of_row))), np.float64)

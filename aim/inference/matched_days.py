@@ -17,6 +17,7 @@ from data_pipelines.channels.matched_dataset import MatchedDataset, matched
 from data_pipelines.channels.matching import Matching, declared_schema
 from data_pipelines.channels.vocabulary import Vocabulary
 from data_pipelines.dataset import Dataset
+from data_pipelines.errors import is_whole
 from data_pipelines.schema import MINUTES_PER_DAY, Schema, SchemaError
 
 # {channel: unit} or one unit per channel, in order; an empty one is not declared.
@@ -60,16 +61,18 @@ class Layout:
     Raises:
       SchemaError: the shape, a name, a unit or the clock does not fit.
     """
+    if channels is not None and not isinstance(channels, Iterable):
+      raise SchemaError(f"{where}: channels are {channels!r}, expected a list of names")
     names = list(schema.names if channels is None else channels)
     if isinstance(channels, str) or not all(isinstance(name, str) for name in names):
       raise SchemaError(f"{where}: channels are {channels!r}, expected a list of names")
     if len(shape) != 3 or shape[2] != len(names):
       raise SchemaError(f"{where}: values have shape {tuple(shape)}, expected [days, steps, {len(names)}]")
-    minutes = minutes_per_step or (MINUTES_PER_DAY // shape[1] if shape[1] else 0)
-    if type(minutes) is not int or minutes < 1 or minutes * shape[1] != MINUTES_PER_DAY:
+    minutes = (MINUTES_PER_DAY // shape[1] if shape[1] else 0) if minutes_per_step is None else minutes_per_step
+    if not is_whole(minutes) or minutes < 1 or minutes * shape[1] != MINUTES_PER_DAY:
       given = "" if minutes_per_step is None else f" of {minutes_per_step} min"
       raise SchemaError(f"{where}: days have {shape[1]} steps{given}, expected steps that divide {MINUTES_PER_DAY} min")
-    source = declared_schema(names, minutes, schema, vocabulary, _unit_by_name(units, names, where), where)
+    source = declared_schema(names, int(minutes), schema, vocabulary, _unit_by_name(units, names, where), where)
     return cls(Matching.between(source, schema, vocabulary, where=where))
 
   @property

@@ -458,6 +458,7 @@ class Pretrained:
     Raises:
       CheckpointError: the model has no table of its errors.
       ConfigError: level is none of the table's.
+      SchemaError: `filled` are not days, or `observed` does not say for each of their values whether it was observed.
     """
     if self.uncertainty is None:
       raise checkpoint.CheckpointError(
@@ -465,6 +466,9 @@ class Pretrained:
       )
     if level not in uncertainty.LEVELS:
       raise ConfigError(f"level is {level!r}, expected one of {', '.join(map(str, uncertainty.LEVELS))}")
+    filled, observed = self.checked_days(filled, "interval"), np.asarray(observed)
+    if observed.dtype != bool or observed.shape != filled.shape:
+      raise SchemaError(f"interval: observed is {observed.dtype} {observed.shape}, expected bool {filled.shape}")
     width = self.uncertainty.half_widths(self.schema, observed, level) * self.scale.std
     low = np.maximum(filled - width, np.minimum(self.scale.low, filled))  # no steps below none
     return low.astype(filled.dtype), (filled + width).astype(filled.dtype)
@@ -726,7 +730,14 @@ class Pretrained:
     return EncodedTokens(encoded.astype(jnp.float32), positions, tokens.visible_lengths)
 
   def encoder_sizes(self, *days: Float[np.ndarray, "_ steps channels"]) -> BufferSizes:
-    """Buffers for encode() that hold the observed tokens of every day of these arrays."""
+    """Buffers for encode() that hold the observed tokens of every day of these arrays.
+
+    Raises:
+      SchemaError: days of another shape or dtype, infinite values, no days, or no array.
+    """
+    if not days:
+      raise SchemaError("encoder_sizes: there are no days")
+    days = tuple(self.checked_days(values, "encoder_sizes") for values in days)
     return self.padded_sizes(max(int(self._token_counts(values, whole_day=True)[0].max()) for values in days), 1)
 
   def padded_sizes(self, visible: int, targets: int) -> BufferSizes:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from data_pipelines.atlas import gaps
 from data_pipelines.atlas.value_ranges import ValueRanges
 from data_pipelines.dataset import Dataset
+from data_pipelines.errors import DatasetError, is_whole
 from data_pipelines.progress import progress_bar
 from data_pipelines.schema import Schema
 from data_pipelines.source import MISSINGNESS_MODES
@@ -146,8 +147,10 @@ def count_missing(dataset: Dataset, days: int = 0, ranges: bool = True) -> Count
     ranges: count the ranges of the values too.
 
   Raises:
-    DatasetError: a day cannot be read.
+    DatasetError: `days` is negative or not whole, or a day cannot be read.
   """
+  if not is_whole(days) or days < 0:
+    raise DatasetError(f"days is {days!r}, expected a positive limit, or 0 for all")
   counts = Counts(dataset.schema, dataset.statistics if ranges else None)
   indices = _spread(dataset, days)
   with progress_bar(sum(len(selected) for selected in indices.values()), "missingness", "day") as bar:

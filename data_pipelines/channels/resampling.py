@@ -10,7 +10,11 @@ import math
 import warnings
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
+
+from data_pipelines.channels.vocabulary import RULES
+from data_pipelines.errors import SchemaError, is_whole
+from data_pipelines.schema import MINUTES_PER_DAY
 
 MIN_SHARE = 0.5  # of a longer step's minutes that have to be observed
 
@@ -34,15 +38,29 @@ def resample(
 
   Returns:
     [days, 1440 / to], NaN where missing; `values` themselves if the clocks are equal.
+
+  Raises:
+    SchemaError: the rule is unknown, a clock does not divide a day, or the values are of another one.
   """
+  if rule not in RULES:
+    raise SchemaError(f"resample: rule is {rule!r}, expected one of {', '.join(RULES)}")
   if minutes == to:
     return values
+  _check(values, minutes, to)
   if minutes > to:
     result = np.full((len(values), values.shape[1] * minutes // to), np.nan, values.dtype)
     first = np.arange(values.shape[1]) * minutes // to  # all differ, because a step is longer than one of the result
     result[:, first] = values * (to / minutes) if rule == "sum" else values
     return result
   return _aggregated(*_held(values, minutes, to, rule), to, rule, min_share)
+
+
+def _check(values: Shaped[np.ndarray, "..."], minutes: int, to: int) -> None:
+  for clock in (minutes, to):
+    if not is_whole(clock) or clock < 1 or MINUTES_PER_DAY % clock:
+      raise SchemaError(f"resample: a step of {clock!r} minutes, expected a divisor of {MINUTES_PER_DAY}")
+  if values.ndim != 2 or values.shape[1] * minutes != MINUTES_PER_DAY:
+    raise SchemaError(f"resample: values have shape {values.shape}, expected [days, {MINUTES_PER_DAY // minutes}]")
 
 
 def spread(values: Float[np.ndarray, "days _"], minutes: int, to: int, rule: str) -> Float[np.ndarray, "days _"]:

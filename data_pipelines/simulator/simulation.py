@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32
 
+from data_pipelines.errors import SchemaError, is_whole
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.schema import MINUTES_PER_DAY, Schema
 from data_pipelines.simulator.activities import ACTIVITIES, Bout, draw_bouts, draw_motion
@@ -36,11 +37,13 @@ class Simulation:
     """Describes a cohort; people are drawn when `person` is called.
 
     Raises:
-      ValueError: a number is too small.
+      SchemaError: a number is too small, or not whole.
     """
     for name, value, least in (("participants", participants, 1), ("days", days, 1), ("seed", seed, 0)):
+      if not is_whole(value):
+        raise SchemaError(f"simulation: {name} is {value!r}, expected a whole number")
       if value < least:
-        raise ValueError(f"simulation: {name} is {value}, expected at least {least}")
+        raise SchemaError(f"simulation: {name} is {value}, expected at least {least}")
     self.days = days
     self.seed = seed
     self._index = {f"sim{i:06d}": i for i in range(participants)}
@@ -70,7 +73,7 @@ class Simulation:
     """Five generators, one per part of the simulation, so that the draws of one part do not shift those of another."""
     if participant not in self._index:
       last = self._participants[-1]
-      raise ValueError(f"simulation: unknown participant {participant!r}, expected {self._participants[0]} to {last}")
+      raise SchemaError(f"simulation: unknown participant {participant!r}, expected {self._participants[0]} to {last}")
     root = np.random.SeedSequence(self.seed, spawn_key=(self._index[participant],))
     return [np.random.Generator(np.random.SFC64(child)) for child in root.spawn(5)]
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from aim.common.config_files import ConfigError
 from aim.inference.pretrained import Pretrained
 from aim.inference.uncertainty import BINS, Uncertainty, distance_bins
 from aim.training.checkpoint_metadata import CheckpointError
+from data_pipelines.errors import SchemaError
 from tests.report import my_days
 
 ROW = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
@@ -88,3 +90,18 @@ def test_a_malformed_table_is_refused_in_one_line(change):
   with pytest.raises(CheckpointError) as error:
     _ = with_table(json.loads(json.dumps(TABLE.to_dict() | change))).uncertainty
   assert str(error.value).startswith("watch: uncertainty: ") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("filled", "observed", "message"),
+  [
+    (np.zeros((24, 3)), np.ones((24, 3), bool), "interval: values have shape"),
+    (np.zeros((1, 24, 2)), np.ones((1, 24, 2), bool), "interval: values have shape"),
+    (np.zeros((2, 24, 3)), np.ones((1, 24, 3), bool), "interval: observed is bool"),
+    (np.zeros((1, 24, 3)), np.ones((1, 24, 3)), "interval: observed is float64"),
+  ],
+)
+def test_intervals_of_other_arrays_are_refused(monkeypatch, filled, observed, message):
+  monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users get the function's own error
+  with pytest.raises(SchemaError, match=message):
+    with_table().interval(filled, observed)

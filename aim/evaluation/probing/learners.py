@@ -22,6 +22,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from aim.evaluation.probing.label_tasks import LabelTask
+from data_pipelines.errors import SchemaError
 
 _INNER_FOLDS = 5
 _UNSEEN_PROBABILITY = 1e-12  # of a class that a learner has never seen
@@ -36,12 +37,29 @@ class FitData:
     truth: float [n], a value or the index of a class.
     participant: the person of each row, str [n].
     tune: bool [n], rows of the tune people, which choose the regularisation; the final fit uses all rows.
+
+  Raises:
+    SchemaError: there are no rows, arrays do not belong together, an input is infinite or a truth is NaN or infinite.
   """
 
   inputs: Float[np.ndarray, "n f"]
   truth: Float[np.ndarray, " n"]
   participant: Shaped[np.ndarray, " n"]
   tune: Bool[np.ndarray, " n"]
+
+  def __post_init__(self) -> None:
+    shapes = {name: np.shape(getattr(self, name)) for name in ("inputs", "truth", "participant", "tune")}
+    rows = shapes["truth"][:1]
+    expected = {name: rows for name in shapes} | {"inputs": (*rows, *shapes["inputs"][1:2])}
+    for name, shape in shapes.items():
+      if shape != expected[name] or len(shape) != 1 + (name == "inputs"):
+        raise SchemaError(f"rows to fit: {name} has shape {shape}, expected {'[n, f]' if name == 'inputs' else '[n]'}")
+    if not rows[0]:
+      raise SchemaError("rows to fit: there are none")
+    if np.asarray(self.tune).dtype != bool:
+      raise SchemaError(f"rows to fit: tune is {np.asarray(self.tune).dtype}, expected bool")
+    if np.isinf(self.inputs).any() or not np.isfinite(self.truth).all():
+      raise SchemaError("rows to fit: an input is infinite, or a truth is NaN or infinite")
 
 
 class Predictor(Protocol):
@@ -76,6 +94,8 @@ class FittedProbe:
 
   def predict(self, inputs: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n k"]:
     """Values [n, 1] of a regression, probabilities [n, classes] of a classification."""
+    if np.ndim(inputs) != 2 or np.shape(inputs)[1] != len(self.fill):
+      raise SchemaError(f"probe {self.task!r}: inputs have shape {np.shape(inputs)}, expected [n, {len(self.fill)}]")
     known = np.where(np.isnan(inputs), self.fill, inputs).astype(np.float64)
     scores = (known - self.mean) / self.scale @ self.weights.T + self.intercept
     if self.kind == "regression":

@@ -41,12 +41,14 @@ def fit(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, starts
     starts: (b, c / the least y) to start from.
 
   Raises:
-    ValueError: fewer than LEAST different x, or a number that is not above 0.
+    ValueError: fewer than LEAST different x, x and y of different lengths, or a number that is not above 0.
   """
   x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+  if x.ndim != 1 or x.shape != y.shape:
+    raise ValueError(f"x has shape {x.shape} and y {y.shape}, expected as many numbers of each")
   if len(np.unique(x)) < LEAST:
     raise ValueError(f"{len(np.unique(x))} different points, a fit needs {LEAST}")
-  if not (np.isfinite(y).all() and (y > 0).all() and (x > 0).all()):
+  if not (np.isfinite(x).all() and np.isfinite(y).all() and (y > 0).all() and (x > 0).all()):
     raise ValueError("a power law needs numbers above 0")
   middle, unit, floor = np.log(x).mean(), y.mean(), y.min() / y.mean()
   u, target = np.log(x) - middle, np.log(y / unit)
