@@ -11,7 +11,7 @@ from experiments import default
 def get_config():
   config = default.get_config()
   config.name = "lsm2-watch-xs"
-  config.total_steps = 6000
+  config.total_steps = 4000
   config.batch_size = 16  # small batches give more updates for the same work
   config.sizes = 2
   config.model.patch_minutes = 60
