@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import flags
 
+from aim.evaluation import results
 from benchmarks import programs
 from data_pipelines import splits
 
@@ -52,6 +53,9 @@ def main(argv: Sequence[str]) -> None:
         f"--checkpoint={workdir}", f"--workdir={scores}",
       )  # fmt: skip
   if shares.keys() == SHARES.keys():
+    # Where the model card looks for scores.
+    scored = [results.read_csv(output / "scores" / name / "generative.csv") for name in flags.FLAGS.score]
+    results.write_csv(workdir / "generative.csv", [line for lines in scored for line in lines])
     if not (workdir / "uncertainty.json").exists():
       names = ",".join(halved(name, source, output / "inputs", data) for name in CALIBRATED)
       programs.run_module(
