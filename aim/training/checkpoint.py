@@ -194,8 +194,11 @@ class Checkpoints:
     try:
       yield
     except Exception as error:
-      reason = first_line(_cause_of_damage(error), 500)
-      steps = complete_steps(self.folder.parent)
+      cause = _cause_of_damage(error)
+      if isinstance(cause, CheckpointError):  # said before: closing fails again with what a save failed with
+        raise cause from None
+      reason = first_line(cause, 500)
+      steps = complete_steps(self.workdir)
       newest = f"the newest complete one is of step {steps[-1]}" if steps else "there is no complete one"
       raise CheckpointError(f"{self.folder}: a checkpoint could not be saved: {reason}; {newest}") from None
 

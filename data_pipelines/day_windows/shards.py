@@ -128,7 +128,8 @@ class ShardWriter:
     serializer = example_serializer.ExampleSerializer(fields.get_serialized_info())
     # Each attempt has a file name of its own: a cluster may run two at once, and either file is complete.
     unfinished = f"{shard.path}.{uuid.uuid4().hex}"
-    file = array_record_module.ArrayRecordWriter(unfinished, _OPTIONS)
+    with _one_line(shard.path):
+      file = array_record_module.ArrayRecordWriter(unfinished, _OPTIONS)
     for day in self._days(shard, tables, report_days):
       # Deterministic, because the order of a protocol buffer's map otherwise differs between processes.
       record = serializer.get_tf_example(fields.encode_example(examples.example(day)))

@@ -38,6 +38,7 @@ from aim.training.checkpoint import Restored
 from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.checksums import checksums, first_difference
 from aim.training.defaults import defaults
+from data_pipelines import text_files
 from data_pipelines.channels import vocabulary
 from data_pipelines.errors import SchemaError, first_line
 from data_pipelines.schema import Schema
@@ -97,7 +98,8 @@ def write(
   known.pop("format", None)  # of checkpoints
   known.pop("step", None)
   with _built_beside(target) as building:
-    save_file(dict(arrays), building / ARRAYS)  # which changes the dict
+    with _naming_native_errors(target):
+      save_file(dict(arrays), building / ARRAYS)  # which changes the dict
     about = {"format": FORMAT, "trained_steps": restored.step, "dtype": dtype} | known
     about |= {VOCABULARY: vocabulary_version(restored)}
     about |= _without_folders(known)
@@ -175,6 +177,16 @@ def _built_beside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
       shutil.rmtree(old, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def _naming_native_errors(folder: pathlib.Path) -> Iterator[None]:
+  """Turns what safetensors raises about a full disk, which is no OSError, into one line that names the file."""
+  try:
+    yield
+  except SafetensorError as error:
+    reason = first_line(error, 300).removeprefix("Error while serializing: ").removeprefix("I/O error: ")
+    raise ConfigError(f"export to {folder}: {ARRAYS} cannot be written: {reason}") from error
+
+
 def _stored(params: Mapping[str, Array], dtype: str) -> dict[str, Array]:
   """The parameters as they are stored.
 
@@ -244,6 +256,7 @@ def _params(folder: pathlib.Path, expected: Mapping[str, Any], restored: Restore
     CheckpointError: an array is not what was written, or not what the config describes.
   """
   path = folder / ARRAYS
+  _check_is_file(path, where)
   try:
     found = _digest(path.read_bytes())
     with jax.default_device(jax.local_devices()[0]):
@@ -279,7 +292,17 @@ def _expected_checksums(folder: pathlib.Path, where: str) -> dict[str, Any]:
   return content
 
 
+def _check_is_file(path: pathlib.Path, where: str) -> None:
+  """Raises CheckpointError for what is no file on disk, such as a pipe, which reading could wait for without end."""
+  try:
+    text_files.check_regular(path)
+  except SchemaError as error:
+    fault = str(error).removeprefix(f"{path}: ")
+    raise CheckpointError(f"{where}: {path.name}: {fault}; restore the folder from a copy") from None
+
+
 def _check_file(folder: pathlib.Path, name: str, expected: Mapping[str, Any], where: str) -> None:
+  _check_is_file(folder / name, where)
   try:
     found = _digest((folder / name).read_bytes())
   except OSError as error:
@@ -289,8 +312,7 @@ def _check_file(folder: pathlib.Path, name: str, expected: Mapping[str, Any], wh
 
 
 def _json(folder: pathlib.Path, name: str, where: str) -> dict[str, Any]:
-  if not (folder / name).is_file():
-    raise CheckpointError(f"{where}: {name} is missing; restore the folder from a copy")
+  _check_is_file(folder / name, where)
   try:
     content = read_json(folder / name)
   except SchemaError as error:
