@@ -6,8 +6,8 @@
 Of each set a fifth of the people is held out (fold 0 of 5); only the pretrain people of each are trained on. A repeated
 command goes on where it stopped. With --without a set is left out of the training and scored all the same, for what a
 model does on data of a kind that it has never seen. It writes, below --output, data/ (the sets as they were built),
-run/ (the workdir), scores/SET/ (on the held-out people of that set) and, with nothing left out, export/: the folder
-that is shipped.
+halved/ (again, the held-out people in two halves), run/ (the workdir), scores/SET/ (on the held-out people of that set)
+and, with nothing left out, export/: the folder that is shipped.
 """
 
 from __future__ import annotations
@@ -57,10 +57,12 @@ def main(argv: Sequence[str]) -> None:
     scored = [results.read_csv(output / "scores" / name / "generative.csv") for name in flags.FLAGS.score]
     results.write_csv(workdir / "generative.csv", [line for lines in scored for line in lines])
     if not (workdir / "uncertainty.json").exists():
-      names = ",".join(halved(name, source, output / "inputs", data) for name in CALIBRATED)
+      for name in CALIBRATED:
+        build_halved(name, source, output)
       programs.run_module(
-        "aim.main", "--mode=calibrate", f"--workdir={workdir}", f"--data={names}", f"--data_dir={data}"
-      )
+        "aim.main", "--mode=calibrate", f"--workdir={workdir}", f"--data={','.join(CALIBRATED)}",
+        f"--data_dir={output / 'halved'}",
+      )  # fmt: skip
     programs.run_module(
       "aim.main", "--mode=export", f"--workdir={workdir}", f"--output={output / 'export'}", f"--card={CARD}",
       "--overwrite",
@@ -77,17 +79,17 @@ def build(name: str, source: pathlib.Path, inputs: pathlib.Path, data: pathlib.P
   )
 
 
-def halved(name: str, source: pathlib.Path, inputs: pathlib.Path, data: pathlib.Path) -> str:
-  """Builds a set again with its held-out people in two halves: tune for the intervals, eval for their coverage."""
-  stored = splits.load(data / "day_windows" / name / "1.0.0" / "splits.json")
+def build_halved(name: str, source: pathlib.Path, output: pathlib.Path) -> None:
+  """Builds a set with its held-out people in two halves: tune for the intervals, eval for their coverage."""
+  inputs = output / "inputs"
+  stored = splits.load(output / "data" / "day_windows" / name / "1.0.0" / "splits.json")
   held_out = sorted(stored["eval"])
   split_file = inputs / f"{name}_splits.json"
   split_file.write_text(json.dumps({"pretrain": stored["pretrain"], "tune": held_out[::2], "eval": held_out[1::2]}))
   programs.run_module(
-    "data_pipelines.build", "--source=npz", f"--input={input_of(name, source, inputs)}", f"--data_dir={data}",
-    f"--name={name}_halved", f"--split_file={split_file}",
+    "data_pipelines.build", "--source=npz", f"--input={input_of(name, source, inputs)}",
+    f"--data_dir={output / 'halved'}", f"--name={name}", f"--split_file={split_file}",
   )  # fmt: skip
-  return f"{name}_halved"
 
 
 def input_of(name: str, source: pathlib.Path, inputs: pathlib.Path) -> pathlib.Path:
