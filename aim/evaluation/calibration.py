@@ -38,7 +38,7 @@ def calibrate(model: Pretrained, data_dir: str, names: Sequence[str], workdir: p
     seed: of what is hidden.
 
   Raises:
-    ConfigError: nobody is in one of the splits.
+    ConfigError: nobody is in one of the splits, or the model was trained on people of them.
     SchemaError: a dataset cannot be matched to the model, or the model has no decoder.
   """
   model.check_has_decoder("calibrate")
@@ -48,6 +48,9 @@ def calibrate(model: Pretrained, data_dir: str, names: Sequence[str], workdir: p
     dataset = Dataset.open(data_dir, name)
     seen = model.matched(dataset)
     model.check_unseen_people(seen)
+    trained_on = model.seen_people(seen, [*seen.people("tune"), *seen.people("eval")])
+    if trained_on.trained_on:
+      raise ConfigError(f"--data={name}: its splits tune and eval have {trained_on.text}, expected people never seen")
     for split, days in sides.items():
       days += _some_days(seen, split, name, MOST_DAYS // len(names))
   for split, days in sides.items():

@@ -48,6 +48,8 @@ class Result:
     n_labelled_people: people whose labels the model saw, in fitting and in early stopping; None where not counted.
     n_folds: separately fitted models whose answers were scored together, each within its fold where the metric ranks
       them (`metrics.WITHIN_FOLDS`); None where not recorded.
+    seen_in_training: how many of the people who were scored the model was trained on, by their ids: "none", "2 of 7" or
+      "not known"; "" where not recorded.
     neither_beats_constant: whether a paired difference is one of two models of which neither is better than a constant.
   """
 
@@ -64,6 +66,7 @@ class Result:
   compared_with: str = ""
   n_labelled_people: int | None = None
   n_folds: int | None = None
+  seen_in_training: str = ""
   neither_beats_constant: bool = False
 
   @property
@@ -87,7 +90,7 @@ class Result:
 _FIELDS = tuple(field.name for field in dataclasses.fields(Result))[:-1]  # the last one is part of the outcome
 COLUMNS = (*_FIELDS, "lower_is_better", "outcome")
 OLD_COLUMNS = _FIELDS[: _FIELDS.index("compared_with")]  # of files written before differences had columns
-LATER_COLUMNS = ("n_folds", "n_labelled_people")  # which files may lack, the newest first
+LATER_COLUMNS = ("seen_in_training", "n_folds", "n_labelled_people")  # which files may lack, the newest first
 
 
 def write_csv(path: str | pathlib.Path, results: Iterable[Result]) -> None:
@@ -118,7 +121,7 @@ def read_csv(path: str | pathlib.Path) -> list[Result]:
     raise ResultsError(f"{path}: no such file") from None
   except (UnicodeDecodeError, csv.Error) as error:
     raise ResultsError(f"{path}: not a CSV file: {error}") from None
-  older = [tuple(name for name in COLUMNS if name not in LATER_COLUMNS[:n]) for n in (1, 2)]
+  older = [tuple(name for name in COLUMNS if name not in LATER_COLUMNS[:n]) for n in range(1, len(LATER_COLUMNS) + 1)]
   if tuple(header) not in (COLUMNS, *older, OLD_COLUMNS):
     raise ResultsError(f"{path}: columns are {','.join(header) or 'none'}, expected {','.join(COLUMNS)}")
   results = []
@@ -143,7 +146,28 @@ def _result(fields: Mapping[str, str]) -> Result:
     read_whole_number(fields[name]) if fields.get(name) else None for name in ("n_labelled_people", "n_folds")
   )
   neither = fields.get("outcome") == Outcome.NEITHER
-  return Result(*head, value, low, high, *counts, compared_with, labelled, folds, neither)
+  return Result(
+    *head, value, low, high, *counts, compared_with, labelled, folds, fields.get("seen_in_training", ""), neither
+  )
+
+
+def marked_seen(results: Iterable[Result], model: str, seen: str) -> list[Result]:
+  """The results, those of a model with `seen_in_training`; other methods have not been pretrained."""
+  return [dataclasses.replace(r, seen_in_training=seen) if r.model == model else r for r in results]
+
+
+def seen_note(results: Iterable[Result]) -> str:
+  """Says that people who were scored had been trained on, or that nobody knows; "" where neither is so."""
+  found = dict.fromkeys(
+    (r.dataset, r.model, r.seen_in_training) for r in results if r.seen_in_training not in ("", "none")
+  )
+  parts = [
+    f"{model} on {dataset}: whether the people scored were trained on is not known"
+    if seen == "not known"
+    else f"{model} on {dataset}: {seen} people scored were trained on (by their ids)"
+    for dataset, model, seen in found
+  ]
+  return "; ".join(parts)
 
 
 def _compared_with(metric: str) -> str:

@@ -29,6 +29,8 @@ def markdown(workdir: pathlib.Path, model: str) -> str:
     "The mse is in z-scores, averaged over the channels: a single channel may be better or worse than this. "
     "In brackets, 95 % intervals over people."
   )
+  if any("(trained on: " in score[4] for score in scores):
+    lead += " Where the table says so, these were not people never seen."
   return f"{lead}\n\n{table(('data', 'task', 'level', 'score', 'people', 'strongest other'), scores)}"
 
 
@@ -70,4 +72,11 @@ def _row(question: tuple[str, str, str], results: Sequence[Result]) -> tuple[str
   other = best_other(difference for difference in differences if difference.metric == metric)
   interval = f" [{score.ci_low:.3g}, {score.ci_high:.3g}]" if not math.isnan(score.ci_low) else ""
   against = f"{other.against}: {other.verdict}" if other else "-"
-  return (*question, f"{metric} {score.value:.3g}{interval}", counted(score.n_people, "person"), against)
+  return (*question, f"{metric} {score.value:.3g}{interval}", _people(score), against)
+
+
+def _people(score: Result) -> str:
+  people = counted(score.n_people, "person")
+  if score.seen_in_training in ("", "none"):
+    return people
+  return f"{people} (trained on: {score.seen_in_training})"

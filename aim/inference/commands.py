@@ -12,6 +12,7 @@ from jaxtyping import Float, Shaped
 from aim.common import config_files, output_files
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
+from aim.common.seen_people import known_counts
 from aim.inference import matched_days, model_card, pretrained
 from aim.runtime import processes
 from aim.training.trained import exported
@@ -151,16 +152,19 @@ def export(
 
 
 def _trained_on(model: pretrained.Pretrained) -> str:
-  """Says on how many people and days a model was trained; "" where its dataset is not here or has changed since."""
+  """Says on how many people and days a model was trained; "" where its checkpoint does not and its dataset is gone."""
   data, saved = model.config.data, model.training_data
+  people, days = known_counts(saved)
+  if people is not None and days is not None:
+    return f"{counted(people, 'person')}, {counted(days, 'day')}."
   if saved is None or is_remote(data.dir) or not dataset_path(data.dir, saved["name"]).is_dir():
     return ""
   dataset = Dataset.open(data.dir, saved["name"])
   if dataset.digest_of("pretrain") != saved["pretrain"]:
     return ""
   chosen = chosen_days(dataset, "pretrain", **config_files.subset(model.config))
-  people = set(day_owners(dataset, "pretrain")[0][chosen].tolist())
-  return f"{counted(len(people), 'person')}, {counted(len(chosen), 'day')}."
+  owners = set(day_owners(dataset, "pretrain")[0][chosen].tolist())
+  return f"{counted(len(owners), 'person')}, {counted(len(chosen), 'day')}."
 
 
 def _print_notes(days: npz.DayArrays) -> None:

@@ -8,7 +8,7 @@ import math
 import os
 import pathlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from aim.common import seen_people
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
+from aim.common.seen_people import SeenPeople
 from aim.inference import matched_days, model_card, uncertainty
 from aim.inference.matched_days import Layout, Units
 from aim.inference.uncertainty import Uncertainty
@@ -693,7 +695,7 @@ class Pretrained:
   def check_unseen_people(self, dataset: Dataset) -> None:
     """Checks that a dataset has this model's schema, before its people are scored as people never seen.
 
-    Prints a line if it is not the dataset that the model was trained on, and whether its eval people may have been.
+    Prints a line if it is not the dataset that the model was trained on, and whether its eval people were.
 
     Raises:
       SchemaError: it has another schema.
@@ -701,7 +703,17 @@ class Pretrained:
     self.check_dataset(dataset)
     line = told_about_data(self.training_data, dataset)
     if line:
-      print(f"note: {line}")
+      print(f"note: {line}; its split eval: {self.seen_people(dataset, dataset.people('eval')).text}")
+
+  def seen_people(self, dataset: Dataset, people: Collection[str]) -> SeenPeople:
+    """How many people the model was trained on, by its checkpoint, itself or in the weights that it started from.
+
+    Args:
+      dataset: has the people.
+      people: their ids.
+    """
+    history = (entry.get("training_data") for entry in self._restored.metadata.get("history", ()))
+    return seen_people.seen_people((self.training_data, *history), dataset, people)
 
   def check_has_decoder(self, where: str) -> None:
     """Checks that the model can reconstruct days; `where` begins the message.

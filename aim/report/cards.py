@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from aim.common import config_files
+from aim.common.seen_people import counts_text
 from aim.inference.pretrained import Pretrained
 from aim.report.workdir import Workdir
 from data_pipelines.dataset import Dataset
@@ -97,7 +98,7 @@ def _model(workdir: Workdir) -> list[Block]:
     ["encoder", tower(a.encoder)],
     ["decoder", tower(a.decoder)],
     ["parameters", f"{parameter_count(workdir):,}"],
-    ["trained on", f"{workdir.dataset.name if workdir.dataset else config.data.name}, without its held-out people"],
+    ["trained on", _trained_on(workdir.model)],
     ["steps", f"{workdir.model.trained_steps:,} of {counted(config.batch_size, 'day')} each"],
     ["optimiser", f"AdamW, learning rate {config.optimizer.learning_rate:g}, EMA {config.optimizer.ema:g}"],
     ["last training loss", number(float(last.get("loss", math.nan)))],
@@ -105,6 +106,15 @@ def _model(workdir: Workdir) -> list[Block]:
     ["license", f"{LICENSE} (the program; the data may have other terms)"],
   ]
   return [Table(workdir.label, ["", ""], facts)]
+
+
+def _trained_on(model: Pretrained) -> str:
+  """The data that a model was trained on, by its checkpoint."""
+  saved = model.training_data
+  if saved is None:
+    return f"{model.config.data.name or 'not recorded'}, without its held-out people"
+  counts = counts_text(saved)
+  return f"{saved['name']}, {f'{counts}, ' if counts else ''}without its held-out people"
 
 
 def _kind(model: Pretrained) -> str:

@@ -10,7 +10,7 @@ from aim.evaluation.difference import WORDS, Difference, best_other, bounds, mod
 from aim.evaluation.generative import clipping
 from aim.evaluation.generative.summary import BY_CHANNEL, channel_notes, line_notes
 from aim.evaluation.metrics import lower_is_better
-from aim.evaluation.results import Result, folds_note, no_better_than_constant, read_csv
+from aim.evaluation.results import Result, folds_note, no_better_than_constant, read_csv, seen_note
 from aim.report import curves
 from aim.report.verdicts import sentences, verdict_line
 from aim.report.workdir import RESULTS, Workdir, merged_results
@@ -61,6 +61,7 @@ def section(workdirs: Sequence[Workdir], kind: str) -> Section:
     blocks += _pivots(results, set(headlines.values()))
     blocks += [TextLine(note) for note in _notes(workdirs, kind, results)]
     blocks += _paired([result for result in results if result.compares_models and result.difference])
+    blocks += [TextLine(f"note: {note}") for note in (seen_note(results),) if note]
     blocks.append(TextLine(_basis(results)))
   return Section(kind, title, blocks)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 import aim.model.defaults
 import aim.training.defaults
-from aim.common import config_files
+from aim.common import config_files, seen_people
 from aim.training import compatibility
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import UserError
@@ -44,18 +44,26 @@ def run_metadata(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[st
   return {"config": config_files.to_dict(config), "schema": dataset.schema.to_dict(), "statistics": statistics}
 
 
-def training_data(dataset: Dataset) -> dict[str, Any]:
-  """What names the content of the data that a run trains on; of a mix, also of each member, with its weight."""
+def training_data(dataset: Dataset, subset: Mapping[str, Any] | None = None) -> dict[str, Any]:
+  """What names the content of the data that a run trains on, and whom; of a mix, also of each member, with its weight.
+
+  Args:
+    dataset: the data.
+    subset: the limits of data_pipelines.subset.chosen_days; by default there are none.
+  """
+  subset = subset or {}
   named = {
     "name": dataset.name,
     "content": dataset.digest,
     "pretrain": dataset.digest_of("pretrain"),
     "people": dataset.people_digest("pretrain"),
+    seen_people.RECORD: seen_people.record(dataset, subset),
   }
   if len(dataset.members) == 1:
     return named
   members = [
     {"name": member.name, "weight": weight, "stored": [stored.digest for stored in member.stored]}
+    | seen_people.counts(member, subset)
     for member, weight in dataset.members
   ]
   return named | {"mix": members}
@@ -205,16 +213,8 @@ def told_about_data(saved: Mapping[str, Any] | None, dataset: Dataset) -> str | 
     saved: training_data of the model's checkpoint; None for one of format 1.
     dataset: what the model is used on.
   """
-  if saved is None or saved["content"] == dataset.digest:
+  if saved is None or seen_people.is_training_data(saved, dataset):
     return None
-  trained_on = {saved["content"], *(digest for member in saved.get("mix", ()) for digest in member["stored"])}
-  if all(stored.digest in trained_on for stored in dataset.stored):
-    return None
-  change = (
-    f"the content of dataset {dataset.name!r} has changed since the model was trained on it"
-    if saved["name"] == dataset.name
-    else f"the model was trained on dataset {saved['name']!r}, this is {dataset.name!r}"
-  )
-  if saved["people"] == dataset.people_digest("pretrain"):
-    return f"{change}; the people trained on are the same, so none of its eval people was among them"
-  return f"{change}; the people trained on are not its pretrain people, so its eval people may have been among them"
+  if saved["name"] == dataset.name:
+    return f"the content of dataset {dataset.name!r} has changed since the model was trained on it"
+  return f"the model was trained on dataset {saved['name']!r}, this is {dataset.name!r}"

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import aim.model.defaults
-from aim.common import config_files, config_ranges
+from aim.common import config_files, config_ranges, seen_people
 from aim.model import buffer_sizes, flops, from_config, lsm2
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.contrastive.from_config import view_changes, view_method
@@ -153,7 +153,8 @@ class TrainingRun:
       # Around the closing of checkpoints, which waits for the other processes.
       cleanup.enter_context(processes.exit_on_lost_process())
       self.watchdog.expect("restoring and compiling", self.config.log.watchdog_compile_seconds)
-      self.metadata |= {"training_data": checkpoint_metadata.training_data(self.dataset)}
+      subset = config_files.subset(self.config)
+      self.metadata |= {"training_data": checkpoint_metadata.training_data(self.dataset, subset)}
       checkpoints = Checkpoints(self.workdir, self.config.checkpoint.every_steps, self.config.checkpoint.keep)
       cleanup.callback(checkpoints.close)
       # And again inside, so that a lost process ends this one before the closing would wait for it.
@@ -177,6 +178,11 @@ class TrainingRun:
         saved = checkpoints.metadata()
         where = f"{self.workdir}: checkpoint at step {newest}"
         checkpoint_metadata.check_resumable(saved, self.metadata, where)
+        before, now = (config["data"] for config in (saved["config"], self.metadata["config"]))
+        same_days = all(before.get(key, now[key]) == now[key] for key in config_files.subset(self.config))
+        self.metadata["training_data"] = seen_people.went_on(
+          saved.get("training_data"), self.metadata["training_data"], same_days
+        )
         return checkpoints.restore(targets)
       except DamagedError as error:
         checkpoints.set_aside(newest, error)

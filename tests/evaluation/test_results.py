@@ -56,15 +56,15 @@ def test_files_without_these_columns_are_read_as_well(tmp_path):
 
 
 def test_labelled_people_are_counted_where_known(tmp_path):
-  lines = [LINE, dataclasses.replace(LINE, n_labelled_people=42, n_folds=4)]
+  lines = [LINE, dataclasses.replace(LINE, n_labelled_people=42, n_folds=4, seen_in_training="2 of 7")]
   results.write_csv(tmp_path / "results.csv", lines)
   assert results.read_csv(tmp_path / "results.csv") == lines
 
 
-@pytest.mark.parametrize("later", [1, 2])
+@pytest.mark.parametrize("later", [1, 2, 3])
 def test_files_from_before_a_column_was_added_are_read(tmp_path, later):
   columns = [name for name in results.COLUMNS if name not in results.LATER_COLUMNS[:later]]
-  empty = "," * (2 - later)
+  empty = "," * (3 - later)
   (tmp_path / "old.csv").write_text(
     f"{','.join(columns)}\nmss,random,30 %,LSM-2,mse,0.25,0.125,0.5,12,0,{empty},true,\n"
   )

@@ -259,13 +259,13 @@ def test_a_dataset_that_changed_under_its_name(dataset, trained, workdir, tmp_pa
   assert capsys.readouterr().out == ""
   model.check_unseen_people(other)
   assert capsys.readouterr().out == (
-    "note: the content of dataset 'tiny' has changed since the model was trained on it; the people trained on are the "
-    "same, so none of its eval people was among them\n"
+    "note: the content of dataset 'tiny' has changed since the model was trained on it; its split eval: 3 people never "
+    "seen in training\n"
   )
   more = tiny.dataset(tmp_path / "other", "more", evaluated=4)
   capsys.readouterr()
   model.check_unseen_people(more)
   assert capsys.readouterr().out == (
-    "note: the model was trained on dataset 'tiny', this is 'more'; the people trained on are not its pretrain people, "
-    "so its eval people may have been among them\n"
+    "note: the model was trained on dataset 'tiny', this is 'more'; its split eval: 4 people, of whom 1 was trained on "
+    "(by their ids)\n"
   )

@@ -57,7 +57,7 @@ def resumed(workdir, dataset):
   with jax.set_mesh(sharding.make_mesh(8, 1, 1)):
     run = TrainingRun(config, workdir, dataset)
     # Shards are written by another library's version perhaps, their days are the same.
-    run.metadata |= {"training_data": stored.get("training_data")}
+    run.metadata |= {"training_data": stored.get("training_data") or {}}
     checkpoints = checkpoint.Checkpoints(workdir, 1, 3)
     try:
       return run.initial_state(checkpoints)

@@ -75,13 +75,13 @@ def run_finetune(
   predicted += study.constants(jobs)
   ours, *others = study.rivals
   against = [*(study.name(rival) for rival in others), CONSTANT]
+  seen = model.seen_people(dataset, dataset.people("eval"))
   scores = predictions.score(predicted, config.finetune.bootstrap, config.probe.seed, against)
+  scores = results.marked_seen(scores, study.name("pretrained"), seen.field)
   predictions.write_csv(output / "predictions.csv", predicted)
   results.write_csv(output / "results.csv", scores)
   draw_learning_curves(scores, output / "learning_curve.png")
-  print(
-    f"\n{dataset.name}: {counted(len(dataset.people('eval')), 'person')} never seen in training; [95 % over people]\n"
-  )
+  print(f"\n{dataset.name}: {seen.text}; [95 % over people]\n")
   print(predictions.format_tables(scores) + "\n")
   print("\n".join(verdicts(scores, study.name(ours))))
   print(f"\n{output / 'results.csv'}\n{output / 'predictions.csv'}\n{output / 'learning_curve.png'}\n{study.folder}")

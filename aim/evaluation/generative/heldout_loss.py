@@ -16,8 +16,8 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from aim.common import config_files
 from aim.common.progress import progress_bar
+from aim.common.seen_people import counts_text, known_counts
 from aim.evaluation.generative.contest import MODEL_BATCHES, HeldoutDays, run_contest
 from aim.evaluation.generative.tasks import GenerativeTask
 from aim.inference.pretrained import Pretrained
@@ -26,7 +26,6 @@ from aim.model.heldout import heldout_errors
 from aim.runtime import compile_options, processes, sharding
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import SchemaError
-from data_pipelines.subset import chosen_days, day_owners
 from data_pipelines.text_files import counted, json_text, replace_text
 
 FILE = "heldout.json"
@@ -41,7 +40,7 @@ def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dat
   Args:
     config: the whole config; config.evaluate chooses the days.
     trained: the model.
-    dataset: the dataset that it was trained on.
+    dataset: gives the people to score.
     workdir: folder of the run.
 
   Raises:
@@ -59,7 +58,9 @@ def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dat
     people[person] |= {"cells": sums[0].tolist(), "squared": sums[1].tolist()}
   if not processes.is_first_process():
     return
-  content = _training_facts(trained, dataset, window_flops) | measures(people) | {"people": people}
+  seen = trained.seen_people(dataset, people)
+  facts = _training_facts(trained, dataset, window_flops) | {"seen_in_training": seen.field}
+  content = facts | measures(people) | {"people": people}
   for key in ("loss", "mse"):
     if not np.isfinite(content[key]):
       raise SchemaError(
@@ -67,10 +68,11 @@ def heldout(config: ml_collections.ConfigDict, trained: Pretrained, dataset: Dat
         f"{sum(sums.get('scored', 0) for sums in people.values()):,.0f} scored values; nothing is written"
       )
   replace_text(workdir / FILE, json_text(content, indent=1) + "\n")
+  trained_on = counts_text(trained.training_data) or "people and days that its checkpoint does not record"
+  scored = counted(len(people), "other") if seen.trained_on == 0 else seen.text
   print(
-    f"{trained.name}, {counted(trained.trained_steps, 'step')} on {counted(content['days'], 'day')} of "
-    f"{counted(content['participants'], 'person')}; {counted(days.count, 'day')} of "
-    f"{counted(len(people), 'other')}: loss {content['loss']:.4f}, {TASK.label} mse {content['mse']:.4f}"
+    f"{trained.name}, {counted(trained.trained_steps, 'step')} on {trained_on}; {counted(days.count, 'day')} of "
+    f"{scored}: loss {content['loss']:.4f}, {TASK.label} mse {content['mse']:.4f}"
   )
   print(workdir / FILE)
 
@@ -93,7 +95,7 @@ def measures(people: dict[str, dict[str, Any]]) -> dict[str, float]:
 def _training_facts(trained: Pretrained, dataset: Dataset, window_flops: float) -> dict[str, Any]:
   """Size and cost of the training, at so many useful FLOPs per window."""
   config = trained.config
-  days = chosen_days(dataset, "pretrain", **config_files.subset(config))
+  people, days = known_counts(trained.training_data)  # those of the dataset that is scored may be others
   windows = trained.trained_steps * config.batch_size
   return {
     "dataset": dataset.name,
@@ -102,8 +104,8 @@ def _training_facts(trained: Pretrained, dataset: Dataset, window_flops: float) 
     "steps": trained.trained_steps,
     "windows": windows,
     "parameters": lsm2.count_parameters(trained.params),
-    "participants": len(set(day_owners(dataset, "pretrain")[0][days])),
-    "days": len(days),
+    "participants": people,
+    "days": days,
     "flops": windows * window_flops,  # useful FLOPs, forward and backward (aim/model/flops.py)
   }
 

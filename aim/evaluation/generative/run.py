@@ -8,6 +8,7 @@ import ml_collections
 import numpy as np
 
 from aim.common.config_files import ConfigError
+from aim.common.seen_people import SeenPeople
 from aim.evaluation import results
 from aim.evaluation.generative import clipping, day_figures, figures, pypots_export, score_files, summary
 from aim.evaluation.generative.clipping import ClippedTruth
@@ -63,13 +64,16 @@ def evaluate(config: ml_collections.ConfigDict, model: Pretrained, dataset: Data
   if not processes.is_first_process():
     return scores
   rows = scores.table(config.bootstrap, config.seed)
+  people = {person for of_method in scores.sums.values() for person in of_method}
+  seen = model.seen_people(dataset, people)
   lines = summary.contest_results(scores, dataset.name, model.config.seed, config.bootstrap, config.seed)
   by_channel = summary.channel_results(scores, dataset.name, model.config.seed, config.bootstrap, config.seed)
+  lines, by_channel = (results.marked_seen(of_file, model.name, seen.field) for of_file in (lines, by_channel))
   _write(scores, rows, lines, by_channel, workdir)
   clipped = days.clipping.clipped(dataset.schema)
   clipping.write_csv(workdir / "evaluate" / "clipped.csv", clipped)
   draw_day(days, model, workdir / "evaluate" / "day.png")
-  _print(days, scores, rows, lines, by_channel, clipped, workdir)
+  _print(days, seen, rows, lines, by_channel, clipped, workdir)
   return scores
 
 
@@ -113,15 +117,14 @@ def _write(
 
 def _print(
   days: HeldoutDays,
-  scores: Scores,
+  seen: SeenPeople,
   rows: list[ScoreRow],
   lines: list[Result],
   by_channel: list[Result],
   clipped: list[ClippedTruth],
   workdir: pathlib.Path,
 ) -> None:
-  people = {person for of_method in scores.sums.values() for person in of_method}
-  print(f"\n{days.dataset.name}: {counted(len(people), 'person')} never seen in training, {counted(days.count, 'day')}")
+  print(f"\n{days.dataset.name}: {seen.text}, {counted(days.count, 'day')}")
   print("Mean squared error in z-scored units, mean over channels [95 % interval over people]; * marks the lowest.\n")
   print(score_files.format_table(rows) + "\n")
   if notes := [*summary.channel_notes(by_channel), *summary.line_notes(lines), *clipping.notes(clipped)]:
@@ -147,5 +150,7 @@ def draw_day(days: HeldoutDays, model: Pretrained, path: pathlib.Path) -> None:
     visible[:, fullest[0]] = np.nan
   reconstruction = model.physical(model.reconstruct(visible[None]))[0]
   who = f"participant {batch['participant'][row]}, day {batch['day'][row]}"
-  title = f"{days.dataset.name}: {who}, never seen in training"
+  seen = model.seen_people(days.dataset, [str(batch["participant"][row])]).trained_on
+  history = {0: ", never seen in training", 1: ", trained on"}.get(-1 if seen is None else seen, "")
+  title = f"{days.dataset.name}: {who}{history}"
   day_figures.day_chart(days.dataset.schema, values, visible, reconstruction, path, title)

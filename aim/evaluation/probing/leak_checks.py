@@ -13,14 +13,16 @@ from data_pipelines.splits import SPLITS
 
 
 def check_held_out(model: Pretrained, dataset: Dataset) -> None:
-  """Checks that the dataset fits the model and that neither people nor days of its eval split were trained on.
+  """Checks that the dataset fits the model, that nobody is in two splits, and that no day of eval was trained on.
+
+  Prints a line if it is not the dataset that the model was trained on, and whether its eval people were.
 
   Raises:
     SchemaError: the dataset has another schema than the model.
     SplitError: a person is in two splits, by splits.json or by the records.
     DuplicateError: a day of the eval split is one that the model was pretrained on.
   """
-  model.check_dataset(dataset)
+  model.check_unseen_people(dataset)
   people = {split: set(dataset.people(split)) | _recorded_people(dataset, split) for split in SPLITS}
   for a in SPLITS:
     for b in SPLITS:

@@ -86,12 +86,11 @@ def run_robustness(
       of_task = _as_predictions(task, predicted[task.name], rows[task.name], *about)
       predictions_of_all += of_task
   predictions.write_csv(output / "predictions.csv", predictions_of_all)
+  seen = model.seen_people(dataset, dataset.people("eval"))
+  scores = results.marked_seen(scores, model.name, seen.field)
   results.write_csv(output / "results.csv", scores)
   robustness_figure.draw(scores, output / "robustness.png")
-  print(
-    f"\n{dataset.name}: {counted(len(dataset.people('eval')), 'person')} never seen in training; "
-    "drop of the score [95 %]\n"
-  )
+  print(f"\n{dataset.name}: {seen.text}; drop of the score [95 %]\n")
   print("\n".join(verdicts(scores, predicted)))
   print(f"\n{output / 'results.csv'}\n{output / 'predictions.csv'}\n{output / 'robustness.png'}")
   return scores

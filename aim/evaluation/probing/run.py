@@ -26,7 +26,7 @@ from aim.evaluation.probing.oracle import strangers
 from aim.evaluation.probing.probe_inputs import EMBEDDING, HOURLY, MASK, ORACLE_TRAITS, ProbeInputs, read_inputs
 from aim.inference.pretrained import Pretrained
 from data_pipelines.dataset import Dataset
-from data_pipelines.text_files import counted, file_name
+from data_pipelines.text_files import file_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +77,11 @@ def run_probe(
       names = (dataset.name, model.name, int(model.config.seed))
       predicted += predict_task(config, task, training[task.name], held_out[task.name], path, *names)
       bar.update()
-  scores = predictions.score(predicted, config.bootstrap, config.seed)
+  seen = model.seen_people(dataset, dataset.people("eval"))
+  scores = results.marked_seen(predictions.score(predicted, config.bootstrap, config.seed), model.name, seen.field)
   predictions.write_csv(output / "predictions.csv", predicted)
   results.write_csv(output / "results.csv", scores)
-  print(
-    f"\n{dataset.name}: scored on {counted(len(dataset.people('eval')), 'person')} never seen in training; "
-    "[95 % over people]\n"
-  )
+  print(f"\n{dataset.name}: scored on {seen.text}; [95 % over people]\n")
   print(predictions.format_tables(scores) + "\n")
   print("\n".join(predictions.verdicts(scores)))
   print(f"\n{output / 'results.csv'}\n{output / 'predictions.csv'}\n{output / 'probes'}")

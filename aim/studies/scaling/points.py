@@ -115,6 +115,7 @@ def read_points(cells: Sequence[ScalingCell], n_bootstrap: int) -> Iterator[Scal
       raise ConfigError(f"{group[0].result}: other people were scored than in other cells; remove it and repeat")
     seconds = sum(cell.seconds for cell in group)
     try:
+      _check_unseen(group, results)
       point = _point(key, results, people, n_bootstrap, seconds)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
       files = ", ".join(str(cell.result) for cell in group)
@@ -127,6 +128,16 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
   if not isinstance(result, dict) or not isinstance(result.get("people"), dict) or not result["people"]:
     raise ConfigError(f"{path}: damaged, key 'people' with their losses is missing; remove it and repeat")
   return result
+
+
+def _check_unseen(group: Sequence[ScalingCell], results: Sequence[dict[str, Any]]) -> None:
+  """Raises ConfigError for people who were scored and may have been trained on; older files do not say."""
+  for cell, result in zip(group, results, strict=True):
+    seen = result.get("seen_in_training", "none")
+    if seen != "none":
+      raise ConfigError(
+        f"{cell.result}: of the people scored, those trained on are {seen}, expected none; remove it and repeat"
+      )
 
 
 def _point(

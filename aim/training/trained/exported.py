@@ -2,7 +2,8 @@
 
     model.safetensors   the parameters as inference uses them, under the names that they have in checkpoints
     config.json         format, trained steps, how the parameters are stored, the resolved config of the run, what names
-                        its training data, and whatever else a checkpoint knows of how it came about
+                        its training data, how many people and days those are, and whatever else a checkpoint knows of
+                        how it came about, but for the digests of people
     schema.json         clock and channels of the days
     statistics.json     mean, SD, minimum and maximum of every channel in the training data, in its unit
     checksums.json      of each array and of each file above
@@ -30,7 +31,7 @@ from ml_collections import ConfigDict
 from safetensors import SafetensorError
 from safetensors.flax import load_file, save_file
 
-from aim.common import config_files, output_files
+from aim.common import config_files, output_files, seen_people
 from aim.common.config_files import ConfigError
 from aim.model import lsm2
 from aim.training import checkpoint
@@ -92,7 +93,7 @@ def write(
   target = pathlib.Path(folder).absolute()
   check_target(target, overwrite)
   arrays = _stored(restored.params, dtype)
-  known = dict(restored.metadata)
+  known = seen_people.without_digests(restored.metadata)
   schema, known_statistics = known.pop("schema"), known.pop("statistics")
   statistics = {key: list(known_statistics[key]) for key in _OF_A_CHANNEL}
   known.pop("format", None)  # of checkpoints
