@@ -44,8 +44,7 @@ LOADER = flags.DEFINE_float(
 OUTPUT = flags.DEFINE_string(
   "output",
   None,
-  "embed: .parquet or .npz file to write; impute: .npz file to write; export: folder to make; report of your own days: "
-  "folder, or .html file for the page alone [my_days].",
+  "embed: .parquet or .npz file; impute: .npz file; export: folder; report: folder or .html [my_days].",
 )
 EXPORT_DTYPE = flags.DEFINE_enum("export_dtype", "float32", ("float32", "float16", "bfloat16"), "export: as stored.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "export: replace an exported folder.")

@@ -180,10 +180,10 @@ def check_resumable(saved: Mapping[str, Any], current: Mapping[str, Any], where:
 
 
 def _check_mix(
-  theirs: Mapping[str, Any] | None, ours: Mapping[str, Any], config: Mapping[str, Any], where: str
+  theirs: Mapping[str, Any] | None, ours: Mapping[str, Any] | None, config: Mapping[str, Any], where: str
 ) -> None:
   """Refuses to go on with another mix of datasets; with other weights, unless config.data.on_changed_mix allows it."""
-  if theirs is None:
+  if theirs is None or ours is None:
     return
   before, now = _mix_weights(theirs), _mix_weights(ours)
   if before == now:

@@ -176,7 +176,7 @@ def test_an_embedding_by_channel_is_the_mean_over_each_channels_tokens():
       np.testing.assert_allclose(embedding[i].reshape(3, 16)[c], expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 32])
+@pytest.mark.parametrize("batch_size", [4, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 32))])
 def test_results_do_not_depend_on_batches(batch_size):
   """To 1e-5, because the encoder is as long as the fullest day of a batch needs, and sums run in another order."""
   values = days()
@@ -453,7 +453,7 @@ def test_no_path_is_one_line(path):
     load.__wrapped__(path)
 
 
-@pytest.mark.parametrize(("channels", "skip"), [(1, False), (34, True)])
+@pytest.mark.parametrize(("channels", "skip"), [(1, False), pytest.param(34, True, marks=pytest.mark.slow)])
 def test_other_schemas(channels, skip):
   """288 steps per day and one channel or 34, with nothing changed but the schema."""
   kinds = ["binary" if i % 5 == 4 else "continuous" for i in range(channels)]

@@ -27,7 +27,7 @@ MEAN, STD = np.array([50.0] * 6 + [0.3], np.float32), np.array([20.0] * 6 + [0.4
 SCALE = Scale.from_statistics(SCHEMA, {"mean": MEAN, "std": STD, "min": MEAN - 9 * STD, "max": MEAN + 9 * STD})
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(channels=st.integers(1, 7), group=st.integers(1, 6), length=st.integers(1, 4), patch=st.integers(1, 3))
 def test_patches_of_channel_groups(channels, group, length, patch):
   day = 1 + np.arange(2 * length * patch * channels, dtype=np.float32).reshape(2, length * patch, channels)

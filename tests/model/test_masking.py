@@ -236,7 +236,10 @@ def test_token_sets_by_definition(grid, share, observed_rate, hidden_rate, whole
     order = tokens.order[i].tolist()
     assert set(order[:k]) == set(visible) and k == len(visible)
     assert set(order[j:m]) == scored and m - j == len(scored)
-    for group in (order[:j], order[j:k], order[k:m], order[m:]):
+    present = {n for n in steps if observed[i, :, n // length].any()}
+    e = tokens.present_ends[i]
+    assert set(order[:e]) == present | set(visible)
+    for group in (order[:j], order[j:k], order[k:m], order[m:e], order[e:]):
       assert group == sorted(group, key=lambda n: shuffle[i, n])
 
 
@@ -308,7 +311,7 @@ def test_one_compilation_serves_every_mask():
     shapes.add(tuple((leaf.shape, str(leaf.dtype)) for leaf in tokens))
   assert len(TRACES) == 1
   wide = ((64, 24, 4), "float32"), ((64, 24, 4), "bool"), ((64, 24, 4), "bool")
-  assert shapes == {(((64, 24), "int32"), *wide, *3 * (((64,), "int32"),))}
+  assert shapes == {(((64, 24), "int32"), *wide, *4 * (((64,), "int32"),))}
 
 
 @pytest.mark.parametrize("share", SHARES)

@@ -13,7 +13,7 @@ def test_a_bad_line_of_the_train_log_is_named(tmp_path):
   )
   assert workdir_of(tmp_path).train_log == [{"step": 1, "loss": 1.0}]
   (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"loss"\n')
-  with pytest.raises(ResultsError, match=r"metrics.jsonl line 2: .* expected JSON with a step"):
+  with pytest.raises(ResultsError, match=r"metrics.jsonl line 2: not JSON: "):
     _ = workdir_of(tmp_path).train_log
 
 

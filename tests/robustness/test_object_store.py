@@ -94,6 +94,7 @@ def elsewhere(tmp_path, monkeypatch):
   return url
 
 
+@pytest.mark.slow
 def test_training_continues_and_is_used_where_orbax_cannot_write(elsewhere, tmp_path):
   """Checkpoints are then part of the working copy."""
   variables = {"XDG_CACHE_HOME": str(tmp_path / "cache")}

@@ -15,6 +15,7 @@ from aim.common.config_files import ConfigError
 from aim.evaluation.generative.external_imputations import ExternalError, read_external
 from aim.inference import commands
 from data_pipelines import npz, streams
+from data_pipelines.channels import vocabulary
 from data_pipelines.dataset import dataset_path
 from data_pipelines.errors import SchemaError
 from tests import tiny
@@ -137,13 +138,14 @@ def test_a_disk_that_is_full_at_the_end(use, suffix, tmp_path, monkeypatch):
   model = object.__new__(commands.pretrained.Pretrained)
   vars(model).update(
     schema=npz.read_days(tmp_path / "days.npz").schema,
+    vocabulary=vocabulary.load(),
     batch_size=4,
     mesh=types.SimpleNamespace(size=1),
     checked_days=lambda *_, **__: None,
-    embed=lambda days: np.random.default_rng(0).normal(size=(len(days), 500)),
-    impute=lambda days, progress: np.nan_to_num(days),
+    embed=lambda days, **_: np.random.default_rng(0).normal(size=(len(days), 500)),
+    impute=lambda days, *_, **__: np.nan_to_num(days),
   )
-  monkeypatch.setattr(commands.pretrained, "load", lambda path: model)
+  monkeypatch.setattr(commands.pretrained, "load", lambda path, **_: model)
   output = tmp_path / f"out{suffix}"
   given = {"embed": ("data", "all"), "impute": ()}[use]
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -15,7 +15,7 @@ from data_pipelines.ingest.reading.export_files import Export
 from tests.data_pipelines.ingest.long_tables import make_rows, run_build, to_text
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SHARED = pathlib.Path(os.environ.get("LSM2_SHARED_DATA", "/work/shared/data")).parent
+SHARED = pathlib.Path(os.environ.get("LSM2_SHARED_DATA") or ROOT.parent / "shared" / "data").parent
 
 
 def build(folder, capsys, *flags):

@@ -118,7 +118,7 @@ def test_a_step_on_a_mesh_is_the_step_on_one_device(shape, accumulate):
 @pytest.mark.parametrize(
   ("form", "decoder_tokens", "accumulate", "attention"),
   [
-    ("trimmed", "all", 1, "xla"),
+    pytest.param("trimmed", "all", 1, "xla", marks=pytest.mark.slow),
     ("packed", "all", 2, "xla"),
     pytest.param("packed", "observed", 1, "xla", marks=pytest.mark.slow),
     pytest.param("packed", "visible", 2, "xla", marks=pytest.mark.slow),

@@ -103,7 +103,7 @@ def test_a_bad_gradient_changes_nothing_but_the_step_number(name):
       np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("name", ["dino", "msn"])
+@pytest.mark.parametrize("name", ["dino", pytest.param("msn", marks=pytest.mark.slow)])
 def test_the_teacher_follows_at_the_momentum(name):
   step, draw, train = program(name)
   state = step.init(jax.random.key(0)) | {"step": jnp.int32(50)}

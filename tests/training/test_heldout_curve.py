@@ -69,6 +69,7 @@ def test_scoring_changes_no_training(dataset, trained, tmp_path):
   assert curve(tmp_path) == [] and losses(tmp_path) == losses(trained[0])
 
 
+@pytest.mark.slow
 def test_eight_devices_score_as_one(dataset, trained, tmp_path):
   """Six days on eight devices: the batch is filled up with days without any value."""
   ended = run(dataset, tmp_path, devices=8, batch_size=8, mesh__fsdp=2, mesh__tensor=2)

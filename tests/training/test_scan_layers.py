@@ -38,7 +38,7 @@ slow = lambda *case: pytest.param(*case, marks=pytest.mark.slow)
 CASES = [
   slow("textbook", "all", "xla", False),
   slow("textbook", "all", "xla", True),
-  ("trimmed", "all", "xla", True),
+  slow("trimmed", "all", "xla", True),
   slow("trimmed", "observed", "xla", True),
   slow("trimmed", "visible", "xla", True),
   slow("packed", "all", "native", True),

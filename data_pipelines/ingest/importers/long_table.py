@@ -115,7 +115,7 @@ def _columns(export: Export, name: str) -> list[str]:
   try:
     with export.on_disk(name) as path:
       return pq.read_schema(path).names
-  except (pa.ArrowException, OSError):
+  except (pa.ArrowException, OSError, UnicodeDecodeError):  # the last of damaged names of columns
     return []
 
 
@@ -147,7 +147,7 @@ def _batches(export: Export, name: str) -> Iterator[_Batch]:
           csv_batches.CsvBatch(export.where(name), first, pa.record_batch(plain, batch.schema.names)), channels
         )
         first += batch.num_rows
-  except (pa.ArrowException, OSError) as error:
+  except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
     raise SchemaError(f"{export.where(name)}: not Parquet, or damaged: {str(error).splitlines()[0]}") from None
 
 

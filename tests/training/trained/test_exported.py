@@ -102,9 +102,9 @@ def test_a_pipe_in_the_place_of_a_file(copy, name):
 
 def test_folders_of_the_machine_that_trained_are_left_out(tmp_path):
   config = config_files.to_dict(restored().config)
-  config["data"] |= {"dir": "/home/jo/secret/data", "vocabulary": "/home/jo/secret/own.yaml"}
-  config["init"]["checkpoint"] = "/home/jo/secret/runs/first/"
-  config["evaluate"] = {"export": "/home/jo/secret/days.h5", "external": ""}
+  config["data"] |= {"dir": "/elsewhere/jo/secret/data", "vocabulary": "/elsewhere/jo/secret/own.yaml"}
+  config["init"]["checkpoint"] = "/elsewhere/jo/secret/runs/first/"
+  config["evaluate"] = {"export": "/elsewhere/jo/secret/days.h5", "external": ""}
   entry = {"checkpoint": "gs://secret/first", "step": 3, "digest": "4" * 32}
   history = [entry, entry | {"checkpoint": "hf://owner/name@v1"}]
   read = restored()
