@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from aim.evaluation.difference import best_other
 from aim.evaluation.results import Result, read_csv
-from aim.inference.model_card import table
+from aim.inference.model_card import TRAINED_ON_MARK, table
 from aim.runtime import working_copy
 from data_pipelines.text_files import counted
 
@@ -29,8 +29,8 @@ def markdown(workdir: pathlib.Path, model: str) -> str:
     "The mse is in z-scores, averaged over the channels: a single channel may be better or worse than this. "
     "In brackets, 95 % intervals over people."
   )
-  if any("(trained on: " in score[4] for score in scores):
-    lead += " Where the table says so, these were not people never seen."
+  if any(TRAINED_ON_MARK in score[4] for score in scores):
+    lead += " Where the table says so, the model was, or may have been, trained on people whom it is scored on."
   return f"{lead}\n\n{table(('data', 'task', 'level', 'score', 'people', 'strongest other'), scores)}"
 
 
@@ -79,4 +79,4 @@ def _people(score: Result) -> str:
   people = counted(score.n_people, "person")
   if score.seen_in_training in ("", "none"):
     return people
-  return f"{people} (trained on: {score.seen_in_training})"
+  return f"{people} ({TRAINED_ON_MARK}{score.seen_in_training})"

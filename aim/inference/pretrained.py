@@ -201,6 +201,7 @@ class Pretrained:
     self.scale, self.config, self.trained_steps = restored.scale, restored.config, restored.step
     self.architecture, self.params, self.batch_size = restored.architecture, restored.params, int(batch_size)
     self.training_data = restored.training_data
+    self._told_data: set[str] = set()
     self.mesh = sharding.data_mesh(devices or jax.local_devices())
     self.name = str(restored.config.get("name", "LSM-2"))
     self.masking = from_config.masking(restored.config, restored.schema)
@@ -695,14 +696,15 @@ class Pretrained:
   def check_unseen_people(self, dataset: Dataset) -> None:
     """Checks that a dataset has this model's schema, before its people are scored as people never seen.
 
-    Prints a line if it is not the dataset that the model was trained on, and whether its eval people were.
+    Prints a line, once, if it is not the dataset that the model was trained on, and whether its eval people were.
 
     Raises:
       SchemaError: it has another schema.
     """
     self.check_dataset(dataset)
     line = told_about_data(self.training_data, dataset)
-    if line:
+    if line and line not in self._told_data:  # the parts of an evaluation ask again
+      self._told_data.add(line)
       print(f"note: {line}; its split eval: {self.seen_people(dataset, dataset.people('eval')).text}")
 
   def seen_people(self, dataset: Dataset, people: Collection[str]) -> SeenPeople:

@@ -37,6 +37,13 @@ def test_one_row_per_task(workdir):
   assert "| mine | gap | 30 min |" in score_table.markdown(workdir, "LSM-2")
 
 
+def test_people_who_were_trained_on_are_told(workdir):
+  assert "Where the table says so" not in score_table.markdown(workdir, "LSM-2")
+  write_csv(workdir / "generative.csv", [result("gap", "LSM-2", "mse", 0.4, seen_in_training="2 of 12")])
+  assert score_table.rows(workdir, "LSM-2")[0][4] == "12 people (trained on: 2 of 12)"
+  assert "Where the table says so, the model was" in score_table.markdown(workdir, "LSM-2")
+
+
 def test_scores_of_an_earlier_step_are_left_out(workdir, capsys):
   os.utime(workdir / "generative.csv", (0, 0))
   assert score_table.markdown(workdir, "LSM-2") == ""

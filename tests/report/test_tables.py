@@ -48,6 +48,13 @@ def test_a_channel_that_is_worse_than_the_line_is_named_beside_the_means(tmp_pat
   ]
 
 
+def test_scored_people_who_were_trained_on_are_told(tmp_path):
+  row = Result("d", "random", "80 %", "LSM-2", "mse", 0.5, 0.4, 0.6, 7, 0, seen_in_training="2 of 7")
+  write_csv(tmp_path / "generative.csv", [row])
+  texts = [b.text for b in tables.section([workdir_of(tmp_path)], "generative").blocks if isinstance(b, TextLine)]
+  assert "note: LSM-2 on d: 2 of 7 people scored were trained on (by their ids)" in texts
+
+
 def test_one_metric_of_each_row_is_drawn_and_judged(tmp_path):
   row = lambda task, model, metric, value: Result(
     *("d", task, "day", model, metric, value, value - 1, value + 1, 9, 0),
