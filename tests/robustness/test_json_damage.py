@@ -81,7 +81,7 @@ def test_a_damaged_cell_is_trained_again_and_that_is_said(tmp_path, damage, caps
   record.write_bytes(whole)
   record.with_suffix(".csv").write_bytes(b"cut short")
   assert cell.read(tmp_path) is None
-  assert capsys.readouterr().out.startswith(f"note: {record.with_suffix('.csv')}: columns are cut short")
+  assert capsys.readouterr().out.startswith(f"note: {record.with_suffix('.csv')}: is not known to be what was written")
 
 
 def test_damaged_probabilities_are_named_by_line(tmp_path, damage):

@@ -14,8 +14,17 @@ import numpy as np
 from aim.evaluation import predictions
 from aim.evaluation.predictions import Predictions
 from aim.inference.pretrained import Pretrained
-from data_pipelines.errors import UserError
-from data_pipelines.text_files import file_name, json_text, parse_json_object, read_text, replace_text, replacing
+from data_pipelines.errors import SchemaError, UserError
+from data_pipelines.text_files import (
+  MOST_LINES_BYTES,
+  file_name,
+  json_text,
+  parse_json_object,
+  read_bytes,
+  read_text,
+  replace_text,
+  replacing,
+)
 
 # Values of config.finetune that do not affect any single cell.
 STUDY_KEYS = ("tasks", "compare", "label_percent", "seeds", "bootstrap")
@@ -58,14 +67,21 @@ class FinetuneCell:
   def read(self, folder: pathlib.Path) -> list[Predictions] | None:
     """The stored predictions; None if there are none or they belong to another training.
 
-    None too if they are damaged or cut short, which is printed.
+    None too if they are not what was written, or an earlier version wrote them without a digest, which is printed.
     """
     path = self.path(folder)
     if not path.exists():
       return None
     try:
       record = parse_json_object(read_text(path), str(path))
-      return predictions.read_csv(path.with_suffix(".csv")) if record.get("cell") == self._as_json() else None
+      if record.get("cell") != self._as_json():
+        return None
+      table = path.with_suffix(".csv")
+      found, expected = _digest(table), record.get("predictions_digest")
+      if found != expected:
+        fault = f"digest {found}, expected {expected}" if expected else f"{path.name} holds no digest of it"
+        raise SchemaError(f"{table}: is not known to be what was written ({fault})")
+      return predictions.read_csv(table)
     except UserError as error:
       print(f"note: {error}; this training is repeated", flush=True)
       return None
@@ -76,11 +92,17 @@ class FinetuneCell:
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path.with_suffix(".csv")) as table:
       predictions.write_csv(table, predicted)
+      digest = _digest(table)
     # Last, because a cell counts as stored once it has a record.
-    replace_text(path, json_text({"cell": self._as_json(), **about}, indent=2) + "\n")
+    replace_text(path, json_text({"cell": self._as_json(), "predictions_digest": digest, **about}, indent=2) + "\n")
 
   def _as_json(self) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def _digest(path: pathlib.Path) -> str:
+  """BLAKE2b digest of a file; raises SchemaError if it cannot be read."""
+  return hashlib.blake2b(read_bytes(path, MOST_LINES_BYTES), digest_size=16).hexdigest()
 
 
 def fingerprint(config: ml_collections.ConfigDict, model: Pretrained, request: dict[str, Any]) -> str:
