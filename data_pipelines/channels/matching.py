@@ -176,14 +176,21 @@ class Matching:
       missing as a whole. A channel on the same clock in the same unit is copied bit for bit.
 
     Raises:
-      SchemaError: the values are not of the source's schema, or a binary channel holds something else than 0 and 1.
+      SchemaError: the values are not of the source's schema, a binary channel holds something else than 0 and 1, or a
+        converted value is beyond the dtype.
     """
     self.source.check(values, where)
     result = np.full((len(values), self.target.steps, len(self.target.channels)), np.nan, values.dtype)
     minutes, to = self.source.minutes_per_step, self.target.minutes_per_step
     for pair in self.pairs:
       column = values[:, :, pair.source]
-      result[:, :, pair.target] = pair.forward(column, minutes, to, self.min_share)
+      with np.errstate(over="ignore"):  # refused in the next lines
+        result[:, :, pair.target] = pair.forward(column, minutes, to, self.min_share)
+      if np.isinf(result[:, :, pair.target]).any():
+        raise SchemaError(
+          f"{where}: channel {pair.name!r} holds up to {np.nanmax(np.abs(column)):g} {pair.unit}, which is beyond "
+          f"{values.dtype} in {pair.target_unit}"
+        )
     return result
 
   def back(
@@ -246,14 +253,12 @@ class Matching:
 
 def _counterpart(channel: Channel, source: Schema, target: Schema, vocabulary: Vocabulary, where: str) -> int | None:
   """Position in the source of the channel that is `channel` of the target."""
-  if channel.name in source.names:
-    return source.names.index(channel.name)
   entry = vocabulary.find(channel.name)
-  if entry is None:
-    return None
-  names = [name for name in source.names if name not in target.names and vocabulary.find(name) is entry]
+  is_same = lambda name: entry is not None and name not in target.names and vocabulary.find(name) is entry
+  names = [name for name in source.names if name == channel.name or is_same(name)]
   if len(names) > 1:
-    raise MatchingError(f"{where}: {' and '.join(map(repr, names))} are both {entry.name!r}; leave all but one out")
+    common = entry.name if entry else channel.name
+    raise MatchingError(f"{where}: {' and '.join(map(repr, names))} are both {common!r}; leave all but one out")
   return source.names.index(names[0]) if names else None
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from data_pipelines.channels import vocabulary
 from data_pipelines.channels.distance import Distances
 from data_pipelines.channels.matching import Matching, MatchingError, declared_schema
+from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
 
 VOCABULARY = vocabulary.load()
@@ -108,6 +109,8 @@ def test_what_is_to_be_filled_is_asked_of_the_target():
     (schema(("glucose", "furlong")), "channel 'glucose': unit is 'furlong', expected 'mmol/L'"),
     (schema(("steps", "kcal/min")), "channel 'steps': unit is 'kcal/min', expected 'steps'"),
     (schema(("pulse", ""), ("hr", "")), "'pulse' and 'hr' are both 'heart_rate'"),
+    (schema(("heart_rate", ""), ("pulse", "")), "'heart_rate' and 'pulse' are both 'heart_rate'"),
+    (schema(("step_count", ""), ("steps", "")), "'step_count' and 'steps' are both 'steps'"),
     (schema(("sleep", "")), "channel 'sleep' is continuous, expected binary"),
     (schema(("mood", ""), ("hunger", "")), "none of the channels mood, hunger is one of heart_rate, steps,"),
     (schema(("steps_15min", "")), "none of the channels steps_15min"),
@@ -119,10 +122,13 @@ def test_what_cannot_be_matched_is_refused_by_name_in_one_line(source, words):
   assert words in str(error.value) and str(error.value).startswith("mine.npz: ") and "\n" not in str(error.value)
 
 
-def test_the_exact_name_wins_over_an_alias():
-  matching = between(schema(("step_count", ""), ("steps", "")))
-  assert [(pair.name, pair.target_name) for pair in matching.pairs] == [("steps", "steps")]
-  assert matching.extra == ("step_count",)
+@pytest.mark.filterwarnings("error")
+def test_a_conversion_beyond_the_dtype_names_the_channel_and_the_value():
+  values = np.full((1, 288, 1), 3e37, np.float32)
+  with pytest.raises(
+    SchemaError, match=r"^mine: channel 'pulse' holds up to 3e\+37 Hz, which is beyond float32 in bpm$"
+  ):
+    between(schema(("pulse", "Hz"))).apply(values, "mine")
 
 
 def test_names_alone_take_the_kind_of_the_target_and_values_are_checked():
