@@ -216,7 +216,10 @@ def _score(group: list[Predictions], n_bootstrap: int, seed: int, against: Seque
   for other in group[1:]:
     same = all(np.array_equal(getattr(first, name), getattr(other, name)) for name in ("participant", "day", "start"))
     if not same or first.classes != other.classes:
-      raise ResultsError(f"{first.task}, {first.level}: {first.model} and {other.model} predict different rows")
+      raise ResultsError(
+        f"{first.task}, {first.level}: {first.model} and {other.model} predict different rows; "
+        "one of their files was changed: remove them and repeat"
+      )
   names = [p.model for p in group]
   pairs = [(i, j) for i, a in enumerate(names) for j, b in enumerate(names)
            if (a not in against and b in against) or (b == CONSTANT != a)]  # fmt: skip

@@ -245,4 +245,14 @@ def _run_jobs(study: Study, jobs: list[Job]) -> list[Predictions]:
       bar.set_postfix_str(f"{job.cell.model}, {job.cell.task}, {job.cell.percent:g} %", refresh=False)
       study.run(job, advance)
       advance(steps)
-  return [p for job in jobs for p in job.cell.read(study.folder) or []]
+  found: list[Predictions] = []
+  for job in jobs:
+    stored = job.cell.read(study.folder)
+    if stored is None:
+      c = job.cell
+      raise results.ResultsError(
+        f"{study.folder}: the training of {c.model} on {c.task}, {c.percent:g} % of labels, was changed after it was "
+        "written; repeat the command"
+      )
+    found += stored
+  return found

@@ -105,6 +105,7 @@ def write(
     about |= {VOCABULARY: vocabulary_version(restored)}
     about |= _without_folders(known)
     (building / CONFIG).write_text(json_text(about, indent=2) + "\n")
+    shutil.copymode(building / CONFIG, building / ARRAYS)  # safetensors lets nobody else read what it writes
     (building / SCHEMA).write_text(json_text(schema, indent=2) + "\n")
     by_channel = {
       name: dict(zip(statistics, values, strict=True))

@@ -74,6 +74,7 @@ def test_outputs_are_equal_to_the_bit(model, folder):
 
 def test_an_export_of_an_export_is_the_same(folder, tmp_path):
   aim.load(folder).save(tmp_path / "again")
+  assert len({(folder / name).stat().st_mode for name in exported.FILES}) == 1, "whoever reads one may read all"
   for name in exported.FILES:
     assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
 
