@@ -9,6 +9,7 @@ import ml_collections
 
 from aim.report import atlas, cards, curves, days, embedding, tables
 from aim.report.workdir import RESULTS, Workdir, merged_results, set_labels
+from aim.runtime import working_copy
 from data_pipelines.page import chart, document
 from data_pipelines.page.blocks import Block, Section, Table, TextLine
 
@@ -63,7 +64,7 @@ def _summary(workdirs: Sequence[Workdir], split: str) -> Section:
       f"{workdir.model.trained_steps:,}" if workdir.model else "not trained",
       f"{cards.parameter_count(workdir):,}" if workdir.model else "",
       len(workdir.dataset.people(split)) if workdir.dataset else "",
-      str(workdir.path),
+      working_copy.renamed(str(workdir.path)),
     ]
     for workdir in workdirs
   ]
