@@ -441,6 +441,7 @@ class Pretrained:
       SchemaError, CheckpointError: as impute(); or the model has no table of its errors.
       ConfigError: level is neither.
     """
+    self._errors_for(level)  # before the work
     filled = self.impute(values, progress)
     low, high = self.interval(filled, ~np.isnan(_as_array(values, "impute_with_interval")), level)
     return ImputedDays(filled, low, high)
@@ -463,18 +464,23 @@ class Pretrained:
       ConfigError: level is none of the table's.
       SchemaError: `filled` are not days, or `observed` does not say for each of their values whether it was observed.
     """
+    table = self._errors_for(level)
+    filled, observed = self.checked_days(filled, "interval"), np.asarray(observed)
+    if observed.dtype != bool or observed.shape != filled.shape:
+      raise SchemaError(f"interval: observed is {observed.dtype} {observed.shape}, expected bool {filled.shape}")
+    width = table.half_widths(self.schema, observed, level) * self.scale.std
+    low = np.maximum(filled - width, np.minimum(self.scale.low, filled))  # no steps below none
+    return low.astype(filled.dtype), (filled + width).astype(filled.dtype)
+
+  def _errors_for(self, level: float) -> uncertainty.Uncertainty:
+    """The table of errors, once it is known that it has this level; see interval()."""
     if self.uncertainty is None:
       raise checkpoint.CheckpointError(
         f"{self.name}: has no table of its errors, so it gives no intervals; --mode=calibrate makes one"
       )
     if level not in uncertainty.LEVELS:
       raise ConfigError(f"level is {level!r}, expected one of {', '.join(map(str, uncertainty.LEVELS))}")
-    filled, observed = self.checked_days(filled, "interval"), np.asarray(observed)
-    if observed.dtype != bool or observed.shape != filled.shape:
-      raise SchemaError(f"interval: observed is {observed.dtype} {observed.shape}, expected bool {filled.shape}")
-    width = self.uncertainty.half_widths(self.schema, observed, level) * self.scale.std
-    low = np.maximum(filled - width, np.minimum(self.scale.low, filled))  # no steps below none
-    return low.astype(filled.dtype), (filled + width).astype(filled.dtype)
+    return self.uncertainty
 
   def impute_matched(
     self, matching: Matching, values: Shaped[np.ndarray, "days _ _"], progress: bool = False, where: str = "impute"
