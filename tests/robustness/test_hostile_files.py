@@ -71,9 +71,8 @@ def test_text_in_another_encoding_is_called_what_it_is(tmp_path, table, capsys):
   message = refused(capsys, *common, f"--input={table}", f"--recipe={recipe}")
   assert message.startswith(f"{recipe}: not UTF-8 text, probably UTF-16; {convert} UTF-16")
   rows = table.read_text()
-  for encoding, name in (("utf-16", "UTF-16"), ("utf-16-le", "UTF-16")):
-    table.write_bytes(rows.encode(encoding))
-    assert f"{table}: not UTF-8 text, probably {name}; {convert}" in refused(capsys, *common, f"--input={table}")
+  table.write_bytes(rows.encode("utf-16-le"))  # without the byte order mark that would make it certain
+  assert f"{table}: not UTF-8 text, probably UTF-16; {convert}" in refused(capsys, *common, f"--input={table}")
   table.write_bytes(rows.replace("anna1", "änna1").encode("latin-1"))
   assert f"{table}: not UTF-8 text, probably Latin-1" in refused(capsys, *common, f"--input={table}")
 

@@ -76,7 +76,7 @@ def test_what_is_not_read_is_named(exports, capsys):
   first, second, third = sorted(exports.iterdir())
   for file in third.iterdir():
     file.rename(file.with_suffix(".backup"))
-  (third / "german.csv").write_bytes("time,channel,value\n".encode("utf-16"))
+  (third / "german.csv").write_bytes("time,channel,värde\n".encode("latin-1"))
   (exports / "notes.txt").write_text("loose")
   (first / ".hidden.csv").write_text("x")
   (first / ".git").mkdir()

@@ -38,7 +38,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.categories import ASLEEP, category_values
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.export_files import Export, without_copy_number
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -134,12 +134,12 @@ class Fitabase:
 
 
 def _base(name: str) -> str:
-  return name.rsplit("/", 1)[-1]
+  return without_copy_number(name.rsplit("/", 1)[-1])
 
 
 def _has_preferred(export: Export, name: str, match: re.Match[str], preferred: str) -> bool:
   """Whether the export holds the same minutes in the preferred kind of file."""
-  folder = name[: len(name) - len(_base(name))]
+  folder = name[: len(name) - len(name.rsplit("/", 1)[-1])]
   other = f"{folder}{match['before']}{preferred}{match['after']}".lower()
   return bool(preferred) and any(other == file.lower() for file in export.names)
 

@@ -57,7 +57,7 @@ from data_pipelines.ingest.importers import takeout_csv, takeout_json
 from data_pipelines.ingest.importers.takeout_csv import CsvFiles
 from data_pipelines.ingest.importers.takeout_json import JsonFiles
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.export_files import Export, without_copy_number
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -143,7 +143,7 @@ class Fitbit:
 
 
 def _base(name: str) -> str:
-  return name.rsplit("/", 1)[-1]
+  return without_copy_number(name.rsplit("/", 1)[-1])
 
 
 @functools.lru_cache(maxsize=len(_MERGED_DAYS))

@@ -42,7 +42,9 @@ class Entry(NamedTuple):
 def is_health_xml(export: Export, name: str) -> bool:
   """Whether an XML file's root is HealthData; the file's name depends on the phone's language."""
   with export.open(name) as file:
-    return bool(_ROOT.search(file.read(_PROLOG)))
+    start = file.read(_PROLOG)
+  encoding = export.encoding(name)
+  return bool(_ROOT.search(start.decode(encoding, "ignore").encode() if encoding else start))
 
 
 def entries(export: Export, name: str, types: Collection[str]) -> Iterator[list[Entry]]:

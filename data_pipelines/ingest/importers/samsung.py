@@ -40,7 +40,7 @@ from data_pipelines.ingest.importers.samsung_fields import convert_texts, instan
 from data_pipelines.ingest.importers.sources import DEVICES, Sources
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.csv_batches import CsvBatch, parse_numbers, read_batches, read_header
-from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.export_files import Export, without_copy_number
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -122,7 +122,7 @@ class Samsung:
 
 def _type_of(name: str) -> str:
   """The data type of a file: its name without folder, date and ending."""
-  return re.sub(r"(\.\d+)?\.csv$", "", name.rsplit("/", 1)[-1].lower())
+  return re.sub(r"(\.\d+)?\.csv$", "", without_copy_number(name.rsplit("/", 1)[-1].lower()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,9 @@
 Rows are numbered as a spreadsheet shows them: the header is row 1 unless other lines precede it. Blank lines do not
 count. A row is one line: readings have no field with a line break, and a quote that stays open at the end of its line
 is a stray one, which would swallow the readings after it.
+
+The header says what separates fields: a comma, a semicolon or a tab. Spreadsheets write semicolons where the comma is
+the decimal sign, so in a file with semicolons a number such as 60,5 is read as 60.5.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ _ZONE = r"^(Z|[+-][01][0-9]:?[0-5][0-9]|)$"
 _NO_DAY = r"^[0-9]{4}-(?:02-3|0[469]-31|11-31)"
 _LEAP_DAY = r"^[0-9]{4}-02-29"
 _MICROSECONDS = len("2024-02-29T12:00:00.123456")
+_DELIMITERS = (",", ";", "\t")  # the first of those that give equally many fields
+_DECIMAL_COMMA = r"^(\s*[+-]?[0-9]+),([0-9]+\s*)$"
 _QUOTE, _LINE_ENDS = ord('"'), (ord("\n"), ord("\r"))
 RAGGED = "more or fewer fields than the header"
 OPEN_QUOTE = "a quote opens and does not close in the row"
@@ -80,10 +85,11 @@ class CsvBatch:
       account.drop(participant, why, int(bad.sum()), self.where(int(bad.argmax())))
 
 
-def read_header(export: Export, name: str, delimiter: str = ",", skip_rows: int = 0) -> list[str]:
-  """Column names of a CSV file; [] for an empty file."""
+def read_header(export: Export, name: str, delimiter: str | None = None, skip_rows: int = 0) -> list[str]:
+  """Column names of a CSV file; [] for an empty file. Without a delimiter, the header says it."""
   with export.open(name) as file:
-    return _read_names(_text_stream(file, export.where(name)), export.where(name), delimiter, skip_rows)
+    names, _ = _read_names(_text_stream(file, export.where(name)), export.where(name), delimiter, skip_rows)
+    return names
 
 
 def read_batches(
@@ -92,17 +98,17 @@ def read_batches(
   columns: Sequence[str],
   optional: Sequence[str] = (),
   *,
-  delimiter: str = ",",
+  delimiter: str | None = None,
   skip_rows: int = 0,
   ragged: Callable[[int, str], None] | None = None,
 ) -> Iterator[CsvBatch]:
-  """Reads a UTF-8 CSV, with or without a byte order mark, in batches. Memory is bounded by the size of a block.
+  """Reads a CSV, in UTF-8 or what its byte order mark says, in batches. Memory is bounded by the size of a block.
 
   Args:
     export, name: the file.
     columns: the columns to read, in any order.
     optional: further columns to read if the file has them.
-    delimiter: separates fields. Quoted fields may contain it, but no line breaks.
+    delimiter: separates fields. Quoted fields may contain it, but no line breaks. Without one, the header says it.
     skip_rows: number of lines before the header.
     ragged: called with the number of each row that has more or fewer fields than the header, or a quote that does not
       close in it, and with which of the two it is (RAGGED or OPEN_QUOTE); such rows are skipped. None refuses the file
@@ -114,7 +120,7 @@ def read_batches(
   where = export.where(name)
   with export.open(name) as raw:
     file = _text_stream(raw, where)
-    names = _read_names(file, where, delimiter, skip_rows)
+    names, delimiter = _read_names(file, where, delimiter, skip_rows)
     _check_columns(names, columns, where)
     yield from _batches(file, where, names, [*columns, *optional], delimiter, skip_rows + 2, ragged)
 
@@ -218,15 +224,24 @@ def _text_stream(file: IO[bytes], where: str) -> io.BufferedReader:
   return stream
 
 
-def _read_names(file: io.BufferedReader, where: str, delimiter: str, skip_rows: int) -> list[str]:
+def _read_names(file: io.BufferedReader, where: str, delimiter: str | None, skip_rows: int) -> tuple[list[str], str]:
+  """The names in the header, and what separates them."""
   for _ in range(skip_rows):
     _read_line(file, where)
   line = _read_line(file, where).decode().rstrip("\r\n")
   if "\r" in line:
     raise SchemaError(f"{where}: the header contains a carriage return")
+  delimiter = delimiter or max(_DELIMITERS, key=lambda mark: len(_fields(line, mark)))
   if _has_open_quote(line.encode(), delimiter):
     raise SchemaError(f"{where} row {skip_rows + 1}: {OPEN_QUOTE}; a row is one line")
-  return [field.strip() for field in _split_fields(line, where, delimiter)]
+  return [field.strip() for field in _split_fields(line, where, delimiter)], delimiter
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+  try:
+    return next(csv.reader([line], delimiter=delimiter), [])
+  except csv.Error:
+    return []
 
 
 def _split_fields(line: str, where: str, delimiter: str) -> list[str]:
@@ -281,7 +296,7 @@ def _batches(
     for row in left_out:
       ragged(row, faults[row])  # type: ignore[misc]  # without it, a fault has raised
     if record_batch.num_rows:
-      yield CsvBatch(where, first, record_batch, left_out)
+      yield CsvBatch(where, first, _with_points(record_batch) if delimiter == ";" else record_batch, left_out)
     first += record_batch.num_rows + len(left_out)
 
 
@@ -325,6 +340,16 @@ def _parse(
     raise SchemaError(f"{where}: from row {first} on: not a CSV") from None
   (batch,) = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
   return batch
+
+
+def _with_points(batch: pa.RecordBatch) -> pa.RecordBatch:
+  """The columns with decimal points for decimal commas, except those in which some numbers have a point."""
+  columns = []
+  for column in batch.columns:
+    if not pc.any(pc.match_substring_regex(column, r"^\s*[+-]?[0-9]*\.[0-9]+\s*$")).as_py():
+      column = pc.replace_substring_regex(column, _DECIMAL_COMMA, r"\1.\2")
+    columns.append(column)
+  return pa.record_batch(columns, batch.schema.names)
 
 
 def _whole_lines(file: IO[bytes], where: str) -> Iterator[bytes]:

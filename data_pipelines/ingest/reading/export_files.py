@@ -3,12 +3,18 @@
 Nothing in an export is unpacked in place, run or fetched. Names that lead outside, zips that unpack to far more than
 their size, links, passwords, NUL bytes, wrong encodings and folders that cannot be listed are each refused with a
 one-line error. Hidden files and what is no file (a pipe, a device) are left out, and listed in `Export.left_out`.
+
+What says itself how to be read is read: files packed by gzip, whatever they are called, text in UTF-16 or UTF-32 with
+a byte order mark, and zips whose names have the backslashes of Windows between folders.
 """
 
 from __future__ import annotations
 
+import codecs
+import collections
 import contextlib
 import fnmatch
+import gzip
 import hashlib
 import io
 import json
@@ -37,6 +43,16 @@ _TEXT_SUFFIXES = (".csv", ".json", ".txt", ".tsv", ".xml")
 _BLOCK = 1 << 20
 ITEMS_BLOCK = 4 << 20  # characters of JSON per block
 _BETWEEN_ITEMS = re.compile(r"\}\s*,\s*\{")
+_GZIP = b"\x1f\x8b"
+_PACKED = re.compile(r"(?<!\.tar)\.gz$", re.IGNORECASE)
+_COPY = re.compile(r" ?\([0-9]{1,3}\)(?=\.[^./]*$)")  # what a browser adds to the name of a second download
+_WIDE_MARKS = {  # UTF-32 before UTF-16, whose mark it begins with
+  codecs.BOM_UTF32_LE: "UTF-32",
+  codecs.BOM_UTF32_BE: "UTF-32",
+  codecs.BOM_UTF16_LE: "UTF-16",
+  codecs.BOM_UTF16_BE: "UTF-16",
+}
+_MARK_BYTES = 4
 
 
 class Export:
@@ -46,7 +62,7 @@ class Export:
     path: the folder, zip or single file.
     participant: the person the files belong to, for files that do not say so: the name of the folder or file.
     label: the export, as messages name it.
-    names: names of all files, sorted.
+    names: names of all files, sorted. A file that gzip has packed goes by its name without ".gz".
     left_out: names of what is not listed in `names`, by reason.
     links: links directly in the folder, which are followed.
   """
@@ -75,10 +91,11 @@ class Export:
     self.links: list[str] = []
     self.follow_links = follow_links
     self.path = pathlib.Path(path)
-    self.participant = participant or self.path.name.removesuffix("".join(self.path.suffixes[-1:]))
+    self.participant = participant or pathlib.PurePath(_PACKED.sub("", self.path.name)).stem
     self.label = label or str(self.path)
     self._nested = label is not None
     self._zip: zipfile.ZipFile | None = None
+    self._members: dict[str, zipfile.ZipInfo] = {}
     if self.path.is_dir():
       self.names = sorted(self._walk(self.path))
     elif not self.path.exists():
@@ -87,11 +104,19 @@ class Export:
       raise SchemaError(f"{self.path}: empty, expected an export")
     elif self._nested or self.path.suffix.lower() == ".zip":
       self._zip = _open_zip(self.path, self.label)
-      members = [info for info in self._zip.infolist() if not info.is_dir()]
-      names = {_safe_name(info, self.label): info for info in members}
-      self.names = sorted(name for name, info in names.items() if not self._leave_out_member(name, info))
+      named = {_safe_name(info, self.label): info for info in self._zip.infolist()}
+      self._members = {name: info for name, info in named.items() if not name.endswith("/")}
+      self.names = sorted(name for name, info in self._members.items() if not self._leave_out_member(name, info))
     else:
       self.names = [self.path.name]
+    self._stored = self._without_gz()
+    self.names = sorted(self._stored)
+
+  def _without_gz(self) -> dict[str, str]:
+    """The names under which files are stored, by those that they go by here."""
+    plain = {name: _PACKED.sub("", name) for name in self.names}
+    taken = collections.Counter(plain.values())
+    return {name if taken[short] > 1 else short: name for name, short in plain.items()}
 
   def _leave_out(self, why: str, name: str) -> None:
     self.left_out.setdefault(why, []).append(name)
@@ -140,50 +165,69 @@ class Export:
     self.links.append(name)
 
   def matching(self, *patterns: str) -> list[str]:
-    """Names that end in one of the patterns, such as "Physical Activity/heart_rate-*.json", in any letter case."""
+    """Names that end in one of the patterns, such as "Physical Activity/heart_rate-*.json", in any letter case.
+
+    The "(1)" in the name of a second download does not count.
+    """
     expressions = [re.compile(fnmatch.translate(f"*/{pattern}".lower())) for pattern in patterns]
-    return [name for name in self.names if any(e.match(f"/{name}".lower()) for e in expressions)]
+    return [name for name in self.names if any(e.match(f"/{without_copy_number(name)}".lower()) for e in expressions)]
 
   def where(self, name: str, row: int | None = None) -> str:
     """Location of a file, or of a row in it, as messages name it: "takeout.zip/Fitbit/steps.json row 7"."""
-    place = self.label if not self._zip and self.path.is_file() else f"{self.label}/{name}"
+    place = self.label if not self._zip and self.path.is_file() else f"{self.label}/{self._stored.get(name, name)}"
     return place if row is None else f"{place} row {row}"
 
   def size(self, name: str) -> int:
-    """Bytes of a file, unpacked."""
-    return self._zip.getinfo(name).file_size if self._zip else self._file(name).stat().st_size
+    """Bytes of a file, unpacked from the zip but not from gzip."""
+    return self._members[self._stored[name]].file_size if self._zip else self._file(name).stat().st_size
 
   def digest(self, name: str) -> str:
     """Changes whenever the file's content does: its size and a hash, or the checksum that a zip already stores."""
     if self._zip:
-      return f"{self.size(name)} {self._zip.getinfo(name).CRC:08x}"
+      return f"{self.size(name)} {self._members[self._stored[name]].CRC:08x}"
     with self.open(name) as file:
       content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))  # type: ignore[arg-type]
     return f"{self.size(name)} {content.hexdigest()}"
 
   @contextlib.contextmanager
   def open(self, name: str) -> Iterator[IO[bytes]]:
-    """A file as a stream of bytes.
+    """A file as a stream of bytes, unpacked if it begins as gzip's files do.
 
     Raises:
       SchemaError: the file is damaged, encrypted or unreadable, even if this only shows while it is read.
     """
     try:
-      with self._zip.open(name) if self._zip else self._file(name).open("rb") as file:
-        yield file
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+      with self._open_stored(name) as stored:
+        if stored.peek(2)[:2] != _GZIP:
+          yield stored
+          return
+        guard = _ExpansionGuard(gzip.GzipFile(fileobj=stored), self.size(name), self.where(name))  # type: ignore[arg-type]
+        yield io.BufferedReader(guard, _BLOCK)  # type: ignore[type-var]
+    except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
       raise SchemaError(f"{self.where(name)}: damaged: {error}") from None
     except (RuntimeError, NotImplementedError) as error:  # a password, or an unknown compression
       raise SchemaError(f"{self.where(name)}: cannot be unpacked: {error}") from None
     except OSError as error:
       raise SchemaError(f"{self.where(name)}: {(error.strerror or 'cannot be read').lower()}") from None
 
+  def _open_stored(self, name: str) -> Any:
+    return self._zip.open(self._members[self._stored[name]]) if self._zip else self._file(name).open("rb")
+
+  def _is_packed(self, name: str) -> bool:
+    with self._open_stored(name) as stored:
+      return stored.peek(2)[:2] == _GZIP
+
+  def encoding(self, name: str) -> str:
+    """ "UTF-16" or "UTF-32" if the file's byte order mark says so, "" otherwise."""
+    with self.open(name) as file:
+      return _wide_encoding(file)
+
   @contextlib.contextmanager
   def text(self, name: str) -> Iterator[IO[str]]:
-    """A file as a stream of UTF-8 text, with or without a byte order mark, with its line ends unchanged.
+    """A file as a stream of text, with its line ends unchanged: UTF-8, or what a byte order mark says.
 
     Raises:
-      SchemaError: the file is not UTF-8, or holds NUL bytes, even if this only shows while it is read.
+      SchemaError: the file is in another encoding, or holds NUL bytes, even if this only shows while it is read.
     """
     with self.open(name) as file:
       stream = io.TextIOWrapper(NulGuard(file, self.where(name)), encoding="utf-8-sig", newline="")  # type: ignore[type-var]
@@ -198,7 +242,7 @@ class Export:
       return None
     try:
       with self.open(name) as file:
-        return not_utf8(file.read(_BLOCK).rpartition(b"\n")[0])
+        return None if _wide_encoding(file) else not_utf8(file.read(_BLOCK).rpartition(b"\n")[0])
     except SchemaError:
       return None  # reading it says so
 
@@ -242,9 +286,9 @@ class Export:
   def on_disk(self, name: str) -> Iterator[pathlib.Path]:
     """A path to the file, for readers that need one (SQLite, SAS).
 
-    A member of a zip is unpacked into a temporary folder, which is removed afterwards.
+    A member of a zip, or what gzip has packed, is unpacked into a temporary folder, which is removed afterwards.
     """
-    if not self._zip:
+    if not self._zip and not self._is_packed(name):
       yield self._file(name)
       return
     with tempfile.TemporaryDirectory() as folder:
@@ -266,18 +310,26 @@ class Export:
       yield Export(path, self.participant, label=self.where(name))
 
   def _file(self, name: str) -> pathlib.Path:
-    return self.path / name if self.path.is_dir() else self.path
+    return self.path / self._stored[name] if self.path.is_dir() else self.path
+
+
+def without_copy_number(name: str) -> str:
+  """A file's name without the number that a browser gives to a second download: "steps (1).csv" gives "steps.csv"."""
+  return _COPY.sub("", name)
 
 
 class NulGuard(io.RawIOBase):
-  """A stream that refuses NUL bytes, because text never contains them and text parsers stop or fail there.
+  """A stream of text that refuses NUL bytes, because text never contains them and text parsers stop or fail there.
+
+  Text in UTF-16 or UTF-32 with a byte order mark becomes UTF-8.
 
   Attributes:
     where: the file, as messages name it.
   """
 
   def __init__(self, file: IO[bytes], where: str):
-    self._file = file
+    encoding = _wide_encoding(file)
+    self._file = io.BufferedReader(_Converted(file, encoding, where), _BLOCK) if encoding else file  # type: ignore[type-var]
     self.where = where
 
   def readable(self) -> bool:
@@ -291,6 +343,63 @@ class NulGuard(io.RawIOBase):
     return len(block)
 
 
+def _wide_encoding(file: Any) -> str:
+  start = file.peek(_MARK_BYTES)[:_MARK_BYTES]
+  return next((name for mark, name in _WIDE_MARKS.items() if start.startswith(mark)), "")
+
+
+class _Converted(io.RawIOBase):
+  """Text in UTF-16 or UTF-32, converted to UTF-8."""
+
+  def __init__(self, file: IO[bytes], encoding: str, where: str):
+    self._file, self._encoding, self._where = file, encoding, where
+    self._decoder = codecs.getincrementaldecoder(encoding)()
+    self._rest = b""
+
+  def readable(self) -> bool:
+    return True
+
+  def readinto(self, buffer: Any) -> int:
+    while not self._rest:
+      block = self._file.read(_BLOCK)
+      try:
+        self._rest = self._decoder.decode(block, final=not block).encode()
+      except UnicodeError:
+        raise SchemaError(f"{self._where}: its byte order mark says {self._encoding}, but it is no such text") from None
+      if not block:
+        break
+    size = min(len(buffer), len(self._rest))
+    buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+    return size
+
+
+class _ExpansionGuard(io.RawIOBase):
+  """What gzip has packed, up to MOST_EXPANSION times the packed size."""
+
+  def __init__(self, file: IO[bytes], packed: int, where: str):
+    self._file, self._where = file, where
+    self._most = max(EXPANSION_EXEMPT, MOST_EXPANSION * packed)
+
+  def readable(self) -> bool:
+    return True
+
+  def seekable(self) -> bool:
+    return True
+
+  def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+    return self._file.seek(offset, whence)
+
+  def tell(self) -> int:
+    return self._file.tell()
+
+  def readinto(self, buffer: Any) -> int:
+    block = self._file.read(len(buffer))
+    if self._file.tell() > self._most:
+      raise SchemaError(f"{self._where}: refused, it expands to more than {MOST_EXPANSION} times its size")
+    buffer[: len(block)] = block
+    return len(block)
+
+
 def _open_zip(path: pathlib.Path, label: str) -> zipfile.ZipFile:
   try:
     return zipfile.ZipFile(path)
@@ -300,8 +409,8 @@ def _open_zip(path: pathlib.Path, label: str) -> zipfile.ZipFile:
 
 def _safe_name(info: zipfile.ZipInfo, label: str) -> str:
   """The name of a zip's member. SchemaError if the name leads outside or the member expands suspiciously."""
-  name = info.filename
-  if name.startswith("/") or "\\" in name or ".." in name.split("/") or re.match(r"[A-Za-z]:", name):
+  name = info.filename.replace("\\", "/")
+  if name.startswith("/") or ".." in name.split("/") or re.match(r"[A-Za-z]:", name):
     raise SchemaError(f"{label}: holds {name!r}, a name that leads outside")
   if info.file_size > EXPANSION_EXEMPT and info.file_size > MOST_EXPANSION * max(info.compress_size, 1):
     sizes = f"from {info.compress_size:,} to {info.file_size:,} bytes"

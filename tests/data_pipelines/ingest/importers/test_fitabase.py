@@ -154,7 +154,7 @@ def test_bad_rows_are_counted_with_an_example(tmp_path):
   [
     ("Id,ActivityMinute\n1,4/12/2016 12:00:00 AM\n", "minuteStepsNarrow_merged.csv: column 'Steps' is missing"),
     ("", "column 'ActivityMinute' is missing"),
-    (NARROW.encode("utf-16"), "probably UTF-16"),
+    (NARROW.encode("utf-16-le"), "probably UTF-16"),
     (NARROW.encode() + b"\xff\xfe,1,2\n", "not UTF-8"),
     (NARROW + "1,2\n", "row 4: more or fewer fields"),
     (NARROW + '1,"4/12/2016', "minuteStepsNarrow_merged.csv"),

@@ -308,7 +308,7 @@ def test_bad_rows_are_counted(tmp_path):
     ("steps-2020-06-01.json", "", "not a JSON array"),
     ("steps-2020-06-01.json", "[" * 5000 + "]" * 5000, "nested deeper"),
     ("steps-2020-06-01.json", "[1] [2]", "not JSON"),
-    ("steps-2020-06-01.json", FILES[f"{JSON}/steps-2020-06-01.json"].encode("utf-16"), "UTF-16"),
+    ("steps-2020-06-01.json", FILES[f"{JSON}/steps-2020-06-01.json"].encode("utf-16-le"), "UTF-16"),
     ("sleep-2020-06-01.json", '{"sleep": []}', "not a JSON array"),
     ("sleep-2020-06-01.json", "[{}, 4]", "sleep-2020-06-01.json row 2: not a JSON object"),
     ("exercise-0.json", '[{"duration": NaN}]', "not JSON"),

@@ -309,7 +309,7 @@ def test_older_files_have_no_prefix(tmp_path):
     (HEART_FILE, HEART.replace("heart_rate.heart_rate", "heart_rate.pulse"), r"column '\S+\.heart_rate' is missing"),
     (HEART_FILE, HEART.replace("heart_rate.start_time", "heart_rate.start"), r"column '\S+\.start_time' is missing"),
     (STEPS_FILE, STEPS.replace("UTC", "U\0C"), "NUL"),
-    (STEPS_FILE, STEPS.encode("utf-16"), "UTF-16"),
+    (STEPS_FILE, STEPS[1:].encode("utf-16-be"), "UTF-16"),
     (STEPS_FILE, STEPS.encode().replace(b"UTC", b"\xff\xfe\xfd"), "UTF-8"),
     ("jsons/com.samsung.shealth.tracker.heart_rate/a/a1.binning_data.json", '{"a": 1}', "a1.*expected a list"),
     ("jsons/com.samsung.shealth.tracker.heart_rate/a/a1.binning_data.json", '[{"a": 1}', "a1.*not JSON"),

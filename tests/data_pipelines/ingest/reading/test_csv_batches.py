@@ -123,7 +123,11 @@ def test_empty_files(tmp_path):
     ("a,b\n1,2\n3\n", "rows.csv row 3: more or fewer fields than the header's 2"),
     (b"a,b\n1,\xff\n", "rows.csv: not UTF-8 text"),
     (b"\xff,b\n", "not UTF-8 text"),
-    ("a,b\n1,2\n".encode("utf-16"), "not UTF-8 text, probably UTF-16"),
+    ("a,b\n1,2\n".encode("utf-16-le"), "not UTF-8 text, probably UTF-16"),
+    (
+      b"\xff\xfe" + "a,b\n".encode("utf-16-le") + b"\x00\xd8\x31",
+      "byte order mark says UTF-16, but it is no such text",
+    ),
     ("a,b\n1,\0\n", "holds NUL bytes"),
     ("a,b\n1,2\n3," + "x" * 9 * 2**20, "a row has more than 4,194,304 bytes"),
     ('a,b\n1,2\n\n"3,4\n5,6\n', "rows.csv row 3: a quote opens and does not close in the row"),
@@ -223,3 +227,19 @@ def test_uniform_columns_are_parsed_like_mixed_ones(table, zone):
   for one, other in zip(alike, mixed, strict=True):
     assert one.tolist() == other[:-2].tolist()
   assert [column[-2:].tolist() for column in mixed[1:]] == [[-435, 0], [True, False], [False, True]]
+
+
+@pytest.mark.parametrize("mark", [";", "\t", ","])
+def test_the_header_says_what_separates_fields(tmp_path, mark):
+  data = f"a{mark}b{mark}c\n1,5{mark}x{mark}7.5\n".replace("1,5", '"1,5"' if mark == "," else "1,5")
+  (batch,) = csv_batches.read_batches(export(tmp_path, data), "rows.csv", ["a", "c"])
+  assert csv_batches.read_header(export(tmp_path, data), "rows.csv") == ["a", "b", "c"]
+  # Only where semicolons separate fields is the comma certain to be a decimal sign.
+  assert batch["a"].to_pylist() == ["1.5" if mark == ";" else "1,5"] and batch["c"].to_pylist() == ["7.5"]
+
+
+def test_a_column_with_points_and_commas_is_left_as_it_is(tmp_path):
+  (batch,) = csv_batches.read_batches(
+    export(tmp_path, "a;b\n1,5;1,5\n2.5;-2,25\n;text, more\n"), "rows.csv", ["a", "b"]
+  )
+  assert batch["a"].to_pylist() == ["1,5", "2.5", ""] and batch["b"].to_pylist() == ["1.5", "-2.25", "text, more"]

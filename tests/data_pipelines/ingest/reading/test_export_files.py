@@ -1,5 +1,7 @@
 """Files of exports: folders and zips give the same, and nothing in them is trusted."""
 
+import codecs
+import gzip
 import json
 import zipfile
 
@@ -46,12 +48,70 @@ def test_digests_differ_with_the_content(tmp_path):
     assert one.digest(inner or "one.csv") != two.digest(inner or "two.csv")
 
 
-@pytest.mark.parametrize("name", ["../x.csv", "/x.csv", "a/../../x.csv", "C:x.csv", "a\\x.csv"])
+@pytest.mark.parametrize(
+  "name", ["../x.csv", "/x.csv", "a/../../x.csv", "C:x.csv", "..\\x.csv", "\\\\x.csv", "a\\..\\..\\x"]
+)
 def test_names_that_lead_outside_are_refused(tmp_path, name):
   with zipfile.ZipFile(tmp_path / "bad.zip", "w") as packed:
     packed.writestr(name, "")
   with pytest.raises(SchemaError, match="a name that leads outside"):
     Export(tmp_path / "bad.zip")
+
+
+def test_backslashes_of_windows_separate_the_folders_of_a_zip(tmp_path):
+  with zipfile.ZipFile(tmp_path / "win.zip", "w") as packed:
+    for name in ("a\\", "a\\b\\x.csv"):
+      info = zipfile.ZipInfo("x")
+      info.filename = name  # the constructor would put the separator of this system in
+      packed.writestr(info, "" if name.endswith("\\") else "1")
+  export = Export(tmp_path / "win.zip")
+  assert export.names == ["a/b/x.csv"] and export.size("a/b/x.csv") == 1
+  with export.open("a/b/x.csv") as file:
+    assert file.read() == b"1"
+
+
+def test_what_gzip_has_packed_is_read_whatever_it_is_called(tmp_path):
+  (tmp_path / "e").mkdir()
+  packed = gzip.compress(b"[1, 2]")
+  for name in ("a.fit.gz", "b.json", "c.tar.gz", "both.csv.gz"):
+    (tmp_path / "e" / name).write_bytes(packed)
+  (tmp_path / "e" / "both.csv").write_text("plain")
+  with zipfile.ZipFile(tmp_path / "e.zip", "w") as file:
+    file.writestr("a.fit.gz", packed)
+    file.writestr("b.json", packed)
+  for export in (Export(tmp_path / "e"), Export(tmp_path / "e.zip")):
+    assert {"a.fit", "b.json"} <= set(export.names)
+    assert export.json("b.json") == [1, 2] and export.where("a.fit").endswith("/a.fit.gz")
+    with export.on_disk("a.fit") as path:
+      assert path.read_bytes() == b"[1, 2]"
+  assert Export(tmp_path / "e").names == ["a.fit", "b.json", "both.csv", "both.csv.gz", "c.tar.gz"]
+  single = Export(tmp_path / "e" / "a.fit.gz")
+  assert single.names == ["a.fit"] and single.participant == "a" and single.where("a.fit").endswith("a.fit.gz")
+
+
+def test_damaged_gzip_and_what_expands_too_far_are_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(export_files, "EXPANSION_EXEMPT", 1000)
+  packed = gzip.compress(bytes(10**6))
+  for content, fault in (
+    (packed, "expands to more than 200 times"),
+    (packed[:50], "damaged"),
+    (b"\x1f\x8bx", "damaged"),
+  ):
+    (tmp_path / "x.csv.gz").write_bytes(content)
+    export = Export(tmp_path / "x.csv.gz")
+    with pytest.raises(SchemaError, match=fault), export.open("x.csv") as file:
+      file.read()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "utf-16-be"])
+def test_a_byte_order_mark_says_the_encoding(tmp_path, encoding):
+  text = "[" + ", ".join(['"Müller 😀"'] * 10_000) + "]"
+  mark = codecs.BOM_UTF16_BE * (encoding == "utf-16-be")
+  (tmp_path / "x.json").write_bytes(mark + text.encode(encoding))
+  export = Export(tmp_path / "x.json")
+  assert export.json("x.json") == ["Müller 😀"] * 10_000
+  assert export.encoding("x.json") == ("" if encoding == "utf-8-sig" else encoding[:6].upper())
+  assert export.encoding_fault("x.json") is None
 
 
 def test_zips_that_expand_too_far_are_refused(tmp_path, monkeypatch):
