@@ -1,30 +1,31 @@
-"""Reads the messages of a FIT file with Garmin's own SDK and completes their shortened times.
+"""Reads the messages of FIT files, completes their shortened times and opens fields that hold several values.
 
-The format is described at https://developer.garmin.com/fit/protocol. A file consists of a header, message definitions,
-messages and a checksum. Each message has a number (20 is a `record`), and the SDK's profile gives its fields names,
-scales and "invalid" values. Times are seconds since 1989-12-31 00:00 UTC.
+Times of FIT are seconds since 1989-12-31 00:00 UTC. How a file is taken apart is in fit_bytes.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeGuard
 
 import garmin_fit_sdk as sdk
 import numpy as np
 from jaxtyping import Int64
 
 from data_pipelines.errors import SchemaError
+from data_pipelines.ingest.importers import fit_bytes
+from data_pipelines.ingest.importers.fit_bytes import Fault
 
 NUMBER: dict[str, int] = sdk.Profile["mesg_num"]
 MOST_BYTES = 64 * 2**20  # a day or a workout takes a few megabytes at most
-MOST_MESSAGES = 500_000  # one per second for five days
 _EPOCH = 631_065_600  # 1989-12-31 as seconds since 1970
 _DATES = range(0x10000000, 1 << 32)  # smaller numbers count from when the device was switched on
 _LARGEST_OFFSET = 14 * 60  # minutes between a wall clock and UTC
 _BOTH_CLOCKS = (NUMBER["MONITORING_INFO"], NUMBER["ACTIVITY"])  # messages that give one moment in UTC and local time
+_MONITORING = (NUMBER["MONITORING"], NUMBER["MONITORING_INFO"])
+_BACKWARDS = 300  # seconds; messages of a file may be so much out of order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,35 +34,57 @@ class Message:
 
   Attributes:
     number: the kind of message, such as NUMBER["RECORD"].
+    row: its place among all messages of the file, from 1.
     time: seconds since 1970 UTC; None if the message has no time that can be placed.
-    fields: values by the profile's field names and in its units, without those that the device marked invalid.
+    fields: values by the profile's field names and in its units, without those that the device marked invalid; several
+      values are a tuple.
   """
 
   number: int
+  row: int
   time: int | None
-  fields: dict[Any, Any]
+  fields: dict[str, Any]
 
 
-def read(data: bytes, numbers: Sequence[int], where: str) -> list[Message]:
-  """Returns the messages with these numbers, in file order.
+def read(data: bytes, wanted: Mapping[int, Collection[str]], where: str) -> tuple[list[Message], list[Fault]]:
+  """Returns the messages of the wanted numbers with the wanted fields, in file order, and the parts that are damaged.
 
   `timestamp_16` holds the lower 16 bits of a time. It is completed from the last full time of a monitoring message, as
   Garmin's note on monitoring files describes, and rolls over every 18 hours.
 
   Raises:
-    SchemaError: the file is too long, cut off, or fails its checksum. The message names it by `where`.
+    SchemaError: the data are too long, or do not begin as a FIT file. The message names them by `where`.
   """
+  if len(data) > MOST_BYTES:
+    raise SchemaError(f"{where}: a FIT file of more than {MOST_BYTES:,} bytes")
+  if not fit_bytes.starts_with_header(data):
+    raise SchemaError(f"{where}: not a FIT file, or a cut-off one")
   last: int | None = None
-  messages = []
-  for number, fields in _decoded(data, numbers, where):
-    time = fields.get("timestamp", fields.get("stress_level_time"))
-    if number in (NUMBER["MONITORING"], NUMBER["MONITORING_INFO"]):
+  messages, faults = [], []
+  for item in fit_bytes.messages(data, wanted):
+    if isinstance(item, Fault):
+      faults.append(item)
+      continue
+    time, fields = item.time, item.fields
+    if item.number == NUMBER["STRESS_LEVEL"] and time is None:
+      time = fields.get("stress_level_time")
+    if item.number in _MONITORING:
       half = fields.get("timestamp_16")
       if time is None and isinstance(half, int) and last is not None:
-        time = last + ((half - last) & 0xFFFF)
+        time = last + (half - last + _BACKWARDS & 0xFFFF) - _BACKWARDS
       last = time if seconds(time) is not None else last
-    messages.append(Message(number, seconds(time), fields))
-  return messages
+      _open_activity(fields)
+    messages.append(Message(item.number, item.row, seconds(time), fields))
+  return messages, faults
+
+
+def _open_activity(fields: dict[str, Any]) -> None:
+  """Adds the activity type (lower five bits) and the intensity (upper three) that one byte of monitoring holds."""
+  both = fields.get("current_activity_type_intensity")
+  both = both[0] if isinstance(both, tuple) else both
+  if isinstance(both, int):
+    fields.setdefault("activity_type", sdk.Profile["types"]["activity_type"].get(both & 31, both & 31))
+    fields.setdefault("intensity", both >> 5 & 7)
 
 
 def seconds(time: Any) -> int | None:
@@ -69,14 +92,60 @@ def seconds(time: Any) -> int | None:
   return time + _EPOCH if isinstance(time, int) and time in _DATES else None
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
   """Whether a value is a finite number; files may declare any type for a field, including lists and text."""
   return isinstance(value, int | float) and math.isfinite(value)
+
+
+def several(value: Any) -> tuple[Any, ...]:
+  """The values of a field that may hold several, or none."""
+  return value if isinstance(value, tuple) else () if value is None else (value,)
 
 
 def in_profile(kind: str, value: Any) -> bool:
   """Whether the value is a name that the profile defines for this type, such as "running" for the type "sport"."""
   return isinstance(value, str) and value in sdk.Profile["types"][kind].values()
+
+
+def name_of(kind: str, value: Any) -> Any:
+  """The profile's name for a value of this type; the value itself if it has none."""
+  return sdk.Profile["types"][kind].get(value, value) if isinstance(value, int) else value
+
+
+def strap_beats(messages: Iterable[Message]) -> Iterator[tuple[Message, list[tuple[int, float]]]]:
+  """Yields each `hr` message of a chest strap with its heart rates: ms since 1970 UTC, and beats per minute.
+
+  The strap stamps heart rates in 1/1024 s of a clock of its own, fully or with the lower 12 bits, two of which are
+  packed into three bytes. A message with a time says what time it was at one stamp. Heart rates before the first such
+  message cannot be placed and are left out.
+  """
+  anchor: tuple[float, float] | None = None  # ms since 1970, and the strap's clock in 1/1024 s
+  clock = 0
+  for message in messages:
+    if message.number != NUMBER["HR"]:
+      continue
+    stamps = [round(1024 * stamp) for stamp in several(message.fields.get("event_timestamp")) if is_number(stamp)]
+    for low in _twelve_bits(several(message.fields.get("event_timestamp_12"))):
+      stamps.append((stamps[-1] if stamps else clock) + (low - (stamps[-1] if stamps else clock) & 0xFFF))
+    if message.time is not None and stamps:
+      fraction = message.fields.get("fractional_timestamp", message.fields.get("time256", 0.0))
+      anchor = 1000 * (message.time + (fraction if is_number(fraction) else 0.0)), stamps[0]
+    clock = stamps[-1] if stamps else clock
+    rates = several(message.fields.get("filtered_bpm"))
+    beats = []
+    for stamp, rate in zip(stamps, rates, strict=False):
+      if anchor is not None and is_number(rate):
+        beats.append((round(anchor[0] + (stamp - anchor[1]) % (1 << 32) * 1000 / 1024), rate))
+    yield message, beats
+
+
+def _twelve_bits(packed: tuple[Any, ...]) -> Iterator[int]:
+  """Unpacks numbers of 12 bits, the lowest bits first."""
+  if not all(isinstance(byte, int) and 0 <= byte < 256 for byte in packed):
+    return
+  bits = int.from_bytes(bytes(packed), "little")
+  for place in range(len(packed) * 8 // 12):
+    yield bits >> 12 * place & 0xFFF
 
 
 def wall_clocks(messages: Iterable[Message]) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
@@ -89,34 +158,3 @@ def wall_clocks(messages: Iterable[Message]) -> tuple[Int64[np.ndarray, "n"], In
       if abs(minutes) <= _LARGEST_OFFSET:  # otherwise one of the clocks was not set
         offsets[message.time] = minutes
   return np.array(sorted(offsets), np.int64), np.array([offsets[time] for time in sorted(offsets)], np.int64)
-
-
-def _decoded(data: bytes, numbers: Sequence[int], where: str) -> list[tuple[int, dict[Any, Any]]]:
-  if len(data) > MOST_BYTES:
-    raise SchemaError(f"{where}: a FIT file of {len(data):,} bytes, expected at most {MOST_BYTES:,}")
-  _check_length(data, where)
-  messages: list[tuple[int, dict[Any, Any]]] = []
-  count = 0
-
-  def listen(number: int, fields: dict[Any, Any]) -> None:
-    nonlocal count
-    count += 1
-    if count > MOST_MESSAGES:
-      raise SchemaError(f"more than {MOST_MESSAGES:,} messages")
-    if number in numbers:
-      messages.append((number, fields))
-
-  decoder = sdk.Decoder(sdk.Stream.from_byte_array(bytearray(data)))
-  _, errors = decoder.read(convert_datetimes_to_dates=False, merge_heart_rates=False, mesg_listener=listen)
-  if errors:  # whatever exception stopped the SDK
-    why = str(errors[0]) if isinstance(errors[0], SchemaError) else "its checksum or a message is wrong"
-    raise SchemaError(f"{where}: damaged FIT file: {why}")
-  return messages
-
-
-def _check_length(data: bytes, where: str) -> None:
-  if len(data) < 14 or data[0] not in (12, 14) or data[8:12] != b".FIT":
-    raise SchemaError(f"{where}: not a FIT file, or a cut-off one")
-  expected = data[0] + int.from_bytes(data[4:8], "little") + 2
-  if len(data) < expected:  # longer is allowed, because one file may hold several FIT files in a row
-    raise SchemaError(f"{where}: damaged FIT file: {len(data):,} bytes, its header says {expected:,}")

@@ -1,21 +1,31 @@
 """Garmin: FIT files as a watch writes them, and the account's export ("Export Your Data").
 
-FIT files (https://developer.garmin.com/fit, profile of garmin-fit-sdk), by message. Times are UTC; the wall clock comes
-from local_timestamp of `monitoring_info` or `activity` where present:
+FIT files (https://developer.garmin.com/fit, profile of garmin-fit-sdk), by message; other makers write them too. Times
+are UTC; the wall clock comes from local_timestamp of `monitoring_info` or `activity` where present:
   monitoring (55): heart_rate (bpm), intensity (0 to 7; a motion_intensity), and running totals per activity type (see
-    monitoring.py) of steps, distance (m), active_calories (kcal), active_time (s); the time is timestamp, or
-    timestamp_16, its lower half
-  record (20), during workouts: heart_rate (bpm), enhanced_respiration_rate (1/min)
+    monitoring.py) of cycles or cycles_16 (two steps each for walking and running, nothing for others), distance or
+    distance_16 (m), active_calories (kcal), active_time or active_time_16 (s). activity_type and intensity may be
+    packed into current_activity_type_intensity; the time is timestamp, or timestamp_16, its lower half
+  record (20), during workouts: heart_rate (bpm), enhanced_respiration_rate or respiration_rate (1/min)
+  hr (132), of a chest strap: filtered_bpm (bpm) at event_timestamp or event_timestamp_12; before other heart rates
   stress_level (227): stress_level_time, stress_level_value (0 to 100; negative: could not be measured)
   respiration_rate (297): respiration_rate (1/min; negative: could not be measured)
   hrv_value (371): value (ms), the RMSSD over five minutes
   spo2_data (269): reading_spo2 (%)
+  hsa_heart_rate_data (308), hsa_stress_data (306), hsa_respiration_data (307), hsa_spo2_data (305),
+    hsa_body_battery_data (314), hsa_wrist_temperature_data (409): as many values as there are, spread evenly over
+    processing_interval (s) from timestamp; negative, or 0 where no measurement can be 0: blank
   sleep_level (275): sleep_level, the stage that begins: unmeasurable, awake, light, deep, rem
   session (18): start_time, total_elapsed_time (s), sport, sub_sport: a workout
-  file_id (0): garmin_product or manufacturer, the device. Serial numbers, positions and the profile are not read.
+  file_id (0): manufacturer and product, the device. Serial numbers, positions and the profile are not read.
+Not read: hrv (78), beat_intervals (290), raw_bbi (372) and other intervals between beats; hsa_step_data (304), of which
+no document says since when its sums count; and all other messages.
+
+Files that were not closed, are cut off or hold bytes that are no FIT are read up to there; what is lost is counted with
+its first byte.
 
 The account export (https://www.garmin.com/account/datamanagement, "Export Your Data"):
-  DI_CONNECT/DI-Connect-Uploaded-Files/*.zip: all FIT files; files of other formats and damaged ones are counted
+  DI_CONNECT/DI-Connect-Uploaded-Files/*.zip: all FIT files; files of other formats are counted
   DI_CONNECT/DI-Connect-Wellness/*_sleepData.json: sleepStartTimestampGMT, sleepEndTimestampGMT: a stretch "sleep"
   DI_CONNECT/DI-Connect-Aggregator/UDSFile_*.json: daily sums only, nothing per minute; not read
 """
@@ -39,17 +49,49 @@ from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _SAMPLES = {  # message number: (field, signal)
   fit.NUMBER["MONITORING"]: (("heart_rate", "heart_rate"), ("intensity", "motion_intensity")),
-  fit.NUMBER["RECORD"]: (("heart_rate", "heart_rate"), ("enhanced_respiration_rate", "respiratory_rate")),
+  fit.NUMBER["RECORD"]: (
+    ("heart_rate", "heart_rate"),
+    ("respiration_rate", "respiratory_rate"),
+    ("enhanced_respiration_rate", "respiratory_rate"),
+  ),
   fit.NUMBER["STRESS_LEVEL"]: (("stress_level_value", "stress"),),
   fit.NUMBER["RESPIRATION_RATE"]: (("respiration_rate", "respiratory_rate"),),
   fit.NUMBER["HRV_VALUE"]: (("value", "hrv_rmssd"),),
   fit.NUMBER["SPO2_DATA"]: (("reading_spo2", "spo2"),),
 }
+_SERIES = {  # message number: field with several values, signal
+  fit.NUMBER["HSA_HEART_RATE_DATA"]: ("heart_rate", "heart_rate"),
+  fit.NUMBER["HSA_STRESS_DATA"]: ("stress_level", "stress"),
+  fit.NUMBER["HSA_RESPIRATION_DATA"]: ("respiration_rate", "respiratory_rate"),
+  fit.NUMBER["HSA_SPO2_DATA"]: ("reading_spo2", "spo2"),
+  fit.NUMBER["HSA_BODY_BATTERY_DATA"]: ("level", "body_battery"),
+  fit.NUMBER["HSA_WRIST_TEMPERATURE_DATA"]: ("value", "skin_temperature"),
+}
+_WANTED = {
+  **{number: tuple(field for field, _ in fields) for number, fields in _SAMPLES.items()},
+  **{number: ("processing_interval", field) for number, (field, _) in _SERIES.items()},
+  fit.NUMBER["MONITORING"]: (
+    *("heart_rate", "intensity", "activity_type", "current_activity_type_intensity", "timestamp_16"),
+    *FIELDS,
+    *("active_time", "active_time_16"),
+  ),
+  fit.NUMBER["STRESS_LEVEL"]: ("stress_level_value", "stress_level_time"),
+  fit.NUMBER["HR"]: ("filtered_bpm", "event_timestamp", "event_timestamp_12", "fractional_timestamp", "time256"),
+  fit.NUMBER["SLEEP_LEVEL"]: ("sleep_level",),
+  fit.NUMBER["SESSION"]: ("start_time", "total_elapsed_time", "sport", "sub_sport"),
+  fit.NUMBER["MONITORING_INFO"]: ("local_timestamp",),
+  fit.NUMBER["ACTIVITY"]: ("local_timestamp",),
+  fit.NUMBER["FILE_ID"]: ("manufacturer", "product"),
+}
 _ASLEEP = {"awake": 0.0, "light": 1.0, "deep": 1.0, "rem": 1.0}
 _LONGEST_STAGE = 4 * 3600  # seconds; two levels further apart belong to different sleeps
-_READ_MESSAGES = (*_SAMPLES, *(fit.NUMBER[name] for name in ("FILE_ID", "MONITORING_INFO", "ACTIVITY", "SESSION")))
-_READ_MESSAGES += (fit.NUMBER["SLEEP_LEVEL"],)
+_UNTIMED = (fit.NUMBER["FILE_ID"], fit.NUMBER["ACTIVITY"])  # messages whose time is not when the file starts
+_NOT_MEASURED = "marked as not measurable by the device"
+_NO_DATE = "message without a date"
+_STRAP = "chest strap"
+_GARMIN = ("garmin", "dynastream", "dynastream_oem", "tacx")  # makers whose products the profile names
 _LONGEST_WORKOUT = 14 * 86_400  # seconds
+_LONGEST_INTERVAL = 3600  # seconds of values in one message
 _VAGUE = ("generic", "training", "fitness_equipment")  # sports whose sub-sport is more specific
 
 _UPLOADS = "DI-Connect-Uploaded-Files/*.zip"
@@ -69,9 +111,11 @@ class Garmin:
     common_signal("respiratory_rate"),
     common_signal("hrv_rmssd"),
     common_signal("spo2"),
+    common_signal("body_battery"),
+    common_signal("skin_temperature"),
     common_signal("asleep"),
   )
-  devices: Sequence[str] = ()
+  devices: Sequence[str] = (_STRAP,)
   beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
@@ -89,11 +133,15 @@ class Garmin:
 def _fit(export: Export, name: str, where: str, participant: str, account: Account) -> Iterator[Readings | Stretch]:
   with export.open(name) as file:
     data = file.read(fit.MOST_BYTES + 1)
-  yield from _File(fit.read(data, _READ_MESSAGES, where), participant, where, account).all()
+  messages, faults = fit.read(data, _WANTED, where)
+  for part in faults:
+    account.add(participant)
+    account.drop(participant, part.why, where=f"{where} byte {part.byte:,}")
+  yield from _File(messages, participant, where, account).all()
 
 
 def _uploads(export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
-  """Reads the FIT files of a zip inside the export; damaged ones are counted, as nobody can remove them."""
+  """Reads the FIT files of a zip inside the export."""
   with export.inside(name) as uploads:
     for inner in uploads.names:
       where = f"{export.where(name)}/{_nameless(inner)}"
@@ -102,12 +150,10 @@ def _uploads(export: Export, name: str, account: Account) -> Iterator[Readings |
         account.drop(export.participant, "uploaded file that is not in FIT format", where=where)
         continue
       try:
-        readings = list(_fit(uploads, inner, where, export.participant, account))
+        yield from _fit(uploads, inner, where, export.participant, account)
       except SchemaError:
         account.add(export.participant)
         account.drop(export.participant, "damaged uploaded FIT file", where=where)
-        continue
-      yield from readings
 
 
 def _nameless(name: str) -> str:
@@ -125,103 +171,145 @@ class _File:
     self._account = account
     self._device = next((_device(m.fields) for m in messages if m.number == fit.NUMBER["FILE_ID"]), "")
     self._moments, self._ahead = fit.wall_clocks(messages)
-    self._totals: Totals | None = None
-    self._values: dict[str, list[tuple[int, int, float]]] = {}
+    start = next((m.time for m in messages if m.time is not None and m.number not in _UNTIMED), 0)
+    self._totals = Totals(start, self._ahead_at)
+    self._values: dict[tuple[str, str], list[tuple[int, int, float]]] = {}  # by signal and device; ms since 1970
 
   def all(self) -> Iterator[Readings | Stretch]:
-    """Yields the workouts of the file, then one block of readings per signal."""
+    """Yields the workouts of the file, then one block of readings per signal and device."""
     levels = []
-    for row, message in enumerate(self._messages, 1):
+    for message in self._messages:
       if message.number == fit.NUMBER["SESSION"]:
-        yield from self._workout(message, row)
+        yield from self._workout(message)
       elif message.number == fit.NUMBER["SLEEP_LEVEL"]:
-        levels.append((message, row))
+        levels.append(message)
       elif message.number in _SAMPLES:
-        self._sample(message, row)
+        self._sample(message)
+      elif message.number in _SERIES:
+        self._series(message)
+    self._strap()
     self._sleep(levels)
     for signal in Garmin.signals:
-      if signal.name in self._values:
-        yield self._readings(signal)
+      for (name, device), values in self._values.items():
+        if name == signal.name:
+          yield self._readings(signal, device, values)
 
-  def _sample(self, message: fit.Message, row: int) -> None:
-    fields = [(field, signal) for field, signal in _SAMPLES[message.number] if fit.is_number(message.fields.get(field))]
+  def _sample(self, message: fit.Message) -> None:
     monitoring = message.number == fit.NUMBER["MONITORING"]
+    if monitoring and message.time is not None and "activity_type" in message.fields:
+      self._totals.pass_to(message.time)
+    values = {
+      signal: message.fields[field]
+      for field, signal in _SAMPLES[message.number]
+      if fit.is_number(message.fields.get(field))
+    }
     totals = monitoring and any(fit.is_number(message.fields.get(field)) for field in FIELDS)
-    if not fields and not totals:
+    if not values and not totals:
       return
     self._account.add(self._participant)
     if message.time is None:
-      self._drop("message without a date", row)
+      self._drop(_NO_DATE, message)
       return
     why = self._add_totals(message.time, message) if totals else ""
-    for field, signal in fields:
-      if message.fields[field] < 0:
-        why = why or "marked as not measurable by the device"
+    for signal, value in values.items():
+      if value < 0:
+        why = why or _NOT_MEASURED
       else:
-        self._add(signal, message.time, message.time, message.fields[field])
+        self._add(signal, message.time, message.time, value)
         why = ""
     if why:
-      self._drop(why, row)
+      self._drop(why, message)
 
   def _add_totals(self, time: int, message: fit.Message) -> str:
-    if self._totals is None:
-      first = next(m.time for m in self._messages if m.time is not None and m.number != fit.NUMBER["FILE_ID"])
-      self._totals = Totals(first, 60 * int(self._ahead[0]) if len(self._ahead) else None)
-    added, why = self._totals.add(time, message)
+    added, why = self._totals.add(time, message.fields)
     for addition in added:
       self._add(addition.signal, addition.start, addition.end, addition.value)
-    return why
+    return "" if added else why
 
-  def _sleep(self, levels: list[tuple[fit.Message, int]]) -> None:
+  def _series(self, message: fit.Message) -> None:
+    """Adds the values that a message holds for the seconds after its time."""
+    field, signal = _SERIES[message.number]
+    values = fit.several(message.fields.get(field))
+    if not values:
+      return
+    self._account.add(self._participant, len(values))
+    span = message.fields.get("processing_interval")
+    span = span if fit.is_number(span) and 0 < span <= _LONGEST_INTERVAL else None
+    if message.time is None or (span is None and len(values) > 1):
+      why = _NO_DATE if message.time is None else "values without the time that they are spread over"
+      self._drop(why, message, len(values))
+      return
+    apart = (span or 0) / len(values)
+    measured = [(place, value) for place, value in enumerate(values) if fit.is_number(value) and value >= 0]
+    for place, value in measured:
+      at = message.time + place * apart
+      self._add(signal, at, at, value)
+    self._drop(_NOT_MEASURED, message, len(values) - len(measured))
+
+  def _strap(self) -> None:
+    for message, beats in fit.strap_beats(self._messages):
+      count = sum(fit.is_number(rate) for rate in fit.several(message.fields.get("filtered_bpm")))
+      self._account.add(self._participant, count)
+      self._drop("heart rate of a chest strap without a time", message, count - len(beats))
+      for at, rate in beats:
+        self._add("heart_rate", at / 1000, at / 1000, rate, _STRAP)
+
+  def _sleep(self, levels: list[fit.Message]) -> None:
     """A stage lasts until the next one. The last stage, and one before a long gap, counts for its own step only."""
     self._account.add(self._participant, len(levels))
     timed = []
-    for message, row in levels:
+    for message in levels:
       if message.time is None:
-        self._drop("message without a date", row)
+        self._drop(_NO_DATE, message)
       else:
-        timed.append((message.time, row, message.fields.get("sleep_level")))
-    timed.sort(key=lambda level: level[:2])
-    for i, (time, row, level) in enumerate(timed):
+        timed.append((message.time, message))
+    timed.sort(key=lambda level: (level[0], level[1].row))
+    for i, (time, message) in enumerate(timed):
+      level = message.fields.get("sleep_level")
       if not isinstance(level, str) or level not in _ASLEEP:
-        self._drop("unknown or unmeasurable sleep stage", row)
+        self._drop("unknown or unmeasurable sleep stage", message)
         continue
       end = timed[i + 1][0] if i + 1 < len(timed) else time
       self._add("asleep", time, end if end - time <= _LONGEST_STAGE else time, _ASLEEP[level])
 
-  def _workout(self, message: fit.Message, row: int) -> Iterator[Stretch]:
+  def _workout(self, message: fit.Message) -> Iterator[Stretch]:
     self._account.add(self._participant)
     start, duration = fit.seconds(message.fields.get("start_time")), message.fields.get("total_elapsed_time", -1)
     if start is None or not fit.is_number(duration) or not 0 < duration <= _LONGEST_WORKOUT:
-      self._drop("workout without a start or duration", row)
+      self._drop("workout without a start or duration", message)
       return
     offset = int(self._offsets(np.array([start]))[0]) if len(self._ahead) else None
     end = 1000 * start + round(1000 * duration)
     yield Stretch(self._participant, _sport(message.fields), 1000 * start, end, offset)
 
-  def _readings(self, signal: Signal) -> Readings:
-    start, end, value = (np.array(column) for column in zip(*self._values[signal.name], strict=True))
-    offset = self._offsets(start) if len(self._ahead) else None
-    start, end = 1000 * start.astype(np.int64), 1000 * end.astype(np.int64)
-    value = value.astype(np.float64)
-    return Readings(self._participant, signal.name, signal.unit, start, end, value, self._device, offset)
+  def _readings(self, signal: Signal, device: str, values: list[tuple[int, int, float]]) -> Readings:
+    columns = np.array(values, np.float64).T
+    start, end = columns[0].astype(np.int64), columns[1].astype(np.int64)
+    offset = self._offsets(start // 1000) if len(self._ahead) else None
+    return Readings(self._participant, signal.name, signal.unit, start, end, columns[2].copy(), device, offset)
 
   def _offsets(self, moments: np.ndarray) -> np.ndarray:
     """Minutes ahead of UTC, from the last known offset before each moment, or else from the first."""
     return self._ahead[np.maximum(np.searchsorted(self._moments, moments, "right") - 1, 0)]
 
-  def _add(self, signal: str, start: int, end: int, value: float) -> None:
-    self._values.setdefault(signal, []).append((start, end, value))
+  def _ahead_at(self, time: int) -> int | None:
+    return 60 * int(self._offsets(np.array([time]))[0]) if len(self._ahead) else None
 
-  def _drop(self, why: str, row: int) -> None:
-    self._account.drop(self._participant, why, where=f"{self._where} message {row}")
+  def _add(self, signal: str, start: float, end: float, value: float, device: str | None = None) -> None:
+    """Adds a reading from `start` to `end`, in seconds since 1970."""
+    readings = self._values.setdefault((signal, self._device if device is None else device), [])
+    readings.append((round(1000 * start), round(1000 * end), value))
+
+  def _drop(self, why: str, message: fit.Message, rows: int = 1) -> None:
+    self._account.drop(self._participant, why, rows, f"{self._where} message {message.row}")
 
 
-def _device(fields: dict[Any, Any]) -> Any:
+def _device(fields: dict[str, Any]) -> str:
   """The product's name, or the maker and product number if the profile has no name for it."""
-  product, maker = fields.get("garmin_product"), fields.get("manufacturer")
-  if fit.in_profile("garmin_product", product):
-    return product
+  product, maker = fields.get("product"), fields.get("manufacturer")
+  name = fit.name_of("garmin_product", product) if maker in _GARMIN else product
+  if isinstance(name, str):
+    return name
   number = f" {product}" if isinstance(product, int) else ""
   return f"{maker}{number}" if fit.in_profile("manufacturer", maker) else ""
 

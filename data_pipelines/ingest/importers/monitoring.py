@@ -1,20 +1,30 @@
 """Turns a watch's running daily totals into the amount added between two messages.
 
 Monitoring messages of FIT carry totals since local midnight, separately for each activity type (walking, running, ...):
-steps, distance, active calories and active seconds. Each file begins by repeating the totals so far.
+cycles, distance, active calories and active seconds, in full or their lower 16 bits. A message ends a stretch of its
+activity, which began with the message before. Each file begins by repeating the totals so far.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
-from data_pipelines.ingest.importers.fit import Message, is_number
+from data_pipelines.ingest.importers.fit import is_number
 
-FIELDS = {"steps": "steps", "distance": "distance", "active_calories": "active_calories"}  # FIT field: signal
+FIELDS = ("cycles", "cycles_16", "distance", "distance_16", "active_calories")  # fields that hold totals
+STEPPING = ("walking", "running")  # activities whose cycles are pairs of steps
 _DAY = 86_400
+_SURE = 600  # seconds after midnight, from when on a total cannot be yesterday's
+# The most that can be added per second. A fallen total that would need more has not started over.
+_FASTEST = {"steps": 5.0, "distance": 30.0, "active_calories": 1.0}
 _FIRST = "total with no earlier one to compare it with"
 _LONG = "totals more than a day apart"
+_BACK = "total from before the one that came last"
+_FALLEN = "total that is less than before, and too much to have started over"
+_NO_STEPS = "cycles of an activity without steps"
+_NO_TYPE = "cycles without an activity type"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,57 +42,102 @@ class Totals:
 
   Attributes:
     start: when the file starts, in seconds since 1970.
-    ahead: by how many seconds the wall clock leads UTC; None if the file does not say.
+    ahead: gives by how many seconds the wall clock leads UTC at a time; None if the file does not say.
   """
 
-  def __init__(self, start: int, ahead: int | None):
+  def __init__(self, start: int, ahead: Callable[[int], int | None]):
     self.start = start
     self.ahead = ahead
-    self._now = self._before = start  # times of this message and of the previous one
-    self._last: dict[tuple[str, str], tuple[int, float]] = {}
+    self._now = self._before = start  # times of this message about an activity and of the previous one
+    self._last: dict[tuple[Any, str], tuple[int, float]] = {}
 
-  def add(self, time: int, message: Message) -> tuple[list[Added], str]:
+  def pass_to(self, time: int) -> None:
+    """Notes the time of a message about an activity, which ends the stretch of the activity before."""
+    self._before, self._now = (self._now, time) if time > self._now else (self._before, self._now)
+
+  def add(self, time: int, fields: dict[str, Any]) -> tuple[list[Added], str]:
     """Returns what a message adds to the totals so far and, if that is nothing, the reason.
 
-    An activity shorter than the time since its previous total is placed at the end of that time, using its active
-    seconds.
+    It is placed in the message's active seconds if it has them, or else after the previous message.
     """
-    self._before, self._now = (self._now, time) if time > self._now else (self._before, self._now)
-    kind, fields = str(message.fields.get("activity_type")), message.fields
-    active = self._difference((kind, "active_time"), time, fields.get("active_time"))
-    additions, why = [], ""
-    for field, signal in FIELDS.items():
-      if not is_number(fields.get(field)):
-        continue
-      difference = self._difference((kind, field), time, fields[field])
+    kind = fields.get("activity_type")
+    active, _ = self._difference((kind, "active_time"), time, *_active_seconds(fields))
+    additions, why = [], _NO_TYPE if kind is None else _NO_STEPS
+    for signal, total, bits in _totals(kind, fields):
+      difference, why = self._difference((kind, signal), time, total, bits)
       if difference is None:
-        why = _FIRST
         continue
       start, value = difference
       if active is not None and active[1] > 0:
         start = max(start, time - round(active[1]))
+      elif value and self._before < time:
+        start = max(start, self._before)
       if time - start > _DAY:
         why = _LONG
         continue
       additions.append(Added(signal, start, time, value))
     return additions, "" if additions else why
 
-  def _difference(self, key: tuple[str, str], time: int, total: Any) -> tuple[int, float] | None:
-    """Returns since when, and by how much, a total has grown; None if that is unknown.
+  def _difference(
+    self, key: tuple[Any, str], time: int, total: float | None, span: float
+  ) -> tuple[tuple[int, float] | None, str]:
+    """Returns since when, and by how much, a total has grown; or None and the reason why that is unknown.
 
-    In a file that starts at midnight, a total that appears for the first time was 0 at the previous message.
+    A total that appears for the first time, on a day on which or before which the file starts, was 0 at midnight.
+
+    Args:
+      key: activity type, and what is counted.
+      time: the message's time.
+      total: the total, or its lower bits; None if the message has none.
+      span: the amount at which a total of which only the lower bits are known starts over; 0 for full totals.
     """
-    before = self._last.get(key)
-    if not is_number(total) or (before and before[0] > time):
-      return None
-    self._last[key] = (time, total)
+    if total is None:
+      return None, _FIRST
     midnight = self._midnight(time)
+    before = self._last.get(key)
     if before is None:
-      starts_day = midnight == self.start and time > self.start
-      return (self._before, total) if starts_day else None
-    if total >= before[1]:
-      return before[0], total - before[1]
-    return max(before[0], before[0] if midnight is None else midnight), total  # reset at midnight
+      self._last[key] = time, total
+      whole_day = midnight is not None and self.start <= midnight and time > self.start
+      return ((max(min(self._before, time), midnight or 0), total), "") if whole_day else (None, _FIRST)
+    since, earlier = before
+    if since > time:
+      return None, _BACK
+    new_day = midnight is not None and since < midnight < time
+    if span and not (new_day and time - (midnight or 0) >= _SURE):
+      total = earlier + round((total - earlier) % span, 2) % span
+    self._last[key] = time, total
+    fastest = _FASTEST.get(key[1], 1.0)
+    if new_day and total <= fastest * (time - (midnight or 0)):
+      same_clock = self.ahead(since) == self.ahead(time)
+      if total < earlier or (same_clock and total != earlier and time - (midnight or 0) >= _SURE):
+        return (midnight or 0, total), ""
+    if total >= earlier:
+      return (since, total - earlier), ""
+    return ((since, total), "") if total <= fastest * (time - since) else (None, _FALLEN)
 
   def _midnight(self, time: int) -> int | None:
-    return None if self.ahead is None else time - (time + self.ahead) % _DAY
+    ahead = self.ahead(time)
+    return None if ahead is None else time - (time + ahead) % _DAY
+
+
+def _totals(kind: Any, fields: dict[str, Any]) -> list[tuple[str, float, float]]:
+  """The totals of a message: signal, total (or its lower 16 bits), and the span of these bits, 0 for a full total."""
+  totals: list[tuple[str, float, float]] = []
+  if kind in STEPPING:
+    if is_number(fields.get("cycles")):
+      totals.append(("steps", 2 * fields["cycles"], 0))
+    elif is_number(fields.get("cycles_16")):  # twice the cycles
+      totals.append(("steps", fields["cycles_16"], 0x10000))
+  if is_number(fields.get("distance")):
+    totals.append(("distance", fields["distance"], 0))
+  elif is_number(fields.get("distance_16")):  # hundredths of a metre
+    totals.append(("distance", fields["distance_16"] / 100, 655.36))
+  if is_number(fields.get("active_calories")):
+    totals.append(("active_calories", fields["active_calories"], 0))
+  return totals
+
+
+def _active_seconds(fields: dict[str, Any]) -> tuple[float | None, float]:
+  if is_number(fields.get("active_time")):
+    return fields["active_time"], 0
+  return (fields["active_time_16"], 0x10000) if is_number(fields.get("active_time_16")) else (None, 0)
