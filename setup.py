@@ -8,6 +8,7 @@ README = pathlib.Path(__file__).parent / "README.md"
 
 INSTALL_REQUIRES = [
   "absl-py",
+  "actfast>=1.3",  # reads GENEActiv's .bin and Axivity's .cwa
   "array_record>=0.8.1",  # tfds writes it, grain reads it
   "etils[epath]",  # the paths that Orbax takes, local or gs://
   "flax>=0.12.8",

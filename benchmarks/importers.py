@@ -19,6 +19,7 @@ import platform
 import resource
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -82,7 +83,33 @@ def _apple(kind: str, unit: str, start: str, end: str, value: object, inside: st
   )
 
 
+def make_accelerometer(folder: pathlib.Path, megabytes: int) -> None:
+  """Writes .gt3x files of a week at 30 Hz each, about 115 MB of ACTIVITY2 records before they are packed."""
+  folder.mkdir(parents=True)
+  for number in range(-(-megabytes // 115)):
+    with zipfile.ZipFile(folder / f"person{number}.gt3x", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+      file.writestr("info.txt", "Serial Number: MOS2A1\nSample Rate: 30\nAcceleration Scale: 256.0\n")
+      with file.open("log.bin", "w", force_zip64=True) as log:
+        for hour in range(7 * 24):
+          log.write(_accelerometer_hour(number, hour))
+
+
+def _accelerometer_hour(number: int, hour: int) -> bytes:
+  """An hour of records of ActiGraph's type 26 (see gt3x.py)."""
+  seconds, size = 3600, 30 * 3 * 2
+  records = np.zeros((seconds, 8 + size + 1), np.uint8)
+  records[:, :2] = 0x1E, 0x1A
+  at = 1_717_452_000 + 3600 * hour + np.arange(seconds)
+  records[:, 2:6] = at.astype("<u4").view(np.uint8).reshape(-1, 4)
+  records[:, 6:8] = np.array([size], "<u2").view(np.uint8)
+  samples = np.random.default_rng((number, hour)).normal((0, 200, 150), 60, (seconds, 30, 3)).astype("<i2")
+  records[:, 8:-1] = samples.reshape(seconds, -1).view(np.uint8)
+  records[:, -1] = ~np.bitwise_xor.reduce(records[:, :-1], axis=1)
+  return records.tobytes()
+
+
 MAKERS: dict[str, Callable[[pathlib.Path, int], None]] = {
+  "accelerometer": make_accelerometer,
   "apple": make_apple,
   "fitabase": made_fitbit.fitabase,
   "fitbit": made_fitbit.takeout,

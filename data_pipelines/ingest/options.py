@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest import account_summary
 from data_pipelines.ingest.anonymity import Anonymity
-from data_pipelines.ingest.gridding.recipe import Recipe
+from data_pipelines.ingest.gridding.recipe import Recipe, WearRule
 from data_pipelines.ingest.gridding.spool import Spool
 from data_pipelines.ingest.labels_csv import LabelledStretch, ParticipantTable
 from data_pipelines.ingest.reading import clocks
@@ -64,6 +64,9 @@ class ImportOptions:
     known = {signal.name for signal in importer.signals}
     extra = [Signal(name, unit) for name, unit in sorted(unit_of.items()) if name not in known]
     recipe = self.recipe or Recipe.default([*importer.signals, *extra], unit_of)
+    counts = getattr(importer, "wear_counts", "")
+    if not self.recipe and counts in unit_of:
+      recipe = dataclasses.replace(recipe, worn=WearRule("choi", counts=counts))
     changes = {"minutes_per_step": self.minutes_per_step, "max_missing": self.max_missing}
     recipe = dataclasses.replace(recipe, **{key: value for key, value in changes.items() if value is not None})  # type: ignore
     return recipe, [] if self.recipe else [signal.name for signal in extra]

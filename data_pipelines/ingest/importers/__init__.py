@@ -6,6 +6,7 @@ new importer is a module here, with a class like the others and an entry in IMPO
 
 from collections.abc import Mapping
 
+from data_pipelines.ingest.importers.accelerometers.accelerometer import Accelerometer
 from data_pipelines.ingest.importers.apple import Apple
 from data_pipelines.ingest.importers.fitabase import Fitabase
 from data_pipelines.ingest.importers.fitbit import Fitbit
@@ -23,6 +24,7 @@ IMPORTERS: Mapping[str, Importer] = {
   "garmin": Garmin(),
   "samsung": Samsung(),
   "health_connect": HealthConnect(),
+  "accelerometer": Accelerometer(),
   "nhanes": Nhanes(),
   "long_table": LongTable(),
 }

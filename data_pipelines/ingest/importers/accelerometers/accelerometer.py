@@ -1,0 +1,164 @@
+"""Research accelerometers: samples of ActiGraph, GENEActiv and Axivity, and ActiGraph's tables of epochs.
+
+  *.gt3x            ActiGraph, samples                 see gt3x.py
+  *.bin             GENEActiv, samples                 see recordings.py; other files of that ending are left alone
+  *.cwa             Axivity AX3 and AX6, samples       see recordings.py
+  *.csv             ActiGraph, tables of epochs        see epoch_csv.py; recognised by their first line
+
+Samples become minutes (see minutes.py and counts.py): enmo (thousandths of g, not autocalibrated); activity_counts
+along y, which ActiGraph calls axis 1, activity_counts_axis2 along x, activity_counts_axis3 along z, and
+activity_counts_vm, the vector magnitude of the three sums. The axes of Axivity and GENEActiv lie otherwise at the
+wrist, so only the vector magnitude can be compared between makers. Light (lux) and temperature (C) are means.
+
+A row of the account is an epoch or a minute of samples. Dropped are minutes without samples for a tenth of them or
+more, minutes in which the device was not worn by the rule of van Hees et al. (2013), minutes that a clock, put back,
+had shown before, and damaged stretches of a file. For tables of epochs, and once more for counts, the recipe infers
+from activity_counts_vm by Choi et al. (2011) when the device was worn. While an ActiGraph sleeps (idle sleep mode) it
+records nothing, and nothing is filled in.
+
+All times are on the device's own clock, set to local time when it was configured, without a zone: the nights on which
+clocks change are not corrected by any of the makers. A file is of the subject that it names, or else of a person named
+as the file, less ActiLife's additions ("KIM (2024-06-04)60sec.csv" is KIM's).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from data_pipelines.errors import SchemaError
+from data_pipelines.ingest.importers.accelerometers import epoch_csv, gt3x, recordings
+from data_pipelines.ingest.importers.accelerometers.minutes import Minutes, MinuteSums
+from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Readings
+from data_pipelines.ingest.reading.signals import Signal, common_signal
+
+_MINUTE, _MS = 60_000, 1_000_000  # ms per minute, ns per ms
+_BLOCK = 500_000  # samples
+_MOST_COUNTS = 600 * 128  # per minute and axis
+
+
+class Accelerometer:
+  """Reads samples of ActiGraph, GENEActiv and Axivity, and ActiGraph's tables; the module's docstring lists files."""
+
+  signals: Sequence[Signal] = (
+    Signal("enmo", "milligravity", "ACC", low=0, high=16_000),
+    common_signal("activity_counts", high=_MOST_COUNTS),
+    Signal("activity_counts_axis2", "counts", "ACC", rule="sum", low=0, high=_MOST_COUNTS),
+    Signal("activity_counts_axis3", "counts", "ACC", rule="sum", low=0, high=_MOST_COUNTS),
+    Signal("activity_counts_vm", "counts", "ACC", rule="sum", low=0, high=2 * _MOST_COUNTS),
+    common_signal("steps", quiet=False, high=1000),
+    Signal("light", "lux", "light", low=0),
+    Signal("temperature", "C", "TEMP", low=-20, high=60),
+  )
+  devices: Sequence[str] = ("1 samples", epoch_csv.DEVICE)
+  beside: Sequence[str] = ()
+  wear_counts = "activity_counts_vm"
+
+  def files(self, export: Export) -> list[str]:
+    samples = export.matching("*.gt3x", "*.cwa")
+    samples += [n for n in export.matching("*.bin") if _beginning(export, n).startswith(recordings.GENEACTIV_START)]
+    return samples + [n for n in export.matching("*.csv") if epoch_csv.is_epoch_table(_beginning(export, n))]
+
+  def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
+    ending = name.rpartition(".")[2].lower()
+    if ending == "csv":
+      yield from epoch_csv.read_epochs(export, name, _person("", name), account)
+    elif ending == "gt3x":
+      yield from _read_gt3x(export, name, account)
+    else:
+      yield from _read_recording(export, name, account)
+
+
+def _beginning(export: Export, name: str) -> bytes:
+  try:
+    with export.open(name) as file:
+      return file.read(200)
+  except SchemaError:
+    return b""  # reading it says so
+
+
+def _person(subject: str, name: str) -> str:
+  """The subject, or else the name of the file without ActiLife's date and epoch."""
+  stem = name.rpartition("/")[2].rpartition(".")[0]
+  return subject or re.sub(r" ?\(\d{4}-\d\d-\d\d\)(\d+sec)?( ?(RAW|DataTable))?$", "", stem) or stem
+
+
+def _read_gt3x(export: Export, name: str, account: Account) -> Iterator[Readings]:
+  where, damage = export.where(name), gt3x.Damage()
+  with export.inside(name) as inside:
+    info = gt3x.read_info(inside)
+    participant, sums = _person(info.subject, name), MinuteSums(info.rate)
+    with inside.open("log.bin") as file:
+      for kind, time, values in gt3x.samples(file, info, damage):
+        if kind == gt3x.LUX:
+          start = time // _MS
+          yield Readings(participant, "light", "lux", start, start, values[:, 0], "1 samples", clock="wall")
+        else:
+          sums.add(time, values)
+  if damage.stretches:
+    account.add(participant, damage.stretches)
+    account.drop(participant, "damaged stretch of log.bin", damage.stretches, f"{where} byte {damage.first}")
+  yield from _minutes(sums, participant, where, account)
+
+
+def _read_recording(export: Export, name: str, account: Account) -> Iterator[Readings]:
+  where = export.where(name)
+  with export.on_disk(name) as path:
+    recording = recordings.read_recording(path, where)
+  participant, sums = _person(recording.subject, name), MinuteSums(recording.rate)
+  if recording.warnings:
+    account.add(participant, len(recording.warnings))
+    account.drop(participant, "damaged stretch of the file", len(recording.warnings), where)
+  for first in range(0, len(recording.time), _BLOCK):
+    block = slice(first, first + _BLOCK)
+    sums.add(recording.time[block], recording.samples[block].astype(np.float64))
+  for signal, unit, time, values in recording.beside:
+    finite = np.isfinite(values)
+    start = time[finite] // _MS
+    for first in range(0, len(start), _BLOCK):
+      block = slice(first, first + _BLOCK)
+      value = values[finite][block].astype(np.float64)
+      yield Readings(participant, signal, unit, start[block], start[block], value, "1 samples", clock="wall")
+  yield from _minutes(sums, participant, where, account)
+
+
+def _minutes(sums: MinuteSums, participant: str, where: str, account: Account) -> Iterator[Readings]:
+  """Yields ENMO and counts of the minutes that are whole and in which the device was worn, and counts the others."""
+  account.add(participant, sums.repeated)
+  account.drop(participant, "minute that the clock had shown before", sums.repeated, where)
+  minutes = sums.minutes()
+  if minutes is None:
+    return
+  account.add(participant, len(minutes.start))
+  good = np.ones(len(minutes.start), bool)
+  for why, bad in (
+    ("minute without samples for a tenth of it or more", ~minutes.whole),
+    ("not worn (van Hees et al. 2013)", ~minutes.worn),
+  ):
+    dropped = bad & good
+    if dropped.any():
+      first = np.datetime64(int(minutes.start[dropped.argmax()]), "ms").astype("datetime64[m]")
+      account.drop(participant, why, int(dropped.sum()), f"{where} at {first}")
+    good &= ~bad
+  yield from _readings(minutes, good, participant)
+
+
+def _readings(minutes: Minutes, good: np.ndarray, participant: str) -> Iterator[Readings]:
+  if not good.any():
+    return
+  start = minutes.start[good]
+  x, y, z = minutes.counts[:, good]
+  values = {
+    "enmo": minutes.enmo[good],
+    "activity_counts": y,
+    "activity_counts_axis2": x,
+    "activity_counts_axis3": z,
+    "activity_counts_vm": np.sqrt(x**2 + y**2 + z**2),
+  }
+  for signal, value in values.items():
+    unit = "milligravity" if signal == "enmo" else "counts"
+    yield Readings(participant, signal, unit, start, start + _MINUTE, value, "1 samples", clock="wall")

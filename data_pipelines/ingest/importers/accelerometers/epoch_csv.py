@@ -1,0 +1,188 @@
+"""ActiGraph's tables of epochs, the CSV that ActiLife writes.
+
+Ten lines come first ("------------ Data Table File Created By ActiGraph ... date format M/d/yyyy ...", "Serial Number:
+...", "Start Time 08:00:00", "Start Date 6/4/2024", "Epoch Period (hh:mm:ss) 00:01:00", ..., "-----"), then the header
+and one row per epoch:
+  Date, Time    start of the epoch on the local clock, without a zone, in the date format of the first line. ActiLife
+                can leave both out; rows then follow one another from Start Date and Start Time on
+  Axis1, Axis2, Axis3    counts along y (vertical at the hip), x and z
+  Steps, Lux    steps; light in lux
+Other columns are not read: inclinometer, and the vector magnitude, which is computed here from the sums of a minute.
+Fields are separated by commas or semicolons. There is no public specification; the shape is that of tables which
+https://github.com/actigraph/ActiLifeAPIDocumentation and readers of such files (PhysicalActivity, GGIR) describe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float64, Int64
+
+from data_pipelines.errors import SchemaError
+from data_pipelines.ingest.reading import csv_batches
+from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Readings
+
+_START = re.compile(r"\W*-+ ?Data (Table )?File Created By ActiGraph", re.IGNORECASE)
+_HEAD = 8192  # bytes, in which the lines before the header must end
+_LONGEST_EPOCH = 3600  # seconds
+_AXES = {"axis1": "activity_counts", "axis2": "activity_counts_axis2", "axis3": "activity_counts_axis3"}
+_OTHERS = {"steps": ("steps", "steps"), "lux": ("light", "lux")}
+_DATES = {"m": "%m", "d": "%d", "yyyy": "%Y", "yy": "%y"}
+_MINUTE = 60_000
+DEVICE = "2 epochs"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Head:
+  """What stands before the rows: column names, their delimiter, the line of the header, epoch in s, date format."""
+
+  names: list[str]
+  delimiter: str
+  skip_rows: int
+  epoch: int
+  date: str
+  start: str
+
+
+def is_epoch_table(beginning: bytes) -> bool:
+  """Whether a file that begins like this is one of ActiLife's tables."""
+  return bool(_START.match(beginning.decode("utf-8-sig", "replace")))
+
+
+def read_epochs(export: Export, name: str, participant: str, account: Account) -> Iterator[Readings]:
+  """Yields counts by axis, their vector magnitude by minute, steps and light of a table.
+
+  Raises:
+    SchemaError: the lines before the header are not those of ActiLife, or the table has no Axis1.
+  """
+  head = _read_head(export, name)
+  by_name = {column.lower(): column for column in head.names}
+  if "axis1" not in by_name:
+    raise SchemaError(
+      f"{export.where(name)}: has the columns {', '.join(head.names)[:200]}, expected a table of epochs with Axis1; "
+      "export one from ActiLife, or give the .gt3x"
+    )
+  timed = {"date", "time"} <= set(by_name)
+  found = {key: by_name[key] for key in (*_AXES, *_OTHERS) if key in by_name}
+  columns = [*found.values(), *([by_name["date"], by_name["time"]] if timed else [])]
+  magnitude, before = _Magnitude(participant, head.epoch), 0
+
+  def ragged(row: int, why: str) -> None:
+    account.add(participant)
+    account.drop(participant, why, 1, export.where(name, row))
+
+  batches = csv_batches.read_batches(
+    export, name, columns, delimiter=head.delimiter, skip_rows=head.skip_rows, ragged=ragged
+  )
+  for rows in batches:
+    account.add(participant, len(rows))
+    if timed:
+      start, bad = _times(rows[by_name["date"]], rows[by_name["time"]], head.date)
+    else:
+      start = _first_time(head, export.where(name)) + (before + np.arange(len(rows))) * head.epoch * 1000
+      bad = np.zeros(len(rows), bool)
+    before += len(rows) + len(rows.left_out)
+    rows.drop(account, participant, "unreadable time", bad)
+    good = ~bad
+    values = {}
+    for key, column in found.items():
+      values[key], no_value = csv_batches.parse_numbers(rows[column])
+      rows.drop(account, participant, f"unreadable {column}", no_value & good)
+      good &= ~no_value
+    start, values = start[good], {key: column[good] for key, column in values.items()}
+    if not len(start):
+      continue
+    end = start + head.epoch * 1000
+    units = {**{key: (signal, "counts") for key, signal in _AXES.items()}, **_OTHERS}
+    for key, value in values.items():
+      signal, unit = units[key]
+      yield Readings(participant, signal, unit, start, end, value, DEVICE, clock="wall")
+    if set(_AXES) <= set(values):
+      yield from magnitude.readings(start, np.stack([values[axis] for axis in _AXES], axis=1))
+  yield from magnitude.rest()
+
+
+class _Magnitude:
+  """Vector magnitude of the axes' sums in each minute, or in each epoch that is longer."""
+
+  def __init__(self, participant: str, epoch: int):
+    self._participant, self._span = participant, max(_MINUTE, epoch * 1000)
+    self._pending = np.zeros(0, np.int64), np.zeros((0, 3))
+
+  def readings(self, start: Int64[np.ndarray, "n"], counts: Float64[np.ndarray, "n 3"]) -> Iterator[Readings]:
+    """Yields those of the spans that are complete once these epochs are known."""
+    start = np.concatenate([self._pending[0], start])
+    counts = np.concatenate([self._pending[1], counts])
+    complete = start // self._span != start[-1] // self._span
+    self._pending = start[~complete], counts[~complete]
+    yield from self._of(start[complete], counts[complete])
+
+  def rest(self) -> Iterator[Readings]:
+    """Yields the last one."""
+    yield from self._of(*self._pending)
+
+  def _of(self, start: Int64[np.ndarray, "n"], counts: Float64[np.ndarray, "n 3"]) -> Iterator[Readings]:
+    if not len(start):
+      return
+    span, place = np.unique(start // self._span, return_inverse=True)
+    total = np.zeros((len(span), 3))
+    np.add.at(total, place, counts)
+    begin = span * self._span
+    size = np.sqrt((total**2).sum(axis=1))
+    signal = "activity_counts_vm"
+    yield Readings(self._participant, signal, "counts", begin, begin + self._span, size, DEVICE, clock="wall")
+
+
+def _read_head(export: Export, name: str) -> _Head:
+  where = export.where(name)
+  with export.open(name) as file:
+    text = file.read(_HEAD).decode("utf-8-sig", "replace")
+  lines = [line.strip().rstrip(",;").strip('"') for line in text.splitlines()]
+  rules = [n for n, line in enumerate(lines) if n and re.fullmatch(r"-{5,}", line)]
+  header = rules[0] + 1 if rules else len(lines)
+  if header >= len(lines):
+    raise SchemaError(
+      f"{where}: no line of dashes with a header after it, expected ActiLife's ten lines before the table"
+    )
+  head = "\n".join(lines[:header])
+  epoch = re.search(r"(?:Epoch|Window) (?:Period|Length) \(hh:mm:ss\) (\d+):(\d+):(\d+)", head, re.IGNORECASE)
+  form = re.search(r"date format (\S+)", head, re.IGNORECASE)
+  start = re.search(r"Start Date (\S+)", head), re.search(r"Start Time (\S+)", head)
+  if not (epoch and form and all(start)):
+    raise SchemaError(f"{where}: says no epoch, date format, start date or start time before the table")
+  seconds = 3600 * int(epoch[1]) + 60 * int(epoch[2]) + int(epoch[3])
+  date = re.sub(r"[A-Za-z]+", lambda match: _DATES.get(_shorter(match[0]), "?"), form[1])
+  if not 1 <= seconds <= _LONGEST_EPOCH or "?" in date:
+    raise SchemaError(
+      f"{where}: has epochs of {seconds} s and the date format {form[1]!r}, expected 1 to 3,600 s and one like M/d/yyyy"
+    )
+  raw = text.splitlines()[header]
+  delimiter = max(",;\t", key=raw.count)
+  names = csv_batches.read_header(export, name, delimiter, header)
+  return _Head(names, delimiter, header, seconds, date, f"{start[0][1]} {start[1][1]}")  # type: ignore[index]
+
+
+def _shorter(part: str) -> str:
+  """A part of a date format as a key of _DATES: "dd" is "d", since strptime reads both."""
+  return part.lower() if part.lower().startswith("y") else part.lower()[:1]
+
+
+def _first_time(head: _Head, where: str) -> int:
+  date, _, time = head.start.partition(" ")
+  start, bad = _times(pa.array([date]), pa.array([time]), head.date)
+  if bad[0]:
+    raise SchemaError(f"{where}: starts at {head.start!r}, expected a time in its date format")
+  return int(start[0])
+
+
+def _times(date: pa.StringArray, time: pa.StringArray, form: str) -> tuple[np.ndarray, np.ndarray]:
+  """Milliseconds since 1970 on the local clock, and where there is no time."""
+  text = pc.binary_join_element_wise(pc.utf8_trim_whitespace(date), pc.utf8_trim_whitespace(time), " ")
+  return csv_batches.parse_times(text, f"{form} %H:%M:%S", f"{form} %I:%M:%S %p")

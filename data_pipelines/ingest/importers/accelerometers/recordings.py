@@ -1,0 +1,89 @@
+"""GENEActiv's .bin and Axivity's .cwa, read by the package actfast.
+
+Times are those of the device's clock, which both makers set to local time when a recording is configured. GENEActiv's
+samples are calibrated with the file's own gains and offsets; its temperature is in degrees Celsius and its light in
+lux. Of Axivity's files the temperature is read, and not the light, which is no lux. Its files hold about 100 samples
+per second on a clock that drifts; actfast gives every sample its time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import actfast
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from data_pipelines.errors import SchemaError
+
+GENEACTIV_START = b"Device Identity"
+AXIVITY_START = b"MD"
+_FORMATS = {"GeneActiv BIN": "geneactiv", "Axivity CWA": "axivity"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+  """What a file holds.
+
+  Attributes:
+    device: "geneactiv" or "axivity".
+    rate: nominal rate of the samples, Hz.
+    subject: the person, as the file names them, or "".
+    time: [n] ns since 1970 on the clock of the device.
+    samples: [n, 3] acceleration in g.
+    beside: signal, unit, times (ns) and values of what else it measures.
+    warnings: what is damaged, as the reader says it.
+  """
+
+  device: str
+  rate: float
+  subject: str
+  time: Int64[np.ndarray, "n"]
+  samples: Float32[np.ndarray, "n 3"]
+  beside: list[tuple[str, str, np.ndarray, np.ndarray]]
+  warnings: list[str]
+
+
+def read_recording(path: pathlib.Path, where: str) -> Recording:
+  """Reads a whole file into memory: 20 bytes per sample, 1.2 GB for a week at 100 Hz.
+
+  Raises:
+    SchemaError: the file is not of these formats, or nothing of it can be read.
+  """
+  try:
+    content = actfast.read(path, lenient=True)
+  except (ValueError, OSError, OverflowError) as error:
+    raise SchemaError(f"{where}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+  device = _FORMATS.get(content["format"])
+  if device is None:
+    raise SchemaError(f"{where}: is {content['format']}, expected GENEActiv's .bin or Axivity's .cwa")
+  tables = content["timeseries"]
+  fast: Mapping[str, Any] = tables.get("high_frequency", {})
+  slow: Mapping[str, Any] = tables.get("low_frequency", {})
+  if "acceleration" not in fast or not len(fast["datetime"]):
+    raise SchemaError(f"{where}: holds no sample")
+  beside = [("temperature", "C", slow["datetime"], slow["temperature"])] if "temperature" in slow else []
+  if device == "geneactiv" and "light" in fast:
+    beside.append(("light", "lux", fast["datetime"], fast["light"]))
+  rate, subject = _rate_and_subject(content["metadata"], device)
+  if not 1 <= rate <= 10_000:
+    raise SchemaError(f"{where}: has a rate of {rate:g} Hz, expected 1 to 10,000")
+  samples = fast["acceleration"].reshape(-1, 3)
+  return Recording(device, rate, subject, fast["datetime"], samples, beside, list(content["warnings"]))
+
+
+def _rate_and_subject(metadata: Mapping[str, Mapping[str, Any]], device: str) -> tuple[float, str]:
+  if device == "geneactiv":
+    rate = metadata.get("Configuration Info", {}).get("Measurement Frequency", "")
+    return _first_number(rate), str(metadata.get("Subject Info", {}).get("Subject Code", "")).strip()
+  return _first_number(metadata.get("configuration", {}).get("sample_rate_hz", "")), ""
+
+
+def _first_number(text: Any) -> float:
+  try:
+    return float(str(text).split()[0])
+  except (ValueError, IndexError):
+    return 0.0
