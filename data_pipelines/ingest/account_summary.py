@@ -11,15 +11,21 @@ from data_pipelines.text_files import counted, csv_text, percentage
 
 _FEW = 20  # up to this many people are shown one by one
 _WORST = 5
+_NAMED = 10  # damaged files that are shown one by one
 
 
 def rename_people(account: Account, name: Callable[[str], str], where: Callable[[str], str]) -> Account:
   """A copy of the account in which `name` replaces participants and `where` replaces the locations of rows."""
   renamed = Account()
   for participant, rows in account.read.items():
-    renamed.add(name(participant), rows)
+    renamed.add(name(participant) if participant else "", rows)
   for (participant, why), rows in account.dropped.items():
-    renamed.drop(name(participant), why, rows, where(account.example.get((participant, why), "")))
+    renamed.drop(
+      name(participant) if participant else "", why, rows, where(account.example.get((participant, why), ""))
+    )
+  for (participant, why, file), (rows, place) in account.damage.items():
+    key = name(participant) if participant else "", why, where(file)
+    renamed.damage[key] = renamed.damage.get(key, (0,))[0] + rows, where(f"{file}{place}")
   return renamed
 
 
@@ -33,23 +39,33 @@ def to_csv(account: Account) -> str:
 
 
 def _lines(account: Account) -> Iterator[list[Any]]:
+  damage: dict[tuple[str, str], list[tuple[int, str]]] = collections.defaultdict(list)
+  for (participant, why, file), (rows, place) in account.damage.items():
+    damage[participant, why].append((rows, f"{file}{place}"))
   for participant, read, dropped in _people(account):
     yield [participant, read, "read", ""]
     yield [participant, read - sum(dropped.values()), "kept", ""]
     for why, count in dropped.most_common():
-      yield [participant, count, why, account.example.get((participant, why), "")]
+      for rows, place in damage[participant, why]:
+        yield [participant, rows, why, place]
+      if rest := count - sum(rows for rows, _ in damage[participant, why]):
+        yield [participant, rest, why, account.example.get((participant, why), "")]
 
 
 def summary_lines(account: Account) -> list[str]:
   """The totals, the reasons for dropping, and a line for each person, or for the worst few of many."""
-  people = list(_people(account))
-  dropped = sum((reasons for _, _, reasons in people), collections.Counter())
-  lines = [
-    f"account of {counted(len(people), 'person')}: {_counts(sum(read for _, read, _ in people), dropped.total())}"
-  ]
+  everybody = list(_people(account))
+  people = [person for person in everybody if person[0]]
+  dropped = sum((reasons for _, _, reasons in everybody), collections.Counter())
+  read = sum(read for _, read, _ in everybody)
+  lines = [f"account of {counted(len(people), 'person')}: {_counts(read, dropped.total())}"]
   for why, count in dropped.most_common():
     first = next((where for key, where in account.example.items() if key[1] == why and where), "")
-    lines.append(f"  {count:>12,}  {why}" + f" (first: {first})" * bool(first))
+    files = [(rows, f"{file}{place}") for (_, kind, file), (rows, place) in account.damage.items() if kind == why]
+    lines.append(f"  {count:>12,}  {why}" + f" (first: {first})" * bool(first and len(files) < 2))
+    lines += [f"  {rows:>12,}    {place}" for rows, place in files[:_NAMED]] * (len(files) > 1)
+    if len(files) > _NAMED:
+      lines.append(f"                  and {counted(len(files) - _NAMED, 'file')} more, in account.csv")
   shown = people
   if len(people) > _FEW:
     shown = sorted(people, key=lambda person: -person[2].total() / max(person[1], 1))[:_WORST]

@@ -35,6 +35,7 @@ _IMPORT_FLAGS = (
   "per_person",
   "date_shift",
   "dry_run",
+  "strict",
 )
 
 
@@ -56,6 +57,7 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     "per_person", None, "--input holds one export per person, named after that person (default: detected).", **into
   )
+  flags.DEFINE_bool("strict", False, "Refuse an export of which a part cannot be read, instead of counting it.", **into)
   flags.DEFINE_string("anonymise", None, "File with a secret key: replaces names with hashes and moves dates.", **into)
   flags.DEFINE_integer("date_shift", 52, "Move each person's dates back by up to this many weeks.", 0, 5200, **into)
 
@@ -125,6 +127,7 @@ def _options(values: flags.FlagValues) -> ImportOptions:
     people=ParticipantTable.load(values.participants) if values.participants else ParticipantTable(),
     events=load_events(values.events) if values.events else (),
     anonymity=Anonymity.load(values.anonymise, values.date_shift) if values.anonymise else None,
+    strict=values.strict,
   )
 
 
@@ -154,6 +157,7 @@ def _request(values: flags.FlagValues, source: str, export_set: ExportSet, optio
     "minutes_per_step": options.minutes_per_step,
     "max_missing": options.max_missing,
     "anonymised": {"date_shift": anonymity.weeks} if anonymity else None,
+    **({"strict": True} if options.strict else {}),
   }
 
 

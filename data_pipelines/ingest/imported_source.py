@@ -52,7 +52,7 @@ class ImportedSource:
     self._folder = folder
     self._not_read, self._links = export_set.left_out, export_set.links
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    spool = fill_spool(export_set, folder / "readings")
+    spool = fill_spool(export_set, folder / "readings", options.strict)
     self.recipe, self.guessed = options.recipe_for(export_set.importer, spool)
     self._store = grid_spool(spool, export_set.importer.devices, self.recipe, options.zone_of, folder)
     self.account = full_account(spool, self._store)

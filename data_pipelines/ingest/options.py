@@ -28,6 +28,7 @@ class ImportOptions:
     people: labels and time zones of the participants.
     events: events in addition to those in the exports.
     anonymity: None keeps names and dates.
+    strict: whether a part of an export that cannot be read ends the import, instead of being counted.
 
   Raises:
     SchemaError: `timezone` is not an IANA time zone.
@@ -40,6 +41,7 @@ class ImportOptions:
   people: ParticipantTable = dataclasses.field(default_factory=ParticipantTable)
   events: Sequence[LabelledStretch] = ()
   anonymity: Anonymity | None = None
+  strict: bool = False
 
   def __post_init__(self) -> None:
     self.zone_of("")  # checks the name
@@ -60,6 +62,7 @@ class ImportOptions:
     """
     unit_of = {series.signal: series.unit for series in spool.series}
     if not unit_of:
+      spool.account.check_damage()
       raise SchemaError("; ".join(["nothing could be read", *account_summary.summary_lines(spool.account)]))
     known = {signal.name for signal in importer.signals}
     extra = [Signal(name, unit) for name, unit in sorted(unit_of.items()) if name not in known]

@@ -29,6 +29,8 @@ from data_pipelines.channels import units
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import NO_OFFSET
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.importer import Importer
 from data_pipelines.ingest.reading.input_files import CountingExport, ExportSet
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.text_files import alike, folded, parse_json_object, replace_text
@@ -206,29 +208,52 @@ class Spool:
     self._new_parts.append(name)
 
 
-def fill_spool(export_set: ExportSet, folder: pathlib.Path) -> Spool:
+def fill_spool(export_set: ExportSet, folder: pathlib.Path, strict: bool = False) -> Spool:
   """Reads all files of the exports into a spool in `folder`, except those that an interrupted import has already read.
 
+  What cannot be read (a file, its rest, or readings in a unit that does not convert to their signal's) is counted in
+  the account, and the other files are read.
+
   Raises:
-    SchemaError: a file cannot be read, or has a unit that does not convert to its signal's.
+    SchemaError: two people or channels differ in spelling only; or something cannot be read and `strict` is set.
   """
   units_of = {signal.name: signal.unit for signal in export_set.importer.signals}
   spool = Spool(folder, export_set.digests)
+  if strict:
+    spool.account.check_damage()
   with tqdm(total=sum(export_set.files.values()), desc="reading", unit="B", unit_scale=True, disable=None) as progress:
     for n, export in enumerate(export_set.exports):
       counting = CountingExport(export, progress.update)
       for name in export_set.importer.files(export):
         before, key = progress.n, export_set.key(n, name)
         if key not in spool.complete:
-          account = Account()
-          for item in export_set.importer.read(counting, name, account):
-            if isinstance(item, Readings) and item.signal in units_of:
-              units.convert(np.empty(0), item.unit, units_of[item.signal], export.where(name))
-            spool.add(item, export.where(name))
+          account = Account(strict)
+          for item in _readable(export_set.importer, counting, name, account):
+            if isinstance(item, Stretch) or _convertible(item, units_of, account, export.where(name)):
+              spool.add(item, export.where(name))
           spool.end_file(key, account)
         progress.update(before + export_set.files[n, name] - progress.n)  # for files that are not read as a stream
   spool.commit()
   return spool
+
+
+def _readable(importer: Importer, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
+  """Yields what a file holds, up to where it cannot be read; the account then says why."""
+  try:
+    yield from importer.read(export, name, account)
+  except SchemaError as error:
+    where = export.where(name)
+    account.unreadable(export.participant, where, error if export.size(name) else SchemaError(f"{where}: empty"))
+
+
+def _convertible(readings: Readings, units_of: Mapping[str, str], account: Account, where: str) -> bool:
+  """Whether the unit of the readings converts to that of their signal; the account says where it does not."""
+  try:
+    units.convert(np.empty(0), readings.unit, units_of.get(readings.signal, readings.unit), readings.signal)
+  except SchemaError as error:
+    account.damaged(readings.participant, "unit that does not convert", where, f": {error}", len(readings.start))
+    return False
+  return True
 
 
 def _columns(blocks: list[tuple[int, int, Readings]]) -> dict[str, np.ndarray]:

@@ -119,8 +119,10 @@ class Fitabase:
     redundant = _has_preferred(export, name, match, kind.preferred)
     device = "stages" if kind.value_of is ASLEEP else ""  # preferred, because stages say more than minutes asleep
     columns = [f"{kind.value}{minute:02d}" for minute in range(60)] if kind.wide else [kind.value]
-    for rows in csv_batches.read_batches(export, name, [kind.time, *columns], optional=["Id"]):
-      for participant, own_rows in _people(rows, match["before"].rstrip("_") or export.participant):
+    owner = match["before"].rstrip("_") or export.participant
+    bad_rows = csv_batches.counting(account, owner, export, name)
+    for rows in csv_batches.read_batches(export, name, [kind.time, *columns], optional=["Id"], ragged=bad_rows):
+      for participant, own_rows in _people(rows, owner):
         account.add(participant, len(own_rows) * len(columns))
         if redundant:
           why = f"the same minutes in {kind.preferred}"

@@ -33,7 +33,7 @@ The account export (https://www.garmin.com/account/datamanagement, "Export Your 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -322,9 +322,10 @@ def _sport(fields: dict[Any, Any]) -> Any:
 
 
 def _sleeps(export: Export, name: str, account: Account) -> Iterator[Stretch]:
-  nights = export.json(name)
-  if not isinstance(nights, list):
-    raise SchemaError(f"{export.where(name)}: holds a JSON {type(nights).__name__}, expected a list of nights")
+  damaged: Callable[[str, str], None] = lambda place, why: account.damaged(
+    export.participant, why, export.where(name), place
+  )
+  nights = (night for items in export.json_items(name, damaged) for night in items)
   for row, night in enumerate(nights, 1):
     account.add(export.participant)
     night = night if isinstance(night, dict) else {}

@@ -45,7 +45,7 @@ from data_pipelines.ingest.importers.health_connect_tables import (
   TYPES,
   Kind,
 )
-from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.account import UNREADABLE, Account
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
@@ -130,12 +130,14 @@ class _Reader:
     """Yields the readings and stretches of every table; SchemaError if the file has none of them."""
     if not any(self._database.columns(kind.table) for kind in (*KINDS, *STRETCHES)):
       raise SchemaError(f"{self._where}: has none of Health Connect's tables, such as steps_record_table")
-    for kind in KINDS:
-      for rows in self._rows(kind):
-        yield from self._readings(kind, rows)
-    for kind in STRETCHES:
-      for rows in self._rows(kind):
-        yield from self._stretches(kind, rows)
+    for kind in (*KINDS, *STRETCHES):
+      read = self._readings if kind in KINDS else self._stretches
+      try:
+        for rows in self._rows(kind):
+          yield from read(kind, rows)  # type: ignore[operator]
+      except SchemaError as error:  # the other tables may be sound
+        place = str(error).removeprefix(self._where)
+        self._account.damaged(self._participant, UNREADABLE, f"{self._where} table {kind.table}", place)
 
   def _names(self, table: str, column: str) -> Mapping[Any, Any]:
     if not {"row_id", column} <= self._database.columns(table):

@@ -96,7 +96,7 @@ class LongTable:
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     units = {signal.name: signal.unit for signal in SIGNALS}
-    for batch in _batches(export, name):
+    for batch in _batches(export, name, account):
       times = _Times.of(batch)
       for channel in batch.channels or [""]:
         yield from _readings(batch, times, channel, units, export.participant, account)
@@ -127,14 +127,17 @@ def _chosen(columns: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
   return channels, required, [key for key in ("participant", "end", "device", *["unit"] * long) if key in columns]
 
 
-def _batches(export: Export, name: str) -> Iterator[_Batch]:
+def _batches(export: Export, name: str, account: Account) -> Iterator[_Batch]:
   columns = _columns(export, name)
   check_reserved(columns, _KEYS, export.where(name))
   channels, required, optional = _chosen(columns)
   if not required[1:]:
     raise SchemaError(f"{export.where(name)}: no channel; the header has {', '.join(columns)}")
   if not name.lower().endswith(".parquet"):
-    for rows in csv_batches.read_batches(export, name, [*required, *optional]):
+    # A row that cannot be read does not say whose it is.
+    owner = "" if "participant" in columns else export.participant
+    bad_rows = csv_batches.counting(account, owner, export, name)
+    for rows in csv_batches.read_batches(export, name, [*required, *optional], ragged=bad_rows):
       yield _Batch(rows, channels)
     return
   first = 1

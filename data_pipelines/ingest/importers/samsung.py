@@ -34,12 +34,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int64
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import samsung_exercises
 from data_pipelines.ingest.importers.samsung_bins import bins
 from data_pipelines.ingest.importers.samsung_fields import convert_texts, instants, mask, offset_minutes
 from data_pipelines.ingest.importers.sources import DEVICES, Sources
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.csv_batches import CsvBatch, parse_numbers, read_batches, read_header
+from data_pipelines.ingest.reading.csv_batches import CsvBatch, counting, parse_numbers, read_batches, read_header
 from data_pipelines.ingest.reading.export_files import Export, without_copy_number
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
@@ -146,7 +147,7 @@ class _CsvFile:
     self._export, self._name, self._account = export, name, account
     self._person = export.participant
     self._type = _TYPES[_type_of(name)]
-    self._kinds = _kinds(export, name)
+    self._kinds = _kinds(export, name, account)
     self._sources = Sources()
     for uuid, kind in self._kinds.items():  # in the profile's order, so that a device has the same number in all files
       self._sources.name(kind, uuid)
@@ -167,12 +168,9 @@ class _CsvFile:
     needed += ["end_time"] if self._type is _SLEEP or self._type is _EXERCISE else []
     optional = [column for field, column in self._columns.items() if field not in needed]
     required = [self._columns[field] for field in needed]
-    for rows in read_batches(self._export, self._name, required, optional, skip_rows=1, ragged=self._ragged):
+    bad_rows = counting(self._account, self._person, self._export, self._name)
+    for rows in read_batches(self._export, self._name, required, optional, skip_rows=1, ragged=bad_rows):
       yield from self._batch(rows)
-
-  def _ragged(self, row: int, why: str) -> None:
-    self._account.add(self._person)
-    self._account.drop(self._person, why, 1, self._export.where(self._name, row))
 
   def _batch(self, rows: CsvBatch) -> Iterator[Readings | Stretch]:
     names = [name.rsplit("/", 1)[-1] for name in self._texts(rows, self._type.binning).to_pylist()]
@@ -252,7 +250,11 @@ class _CsvFile:
     row_of: list[int] = []
     keys = tuple(self._type.binned.values())
     for i, file in enumerate(files):
-      pending.append(bins(self._export, file, keys, self._account))
+      try:
+        pending.append(bins(self._export, file, keys, self._account))
+      except SchemaError as error:
+        self._account.unreadable(self._person, self._export.where(file), error)
+        pending.append(np.empty((2 + len(keys), 0)))
       row_of += [i] * pending[-1].shape[1]
       if len(row_of) >= _MOST_BINS or i + 1 == len(files):
         all_bins, rows = np.concatenate(pending, axis=1), when.take(np.array(row_of, np.int64))
@@ -263,15 +265,20 @@ class _CsvFile:
         pending, row_of = [], []
 
 
-def _kinds(export: Export, name: str) -> dict[str, str]:
+def _kinds(export: Export, name: str, account: Account) -> dict[str, str]:
   """Watch, phone or other for each device in the profile of the same folder, in the profile's order."""
   folder = name.rpartition("/")[0]
   profiles = [file for file in export.matching(f"{_PROFILE}*.csv") if file.rpartition("/")[0] == folder]
   kinds = {}
+  # Every file of the folder needs the profile; the first one counts its damage.
+  first = name == next(file for file in Samsung().files(export) if file.rpartition("/")[0] == folder)
   for profile in profiles:
-    for rows in read_batches(
-      export, profile, ["deviceuuid", "device_group"], skip_rows=1, ragged=lambda row, why: None
-    ):
-      for uuid, group in zip(rows["deviceuuid"].to_pylist(), rows["device_group"].to_pylist(), strict=True):
-        kinds[uuid] = _GROUPS.get(group.removesuffix(".0"), "other")
+    damage = account if first else Account()
+    bad_rows = counting(damage, export.participant, export, profile)
+    try:
+      for rows in read_batches(export, profile, ["deviceuuid", "device_group"], skip_rows=1, ragged=bad_rows):
+        for uuid, group in zip(rows["deviceuuid"].to_pylist(), rows["device_group"].to_pylist(), strict=True):
+          kinds[uuid] = _GROUPS.get(group.removesuffix(".0"), "other")
+    except SchemaError as error:
+      damage.unreadable(export.participant, export.where(profile), error)
   return kinds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,8 @@ def bins(export: Export, file: str, keys: Sequence[str], account: Account) -> Fl
   where = export.where(file)
   if export.size(file) > _MOST_BYTES:
     raise SchemaError(f"{where}: {export.size(file):,} bytes, expected an hour or a night of binned data")
-  entries = export.json(file)
-  if not isinstance(entries, list):
-    raise SchemaError(f"{where}: expected a list of binned data")
+  damaged: Callable[[str, str], None] = lambda place, why: account.damaged(export.participant, why, where, place)
+  entries = [entry for items in export.json_items(file, damaged) for entry in items]
   account.add(export.participant, len(entries))
   fields = ("start_time", "end_time", *keys)
   numbers = np.array([[_number(entry, key) for key in fields] for entry in entries], float).reshape(-1, len(fields)).T

@@ -52,7 +52,13 @@ class CsvFiles:
   ) -> Iterator[Readings]:
     """Yields a file's readings except on days (since 1970, UTC) that a better file covers, `days_elsewhere`."""
     column = _column(self.value, csv_batches.read_header(export, name))
-    for rows in csv_batches.read_batches(export, name, [self.time, column], optional=["data source"]):
+    for rows in csv_batches.read_batches(
+      export,
+      name,
+      [self.time, column],
+      optional=["data source"],
+      ragged=csv_batches.counting(account, export.participant, export, name),
+    ):
       account.add(export.participant, len(rows))
       clock, ahead, zoned, no_time = csv_batches.parse_zoned_times(rows[self.time])
       value, no_value = (
@@ -116,7 +122,8 @@ def device_name(source: str) -> str:
 def stages(export: Export, name: str, account: Account, device: str) -> Iterator[Readings]:
   """Yields the signal "asleep" from a UserSleepStages_*.csv."""
   columns = ["sleep_stage_type", "start_utc_offset", "sleep_stage_start", "sleep_stage_end"]
-  for rows in csv_batches.read_batches(export, name, columns):
+  bad_rows = csv_batches.counting(account, export.participant, export, name)
+  for rows in csv_batches.read_batches(export, name, columns, ragged=bad_rows):
     account.add(export.participant, len(rows))
     start, end, offset, bad = _span(rows, "sleep_stage_start", "sleep_stage_end", "start_utc_offset")
     value, no_value = category_values(rows["sleep_stage_type"], ASLEEP)
@@ -129,13 +136,10 @@ def stages(export: Export, name: str, account: Account, device: str) -> Iterator
 
 def workouts(export: Export, name: str, account: Account) -> Iterator[Stretch]:
   """Yields the workouts of a UserExercises_*.csv."""
-
-  def ragged(row: int, why: str) -> None:  # what people write about a workout may hold a line break
-    account.add(export.participant)
-    account.drop(export.participant, why, 1, export.where(name, row))
-
   columns = ["exercise_start", "exercise_end", "utc_offset", "activity_name"]
-  for rows in csv_batches.read_batches(export, name, columns, ragged=ragged):
+  # What people write about a workout may hold a line break.
+  bad_rows = csv_batches.counting(account, export.participant, export, name)
+  for rows in csv_batches.read_batches(export, name, columns, ragged=bad_rows):
     account.add(export.participant, len(rows))
     start, end, offset, bad = _span(rows, "exercise_start", "exercise_end", "utc_offset")
     names = pc.utf8_lower(pc.utf8_trim_whitespace(rows["activity_name"])).to_pylist()

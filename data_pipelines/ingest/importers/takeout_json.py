@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float64, Int64
 
-from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.categories import ASLEEP
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
@@ -42,7 +41,7 @@ class JsonFiles:
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     """Yields a file's readings, block by block."""
     before = 0
-    for items in export.json_items(name):
+    for items in export.json_items(name, _damaged(export, name, account)):
       account.add(export.participant, len(items))
       clock, no_time = csv_batches.parse_times(_texts(_get_all(_date_time, items)), _TIME)
       value, no_value, untrusted = self._values(items)
@@ -71,7 +70,7 @@ class JsonFiles:
 
 def nights(export: Export, name: str, account: Account, device: str) -> Iterator[Readings]:
   """Yields the signal "asleep" for every night of a sleep-*.json; each stage counts as a row of the account."""
-  for night, record in enumerate(_records(export, name), start=1):
+  for night, record in enumerate(_records(export, name, account), start=1):
     levels = record.get("levels")
     stages, wakes = (_stages(levels, part) for part in ("data", "shortData"))
     account.add(export.participant, len(stages) + len(wakes))
@@ -85,7 +84,7 @@ def nights(export: Export, name: str, account: Account, device: str) -> Iterator
 
 def workouts(export: Export, name: str, account: Account, redundant: bool) -> Iterator[Stretch]:
   """Yields the workouts of an exercise-*.json; `redundant` if the export has them in a better file."""
-  for row, record in enumerate(_records(export, name), start=1):
+  for row, record in enumerate(_records(export, name, account), start=1):
     account.add(export.participant)
     stretch = _workout(export.participant, record)
     if stretch is None or redundant:
@@ -95,14 +94,21 @@ def workouts(export: Export, name: str, account: Account, redundant: bool) -> It
       yield stretch
 
 
-def _records(export: Export, name: str) -> list[dict[str, Any]]:
-  records = export.json(name)
-  if not isinstance(records, list):
-    raise SchemaError(f"{export.where(name)}: not a JSON array")
-  for row, record in enumerate(records, start=1):
-    if not isinstance(record, dict):
-      raise SchemaError(f"{export.where(name, row)}: not a JSON object")
-  return records
+def _records(export: Export, name: str, account: Account) -> Iterator[dict[str, Any]]:
+  """The objects of a file; what is none counts as damaged."""
+  damaged = _damaged(export, name, account)
+  first = 1
+  for items in export.json_items(name, damaged):
+    for row, item in enumerate(items, start=first):
+      if isinstance(item, dict):
+        yield item
+      else:
+        damaged(f" row {row}", "not a JSON object")
+    first += len(items)
+
+
+def _damaged(export: Export, name: str, account: Account) -> Callable[[str, str], None]:
+  return lambda place, why: account.damaged(export.participant, why, export.where(name), place)
 
 
 def _stages(levels: Any, part: str) -> list[tuple[int, int, float] | None]:

@@ -6,6 +6,10 @@ import collections
 from collections.abc import Mapping
 from typing import Any, Self
 
+from data_pipelines.errors import SchemaError
+
+UNREADABLE = "file that cannot be read, or its rest"
+
 
 class Account:
   """What became of every row of an export, per person. A row is read once and dropped at most once.
@@ -14,12 +18,17 @@ class Account:
     read: number of rows read, by participant.
     dropped: number of rows dropped, by participant and reason.
     example: location of the first dropped row, such as "steps.csv row 7", by participant and reason.
+    damage: number of rows that a file's damage costs, and the first place of it, by participant, reason and file;
+      `dropped` has them too. The participant is "" where the file does not say whose it is.
+    strict: whether a damaged part ends the import.
   """
 
-  def __init__(self) -> None:
+  def __init__(self, strict: bool = False) -> None:
     self.read: collections.Counter[str] = collections.Counter()
     self.dropped: collections.Counter[tuple[str, str]] = collections.Counter()
     self.example: dict[tuple[str, str], str] = {}
+    self.damage: dict[tuple[str, str, str], tuple[int, str]] = {}
+    self.strict = strict
 
   def add(self, participant: str, rows: int = 1) -> None:
     """Counts rows that hold something this importer reads, whether usable or not."""
@@ -38,17 +47,54 @@ class Account:
       self.dropped[participant, why] += rows
       self.example.setdefault((participant, why), where)
 
+  def damaged(self, participant: str, why: str, file: str, place: str = "", rows: int = 0) -> None:
+    """Counts a part of an export that cannot be read. The rest of the export is read on.
+
+    Args:
+      participant: the person.
+      why: what is wrong, in a few words that are the same for all parts of the kind.
+      file: the file, as messages name it.
+      place: what follows it in messages: " row 7", or ": " and what is wrong with the file as a whole.
+      rows: how many rows of the part `add` has counted as read; 0 counts the part as one row read and dropped.
+
+    Raises:
+      SchemaError: the account is strict.
+    """
+    if self.strict:
+      raise SchemaError(f"{file}{place}" if place.startswith(":") else f"{file}{place}: {why}")
+    self.add(participant, 0 if rows else 1)
+    self.drop(participant, why, rows or 1, f"{file}{place}")
+    self._damage((participant, why, file), rows or 1, place)
+
+  def unreadable(self, participant: str, file: str, error: SchemaError) -> None:
+    """Counts a file that cannot be read, or its rest, as `damaged` does; `error` is why."""
+    place = str(error).removeprefix(file)
+    self.damaged(participant, UNREADABLE, file, place if place.startswith(":") else f": {error}")
+
+  def _damage(self, key: tuple[str, str, str], rows: int, place: str) -> None:
+    before, first = self.damage.get(key, (0, place))
+    self.damage[key] = before + rows, first
+
+  def check_damage(self) -> None:
+    """Raises SchemaError, with the first part that could not be read, if there is any."""
+    for (_, why, file), (_, place) in self.damage.items():
+      more = f"; and {len(self.damage) - 1:,} more" * (len(self.damage) > 1)
+      raise SchemaError((f"{file}{place}" if place.startswith(":") else f"{file}{place}: {why}") + more)
+
   def merge(self, other: Account) -> None:
     """Adds another account's rows to this one."""
     self.read.update(other.read)
     self.dropped.update(other.dropped)
+    for part, (rows, place) in other.damage.items():
+      self._damage(part, rows, place)
     for key, where in other.example.items():
       self.example.setdefault(key, where)
 
   def to_json(self) -> dict[str, Any]:
     """The account as plain values, for `from_json`."""
     dropped = [[*key, rows, self.example.get(key, "")] for key, rows in self.dropped.items()]
-    return {"read": dict(self.read), "dropped": dropped}
+    damage = [[*key, *found] for key, found in self.damage.items()]
+    return {"read": dict(self.read), "dropped": dropped, "damage": damage}
 
   @classmethod
   def from_json(cls, raw: Mapping[str, Any]) -> Self:
@@ -57,4 +103,6 @@ class Account:
     account.read.update(raw["read"])
     for participant, why, rows, where in raw["dropped"]:
       account.drop(participant, why, rows, where)
+    for participant, why, file, rows, place in raw["damage"]:
+      account.damage[participant, why, file] = rows, place
     return account

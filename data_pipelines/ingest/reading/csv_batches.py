@@ -18,7 +18,7 @@ import datetime
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ from pyarrow import csv as arrow_csv
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.export_files import Export, NulGuard
+from data_pipelines.ingest.reading.export_files import Export, in_utf8
 from data_pipelines.text_files import not_utf8
 
 BLOCK_BYTES = 4 * 2**20  # of the file, per batch
@@ -48,6 +48,8 @@ _DECIMAL_COMMA = r"^(\s*[+-]?[0-9]+),([0-9]+\s*)$"
 _QUOTE, _LINE_ENDS = ord('"'), (ord("\n"), ord("\r"))
 RAGGED = "more or fewer fields than the header"
 OPEN_QUOTE = "a quote opens and does not close in the row"
+NO_TEXT = "bytes that are not UTF-8 text"
+_MOST_NO_TEXT = 0.01  # of the rows of the first block; more of them are another encoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,12 +112,14 @@ def read_batches(
     optional: further columns to read if the file has them.
     delimiter: separates fields. Quoted fields may contain it, but no line breaks. Without one, the header says it.
     skip_rows: number of lines before the header.
-    ragged: called with the number of each row that has more or fewer fields than the header, or a quote that does not
-      close in it, and with which of the two it is (RAGGED or OPEN_QUOTE); such rows are skipped. None refuses the file
-      instead. A delimiter at the end of every row but not of the header (Samsung) is no field.
+    ragged: called with the number of each row that has more or fewer fields than the header, a quote that does not
+      close in it, or bytes that are no text, and with which of these it is (RAGGED, OPEN_QUOTE or NO_TEXT); such rows
+      are skipped. None refuses the file instead. A delimiter at the end of every row but not of the header (Samsung) is
+      no field.
 
   Raises:
-    SchemaError: a column is missing, a row is ragged or has an open quote, the file holds NUL bytes or is not UTF-8.
+    SchemaError: a column is missing, or the file is in another encoding than UTF-8. Without `ragged`: a row is ragged,
+      has an open quote, or bytes that are no text.
   """
   where = export.where(name)
   with export.open(name) as raw:
@@ -200,35 +204,55 @@ def _parse_mixed_times(column: pa.StringArray) -> tuple[np.ndarray, np.ndarray, 
   return clock, np.where(bad, 0, offset), zoned & ~bad, bad
 
 
-class _Utf8Guard(NulGuard):
-  """Refuses bytes that are not UTF-8, in every column. Arrow itself only checks the columns that it reads."""
-
-  def __init__(self, file: IO[bytes], where: str):
-    super().__init__(file, where)
-    self._decoder = codecs.getincrementaldecoder("utf-8")()
-
-  def readinto(self, buffer: Any) -> int:
-    size = super().readinto(buffer)
-    try:
-      self._decoder.decode(bytes(buffer[:size]), final=not size)
-    except UnicodeDecodeError as error:
-      raise SchemaError(f"{self.where}: {not_utf8(error.object) or 'not UTF-8 text'}") from None
-    return size
+def counting(account: Account, participant: str, export: Export, name: str) -> Callable[[int, str], None]:
+  """What `read_batches` calls for the rows of a file that cannot be read: counts each as damaged."""
+  return lambda row, why: account.damaged(participant, why, export.where(name), f" row {row}")
 
 
 def _text_stream(file: IO[bytes], where: str) -> io.BufferedReader:
-  """The file without its byte order mark; reading from it raises SchemaError for bytes that are not text."""
-  stream: io.BufferedReader = io.BufferedReader(_Utf8Guard(file, where), BLOCK_BYTES)  # type: ignore[type-var,assignment]
-  if stream.peek(3)[:3] == codecs.BOM_UTF8:
+  """The file without its byte order mark.
+
+  Raises:
+    SchemaError: its first block is in another encoding than UTF-8.
+  """
+  stream: io.BufferedReader = io.BufferedReader(in_utf8(file, where), BLOCK_BYTES)  # type: ignore[arg-type]
+  start = stream.peek(BLOCK_BYTES)
+  lines = start[: start.rfind(b"\n") + 1] or start  # a character may be cut at the end
+  if len(_no_text(lines)) > max(1, _MOST_NO_TEXT * lines.count(b"\n")):
+    raise SchemaError(f"{where}: {not_utf8(start)}")
+  if start[:3] == codecs.BOM_UTF8:
     stream.read(3)
   return stream
+
+
+def _no_text(lines: bytes) -> list[tuple[int, int]]:
+  """Where the lines begin and end that hold NUL bytes or bytes that are not UTF-8, in order."""
+  if _is_text(lines):
+    return []
+  spans, start = [], 0
+  for line in re.split(rb"[\r\n]", lines):
+    if not _is_text(line):
+      spans.append((start, start + len(line)))
+    start += len(line) + 1
+  return spans
+
+
+def _is_text(line: bytes) -> bool:
+  try:
+    line.decode()
+  except UnicodeDecodeError:
+    return False
+  return b"\0" not in line
 
 
 def _read_names(file: io.BufferedReader, where: str, delimiter: str | None, skip_rows: int) -> tuple[list[str], str]:
   """The names in the header, and what separates them."""
   for _ in range(skip_rows):
     _read_line(file, where)
-  line = _read_line(file, where).decode().rstrip("\r\n")
+  first = _read_line(file, where)
+  if not _is_text(first):
+    raise SchemaError(f"{where}: {not_utf8(first)}")
+  line = first.decode().rstrip("\r\n")
   if "\r" in line:
     raise SchemaError(f"{where}: the header contains a carriage return")
   delimiter = delimiter or max(_DELIMITERS, key=lambda mark: len(_fields(line, mark)))
@@ -282,15 +306,17 @@ def _batches(
   distinct += [f"{len(names)} trailing"] * _has_trailing_delimiter(file, where, len(names), delimiter)
   for block in _whole_lines(file, where):
     faults: dict[int, str] = {}  # by row
-    for start, end in reversed(_open_quotes(block, delimiter)):
+    spans = [(*span, OPEN_QUOTE) for span in _open_quotes(block, delimiter)] + [(*s, NO_TEXT) for s in _no_text(block)]
+    for (start, end), why in sorted({(start, end): why for start, end, why in spans}.items(), reverse=True):
       row = first + _count_rows(block[:start])
       if ragged is None:
-        faults = {row: OPEN_QUOTE}
+        text = not_utf8(block[start:end]) if why == NO_TEXT else f"{OPEN_QUOTE}; a row is one line"
+        faults = {row: str(text)}
         continue
-      faults[row] = OPEN_QUOTE
+      faults[row] = why
       block = block[:start] + delimiter.encode() * len(distinct) + block[end:]  # ragged, so that Arrow leaves it out
     if faults and ragged is None:
-      raise SchemaError(f"{where} row {min(faults)}: {OPEN_QUOTE}; a row is one line")
+      raise SchemaError(f"{where} row {min(faults)}: {faults[min(faults)]}")
     record_batch = _parse(block, where, distinct, columns, delimiter, first, faults, len(names), ragged is None)
     left_out = sorted(faults)
     for row in left_out:

@@ -14,7 +14,6 @@ import codecs
 import collections
 import contextlib
 import fnmatch
-import gzip
 import hashlib
 import io
 import json
@@ -26,7 +25,7 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from data_pipelines.errors import SchemaError
@@ -42,6 +41,10 @@ NO_FILE = "neither a file nor a folder"
 _TEXT_SUFFIXES = (".csv", ".json", ".txt", ".tsv", ".xml")
 _BLOCK = 1 << 20
 ITEMS_BLOCK = 4 << 20  # characters of JSON per block
+BROKEN_ITEM, CUT_OFF = "broken JSON item", "cut off before its end"
+_ITEMS = 10_000  # of a damaged array per block
+_MOST_FAULTS = 0.001  # of the characters of a JSON file; more of them are another encoding
+_BETWEEN = re.compile(r"[\s,]*")
 _BETWEEN_ITEMS = re.compile(r"\}\s*,\s*\{")
 _GZIP = b"\x1f\x8b"
 _PACKED = re.compile(r"(?<!\.tar)\.gz$", re.IGNORECASE)
@@ -185,25 +188,30 @@ class Export:
     """Changes whenever the file's content does: its size and a hash, or the checksum that a zip already stores."""
     if self._zip:
       return f"{self.size(name)} {self._members[self._stored[name]].CRC:08x}"
-    with self.open(name) as file:
-      content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))  # type: ignore[arg-type]
+    try:
+      with self._open_stored(name) as file:
+        content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))  # type: ignore[arg-type]
+    except OSError:
+      return f"{self.size(name)} unreadable"  # reading it says why
     return f"{self.size(name)} {content.hexdigest()}"
 
   @contextlib.contextmanager
   def open(self, name: str) -> Iterator[IO[bytes]]:
-    """A file as a stream of bytes, unpacked if it begins as gzip's files do.
+    """A file as a stream of bytes, unpacked if it is gzip, whatever its name.
 
     Raises:
-      SchemaError: the file is damaged, encrypted or unreadable, even if this only shows while it is read.
+      SchemaError: the file is damaged, encrypted or unreadable, even if this only shows while or after it is read.
     """
     try:
-      with self._open_stored(name) as stored:
-        if stored.peek(2)[:2] != _GZIP:
-          yield stored
+      with self._open_stored(name) as file:
+        if file.peek(len(_GZIP))[: len(_GZIP)] != _GZIP:
+          yield file
           return
-        guard = _ExpansionGuard(gzip.GzipFile(fileobj=stored), self.size(name), self.where(name))  # type: ignore[arg-type]
-        yield io.BufferedReader(guard, _BLOCK)  # type: ignore[type-var]
-    except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        unpacked = _Gunzip(file, self.where(name))
+        yield io.BufferedReader(unpacked, _BLOCK)  # type: ignore[type-var]
+        if unpacked.is_cut:  # all that there was has been read
+          raise EOFError("the gzip file is cut off")
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
       raise SchemaError(f"{self.where(name)}: damaged: {error}") from None
     except (RuntimeError, NotImplementedError) as error:  # a password, or an unknown compression
       raise SchemaError(f"{self.where(name)}: cannot be unpacked: {error}") from None
@@ -254,32 +262,69 @@ class Export:
     """
     return _parsed(self._json_text(name), self.where(name))
 
-  def json_items(self, name: str) -> Iterator[list[Any]]:
+  def json_items(self, name: str, damaged: Callable[[str, str], None] | None = None) -> Iterator[list[Any]]:
     """Yields the items of a JSON file that is one array, in blocks.
 
     Only one block is parsed at a time, because parsed items take ten times the memory of the text.
 
+    Args:
+      name: the file.
+      damaged: called with the place and the reason for each item that cannot be read, and for an end that is missing,
+        as Account.damaged takes them; the other items are yielded. None refuses the file instead.
+
     Raises:
       SchemaError: the file is not a JSON array, or is nested deeper than DEEPEST levels.
     """
-    text = self._json_text(name).strip()
+    text = self._json_text(name, damaged).strip()
     if text[:1] != "[":
       raise SchemaError(f"{self.where(name)}: not a JSON array")
     # The text is cut at a "}, {" between two items, where both sides are arrays by themselves. A cut inside an item
     # gives a first side that does not parse; the rest is then parsed as a whole.
-    begin = 1
+    begin, row = 1, 0
     while boundary := _BETWEEN_ITEMS.search(text, begin + ITEMS_BLOCK):
       block = _array(text[begin : boundary.start() + 1])
       if block is None:
         break
       yield block
-      begin = boundary.end() - 1
-    yield _parsed(f"[{text[begin:]}", self.where(name))
+      begin, row = boundary.end() - 1, row + len(block)
+    try:
+      block = _parsed(f"[{text[begin:]}", self.where(name))
+    except SchemaError:
+      if damaged is None:
+        raise
+      yield from _sound_items(text, begin, row, damaged)
+    else:
+      yield block
 
-  def _json_text(self, name: str) -> str:
-    with self.text(name) as file:
-      text = file.read()
+  def _json_text(self, name: str, damaged: Callable[[str, str], None] | None = None) -> str:
+    if damaged is None:
+      with self.text(name) as file:
+        text = file.read()
+    else:
+      text = self._damaged_text(name, damaged)
     check_depth(text, self.where(name))
+    return text
+
+  def _damaged_text(self, name: str, damaged: Callable[[str, str], None]) -> str:
+    """The text of a file as far as it can be read; tells `damaged` of the bytes that cannot."""
+    raw = bytearray()
+    try:
+      with self.open(name) as file:
+        text_file = in_utf8(file, self.where(name))
+        while block := text_file.read(_BLOCK):
+          raw += block
+    except SchemaError as error:
+      if not raw:
+        raise
+      if raw.endswith(b"]"):  # otherwise it is parsed as one that is cut off
+        damaged(str(error).removeprefix(self.where(name)), CUT_OFF)
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    text = raw.decode(errors="replace")
+    faults = text.count("\ufffd") - raw.count("\ufffd".encode()) + text.count("\0")
+    if faults > _MOST_FAULTS * len(text) + 1:
+      raise SchemaError(f"{self.where(name)}: {not_utf8(bytes(raw))}")
+    if faults:
+      damaged(f" from byte {_first_fault(bytes(raw)):,} on", "bytes that are not UTF-8 text")
     return text
 
   @contextlib.contextmanager
@@ -328,8 +373,7 @@ class NulGuard(io.RawIOBase):
   """
 
   def __init__(self, file: IO[bytes], where: str):
-    encoding = _wide_encoding(file)
-    self._file = io.BufferedReader(_Converted(file, encoding, where), _BLOCK) if encoding else file  # type: ignore[type-var]
+    self._file = in_utf8(file, where)
     self.where = where
 
   def readable(self) -> bool:
@@ -341,6 +385,12 @@ class NulGuard(io.RawIOBase):
       raise SchemaError(f"{self.where}: {not_utf8(block)}")
     buffer[: len(block)] = block
     return len(block)
+
+
+def in_utf8(file: IO[bytes], where: str) -> IO[bytes]:
+  """The file, converted if a byte order mark says that it is in UTF-16 or UTF-32; `where` names it in messages."""
+  encoding = _wide_encoding(file)
+  return io.BufferedReader(_Converted(file, encoding, where), _BLOCK) if encoding else file  # type: ignore[type-var,return-value]
 
 
 def _wide_encoding(file: Any) -> str:
@@ -373,31 +423,41 @@ class _Converted(io.RawIOBase):
     return size
 
 
-class _ExpansionGuard(io.RawIOBase):
-  """What gzip has packed, up to MOST_EXPANSION times the packed size."""
+class _Gunzip(io.RawIOBase):
+  """The content of a gzip file, up to where it is cut off.
 
-  def __init__(self, file: IO[bytes], packed: int, where: str):
+  Attributes:
+    is_cut: whether it ended before its end.
+  """
+
+  def __init__(self, file: IO[bytes], where: str):
     self._file, self._where = file, where
-    self._most = max(EXPANSION_EXEMPT, MOST_EXPANSION * packed)
+    self._decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    self._read, self._unpacked = 0, 0
+    self.is_cut = False
 
   def readable(self) -> bool:
     return True
 
-  def seekable(self) -> bool:
-    return True
-
-  def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-    return self._file.seek(offset, whence)
-
-  def tell(self) -> int:
-    return self._file.tell()
-
   def readinto(self, buffer: Any) -> int:
-    block = self._file.read(len(buffer))
-    if self._file.tell() > self._most:
-      raise SchemaError(f"{self._where}: refused, it expands to more than {MOST_EXPANSION} times its size")
-    buffer[: len(block)] = block
-    return len(block)
+    while not self.is_cut:
+      packed = self._decompressor.unconsumed_tail or self._decompressor.unused_data
+      if not packed:
+        packed = self._file.read(_BLOCK)
+        self._read += len(packed)
+      if self._decompressor.eof:
+        if not packed.strip(b"\0"):  # padding, or the end
+          return 0
+        self._decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)  # another gzip file follows
+      block = self._decompressor.decompress(packed, len(buffer))
+      self._unpacked += len(block)
+      if self._unpacked > max(EXPANSION_EXEMPT, MOST_EXPANSION * self._read):
+        raise SchemaError(f"{self._where}: refused, it expands to more than {MOST_EXPANSION} times its size")
+      self.is_cut = not packed and not block and not self._decompressor.eof
+      if block:
+        buffer[: len(block)] = block
+        return len(block)
+    return 0
 
 
 def _open_zip(path: pathlib.Path, label: str) -> zipfile.ZipFile:
@@ -430,6 +490,49 @@ def _array(items: str) -> list[Any] | None:
     return json.loads(f"[{items}]", parse_constant=_no_constant)
   except ValueError:
     return None
+
+
+def _sound_items(text: str, place: int, row: int, damaged: Callable[[str, str], None]) -> Iterator[list[Any]]:
+  """Yields the items of a JSON array that can be read, from a place in its text on, and tells `damaged` of the others.
+
+  An item that cannot be read ends where the next object with the first one's first key begins.
+  """
+  first = re.match(r'\[\s*\{\s*"((?:[^"\\]|\\.)*)"', text)
+  next_item = re.compile(r"\{\s*\"" + re.escape(first[1]) + r"\"\s*:") if first else None
+  decoder = json.JSONDecoder(parse_constant=_no_constant)
+  items: list[Any] = []
+  damages = 0
+  while (place := _BETWEEN.match(text, place).end()) < len(text) and text[place] != "]":  # type: ignore[union-attr]
+    row += 1
+    try:
+      item, end = decoder.raw_decode(text, place)
+      if _BETWEEN.match(text, end).end() == end and text[end : end + 1] not in ("]", ""):  # type: ignore[union-attr]
+        raise ValueError
+      place = end
+      items.append(item)
+    except ValueError:
+      following = next_item.search(text, place + 1) if next_item else None
+      damages += 1
+      damaged(f" row {row}", BROKEN_ITEM if following or text.endswith("]") else CUT_OFF)
+      if not following:
+        break
+      place = following.start()
+    if len(items) == _ITEMS:
+      yield items
+      items = []
+  if not damages:  # between or after the items
+    damaged(f" after row {row}", BROKEN_ITEM if text.endswith("]") else CUT_OFF)
+  yield items
+
+
+def _first_fault(raw: bytes) -> int:
+  """The place, from 0, of the first byte that is no text."""
+  try:
+    raw.decode()
+    return raw.index(0)
+  except UnicodeDecodeError as error:
+    nul = raw.find(0)
+    return error.start if nul < 0 else min(nul, error.start)
 
 
 def _no_constant(name: str) -> float:

@@ -225,7 +225,7 @@ BAD_INPUT = {
   "no_channel": ("participant,time,value\n", {}, "no channel; the header has participant, time, value"),
   "times": (ROW.replace("2024-01-01", "1/1/24"), {}, "column 'time' holds neither ISO 8601 nor"),
   "values": (ROW.replace("60", "?"), {}, "nothing could be read; account of 1 person: 1 row read, 0 kept, 1 dropped"),
-  "ragged": (ROW + "a\n", {}, "input.csv row 3: more or fewer fields"),
+  "ragged": (ROW + "a\n", dict(strict=True), "input.csv row 3: more or fewer fields"),
   "utc": (ROW.replace("10:00", "10:00Z"), {}, "readings of heart_rate are in UTC; "),
   "sparse": (ROW, {}, "left out 1 day of 1 person with more than 80 % missing"),
   "zone": (

@@ -353,7 +353,7 @@ def test_broken_nights_are_refused(text, tmp_path):
   folder.mkdir()
   (folder / "1_sleepData.json").write_text(text)
   with pytest.raises(SchemaError, match=r"1_sleepData\.json"):
-    read(tmp_path)
+    read(tmp_path, account=Account(strict=True))
 
 
 def mended(data):

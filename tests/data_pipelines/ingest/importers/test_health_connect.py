@@ -248,7 +248,7 @@ def test_a_hostile_schema_runs_nothing(kind, message, tmp_path):
   before = path.read_bytes()
   if message:
     with pytest.raises(SchemaError, match=message):
-      read(path)
+      read(path, Account(strict=True))
   else:
     assert [r.value.tolist() for r in read(path)[0]] == [[3.0]]
   assert path.read_bytes() == before and [*tmp_path.iterdir()] == [path]
@@ -278,7 +278,7 @@ def test_pages_that_form_a_cycle_end_with_an_error(tmp_path):
     data[place : place + 4] = root.to_bytes(4, "big") if cell % 2 else leaf
   path.write_bytes(data)
   with pytest.raises(SchemaError, match="not a database, or a damaged one"):
-    read(path)
+    read(path, Account(strict=True))
 
 
 def test_work_is_bounded_by_the_size_of_the_file(tmp_path, monkeypatch):
@@ -289,7 +289,7 @@ def test_work_is_bounded_by_the_size_of_the_file(tmp_path, monkeypatch):
   monkeypatch.setattr("data_pipelines.ingest.importers.database._STEPS", 0)
   monkeypatch.setattr("data_pipelines.ingest.importers.database._STEPS_FREE", 2000)
   with pytest.raises(SchemaError, match="damaged one: interrupted"):
-    read(path)
+    read(path, Account(strict=True))
 
 
 @pytest.mark.parametrize("keep", [0, 50, 4096, 9000])
@@ -304,7 +304,7 @@ def test_cut_off_files_are_refused(keep, tmp_path):
 def test_a_missing_column_is_named(tmp_path):
   path = database(tmp_path / "health_connect.db", tables=TABLES.replace("beats_per_minute", "bpm"))
   with pytest.raises(SchemaError, match="'heart_rate_record_series_table' has no column 'beats_per_minute'"):
-    read(path)
+    read(path, Account(strict=True))
 
 
 @pytest.fixture(scope="module")

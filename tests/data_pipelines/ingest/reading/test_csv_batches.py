@@ -121,7 +121,7 @@ def test_empty_files(tmp_path):
     ("a,c\n1,2\n", "rows.csv: column 'b' is missing; the header has a, c"),
     ("a,b,a\n", "column 'a' appears more than once"),
     ("a,b\n1,2\n3\n", "rows.csv row 3: more or fewer fields than the header's 2"),
-    (b"a,b\n1,\xff\n", "rows.csv: not UTF-8 text"),
+    (b"a,b\n1,\xff\n", "rows.csv row 2: not UTF-8 text"),
     (b"\xff,b\n", "not UTF-8 text"),
     ("a,b\n1,2\n".encode("utf-16-le"), "not UTF-8 text, probably UTF-16"),
     (
