@@ -18,12 +18,15 @@ from garmin_fit_sdk import fit as sdk_types
 
 MOST_MESSAGES = 500_000  # one per second for five days
 NOT_FIT = "bytes that are no FIT file"
+TOO_MANY = f"FIT messages after the first {MOST_MESSAGES:,}"
 CUT = "cut-off FIT file"
 CHECKSUM = "FIT file whose checksum does not match"
-UNDEFINED = "FIT record that nothing defines, and what follows it"
+UNDEFINED = "bytes that are no FIT record"
 
 _TIMESTAMP = 253  # number of the field that holds a message's time, in messages of all kinds
 _HEADER_SIZES = (12, 14)
+# Reading goes on after a damaged record where three messages in a row have times within an hour of the last good one.
+_IN_A_ROW, _NEAR, _SEARCHED, _MOST_FAULTS = 3, 3600, 4096, 100
 _CHECKSUM_BYTES = 2
 _NAME = b".FIT"
 _NAME_AT = 8  # where the name stands within the header
@@ -122,35 +125,41 @@ class _File:
     whole = self.place + length + _CHECKSUM_BYTES
     finished = length > 0 and whole <= len(self._data)  # a device writes the length when it closes the file
     intact = finished and self._checksum_matches(whole - _CHECKSUM_BYTES)
-    end = min(whole - _CHECKSUM_BYTES, len(self._data)) if length else len(self._data)
-    yield from self._records(end, intact)
+    finished = intact or (finished and _next_header(self._data, self.place) >= whole)  # not cut off by the next file
+    end = whole - _CHECKSUM_BYTES if finished else _next_header(self._data, self.place)
+    end = min(end, whole - _CHECKSUM_BYTES) if length else end
+    # In a file that was not closed, zeros stand where nothing was written yet.
+    last = end if intact else self._start + len(self._data[self._start : end].rstrip(b"\0"))
+    for _ in range(_MOST_FAULTS):
+      yield from self._records(end, last)
+      resumed = self._resume(end) if self.place < last and self.row < MOST_MESSAGES else None
+      if resumed is None:
+        break
+      yield Fault(self.place, UNDEFINED)
+      self.place = resumed
     left = self._data[self.place : end]
-    if left and not (length == 0 and len(left) == _CHECKSUM_BYTES):
-      yield Fault(self.place, UNDEFINED if finished and any(left) else CUT)
+    if left and self.row >= MOST_MESSAGES:
+      yield Fault(self.place, TOO_MANY)
+    elif left and not (length == 0 and len(left) == _CHECKSUM_BYTES):
+      yield Fault(self.place, UNDEFINED if intact or (finished and any(left)) else CUT)
     elif length and not finished:
       yield Fault(end, CUT)
     elif finished and not intact and any(self._data[end:whole]):  # a checksum of 0 was never computed
       yield Fault(end, CHECKSUM)
-    self.place = whole if finished else _next_header(self._data, max(self.place, self._start + header))
+    self.place = whole if finished else _next_header(self._data, end)
 
-  def _records(self, end: int, intact: bool) -> Iterator[RawMessage]:
-    """Yields the messages up to `end` or to a record that cannot be read, where `place` then stays."""
+  def _records(self, end: int, last: int) -> Iterator[RawMessage]:
+    """Yields the messages that begin before `last` and end by `end`; `place` stays at one that cannot be read."""
     data = self._data
-    # In a file that was not closed, zeros stand where nothing was written yet.
-    last = end if intact else self._start + len(data[self._start : end].rstrip(b"\0"))
     while self.place < last:
       first = data[self.place]
-      if first & _COMPRESSED:
-        local = first >> 5 & 3
-      elif first & _DEFINITION:
+      if first & _DEFINITION and not first & _COMPRESSED:
         size = self._define(first, end)
         if not size:
           return
         self.place += size
         continue
-      else:
-        local = first & 15
-      layout = self._layouts.get(local)
+      layout = self._layouts.get(first >> 5 & 3 if first & _COMPRESSED else first & 15)
       if layout is None or self.place + 1 + layout.form.size > end or self.row >= MOST_MESSAGES:
         return
       values = layout.form.unpack_from(data, self.place + 1)
@@ -159,6 +168,22 @@ class _File:
       time = self._time_of(first, layout, values)
       if layout.wanted:
         yield RawMessage(layout.number, self.row, time, _fields(layout, values))
+
+  def _resume(self, end: int) -> int | None:
+    """Where, after bytes that are no record, a few messages with fitting times follow one another; None if nowhere."""
+    for place in range(self.place + 1, min(self.place + _SEARCHED, end)):
+      at = place
+      for _ in range(_IN_A_ROW):
+        layout = self._layouts.get(self._data[at]) if at < end else None  # a message without a compressed time
+        if layout is None or layout.time_at is None or at + 1 + layout.form.size > end:
+          break
+        time = layout.form.unpack_from(self._data, at + 1)[layout.time_at]
+        if self._time is None or abs(time - self._time) > _NEAR:
+          break
+        at += 1 + layout.form.size
+      else:
+        return place
+    return None
 
   def _time_of(self, first: int, layout: _Layout, values: tuple[Any, ...]) -> int | None:
     """The time of a message. A compressed header holds its lower five bits, counted on from the last full time."""
@@ -250,7 +275,7 @@ def _is_header(data: bytes, place: int) -> bool:
 
 def _next_header(data: bytes, place: int) -> int:
   """Where the next file in the data begins; their end if there is none."""
-  found = data.find(_NAME, place + _NAME_AT)
+  found = data.find(_NAME, place + _NAME_AT)  # a header at `place` itself counts
   while found >= 0 and not _is_header(data, found - _NAME_AT):
     found = data.find(_NAME, found + 1)
   return found - _NAME_AT if found >= 0 else len(data)
