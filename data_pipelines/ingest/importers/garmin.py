@@ -42,7 +42,7 @@ import numpy as np
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import fit
 from data_pipelines.ingest.importers.monitoring import FIELDS, Totals
-from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.account import UNREADABLE, Account
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
@@ -134,9 +134,8 @@ def _fit(export: Export, name: str, where: str, participant: str, account: Accou
   with export.open(name) as file:
     data = file.read(fit.MOST_BYTES + 1)
   messages, faults = fit.read(data, _WANTED, where)
-  for part in faults:
-    account.add(participant)
-    account.drop(participant, part.why, where=f"{where} byte {part.byte:,}")
+  for fault in faults:
+    account.damaged(participant, fault.why, where, f" from byte {fault.byte:,} on")
   yield from _File(messages, participant, where, account).all()
 
 
@@ -151,9 +150,11 @@ def _uploads(export: Export, name: str, account: Account) -> Iterator[Readings |
         continue
       try:
         yield from _fit(uploads, inner, where, export.participant, account)
-      except SchemaError:
-        account.add(export.participant)
-        account.drop(export.participant, "damaged uploaded FIT file", where=where)
+      except SchemaError as error:
+        if account.strict:
+          raise
+        why = str(error).removeprefix(uploads.where(inner)).removeprefix(where)
+        account.damaged(export.participant, UNREADABLE, where, why if why.startswith(":") else "")
 
 
 def _nameless(name: str) -> str:

@@ -293,13 +293,13 @@ def test_the_account_export(tmp_path):
   start = np.datetime64("2026-01-14T22:00:00", "ms").astype(int)
   assert items[-1] == Stretch("garmin", "sleep", start, start + 8 * 3_600_000 + 30 * 60_000 + 30_500)
   assert account.dropped == {
-    ("garmin", "damaged uploaded FIT file"): 1,
+    ("garmin", "file that cannot be read, or its rest"): 1,
     ("garmin", "uploaded file that is not in FIT format"): 1,
     ("garmin", "night without a start and an end"): 3,
   }
   assert account.read == {"garmin": 8 + 2 + 4}
   locations = [*account.example.values()]
-  assert any(where.endswith("UploadedFiles_0-_Part1.zip/*_2.fit") for where in locations)
+  assert any(where.endswith("Part1.zip/*_2.fit: not a FIT file, or a cut-off one") for where in locations)
   assert not any("home.org" in where or str(tmp_path / "file") in where for where in locations)
 
 
@@ -344,7 +344,7 @@ def test_the_good_part_of_a_damaged_file_is_kept(data, why, byte, beats, tmp_pat
   items, account = read_bytes(data, tmp_path)
   assert len(points(items, "heart_rate")) == beats
   assert account.dropped[tmp_path.name, why] == 1
-  assert account.example[tmp_path.name, why] == f"{tmp_path}/day.fit byte {byte}"
+  assert account.example[tmp_path.name, why] == f"{tmp_path}/day.fit from byte {byte} on"
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}', "[1, 2", '["\\ud800"]x', "\0"])
