@@ -108,8 +108,10 @@ def _reasons(readings: ReadingColumns, recipe: Recipe, latest: int) -> Iterator[
     if signal.kind == "binary":
       yield f"{signal.name} neither 0 nor 1", of_signal & (readings.value != 0) & (readings.value != 1)
     if np.isfinite(signal.low) or np.isfinite(signal.high):
-      outside = (readings.value < signal.low) | (readings.value > signal.high)
-      yield f"{signal.name} outside {signal.low:g} to {signal.high:g} {signal.unit}".rstrip(), of_signal & outside
+      minutes = np.maximum(spans / MINUTE, 1) if signal.rule == "sum" else 1.0
+      outside = (readings.value < signal.low) | (readings.value > signal.high * minutes)
+      bounds = f"{signal.name} outside {signal.low:g} to {signal.high:g} {signal.unit}".rstrip()
+      yield bounds + " per minute" * (signal.rule == "sum"), of_signal & outside
 
 
 def move_to_wall_clock(

@@ -101,8 +101,8 @@ class Fitabase:
     common_signal("heart_rate"),
     common_signal("steps", quiet=False, high=1000),
     common_signal("calories", high=100),
-    Signal("intensity", "", "ACC", rule="mean", low=0, high=3),
-    Signal("mets", "MET", "ACC", rule="mean", zero_is_missing=True, low=0, high=30),
+    common_signal("intensity"),
+    common_signal("mets"),
     common_signal("asleep"),
   )
   devices: Sequence[str] = ("stages",)

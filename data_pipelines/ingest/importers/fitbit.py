@@ -108,7 +108,7 @@ class Fitbit:
     common_signal("distance", high=2000),
     common_signal("calories", high=100),
     common_signal("floors", high=60),
-    Signal("intensity", "", "ACC", rule="mean", low=0, high=3),
+    common_signal("intensity"),
     common_signal("asleep"),
     common_signal("spo2"),
     common_signal("hrv_rmssd"),

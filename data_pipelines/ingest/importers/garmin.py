@@ -106,7 +106,7 @@ class Garmin:
     common_signal("steps"),
     common_signal("distance"),
     common_signal("active_calories"),
-    Signal("motion_intensity", "", "ACC", low=0, high=7),
+    common_signal("motion_intensity", high=7),
     common_signal("stress"),
     common_signal("respiratory_rate"),
     common_signal("hrv_rmssd"),

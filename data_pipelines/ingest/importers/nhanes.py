@@ -50,8 +50,8 @@ class Nhanes:
   signals: Sequence[Signal] = (
     common_signal("activity_counts", high=32766),
     common_signal("steps", quiet=False),
-    Signal("mims", "MIMS", "ACC", rule="sum", low=0),
-    Signal("light", "lux", "light", low=0),
+    common_signal("mims"),
+    common_signal("light"),
     common_signal("asleep"),
   )
   devices: Sequence[str] = ("hip", "wrist")

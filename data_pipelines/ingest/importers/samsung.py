@@ -61,7 +61,7 @@ _SIGNALS = (
   common_signal("distance"),
   common_signal("active_calories"),
   common_signal("floors"),
-  Signal("movement", "", "ACC", low=0),
+  common_signal("movement"),
   common_signal("glucose"),
   common_signal("asleep"),
 )
