@@ -12,6 +12,7 @@ from data_pipelines.text_files import counted, csv_text, percentage
 _FEW = 20  # up to this many people are shown one by one
 _WORST = 5
 _NAMED = 10  # damaged files that are shown one by one
+NOT_READ = "not read: "  # what begins an outcome in account.csv that is none of the rows read
 
 
 def rename_people(account: Account, name: Callable[[str], str], where: Callable[[str], str]) -> Account:
@@ -26,14 +27,16 @@ def rename_people(account: Account, name: Callable[[str], str], where: Callable[
   for (participant, why, file), (rows, place) in account.damage.items():
     key = name(participant) if participant else "", why, where(file)
     renamed.damage[key] = renamed.damage.get(key, (0,))[0] + rows, where(f"{file}{place}")
+  for (participant, record_type), records in account.passed_over.items():
+    renamed.pass_over(name(participant), record_type, records)
   return renamed
 
 
 def to_csv(account: Account) -> str:
   """The text of account.csv.
 
-  Its columns are participant, rows (a number), outcome ("read", "kept", or the reason for dropping) and first (the
-  location of the first row dropped for this reason).
+  Its columns are participant, rows (a number), outcome ("read", "kept", the reason for dropping, or "not read: " and
+  what was not) and first (the location of the first row dropped for this reason).
   """
   return csv_text(["participant", "rows", "outcome", "first"], _lines(account))
 
@@ -50,6 +53,8 @@ def _lines(account: Account) -> Iterator[list[Any]]:
         yield [participant, rows, why, place]
       if rest := count - sum(rows for rows, _ in damage[participant, why]):
         yield [participant, rest, why, account.example.get((participant, why), "")]
+  for (participant, record_type), records in sorted(account.passed_over.items()):
+    yield [participant, records, f"{NOT_READ}records of type {record_type}", ""]
 
 
 def summary_lines(account: Account) -> list[str]:
@@ -72,6 +77,11 @@ def summary_lines(account: Account) -> list[str]:
     lines.append(f"  the {_WORST} of {len(people):,} people who lost the largest share (account.csv lists everybody):")
   if len(people) > 1:
     lines += [f"  {participant}: {_counts(read, reasons.total())}" for participant, read, reasons in shown]
+  if account.passed_over:
+    records: collections.Counter[str] = collections.Counter()
+    for (_, record_type), count in account.passed_over.items():
+      records[record_type] += count
+    lines.append("record types not read: " + ", ".join(f"{what} {n:,}" for what, n in records.most_common()))
   return lines
 
 

@@ -31,6 +31,7 @@ _IMPORT_FLAGS = (
   "write_recipe",
   "minutes_per_step",
   "max_missing",
+  "entered_by_hand",
   "anonymise",
   "per_person",
   "date_shift",
@@ -53,6 +54,7 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_integer("minutes_per_step", None, "Minutes per step (default: the recipe's, 1).", **into)
   left_out = f"Leave out days with a greater share missing (default: the recipe's, or {MAX_MISSING})."
   flags.DEFINE_float("max_missing", None, left_out, **into)
+  flags.DEFINE_bool("entered_by_hand", None, "Keep readings that were typed in (default: the recipe's, no).", **into)
   flags.DEFINE_bool("dry_run", False, "Show what would be built, without writing to data_dir.", **into)
   flags.DEFINE_bool(
     "per_person", None, "--input holds one export per person, named after that person (default: detected).", **into
@@ -123,6 +125,7 @@ def _options(values: flags.FlagValues) -> ImportOptions:
     recipe=Recipe.load(values.recipe) if values.recipe else None,
     minutes_per_step=values.minutes_per_step,
     max_missing=values.max_missing,
+    entered_by_hand=values.entered_by_hand,
     timezone=values.timezone,
     people=ParticipantTable.load(values.participants) if values.participants else ParticipantTable(),
     events=load_events(values.events) if values.events else (),
@@ -156,6 +159,7 @@ def _request(values: flags.FlagValues, source: str, export_set: ExportSet, optio
     "recipe": options.recipe.to_yaml(comments=False) if options.recipe else None,
     "minutes_per_step": options.minutes_per_step,
     "max_missing": options.max_missing,
+    **({} if options.entered_by_hand is None else {"entered_by_hand": options.entered_by_hand}),
     "anonymised": {"date_shift": anonymity.weeks} if anonymity else None,
     **({"strict": True} if options.strict else {}),
   }

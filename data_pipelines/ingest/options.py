@@ -23,7 +23,7 @@ class ImportOptions:
 
   Attributes:
     recipe: None uses the default recipe for the signals that the exports hold.
-    minutes_per_step, max_missing: override those of the recipe unless None.
+    minutes_per_step, max_missing, entered_by_hand: override those of the recipe unless None.
     timezone: IANA name for people whose zone `people` does not give; None if no reading needs one.
     people: labels and time zones of the participants.
     events: events in addition to those in the exports.
@@ -37,6 +37,7 @@ class ImportOptions:
   recipe: Recipe | None = None
   minutes_per_step: int | None = None
   max_missing: float | None = None
+  entered_by_hand: bool | None = None
   timezone: str | None = None
   people: ParticipantTable = dataclasses.field(default_factory=ParticipantTable)
   events: Sequence[LabelledStretch] = ()
@@ -70,6 +71,6 @@ class ImportOptions:
     counts = getattr(importer, "wear_counts", "")
     if not self.recipe and counts in unit_of:
       recipe = dataclasses.replace(recipe, worn=WearRule("choi", counts=counts))
-    changes = {"minutes_per_step": self.minutes_per_step, "max_missing": self.max_missing}
+    changes = {name: getattr(self, name) for name in ("minutes_per_step", "max_missing", "entered_by_hand")}
     recipe = dataclasses.replace(recipe, **{key: value for key, value in changes.items() if value is not None})  # type: ignore
     return recipe, [] if self.recipe else [signal.name for signal in extra]

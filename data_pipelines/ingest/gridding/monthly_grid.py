@@ -30,6 +30,7 @@ from data_pipelines.ingest.gridding.wear_time import worn_steps, zero_writers
 from data_pipelines.ingest.reading import clocks
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import DAY, MINUTE
+from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND
 
 # What becomes of a step of a signal, best first. A reading's outcome is the best among its steps.
 _USED, _NOT_WORN, _LEFT_OUT, _ELSEWHERE = range(4)
@@ -115,9 +116,10 @@ class Grid:
 
 
 def device_order(trusted: Sequence[str], devices: Iterable[str]) -> list[str]:
-  """An export's devices: the importer's trusted ones in their order, then the others by name."""
+  """An export's devices: the importer's trusted ones in their order, then others by name, then what was typed in."""
   devices = set(devices)
-  return [device for device in trusted if device in devices] + sorted(devices - set(trusted))
+  others = sorted(devices - {*trusted, ENTERED_BY_HAND})
+  return [device for device in trusted if device in devices] + others + sorted(devices & {ENTERED_BY_HAND})
 
 
 def _months(parts: Iterable[tuple[int, WallClockColumns]]) -> Iterator[tuple[int, int, WallClockColumns]]:

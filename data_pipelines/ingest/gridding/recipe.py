@@ -55,6 +55,7 @@ class Recipe:
       and counted.
     longest_sum: minutes that a single reading of a count may span. Longer readings say too little about a step.
     worn: how to infer when the device was worn.
+    entered_by_hand: whether readings count that a person has typed in, where the export tells them apart.
 
   Raises:
     SchemaError: a value makes no sense; the message names the key.
@@ -65,6 +66,7 @@ class Recipe:
   max_missing: float = MAX_MISSING
   longest_sum: int = 60
   worn: WearRule = WearRule()
+  entered_by_hand: bool = False
 
   def __post_init__(self) -> None:
     _check(self)
@@ -132,7 +134,7 @@ class Recipe:
   def to_yaml(self, comments: bool = True) -> str:
     """The recipe as YAML that from_yaml reads, with or without comments that explain every key."""
     lines = [_HEAD]
-    for name in ("minutes_per_step", "max_missing", "longest_sum"):
+    for name in ("minutes_per_step", "max_missing", "longest_sum", "entered_by_hand"):
       lines += [f"# {_COMMENTS[name]}", f"{name}: {_scalar(getattr(self, name))}", ""]
     lines += [f"# {line}" for line in _WORN] + ["worn:", *_lines(self.worn, WearRule(), ("rule",), "  "), ""]
     lines += [f"# {line}" for line in _SIGNALS] + ["signals:"]
@@ -151,6 +153,7 @@ _HEAD = """\
 _COMMENTS = {
   "minutes_per_step": "Minutes per step. Use 5 or 15 for a source that reports so rarely: gaps are not filled in.",
   "max_missing": "Days on which a greater share of values is missing, over the channels they have, are left out.",
+  "entered_by_hand": "Whether readings count that a person has typed in, where the export tells them apart.",
   "longest_sum": "Minutes that a single reading of a count may span. Longer ones are dropped and counted.",
 }
 _WORN = (

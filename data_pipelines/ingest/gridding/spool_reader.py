@@ -14,6 +14,7 @@ from data_pipelines.channels import units
 from data_pipelines.ingest.gridding.columns import EARLIEST, ReadingColumns
 from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.gridding.spool import Spool
+from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND
 
 ROWS_AT_ONCE = 2**21  # readings; people with fewer are read together
 _HALF_MONTH = 15 * 86_400_000  # ms
@@ -38,6 +39,7 @@ class SpoolReader:
 
   Attributes:
     left_out: number of readings per person, so far, of signals that the recipe does not have.
+    typed_in: number of the others per person, so far, that were entered by hand and do not count.
   """
 
   def __init__(self, spool: Spool, recipe: Recipe, devices: Sequence[str]):
@@ -51,7 +53,10 @@ class SpoolReader:
     self._device = np.array([device[series.device] for series in spool.series], np.int16)
     self._wall = np.array([series.clock == "wall" for series in spool.series])
     self._unit = {signal.name: signal.unit for signal in recipe.signals}
+    typed_in = np.array([series.device == ENTERED_BY_HAND for series in spool.series], bool)
+    self._typed_in = typed_in & (not recipe.entered_by_hand)
     self.left_out: dict[str, int] = {}
+    self.typed_in: dict[str, int] = {}
 
   def people(self) -> Iterator[tuple[str, Iterator[ReadingColumns]]]:
     """Yields each person's name and readings, in parts in order of time. People with few readings are read together."""
@@ -112,9 +117,10 @@ class SpoolReader:
       of_series, key = series == number, self._spool.series[number]
       if key.signal in self._unit:
         value[of_series] = units.convert(value[of_series], key.unit, self._unit[key.signal], f"signal {key.signal!r}")
-    in_recipe = self._signal[series] >= 0
+    in_recipe, typed_in = self._signal[series] >= 0, self._typed_in[series]
     name = self._spool.people[person]
     self.left_out[name] = self.left_out.get(name, 0) + int((~in_recipe).sum())
+    self.typed_in[name] = self.typed_in.get(name, 0) + int((in_recipe & typed_in).sum())
     return ReadingColumns(
       signal=self._signal[series],
       device=self._device[series],
@@ -123,7 +129,7 @@ class SpoolReader:
       value=value,
       offset=rows["offset"].astype(np.int16),
       wall=self._wall[series],
-    ).take(in_recipe)
+    ).take(in_recipe & ~typed_in)
 
 
 def _row_groups(files: Sequence[pq.ParquetFile]) -> _RowGroups:

@@ -61,6 +61,7 @@ def grid_spool(
       account, tally = Account(), ChannelTally(len(recipe.signals))
       store.add(participant, tally.watch(grid.days(_with_progress(parts, progress), account, participant)))
       account.drop(participant, "signal not in the recipe", reader.left_out.pop(participant, 0))
+      account.drop(participant, "entered by hand (--entered_by_hand keeps it)", reader.typed_in.pop(participant, 0))
       summary = {
         "account": account.to_json(),
         "left_out": grid.left_out.pop(participant, 0),

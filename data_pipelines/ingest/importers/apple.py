@@ -13,13 +13,14 @@ element per HealthKit sample (developer.apple.com/documentation/healthkit, "Data
 - unit: depends on the person's settings: km or mi, kcal, Cal or kJ, mg/dL or mmol/L, degC or degF. A value with unit
   "%" is a fraction such as 0.97.
 - value: a number, or the name of a category (see `_SLEEP`).
-- startDate, endDate: to the second, always in the zone in which the phone was *when it exported*. The instant is
-  therefore right, but the wall clock ignores travel. clock is "utc", and the wall clock's offset is known only where
-  HKTimeZone names the zone in which the sample was taken (the watch's sleep and workouts). Elsewhere, and for unknown
-  zones, --timezone decides.
+- startDate, endDate: to the second ("9:00:00 pm" on phones with a 12-hour clock), always in the zone in which the phone
+  was *when it exported*. The instant is therefore right, but the wall clock ignores travel. clock is "utc", and the
+  wall clock's offset is known only where HKTimeZone names the zone in which the sample was taken (the watch's sleep and
+  workouts). Elsewhere, and for unknown zones, --timezone decides.
 - device, or sourceName if there is no device: the kind of device. Both may hold the owner's name, so neither is kept.
   Sources of a kind are numbered in order of appearance ("watch", "watch 2"). A watch's steps are preferred to a
   phone's.
+- HKWasUserEntered, a MetadataEntry: the person typed it in, see Recipe.entered_by_hand. Workouts count all the same.
 - sleep: a stage counts as 1, awake as 0. "In bed" spans the night and contains the stages; it counts as 0 where no
   other source says more.
 
@@ -48,7 +49,7 @@ from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import MINUTE, ZoneClock
 from data_pipelines.ingest.reading.csv_batches import parse_numbers, parse_zoned_times
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND, Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _MOST_ROWS = 1 << 16  # held in memory
@@ -58,6 +59,7 @@ _YEAR_2100 = 4_102_444_800_000
 _TYPES = {
   "HKQuantityTypeIdentifierHeartRate": common_signal("heart_rate"),
   "HKQuantityTypeIdentifierHeartRateVariabilitySDNN": common_signal("hrv_sdnn"),
+  "HKQuantityTypeIdentifierHeartRateVariabilityRMSSD": common_signal("hrv_rmssd"),
   "HKQuantityTypeIdentifierOxygenSaturation": common_signal("spo2"),
   "HKQuantityTypeIdentifierRespiratoryRate": common_signal("respiratory_rate"),
   "HKQuantityTypeIdentifierStepCount": common_signal("steps"),
@@ -80,6 +82,11 @@ _SLEEP = {
   "HKCategoryValueSleepAnalysisAsleepDeep": "1",
   "HKCategoryValueSleepAnalysisAsleepREM": "1",
 }
+# "2024-06-04 9:00:00 pm +0200" without its last space; iOS puts a narrow space before "pm".
+_HALF_DAY = (
+  r"^(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2}) (?P<hour>1[0-2]|0?[1-9])(?P<rest>:[0-9]{2}:[0-9]{2})"
+  r"[\s\x{a0}\x{202f}]*(?P<half>[AaPp])\.?\s?[Mm]\.?(?P<zone>[+-][0-9]{4})$"
+)
 _WORKOUT = re.compile(r"HKWorkoutActivityType([A-Za-z]{1,60})")
 
 
@@ -95,12 +102,15 @@ class Apple:
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
     batch = _Batch(export, name, account)
-    for some_entries in entries(export, name, _TYPES):
+    others: collections.Counter[str] = collections.Counter()
+    for some_entries in entries(export, name, _TYPES, others):
       for entry in some_entries:
         batch.add(entry)
       if batch.rows >= _MOST_ROWS:
         yield from batch.take()
     yield from batch.take()
+    for what, records in others.items():
+      account.pass_over(export.participant, what, records)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +159,7 @@ class _Batch:
     if what == "HKCategoryTypeIdentifierSleepAnalysis":
       device = _IN_BED if value == "HKCategoryValueSleepAnalysisInBed" else device
       value, unit = _SLEEP.get(value, ""), ""
+    device = ENTERED_BY_HAND if entry.by_hand else device
     unit = "fraction" if unit == "%" else unit
     if (what, unit) not in self._checked:
       convert(np.zeros(0), unit, _TYPES[what].unit, self._where(entry.row))
@@ -212,9 +223,21 @@ def _instants(texts: list[str]) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray
   column = pa.array(texts, pa.string())
   for sign in "+-":  # without the space before the offset, the text is ISO 8601 and parsed in one step
     column = pc.replace_substring(column, f" {sign}", sign)
+  if pc.any(pc.match_substring_regex(column, _HALF_DAY)).as_py():
+    column = _in_24_hours(column)
   clock, ahead, zoned, bad = parse_zoned_times(column)
   utc = clock - MINUTE * ahead
   return utc, bad | ~zoned | (utc < 0) | (utc >= _YEAR_2100)
+
+
+def _in_24_hours(column: pa.StringArray) -> pa.StringArray:
+  """The texts with the time of a 12-hour clock on that of 24 hours; others are unchanged."""
+  parts = pc.extract_regex(column, _HALF_DAY)
+  date, hour, rest, half, zone = (pc.struct_field(parts, n) for n in range(5))
+  hours = pc.cast(pc.if_else(pc.equal(hour, "12"), "0", hour), pa.int64())
+  hours = pc.add(hours, pc.if_else(pc.equal(pc.utf8_lower(half), "p"), 12, 0))
+  digits = pc.utf8_lpad(pc.cast(hours, pa.string()), 2, "0")
+  return pc.coalesce(pc.binary_join_element_wise(date, "T", digits, rest, zone, ""), column)
 
 
 def _offsets(zone: str, start: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:

@@ -4,7 +4,7 @@ Tables and columns are those of Android's own storage (packages/modules/HealthFi
 those in which its data types keep values (https://developer.android.com/reference/android/health/connect/datatypes):
 energy in calories (thousandths of a kcal), everything else as listed below. Times are milliseconds since 1970 UTC, and
 offsets are seconds ahead of UTC. Records have (start_time, start_zone_offset, end_time) or (time, zone_offset),
-app_info_id, device_info_id, and recording_method, which is 3 if entered by hand:
+app_info_id, device_info_id, and recording_method, which is 3 if entered by hand (stretches count all the same):
   steps_record_table count; distance_record_table distance m; floors_climbed_record_table floors
   total_calories_burned_record_table, active_calories_burned_record_table energy cal
   oxygen_saturation_record_table percentage %; respiratory_rate_record_table rate 1/min
@@ -47,7 +47,7 @@ from data_pipelines.ingest.importers.health_connect_tables import (
 )
 from data_pipelines.ingest.reading.account import UNREADABLE, Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND, Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _YEAR_2100 = 4_102_444_800_000  # a later time is a mistake
@@ -180,7 +180,6 @@ class _Reader:
       ("that ends before it starts", end < start),
       ("with an impossible time zone", np.abs(offset) > _LARGEST_OFFSET),
       ("without a value, or an unknown one", ~np.isfinite(rows.value)),
-      ("entered by hand", rows.method == _ENTERED_BY_HAND),
     )
     usable = np.ones(len(start), bool)
     for why, bad in checks:
@@ -209,6 +208,8 @@ class _Reader:
     """Yields the usable records by device, separately with and without an offset."""
     devices, device = self._devices(rows)
     known = np.isfinite(rows.offset)
+    typed_in = rows.method == _ENTERED_BY_HAND
+    device, devices = np.where(typed_in, len(devices), device), [*devices, ENTERED_BY_HAND]
     for which, zoned in sorted(set(zip(device[usable].tolist(), known[usable].tolist(), strict=True))):
       chosen = usable & (device == which) & (known == zoned)
       start, end = rows.start[chosen].astype(np.int64), rows.end[chosen].astype(np.int64)
@@ -216,7 +217,6 @@ class _Reader:
       yield Readings(self._participant, signal, unit, start, end, rows.value[chosen], devices[which], offset)
 
   def _stretches(self, kind: Kind, rows: _Records) -> Iterator[Stretch]:
-    rows = dataclasses.replace(rows, method=np.zeros(len(rows.method)))  # sleep and workouts may be entered by hand
     for row in np.flatnonzero(self._usable(rows)):
       name = kind.signal or _exercise(rows.value[row])
       offset = None if np.isnan(rows.offset[row]) else round(rows.offset[row] / 60)

@@ -9,6 +9,7 @@ from typing import Any, Self
 from data_pipelines.errors import SchemaError
 
 UNREADABLE = "file that cannot be read, or its rest"
+MOST_TYPES = 10_000  # of all people: a file may invent types without end
 
 
 class Account:
@@ -21,6 +22,8 @@ class Account:
     damage: number of rows that a file's damage costs, and the first place of it, by participant, reason and file;
       `dropped` has them too. The participant is "" where the file does not say whose it is.
     strict: whether a damaged part ends the import.
+    passed_over: number of records of types that the importer does not read, by participant and type. They are not
+      among the rows.
   """
 
   def __init__(self, strict: bool = False) -> None:
@@ -29,6 +32,7 @@ class Account:
     self.example: dict[tuple[str, str], str] = {}
     self.damage: dict[tuple[str, str, str], tuple[int, str]] = {}
     self.strict = strict
+    self.passed_over: collections.Counter[tuple[str, str]] = collections.Counter()
 
   def add(self, participant: str, rows: int = 1) -> None:
     """Counts rows that hold something this importer reads, whether usable or not."""
@@ -81,9 +85,16 @@ class Account:
       more = f"; and {len(self.damage) - 1:,} more" * (len(self.damage) > 1)
       raise SchemaError((f"{file}{place}" if place.startswith(":") else f"{file}{place}: {why}") + more)
 
+  def pass_over(self, participant: str, record_type: str, records: int = 1) -> None:
+    """Counts records of a type that the importer does not read. At most MOST_TYPES types are told apart."""
+    known = (participant, record_type) in self.passed_over or len(self.passed_over) < MOST_TYPES
+    self.passed_over[participant, record_type if known else "others"] += records
+
   def merge(self, other: Account) -> None:
     """Adds another account's rows to this one."""
     self.read.update(other.read)
+    for (participant, record_type), records in other.passed_over.items():
+      self.pass_over(participant, record_type, records)
     self.dropped.update(other.dropped)
     for part, (rows, place) in other.damage.items():
       self._damage(part, rows, place)
@@ -94,7 +105,8 @@ class Account:
     """The account as plain values, for `from_json`."""
     dropped = [[*key, rows, self.example.get(key, "")] for key, rows in self.dropped.items()]
     damage = [[*key, *found] for key, found in self.damage.items()]
-    return {"read": dict(self.read), "dropped": dropped, "damage": damage}
+    passed_over = [[*key, records] for key, records in self.passed_over.items()]
+    return {"read": dict(self.read), "dropped": dropped, "damage": damage, "passed_over": passed_over}
 
   @classmethod
   def from_json(cls, raw: Mapping[str, Any]) -> Self:
@@ -105,4 +117,6 @@ class Account:
       account.drop(participant, why, rows, where)
     for participant, why, file, rows, place in raw["damage"]:
       account.damage[participant, why, file] = rows, place
+    for participant, record_type, records in raw["passed_over"]:
+      account.pass_over(participant, record_type, records)
     return account

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
+ENTERED_BY_HAND = "entered by hand"
+
 
 @dataclasses.dataclass(frozen=True)
 class Readings:
@@ -25,6 +27,7 @@ class Readings:
     end: [n], as `start`. A sample ends when it starts; anything longer ends just before `end`.
     value: [n], finite.
     device: what measured it, such as "Watch". Where two devices cover the same step, the more trusted one counts.
+      ENTERED_BY_HAND is trusted least of all; its readings count only if the recipe says so.
     offset: [n], minutes that the wall clock was ahead of UTC at `start`. None if the file does not say; the person's
       time zone (--timezone) is used then.
     clock: whether start and end are in UTC ("utc") or on the person's wall clock ("wall").

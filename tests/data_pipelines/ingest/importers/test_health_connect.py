@@ -14,7 +14,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.health_connect import HealthConnect
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND, Readings, Stretch
 
 HEALTH_CONNECT = HealthConnect()
 T = 1_769_900_400_000  # 2026-01-31T23:00:00Z, midnight of February at UTC+1
@@ -149,12 +149,9 @@ def test_every_table(tmp_path):
   ]
   assert account.read[tmp_path.name] == 4 + 3 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 2 + 9 + 1 + 2
   assert account.dropped == {
-    (tmp_path.name, "record entered by hand"): 1,
     (tmp_path.name, "record without a value, or an unknown one"): 2,
   }
-  assert account.example[tmp_path.name, "record entered by hand"].endswith(
-    "health_connect_export.db row 3 of its table"
-  )
+  assert len(points(items, "steps", ENTERED_BY_HAND)) == 1
   assert not any("Ada" in repr(r) or "Bob" in repr(r) or "secret" in repr(r) for r in items)
 
 
@@ -164,7 +161,7 @@ def test_offsets_and_trust(tmp_path):
   offsets = {r.signal: r.offset for r in items if isinstance(r, Readings)}
   assert offsets["heart_rate"].tolist() == [60, 60, -570, -570] and offsets["glucose"] is None
   devices = {r.device for r in items if isinstance(r, Readings)}
-  assert sorted(devices) == [WATCH, PHONE]  # sorted by name, the watch comes before the phone
+  assert sorted(devices) == [WATCH, PHONE, ENTERED_BY_HAND]  # sorted by name, the watch comes before the phone
 
 
 def test_folder_zip_and_file_give_the_same(tmp_path):

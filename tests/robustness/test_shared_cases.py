@@ -1,0 +1,30 @@
+"""Re-made cases of public bug reports in ../shared/cases, each with the values that its README says are right."""
+
+import pytest
+
+from tests.robustness.imported_days import CASES, import_days
+
+
+def minutes(first: str, *values: float) -> dict[str, float]:
+  """Values of consecutive minutes from "08:00" on."""
+  start = int(first[:2]) * 60 + int(first[3:])
+  return {f"{(start + n) // 60:02d}:{(start + n) % 60:02d}": float(value) for n, value in enumerate(values)}
+
+
+# (file or folder of a case, channel): the values in the order of the clock.
+RIGHT = {
+  ("08-apple-12-hour-clock/export.xml", "heart_rate"): {**minutes("09:00", 60, 61, 62), **minutes("21:00", 80, 81, 82)},
+  ("09-apple-entered-by-hand/export.xml", "steps"): {"09:02": 30.0},
+  ("12-apple-new-types/export.xml", "hrv_rmssd"): {"09:01": 41.0},
+  ("23-samsung-quote-in-comment/samsunghealth_x", "heart_rate"): minutes("08:00", 60, 61, 62, 63, 64),
+  ("25-samsung-semicolons/samsunghealth_x", "heart_rate"): minutes("08:00", 60, 61, 62, 63, 64),
+  ("29-samsung-utf16/samsunghealth_x", "heart_rate"): {"10:00": 71.0},
+}
+
+
+@pytest.mark.parametrize(("place", "channel"), RIGHT)
+def test_shared_cases_give_the_right_values(place, channel):
+  if not CASES.is_dir():
+    pytest.skip("the shared cases are not here")
+  imported = import_days(CASES / place, timezone="Europe/Berlin")
+  assert imported.of(channel) == RIGHT[place, channel]
