@@ -412,3 +412,41 @@ def test_random_bytes_are_refused_or_nothing(tmp_path, raw):
   export = write(tmp_path, b"<HealthData>" + raw)
   with pytest.raises(SchemaError):
     imported(export)
+
+
+@pytest.mark.parametrize("half", ["\u202fpm", " PM", "\xa0p.m.", "pm"])
+def test_the_clock_of_twelve_hours(tmp_path, half):
+  morning = half.replace("p", "a").replace("P", "A")
+  clocks = {f"12:05:00{morning}": 5, f"9:00:00{morning}": 540, f"12:30:00{half}": 750, f"09:01:00{half}": 1261}
+  text = health_xml(*(record(QUANTITY + "HeartRate", "62", t(clock), unit="count/min") for clock in clocks), STEPS)
+  readings, _, account = imported(write(tmp_path, text))
+  midnight = ms("2024-03-31 00:00:00 +0200")
+  starts = {int(start - midnight) // 60_000 for r in readings if r.signal == "heart_rate" for start in r.start}
+  assert starts == set(clocks.values()) and not account.dropped
+
+
+@pytest.mark.parametrize("clock", ["13:00:00 pm", "0:30:00 am", "9:00:00 xm", "9:00:00", "9:00 am"])
+def test_other_clocks_are_dropped(tmp_path, clock):
+  _, _, account = imported(
+    write(tmp_path, health_xml(record(QUANTITY + "HeartRate", "62", t(clock), unit="count/min")))
+  )
+  assert account.dropped == {("p1", "no time with an offset between 1970 and 2100"): 1}
+
+
+def test_what_was_typed_in_is_marked_and_unread_types_are_counted(tmp_path):
+  typed = '  <MetadataEntry key="HKWasUserEntered" value="{}"/>\n'
+  text = health_xml(
+    *(record(QUANTITY + "StepCount", "5", t("10:00:00"), unit="count", inside=typed.format(n)) for n in (1, 0)),
+    record(QUANTITY + "StepCount", "6", t("10:00:00"), unit="count"),
+    *RECORDS[16:17] * 3,  # body mass
+    record("HKDataTypeA<>".replace("<>", " b"), "1", t("10:00:00")),
+    OTHERS.format(HEART),
+  )
+  readings, _, account = imported(write(tmp_path, text))
+  assert sorted((r.device, r.value.tolist()) for r in readings) == [("entered by hand", [5.0]), ("watch", [5.0, 6.0])]
+  assert account.passed_over == {
+    ("p1", "BodyMass"): 3,
+    ("p1", "others"): 1,
+    ("p1", "Correlation"): 1,
+    ("p1", "ActivitySummary"): 1,
+  }
