@@ -65,6 +65,7 @@ EXTRAS_REQUIRE = {
     "pytest-xdist",
     "ruff",
     "setuptools>=77",  # tests build the distributions without a network
+    "xarray",  # tests: from_frame
   ],
 }
 
