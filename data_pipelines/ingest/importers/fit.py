@@ -19,6 +19,8 @@ from data_pipelines.ingest.importers import fit_bytes
 from data_pipelines.ingest.importers.fit_bytes import Fault
 
 NUMBER: dict[str, int] = sdk.Profile["mesg_num"]
+NO_DATE = "message without a date"
+NOT_SET = "clock not set (time since the device was switched on)"
 MOST_BYTES = 64 * 2**20  # a day or a workout takes a few megabytes at most
 _EPOCH = 631_065_600  # 1989-12-31 as seconds since 1970
 _DATES = range(0x10000000, 1 << 32)  # smaller numbers count from when the device was switched on
@@ -36,6 +38,7 @@ class Message:
     number: the kind of message, such as NUMBER["RECORD"].
     row: its place among all messages of the file, from 1.
     time: seconds since 1970 UTC; None if the message has no time that can be placed.
+    undated: why `time` is None, or "".
     fields: values by the profile's field names and in its units, without those that the device marked invalid; several
       values are a tuple.
   """
@@ -43,6 +46,7 @@ class Message:
   number: int
   row: int
   time: int | None
+  undated: str
   fields: dict[str, Any]
 
 
@@ -74,7 +78,9 @@ def read(data: bytes, wanted: Mapping[int, Collection[str]], where: str) -> tupl
         time = last + (half - last + _BACKWARDS & 0xFFFF) - _BACKWARDS
       last = time if seconds(time) is not None else last
       _open_activity(fields)
-    messages.append(Message(item.number, item.row, seconds(time), fields))
+    placed = seconds(time)
+    undated = "" if placed is not None else NO_DATE if time is None else NOT_SET
+    messages.append(Message(item.number, item.row, placed, undated, fields))
   return messages, faults
 
 

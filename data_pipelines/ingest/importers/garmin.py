@@ -87,7 +87,6 @@ _ASLEEP = {"awake": 0.0, "light": 1.0, "deep": 1.0, "rem": 1.0}
 _LONGEST_STAGE = 4 * 3600  # seconds; two levels further apart belong to different sleeps
 _UNTIMED = (fit.NUMBER["FILE_ID"], fit.NUMBER["ACTIVITY"])  # messages whose time is not when the file starts
 _NOT_MEASURED = "marked as not measurable by the device"
-_NO_DATE = "message without a date"
 _STRAP = "chest strap"
 _GARMIN = ("garmin", "dynastream", "dynastream_oem", "tacx")  # makers whose products the profile names
 _LONGEST_WORKOUT = 14 * 86_400  # seconds
@@ -209,7 +208,7 @@ class _File:
       return
     self._account.add(self._participant)
     if message.time is None:
-      self._drop(_NO_DATE, message)
+      self._drop(message.undated, message)
       return
     why = self._add_totals(message.time, message) if totals else ""
     for signal, value in values.items():
@@ -237,7 +236,7 @@ class _File:
     span = message.fields.get("processing_interval")
     span = span if fit.is_number(span) and 0 < span <= _LONGEST_INTERVAL else None
     if message.time is None or (span is None and len(values) > 1):
-      why = _NO_DATE if message.time is None else "values without the time that they are spread over"
+      why = message.undated or "values without the time that they are spread over"
       self._drop(why, message, len(values))
       return
     apart = (span or 0) / len(values)
@@ -261,7 +260,7 @@ class _File:
     timed = []
     for message in levels:
       if message.time is None:
-        self._drop(_NO_DATE, message)
+        self._drop(message.undated, message)
       else:
         timed.append((message.time, message))
     timed.sort(key=lambda level: (level[0], level[1].row))

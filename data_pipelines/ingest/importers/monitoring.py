@@ -15,7 +15,7 @@ from data_pipelines.ingest.importers.fit import is_number
 
 FIELDS = ("cycles", "cycles_16", "distance", "distance_16", "active_calories")  # fields that hold totals
 STEPPING = ("walking", "running")  # activities whose cycles are pairs of steps
-_DAY = 86_400
+_DAY, _HOUR = 86_400, 3600
 _SURE = 600  # seconds after midnight, from when on a total cannot be yesterday's
 # The most that can be added per second. A fallen total that would need more has not started over.
 _FASTEST = {"steps": 5.0, "distance": 30.0, "active_calories": 1.0}
@@ -50,6 +50,7 @@ class Totals:
     self.ahead = ahead
     self._now = self._before = start  # times of this message about an activity and of the previous one
     self._last: dict[tuple[Any, str], tuple[int, float]] = {}
+    self._closed: set[tuple[Any, str]] = set()  # what was last told at a midnight, for the day that ended
 
   def pass_to(self, time: int) -> None:
     """Notes the time of a message about an activity, which ends the stretch of the activity before."""
@@ -72,6 +73,7 @@ class Totals:
         start = max(start, time - round(active[1]))
       elif value and self._before < time:
         start = max(start, self._before)
+      start = start if value else max(start, time - _HOUR)  # that nothing was added needs no long time to be known
       if time - start > _DAY:
         why = _LONG
         continue
@@ -102,16 +104,20 @@ class Totals:
     since, earlier = before
     if since > time:
       return None, _BACK
-    new_day = midnight is not None and since < midnight < time
-    if span and not (new_day and time - (midnight or 0) >= _SURE):
+    passed = time - midnight if midnight is not None else 0  # seconds since midnight
+    closed = key in self._closed and since + passed == time
+    new_day = passed > 0 and (since + passed < time or closed)
+    sure = new_day and (closed or passed >= _SURE) and self.ahead(since) == self.ahead(time)
+    if span and not sure:
       total = earlier + round((total - earlier) % span, 2) % span
     self._last[key] = time, total
+    self._closed.discard(key)
     fastest = _FASTEST.get(key[1], 1.0)
-    if new_day and total <= fastest * (time - (midnight or 0)):
-      same_clock = self.ahead(since) == self.ahead(time)
-      if total < earlier or (same_clock and total != earlier and time - (midnight or 0) >= _SURE):
-        return (midnight or 0, total), ""
+    if new_day and total <= fastest * passed and (total < earlier or (sure and (closed or total != earlier))):
+      return (time - passed, total), ""
     if total >= earlier:
+      if midnight == time:
+        self._closed.add(key)
       return (since, total - earlier), ""
     return ((since, total), "") if total <= fastest * (time - since) else (None, _FALLEN)
 
