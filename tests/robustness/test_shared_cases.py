@@ -16,8 +16,15 @@ RIGHT = {
   ("08-apple-12-hour-clock/export.xml", "heart_rate"): {**minutes("09:00", 60, 61, 62), **minutes("21:00", 80, 81, 82)},
   ("09-apple-entered-by-hand/export.xml", "steps"): {"09:02": 30.0},
   ("12-apple-new-types/export.xml", "hrv_rmssd"): {"09:01": 41.0},
+  ("22-samsung-steps-only-in-trend/samsunghealth_x_20240701", "steps"): {
+    **minutes("08:00", *[30] * 10),
+    **minutes("08:10", *[20] * 10),
+  },
   ("23-samsung-quote-in-comment/samsunghealth_x", "heart_rate"): minutes("08:00", 60, 61, 62, 63, 64),
   ("25-samsung-semicolons/samsunghealth_x", "heart_rate"): minutes("08:00", 60, 61, 62, 63, 64),
+  ("26-samsung-live-data/samsunghealth_x", "heart_rate"): {**minutes("08:00", *range(120, 130)), "11:00": 70.0},
+  ("27-samsung-legacy-local-time/samsunghealth_x", "heart_rate"): minutes("18:00", 120, 121, 122, 123, 124),
+  ("28-samsung-gzipped-json/samsunghealth_x", "heart_rate"): {**minutes("08:00", *range(65, 70)), "10:00": 71.0},
   ("29-samsung-utf16/samsunghealth_x", "heart_rate"): {"10:00": 71.0},
 }
 

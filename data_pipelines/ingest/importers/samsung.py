@@ -9,7 +9,8 @@ types it omits (hrv, stress, movement, respiratory_rate, skin_temperature) and t
 official documentation; they are read as they appear in users' exports.
 
 - start_time, end_time: UTC, "2024-01-01 10:00:00.000", or milliseconds since 1970 in older exports.
-- time_offset: how far the wall clock leads UTC, "UTC+0100", or milliseconds.
+- time_offset: how far the wall clock leads UTC, "UTC+0100", or milliseconds. Where it is in milliseconds and the times
+  are text, as in exports to 2019, the times are on the wall clock (two public converters read them so).
 - deviceuuid: the device. com.samsung.health.device_profile gives its device_group: 360001 is a phone, 360003 a watch.
   A watch's steps are preferred to a phone's. Nothing else is read from that file, which holds names and addresses.
 - binning_data ("binning" for oxygen_saturation): the name of a JSON file, jsons/TYPE/0/UUID.binning_data.json, with a
@@ -17,8 +18,10 @@ official documentation; they are read as they appear in users' exports.
   holds only their mean and is not read. If the file is missing, the row is dropped.
 - heart_rate bpm; spo2 %; rmssd and sdnn ms; respiratory_rate and average 1/min; temperature and mean C; glucose mmol/L;
   score (stress) 0 to 100; activity_level (movement), without a unit. -1 means no value; it is out of range.
-- count, distance (m) and calorie (kcal) of steps: one row per minute that has any, for the last months only. The daily
-  sums of step_daily_trend and pedometer_day_summary cannot be placed on minutes and are not read.
+- count, distance (m) and calorie (kcal) of steps: one row per minute that has any, for the last months only. Earlier
+  ones are in step_daily_trend, in bins of ten minutes (see samsung_trend).
+- live_data: the name of a JSON file with the heart rates during a workout, like binning_data.
+- sleep: a night from start_time to end_time, a stretch "sleep"; its stages, if any, are in sleep_stage.
 - stage (sleep): 40001 awake, 40002 light, 40003 deep, 40004 REM.
 - exercise_type: see samsung_exercises. An exercise that ends when it starts was never stopped.
 """
@@ -37,9 +40,11 @@ from jaxtyping import Bool, Float64, Int64
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import samsung_exercises
 from data_pipelines.ingest.importers.samsung_bins import bins
-from data_pipelines.ingest.importers.samsung_fields import convert_texts, instants, mask, offset_minutes
+from data_pipelines.ingest.importers.samsung_fields import convert_texts, instants, is_number, mask, offset_minutes
+from data_pipelines.ingest.importers.samsung_trend import TREND, trend_readings
 from data_pipelines.ingest.importers.sources import DEVICES, Sources
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.csv_batches import CsvBatch, counting, parse_numbers, read_batches, read_header
 from data_pipelines.ingest.reading.export_files import Export, without_copy_number
 from data_pipelines.ingest.reading.readings import Readings, Stretch
@@ -81,7 +86,9 @@ class _Type:
 _STEPS = _Type("step_count", {"steps": "count", "distance": "distance", "active_calories": "calorie"})
 _HEART = _Type("heart_rate", {"heart_rate": "heart_rate"}, {"heart_rate": "heart_rate"})
 _SLEEP = _Type("sleep_stage", {"asleep": "stage"})
-_EXERCISE = _Type("exercise", {"": "exercise_type"})
+_EXERCISE = _Type("exercise", {"": "exercise_type"}, {"heart_rate": "heart_rate"}, "live_data")
+_NIGHT = _Type("sleep")
+_STRETCHES = (_EXERCISE, _NIGHT)
 _TYPES = {
   "com.samsung.shealth.tracker.heart_rate": _HEART,
   "com.samsung.health.heart_rate": _HEART,
@@ -103,6 +110,9 @@ _TYPES = {
   "com.samsung.shealth.blood_glucose": _Type("blood_glucose", {"glucose": "glucose"}),
   "com.samsung.health.sleep_stage": _SLEEP,
   "com.samsung.shealth.exercise": _EXERCISE,
+  "com.samsung.health.exercise": _EXERCISE,
+  "com.samsung.shealth.sleep": _NIGHT,
+  "com.samsung.health.sleep": _NIGHT,
 }
 _PROFILE = "com.samsung.health.device_profile"
 
@@ -115,9 +125,13 @@ class Samsung:
   beside: Sequence[str] = ("*.json", f"{_PROFILE}*.csv")
 
   def files(self, export: Export) -> list[str]:
-    return [name for name in export.matching("com.samsung.*.csv") if _type_of(name) in _TYPES]
+    return [name for name in export.matching("com.samsung.*.csv") if _type_of(name) in (*_TYPES, TREND)]
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
+    if _type_of(name) == TREND:
+      minutes = [file for file in self.files(export) if _TYPES.get(_type_of(file)) is _STEPS]
+      yield from trend_readings(export, name, minutes, account)
+      return
     yield from _CsvFile(export, name, account).readings()
 
 
@@ -164,8 +178,8 @@ class _CsvFile:
   def readings(self) -> Iterator[Readings | Stretch]:
     """Yields the readings and stretches of the CSV and of its JSON files."""
     needed = ["start_time", *self._type.columns.values()]
-    needed += [] if self._type.columns else [self._type.binning]
-    needed += ["end_time"] if self._type is _SLEEP or self._type is _EXERCISE else []
+    needed += [] if self._type.columns or self._type is _NIGHT else [self._type.binning]
+    needed += ["end_time"] if self._type is _SLEEP or self._type in _STRETCHES else []
     optional = [column for field, column in self._columns.items() if field not in needed]
     required = [self._columns[field] for field in needed]
     bad_rows = counting(self._account, self._person, self._export, self._name)
@@ -176,19 +190,27 @@ class _CsvFile:
     names = [name.rsplit("/", 1)[-1] for name in self._texts(rows, self._type.binning).to_pylist()]
     binned = np.array([bool(name) for name in names]) & bool(self._type.binned)
     in_export = binned & np.array([name in self._json for name in names])
-    self._account.add(self._person, int((~in_export).sum()))
+    summed_up = in_export & (self._type is not _EXERCISE)  # a workout has data of its own besides the binned ones
+    self._account.add(self._person, int((~summed_up).sum()))
     when, no_time = self._times(rows)
-    good = ~in_export
-    good = self._without(rows, good, "its binned data are not in the export", binned & ~in_export)
+    good = ~summed_up
+    if self._type is _EXERCISE:
+      self._count_lost_heart_rates(rows, binned & ~in_export)
+    else:
+      good = self._without(rows, good, "its binned data are not in the export", binned & ~in_export)
     good = self._without(rows, good, "no time", no_time)
     good = self._without(rows, good, "ends before it starts", when.end < when.start)
-    if self._type is _EXERCISE:
+    if self._type in _STRETCHES:
       yield from self._stretches(rows, good, when)
     else:
       yield from self._values(rows, good, when)
     which = np.flatnonzero(in_export)
     if len(which):
       yield from self._bins([self._json[names[i]] for i in which], when.take(which))
+
+  def _count_lost_heart_rates(self, rows: CsvBatch, lost: Bool[np.ndarray, "n"]) -> None:
+    self._account.add(self._person, int(lost.sum()))
+    rows.drop(self._account, self._person, "heart rates of a workout that are not in the export", lost)
 
   def _without(self, rows: CsvBatch, good: Bool[np.ndarray, "n"], why: str, bad: Bool[np.ndarray, "n"]) -> np.ndarray:
     """Removes the bad rows from the good ones and counts them as dropped."""
@@ -203,9 +225,17 @@ class _CsvFile:
     (start, bad), (end, no_end) = (instants(self._texts(rows, field)) for field in ("start_time", "end_time"))
     sample = mask(pc.equal(self._texts(rows, "end_time"), ""))
     offset, has_offset = convert_texts(self._texts(rows, "time_offset"), offset_minutes)
+    in_ms, _ = convert_texts(self._texts(rows, "time_offset"), lambda text: is_number(text) or None, bool)
+    start, end = (
+      np.where(in_ms & ~self._are_numbers(rows, field), time - MINUTE * offset, time)
+      for field, time in (("start_time", start), ("end_time", end))
+    )
     devices, _ = convert_texts(self._texts(rows, "deviceuuid"), self._device, object)
     when = _Times(start, np.where(sample, start, end), offset, has_offset, devices)
     return when, bad | (no_end & ~sample)
+
+  def _are_numbers(self, rows: CsvBatch, field: str) -> Bool[np.ndarray, "n"]:
+    return ~parse_numbers(self._texts(rows, field))[1]
 
   def _device(self, uuid: str) -> str:
     return self._sources.name(self._kinds.get(uuid, "other"), uuid)
@@ -237,9 +267,11 @@ class _CsvFile:
           yield Readings(self._person, signal, unit, some.start, some.end, value[which], device, offset)
 
   def _stretches(self, rows: CsvBatch, good: Bool[np.ndarray, "n"], when: _Times) -> Iterator[Stretch]:
-    names = [samsung_exercises.exercise_name(code) for code in self._texts(rows, "exercise_type").to_pylist()]
     good = self._without(rows, good, "was never stopped", when.end == when.start)
-    good = self._without(rows, good, "no exercise type", np.array([name is None for name in names]))
+    names: list[str | None] = ["sleep"] * len(rows)
+    if self._type is _EXERCISE:
+      names = [samsung_exercises.exercise_name(code) for code in self._texts(rows, "exercise_type").to_pylist()]
+      good = self._without(rows, good, "no exercise type", np.array([name is None for name in names]))
     for i in np.flatnonzero(good):
       offset = int(when.offset[i]) if when.has_offset[i] else None
       yield Stretch(self._person, str(names[i]), int(when.start[i]), int(when.end[i]), offset)
@@ -251,7 +283,7 @@ class _CsvFile:
     keys = tuple(self._type.binned.values())
     for i, file in enumerate(files):
       try:
-        pending.append(bins(self._export, file, keys, self._account))
+        pending.append(bins(self._export, file, keys, self._account, self._type is _EXERCISE))
       except SchemaError as error:
         self._account.unreadable(self._person, self._export.where(file), error)
         pending.append(np.empty((2 + len(keys), 0)))

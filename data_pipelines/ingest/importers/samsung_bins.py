@@ -1,4 +1,4 @@
-"""Reads the JSON files in which Samsung Health stores the measurements of an hour or a night."""
+"""Reads the JSON files in which Samsung Health stores the measurements of an hour, a night, a workout or a day."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from data_pipelines.ingest.importers.samsung_fields import YEAR_1971, YEAR_2100
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
 
+DAY_BINS = 144
 _MOST_BYTES = 16 * 2**20  # an hour of minutes takes 10 kB
 
 
-def bins(export: Export, file: str, keys: Sequence[str], account: Account) -> Float64[np.ndarray, "2+s k"]:
+def bins(
+  export: Export, file: str, keys: Sequence[str], account: Account, sparse: bool = False
+) -> Float64[np.ndarray, "2+s k"]:
   """Returns start, end (ms since 1970 UTC) and the value of each key for the k valid entries of a file.
 
-  A missing value is NaN. Entries without a time or without any number are counted as dropped.
+  A missing value is NaN. Entries without a time or without any number are counted as dropped; if `sparse`, those
+  without any of the keys hold something else and do not count.
 
   Raises:
     SchemaError: the file is not a list, is broken JSON, or is far too large.
   """
-  where = export.where(file)
-  if export.size(file) > _MOST_BYTES:
-    raise SchemaError(f"{where}: {export.size(file):,} bytes, expected an hour or a night of binned data")
-  damaged: Callable[[str, str], None] = lambda place, why: account.damaged(export.participant, why, where, place)
-  entries = [entry for items in export.json_items(file, damaged) for entry in items]
+  entries = _entries(export, file, account)
+  if sparse:
+    entries = [entry for entry in entries if not isinstance(entry, dict) or any(key in entry for key in keys)]
   account.add(export.participant, len(entries))
   fields = ("start_time", "end_time", *keys)
   numbers = np.array([[_number(entry, key) for key in fields] for entry in entries], float).reshape(-1, len(fields)).T
@@ -39,6 +41,26 @@ def bins(export: Export, file: str, keys: Sequence[str], account: Account) -> Fl
     first = export.where(file, int((~good).argmax()) + 1)
     account.drop(export.participant, "binned entry without time or number", int((~good).sum()), first)
   return numbers[:, good]
+
+
+def day_bins(export: Export, file: str, keys: Sequence[str], account: Account) -> Float64[np.ndarray, "s 144"]:
+  """Returns the value of each key, NaN where there is none, in the ten-minute bins of a day.
+
+  Raises:
+    SchemaError: the file is not a list of DAY_BINS bins, is broken JSON, or is far too large.
+  """
+  entries = _entries(export, file, account)
+  if len(entries) != DAY_BINS:
+    raise SchemaError(f"{export.where(file)}: {len(entries)} bins, expected {DAY_BINS} of ten minutes")
+  return np.array([[_number(entry, key) for key in keys] for entry in entries]).T
+
+
+def _entries(export: Export, file: str, account: Account) -> list[Any]:
+  where = export.where(file)
+  if export.size(file) > _MOST_BYTES:
+    raise SchemaError(f"{where}: {export.size(file):,} bytes, expected an hour, a night or a day of binned data")
+  damaged: Callable[[str, str], None] = lambda place, why: account.damaged(export.participant, why, where, place)
+  return [entry for items in export.json_items(file, damaged) for entry in items]
 
 
 def _number(entry: Any, key: str) -> float:

@@ -28,6 +28,11 @@ def instants(column: pa.StringArray) -> tuple[Int64[np.ndarray, "n"], Bool[np.nd
   return instant, bad
 
 
+def is_number(text: str) -> bool:
+  """Whether a time or an offset is given as a number of milliseconds."""
+  return bool(re.fullmatch(r"-?[0-9]{1,16}", text))
+
+
 def offset_minutes(text: str) -> int | None:
   """Converts "UTC+0100", or a number of milliseconds, to minutes; None if the text is neither."""
   if match := re.fullmatch(r"UTC([+-])([01]?[0-9]):?([0-5][0-9])?", text):
