@@ -16,6 +16,10 @@ RIGHT = {
   ("08-apple-12-hour-clock/export.xml", "heart_rate"): {**minutes("09:00", 60, 61, 62), **minutes("21:00", 80, 81, 82)},
   ("09-apple-entered-by-hand/export.xml", "steps"): {"09:02": 30.0},
   ("12-apple-new-types/export.xml", "hrv_rmssd"): {"09:01": 41.0},
+  ("18-fitbit-google-data/takeout", "skin_temperature_delta"): {"02:00": pytest.approx(-1.2)},
+  ("18-fitbit-google-data/takeout", "spo2"): {"03:00": pytest.approx(96.4)},
+  ("18-fitbit-google-data/takeout", "steps"): minutes("10:00", *[55] * 5),
+  ("18-fitbit-google-data/takeout", "heart_rate"): minutes("10:00", *range(70, 75)),
   ("22-samsung-steps-only-in-trend/samsunghealth_x_20240701", "steps"): {
     **minutes("08:00", *[30] * 10),
     **minutes("08:10", *[20] * 10),
@@ -26,6 +30,10 @@ RIGHT = {
   ("27-samsung-legacy-local-time/samsunghealth_x", "heart_rate"): minutes("18:00", 120, 121, 122, 123, 124),
   ("28-samsung-gzipped-json/samsunghealth_x", "heart_rate"): {**minutes("08:00", *range(65, 70)), "10:00": 71.0},
   ("29-samsung-utf16/samsunghealth_x", "heart_rate"): {"10:00": 71.0},
+}
+RIGHT |= {
+  (f"30-fitabase-saved-by-excel/{folder}", "steps"): minutes("08:01", 10, 20, 30, 40)
+  for folder in ("fitabase", "fitabase_de")
 }
 
 

@@ -16,7 +16,8 @@ https://doi.org/10.5281/zenodo.53894. These kinds, recognised by part of the fil
   30secondSleepStages       Time, SleepStage, ...         wake, light, deep, rem, with short wakes, per 30 s
 
 All times are on the wearer's wall clock without a zone, as the Fitbit Web API gives them ("4/12/2016 1:05:00 PM";
-"mm/dd/yyyy hh:mm:ss AM/PM" in the dictionary), so the nights on which clocks change lack an hour or have one twice.
+"mm/dd/yyyy hh:mm:ss AM/PM" in the dictionary; "4/12/2016 13:05" or "12.04.2016 13:05" when a spreadsheet has saved
+them), so the nights on which clocks change lack an hour or have one twice.
 Restless minutes count as not asleep, as in Fitbit's TotalMinutesAsleep, which counts the 1s. A minute that is
 in both a narrow and a wide file is read from the narrow one; heart rates by second are preferred to those by minute.
 Hourly and daily files (hourlySteps, dailyActivity, sleepDay, weightLogInfo, ...) are sums of these and are not read. In
@@ -42,7 +43,15 @@ from data_pipelines.ingest.reading.export_files import Export, without_copy_numb
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
-_TIME = "%m/%d/%Y %I:%M:%S %p"
+# As exported, and as spreadsheets save it: without seconds, on a clock of 24 hours, with points where German ones do.
+_TIMES = (
+  "%m/%d/%Y %I:%M:%S %p",
+  "%m/%d/%Y %I:%M %p",
+  "%m/%d/%Y %H:%M:%S",
+  "%m/%d/%Y %H:%M",
+  "%d.%m.%Y %H:%M:%S",
+  "%d.%m.%Y %H:%M",
+)
 _MINUTE = 60_000
 _STATES = {"1": 1.0, "2": 0.0, "3": 0.0}
 
@@ -164,7 +173,7 @@ def _values_of(
 ) -> tuple[Int64[np.ndarray, "k c"], Float64[np.ndarray, "k c"], Bool[np.ndarray, "k c"]]:
   """Start (ms) and value of a participant's readings, [rows `own_rows`, columns], and which of them are usable."""
   part = rows.columns.take(pa.array(own_rows))
-  clock, no_time = csv_batches.parse_times(part.column(kind.time), _TIME)
+  clock, no_time = csv_batches.parse_times(part.column(kind.time), *_TIMES)
   columns_read = [_numbers(part.column(column), kind) for column in columns]
   value = np.stack([values for values, _ in columns_read], axis=1)
   unreadable = np.stack([bad for _, bad in columns_read], axis=1)

@@ -3,7 +3,8 @@
 How to get an export: https://support.google.com/googlehealth/answer/14236615. README files inside the export describe
 the CSV formats. Nothing describes the JSON files; what comparing both encodings of the same minutes showed is below.
 
-Global Export Data/*.json: arrays of {"dateTime": "MM/DD/YY HH:MM:SS", "value": ...}
+Global Export Data/*.json: arrays of {"dateTime": "MM/DD/YY HH:MM:SS", "value": ...}. Numbers may have a decimal comma;
+an ISO time with "Z" or an offset is read, and one without is on an unknown clock.
   heart_rate-DATE     {"bpm", "confidence"}      UTC. bpm; dropped at confidence 0 (of 0 to 3)
   steps-DATE          "12"                       UTC. steps per minute, all devices merged by Fitbit
   distance-DATE       "1040"                     UTC. centimetres per minute, merged
@@ -18,7 +19,8 @@ Physical Activity_GoogleData/**/*.csv: timestamp (UTC, "...Z"), a value, data so
   activity_level_DATE "level" (SEDENTARY 0, LIGHTLY_ACTIVE 1, MODERATELY_ACTIVE 2, VERY_ACTIVE 3)
 Oxygen Saturation (SpO2)/Minute SpO2 - DATE.csv            timestamp (UTC), value (%; exactly 50: not measured)
 Heart Rate Variability/Heart Rate Variability Details - DATE.csv    timestamp (wall clock), rmssd (ms), every 5 min
-Temperature/Device Temperature - DATE.csv                  recorded_time (wall clock), temperature (C above a baseline)
+Temperature/Device Temperature - DATE.csv                  recorded_time (wall clock), temperature (C above a baseline),
+  sensor_type: CORE is a thermometer's and not read
 Health Fitness Data_GoogleData/UserSleepStages_DATE.csv    sleep_stage_start, _end (UTC), start_utc_offset, _type
 Health Fitness Data_GoogleData/UserExercises_DATE.csv      exercise_start, _end (UTC), utc_offset, activity_name
 
@@ -86,16 +88,23 @@ _CSV_FILES = {
   "Minute SpO2 - ": CsvFiles("spo2", "%", "value", device=_MERGED, placeholder=50),
   "Heart Rate Variability Details - ": CsvFiles("hrv_rmssd", "ms", "rmssd", device=_WALL_CLOCK, naive="wall"),
   "Device Temperature - ": CsvFiles(
-    "skin_temperature_delta", "C", "temperature", time="recorded_time", device=_WALL_CLOCK, naive="wall"
+    "skin_temperature_delta",
+    "C",
+    "temperature",
+    "recorded_time",
+    device=_WALL_CLOCK,
+    naive="wall",
+    without=("sensor_type", "CORE"),
   ),
 }
 # The most days that one JSON file covers, for signals that Fitbit merged and the CSV files hold device by device.
 _MERGED_DAYS = {"heart_rate_": 1, "steps_": 31, "distance_": 31}
-_JSON_NAME = re.compile(rf"(?P<kind>{'|'.join(_JSON_FILES)})-(?P<date>{_DATE})\.json")
+_JSON_NAME = re.compile(rf"(?P<kind>{'|'.join(_JSON_FILES)})(-(?P<date>{_DATE}))?\.json")
 _CSV_NAME = re.compile(rf"(?P<kind>{'|'.join(map(re.escape, _CSV_FILES))})(?P<date>{_DATE})\.csv")
-_SLEEP, _EXERCISE = re.compile(rf"sleep-{_DATE}\.json"), re.compile(r"exercise-\d+\.json")
+_SLEEP, _EXERCISE = re.compile(rf"sleep(-{_DATE})?\.json"), re.compile(r"exercise-\d+\.json")
 _STAGES = re.compile(rf"UserSleepStages(_{_DATE})?\.csv")
 _EXERCISES = re.compile(rf"UserExercises(_{_DATE})?\.csv")
+_UNDATED = (*(f"{kind}.json" for kind in _JSON_FILES), "sleep.json")
 _ALL = (_JSON_NAME, _CSV_NAME, _SLEEP, _EXERCISE, _STAGES, _EXERCISES)
 
 
@@ -119,7 +128,12 @@ class Fitbit:
   beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
-    return [name for name in export.names if any(kind.fullmatch(_base(name)) for kind in _ALL)]
+    return [
+      name
+      for name in export.names
+      if any(kind.fullmatch(_base(name)) for kind in _ALL)
+      and (_base(name) not in _UNDATED or _is_fitbits(export, name))
+    ]
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
     base = _base(name)
@@ -142,6 +156,12 @@ class Fitbit:
     raise SchemaError(f"{export.where(name)}: not one of the Fitbit files that are read")
 
 
+def _is_fitbits(export: Export, name: str) -> bool:
+  """Whether a JSON file without a date in its name begins as Fitbit's do."""
+  with export.open(name) as file:
+    return bool(re.match(rb'\s*\[\s*\{[^{]*"(dateTime|logId)"', file.read(1000)))
+
+
 def _base(name: str) -> str:
   return without_copy_number(name.rsplit("/", 1)[-1])
 
@@ -158,7 +178,7 @@ def _merged_days(export: Export, kind: str) -> Int64[np.ndarray, "d"]:
 
 
 def _matches(export: Export) -> Iterator[re.Match[str]]:
-  return filter(None, (_JSON_NAME.fullmatch(_base(name)) for name in export.names))
+  return (match for name in export.names if (match := _JSON_NAME.fullmatch(_base(name))) and match["date"])
 
 
 def _first_day(date: str) -> int:

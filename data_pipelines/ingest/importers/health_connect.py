@@ -1,4 +1,5 @@
-"""Google Health Connect: the database of its export ("Export data"), health_connect_export.db, alone or in a zip.
+"""Google Health Connect: the database of its export ("Export data"), health_connect_export.db, alone or in a zip; or
+a database of another name with such tables.
 
 Tables and columns are those of Android's own storage (packages/modules/HealthFitness, *RecordHelper.java). Units are
 those in which its data types keep values (https://developer.android.com/reference/android/health/connect/datatypes):
@@ -50,6 +51,7 @@ from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND, Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
+_MAGIC = b"SQLite format 3\0"
 _YEAR_2100 = 4_102_444_800_000  # a later time is a mistake
 _LARGEST_OFFSET = 18 * 3600  # seconds; the limit of Java's ZoneOffset
 _NUMERIC = {int, float, type(None)}
@@ -79,7 +81,10 @@ class HealthConnect:
   beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
-    return export.matching("*health*connect*.db")
+    named = export.matching("*health*connect*.db")
+    single = export.names if len(export.names) == 1 else []
+    others = [name for name in {*export.matching("*.db", "*.sqlite"), *single} if name not in named]
+    return sorted([*named, *(name for name in others if _has_records(export, name))])
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
     with export.on_disk(name) as path:
@@ -88,6 +93,22 @@ class HealthConnect:
         yield from _Reader(database, export.participant, export.where(name), account).all()
       finally:
         database.close()
+
+
+def _has_records(export: Export, name: str) -> bool:
+  """Whether a file is a database with a table of records, whatever it is called."""
+  try:
+    with export.open(name) as file:
+      if file.read(len(_MAGIC)) != _MAGIC:
+        return False
+    with export.on_disk(name) as path:
+      database = Database(path, export.where(name), TABLES)
+      try:
+        return any(database.columns(kind.table) for kind in (*KINDS, *STRETCHES))
+      finally:
+        database.close()
+  except SchemaError:
+    return False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,7 @@ class CsvFiles:
     naive: the clock of a time without "Z" or offset; None if such a time cannot be used.
     value_of: the number each text stands for, if the values are categories.
     placeholder: a number that stands for "not measured".
+    without: a column, if the file has it, and its text in rows that hold another signal.
   """
 
   signal: str
@@ -46,6 +47,7 @@ class CsvFiles:
   naive: Literal["wall"] | None = None
   value_of: Mapping[str, float] | None = None
   placeholder: float | None = None
+  without: tuple[str, str] = ("", "")
 
   def read(
     self, export: Export, name: str, account: Account, days_elsewhere: Int64[np.ndarray, "d"] | None = None
@@ -56,7 +58,7 @@ class CsvFiles:
       export,
       name,
       [self.time, column],
-      optional=["data source"],
+      optional=["data source", *([self.without[0]] if self.without[0] else [])],
       ragged=csv_batches.counting(account, export.participant, export, name),
     ):
       account.add(export.participant, len(rows))
@@ -68,16 +70,25 @@ class CsvFiles:
       unplaced = ~zoned if self.naive is None else np.zeros(len(rows), bool)
       elsewhere = np.isin(clock // _DAY, days_elsewhere) if days_elsewhere is not None else np.zeros(len(rows), bool)
       usable = np.ones(len(rows), bool)
+      other_kind = self._of_another_kind(rows)
       for why, bad in (
         ("unreadable time", no_time),
         ("time without offset", unplaced),
         ("the same day in Global Export Data", elsewhere),
+        (" ".join(self.without), other_kind),
         (f"unreadable {self.signal}", no_value),
         (f"{self.signal} not measured", unmeasured),
       ):
         rows.drop(account, export.participant, why, bad & usable)
         usable &= ~bad
       yield from self._by_device(export.participant, rows, clock, ahead, zoned, value, usable)
+
+  def _of_another_kind(self, rows: csv_batches.CsvBatch) -> Bool[np.ndarray, "n"]:
+    column, kind = self.without
+    if not column:
+      return np.zeros(len(rows), bool)
+    kinds = pc.utf8_upper(pc.utf8_trim_whitespace(pc.fill_null(rows[column], "")))
+    return pc.equal(kinds, kind).to_numpy(zero_copy_only=False)
 
   def _by_device(
     self,

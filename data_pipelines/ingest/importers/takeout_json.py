@@ -9,15 +9,18 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int64
 
 from data_pipelines.ingest.importers.categories import ASLEEP
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND, Readings, Stretch
 
 _TIME = "%m/%d/%y %H:%M:%S"
+# A comma before three digits may separate thousands, unless another number says that it is a decimal sign.
+_CERTAIN_COMMA, _COMMA = r"^[+-]?[0-9]+,([0-9]{1,2}|[0-9]{4,})$", r"^([+-]?[0-9]+),([0-9]+)$"
 _LONGEST_STAGE = 24 * 3600  # seconds
 
 
@@ -43,9 +46,10 @@ class JsonFiles:
     before = 0
     for items in export.json_items(name, _damaged(export, name, account)):
       account.add(export.participant, len(items))
-      clock, no_time = csv_batches.parse_times(_texts(_get_all(_date_time, items)), _TIME)
+      clock, no_time, no_clock = self._times(_texts(_get_all(_date_time, items)))
       value, no_value, untrusted = self._values(items)
-      reasons = {"unreadable time": no_time, f"unreadable {self.signal}": no_value & ~no_time}
+      reasons = {"unreadable time": no_time & ~no_clock, "ISO time on an unknown clock": no_clock}
+      reasons[f"unreadable {self.signal}"] = no_value & ~no_time
       reasons["confidence 0"] = untrusted & ~no_value & ~no_time
       _drop(export, name, account, reasons, before)
       usable = ~(no_time | no_value | untrusted)
@@ -56,6 +60,18 @@ class JsonFiles:
         yield Readings(
           export.participant, self.signal, self.unit, start, end, value[usable], self.device, clock=self.clock
         )
+
+  def _times(
+    self, texts: pa.StringArray
+  ) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+    """Milliseconds on the file's clock, where there is none, and where that is for want of an offset."""
+    clock, bad = csv_batches.parse_times(texts, _TIME)
+    if not bad.any():
+      return clock, bad, np.zeros_like(bad)
+    iso, ahead, zoned, no_iso = csv_batches.parse_zoned_times(texts)
+    usable = bad & zoned & ~no_iso
+    clock = np.where(usable, iso - 60_000 * ahead * (self.clock == "utc"), clock)
+    return clock, bad & ~usable, bad & ~no_iso & ~zoned
 
   def _values(
     self, items: Sequence[Any]
@@ -79,7 +95,8 @@ def nights(export: Export, name: str, account: Account, device: str) -> Iterator
     account.drop(export.participant, "unreadable sleep stage", unreadable, export.where(name, night))
     if good:
       start, end, value = _cut(np.array(sorted(good)), np.array(sorted(short)).reshape(-1, 3))
-      yield Readings(export.participant, "asleep", "", start, end, value, device, clock="wall")
+      source = ENTERED_BY_HAND if record.get("logType") == "manual" else device
+      yield Readings(export.participant, "asleep", "", start, end, value, source, clock="wall")
 
 
 def workouts(export: Export, name: str, account: Account, redundant: bool) -> Iterator[Stretch]:
@@ -217,4 +234,7 @@ def _numbers(values: Sequence[Any]) -> tuple[Float64[np.ndarray, "n"], Bool[np.n
     with contextlib.suppress(OverflowError):
       numbers = np.array(values, float)
       return numbers, ~np.isfinite(numbers)
-  return csv_batches.parse_numbers(_texts([repr(value) if type(value) in (int, float) else value for value in values]))
+  texts = _texts([repr(value) if type(value) in (int, float) else value for value in values])
+  if pc.any(pc.match_substring_regex(texts, _CERTAIN_COMMA)).as_py():
+    texts = pc.replace_substring_regex(texts, _COMMA, r"\1.\2")
+  return csv_batches.parse_numbers(texts)

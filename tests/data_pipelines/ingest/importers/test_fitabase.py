@@ -239,3 +239,30 @@ def test_from_files_to_the_loader(tmp_path):
     # last one extends into the next minute.
     np.testing.assert_array_equal(np.flatnonzero(~np.isnan(asleep)), np.arange(60, 401))
     assert asleep[60:100].all() and asleep[102:401].all() and not asleep[100]
+
+
+@pytest.mark.parametrize(
+  ("mark", "times"),
+  [
+    (",", ["4/12/2016 8:00", "4/12/2016 13:01"]),
+    (",", ["04/12/2016 08:00:00", "04/12/2016 13:01:00"]),
+    (",", ["4/12/2016 8:00 AM", "4/12/2016 1:01 PM"]),
+    (";", ["12.04.2016 08:00", "12.04.2016 13:01"]),
+    (";", ["12.4.2016 8:00:00", "12.4.2016 13:01:00"]),
+    ("\t", ["4/12/2016 8:00:00 AM", "4/12/2016 1:01:00 PM"]),
+  ],
+)
+def test_what_a_spreadsheet_has_saved(tmp_path, mark, times):
+  rows = [
+    ("Id", "ActivityMinute", "Calories"),
+    ("7", times[0], "1.5"),
+    ("7", times[1], "2,5" if mark == ";" else "2.5"),
+  ]
+  rows[1] = (*rows[1][:2], rows[1][2].replace(".", "," if mark == ";" else "."))
+  (tmp_path / "minuteCaloriesNarrow_merged (1).csv").write_text("\n".join(map(mark.join, rows)) + "\n")
+  account, export = Account(), Export(tmp_path)
+  ((name,), importer) = (Fitabase().files(export), Fitabase())
+  (block,) = importer.read(export, name, account)
+  day = pd.Timestamp("2016-04-12").value // 10**6
+  assert ((block.start - day) // 60_000).tolist() == [480, 781] and block.value.tolist() == [1.5, 2.5]
+  assert not account.dropped and block.participant == "7"

@@ -405,3 +405,60 @@ def test_from_export_to_the_loader(tmp_path):
   assert not np.nansum(values[~held]) and (~held).sum() == 60
   asleep = batch["values"][0, :, names.index("asleep")]
   assert np.isnan(asleep[32:]).all() and not asleep[0] and asleep[1:32].all()
+
+
+def from_json(tmp_path, name, items):
+  """Readings and account of a single JSON file."""
+  (tmp_path / name).write_text(json.dumps(items))
+  account, source = Account(), Export(tmp_path / name, "p")
+  assert Fitbit().files(source) == [name]
+  return list(Fitbit().read(source, name, account)), account
+
+
+def test_decimal_commas_are_read_where_they_are_certain(tmp_path):
+  times = [f"06/04/24 10:0{n}:00" for n in range(4)]
+  for texts, expected in (
+    (["1,25", "1.5", "1,250", "2"], [1.25, 1.5, 1.25, 2]),  # 1,25 says what 1,250 is
+    (["1,250", "1.5", "3"], [1.5, 3]),
+    (["1,2,3", "1"], [1]),
+  ):
+    items = [{"dateTime": time, "value": text} for time, text in zip(times, texts, strict=False)]
+    (block,), account = from_json(tmp_path, "calories-2024-06-04 (1).json", items)
+    assert block.value.tolist() == expected
+    assert account.dropped.total() == len(texts) - len(expected)
+
+
+def test_iso_times_are_read_if_they_say_their_clock(tmp_path):
+  times = ["06/04/24 08:00:05", "2024-06-04T08:01:05Z", "2024-06-04T10:02:05+02:00", "2024-06-04T08:03:05", "8 pm"]
+  items = [{"dateTime": time, "value": {"bpm": 60 + n, "confidence": 2}} for n, time in enumerate(times)]
+  (block,), account = from_json(tmp_path, "heart_rate.json", items)
+  first = pd.Timestamp("2024-06-04 08:00:05").value // 10**6
+  assert ((block.start - first) // 60_000).tolist() == [0, 1, 2] and block.value.tolist() == [60, 61, 62]
+  assert account.dropped == {("p", "ISO time on an unknown clock"): 1, ("p", "unreadable time"): 1}
+
+
+def test_json_files_without_a_date_are_known_by_their_content(tmp_path):
+  for name, content, ours in (
+    ("steps.json", '[{"dateTime": "06/04/24 08:00:05", "value": "3"}]', True),
+    ("sleep.json", '[{"logId": 1, "levels": {}}]', True),
+    ("steps.json", '{"steps": 3}', False),
+    ("sleep.json", '[{"start": 1}]', False),
+  ):
+    (tmp_path / name).write_text(content)
+    assert bool(Fitbit().files(Export(tmp_path / name))) == ours
+
+
+def test_nights_that_were_typed_in_are_marked(tmp_path):
+  levels = {"data": [{"dateTime": "2024-06-04T00:10:30.000", "level": "asleep", "seconds": 90}]}
+  items = [{"logId": n, "logType": kind, "levels": levels} for n, kind in enumerate(("manual", "auto_detected"))]
+  blocks, _ = from_json(tmp_path, "sleep-2024-06-04.json", items)
+  assert [block.device == "entered by hand" for block in blocks] == [True, False]
+
+
+def test_a_thermometer_is_no_skin(tmp_path):
+  name = "Device Temperature - 2024-06-04.csv"
+  rows = ["2024-06-04T02:00,-1.2,SKIN", "2024-06-04T02:00,36.4,CORE", "2024-06-04T02:01,0.5,UNKNOWN"]
+  (tmp_path / name).write_text("recorded_time,temperature,sensor_type\n" + "\n".join(rows) + "\n")
+  account = Account()
+  (block,) = Fitbit().read(Export(tmp_path / name, "p"), name, account)
+  assert block.value.tolist() == [-1.2, 0.5] and account.dropped == {("p", "sensor_type CORE"): 1}

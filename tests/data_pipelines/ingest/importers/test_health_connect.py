@@ -338,3 +338,16 @@ def test_mutated_files_are_read_or_refused(sound, tmp_path_factory, changes, hea
   for part in items:
     assert isinstance(part, Stretch) or (np.isfinite(part.value).all() and (part.end >= part.start).all())
   assert sum(account.dropped.values()) <= sum(account.read.values())
+
+
+def test_a_database_of_another_name_is_known_by_its_tables(tmp_path):
+  database(tmp_path / "health_connect_export.db", *ALL)
+  (tmp_path / "health_connect_export.db").rename(tmp_path / "my backup.db")
+  with sqlite3.connect(tmp_path / "other.db") as connection:
+    connection.execute("CREATE TABLE heart_rate (bpm)")
+  (tmp_path / "text.db").write_text("no database")
+  (tmp_path / "cut.db").write_bytes(b"SQLite format 3\0")
+  assert HEALTH_CONNECT.files(Export(tmp_path)) == ["my backup.db"]
+  (tmp_path / "my backup.db").rename(tmp_path / "backup of March")
+  assert HEALTH_CONNECT.files(Export(tmp_path / "backup of March")) == ["backup of March"]
+  assert not HEALTH_CONNECT.files(Export(tmp_path / "other.db"))
