@@ -48,7 +48,8 @@ def _lines(account: Account) -> Iterator[list[Any]]:
   for participant, read, dropped in _people(account):
     yield [participant, read, "read", ""]
     yield [participant, read - sum(dropped.values()), "kept", ""]
-    for why, count in dropped.most_common():
+    whys = [*dropped, *(why for who, why in damage if who == participant and why not in dropped)]
+    for why, count in ((why, dropped[why]) for why in sorted(whys, key=lambda why: -dropped[why])):
       for rows, place in damage[participant, why]:
         yield [participant, rows, why, place]
       if rest := count - sum(rows for rows, _ in damage[participant, why]):
@@ -64,9 +65,12 @@ def summary_lines(account: Account) -> list[str]:
   dropped = sum((reasons for _, _, reasons in everybody), collections.Counter())
   read = sum(read for _, read, _ in everybody)
   lines = [f"account of {counted(len(people), 'person')}: {_counts(read, dropped.total())}"]
-  for why, count in dropped.most_common():
-    first = next((where for key, where in account.example.items() if key[1] == why and where), "")
+  kinds = dict.fromkeys([why for why, _ in dropped.most_common()] + [why for _, why, _ in account.damage])
+  for why in kinds:
+    count = dropped[why]
     files = [(rows, f"{file}{place}") for (_, kind, file), (rows, place) in account.damage.items() if kind == why]
+    examples = [where for key, where in account.example.items() if key[1] == why and where]
+    first = next(iter([*examples, *(place for _, place in files)]), "")
     lines.append(f"  {count:>12,}  {why}" + f" (first: {first})" * bool(first and len(files) < 2))
     lines += [f"  {rows:>12,}    {place}" for rows, place in files[:_NAMED]] * (len(files) > 1)
     if len(files) > _NAMED:

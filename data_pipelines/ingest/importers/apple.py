@@ -43,6 +43,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
 from data_pipelines.channels.units import convert
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.health_xml import Entry, entries, is_health_xml
 from data_pipelines.ingest.importers.sources import DEVICES, Sources
 from data_pipelines.ingest.reading.account import Account
@@ -103,7 +104,7 @@ class Apple:
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
     batch = _Batch(export, name, account)
     others: collections.Counter[str] = collections.Counter()
-    for some_entries in entries(export, name, _TYPES, others):
+    for some_entries in entries(export, name, _TYPES, account, others):
       for entry in some_entries:
         batch.add(entry)
       if batch.rows >= _MOST_ROWS:
@@ -133,7 +134,7 @@ class _Batch:
     self._account = account
     self._sources = Sources()
     self._texts: dict[_Key, list[tuple[int, str, str, str]]] = collections.defaultdict(list)
-    self._checked: set[tuple[str, str]] = set()
+    self._converts: dict[tuple[str, str], bool] = {}  # by type and unit
 
   def add(self, entry: Entry) -> None:
     """Adds a record or a workout, and counts it in the account."""
@@ -148,6 +149,8 @@ class _Batch:
       key, value = _Key(_separated(activity[1]), zone=zone), "0"
     else:
       key, value = self._record(entry, zone)
+      if not self._check_unit(key, entry.row):
+        return
     self._texts[key].append((entry.row, get("startDate", ""), get("endDate", ""), value))
     self.rows += 1
 
@@ -161,10 +164,21 @@ class _Batch:
       value, unit = _SLEEP.get(value, ""), ""
     device = ENTERED_BY_HAND if entry.by_hand else device
     unit = "fraction" if unit == "%" else unit
-    if (what, unit) not in self._checked:
-      convert(np.zeros(0), unit, _TYPES[what].unit, self._where(entry.row))
-      self._checked.add((what, unit))
     return _Key(what, unit, device, zone), value
+
+  def _check_unit(self, key: _Key, row: int) -> bool:
+    """Whether the unit converts to that of the type; a record whose unit does not is counted as damaged."""
+    pair = key.what, key.unit
+    if pair not in self._converts:
+      try:
+        convert(np.zeros(0), key.unit, _TYPES[key.what].unit, self._where(row))
+        self._converts[pair] = True
+      except SchemaError:
+        self._converts[pair] = False
+    if not self._converts[pair]:
+      why = f"{_TYPES[key.what].name} in a unit that does not convert"
+      self._account.damaged(self._participant, why, self._where(), f" row {row}", rows=1)
+    return self._converts[pair]
 
   def take(self) -> Iterator[Readings | Stretch]:
     """Yields what the rows hold and empties the batch."""

@@ -70,6 +70,12 @@ class Account:
     self.drop(participant, why, rows or 1, f"{file}{place}")
     self._damage((participant, why, file), rows or 1, place)
 
+  def mended(self, participant: str, why: str, file: str, place: str = "") -> None:
+    """Names a part that was damaged and is read nevertheless; like `damaged`, without counting a row as dropped."""
+    if self.strict:
+      raise SchemaError(f"{file}{place}: {why}")
+    self._damage((participant, why, file), 0, place)
+
   def unreadable(self, participant: str, file: str, error: SchemaError) -> None:
     """Counts a file that cannot be read, or its rest, as `damaged` does; `error` is why."""
     place = str(error).removeprefix(file)

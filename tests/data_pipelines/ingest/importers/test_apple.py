@@ -309,19 +309,20 @@ def test_active_features_of_xml_are_refused(tmp_path, prolog, why):
 @pytest.mark.parametrize(
   ("text", "why"),
   [
-    (FULL[:2000], "broken or truncated"),
-    (FULL.replace("</HealthData>", ""), "broken or truncated"),
-    (FULL.encode("latin-1", "replace").replace(b"Anna", b"\xe9"), "broken or truncated"),
-    (FULL.replace("Anna", "&nbsp;"), "broken or truncated"),
-    (health_xml("<a>" * 100_000), "broken or truncated"),
-    (FULL.replace("Anna", "An\0na"), "NUL"),
+    (FULL[:2000], "row 4: broken XML element"),
+    (FULL.replace("</HealthData>", ""), "after row 23: cut off before its end"),
+    (FULL.encode("latin-1", "replace").replace(b"Anna", b"\xe9"), "row 1: bytes that are not UTF-8 text, replaced"),
+    (FULL.replace("Anna", "&nbsp;"), "row 1: broken XML element"),
+    (health_xml("<a>" * 100_000), "after row 0: broken XML element"),
+    (FULL.replace("Anna", "An\0na"), "row 1: broken XML element"),
+    (FULL.replace("\n ", "").replace("</HealthData>", ""), "broken or truncated XML after row 23"),
     ("<a><HealthData></HealthData></a>", "root is not HealthData"),
   ],
 )
 def test_broken_files_are_refused_in_one_line(tmp_path, text, why):
   export = write(tmp_path, text)
   with pytest.raises(SchemaError, match=why) as refused:
-    list(Apple().read(export, export.names[0], Account()))
+    list(Apple().read(export, export.names[0], Account(strict=True)))
   assert "\n" not in str(refused.value)
   assert not any(secret in str(refused.value) for secret in PERSONAL)
 
@@ -332,10 +333,45 @@ def test_a_declared_encoding_other_than_utf8_is_ignored(tmp_path):
   assert rows(imported(write(tmp_path, FULL, encoding="utf-16"))[0]) == independently(FULL)
 
 
-def test_unknown_units_are_refused_with_their_row(tmp_path):
+def test_unknown_units_are_counted_with_their_row(tmp_path):
   text = health_xml(HEART, HEART.replace("count/min", "count/fortnight"))
-  with pytest.raises(SchemaError, match=r"export\.xml row 2: unit is 'count/fortnight', expected 'bpm'"):
-    imported(write(tmp_path, text))
+  readings, _, account = imported(write(tmp_path, text))
+  assert rows(readings) == independently(health_xml(HEART))
+  why = "heart_rate in a unit that does not convert"
+  assert account.read == {"p1": 2} and account.dropped == {("p1", why): 1}
+  assert account.example["p1", why].endswith("export.xml row 2")
+
+
+BEATS = [record(QUANTITY + "HeartRate", str(60 + k), t(f"08:0{k}:00"), unit="count/min", zone="GMT") for k in range(5)]
+WEIGHT = record(QUANTITY + "BodyMass", "77", t("08:00:00"), unit="kg", device=None, source="Scale")
+FIVE = health_xml(*BEATS[:3], WEIGHT, *BEATS[3:], OTHERS.format(BEATS[0])).encode()
+
+
+@pytest.mark.parametrize(
+  ("damaged", "kept", "counted", "why", "place"),
+  [
+    (FIVE.replace(b"Scale", b"Scal\xff"), 5, 0, "bytes that are not UTF-8 text, replaced", " row 4"),
+    (FIVE.replace(b"Scale", b"Scale&#11;"), 5, None, "", ""),
+    (FIVE.replace(b'value="77"', b'value="77'), 5, 1, "broken XML element", " row 4"),
+    (FIVE.replace(b'value="62"', b'value="62" <'), 4, 1, "broken XML element", " row 3"),
+    (FIVE.replace(b'value="62"', b'value="&nbsp;"'), 4, 1, "broken XML element", " row 3"),
+    (FIVE.replace(b'value="62"', b'value="6\0"'), 4, 1, "broken XML element", " row 3"),
+    (FIVE + b"<Record/>", 5, 1, "more after the end", " after row 8"),
+    (FIVE.replace(b"</HealthData>\n", b""), 5, 1, "cut off before its end", " after row 8"),
+    (FIVE.replace(b"</HealthData>\n", bytes(500)), 5, 2, "cut off before its end", " after row 8"),
+    (FIVE[: FIVE.index(b"<ActivitySummary") + 9], 5, 2, "cut off before its end", " after row 8"),
+  ],
+)
+@pytest.mark.parametrize("block", [1 << 20, 700])
+def test_damage_costs_the_element_it_is_in(tmp_path, monkeypatch, damaged, kept, counted, why, place, block):
+  monkeypatch.setattr("data_pipelines.ingest.importers.health_xml._BLOCK", block)
+  readings, stretches, account = imported(write(tmp_path, damaged))
+  gone = {62.0} if kept == 4 else set()
+  assert sorted(row[5] for row in rows(readings)) == sorted({60.0, 61.0, 62.0, 63.0, 64.0} - gone)
+  assert len(stretches) == 2
+  found = {key[1]: (rows, first) for key, (rows, first) in account.damage.items()}
+  assert found.get(why, (0, ""))[1] == place
+  assert (sum(rows for rows, _ in found.values()) if found else None) == counted
 
 
 def test_rows_that_cannot_be_used_are_counted(tmp_path):
@@ -374,7 +410,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
   elements = HEART + RECORDS[16] + "<Unknown><Deep a='1'>text</Deep></Unknown>\n"
   export = write(tmp_path, health_xml(elements * 40_000))  # 40 MB, and about 300 MB as a tree
   pages = [int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-           for batch in entries(export, export.names[0], [QUANTITY + "HeartRate"]) if batch]  # fmt: skip
+           for batch in entries(export, export.names[0], [QUANTITY + "HeartRate"], Account()) if batch]  # fmt: skip
   assert len(pages) > 20
   assert (max(pages[5:]) - pages[4]) * os.sysconf("SC_PAGE_SIZE") < 20 * 2**20
 
