@@ -5,8 +5,8 @@
 It reads every .fit file below the folder with Garmin's SDK, with fitdecode if that is installed, and with
 data_pipelines.ingest.importers.fit_bytes: as it is, cut off, not closed (no length, no checksum, zeros behind), with
 bytes behind its end, and with single bytes changed. A file counts as read if its decoder gives at least 99 % of the
-messages that any of them gives. The table has, per damage and decoder, the files that are read, all messages, and processor
-seconds. Public files: the folder test/ of GoldenCheetah, tests/files of python-fitparse and of fitdecode.
+messages that any of them gives. The table has, per damage and decoder, the files that are read, all messages, and
+processor seconds. Public files: the folder test/ of GoldenCheetah, tests/files of python-fitparse and of fitdecode.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Times of FIT are seconds since 1989-12-31 00:00 UTC. How a file is taken apart i
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from data_pipelines.ingest.importers import fit_bytes
 from data_pipelines.ingest.importers.fit_bytes import Fault
 
 NUMBER: dict[str, int] = sdk.Profile["mesg_num"]
+UNDOCUMENTED = "messages that no document describes"
 NO_DATE = "message without a date"
 NOT_SET = "clock not set (time since the device was switched on)"
 MOST_BYTES = 64 * 2**20  # a day or a workout takes a few megabytes at most
@@ -50,8 +52,23 @@ class Message:
   fields: dict[str, Any]
 
 
-def read(data: bytes, wanted: Mapping[int, Collection[str]], where: str) -> tuple[list[Message], list[Fault]]:
-  """Returns the messages of the wanted numbers with the wanted fields, in file order, and the parts that are damaged.
+@dataclasses.dataclass(frozen=True)
+class Content:
+  """What a FIT file holds.
+
+  Attributes:
+    messages: those that are wanted, in file order.
+    faults: the parts that are damaged.
+    others: number of messages of other kinds, by the profile's name for the kind.
+  """
+
+  messages: list[Message]
+  faults: list[Fault]
+  others: dict[str, int]
+
+
+def read(data: bytes, wanted: Mapping[int, Collection[str]], where: str) -> Content:
+  """Returns the messages of the wanted numbers with the wanted fields, and what else there is.
 
   `timestamp_16` holds the lower 16 bits of a time. It is completed from the last full time of a monitoring message, as
   Garmin's note on monitoring files describes, and rolls over every 18 hours.
@@ -64,8 +81,8 @@ def read(data: bytes, wanted: Mapping[int, Collection[str]], where: str) -> tupl
   if not fit_bytes.starts_with_header(data):
     raise SchemaError(f"{where}: not a FIT file, or a cut-off one")
   last: int | None = None
-  messages, faults = [], []
-  for item in fit_bytes.messages(data, wanted):
+  messages, faults, numbers = [], [], collections.Counter[int]()
+  for item in fit_bytes.messages(data, wanted, numbers):
     if isinstance(item, Fault):
       faults.append(item)
       continue
@@ -81,7 +98,10 @@ def read(data: bytes, wanted: Mapping[int, Collection[str]], where: str) -> tupl
     placed = seconds(time)
     undated = "" if placed is not None else NO_DATE if time is None else NOT_SET
     messages.append(Message(item.number, item.row, placed, undated, fields))
-  return messages, faults
+  others = collections.Counter[str]()
+  for number, count in numbers.items():
+    others[sdk.Profile["messages"].get(number, {}).get("name", UNDOCUMENTED)] += count
+  return Content(messages, faults, dict(others))
 
 
 def _open_activity(fields: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ profile in Garmin's SDK, whose own decoder stops at compressed timestamps and at
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import struct
 from collections.abc import Collection, Iterator, Mapping
@@ -17,6 +18,7 @@ import garmin_fit_sdk as sdk
 from garmin_fit_sdk import fit as sdk_types
 
 MOST_MESSAGES = 500_000  # one per second for five days
+ZEROS = "zeros behind a FIT file"
 NOT_FIT = "bytes that are no FIT file"
 TOO_MANY = f"FIT messages after the first {MOST_MESSAGES:,}"
 CUT = "cut-off FIT file"
@@ -54,26 +56,37 @@ class RawMessage:
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-  """A part of a file that cannot be read, or cannot be trusted: its first byte, and what is wrong with it."""
+  """A part of a file that cannot be read, or cannot be trusted.
+
+  Attributes:
+    byte: its first byte.
+    why: what is wrong with it.
+    lost: whether messages are lost with it, or may be.
+  """
 
   byte: int
   why: str
+  lost: bool = True
 
 
-def messages(data: bytes, wanted: Mapping[int, Collection[str]]) -> Iterator[RawMessage | Fault]:
+def messages(
+  data: bytes, wanted: Mapping[int, Collection[str]], others: collections.Counter[int] | None = None
+) -> Iterator[RawMessage | Fault]:
   """Yields the wanted messages of the files in `data`, in order, and what could not be read where it lies.
 
   Args:
     data: one or several FIT files.
     wanted: names of the fields to read, by message number; messages of other numbers are passed over.
+    others: counts those, by message number.
   """
   place, row = 0, 0
+  others = collections.Counter() if others is None else others
   while place < len(data):
     if not _is_header(data, place):
-      yield Fault(place, NOT_FIT)
-      place = _next_header(data, place)
+      begin, place = place, _next_header(data, place)
+      yield Fault(begin, NOT_FIT) if any(data[begin:place]) else Fault(begin, ZEROS, lost=False)
       continue
-    part = _File(data, place, wanted, row)
+    part = _File(data, place, wanted, row, others)
     yield from part.read()
     place, row = part.place, part.row
 
@@ -111,9 +124,16 @@ class _File:
     row: number of messages so far.
   """
 
-  def __init__(self, data: bytes, place: int, wanted: Mapping[int, Collection[str]], row: int):
+  def __init__(
+    self,
+    data: bytes,
+    place: int,
+    wanted: Mapping[int, Collection[str]],
+    row: int,
+    others: collections.Counter[int],
+  ):
     self.place, self.row = place, row
-    self._data, self._wanted, self._start = data, wanted, place
+    self._data, self._wanted, self._start, self._others = data, wanted, place, others
     self._layouts: dict[int, _Layout] = {}
     self._time: int | None = None
 
@@ -145,7 +165,7 @@ class _File:
     elif length and not finished:
       yield Fault(end, CUT)
     elif finished and not intact and any(self._data[end:whole]):  # a checksum of 0 was never computed
-      yield Fault(end, CHECKSUM)
+      yield Fault(end, CHECKSUM, lost=False)
     self.place = whole if finished else _next_header(self._data, end)
 
   def _records(self, end: int, last: int) -> Iterator[RawMessage]:
@@ -168,6 +188,8 @@ class _File:
       time = self._time_of(first, layout, values)
       if layout.wanted:
         yield RawMessage(layout.number, self.row, time, _fields(layout, values))
+      else:
+        self._others[layout.number] += 1
 
   def _resume(self, end: int) -> int | None:
     """Where, after bytes that are no record, a few messages with fitting times follow one another; None if nowhere."""

@@ -19,7 +19,7 @@ are UTC; the wall clock comes from local_timestamp of `monitoring_info` or `acti
   session (18): start_time, total_elapsed_time (s), sport, sub_sport: a workout
   file_id (0): manufacturer and product, the device. Serial numbers, positions and the profile are not read.
 Not read: hrv (78), beat_intervals (290), raw_bbi (372) and other intervals between beats; hsa_step_data (304), of which
-no document says since when its sums count; and all other messages.
+no document says since when its sums count; and all other messages, which the account names.
 
 Files that were not closed, are cut off or hold bytes that are no FIT are read up to there; what is lost is counted with
 its first byte.
@@ -88,6 +88,9 @@ _LONGEST_STAGE = 4 * 3600  # seconds; two levels further apart belong to differe
 _UNTIMED = (fit.NUMBER["FILE_ID"], fit.NUMBER["ACTIVITY"])  # messages whose time is not when the file starts
 _NOT_MEASURED = "marked as not measurable by the device"
 _STRAP = "chest strap"
+# Kinds of messages without a reading, which are not told as unread.
+_ABOUT_THE_FILE = {"file_creator", "device_info", "device_settings", "developer_data_id", "field_description"}
+_ABOUT_THE_FILE |= {"user_profile", "software", "capabilities", "file_capabilities", "mesg_capabilities", "sport"}
 _GARMIN = ("garmin", "dynastream", "dynastream_oem", "tacx")  # makers whose products the profile names
 _LONGEST_WORKOUT = 14 * 86_400  # seconds
 _LONGEST_INTERVAL = 3600  # seconds of values in one message
@@ -132,10 +135,13 @@ class Garmin:
 def _fit(export: Export, name: str, where: str, participant: str, account: Account) -> Iterator[Readings | Stretch]:
   with export.open(name) as file:
     data = file.read(fit.MOST_BYTES + 1)
-  messages, faults = fit.read(data, _WANTED, where)
-  for fault in faults:
-    account.damaged(participant, fault.why, where, f" from byte {fault.byte:,} on")
-  yield from _File(messages, participant, where, account).all()
+  content = fit.read(data, _WANTED, where)
+  for fault in content.faults:
+    report = account.damaged if fault.lost else account.mended
+    report(participant, fault.why, where, f" from byte {fault.byte:,} on")
+  for kind in sorted(content.others.keys() - _ABOUT_THE_FILE):
+    account.pass_over(participant, f"FIT {kind}", content.others[kind])
+  yield from _File(content.messages, participant, where, account).all()
 
 
 def _uploads(export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:

@@ -117,7 +117,7 @@ def test_a_local_type_can_be_defined_anew():
     (fit_file(RECORDS)[:-2], [(14 + len(RECORDS), "cut-off FIT file")]),
     (fit_file(RECORDS, beats(65))[:-11], [(14 + len(RECORDS), "cut-off FIT file")]),
     (fit_file(RECORDS, checksum=1), [(14 + len(RECORDS), "FIT file whose checksum does not match")]),
-    (fit_file(RECORDS) + bytes(16), [(16 + len(RECORDS), "bytes that are no FIT file")]),
+    (fit_file(RECORDS) + bytes(16), [(16 + len(RECORDS), "zeros behind a FIT file")]),
     (fit_file(RECORDS) + b"\x0e .FIT", [(16 + len(RECORDS), "bytes that are no FIT file")]),
   ],
 )

@@ -54,9 +54,9 @@ def read(path, *names, account=None):
   return items, account
 
 
-def read_bytes(data, tmp_path, name="day.fit"):
+def read_bytes(data, tmp_path, name="day.fit", account=None):
   (tmp_path / name).write_bytes(data)
-  return read(tmp_path)
+  return read(tmp_path, account=account)
 
 
 def points(items, signal):
@@ -335,8 +335,6 @@ def test_what_is_no_fit_file_is_refused_by_name(data, tmp_path):
     (DAY[:-40], "cut-off FIT file", len(DAY) - 40, 3),  # between two records
     (DAY[:-45], "cut-off FIT file", len(DAY) - 52, 3),  # within a definition of twelve bytes
     (DAY[:-40] + bytes(40), "cut-off FIT file", len(DAY) - 40, 3),
-    (DAY[:-1] + bytes([DAY[-1] ^ 1]), "FIT file whose checksum does not match", len(DAY) - 2, 3),
-    (DAY + bytes(16), "bytes that are no FIT file", len(DAY), 3),
     (DAY + b"." * 16 + DAY, "bytes that are no FIT file", len(DAY), 6),
   ],
 )
@@ -344,7 +342,30 @@ def test_the_good_part_of_a_damaged_file_is_kept(data, why, byte, beats, tmp_pat
   items, account = read_bytes(data, tmp_path)
   assert len(points(items, "heart_rate")) == beats
   assert account.dropped[tmp_path.name, why] == 1
+  assert account.damage == {(tmp_path.name, why, f"{tmp_path}/day.fit"): (1, f" from byte {byte} on")}
   assert account.example[tmp_path.name, why] == f"{tmp_path}/day.fit from byte {byte} on"
+
+
+@pytest.mark.parametrize(
+  ("data", "why", "byte"),
+  [
+    (DAY[:-1] + bytes([DAY[-1] ^ 1]), "FIT file whose checksum does not match", len(DAY) - 2),
+    (DAY + bytes(16), "zeros behind a FIT file", len(DAY)),
+  ],
+)
+def test_a_damage_that_costs_nothing_is_told(data, why, byte, tmp_path):
+  items, account = read_bytes(data, tmp_path)
+  assert len(points(items, "heart_rate")) == 3 and not account.dropped
+  assert account.damage == {(tmp_path.name, why, f"{tmp_path}/day.fit"): (0, f" from byte {byte} on")}
+  with pytest.raises(SchemaError, match=f"{byte} on: {why}"):
+    read_bytes(data, tmp_path, account=Account(strict=True))
+
+
+def test_kinds_of_messages_that_are_not_read_are_told(tmp_path):
+  others = [("LAP", {"timestamp": MIDNIGHT}), ("HRV", {"time": [0.8]}), ("DEVICE_INFO", {"timestamp": MIDNIGHT})]
+  _, account = read_bytes(fit_file(head(), *others, others[1]), tmp_path)
+  assert account.passed_over == {(tmp_path.name, "FIT lap"): 1, (tmp_path.name, "FIT hrv"): 2}
+  assert account.read.total() == 0
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}', "[1, 2", '["\\ud800"]x', "\0"])
