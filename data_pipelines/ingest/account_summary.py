@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,6 +30,8 @@ def rename_people(account: Account, name: Callable[[str], str], where: Callable[
     renamed.damage[key] = renamed.damage.get(key, (0,))[0] + rows, where(f"{file}{place}")
   for (participant, record_type), records in account.passed_over.items():
     renamed.pass_over(name(participant), record_type, records)
+  for (kind, why), (files, _) in account.unread_files.items():
+    renamed.leave_file(f"*{pathlib.PurePath(kind).suffix}", why, "", files)  # a name may be a person's
   return renamed
 
 
@@ -56,6 +59,8 @@ def _lines(account: Account) -> Iterator[list[Any]]:
         yield [participant, rest, why, account.example.get((participant, why), "")]
   for (participant, record_type), records in sorted(account.passed_over.items()):
     yield [participant, records, f"{NOT_READ}records of type {record_type}", ""]
+  for (kind, why), (files, first) in sorted(account.unread_files.items()):
+    yield ["", files, f"{NOT_READ}files {kind} ({why})", first]
 
 
 def summary_lines(account: Account) -> list[str]:
@@ -81,12 +86,28 @@ def summary_lines(account: Account) -> list[str]:
     lines.append(f"  the {_WORST} of {len(people):,} people who lost the largest share (account.csv lists everybody):")
   if len(people) > 1:
     lines += [f"  {participant}: {_counts(read, reasons.total())}" for participant, read, reasons in shown]
+  lines += _unread_files(account)
   if account.passed_over:
     records: collections.Counter[str] = collections.Counter()
     for (_, record_type), count in account.passed_over.items():
       records[record_type] += count
     lines.append("record types not read: " + ", ".join(f"{what} {n:,}" for what, n in records.most_common()))
   return lines
+
+
+def _unread_files(account: Account) -> Iterator[str]:
+  """A line on the files that are not read, by reason and kind, the most frequent first."""
+  if not account.unread_files:
+    return
+  kinds: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
+  for (kind, why), (files, first) in account.unread_files.items():
+    kinds[why].append((files, kind if files > 1 or not first else first))
+  total = sum(files for files, _ in account.unread_files.values())
+  yield f"{NOT_READ}{counted(total, 'file')} of {counted(len(account.unread_files), 'kind')}"
+  for why, found in sorted(kinds.items(), key=lambda reason: -sum(files for files, _ in reason[1])):
+    named = [f"{kind} {files:,}" if files > 1 else kind for files, kind in sorted(found, reverse=True)[:_NAMED]]
+    more = f", {counted(len(found) - _NAMED, 'kind')} more in account.csv" * (len(found) > _NAMED)
+    yield f"  {sum(files for files, _ in found):>12,}  {why}: {', '.join(named)}{more}"
 
 
 def _counts(read: int, dropped: int) -> str:

@@ -20,7 +20,7 @@ from data_pipelines.ingest.gridding.spool_to_days import full_account, grid_spoo
 from data_pipelines.ingest.labels_csv import contradictory
 from data_pipelines.ingest.options import ImportOptions
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.input_files import ExportSet
+from data_pipelines.ingest.reading.input_files import ExportSet, kind_of_file
 from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.schema import Schema
 from data_pipelines.source import Day, Event, Label, Person
@@ -50,12 +50,15 @@ class ImportedSource:
     """
     self._options = options
     self._folder = folder
-    self._not_read, self._links = export_set.left_out, export_set.links
+    self._unread_columns, self._links = export_set.unread_columns, export_set.links
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     spool = fill_spool(export_set, folder / "readings", options.strict)
     self.recipe, self.guessed = options.recipe_for(export_set.importer, spool)
     self._store = grid_spool(spool, export_set.importer.devices, self.recipe, options.zone_of, folder)
     self.account = full_account(spool, self._store)
+    for why, names in export_set.left_out.items():
+      for file in names:
+        self.account.leave_file(kind_of_file(file), why, file)
     self.left_out = {who: entry["left_out"] for who, entry in self._store.summaries.items() if entry["left_out"]}
     self._channel_summary = ChannelSummary.from_store(self._store, self.recipe)
     self._channels = self._channels_to_build()
@@ -115,7 +118,8 @@ class ImportedSource:
   @property
   def notes(self) -> list[str]:
     """Lines about what was left out or guessed, for the screen."""
-    lines = [f"not read: {len(names):,} {why}{self._named(names)}" for why, names in self._not_read.items()]
+    columns = self._unread_columns
+    lines = [f"not read: {counted(len(columns), 'column')}{self._named(columns)}"] * bool(columns)
     if self._links:
       lines.append(f"followed {counted(len(self._links), 'link')} in the input{self._named(self._links)}")
     lines += self._options.people.notes

@@ -116,6 +116,9 @@ class Fitabase:
   )
   devices: Sequence[str] = ("stages",)
   beside: Sequence[str] = ()
+  not_read_because: Mapping[str, str] = dict.fromkeys(
+    ("*hourly*", "*daily*", "*sleepday*", "*sleeplog*", "*weightlog*"), "one value per hour, night or day"
+  )
 
   def files(self, export: Export) -> list[str]:
     return [name for name in export.names if _NAME.fullmatch(_base(name))]

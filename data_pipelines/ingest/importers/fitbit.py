@@ -49,7 +49,7 @@ import datetime
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int64
@@ -126,6 +126,13 @@ class Fitbit:
   )
   devices: Sequence[str] = (_MERGED,)
   beside: Sequence[str] = ()
+  not_read_because: Mapping[str, str] = dict.fromkeys(
+    (
+      *("resting_heart_rate-*", "*_minutes-*", "time_in_heart_rate_zones-*", "*sleep_score*", "*stress score*"),
+      *("daily *", "*summary*", "computed temperature*", "*vo2_max*", "*respiratory rate summary*"),
+    ),
+    "one value per day or night",
+  )
 
   def files(self, export: Export) -> list[str]:
     return [

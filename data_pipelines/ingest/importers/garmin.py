@@ -33,7 +33,7 @@ The account export (https://www.garmin.com/account/datamanagement, "Export Your 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -119,6 +119,7 @@ class Garmin:
   )
   devices: Sequence[str] = (_STRAP,)
   beside: Sequence[str] = ()
+  not_read_because: Mapping[str, str] = dict.fromkeys(("udsfile_*.json",), "sums of a day")
 
   def files(self, export: Export) -> list[str]:
     return export.matching("*.fit", _UPLOADS, _SLEEP)

@@ -124,6 +124,16 @@ class Samsung:
   devices: Sequence[str] = DEVICES
   beside: Sequence[str] = ("*.json", f"{_PROFILE}*.csv")
 
+  not_read_because: Mapping[str, str] = dict.fromkeys(
+    ("*day_summary*.csv", "*daily*.csv", "*.goal*.csv", "*best_records*.csv"), "sums of a day"
+  )
+
+  def unread_beside(self, export: Export) -> list[str]:
+    """JSON files in the folder of a data type that is not read."""
+    types = (*_TYPES, TREND)
+    folders = {name: re.search(r"jsons/([^/]+)/", name) for name in export.matching("*.json")}
+    return [name for name, folder in folders.items() if folder and folder[1].lower() not in types]
+
   def files(self, export: Export) -> list[str]:
     return [name for name in export.matching("com.samsung.*.csv") if _type_of(name) in (*_TYPES, TREND)]
 

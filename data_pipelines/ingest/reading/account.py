@@ -24,6 +24,7 @@ class Account:
     strict: whether a damaged part ends the import.
     passed_over: number of records of types that the importer does not read, by participant and type. They are not
       among the rows.
+    unread_files: number of files that are not read and the name of the first, by kind of file and reason.
   """
 
   def __init__(self, strict: bool = False) -> None:
@@ -33,6 +34,7 @@ class Account:
     self.damage: dict[tuple[str, str, str], tuple[int, str]] = {}
     self.strict = strict
     self.passed_over: collections.Counter[tuple[str, str]] = collections.Counter()
+    self.unread_files: dict[tuple[str, str], tuple[int, str]] = {}
 
   def add(self, participant: str, rows: int = 1) -> None:
     """Counts rows that hold something this importer reads, whether usable or not."""
@@ -95,6 +97,11 @@ class Account:
     """Counts records of a type that the importer does not read. At most MOST_TYPES types are told apart."""
     known = (participant, record_type) in self.passed_over or len(self.passed_over) < MOST_TYPES
     self.passed_over[participant, record_type if known else "others"] += records
+
+  def leave_file(self, kind: str, why: str, name: str, files: int = 1) -> None:
+    """Counts files that are not read: their kind, the reason in a few words, and the name of the first."""
+    before, first = self.unread_files.get((kind, why), (0, name))
+    self.unread_files[kind, why] = before + files, first
 
   def merge(self, other: Account) -> None:
     """Adds another account's rows to this one."""

@@ -16,8 +16,12 @@ class Importer(Protocol):
 
   An importer only reads: units, clocks, ranges, wear time and the choice between devices are handled after it, in the
   same way for all of them. Error messages quote the first line of its class docstring, "Reads ...", up to a semicolon.
-  One may also have a method `unread_columns(export, name)`, which gives the columns of a file that it does not read,
-  and an attribute `wear_counts`, the signal whose counts say when the device was worn (Choi et al. 2011).
+
+  One may also have
+    unread_columns(export, name): a method that gives the columns of a file that it does not read;
+    unread_beside(export): a method that gives the files of `beside` that it never opens;
+    not_read_because: {pattern of names: why files of such names are not read}, in a few words;
+    wear_counts: the signal whose counts say when the device was worn (Choi et al. 2011).
 
   Attributes:
     signals: every signal that it can find, in the order of the dataset's channels. The schema holds those that the

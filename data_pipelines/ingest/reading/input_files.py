@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import functools
 import hashlib
 import io
@@ -15,7 +16,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.export_files import Export, without_copy_number
 from data_pipelines.ingest.reading.importer import Importer
 
 _FEW = 100  # files of an export whose encoding is looked at although no importer reads them
@@ -46,7 +47,8 @@ class ExportSet:
     importer: reads them.
     exports: those with files for the importer.
     files: bytes of each file to be read, by index into `exports` and name.
-    left_out: names of files, folders and columns of the input that are not read, by reason.
+    left_out: names of files and folders of the input that are not read, by reason.
+    unread_columns: columns of its tables that are not read.
     links: links in the input that are followed.
   """
 
@@ -75,6 +77,7 @@ class ExportSet:
     self.files = {(n, name): e.size(name) for n, e in enumerate(self.exports) for name in importer.files(e)}
     self.links = whole.links
     self.left_out = self._left_out(whole, [export for export in places if export not in children] if children else [])
+    self.unread_columns = self._unread_columns()
 
   def _left_out(self, whole: Export, others: list[Export]) -> dict[str, list[str]]:
     """What is not read, by reason. `others` are folders and zips beside the exports."""
@@ -89,19 +92,29 @@ class ExportSet:
         names.setdefault(why, []).extend(name for name in found if "/" not in name)
     for n, export in enumerate(self.exports):
       prefix = f"{export.path.name}/" if per_person else ""
-      beside = export.matching(*self.importer.beside)
+      unread_beside: Callable[[Export], list[str]] = getattr(self.importer, "unread_beside", lambda export: [])
+      beside = {*export.matching(*self.importer.beside)} - {*unread_beside(export)}
       unread = [name for name in export.names if (n, name) not in self.files and name not in beside]
       empty = [name for name in unread if not export.size(name)]
       encoded = [name for name in unread[:_FEW] if name not in empty and export.encoding_fault(name)]
       found_by_reason = {
         "empty": empty,
         "in another encoding than UTF-8": encoded,
-        "of no kind that the importer reads": sorted({*unread} - {*empty, *encoded}),
+        **self._by_purpose(sorted({*unread} - {*empty, *encoded})),
       }
       for why, found in [*export.left_out.items(), *found_by_reason.items()]:
         names.setdefault(why, []).extend(prefix + name for name in found)
-    names["columns"] = self._unread_columns()
     return {why: found for why, found in names.items() if found}
+
+  def _by_purpose(self, names: Sequence[str]) -> dict[str, list[str]]:
+    """Files that no importer of this kind reads, by the reason that the importer gives for files of such names."""
+    reasons: Mapping[str, str] = getattr(self.importer, "not_read_because", {})
+    expressions = [(re.compile(fnmatch.translate(f"*/{pattern}".lower())), why) for pattern, why in reasons.items()]
+    found: dict[str, list[str]] = {}
+    for name in names:
+      why = next((why for e, why in expressions if e.match(f"/{name}".lower())), "of no kind that the importer reads")
+      found.setdefault(why, []).append(name)
+    return found
 
   def _unread_columns(self) -> list[str]:
     """Columns that an importer of tables does not read, each once however many files have it."""
@@ -142,6 +155,18 @@ def _encoding_fault(exports: Sequence[Export]) -> str | None:
       if fault := export.encoding_fault(name):
         return f"{export.where(name)}: {fault}"
   return None
+
+
+def kind_of_file(name: str) -> str:
+  """What the names of like files have in common: digits become #, and a folder is named only where nothing else is.
+
+  "Fitbit/steps-2024-06-05.json" gives "steps-#.json".
+  """
+  folders, _, base = without_copy_number(name).rpartition("/")
+  kind = re.sub(r"#([-_. ]?#)+", "#", re.sub(r"[0-9a-f-]{12,}|(?<![A-Za-z])[0-9]+", "#", base))
+  if re.match(r"#\.", kind):  # a serial number: the folder says more
+    kind = "/".join([*[folder for folder in folders.split("/") if len(folder) > 1][-1:], kind])
+  return kind
 
 
 def _purpose(importer: Importer) -> str:
