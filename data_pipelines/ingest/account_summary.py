@@ -7,13 +7,16 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from data_pipelines.ingest.reading.account import Account
+import numpy as np
+
+from data_pipelines.ingest.reading.account import Account, ClockSpan
 from data_pipelines.text_files import counted, csv_text, percentage
 
 _FEW = 20  # up to this many people are shown one by one
 _WORST = 5
 _NAMED = 10  # damaged files that are shown one by one
-NOT_READ = "not read: "  # what begins an outcome in account.csv that is none of the rows read
+# What begins an outcome in account.csv that is none of the rows read.
+NOT_READ, CLOCK = "not read: ", "clock: "
 
 
 def rename_people(account: Account, name: Callable[[str], str], where: Callable[[str], str]) -> Account:
@@ -32,6 +35,8 @@ def rename_people(account: Account, name: Callable[[str], str], where: Callable[
     renamed.pass_over(name(participant), record_type, records)
   for (kind, why), (files, _) in account.unread_files.items():
     renamed.leave_file(f"*{pathlib.PurePath(kind).suffix}", why, "", files)  # a name may be a person's
+  for (participant, clock), span in account.clocks.items():  # without times, because dates are moved
+    renamed.add_span(name(participant), clock, ClockSpan(span.readings, span.signals, (0, None), (0, None)))
   return renamed
 
 
@@ -59,6 +64,8 @@ def _lines(account: Account) -> Iterator[list[Any]]:
         yield [participant, rest, why, account.example.get((participant, why), "")]
   for (participant, record_type), records in sorted(account.passed_over.items()):
     yield [participant, records, f"{NOT_READ}records of type {record_type}", ""]
+  for (participant, clock), span in sorted(account.clocks.items()):
+    yield [participant, span.readings, f"{CLOCK}{_span(clock, span)}", ""]
   for (kind, why), (files, first) in sorted(account.unread_files.items()):
     yield ["", files, f"{NOT_READ}files {kind} ({why})", first]
 
@@ -86,6 +93,10 @@ def summary_lines(account: Account) -> list[str]:
     lines.append(f"  the {_WORST} of {len(people):,} people who lost the largest share (account.csv lists everybody):")
   if len(people) > 1:
     lines += [f"  {participant}: {_counts(read, reasons.total())}" for participant, read, reasons in shown]
+  spans = Account()
+  for (_, clock), span in account.clocks.items():
+    spans.add_span("", clock, span)
+  lines += [f"{CLOCK}{_span(clock, span)}" for (_, clock), span in spans.clocks.items()]
   lines += _unread_files(account)
   if account.passed_over:
     records: collections.Counter[str] = collections.Counter()
@@ -93,6 +104,17 @@ def summary_lines(account: Account) -> list[str]:
       records[record_type] += count
     lines.append("record types not read: " + ", ".join(f"{what} {n:,}" for what, n in records.most_common()))
   return lines
+
+
+def _span(clock: str, span: ClockSpan) -> str:
+  """A clock, the signals on it, and when the first and the last reading start."""
+  text = f"{', '.join(span.signals)}: {clock}"
+  return text + f"; first {_moment(span.first)}, last {_moment(span.last)}" * (span.first[0] > 0)
+
+
+def _moment(moment: tuple[int, int | None]) -> str:
+  wall, utc = ("" if ms is None else str(np.datetime64(ms, "ms").astype("datetime64[m]")) for ms in moment)
+  return f"{wall.replace('T', ' ')} local" + f" = {utc.replace('T', ' ')} UTC" * bool(utc)
 
 
 def _unread_files(account: Account) -> Iterator[str]:

@@ -70,9 +70,7 @@ class ImportedSource:
     self._lost_events = self._count_lost_events()
     if not self._originals:
       print(*account_summary.summary_lines(self.public_account), sep="\n")
-      hint = ["for a source that reports every 5 minutes, use --minutes_per_step=5"]
-      hint *= bool(self.left_out) and self.recipe.minutes_per_step < 5
-      raise SchemaError("; ".join(["no day is left to build", *hint, *self.notes]))
+      raise SchemaError("; ".join(["no day is left to build", *self.notes]))
 
   @property
   def schema(self) -> Schema:
@@ -133,7 +131,8 @@ class ImportedSource:
       lines.append(f"no row in --participants for {counted(len(unlabelled), 'person')}{self._named(unlabelled)}")
     if self.left_out:
       days = f"{counted(sum(self.left_out.values()), 'day')} of {counted(len(self.left_out), 'person')}"
-      lines.append(f"left out {days} with more than {100 * self.recipe.max_missing:g} % missing (--max_missing)")
+      left_out = f"left out {days} with more than {100 * self.recipe.max_missing:g} % missing"
+      lines.append("; ".join([left_out, *self._how_to_keep()]))
     people_lost = sorted({*self.account.read} - {*self._store.people})
     if people_lost:
       lines.append(f"no day is left of {counted(len(people_lost), 'person')}{self._named(people_lost)}")
@@ -153,6 +152,26 @@ class ImportedSource:
       names_text = ", ".join(self.guessed)
       lines.append(f"averaged, because no rule is known: {names_text} (to change: --write_recipe, then --recipe)")
     return lines
+
+  def _how_to_keep(self) -> Iterator[str]:
+    """Which options would keep days that are left out, and how many: none that is given already."""
+    days: dict[int, collections.Counter[int]] = collections.defaultdict(collections.Counter)
+    for summary in self._store.summaries.values():
+      for minutes, percentages in summary["missing"].items():
+        days[int(minutes)].update({percent: count for percent, count in percentages if percent <= 100})
+    step, most = self.recipe.minutes_per_step, 100 * self.recipe.max_missing
+    total = sum(self.left_out.values())
+    kept = {minutes: sum(n for percent, n in days[minutes].items() if percent <= most) for minutes in sorted(days)}
+    longer = [minutes for minutes in kept if minutes > step and 2 * kept[minutes] >= total]
+    if longer:
+      yield f"--minutes_per_step={longer[0]} keeps {kept[longer[0]]:,} of them"
+    up_to = {percent: sum(n for other, n in days[step].items() if other <= percent) for percent in sorted(days[step])}
+    half = [percent for percent, count in up_to.items() if 2 * count >= total]
+    if half:
+      yield f"--max_missing={half[0] / 100:g} keeps {up_to[half[0]]:,} of them"
+    heart, counts = self.recipe.index(self.recipe.worn.heart), self.recipe.index(self.recipe.worn.counts)
+    if heart is None and counts is None and any(signal.quiet for signal in self.recipe.signals):
+      yield "without a heart rate nothing says when a device was worn, so minutes without steps stay missing"
 
   def _named(self, names: Sequence[str]) -> str:
     """The first few names in brackets; nothing if the dataset is anonymous, because its README.md holds the notes."""

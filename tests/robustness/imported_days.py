@@ -12,7 +12,6 @@ import numpy as np
 from data_pipelines.ingest import account_summary
 from data_pipelines.ingest.imported_source import ImportedSource
 from data_pipelines.ingest.importers import IMPORTERS
-from data_pipelines.ingest.labels_csv import ParticipantTable
 from data_pipelines.ingest.options import ImportOptions
 from data_pipelines.ingest.reading.input_files import ExportSet, detect_importer
 from data_pipelines.source import Event
@@ -47,10 +46,10 @@ class Imported:
 
 
 def import_days(path: os.PathLike, source: str = "auto", **options) -> Imported:
-  """Imports an input with --max_missing=1."""
+  """Imports an input, with --max_missing=1 unless told otherwise."""
   name = detect_importer(path, IMPORTERS) if source == "auto" else source
   with tempfile.TemporaryDirectory() as folder:
-    settings = ImportOptions(max_missing=1.0, people=ParticipantTable(), **options)
+    settings = ImportOptions(**{"max_missing": 1.0, **options})
     days = ImportedSource(ExportSet(path, IMPORTERS[name]), pathlib.Path(folder), settings)
     values: dict[tuple[str, str, str], dict[str, float]] = {}
     events = []

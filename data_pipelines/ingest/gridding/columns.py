@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float64, Int, Int16, Int64
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.reading import clocks
+from data_pipelines.ingest.reading.account import ClockSpan
 from data_pipelines.ingest.reading.clocks import DAY, MINUTE, NO_OFFSET
 
 EARLIEST = 946_684_800_000  # ms, 2000-01-01: a clock that shows an earlier time was never set
@@ -112,6 +113,32 @@ def _reasons(readings: ReadingColumns, recipe: Recipe, latest: int) -> Iterator[
       outside = (readings.value < signal.low) | (readings.value > signal.high * minutes)
       bounds = f"{signal.name} outside {signal.low:g} to {signal.high:g} {signal.unit}".rstrip()
       yield bounds + " per minute" * (signal.rule == "sum"), of_signal & outside
+
+
+def clock_spans(
+  readings: ReadingColumns, zone: zoneinfo.ZoneInfo | None, recipe: Recipe
+) -> Iterator[tuple[str, ClockSpan]]:
+  """Yields each kind of clock that some readings are on, in words, and the readings on it."""
+  by_zone = ~readings.wall & (readings.offset == NO_OFFSET)
+  kinds = {
+    "on the wall clock in the export": readings.wall,
+    "in UTC with offsets in the export": ~readings.wall & ~by_zone,
+    f"in UTC, moved by {zone}": by_zone,
+  }
+  for clock, which in kinds.items():
+    if which.any():
+      some = readings.take(which)
+      first, last = (_moment(some, int(i), zone) for i in (some.start.argmin(), some.start.argmax()))
+      signals = sorted(recipe.signals[number].name for number in np.unique(some.signal))
+      yield clock, ClockSpan(len(some), tuple(signals), first, last)
+
+
+def _moment(readings: ReadingColumns, i: int, zone: zoneinfo.ZoneInfo | None) -> tuple[int, int | None]:
+  """When a reading starts, in ms of the wall clock and of UTC."""
+  start, offset = int(readings.start[i]), int(readings.offset[i])
+  if readings.wall[i]:
+    return start, None if zone is None else clocks.from_wall_clock(start, zone)
+  return clocks.to_wall_clock(start, "utc", None if offset == NO_OFFSET else offset, zone, "readings"), start
 
 
 def move_to_wall_clock(

@@ -14,13 +14,14 @@ import zoneinfo
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt8
 
 from data_pipelines.ingest.gridding.columns import (
   EARLIEST,
   Drop,
   ReadingColumns,
   WallClockColumns,
+  clock_spans,
   drop_implausible,
   move_to_wall_clock,
 )
@@ -39,6 +40,7 @@ _CONTEXT = DAY  # on either side of a month
 # How far before a month readings still matter: a state may last into the context, and earlier offsets show which
 # minutes the clock repeats.
 _REACH = 3 * DAY
+_LONGER_STEPS = (5, 10, 15, 30, 60)  # minutes
 _NEVER = 2**62  # ms
 
 
@@ -63,6 +65,8 @@ class Grid:
 
   Attributes:
     left_out: number of days of each participant that were left out because more than recipe.max_missing is missing.
+    missing: how much is missing on these days, by participant and by the minutes per step that they could have: numbers
+      of days by percentage, rounded up.
   """
 
   def __init__(
@@ -79,6 +83,7 @@ class Grid:
     self.recipe, self.zone, self.devices = recipe, zone, tuple(devices)
     self.latest = latest if latest is not None else int(time.time() * 1000) + DAY
     self.left_out: collections.Counter[str] = collections.Counter()
+    self.missing: dict[str, dict[int, collections.Counter[int]]] = {}
 
   def days(self, parts: Iterable[ReadingColumns], account: Account, participant: str) -> Iterator[GridDay]:
     """Yields all days of one person that have a value and are complete enough, in order of date.
@@ -95,14 +100,19 @@ class Grid:
     """
     drop: Drop = lambda why, readings: account.drop(participant, why, readings)
     had_heart = False
-    for start, end, readings in _months(self._moved(parts, drop)):
+    for start, end, readings in _months(self._moved(parts, account, participant)):
       month = _Month(self.recipe, self.devices, start, end, readings, drop, had_heart)
       had_heart |= month.has_heart
       self.left_out[participant] += month.left_out
+      for minutes, shares in month.missing_shares().items():
+        self.missing.setdefault(participant, {}).setdefault(minutes, collections.Counter()).update(shares)
       yield from month.days()
 
-  def _moved(self, parts: Iterable[ReadingColumns], drop: Drop) -> Iterator[tuple[int, WallClockColumns]]:
+  def _moved(
+    self, parts: Iterable[ReadingColumns], account: Account, participant: str
+  ) -> Iterator[tuple[int, WallClockColumns]]:
     """Yields the latest start in each part, on its original clock, and the part on the wall clock."""
+    drop: Drop = lambda why, readings: account.drop(participant, why, readings)
     latest = None
     for part in parts:
       if not len(part):
@@ -113,6 +123,8 @@ class Grid:
       plausible = drop_implausible(part, self.recipe, self.latest, drop)
       if len(plausible):
         yield latest, move_to_wall_clock(plausible, self.zone, self.recipe, drop)
+        for clock, span in clock_spans(plausible, self.zone, self.recipe):
+          account.add_span(participant, clock, span)
 
 
 def device_order(trusted: Sequence[str], devices: Iterable[str]) -> list[str]:
@@ -244,12 +256,26 @@ class _Month:
     cause = (blanked | (missing & quiet & off[:, None])).astype(np.uint8) * _DEVICE_REMOVED
     return cause, blanked
 
+  def missing_shares(self) -> dict[int, collections.Counter[int]]:
+    """How much is missing on the month's days that are left out, by the minutes per step that they could have.
+
+    Returns:
+      Numbers of days by percentage, rounded up, for the recipe's steps and for longer ones.
+    """
+    days = np.flatnonzero(self._own_days(self._left_out))
+    if not len(days):
+      return {}
+    missing = self._own_days(self._by_day(np.isnan(self._values)))[days]
+    step = self._recipe.minutes_per_step
+    result: dict[int, collections.Counter[int]] = {}
+    for minutes in (step, *(longer for longer in _LONGER_STEPS if longer > step and longer % step == 0)):
+      in_longer = np.asarray(missing.reshape(len(days), -1, minutes // step, missing.shape[-1]).all(axis=2))
+      result[minutes] = collections.Counter(np.ceil(100 * _missing_share(in_longer) - 1e-6).astype(int).tolist())
+    return result
+
   def _incomplete(self) -> Bool[np.ndarray, "days"]:
     """Days without values, or with too few in the channels that have any."""
-    missing = self._by_day(np.isnan(self._values)).mean(axis=1)
-    observed = missing < 1
-    share = np.where(observed, missing, 0).sum(axis=1) / np.maximum(observed.sum(axis=1), 1)
-    return ~observed.any(axis=1) | (share > self._recipe.max_missing)
+    return _missing_share(self._by_day(np.isnan(self._values))) > self._recipe.max_missing
 
   def _count_unused(self, blanked: Bool[np.ndarray, "t c"]) -> None:
     """Counts the readings that no step uses, by reason."""
@@ -280,6 +306,14 @@ class _Month:
     """Without the days of context."""
     context_days = _CONTEXT // DAY
     return by_day[context_days:-context_days]
+
+
+def _missing_share(missing: Bool[np.ndarray, "days steps c"]) -> Float64[np.ndarray, "days"]:
+  """The share of missing values of each day, over the channels that have any; more than 1 on days without values."""
+  by_channel = missing.mean(axis=1)
+  observed = by_channel < 1
+  share = np.where(observed, by_channel, 0).sum(axis=1) / np.maximum(observed.sum(axis=1), 1)
+  return np.where(observed.any(axis=1), share, 2.0)
 
 
 def _order(key: Int64[np.ndarray, "n"], readings: WallClockColumns) -> Int64[np.ndarray, "n"]:

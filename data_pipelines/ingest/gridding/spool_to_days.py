@@ -40,7 +40,7 @@ def grid_spool(
 
   Returns:
     The store. Its summaries hold, per person, "account" (Account.to_json of the readings not used), "left_out" (the
-    number of days left out because too much is missing) and "channels" (ChannelTally.rows).
+    number of days left out because too much is missing), "missing" (Grid.missing) and "channels" (ChannelTally.rows).
 
   Raises:
     SchemaError: readings are in UTC, and their person has no time zone.
@@ -65,6 +65,7 @@ def grid_spool(
       summary = {
         "account": account.to_json(),
         "left_out": grid.left_out.pop(participant, 0),
+        "missing": {minutes: list(days.items()) for minutes, days in grid.missing.pop(participant, {}).items()},
         "channels": tally.rows,
       }
       store.complete(participant, summary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -10,6 +11,32 @@ from data_pipelines.errors import SchemaError
 
 UNREADABLE = "file that cannot be read, or its rest"
 MOST_TYPES = 10_000  # of all people: a file may invent types without end
+
+
+@dataclasses.dataclass(frozen=True)
+class ClockSpan:
+  """Readings on one clock.
+
+  Attributes:
+    readings: their number.
+    signals: names, sorted.
+    first, last: when the first and the last one starts, in ms of the wall clock and of UTC, None if that is unknown.
+  """
+
+  readings: int
+  signals: tuple[str, ...]
+  first: tuple[int, int | None]
+  last: tuple[int, int | None]
+
+  def joined(self, other: ClockSpan) -> ClockSpan:
+    """The readings of both."""
+    first, last = min(self.first, other.first, key=_wall), max(self.last, other.last, key=_wall)
+    signals = tuple(sorted({*self.signals, *other.signals}))
+    return ClockSpan(self.readings + other.readings, signals, first, last)
+
+
+def _wall(moment: tuple[int, int | None]) -> int:
+  return moment[0]
 
 
 class Account:
@@ -25,6 +52,7 @@ class Account:
     passed_over: number of records of types that the importer does not read, by participant and type. They are not
       among the rows.
     unread_files: number of files that are not read and the name of the first, by kind of file and reason.
+    clocks: the readings of a person on one kind of clock, by participant and clock.
   """
 
   def __init__(self, strict: bool = False) -> None:
@@ -35,6 +63,7 @@ class Account:
     self.strict = strict
     self.passed_over: collections.Counter[tuple[str, str]] = collections.Counter()
     self.unread_files: dict[tuple[str, str], tuple[int, str]] = {}
+    self.clocks: dict[tuple[str, str], ClockSpan] = {}
 
   def add(self, participant: str, rows: int = 1) -> None:
     """Counts rows that hold something this importer reads, whether usable or not."""
@@ -103,6 +132,11 @@ class Account:
     before, first = self.unread_files.get((kind, why), (0, name))
     self.unread_files[kind, why] = before + files, first
 
+  def add_span(self, participant: str, clock: str, span: ClockSpan) -> None:
+    """Adds readings of a person on a clock, which is described in a few words."""
+    known = self.clocks.get((participant, clock))
+    self.clocks[participant, clock] = known.joined(span) if known else span
+
   def merge(self, other: Account) -> None:
     """Adds another account's rows to this one."""
     self.read.update(other.read)
@@ -111,6 +145,8 @@ class Account:
     self.dropped.update(other.dropped)
     for part, (rows, place) in other.damage.items():
       self._damage(part, rows, place)
+    for (participant, clock), span in other.clocks.items():
+      self.add_span(participant, clock, span)
     for key, where in other.example.items():
       self.example.setdefault(key, where)
 
@@ -119,7 +155,14 @@ class Account:
     dropped = [[*key, rows, self.example.get(key, "")] for key, rows in self.dropped.items()]
     damage = [[*key, *found] for key, found in self.damage.items()]
     passed_over = [[*key, records] for key, records in self.passed_over.items()]
-    return {"read": dict(self.read), "dropped": dropped, "damage": damage, "passed_over": passed_over}
+    clocks = [[*key, *dataclasses.astuple(span)] for key, span in self.clocks.items()]
+    return {
+      "read": dict(self.read),
+      "dropped": dropped,
+      "damage": damage,
+      "passed_over": passed_over,
+      "clocks": clocks,
+    }
 
   @classmethod
   def from_json(cls, raw: Mapping[str, Any]) -> Self:
@@ -132,4 +175,6 @@ class Account:
       account.damage[participant, why, file] = rows, place
     for participant, record_type, records in raw["passed_over"]:
       account.pass_over(participant, record_type, records)
+    for participant, clock, readings, signals, first, last in raw["clocks"]:
+      account.add_span(participant, clock, ClockSpan(readings, tuple(signals), tuple(first), tuple(last)))
     return account

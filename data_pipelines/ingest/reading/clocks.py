@@ -90,6 +90,11 @@ def to_wall_clock(ms: int, clock: str, offset: int | None, zone: zoneinfo.ZoneIn
   return ms + _offset(zone, ms)
 
 
+def from_wall_clock(ms: int, zone: zoneinfo.ZoneInfo) -> int:
+  """UTC ms at which the wall clock of a zone shows a time, at its first passage."""
+  return ms - _offset(zone, ms - _offset(zone, ms))
+
+
 def repeated_minutes(wall: Int64[np.ndarray, "n"], offset: Integer[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
   """A mask of readings on minutes that the person's wall clock, according to their own offsets, had shown before.
 

@@ -109,10 +109,11 @@ class ExportSet:
   def _by_purpose(self, names: Sequence[str]) -> dict[str, list[str]]:
     """Files that no importer of this kind reads, by the reason that the importer gives for files of such names."""
     reasons: Mapping[str, str] = getattr(self.importer, "not_read_because", {})
-    expressions = [(re.compile(fnmatch.translate(f"*/{pattern}".lower())), why) for pattern, why in reasons.items()]
+    expressions = [(re.compile(fnmatch.translate(pattern.lower())), why) for pattern, why in reasons.items()]
     found: dict[str, list[str]] = {}
     for name in names:
-      why = next((why for e, why in expressions if e.match(f"/{name}".lower())), "of no kind that the importer reads")
+      base = name.rsplit("/", 1)[-1].lower()
+      why = next((why for e, why in expressions if e.match(base)), "of no kind that the importer reads")
       found.setdefault(why, []).append(name)
     return found
 

@@ -123,7 +123,7 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
   assert run_build(*flags) == 2
   printed = capsys.readouterr()
   assert f"{len(rows):,}  day with more than 80 % missing" in printed.out
-  assert "every 5 minutes, use --minutes_per_step=5" in printed.err
+  assert "; --minutes_per_step=5 keeps 4 of them; --max_missing=0.84 keeps 2 of them;" in printed.err
 
 
 # ----- interrupted and repeated imports
