@@ -32,6 +32,7 @@ The account export (https://www.garmin.com/account/datamanagement, "Export Your 
 
 from __future__ import annotations
 
+import collections
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -180,6 +181,7 @@ class _File:
     self._moments, self._ahead = fit.wall_clocks(messages)
     start = next((m.time for m in messages if m.time is not None and m.number not in _UNTIMED), 0)
     self._totals = Totals(start, self._ahead_at)
+    self._sums: dict[tuple[str, int, int], float] = collections.defaultdict(float)  # by signal, start and end
     self._values: dict[tuple[str, str], list[tuple[int, int, float]]] = {}  # by signal and device; ms since 1970
 
   def all(self) -> Iterator[Readings | Stretch]:
@@ -194,6 +196,8 @@ class _File:
         self._sample(message)
       elif message.number in _SERIES:
         self._series(message)
+    for (signal_name, start, end), value in self._sums.items():
+      self._add(signal_name, start, end, value)
     self._strap()
     self._sleep(levels)
     for signal in Garmin.signals:
@@ -229,8 +233,8 @@ class _File:
 
   def _add_totals(self, time: int, message: fit.Message) -> str:
     added, why = self._totals.add(time, message.fields)
-    for addition in added:
-      self._add(addition.signal, addition.start, addition.end, addition.value)
+    for addition in added:  # what two activities add at once is one reading, not two that might be duplicates
+      self._sums[addition.signal, addition.start, addition.end] += addition.value
     return "" if added else why
 
   def _series(self, message: fit.Message) -> None:

@@ -109,6 +109,8 @@ class Account:
 
   def unreadable(self, participant: str, file: str, error: SchemaError) -> None:
     """Counts a file that cannot be read, or its rest, as `damaged` does; `error` is why."""
+    if self.strict:
+      raise error
     place = str(error).removeprefix(file)
     self.damaged(participant, UNREADABLE, file, place if place.startswith(":") else f": {error}")
 

@@ -91,6 +91,14 @@ def test_steps_of_each_activity_add_up(tmp_path):
   assert not dropped  # the message about cycling tells its intensity
 
 
+def test_what_two_activities_add_at_once_is_one_reading(tmp_path):
+  row = definition(2, 55, TIME, (5, 1, ENUM), CYCLES)
+  totals = [(0, WALKING, 0), (0, RUNNING, 0), (60, WALKING, 50), (60, RUNNING, 50), (120, WALKING, 50)]
+  rows = [message(2, "<IBI", MIDNIGHT + 600 + at, kind, total) for at, kind, total in totals]
+  found, _ = steps(fit_file(info(), row, *rows), tmp_path)  # two equal ones would pass for duplicates
+  assert found == [(0, 600, 0), (600, 660, 100), (660, 720, 0)]
+
+
 def test_cycles_without_an_activity_type_are_told(tmp_path):
   rows = [message(2, "<II", MIDNIGHT + at, 100) for at in (60, 120)]
   assert steps(fit_file(info(), definition(2, 55, TIME, CYCLES), *rows), tmp_path) == (
