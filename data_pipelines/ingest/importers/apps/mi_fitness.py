@@ -1,0 +1,68 @@
+"""Xiaomi's Mi Fitness, by a request of the account's data (https://account.xiaomi.com): hlth_center_fitness_data.csv.
+
+Its columns are Uid, Sid, Key, Time (s since 1970 UTC), Value (JSON) and UpdateTime. By Key: heart_rate and
+single_heart_rate "bpm"; spo2 and single_spo2 "spo2" (%); stress and single_stress "stress" (0 to 100). The shape is
+that on which readers of real exports agree; Xiaomi describes it nowhere. Not read, and counted: steps, calories and
+intensity, as it is said nowhere how long a record of these lasts; sleep, whose codes of stages are described nowhere;
+other keys. A file with several Uid is of as many people, who are named by it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, number, readings
+from data_pipelines.ingest.reading import csv_batches
+from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.csv_batches import CsvBatch
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Readings
+from data_pipelines.ingest.reading.signals import Signal, common_signal
+
+_NAME = re.compile(r"(.*/)?[^/]*hlth_center_fitness_data\.csv", re.IGNORECASE)
+_KEYS = {
+  **dict.fromkeys(("heart_rate", "single_heart_rate"), ("heart_rate", "bpm", "bpm")),
+  **dict.fromkeys(("spo2", "single_spo2"), ("spo2", "%", "spo2")),
+  **dict.fromkeys(("stress", "single_stress"), ("stress", "", "stress")),
+}
+
+
+class MiFitness:
+  """Reads the readings of Mi Fitness; the module's docstring lists them."""
+
+  signals: Sequence[Signal] = (common_signal("heart_rate"), common_signal("spo2"), common_signal("stress"))
+  devices: Sequence[str] = ()
+  beside: Sequence[str] = ()
+
+  def files(self, export: Export) -> list[str]:
+    return [name for name in export.names if _NAME.fullmatch(name)]
+
+  def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
+    owners = {uid for batch in csv_batches.read_batches(export, name, ["Uid"]) for uid in fields(batch, "Uid")}
+    for batch in csv_batches.read_batches(export, name, ["Uid", "Key", "Time", "Value"]):
+      for uid in sorted(set(fields(batch, "Uid"))):
+        who = export.participant if len(owners) == 1 else uid or export.participant
+        yield from readings(_rows(batch, uid, who, account), who, export.where(name), account)
+
+
+def _rows(batch: CsvBatch, owner: str, participant: str, account: Account) -> Iterator[Row]:
+  columns = (fields(batch, column) for column in ("Uid", "Key", "Time", "Value"))
+  for uid, key, time, value in zip(*columns, strict=True):
+    if uid != owner:
+      continue
+    if key not in _KEYS:
+      account.pass_over(participant, key)
+      continue
+    signal, unit, field = _KEYS[key]
+    at = 1000 * number(time)
+    yield Row(signal, unit, at, at, number(entry(_json(value), field)))
+
+
+def _json(text: str) -> Any:
+  try:
+    return json.loads(text)
+  except (ValueError, RecursionError):
+    return None

@@ -1,0 +1,137 @@
+"""Oura, "Export data" (https://membership.ouraring.com): CSV files with semicolons, or one oura*.json.
+
+Fields are those of Oura's API, https://cloud.ouraring.com/v2/docs:
+  heart rate   timestamp (ISO 8601 with Z or an offset), bpm: every five minutes
+  sleep        bedtime_start; sleep_phase_5_min, a digit for every five minutes: 1 deep, 2 light, 3 REM, 4 awake;
+               heart_rate (bpm) and hrv (rMSSD, ms), each {"interval" (s), "items", "timestamp"}, null where nothing
+               was measured
+  activity     met {"interval", "items", "timestamp"}: metabolic equivalents by the minute
+In CSVs (heartrate.csv, sleepmodel.csv or sleep.csv, dailyactivity.csv or activity.csv, by their headers) the nested
+fields are JSON. In a JSON the lists are under heart_rate or heartrate, sleep or sleep_periods, activity or
+daily_activity. The wall clock is that of the offsets; times in Z need --timezone. Use --minutes_per_step=5. Not read:
+daily scores and sums (steps are one number per day), temperatures (one per night), tags.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from data_pipelines.errors import SchemaError
+from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, instants, items, number, readings
+from data_pipelines.ingest.reading import csv_batches
+from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Readings
+from data_pipelines.ingest.reading.signals import Signal, common_signal
+
+_FIVE_MINUTES = 300_000
+_ASLEEP = {"1": 1.0, "2": 1.0, "3": 1.0, "4": 0.0}
+_NAN = float("nan")
+# What a table must have, and the columns that are read.
+_TABLES = {
+  "heart": (("timestamp", "bpm"), ("timestamp", "bpm")),
+  "sleep": (("bedtime_start", "sleep_phase_5_min"), ("bedtime_start", "sleep_phase_5_min", "heart_rate", "hrv")),
+  "activity": (("met", "class_5_min"), ("met",)),
+}
+_CSV = re.compile(r"(.*/)?(heartrate|sleepmodel|sleep|dailyactivity|activity)\.csv", re.IGNORECASE)
+_JSON = re.compile(r"(.*/)?oura[^/]*\.json", re.IGNORECASE)
+_LISTS = {
+  "heart": ("heart_rate", "heartrate"),
+  "sleep": ("sleep", "sleep_periods"),
+  "activity": ("activity", "daily_activity"),
+}
+
+
+class Oura:
+  """Reads Oura's CSV and JSON exports; the module's docstring lists the fields."""
+
+  signals: Sequence[Signal] = (
+    common_signal("heart_rate"),
+    common_signal("hrv_rmssd"),
+    Signal("mets", "MET", "ACC", low=0, high=30, zero_is_missing=True),
+    common_signal("asleep"),
+  )
+  devices: Sequence[str] = ()
+  beside: Sequence[str] = ()
+
+  def files(self, export: Export) -> list[str]:
+    return [name for name in export.names if _JSON.fullmatch(name) or (_CSV.fullmatch(name) and _table(export, name))]
+
+  def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
+    where = export.where(name)
+    if _JSON.fullmatch(name):
+      for rows in _lists(export.json(name)):
+        yield from readings(rows, export.participant, where, account)
+      return
+    kind, delimiter = _table(export, name) or ("", ",")
+    required, columns = _TABLES[kind]
+    optional = [column for column in columns if column not in required]
+    for batch in csv_batches.read_batches(export, name, required, optional, delimiter=delimiter):
+      texts = {column: fields(batch, column) for column in columns}
+      records = [
+        {
+          column: text if column in ("timestamp", "bpm", "bedtime_start", "sleep_phase_5_min") else _json(text)
+          for column, text in zip(columns, values, strict=True)
+        }
+        for values in zip(*texts.values(), strict=True)
+      ]
+      yield from readings(_rows(kind, records), export.participant, where, account)
+
+
+def _table(export: Export, name: str) -> tuple[str, str] | None:
+  """The kind of a table, and its delimiter; None if it is not Oura's."""
+  for delimiter in (";", ","):
+    try:
+      header = set(csv_batches.read_header(export, name, delimiter))
+    except SchemaError:
+      return None
+    for kind, (required, _) in _TABLES.items():
+      if header.issuperset(required):
+        return kind, delimiter
+  return None
+
+
+def _lists(content: Any) -> Iterator[Iterator[Row]]:
+  for kind, keys in _LISTS.items():
+    for key in keys:
+      records = entry(content, key)
+      yield _rows(kind, items(entry(records, "data")) if isinstance(records, dict) else items(records))
+
+
+def _rows(kind: str, records: Sequence[Any]) -> Iterator[Row]:
+  if kind == "heart":
+    at, offsets = instants([entry(record, "timestamp") for record in records])
+    for record, start, offset in zip(records, at, offsets, strict=True):
+      yield Row("heart_rate", "bpm", start, start, number(entry(record, "bpm")), offset or None)
+    return
+  for record in records:
+    if kind == "activity":
+      yield from _series("mets", "MET", entry(record, "met"))
+      continue
+    yield from _series("heart_rate", "bpm", entry(record, "heart_rate"))
+    yield from _series("hrv_rmssd", "ms", entry(record, "hrv"))
+    (start,), (offset,) = instants([entry(record, "bedtime_start")])
+    phases = entry(record, "sleep_phase_5_min")
+    for number_, phase in enumerate(phases.strip('"') if isinstance(phases, str) else ""):
+      begin = start + _FIVE_MINUTES * number_
+      yield Row("asleep", "", begin, begin + _FIVE_MINUTES, _ASLEEP.get(phase, _NAN), offset or None)
+
+
+def _series(signal: str, unit: str, content: Any) -> Iterator[Row]:
+  """The values that were measured, each at its time."""
+  interval = 1000 * number(entry(content, "interval"))
+  (start,), (offset,) = instants([entry(content, "timestamp")])
+  for place, value in enumerate(items(entry(content, "items"))):
+    if value is not None:
+      at = start + interval * place
+      yield Row(signal, unit, at, at, number(value), offset or None)
+
+
+def _json(text: str) -> Any:
+  try:
+    return json.loads(text)
+  except (ValueError, RecursionError):
+    return None

@@ -1,0 +1,79 @@
+"""Polar Flow, "Download your data" (https://account.polar.com): JSON files of one person.
+
+  247ohr_*.json     {"deviceDays": [{"date", "samples": [{"heartRate", "secondsFromDayStart"}]}]}: bpm
+  activity-*.json   {"date", "samples": {"steps": [{"localTime", "value"}], "mets": [{"localTime", "value"}]}}: steps
+                    in the minute from localTime on, and metabolic equivalents
+All times are of the wall clock, without a zone. Polar describes the same values for its API
+(https://www.polar.com/accesslink-api), and not the files; their shape is that on which readers of real exports agree.
+Whether a minute of steps begins or ends at localTime is said nowhere. Samples of MET without a time, which some exports
+have, are dropped. Not read: training sessions, nights, nightly recharge, intervals between beats.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from data_pipelines.ingest.importers.apps.rows import MINUTE, NO_TIME, Row, entry, instants, items, number, readings
+from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Readings
+from data_pipelines.ingest.reading.signals import Signal, common_signal
+
+_HEART = re.compile(r"247ohr_.*\.json", re.IGNORECASE)
+_ACTIVITY = re.compile(r"activity-\d{4}-\d\d-\d\d.*\.json", re.IGNORECASE)
+
+
+class Polar:
+  """Reads Polar Flow's JSON files; the module's docstring lists them."""
+
+  signals: Sequence[Signal] = (
+    common_signal("heart_rate"),
+    common_signal("steps", high=1000),
+    Signal("mets", "MET", "ACC", low=0, high=30, zero_is_missing=True),
+  )
+  devices: Sequence[str] = ()
+  beside: Sequence[str] = ()
+
+  def files(self, export: Export) -> list[str]:
+    return [name for name in export.names if _HEART.fullmatch(_base(name)) or _ACTIVITY.fullmatch(_base(name))]
+
+  def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
+    rows = _heart_rates if _HEART.fullmatch(_base(name)) else _activity
+    yield from readings(rows(export.json(name)), export.participant, export.where(name), account, clock="wall")
+
+
+def _base(name: str) -> str:
+  return name.rpartition("/")[2]
+
+
+def _heart_rates(content: Any) -> Iterator[Row]:
+  days = items(entry(content, "deviceDays"))
+  for day, midnight in zip(days, _midnights([entry(day, "date") for day in days]), strict=True):
+    for sample in items(entry(day, "samples")):
+      at = midnight + 1000 * number(entry(sample, "secondsFromDayStart"))
+      yield Row("heart_rate", "bpm", at, at, number(entry(sample, "heartRate")))
+
+
+def _activity(content: Any) -> Iterator[Row]:
+  (midnight,) = _midnights([entry(content, "date")])
+  samples = entry(content, "samples")
+  for sample in items(entry(samples, "steps")):
+    at = midnight + _since_midnight(entry(sample, "localTime"))
+    yield Row("steps", "steps", at, at + MINUTE, number(entry(sample, "value")))
+  for sample in items(entry(samples, "mets")):
+    at = midnight + _since_midnight(entry(sample, "localTime"))
+    yield Row("mets", "MET", at, at, number(entry(sample, "value")))
+
+
+def _midnights(dates: Sequence[Any]) -> list[float]:
+  """The beginning of each date on the wall clock, ms; NaN where there is none."""
+  return instants([f"{date}T00:00:00Z" for date in dates])[0]
+
+
+def _since_midnight(time: Any) -> float:
+  match = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(\.\d{1,6})?", time) if isinstance(time, str) else None
+  if not match:
+    return NO_TIME
+  return 1000 * (3600 * int(match[1]) + 60 * int(match[2]) + int(match[3]) + float(match[4] or 0))

@@ -1,0 +1,67 @@
+"""Zepp (Amazfit, Mi Band; formerly Mi Fit), "Export data": CSV files in folders of the same names.
+
+  HEARTRATE_AUTO_*.csv    date, time, heartRate: bpm; wall clock ("2024-06-04", "08:00")
+  HEARTRATE_*.csv         time, heartRate: bpm, measured by hand; UTC ("2024-06-04 06:00:00+0000")
+  ACTIVITY_MINUTE_*.csv   date, time, steps: steps in the minute that starts then; wall clock
+  SLEEP_*.csv             start, stop: a night, as the stretch "sleep"; UTC
+Zepp describes none of them; the shape is that on which readers of real exports agree. Not read: SLEEP_MINUTE, whose
+dates are a day off in some exports and not in others, ACTIVITY and ACTIVITY_STAGE (sums of the above), SPORT, BODY.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from data_pipelines.ingest.importers.apps.rows import MINUTE, Row, fields, instants, number, readings, stretch
+from data_pipelines.ingest.reading import csv_batches
+from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.signals import Signal, common_signal
+
+_NAME = re.compile(r"(.*/)?(?P<kind>HEARTRATE_AUTO|HEARTRATE|ACTIVITY_MINUTE|SLEEP)(_\d+)?\.csv")
+
+
+class Zepp:
+  """Reads Zepp's CSV files; the module's docstring lists them."""
+
+  signals: Sequence[Signal] = (common_signal("heart_rate"), common_signal("steps", high=1000))
+  devices: Sequence[str] = ()
+  beside: Sequence[str] = ()
+
+  def files(self, export: Export) -> list[str]:
+    return [name for name in export.names if _NAME.fullmatch(name)]
+
+  def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
+    match = _NAME.fullmatch(name)
+    kind = match["kind"] if match else ""
+    who, where = export.participant, export.where(name)
+    if kind == "SLEEP":
+      for batch in csv_batches.read_batches(export, name, ["start", "stop"]):
+        starts, stops = instants(fields(batch, "start"))[0], instants(fields(batch, "stop"))[0]
+        for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+          if start != stop:  # a day without a night
+            yield from stretch("sleep", start, stop, who, batch.where(i), account)
+    elif kind == "HEARTRATE":
+      for batch in csv_batches.read_batches(export, name, ["time", "heartRate"]):
+        at = instants(fields(batch, "time"))[0]
+        yield from readings(_samples(at, fields(batch, "heartRate")), who, where, account)
+    else:
+      column = "heartRate" if kind == "HEARTRATE_AUTO" else "steps"
+      for batch in csv_batches.read_batches(export, name, ["date", "time", column]):
+        clock = zip(fields(batch, "date"), fields(batch, "time"), strict=True)
+        at = instants([f"{date}T{time}Z" for date, time in clock])[0]
+        values = fields(batch, column)
+        rows = _samples(at, values) if column == "heartRate" else _minutes(at, values)
+        yield from readings(rows, who, where, account, clock="wall")
+
+
+def _samples(times: Sequence[float], values: Sequence[str]) -> Iterator[Row]:
+  for at, value in zip(times, values, strict=True):
+    yield Row("heart_rate", "bpm", at, at, number(value))
+
+
+def _minutes(times: Sequence[float], values: Sequence[str]) -> Iterator[Row]:
+  for at, value in zip(times, values, strict=True):
+    yield Row("steps", "steps", at, at + MINUTE, number(value))
