@@ -32,6 +32,19 @@ RIGHT = {
   ("29-samsung-utf16/samsunghealth_x", "heart_rate"): {"10:00": 71.0},
 }
 RIGHT |= {
+  ("19-google-fit/takeout", "heart_rate"): {"08:00": 72.0},
+  ("19-google-fit/takeout", "steps"): {clock: pytest.approx(1000 / 15) for clock in minutes("08:00", *range(15))},
+  ("32-actigraph/NEO1.csv", "activity_counts"): minutes("08:01", 100, 200, 300, 400),
+  ("32-actigraph/NEO1.csv", "steps"): minutes("08:01", 1, 2, 3, 4),
+  ("35-not-supported/gadgetbridge", "steps"): {"08:00": 12.0},
+  ("35-not-supported/oura", "heart_rate"): {"08:00": 61.0, "08:05": 62.0},
+  ("35-not-supported/withings", "heart_rate"): minutes("08:00", 61, 62),
+  **{
+    (f"35-not-supported/{folder}", "heart_rate"): {"08:00": 61.0}
+    for folder in ("gadgetbridge", "huawei", "oura_json", "polar", "xiaomi", "zepp")
+  },
+}
+RIGHT |= {
   (f"30-fitabase-saved-by-excel/{folder}", "steps"): minutes("08:01", 10, 20, 30, 40)
   for folder in ("fitabase", "fitabase_de")
 }
