@@ -154,6 +154,14 @@ def test_one_bad_byte_costs_one_record(first):
   assert faults == [(bad, "bytes that are no FIT record"), (len(data) - 2, "FIT file whose checksum does not match")]
 
 
+def test_reading_goes_on_only_where_times_fit():
+  rates = [1] * 100  # as the first byte of the next record: three in a row have a known local type, one byte too early
+  data = bytearray(fit_file(beats(*rates)))
+  data[BEGIN + 6 * 50] = 0x0F
+  rows, _ = decoded(bytes(data))
+  assert rows == [(NOON + k, 1) for k in range(100) if k != 50]
+
+
 def test_a_changed_value_costs_nothing_but_is_told():
   data = bytearray(fit_file(RECORDS))
   data[BEGIN + 5] = 200  # the first heart rate

@@ -85,6 +85,7 @@ def test_a_day_like_the_sample_of_garmins_sdk(tmp_path):
 def test_steps_of_each_activity_add_up(tmp_path):
   row = definition(2, 55, TIME, PACKED, CYCLES)
   totals = [(60, WALKING, 50), (120, RUNNING, 80), (180, WALKING, 60), (240, RUNNING, 200), (300, CYCLING, 999)]
+  totals.append((360, 22, 999))  # an activity that the profile does not know, and walking in four bits
   rows = [message(2, "<IBI", MIDNIGHT + at, kind, total) for at, kind, total in totals]
   found, dropped = steps(fit_file(info(), row, *rows), tmp_path)
   assert found == [(0, 60, 50), (60, 120, 80), (120, 180, 10), (180, 240, 120)]
@@ -221,6 +222,13 @@ def test_heart_rates_of_a_chest_strap(tmp_path):
   assert account.read.total() == 8 + 1 + 15
   assert {why: rows for (_, why), rows in account.dropped.items()} == {"heart rate of a chest strap without a time": 8}
   assert Garmin().devices[0] == "chest strap"  # before what the watch itself measured
+
+
+def test_the_clock_of_a_chest_strap_rolls_over(tmp_path):
+  whole = definition(3, 132, (6, 1, UINT8), (9, 4, UINT32))
+  anchor = definition(2, 132, TIME, (6, 1, UINT8), (9, 4, UINT32)) + message(2, "<IBI", MIDNIGHT, 60, 2**32 - 1024)
+  found, _ = read(fit_file(anchor, whole, message(3, "<BI", 61, 1024)), tmp_path)
+  assert [row[1:] for row in found] == [(0, 0, 60), (2, 2, 61)]
 
 
 @settings(max_examples=60, deadline=None)
