@@ -101,7 +101,8 @@ def _read_gt3x(export: Export, name: str, account: Account) -> Iterator[Readings
           sums.add(time, values)
   if damage.stretches:
     account.add(participant, damage.stretches)
-    account.drop(participant, "damaged stretch of log.bin", damage.stretches, f"{where} byte {damage.first}")
+    place = f" from byte {damage.first:,} of log.bin on"
+    account.damaged(participant, "damaged stretch of log.bin", where, place, damage.stretches)
   yield from _minutes(sums, participant, where, account)
 
 
@@ -112,7 +113,8 @@ def _read_recording(export: Export, name: str, account: Account) -> Iterator[Rea
   participant, sums = _person(recording.subject, name), MinuteSums(recording.rate)
   if recording.warnings:
     account.add(participant, len(recording.warnings))
-    account.drop(participant, "damaged stretch of the file", len(recording.warnings), where)
+    place = f": {recording.warnings[0]}"
+    account.damaged(participant, "damaged stretch of the file", where, place, len(recording.warnings))
   for first in range(0, len(recording.time), _BLOCK):
     block = slice(first, first + _BLOCK)
     sums.add(recording.time[block], recording.samples[block].astype(np.float64))

@@ -74,12 +74,9 @@ def read_epochs(export: Export, name: str, participant: str, account: Account) -
   columns = [*found.values(), *([by_name["date"], by_name["time"]] if timed else [])]
   magnitude, before = _Magnitude(participant, head.epoch), 0
 
-  def ragged(row: int, why: str) -> None:
-    account.add(participant)
-    account.drop(participant, why, 1, export.where(name, row))
-
+  bad_rows = csv_batches.counting(account, participant, export, name)
   batches = csv_batches.read_batches(
-    export, name, columns, delimiter=head.delimiter, skip_rows=head.skip_rows, ragged=ragged
+    export, name, columns, delimiter=head.delimiter, skip_rows=head.skip_rows, ragged=bad_rows
   )
   for rows in batches:
     account.add(participant, len(rows))

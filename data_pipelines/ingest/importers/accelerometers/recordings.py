@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import tempfile
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +23,8 @@ from data_pipelines.errors import SchemaError
 
 GENEACTIV_START = b"Device Identity"
 AXIVITY_START = b"MD"
+_SECTOR, _BLOCK = 512, 1 << 20  # bytes
+_PLAIN = bytes(byte if byte < 128 else ord("?") for byte in range(256))
 _FORMATS = {"GeneActiv BIN": "geneactiv", "Axivity CWA": "axivity"}
 
 
@@ -53,10 +57,7 @@ def read_recording(path: pathlib.Path, where: str) -> Recording:
   Raises:
     SchemaError: the file is not of these formats, or nothing of it can be read.
   """
-  try:
-    content = actfast.read(path, lenient=True)
-  except (ValueError, OSError, OverflowError) as error:
-    raise SchemaError(f"{where}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+  content = _content(path, where)
   device = _FORMATS.get(content["format"])
   if device is None:
     raise SchemaError(f"{where}: is {content['format']}, expected GENEActiv's .bin or Axivity's .cwa")
@@ -71,15 +72,38 @@ def read_recording(path: pathlib.Path, where: str) -> Recording:
   rate, subject = _rate_and_subject(content["metadata"], device)
   if not 1 <= rate <= 10_000:
     raise SchemaError(f"{where}: has a rate of {rate:g} Hz, expected 1 to 10,000")
+  warnings = list(content["warnings"])
+  if device == "axivity" and path.stat().st_size % _SECTOR:
+    warnings.append("cut off within a sector")
   samples = fast["acceleration"].reshape(-1, 3)
-  return Recording(device, rate, subject, fast["datetime"], samples, beside, list(content["warnings"]))
+  return Recording(device, rate, subject, fast["datetime"], samples, beside, warnings)
+
+
+def _content(path: pathlib.Path, where: str) -> Mapping[str, Any]:
+  """What the reader gives. It refuses a whole .bin, which is text, for one stray byte; here that costs its page."""
+  try:
+    try:
+      return actfast.read(path, lenient=True)
+    except ValueError as error:
+      if "valid UTF-8" not in str(error):
+        raise
+    with tempfile.TemporaryDirectory() as folder:
+      plain = pathlib.Path(folder) / "recording.bin"
+      with path.open("rb") as file, plain.open("wb") as copy:
+        while block := file.read(_BLOCK):
+          copy.write(block.translate(_PLAIN))
+      content = actfast.read(plain, lenient=True)
+      return {**content, "warnings": [*content["warnings"], "bytes that are not text"]}
+  except (ValueError, OSError, OverflowError) as error:
+    raise SchemaError(f"{where}: cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
 def _rate_and_subject(metadata: Mapping[str, Mapping[str, Any]], device: str) -> tuple[float, str]:
   if device == "geneactiv":
     rate = metadata.get("Configuration Info", {}).get("Measurement Frequency", "")
     return _first_number(rate), str(metadata.get("Subject Info", {}).get("Subject Code", "")).strip()
-  return _first_number(metadata.get("configuration", {}).get("sample_rate_hz", "")), ""
+  about = urllib.parse.parse_qs(str(metadata.get("session", {}).get("annotation", "")))
+  return _first_number(metadata.get("configuration", {}).get("sample_rate_hz", "")), about.get("_sc", [""])[0].strip()
 
 
 def _first_number(text: Any) -> float:

@@ -151,7 +151,8 @@ def _read_quarters(export: Export, name: str, account: Account) -> Iterator[Read
   date = match["date"] if match else ""
   streams = {_TYPES[_type_of(other)][0] for other in export.names if _STREAM.fullmatch(other) and _type_of(other)}
   wanted = {column: signal for column, signal in _QUARTERS.items() if signal[0] not in streams}
-  for batch in csv_batches.read_batches(export, name, [_START, _END], list(wanted)):
+  bad_rows = csv_batches.counting(account, export.participant, export, name)
+  for batch in csv_batches.read_batches(export, name, [_START, _END], list(wanted), ragged=bad_rows):
     starts, offsets = instants([f"{date}T{text}" for text in fields(batch, _START)])
     ends, _ = instants([f"{date}T{text}" for text in fields(batch, _END)])
     rows = [

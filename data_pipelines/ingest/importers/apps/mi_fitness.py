@@ -41,8 +41,10 @@ class MiFitness:
     return [name for name in export.names if _NAME.fullmatch(name)]
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
-    owners = {uid for batch in csv_batches.read_batches(export, name, ["Uid"]) for uid in fields(batch, "Uid")}
-    for batch in csv_batches.read_batches(export, name, ["Uid", "Key", "Time", "Value"]):
+    read = lambda columns, ragged: csv_batches.read_batches(export, name, columns, ragged=ragged)
+    owners = {uid for batch in read(["Uid"], lambda row, why: None) for uid in fields(batch, "Uid")}
+    bad_rows = csv_batches.counting(account, export.participant, export, name)
+    for batch in read(["Uid", "Key", "Time", "Value"], bad_rows):
       for uid in sorted(set(fields(batch, "Uid"))):
         who = export.participant if len(owners) == 1 else uid or export.participant
         yield from readings(_rows(batch, uid, who, account), who, export.where(name), account)

@@ -69,7 +69,8 @@ class Oura:
     kind, delimiter = _table(export, name) or ("", ",")
     required, columns = _TABLES[kind]
     optional = [column for column in columns if column not in required]
-    for batch in csv_batches.read_batches(export, name, required, optional, delimiter=delimiter):
+    bad_rows = csv_batches.counting(account, export.participant, export, name)
+    for batch in csv_batches.read_batches(export, name, required, optional, delimiter=delimiter, ragged=bad_rows):
       texts = {column: fields(batch, column) for column in columns}
       records = [
         {

@@ -63,7 +63,8 @@ class Withings:
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     signal, unit, device = _FILES[name.rpartition("/")[2].lower().removesuffix(".csv")]
-    for batch in csv_batches.read_batches(export, name, ["start", "duration", "value"]):
+    bad_rows = csv_batches.counting(account, export.participant, export, name)
+    for batch in csv_batches.read_batches(export, name, ["start", "duration", "value"], ragged=bad_rows):
       rows = _rows(batch, signal, unit, device)
       yield from readings(rows, export.participant, export.where(name), account)
 

@@ -37,19 +37,20 @@ class Zepp:
     match = _NAME.fullmatch(name)
     kind = match["kind"] if match else ""
     who, where = export.participant, export.where(name)
+    bad_rows = csv_batches.counting(account, who, export, name)
     if kind == "SLEEP":
-      for batch in csv_batches.read_batches(export, name, ["start", "stop"]):
+      for batch in csv_batches.read_batches(export, name, ["start", "stop"], ragged=bad_rows):
         starts, stops = instants(fields(batch, "start"))[0], instants(fields(batch, "stop"))[0]
         for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
           if start != stop:  # a day without a night
             yield from stretch("sleep", start, stop, who, batch.where(i), account)
     elif kind == "HEARTRATE":
-      for batch in csv_batches.read_batches(export, name, ["time", "heartRate"]):
+      for batch in csv_batches.read_batches(export, name, ["time", "heartRate"], ragged=bad_rows):
         at = instants(fields(batch, "time"))[0]
         yield from readings(_samples(at, fields(batch, "heartRate")), who, where, account)
     else:
       column = "heartRate" if kind == "HEARTRATE_AUTO" else "steps"
-      for batch in csv_batches.read_batches(export, name, ["date", "time", column]):
+      for batch in csv_batches.read_batches(export, name, ["date", "time", column], ragged=bad_rows):
         clock = zip(fields(batch, "date"), fields(batch, "time"), strict=True)
         at = instants([f"{date}T{time}Z" for date, time in clock])[0]
         values = fields(batch, column)

@@ -148,10 +148,10 @@ def test_damage_costs_the_records_concerned(tmp_path):
   found, account = read(tmp_path / "a.gt3x")
   assert len(found["a", "enmo"]) == 10  # three minutes have 59 s
   assert account.dropped == {("a", "damaged stretch of log.bin"): 3}
-  assert account.example["a", "damaged stretch of log.bin"].endswith("a.gt3x byte 0")
+  assert account.example["a", "damaged stretch of log.bin"].endswith("a.gt3x from byte 0 of log.bin on")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_a_hostile_log_gives_samples_or_damage(tmp_path_factory, data):
   log = bytearray(gt3x_files.log_of(EIGHT, moving(1)[:20]))
@@ -176,10 +176,10 @@ def test_what_is_no_gt3x_is_one_line(tmp_path):
 
 
 def test_a_device_that_lies_still_is_not_worn():
-  sums = MinuteSums(30)
-  noise = np.random.default_rng(0).normal((0, 0, 1), 0.002, (30 * 60 * 180, 3))
-  noise[: 30 * 60 * 60] += 0.5 * np.sin(np.arange(30 * 60 * 60) / 7)[:, None]  # the first hour is worn
-  sums.add(EIGHT * 10**9 + np.arange(len(noise)) * 10**9 // 30, noise)
+  sums = MinuteSums(10)
+  noise = np.random.default_rng(0).normal((0, 0, 1), 0.002, (10 * 60 * 180, 3))
+  noise[: 10 * 60 * 60] += 0.5 * np.sin(np.arange(10 * 60 * 60) / 7)[:, None]  # the first hour is worn
+  sums.add(EIGHT * 10**9 + np.arange(len(noise)) * 10**8, noise)
   minutes = sums.minutes()
   # A quarter is still if the hour around it is: of the quarters from 9:00 on, the first two look back before 9:00.
   assert np.flatnonzero(~minutes.worn).tolist() == list(range(90, 180))
@@ -227,8 +227,45 @@ def test_axivity_by_the_bytes_of_the_file():
   content = (FILES / "axivity_ax3.cwa").read_bytes()
   raw = [int.from_bytes(content[at + 20 : at + 22], "little") for at in range(1024, len(content), 512)]
   expected = [(value & 0x3FF) * 75 / 256 - 50 for value in raw]  # ax3-technical.md, of openmovement
-  assert list(found["axivity_ax3", "temperature"].values()) == pytest.approx(expected)
-  assert account.dropped == {("axivity_ax3", "minute without samples for a tenth of it or more"): 1}  # it has 36 s
+  assert list(found["26", "temperature"].values()) == pytest.approx(expected)
+  assert account.dropped == {("26", "minute without samples for a tenth of it or more"): 1}  # it has 36 s
+
+
+def test_a_stray_byte_of_a_geneactiv_costs_its_page(tmp_path):
+  content = bytearray((FILES / "geneactiv.bin").read_bytes())
+  content[content.rindex(b"Recorded Data") + 400] = 0xFF
+  (tmp_path / "a.bin").write_bytes(content)
+  found, account = read(tmp_path)
+  assert len(found["a", "light"]) == 5700 and account.dropped["a", "damaged stretch of the file"] == 2
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+  name=st.sampled_from(("geneactiv.bin", "axivity_ax3.cwa")),
+  changes=st.lists(st.tuples(st.integers(0, 16_383), st.integers(0, 255)), max_size=20),
+  end=st.integers(0, 16_384),
+)
+def test_a_hostile_recording_is_read_counted_or_refused_with_a_line(tmp_path_factory, name, changes, end):
+  content = bytearray((FILES / name).read_bytes())
+  for place, byte in changes:
+    content[place] = byte
+  path = tmp_path_factory.mktemp("hostile") / name
+  path.write_bytes(content[: end or None])
+  try:
+    read(path)
+  except SchemaError as error:
+    assert "\n" not in str(error)
+
+
+@settings(max_examples=15, deadline=None)
+@given(rows=st.lists(st.text('0123456789/:,;. "-eé\n', max_size=40), max_size=8))
+def test_a_hostile_table_is_read_counted_or_refused_with_a_line(tmp_path_factory, rows):
+  path = tmp_path_factory.mktemp("hostile") / "a.csv"
+  table(path, rows)
+  try:
+    read(path)
+  except SchemaError as error:
+    assert "\n" not in str(error)
 
 
 def table(path, rows, form="M/d/yyyy", date="6/4/2024", epoch="60", columns="Date, Time, Axis1,Axis2,Axis3,Steps,Lux"):

@@ -115,7 +115,7 @@ def test_withings(tmp_path):
     {
       "raw_hr_hr.csv": 'start,duration,value\n2024-06-04T08:00:00+02:00,"[60,30]","[61,62]"\n'
       '2024-06-04T08:02:00Z,[60],"[1,2]"\n',
-      "raw_tracker_steps.csv": "start,duration,value\n2024-06-04T08:00:00+02:00,[120],[50]\n",
+      "raw_tracker_steps.csv": "start,duration,value\n2024-06-04T08:00:00+02:00,[120],[50]\n2024-06-04,9\n",
       "raw_tracker_sleep-state.csv": "start,duration,value\n2024-06-04T08:00:00+02:00,"
       '"[60,60,60,60,60]","[0,1,2,3,4]"\n',
       "raw_location_latitude.csv": "start,duration,value\n2024-06-04T08:00:00+02:00,[60],[52.5]\n",
@@ -130,7 +130,11 @@ def test_withings(tmp_path):
   assert [row[1:4] for row in found if row[0] == "asleep"] == [
     (EIGHT + k * MINUTE, EIGHT + (k + 1) * MINUTE, value) for k, value in enumerate((0, 1, 1, 1))
   ]
-  assert {why: n for (_, why), n in account.dropped.items()} == {"unreadable heart_rate": 1, "unreadable asleep": 1}
+  assert {why: n for (_, why), n in account.dropped.items()} == {
+    "unreadable heart_rate": 1,
+    "unreadable asleep": 1,
+    "more or fewer fields than the header": 1,
+  }
 
 
 def test_polar(tmp_path):
@@ -394,7 +398,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(source=st.sampled_from(sorted(JSON_FILES)), content=TREES)
 def test_any_json_is_read_counted_or_refused_with_a_line(tmp_path_factory, source, content):
   folder = write(tmp_path_factory.mktemp("fuzz"), {JSON_FILES[source]: json.dumps(content)})
@@ -402,6 +406,24 @@ def test_any_json_is_read_counted_or_refused_with_a_line(tmp_path_factory, sourc
     read(source, folder)
   except SchemaError as error:
     assert "\n" not in str(error)
+
+
+@settings(max_examples=10, deadline=None)
+@given(changes=st.lists(st.tuples(st.integers(0, 8191), st.integers(0, 255)), max_size=30), end=st.integers(0, 8192))
+def test_any_database_or_archive_is_read_counted_or_refused_with_a_line(tmp_path_factory, changes, end):
+  folder = tmp_path_factory.mktemp("fuzz")
+  rows = [(EIGHT // 1000 + 60 * k, 1, k % 9, 60 + k) for k in range(20)]
+  database(folder / "Gadgetbridge", {"MI_BAND_ACTIVITY_SAMPLE": ("TIMESTAMP, DEVICE_ID, STEPS, HEART_RATE", rows)})
+  np.savez(folder / "kim.npz", bpm=np.ones((1, 1440)), idate=[739_041])
+  for source, name in (("gadgetbridge", "Gadgetbridge"), ("mhealthdata", "kim.npz")):
+    content = bytearray((folder / name).read_bytes())
+    for place, byte in changes:
+      content[place % len(content)] = byte
+    (folder / name).write_bytes(content[: end or None])
+    try:
+      read(source, folder)
+    except SchemaError as error:
+      assert "\n" not in str(error)
 
 
 CSV_FILES = {
@@ -413,7 +435,7 @@ CSV_FILES = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
   source=st.sampled_from(sorted(CSV_FILES)),
   rows=st.lists(st.text("0123456789:-+T[]{},;\"'é\n Z.e", max_size=40), max_size=8),
