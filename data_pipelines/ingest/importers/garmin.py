@@ -135,8 +135,14 @@ class Garmin:
 
 
 def _fit(export: Export, name: str, where: str, participant: str, account: Account) -> Iterator[Readings | Stretch]:
-  with export.open(name) as file:
-    data = file.read(fit.MOST_BYTES + 1)
+  data = b""
+  try:
+    with export.open(name) as file:
+      data = file.read(fit.MOST_BYTES + 1)
+  except SchemaError as error:  # after what there is of a packed file that is cut off
+    if not data:
+      raise
+    account.unreadable(participant, where, SchemaError(where + str(error).removeprefix(export.where(name))))
   content = fit.read(data, _WANTED, where)
   for fault in content.faults:
     report = account.damaged if fault.lost else account.mended

@@ -1,5 +1,6 @@
 """Garmin: FIT files, written by the SDK's encoder and once byte by byte, and the account's export."""
 
+import gzip
 import io
 import json
 import struct
@@ -359,6 +360,22 @@ def test_a_damage_that_costs_nothing_is_told(data, why, byte, tmp_path):
   assert account.damage == {(tmp_path.name, why, f"{tmp_path}/day.fit"): (0, f" from byte {byte} on")}
   with pytest.raises(SchemaError, match=f"{byte} on: {why}"):
     read_bytes(data, tmp_path, account=Account(strict=True))
+
+
+def test_what_there_is_of_a_packed_file_that_is_cut_off_is_read(tmp_path):
+  (tmp_path / "day.fit.gz").write_bytes(gzip.compress(DAY, 0)[:-60])  # 8 bytes of gzip's, 52 of the file's
+  items, account = read(tmp_path)
+  assert len(points(items, "heart_rate")) == 3
+  assert [why for _, why in account.dropped] == ["file that cannot be read, or its rest", "cut-off FIT file"]
+  assert all(where.startswith(f"{tmp_path}/day.fit.gz") for where in account.example.values())
+
+
+def test_no_address_is_told_of_a_damaged_upload(tmp_path):
+  packed = gzip.compress(DAY)
+  account_export(tmp_path / "me.zip", {"me@home.org_1.fit.gz": packed[:-9], "me@home.org_2.fit.gz": packed[:5]}, [])
+  _, account = read(tmp_path / "me.zip")
+  told = [*account.example.values(), *(f"{file}{place}" for (_, _, file), (_, place) in account.damage.items())]
+  assert len(account.damage) >= 2 and not any("home.org" in where for where in told)
 
 
 def test_kinds_of_messages_that_are_not_read_are_told(tmp_path):

@@ -130,6 +130,8 @@ def test_a_total_starts_over_at_midnight_even_if_it_is_larger_then(tmp_path):
 def test_yesterdays_total_just_after_midnight_is_no_new_one(tmp_path):
   found, _ = steps(walked((86_000, 8000), (86_430, 8010), (86_490, 30)), tmp_path)
   assert sum(value for _, _, value in found) == 8000 + 10 + 30
+  found, _ = steps(walked((86_000, 40), (86_430, 45)), tmp_path)  # nothing but the minute tells
+  assert sum(value for _, _, value in found) == 45
 
 
 def test_a_watch_that_restarts_counts_from_zero_and_one_that_forgets_a_little_counts_on(tmp_path):
