@@ -17,8 +17,10 @@ from data_pipelines.ingest.anonymity import Anonymity
 from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.imported_source import ImportedSource
 from data_pipelines.ingest.importers import IMPORTERS
+from data_pipelines.ingest.importers.long_table import LongTable
 from data_pipelines.ingest.labels_csv import ParticipantTable, load_events
 from data_pipelines.ingest.options import ImportOptions
+from data_pipelines.ingest.reading.importer import Importer
 from data_pipelines.ingest.reading.input_files import ExportSet, detect_importer
 from data_pipelines.source import MAX_MISSING, Source
 from data_pipelines.text_files import counted
@@ -26,6 +28,8 @@ from data_pipelines.text_files import counted
 SOURCES = ("auto", *IMPORTERS)  # values of --source that are imports
 _IMPORT_FLAGS = (
   "timezone",
+  "columns",
+  "time_format",
   "events",
   "recipe",
   "write_recipe",
@@ -45,6 +49,12 @@ def define_flags(values: flags.FlagValues) -> None:
   into: dict[str, Any] = {"flag_values": values}
   flags.DEFINE_string(
     "timezone", None, "IANA zone of people whose export has only UTC times, such as Europe/Berlin.", **into
+  )
+  flags.DEFINE_list(
+    "columns", None, "Which columns of a table are what: time=TIMESTAMP,heart_rate=BPM (only with long_table).", **into
+  )
+  flags.DEFINE_string(
+    "time_format", None, "How times of a table are written, such as '%d/%m/%Y %H:%M' (only with long_table).", **into
   )
   flags.DEFINE_string("events", None, "CSV of participant,start,end,name[,value] with ISO times.", **into)
   flags.DEFINE_string(
@@ -94,7 +104,7 @@ def run_import(
   name = detect_importer(values.input, IMPORTERS) if values.source == "auto" else values.source
   if values.source == "auto":
     print(f"--source={name}")
-  export_set = ExportSet(values.input, IMPORTERS[name], values.per_person)
+  export_set = ExportSet(values.input, _importer(values, name), values.per_person)
   options = _options(values)
   if values.dry_run:
     with tempfile.TemporaryDirectory() as temporary:
@@ -116,6 +126,24 @@ def run_import(
   for source in sources:
     print(*account_summary.summary_lines(source.public_account), sep="\n")
     source.discard()
+
+
+def _importer(values: flags.FlagValues, name: str) -> Importer:
+  """The importer of a source, with what the flags say of a table."""
+  if values.columns is None and values.time_format is None:
+    return IMPORTERS[name]
+  if name != "long_table":
+    raise flags.Error(f"--columns and --time_format are for tables, --source=long_table, not for --source={name}")
+  pairs = [pair.partition("=")[::2] for pair in values.columns or ()]
+  for ours, theirs in pairs:
+    if not ours or not theirs:
+      raise flags.Error(f"--columns has {ours or theirs!r}, expected NAME=COLUMN, such as time=Timestamp")
+  columns = dict(pairs)
+  if len(columns) < len(pairs) or len({*columns.values()}) < len(pairs):
+    raise flags.Error("--columns has a name more than once, expected each once")
+  if columns and "time" not in columns:
+    raise flags.Error("--columns has no time=COLUMN")
+  return LongTable(columns, values.time_format or "")
 
 
 def _options(values: flags.FlagValues) -> ImportOptions:
@@ -157,6 +185,8 @@ def _request(values: flags.FlagValues, source: str, export_set: ExportSet, optio
     **digests,
     "timezone": options.timezone,
     "recipe": options.recipe.to_yaml(comments=False) if options.recipe else None,
+    **({"columns": values.columns} if values.columns else {}),
+    **({"time_format": values.time_format} if values.time_format else {}),
     "minutes_per_step": options.minutes_per_step,
     "max_missing": options.max_missing,
     **({} if options.entered_by_hand is None else {"entered_by_hand": options.entered_by_hand}),

@@ -20,7 +20,8 @@ from data_pipelines.ingest.gridding.spool_to_days import full_account, grid_spoo
 from data_pipelines.ingest.labels_csv import contradictory
 from data_pipelines.ingest.options import ImportOptions
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.input_files import ExportSet, kind_of_file
+from data_pipelines.ingest.reading.export_files import kind_of_file
+from data_pipelines.ingest.reading.input_files import ExportSet
 from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.schema import Schema
 from data_pipelines.source import Day, Event, Label, Person

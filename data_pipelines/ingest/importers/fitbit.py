@@ -104,6 +104,7 @@ _CSV_NAME = re.compile(rf"(?P<kind>{'|'.join(map(re.escape, _CSV_FILES))})(?P<da
 _SLEEP, _EXERCISE = re.compile(rf"sleep(-{_DATE})?\.json"), re.compile(r"exercise-\d+\.json")
 _STAGES = re.compile(rf"UserSleepStages(_{_DATE})?\.csv")
 _EXERCISES = re.compile(rf"UserExercises(_{_DATE})?\.csv")
+_START = 1000  # bytes
 _UNDATED = (*(f"{kind}.json" for kind in _JSON_FILES), "sleep.json")
 _ALL = (_JSON_NAME, _CSV_NAME, _SLEEP, _EXERCISE, _STAGES, _EXERCISES)
 
@@ -135,15 +136,18 @@ class Fitbit:
   )
 
   def files(self, export: Export) -> list[str]:
-    return [
+    named = [
       name
       for name in export.names
       if any(kind.fullmatch(_base(name)) for kind in _ALL)
       and (_base(name) not in _UNDATED or _is_fitbits(export, name))
     ]
+    return named or [name for name in export.names if len(export.names) == 1 and _kind_by_content(export, name)]
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
     base = _base(name)
+    if not any(kind.fullmatch(base) for kind in _ALL):
+      base = _kind_by_content(export, name)
     if match := _JSON_NAME.fullmatch(base):
       return _JSON_FILES[match["kind"]].read(export, name, account)
     if match := _CSV_NAME.fullmatch(base):
@@ -166,7 +170,16 @@ class Fitbit:
 def _is_fitbits(export: Export, name: str) -> bool:
   """Whether a JSON file without a date in its name begins as Fitbit's do."""
   with export.open(name) as file:
-    return bool(re.match(rb'\s*\[\s*\{[^{]*"(dateTime|logId)"', file.read(1000)))
+    return bool(re.match(rb'\s*\[\s*\{[^{]*"(dateTime|logId)"', file.read(_START)))
+
+
+def _kind_by_content(export: Export, name: str) -> str:
+  """The name that a JSON file of heart rates or sleep would have, whatever it is called; "" for all others."""
+  if not name.lower().endswith(".json") or not _is_fitbits(export, name):
+    return ""
+  with export.open(name) as file:
+    start = file.read(_START)
+  return "heart_rate.json" if b'"bpm"' in start else "sleep.json" if b'"dateOfSleep"' in start else ""
 
 
 def _base(name: str) -> str:

@@ -1,15 +1,17 @@
 """Tables of readings, CSV or Parquet, either long (one row per reading) or wide (one column per channel).
 
   participant   text, optional; defaults to the name of the export
-  time          ISO 8601 ("2024-03-01 08:15:00.5" is on the wall clock; with an offset such as +02:00 it is an instant
-                and the wall clock's lead over UTC; with Z or +00:00 it is UTC), or seconds, ms, us or ns since 1970
-                UTC, whichever gives a year from 2001 to 2100. Parquet: text, numbers, or timestamps, zoned or not
+  time          ("timestamp", "datetime") ISO 8601 ("2024-03-01 08:15:00.5" is on the wall clock; with an offset such as
+                +02:00 it is an instant and the wall clock's lead over UTC; with Z or +00:00 it is UTC), or seconds, ms,
+                us or ns since 1970 UTC, whichever gives a year from 2001 to 2100; "04.06.2024 08:15" too, on the wall
+                clock. Parquet: text, numbers, or timestamps, zoned or not
   end           like time, for readings with a duration; optional, may be empty
   device        text, optional; if two devices report the same step, the first by name counts
   channel, value, unit   long tables: name, number, and optionally unit (default: the channel's own, see SIGNALS)
   any other     wide tables: a channel of this name, in its own unit or in that of the header, "glucose [mg/dL]"; an
                 empty field is not a reading
 
+Tables with other names of columns or another way to write times are read with --columns and --time_format.
 Columns that are not read are told: others of a long table, `channel`, `value` and `unit` of a wide one, and those
 without a name.
 
@@ -21,7 +23,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+import types
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +57,17 @@ SIGNALS = (
   common_signal("asleep"),
 )
 _KEYS = ("participant", "time", "end", "device", "unit", "channel", "value")
+_ALSO_TIME = ("timestamp", "datetime")
 _ROWS_PER_BATCH = 2**17
+_EPOCH_NUMBER = r"^[0-9]{9,19}(\.[0-9]*)?$"
+_DOTTED = r"^[0-9]{1,2}\.[0-9]{1,2}\.[0-9]{4} "  # day, month, year: nobody writes another order with points
+_DOTTED_FORMATS = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M")
+# Other ways to write times, whose day and month may be in either order.
+_FORMATS = [
+  f"{date} {clock}"
+  for date in ("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d/%m/%y", "%m/%d/%y")
+  for clock in ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p")
+]
 # Milliseconds per unit of time. Only one unit puts a number between the years 2001 and 2100.
 _EPOCHS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 _FIRST, _LAST = 978_307_200_000, 4_102_444_800_000
@@ -85,25 +98,52 @@ class LongTable:
   devices: Sequence[str] = ()
   beside: Sequence[str] = ()
 
+  def __init__(self, columns: Mapping[str, str] = types.MappingProxyType({}), time_format: str = ""):
+    """An importer of tables.
+
+    Args:
+      columns: {name that has a meaning here, such as "time" or a channel: name of the column in the files}. If there
+        are any, only tables with all of these columns are read, and only these columns of them.
+      time_format: how times are written, as for strptime ("%d/%m/%Y %H:%M"); on the wall clock. Empty for those of the
+        module's docstring.
+    """
+    self._renamed = {in_file: name for name, in_file in columns.items()}
+    self._time_format = time_format
+
   def files(self, export: Export) -> list[str]:
-    return [name for name in export.matching("*.csv", "*.parquet") if _is_table(_columns(export, name))]
+    return [name for name in export.matching("*.csv", "*.tsv", "*.parquet") if self._is_table(_columns(export, name))]
 
   def unread_columns(self, export: Export, name: str) -> list[str]:
     """Columns of a file that it does not read."""
     columns = _columns(export, name)
-    _, required, optional = _chosen(columns)
-    return [column for column in columns if column not in (*required, *optional)]
+    meaning = self._meaning(columns)
+    _, required, optional = _chosen([*meaning.values()])
+    return [column for column in columns if meaning.get(column, "") not in (*required, *optional)]
+
+  def has_participants(self, export: Export, name: str) -> bool:
+    """Whether the rows of a file say whose they are."""
+    return "participant" in self._meaning(_columns(export, name)).values()
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     units = {signal.name: signal.unit for signal in SIGNALS}
-    for batch in _batches(export, name, account):
-      times = _Times.of(batch)
+    for batch in _batches(export, name, account, self._meaning(_columns(export, name))):
+      times = _Times.of(batch, self._time_format)
       for channel in batch.channels or [""]:
         yield from _readings(batch, times, channel, units, export.participant, account)
 
+  def _is_table(self, columns: Sequence[str]) -> bool:
+    names = {*self._meaning(columns).values()}
+    if self._renamed:
+      return names == {*self._renamed.values()}
+    return "time" in names and ({"channel", "value"} <= names or "participant" in names)
 
-def _is_table(columns: Sequence[str]) -> bool:
-  return "time" in columns and ({"channel", "value"} <= set(columns) or "participant" in columns)
+  def _meaning(self, columns: Sequence[str]) -> dict[str, str]:
+    """What the columns of a file are here, by their names in the file, in the file's order."""
+    if self._renamed:
+      return {column: self._renamed[column] for column in columns if column in self._renamed}
+    times = [column for column in columns if column.lower() in _ALSO_TIME]
+    alias = times[0] if "time" not in columns and len(times) == 1 else None
+    return {column: "time" if column == alias else column for column in columns}
 
 
 def _columns(export: Export, name: str) -> list[str]:
@@ -127,28 +167,29 @@ def _chosen(columns: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
   return channels, required, [key for key in ("participant", "end", "device", *["unit"] * long) if key in columns]
 
 
-def _batches(export: Export, name: str, account: Account) -> Iterator[_Batch]:
-  columns = _columns(export, name)
-  check_reserved(columns, _KEYS, export.where(name))
-  channels, required, optional = _chosen(columns)
+def _batches(export: Export, name: str, account: Account, meaning: Mapping[str, str]) -> Iterator[_Batch]:
+  check_reserved(meaning.values(), _KEYS, export.where(name))
+  channels, required, optional = _chosen([*meaning.values()])
   if not required[1:]:
-    raise SchemaError(f"{export.where(name)}: no channel; the header has {', '.join(columns)}")
+    raise SchemaError(f"{export.where(name)}: no channel; the header has {', '.join(_columns(export, name))}")
+  in_file = {name: column for column, name in meaning.items()}
+  needed = [in_file[name] for name in (*required, *optional) if name in in_file]
   if not name.lower().endswith(".parquet"):
     # A row that cannot be read does not say whose it is.
-    owner = "" if "participant" in columns else export.participant
+    owner = "" if "participant" in in_file else export.participant
     bad_rows = csv_batches.counting(account, owner, export, name)
-    for rows in csv_batches.read_batches(export, name, [*required, *optional], ragged=bad_rows):
-      yield _Batch(rows, channels)
+    for rows in csv_batches.read_batches(export, name, needed, ragged=bad_rows):
+      names = [meaning[column] for column in rows.columns.schema.names]
+      yield _Batch(dataclasses.replace(rows, columns=rows.columns.rename_columns(names)), channels)
     return
   first = 1
   try:
     with export.on_disk(name) as path, pq.ParquetFile(path) as file:
-      for batch in file.iter_batches(_ROWS_PER_BATCH, columns=[*required, *optional]):
+      for batch in file.iter_batches(_ROWS_PER_BATCH, columns=needed):
         batch.validate(full=True)  # a reader trusts the file: text that is not UTF-8 would fail much later
         plain = [_plain(batch.column(column), column, export.where(name)) for column in batch.schema.names]
-        yield _Batch(
-          csv_batches.CsvBatch(export.where(name), first, pa.record_batch(plain, batch.schema.names)), channels
-        )
+        table = pa.record_batch(plain, [meaning[column] for column in batch.schema.names])
+        yield _Batch(csv_batches.CsvBatch(export.where(name), first, table), channels)
         first += batch.num_rows
   except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
     raise SchemaError(f"{export.where(name)}: not Parquet, or damaged: {str(error).splitlines()[0]}") from None
@@ -231,7 +272,7 @@ class _Clock:
   empty: Bool[np.ndarray, "n"]
 
   @classmethod
-  def of(cls, batch: _Batch, name: str) -> _Clock:
+  def of(cls, batch: _Batch, name: str, time_format: str) -> _Clock:
     column = batch.rows[name]
     if pa.types.is_timestamp(column.type):
       return cls._of_stamps(column)
@@ -239,14 +280,30 @@ class _Clock:
       return cls._of_numbers(column.cast(pa.float64(), safe=False))
     column = pc.utf8_trim_whitespace(column).cast(pa.string())
     empty = pc.equal(column, "").fill_null(True).to_numpy(zero_copy_only=False)
-    if pc.any(pc.match_substring_regex(column, r"^[0-9]{9,19}(\.[0-9]*)?$")).as_py():
-      numbers = pa.array(csv_batches.parse_numbers(column)[0])
-      return dataclasses.replace(cls._of_numbers(numbers), empty=empty)
-    clock, offset, zoned, bad = csv_batches.parse_zoned_times(column)
-    if len(bad) and bad.all() and not empty.all():
-      raise SchemaError(f"{batch.rows.where(0)}: column {name!r} holds neither ISO 8601 nor seconds or ms since 1970")
-    kind = np.where(zoned, np.where(offset == 0, _UTC, _OFFSET), _WALL)
-    return cls(clock - 60_000 * offset, offset, kind, bad, empty)
+    if time_format or pc.any(pc.match_substring_regex(column, _DOTTED)).as_py():
+      found = cls._of_text(column, *([time_format] if time_format else _DOTTED_FORMATS), empty=empty)
+    else:
+      clock, offset, zoned, bad = csv_batches.parse_zoned_times(column)
+      kind = np.where(zoned, np.where(offset == 0, _UTC, _OFFSET), _WALL)
+      found = cls(clock - 60_000 * offset, offset, kind, bad, empty)
+    if (
+      not time_format and pc.any(is_number := pc.match_substring_regex(column, _EPOCH_NUMBER).fill_null(False)).as_py()
+    ):
+      found = found.where(is_number.to_numpy(zero_copy_only=False), cls._of_numbers(_numbers(column)))
+    if len(found.bad) and found.bad.all() and not empty.all():
+      raise SchemaError(f"{batch.rows.where(int((~empty).argmax()))}: column {name!r}: {_fault(column, time_format)}")
+    return found
+
+  @classmethod
+  def _of_text(cls, column: pa.StringArray, *formats: str, empty: Bool[np.ndarray, "n"]) -> _Clock:
+    clock, bad = csv_batches.parse_times(column, *formats)
+    return cls(clock, np.zeros_like(clock), np.full_like(clock, _WALL), bad, empty)
+
+  def where(self, rows: Bool[np.ndarray, "n"], other: _Clock) -> _Clock:
+    """The other clock in some rows, and this one in the rest."""
+    pairs = [(getattr(self, field.name), getattr(other, field.name)) for field in dataclasses.fields(self)]
+    ms, offset, kind, bad, _ = (np.where(rows, theirs, own) for own, theirs in pairs)
+    return _Clock(ms, offset, kind, bad, self.empty)
 
   @classmethod
   def _of_stamps(cls, column: pa.Array) -> _Clock:
@@ -269,6 +326,24 @@ class _Clock:
     return cls(ms, np.zeros_like(ms), np.full_like(ms, _UTC), bad, empty)
 
 
+def _numbers(column: pa.StringArray) -> pa.Array:
+  return pa.array(csv_batches.parse_numbers(column)[0])
+
+
+def _fault(column: pa.StringArray, time_format: str) -> str:
+  """What a column holds instead of times, and how to have it read."""
+  texts = [text for text in column.to_pylist() if text]
+  if time_format:
+    return f"found {texts[0]!r}, expected times such as --time_format={time_format!r} describes"
+  neither = f"found {texts[0]!r}, which is neither ISO 8601 nor seconds or ms since 1970"
+  if all(re.fullmatch(r"[0-9]{5}([.,][0-9]+)?", text) for text in texts):
+    return f"{neither}; it may be a spreadsheet's count of days: show the column as yyyy-mm-dd hh:mm:ss and save again"
+  times = {form: csv_batches.parse_times(pa.array(texts), form) for form in _FORMATS}
+  fitting = [form for form, (ms, bad) in times.items() if not bad.any() and ms.min() >= _FIRST and ms.max() < _LAST]
+  formats = " or ".join(f"'{form}'" for form in fitting)
+  return neither + f"; say how it is written: --time_format={formats}" * bool(fitting)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Times:
   """When readings start and end, and for each reason the rows where that is unknown."""
@@ -278,11 +353,11 @@ class _Times:
   bad: Sequence[tuple[str, Bool[np.ndarray, "n"]]]
 
   @classmethod
-  def of(cls, batch: _Batch) -> _Times:
-    start = _Clock.of(batch, "time")
+  def of(cls, batch: _Batch, time_format: str) -> _Times:
+    start = _Clock.of(batch, "time", time_format)
     if not batch.has("end"):
       return cls(start, start.ms, [("no time", start.bad)])
-    end = _Clock.of(batch, "end")
+    end = _Clock.of(batch, "end", time_format)
     no_end = ~end.empty & (end.bad | (end.kind != start.kind))
     return cls(start, np.where(end.empty, start.ms, end.ms), [("no time", start.bad), ("no end", no_end)])
 

@@ -35,6 +35,11 @@ class ClockSpan:
     return ClockSpan(self.readings + other.readings, signals, first, last)
 
 
+def _line(file: str, place: str, why: str) -> str:
+  """A part that cannot be read in one line; a place that has a colon says why itself."""
+  return f"{file}{place}" + f": {why}" * (":" not in place)
+
+
 def _wall(moment: tuple[int, int | None]) -> int:
   return moment[0]
 
@@ -96,7 +101,7 @@ class Account:
       SchemaError: the account is strict.
     """
     if self.strict:
-      raise SchemaError(f"{file}{place}" if place.startswith(":") else f"{file}{place}: {why}")
+      raise SchemaError(_line(file, place, why))
     self.add(participant, 0 if rows else 1)
     self.drop(participant, why, rows or 1, f"{file}{place}")
     self._damage((participant, why, file), rows or 1, place)
@@ -112,7 +117,7 @@ class Account:
     if self.strict:
       raise error
     place = str(error).removeprefix(file)
-    self.damaged(participant, UNREADABLE, file, place if place.startswith(":") else f": {error}")
+    self.damaged(participant, UNREADABLE, file, place if place != str(error) else f": {error}")
 
   def _damage(self, key: tuple[str, str, str], rows: int, place: str) -> None:
     before, first = self.damage.get(key, (0, place))
@@ -122,7 +127,7 @@ class Account:
     """Raises SchemaError, with the first part that could not be read, if there is any."""
     for (_, why, file), (_, place) in self.damage.items():
       more = f"; and {len(self.damage) - 1:,} more" * (len(self.damage) > 1)
-      raise SchemaError((f"{file}{place}" if place.startswith(":") else f"{file}{place}: {why}") + more)
+      raise SchemaError(_line(file, place, why) + more)
 
   def pass_over(self, participant: str, record_type: str, records: int = 1) -> None:
     """Counts records of a type that the importer does not read. At most MOST_TYPES types are told apart."""

@@ -45,6 +45,7 @@ BROKEN_ITEM, CUT_OFF = "broken JSON item", "cut off before its end"
 _ITEMS = 10_000  # of a damaged array per block
 _MOST_FAULTS = 0.001  # of the characters of a JSON file; more of them are another encoding
 _BETWEEN = re.compile(r"[\s,]*")
+_NUMBERS = re.compile(r"(?<![A-Za-z0-9])((?=[a-f]*[0-9])[0-9a-f]+|[0-9]{4}[0-9TZ]+)(?![A-Za-z0-9])")
 _BETWEEN_ITEMS = re.compile(r"\}\s*,\s*\{")
 _GZIP = b"\x1f\x8b"
 _PACKED = re.compile(r"(?<!\.tar)\.gz$", re.IGNORECASE)
@@ -361,6 +362,18 @@ class Export:
 def without_copy_number(name: str) -> str:
   """A file's name without the number that a browser gives to a second download: "steps (1).csv" gives "steps.csv"."""
   return _COPY.sub("", name)
+
+
+def kind_of_file(name: str) -> str:
+  """What the names of like files have in common: digits become #, and a folder is named only where nothing else is.
+
+  "Fitbit/steps-2024-06-05.json" gives "steps-#.json".
+  """
+  folders, _, base = without_copy_number(name).rpartition("/")
+  kind = re.sub(r"#([-_. ]?#)+", "#", _NUMBERS.sub("#", base))
+  if re.match(r"#\.", kind):  # a serial number: the folder says more
+    kind = "/".join([*[folder for folder in folders.split("/") if len(folder) > 1][-1:], kind])
+  return kind
 
 
 class NulGuard(io.RawIOBase):

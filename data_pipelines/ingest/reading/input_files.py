@@ -16,8 +16,9 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.reading.export_files import Export, without_copy_number
+from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.importer import Importer
+from data_pipelines.ingest.reading.unknown_input import suggestions
 
 _FEW = 100  # files of an export whose encoding is looked at although no importer reads them
 
@@ -37,7 +38,8 @@ def detect_importer(path: str | os.PathLike, importers: Mapping[str, Importer]) 
   fault = _encoding_fault(candidates)
   if fault:
     raise SchemaError(fault)
-  raise SchemaError(f"{path}: holds nothing that an importer reads ({', '.join(importers)}); name one with --source")
+  known = ", ".join(importers)
+  raise SchemaError(f"{path}: {suggestions(candidates, f'holds nothing that an importer reads ({known})')}")
 
 
 class ExportSet:
@@ -73,7 +75,8 @@ class ExportSet:
     self.exports = children or [export for export in [whole] if importer.files(export)]
     if not self.exports:
       fault = _encoding_fault([whole])
-      raise SchemaError(fault or f"{path}: holds no file for the importer that {_purpose(importer)}")
+      missing = f"holds no file for the importer that {_purpose(importer)}"
+      raise SchemaError(fault or f"{path}: {suggestions([whole, *places], missing)}")
     self.files = {(n, name): e.size(name) for n, e in enumerate(self.exports) for name in importer.files(e)}
     self.links = whole.links
     self.left_out = self._left_out(whole, [export for export in places if export not in children] if children else [])
@@ -156,18 +159,6 @@ def _encoding_fault(exports: Sequence[Export]) -> str | None:
       if fault := export.encoding_fault(name):
         return f"{export.where(name)}: {fault}"
   return None
-
-
-def kind_of_file(name: str) -> str:
-  """What the names of like files have in common: digits become #, and a folder is named only where nothing else is.
-
-  "Fitbit/steps-2024-06-05.json" gives "steps-#.json".
-  """
-  folders, _, base = without_copy_number(name).rpartition("/")
-  kind = re.sub(r"#([-_. ]?#)+", "#", re.sub(r"[0-9a-f-]{12,}|(?<![A-Za-z])[0-9]+", "#", base))
-  if re.match(r"#\.", kind):  # a serial number: the folder says more
-    kind = "/".join([*[folder for folder in folders.split("/") if len(folder) > 1][-1:], kind])
-  return kind
 
 
 def _purpose(importer: Importer) -> str:

@@ -223,7 +223,11 @@ BAD_INPUT = {
   "named": ("a,b\n1,2\n", dict(source="long_table"), "holds no file for the importer that reads CSV or Parquet with"),
   "unit": (ROW.replace("bpm", "parsec"), {}, "unit is 'parsec', expected 'bpm'"),
   "no_channel": ("participant,time,value\n", {}, "no channel; the header has participant, time, value"),
-  "times": (ROW.replace("2024-01-01", "1/1/24"), {}, "column 'time' holds neither ISO 8601 nor"),
+  "times": (
+    ROW.replace("2024-01-01", "1/1/24"),
+    {},
+    "input.csv row 2: column 'time': found '1/1/24 10:00', which is neither ISO 8601 nor",
+  ),
   "values": (ROW.replace("60", "?"), {}, "nothing could be read; account of 1 person: 1 row read, 0 kept, 1 dropped"),
   "ragged": (ROW + "a\n", dict(strict=True), "input.csv row 3: more or fewer fields"),
   "utc": (ROW.replace("10:00", "10:00Z"), {}, "readings of heart_rate are in UTC; "),

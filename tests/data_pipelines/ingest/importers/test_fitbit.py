@@ -443,9 +443,15 @@ def test_json_files_without_a_date_are_known_by_their_content(tmp_path):
     ("sleep.json", '[{"logId": 1, "levels": {}}]', True),
     ("steps.json", '{"steps": 3}', False),
     ("sleep.json", '[{"start": 1}]', False),
+    ("mine.json", '[{"dateTime": "06/04/24 08:00:05", "value": {"bpm": 60, "confidence": 3}}]', True),
+    ("mine.json", '[{"dateTime": "06/04/24 08:00:05", "value": "3"}]', False),
+    ("mine.json", '[{"logId": 1, "dateOfSleep": "2024-06-04", "levels": {}}]', True),
   ):
     (tmp_path / name).write_text(content)
-    assert bool(Fitbit().files(Export(tmp_path / name))) == ours
+    export = Export(tmp_path / name)
+    assert Fitbit().files(export) == [name] * ours
+    if ours:
+      list(Fitbit().read(export, name, Account()))
 
 
 def test_nights_that_were_typed_in_are_marked(tmp_path):

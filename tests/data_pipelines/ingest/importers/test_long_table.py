@@ -189,3 +189,60 @@ def test_parquet_text_that_is_not_utf8_is_refused_in_one_line(tmp_path):
   with pytest.raises(SchemaError, match=r"t\.parquet: not Parquet, or damaged: .*UTF8") as error:
     list(LongTable().read(export, "t.parquet", Account()))
   assert "\n" not in str(error.value)
+
+
+def table(folder, text, **settings):
+  """Readings of a table, as (channel, unit, minutes of the day, values, clock), and its account."""
+  (folder / "t.csv").write_text(text)
+  account, export, importer = Account(), Export(folder), LongTable(**settings)
+  assert importer.files(export) == ["t.csv"]
+  day = np.datetime64("2024-06-04", "ms").astype(np.int64)
+  blocks = list(importer.read(export, "t.csv", account))
+  rows = [(b.signal, b.unit, ((b.start - day) // 60_000).tolist(), b.value.tolist(), b.clock) for b in blocks]
+  return sorted(rows), account, importer.unread_columns(export, "t.csv")
+
+
+def test_columns_say_which_column_is_what(tmp_path):
+  text = "when;bpm;source;who\n2024-06-04T06:00:00Z;61;awake;kim\n2024-06-04T06:05:00Z;62,5;awake;kim\n"
+  columns = {"time": "when", "heart_rate": "bpm", "participant": "who"}
+  rows, account, unread = table(tmp_path, text, columns=columns)
+  assert rows == [("heart_rate", "bpm", [360, 365], [61.0, 62.5], "utc")]
+  assert account.read == {"kim": 2} and unread == ["source"]
+  long = {"time": "when", "channel": "what", "value": "amount"}
+  text = "what,amount,when\nspo2,97,2024-06-04 08:00\n"
+  assert table(tmp_path, text, columns=long)[0] == [("spo2", "%", [480], [97.0], "wall")]
+  assert not LongTable(columns | {"spo2": "oxygen"}).files(Export(tmp_path))  # a column that it lacks
+
+
+@pytest.mark.parametrize("name", ["timestamp", "datetime", "Timestamp"])
+def test_other_names_of_the_time(tmp_path, name):
+  text = f"{name},channel,value\n2024-06-04 08:00,steps,5\n"
+  assert table(tmp_path, text)[0] == [("steps", "steps", [480], [5.0], "wall")]
+
+
+@pytest.mark.parametrize(
+  ("time", "time_format"),
+  [
+    ("04/06/2024 08:00", "%d/%m/%Y %H:%M"),
+    ("4/6/24 8:00", "%d/%m/%y %H:%M"),
+    ("06/04/2024 08:00", "%m/%d/%Y %H:%M"),
+    ("6/4/2024 8:00 AM", "%m/%d/%Y %I:%M %p"),
+    ("4-6-2024 8:00:00", "%d-%m-%Y %H:%M:%S"),
+    ("04.06.2024 08:00", ""),
+    ("4.6.2024 8:00:00", ""),
+  ],
+)
+def test_times_written_otherwise(tmp_path, time, time_format):
+  text = f"time,channel,value\n{time},steps,5\n"
+  assert table(tmp_path, text, time_format=time_format)[0] == [("steps", "steps", [480], [5.0], "wall")]
+  if time_format:
+    with pytest.raises(SchemaError) as refused:
+      table(tmp_path, text)
+    assert f"'{time_format}'" in str(refused.value) and "--time_format=" in str(refused.value)
+
+
+def test_numbers_and_iso_times_may_be_in_one_column(tmp_path):
+  text = "time,channel,value\n2024-06-04 08:00,steps,1\n1717480860,steps,2\n1717480920000,steps,3\n1717481,steps,4\n"
+  rows, account, _ = table(tmp_path, text)
+  assert rows == [("steps", "steps", [361, 362], [2.0, 3.0], "utc"), ("steps", "steps", [480], [1.0], "wall")]
+  assert account.dropped.total() == 1

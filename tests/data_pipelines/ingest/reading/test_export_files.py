@@ -177,3 +177,18 @@ def test_json_items_come_in_blocks(tmp_path, monkeypatch):
   assert len(list(export.json_items("flat.json"))) > 5
   with pytest.raises(SchemaError, match=r"cut\.json: not JSON"):
     list(export.json_items("cut.json"))
+
+
+def test_kinds_of_files():
+  for name, kind in {
+    "Fitbit/Global Export Data/heart_rate-2024-06-05.json": "heart_rate-#.json",
+    "x/steps-2024-06-05 (1).json": "steps-#.json",
+    "com.samsung.shealth.ecg.20240101120000.csv": "com.samsung.shealth.ecg.#.csv",
+    "jsons/com.samsung.shealth.ecg/0/9b1c-11.binning_data.json": "com.samsung.shealth.ecg/#.binning_data.json",
+    "takeout-20240131T120000Z-001.zip": "takeout-#.zip",
+    "Minute SpO2 - 2024-06-04.csv": "Minute SpO2 - #.csv",
+    "pulse-2024-06-01.json": "pulse-#.json",
+    "notes.txt": "notes.txt",
+    "anna1": "anna1",
+  }.items():
+    assert export_files.kind_of_file(name) == kind

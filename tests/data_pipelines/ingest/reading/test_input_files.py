@@ -50,7 +50,9 @@ def test_detection_refuses_no_importer_and_several(tmp_path):
   assert detect_importer(tmp_path, IMPORTERS) == "long_table"
   with pytest.raises(SchemaError, match="may be an export of a or of b; choose one with --source"):
     detect_importer(tmp_path, {"a": LongTable(), "b": LongTable(), "c": Nothing()})
-  with pytest.raises(SchemaError, match=r"holds nothing that an importer reads \(c\); name one with --source"):
+  with pytest.raises(
+    SchemaError, match=r"holds nothing that an importer reads \(c\); found study.csv \(columns participant, "
+  ):
     detect_importer(tmp_path, {"c": Nothing()})
 
 
