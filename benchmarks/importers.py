@@ -102,7 +102,11 @@ def _accelerometer_hour(number: int, hour: int) -> bytes:
   at = 1_717_452_000 + 3600 * hour + np.arange(seconds)
   records[:, 2:6] = at.astype("<u4").view(np.uint8).reshape(-1, 4)
   records[:, 6:8] = np.array([size], "<u2").view(np.uint8)
-  samples = np.random.default_rng((number, hour)).normal((0, 200, 150), 60, (seconds, 30, 3)).astype("<i2")
+  random = np.random.default_rng((number, hour))
+  samples = random.normal((0, 200, 150), 60, (seconds, 30, 3))
+  gravity = random.normal(size=3)
+  samples[:1200] = 260 * gravity / np.sqrt((gravity**2).sum())  # twenty minutes of rest, which calibrate it
+  samples = np.round(samples).astype("<i2")
   records[:, 8:-1] = samples.reshape(seconds, -1).view(np.uint8)
   records[:, -1] = ~np.bitwise_xor.reduce(records[:, :-1], axis=1)
   return records.tobytes()

@@ -12,7 +12,7 @@ import re
 from data_pipelines.dataset import Dataset
 from data_pipelines.digests import Digests
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.account_summary import CLOCK, NOT_READ
+from data_pipelines.ingest.account_summary import CLOCK, NOT_READ, NOTE
 from data_pipelines.page.blocks import Block, TextLine, percent
 from data_pipelines.page.chart import COLOURS, Chart, named_rows, panels
 from data_pipelines.text_files import counted
@@ -38,7 +38,7 @@ def blocks(dataset: Dataset, name: str) -> list[Block]:
       valid = row == COLUMNS if number == 1 else len(row) == len(COLUMNS) and re.fullmatch("[0-9]{1,18}", row[1])
       if not valid:
         raise SchemaError(f"{path} row {number}: found {','.join(row)[:60]!r}, expected {','.join(COLUMNS)}")
-      if number > 1 and not row[2].startswith((NOT_READ, CLOCK)):
+      if number > 1 and not row[2].startswith((NOT_READ, CLOCK, NOTE)):
         rows[row[2]] += int(row[1])
         people[row[2]] += 1
         first[row[2]] = first.get(row[2]) or row[3]

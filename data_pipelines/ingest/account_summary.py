@@ -16,7 +16,7 @@ _FEW = 20  # up to this many people are shown one by one
 _WORST = 5
 _NAMED = 10  # damaged files that are shown one by one
 # What begins an outcome in account.csv that is none of the rows read.
-NOT_READ, CLOCK = "not read: ", "clock: "
+NOT_READ, CLOCK, NOTE = "not read: ", "clock: ", "note: "
 
 
 def rename_people(account: Account, name: Callable[[str], str], where: Callable[[str], str]) -> Account:
@@ -33,6 +33,8 @@ def rename_people(account: Account, name: Callable[[str], str], where: Callable[
     renamed.damage[key] = renamed.damage.get(key, (0,))[0] + rows, where(f"{file}{place}")
   for (participant, record_type), records in account.passed_over.items():
     renamed.pass_over(name(participant), record_type, records)
+  for (participant, text), files in account.remarks.items():
+    renamed.remark(name(participant), text, files)
   for (kind, why), (files, _) in account.unread_files.items():
     renamed.leave_file(f"*{pathlib.PurePath(kind).suffix}", why, "", files)  # a name may be a person's
   for (participant, clock), span in account.clocks.items():  # without times, because dates are moved
@@ -64,6 +66,8 @@ def _lines(account: Account) -> Iterator[list[Any]]:
         yield [participant, rest, why, account.example.get((participant, why), "")]
   for (participant, record_type), records in sorted(account.passed_over.items()):
     yield [participant, records, f"{NOT_READ}records of type {record_type}", ""]
+  for (participant, text), files in sorted(account.remarks.items()):
+    yield [participant, files, f"{NOTE}{text}", ""]
   for (participant, clock), span in sorted(account.clocks.items()):
     yield [participant, span.readings, f"{CLOCK}{_span(clock, span)}", ""]
   for (kind, why), (files, first) in sorted(account.unread_files.items()):
@@ -93,6 +97,10 @@ def summary_lines(account: Account) -> list[str]:
     lines.append(f"  the {_WORST} of {len(people):,} people who lost the largest share (account.csv lists everybody):")
   if len(people) > 1:
     lines += [f"  {participant}: {_counts(read, reasons.total())}" for participant, read, reasons in shown]
+  remarks: collections.Counter[str] = collections.Counter()
+  for (_, text), count in account.remarks.items():
+    remarks[text] += count
+  lines += [f"{NOTE}{counted(count, 'file')}: {text}" for text, count in remarks.items()]
   spans = Account()
   for (_, clock), span in account.clocks.items():
     spans.add_span("", clock, span)

@@ -56,6 +56,7 @@ class Account:
     strict: whether a damaged part ends the import.
     passed_over: number of records of types that the importer does not read, by participant and type. They are not
       among the rows.
+    remarks: what should be known of readings that are kept, with the number of files, by participant and text.
     unread_files: number of files that are not read and the name of the first, by kind of file and reason.
     clocks: the readings of a person on one kind of clock, by participant and clock.
   """
@@ -67,6 +68,7 @@ class Account:
     self.damage: dict[tuple[str, str, str], tuple[int, str]] = {}
     self.strict = strict
     self.passed_over: collections.Counter[tuple[str, str]] = collections.Counter()
+    self.remarks: collections.Counter[tuple[str, str]] = collections.Counter()
     self.unread_files: dict[tuple[str, str], tuple[int, str]] = {}
     self.clocks: dict[tuple[str, str], ClockSpan] = {}
 
@@ -134,6 +136,10 @@ class Account:
     known = (participant, record_type) in self.passed_over or len(self.passed_over) < MOST_TYPES
     self.passed_over[participant, record_type if known else "others"] += records
 
+  def remark(self, participant: str, text: str, files: int = 1) -> None:
+    """Notes what should be known of readings that are kept, in a few words, and of how many files it is true."""
+    self.remarks[participant, text] += files
+
   def leave_file(self, kind: str, why: str, name: str, files: int = 1) -> None:
     """Counts files that are not read: their kind, the reason in a few words, and the name of the first."""
     before, first = self.unread_files.get((kind, why), (0, name))
@@ -150,6 +156,7 @@ class Account:
     for (participant, record_type), records in other.passed_over.items():
       self.pass_over(participant, record_type, records)
     self.dropped.update(other.dropped)
+    self.remarks.update(other.remarks)
     for part, (rows, place) in other.damage.items():
       self._damage(part, rows, place)
     for (participant, clock), span in other.clocks.items():
@@ -168,6 +175,7 @@ class Account:
       "dropped": dropped,
       "damage": damage,
       "passed_over": passed_over,
+      "remarks": [[*key, files] for key, files in self.remarks.items()],
       "clocks": clocks,
     }
 
@@ -180,6 +188,8 @@ class Account:
       account.drop(participant, why, rows, where)
     for participant, why, file, rows, place in raw["damage"]:
       account.damage[participant, why, file] = rows, place
+    for participant, text, files in raw["remarks"]:
+      account.remark(participant, text, files)
     for participant, record_type, records in raw["passed_over"]:
       account.pass_over(participant, record_type, records)
     for participant, clock, readings, signals, first, last in raw["clocks"]:

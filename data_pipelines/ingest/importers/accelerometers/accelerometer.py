@@ -5,10 +5,11 @@
   *.cwa             Axivity AX3 and AX6, samples       see recordings.py
   *.csv             ActiGraph, tables of epochs        see epoch_csv.py; recognised by their first line
 
-Samples become minutes (see minutes.py and counts.py): enmo (thousandths of g, not autocalibrated); activity_counts
-along y, which ActiGraph calls axis 1, activity_counts_axis2 along x, activity_counts_axis3 along z, and
-activity_counts_vm, the vector magnitude of the three sums. The axes of Axivity and GENEActiv lie otherwise at the
-wrist, so only the vector magnitude can be compared between makers. Light (lux) and temperature (C) are means.
+Samples become minutes (see minutes.py, calibration.py and counts.py): enmo (thousandths of g; calibrated if the
+recording rests in enough positions, or else as the account notes); activity_counts along y, which ActiGraph calls axis
+1, activity_counts_axis2 along x, activity_counts_axis3 along z, and activity_counts_vm, the vector magnitude of the
+three sums. The axes of Axivity and GENEActiv lie otherwise at the wrist, so only the vector magnitude can be compared
+between makers. Light (lux) and temperature (C) are means.
 
 A row of the account is an epoch or a minute of samples. Dropped are minutes without samples for a tenth of them or
 more, minutes in which the device was not worn by the rule of van Hees et al. (2013), minutes that a clock, put back,
@@ -23,6 +24,7 @@ as the file, less ActiLife's additions ("KIM (2024-06-04)60sec.csv" is KIM's).
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 
@@ -99,11 +101,18 @@ def _read_gt3x(export: Export, name: str, account: Account) -> Iterator[Readings
           yield Readings(participant, "light", "lux", start, start, values[:, 0], "1 samples", clock="wall")
         else:
           sums.add(time, values)
+    again = None
+    if calibration := sums.calibration():
+      again = MinuteSums(info.rate, calibration)
+      with inside.open("log.bin") as file:
+        for kind, time, values in gt3x.samples(file, info, gt3x.Damage()):
+          if kind != gt3x.LUX:
+            again.add(time, values)
   if damage.stretches:
     account.add(participant, damage.stretches)
     place = f" from byte {damage.first:,} of log.bin on"
     account.damaged(participant, "damaged stretch of log.bin", where, place, damage.stretches)
-  yield from _minutes(sums, participant, where, account)
+  yield from _minutes(sums, again, participant, where, account)
 
 
 def _read_recording(export: Export, name: str, account: Account) -> Iterator[Readings]:
@@ -115,9 +124,11 @@ def _read_recording(export: Export, name: str, account: Account) -> Iterator[Rea
     account.add(participant, len(recording.warnings))
     place = f": {recording.warnings[0]}"
     account.damaged(participant, "damaged stretch of the file", where, place, len(recording.warnings))
-  for first in range(0, len(recording.time), _BLOCK):
-    block = slice(first, first + _BLOCK)
-    sums.add(recording.time[block], recording.samples[block].astype(np.float64))
+  _add(recording, sums)
+  again = None
+  if calibration := sums.calibration():
+    again = MinuteSums(recording.rate, calibration)
+    _add(recording, again)
   for signal, unit, time, values in recording.beside:
     finite = np.isfinite(values)
     start = time[finite] // _MS
@@ -125,16 +136,28 @@ def _read_recording(export: Export, name: str, account: Account) -> Iterator[Rea
       block = slice(first, first + _BLOCK)
       value = values[finite][block].astype(np.float64)
       yield Readings(participant, signal, unit, start[block], start[block], value, "1 samples", clock="wall")
-  yield from _minutes(sums, participant, where, account)
+  yield from _minutes(sums, again, participant, where, account)
 
 
-def _minutes(sums: MinuteSums, participant: str, where: str, account: Account) -> Iterator[Readings]:
+def _add(recording: recordings.Recording, sums: MinuteSums) -> None:
+  for first in range(0, len(recording.time), _BLOCK):
+    block = slice(first, first + _BLOCK)
+    sums.add(recording.time[block], recording.samples[block].astype(np.float64))
+
+
+def _minutes(
+  sums: MinuteSums, calibrated: MinuteSums | None, participant: str, where: str, account: Account
+) -> Iterator[Readings]:
   """Yields ENMO and counts of the minutes that are whole and in which the device was worn, and counts the others."""
   account.add(participant, sums.repeated)
   account.drop(participant, "minute that the clock had shown before", sums.repeated, where)
-  minutes = sums.minutes()
+  minutes, again = sums.minutes(), calibrated.minutes() if calibrated else None
   if minutes is None:
     return
+  if again is not None:
+    minutes = dataclasses.replace(minutes, enmo=again.enmo)
+  else:
+    account.remark(participant, "ENMO of a recording that rests in too few positions to be calibrated")
   account.add(participant, len(minutes.start))
   good = np.ones(len(minutes.start), bool)
   for why, bad in (

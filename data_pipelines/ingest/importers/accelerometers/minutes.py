@@ -1,8 +1,9 @@
 """Minutes of activity from raw acceleration, block by block: ENMO, counts, and whether the device was worn.
 
-ENMO is the mean of max(|a| - 1 g, 0) over a minute's samples (van Hees et al., PLoS ONE 8(4):e61691, 2013), without
-their autocalibration. Counts are those of `counts`. A device was not worn by the same paper's rule as GGIR applies it:
-in the 60 minutes around each 15 minutes, at least two axes have an SD below 13 mg and a range below 50 mg.
+ENMO is the mean of max(|a| - 1 g, 0) over a minute's samples (van Hees et al., PLoS ONE 8(4):e61691, 2013), calibrated
+by `calibration` where the recording allows. Counts are those of `counts`. A device was not worn by the same paper's
+rule as GGIR applies it: in the 60 minutes around each 15 minutes, at least two axes have an SD below 13 mg and a range
+below 50 mg.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from data_pipelines.ingest.importers.accelerometers.calibration import Calibration, fit
 from data_pipelines.ingest.importers.accelerometers.counts import RATES, CountFilter
 
 _SECOND, _MINUTE = 1_000_000_000, 60_000_000_000  # ns
 _TENTH = _SECOND // 10
 _GAP = _SECOND // 2  # without a sample: a new recording begins
 _REGULAR = 0.05  # of the time between samples: what times may differ from a regular clock's by rounding
-_LEAST_SHARE = 0.9  # of a minute
+_WINDOW = 10  # s: samples are summed by, for the calibration
+_LEAST_SHARE = 0.9  # of a minute or window
 _BLOCK, _BEFORE, _AROUND = 15, 22, 60  # minutes: classified together, looked at before them, looked at in all
 _STILL_SD, _STILL_RANGE, _STILL_AXES = 0.013, 0.05, 2  # g
 
@@ -45,9 +48,9 @@ class Minutes:
 
 @dataclasses.dataclass
 class _Sums:
-  """Sums by minute; several entries may be of one minute until `merged` joins them."""
+  """Sums by window of time; several entries may be of one window until `merged` joins them."""
 
-  minute: Int64[np.ndarray, "m"]
+  window: Int64[np.ndarray, "m"]
   number: Int64[np.ndarray, "m"]
   excess: Float64[np.ndarray, "m"]
   total: Float64[np.ndarray, "m 3"]
@@ -56,13 +59,13 @@ class _Sums:
   high: Float64[np.ndarray, "m 3"]
 
   @classmethod
-  def of(cls, minute: Int64[np.ndarray, "n"], samples: Float64[np.ndarray, "n 3"]) -> _Sums:
-    """Sums of samples, whose minutes are in order."""
-    first = np.append(0, np.flatnonzero(np.diff(minute)) + 1)
+  def of(cls, window: Int64[np.ndarray, "n"], samples: Float64[np.ndarray, "n 3"]) -> _Sums:
+    """Sums of samples, whose windows are in order."""
+    first = np.append(0, np.flatnonzero(np.diff(window)) + 1)
     excess = np.maximum(np.sqrt((samples**2).sum(axis=1)) - 1, 0)
     return cls(
-      minute[first],
-      np.diff(np.append(first, len(minute))),
+      window[first],
+      np.diff(np.append(first, len(window))),
       np.add.reduceat(excess, first),
       np.add.reduceat(samples, first),
       np.add.reduceat(samples**2, first),
@@ -71,20 +74,25 @@ class _Sums:
     )
 
   @classmethod
-  def merged(cls, parts: Sequence[_Sums]) -> _Sums:
-    """Joins sums that are in the order of time; a minute may end one part and begin the next."""
+  def merged(cls, parts: Sequence[_Sums], length: int) -> _Sums:
+    """Joins sums that are in the order of time to windows of `length` of theirs, of which two parts may have one."""
     columns = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(cls)}
-    first = np.append(0, np.flatnonzero(np.diff(columns["minute"])) + 1)
-    join = {"minute": np.minimum, "low": np.minimum, "high": np.maximum}
+    columns["window"] //= length
+    first = np.append(0, np.flatnonzero(np.diff(columns["window"])) + 1)
+    join = {"window": np.minimum, "low": np.minimum, "high": np.maximum}
     return cls(**{name: join.get(name, np.add).reduceat(column, first) for name, column in columns.items()})
 
 
 class MinuteSums:
-  """Gathers the samples of one recording into minutes; memory grows with the number of minutes only."""
+  """Gathers the samples of one recording into minutes; a week takes 10 MB whatever its rate."""
 
-  def __init__(self, rate: float):
-    """Starts at a nominal rate in Hz. Counts are computed at the nearest rate of ActiGraph's devices."""
-    self._rate = rate
+  def __init__(self, rate: float, calibration: Calibration | None = None):
+    """Starts at a nominal rate in Hz, at which a minute is whole.
+
+    Counts are computed at the nearest rate of ActiGraph's devices. With a calibration, for a second pass over the same
+    samples, only ENMO is.
+    """
+    self._rate, self._calibration = rate, calibration
     self._grid_rate = min(RATES, key=lambda known: (abs(known - rate), -known))
     self._sums: list[_Sums] = []
     self._tenths: list[tuple[Int64[np.ndarray, "t"], Float64[np.ndarray, "3 t"], Int64[np.ndarray, "t"]]] = []
@@ -102,7 +110,12 @@ class MinuteSums:
     if not len(time):
       return
     self._last = int(time[-1])
-    self._sums.append(_Sums.of(time // _MINUTE, samples))
+    calibrated = samples if self._calibration is None else self._calibration.applied(samples)
+    self._sums.append(_Sums.of(time // (_WINDOW * _SECOND), calibrated))
+    if self._calibration is None:
+      self._count(time, samples)
+
+  def _count(self, time: Int64[np.ndarray, "n"], samples: Float64[np.ndarray, "n 3"]) -> None:
     before = time[0] - _GAP if self._run is None else self._run.last
     starts = np.flatnonzero(np.diff(time, prepend=before) >= _GAP)
     for first, end in zip([0, *starts], [*starts, len(time)], strict=True):
@@ -119,15 +132,25 @@ class MinuteSums:
     """All minutes so far; None without any sample."""
     if not self._sums:
       return None
-    sums = _Sums.merged(self._sums)
-    counts, tenths = np.zeros((3, len(sums.minute))), np.zeros(len(sums.minute), np.int64)
+    sums = _Sums.merged(self._sums, 60 // _WINDOW)
+    counts, tenths = np.zeros((3, len(sums.window))), np.zeros(len(sums.window), np.int64)
     for minute, amounts, number in self._tenths:
       # A tenth of a second may begin in the minute after its samples.
-      place = np.minimum(np.searchsorted(sums.minute, minute), len(sums.minute) - 1)
+      place = np.minimum(np.searchsorted(sums.window, minute), len(sums.window) - 1)
       np.add.at(counts.T, place, amounts.T)
       np.add.at(tenths, place, number)
     whole = (sums.number >= _LEAST_SHARE * 60 * self._rate) & (tenths >= _LEAST_SHARE * 600)
-    return Minutes(sums.minute * 60_000, 1000 * sums.excess / sums.number, counts, whole, ~_still(sums))
+    return Minutes(sums.window * 60_000, 1000 * sums.excess / sums.number, counts, whole, ~_still(sums))
+
+  def calibration(self) -> Calibration | None:
+    """The calibration that rest in several positions gives; None if there is too little of it."""
+    if not self._sums:
+      return None
+    sums = _Sums.merged(self._sums, 1)
+    whole = sums.number >= _LEAST_SHARE * _WINDOW * self._rate
+    mean = sums.total / sums.number[:, None]
+    sd = np.sqrt(np.maximum(sums.square / sums.number[:, None] - mean**2, 0))
+    return fit(mean[whole & (sd < _STILL_SD).all(axis=1)])
 
 
 class _Run:
@@ -165,11 +188,11 @@ class _Run:
 
 def _still(sums: _Sums) -> Bool[np.ndarray, "m"]:
   """Minutes in which the device was not worn."""
-  block = sums.minute // _BLOCK
+  block = sums.window // _BLOCK
   still = np.zeros(len(block), bool)
   for which in np.unique(block):
     begin = which * _BLOCK - _BEFORE
-    first, end = np.searchsorted(sums.minute, (begin, begin + _AROUND))
+    first, end = np.searchsorted(sums.window, (begin, begin + _AROUND))
     around = slice(int(first), int(end))
     number = sums.number[around].sum()
     mean = sums.total[around].sum(axis=0) / number
