@@ -27,7 +27,7 @@ MOST_BYTES = 64 * 2**20  # a day or a workout takes a few megabytes at most
 _EPOCH = 631_065_600  # 1989-12-31 as seconds since 1970
 _DATES = range(0x10000000, 1 << 32)  # smaller numbers count from when the device was switched on
 _LARGEST_OFFSET = 14 * 60  # minutes between a wall clock and UTC
-_BOTH_CLOCKS = (NUMBER["MONITORING_INFO"], NUMBER["ACTIVITY"])  # messages that give one moment in UTC and local time
+BOTH_CLOCKS = tuple(NUMBER[name] for name in ("MONITORING_INFO", "ACTIVITY", "TIMESTAMP_CORRELATION"))
 _MONITORING = (NUMBER["MONITORING"], NUMBER["MONITORING_INFO"])
 _BACKWARDS = 300  # seconds; messages of a file may be so much out of order
 
@@ -175,11 +175,15 @@ def _twelve_bits(packed: tuple[Any, ...]) -> Iterator[int]:
 
 
 def wall_clocks(messages: Iterable[Message]) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
-  """Returns the moments (seconds since 1970) at which the wall clock is known, and by how many minutes it leads UTC."""
+  """Returns the moments (seconds since 1970) at which the wall clock is known, and by how many minutes it leads UTC.
+
+  Messages of the kinds in BOTH_CLOCKS give one moment in UTC and in local time. The offsets in `device_settings` are
+  not used: Edge 1000s say 0 there in any zone.
+  """
   offsets = {}
   for message in messages:
     local = seconds(message.fields.get("local_timestamp"))
-    if message.number in _BOTH_CLOCKS and message.time is not None and local is not None:
+    if message.number in BOTH_CLOCKS and message.time is not None and local is not None:
       minutes = 15 * round((local - message.time) / 900)
       if abs(minutes) <= _LARGEST_OFFSET:  # otherwise one of the clocks was not set
         offsets[message.time] = minutes

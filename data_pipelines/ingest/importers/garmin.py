@@ -1,7 +1,7 @@
 """Garmin: FIT files as a watch writes them, and the account's export ("Export Your Data").
 
 FIT files (https://developer.garmin.com/fit, profile of garmin-fit-sdk), by message; other makers write them too. Times
-are UTC; the wall clock comes from local_timestamp of `monitoring_info` or `activity` where present:
+are UTC; the wall clock comes from local_timestamp of `monitoring_info`, `activity` or `timestamp_correlation`:
   monitoring (55): heart_rate (bpm), intensity (0 to 7; a motion_intensity), and running totals per activity type (see
     monitoring.py) of cycles or cycles_16 (two steps each for walking and running, nothing for others), distance or
     distance_16 (m), active_calories (kcal), active_time or active_time_16 (s). activity_type and intensity may be
@@ -80,8 +80,7 @@ _WANTED = {
   fit.NUMBER["HR"]: ("filtered_bpm", "event_timestamp", "event_timestamp_12", "fractional_timestamp", "time256"),
   fit.NUMBER["SLEEP_LEVEL"]: ("sleep_level",),
   fit.NUMBER["SESSION"]: ("start_time", "total_elapsed_time", "sport", "sub_sport"),
-  fit.NUMBER["MONITORING_INFO"]: ("local_timestamp",),
-  fit.NUMBER["ACTIVITY"]: ("local_timestamp",),
+  **dict.fromkeys(fit.BOTH_CLOCKS, ("local_timestamp",)),
   fit.NUMBER["FILE_ID"]: ("manufacturer", "product"),
 }
 _ASLEEP = {"awake": 0.0, "light": 1.0, "deep": 1.0, "rem": 1.0}

@@ -222,6 +222,13 @@ def test_the_wall_clock_of_a_day_of_travel(tmp_path):
   assert items[0].offset.tolist() == [120, 60]
 
 
+def test_any_message_of_both_clocks_tells_the_offset(tmp_path):
+  both = ("TIMESTAMP_CORRELATION", {"timestamp": MIDNIGHT, "local_timestamp": MIDNIGHT + 20_700})
+  wrong = ("DEVICE_SETTINGS", {"utc_offset": 0, "time_offset": [0], "active_time_zone": 0})
+  items, _ = read_bytes(fit_file(head(), wrong, both, ("RECORD", {"timestamp": MIDNIGHT, "heart_rate": 60})), tmp_path)
+  assert items[0].offset.tolist() == [345]
+
+
 def crc(data):
   """CRC-16/ARC bit by bit, which is what FIT's table amounts to."""
   value = 0

@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.ingest.importers.garmin import Garmin
@@ -127,9 +127,17 @@ def test_a_total_starts_over_at_midnight_even_if_it_is_larger_then(tmp_path):
   assert found == [(0, late, 40), (late, 86_400, 0), (86_400, 93_600, 100)] and not dropped
 
 
+def test_the_first_total_of_a_file_that_begins_at_noon_is_not_known(tmp_path):
+  found, dropped = steps(walked((43_260, 1000), (43_320, 1020), start=info(MIDNIGHT + 43_200)), tmp_path)
+  assert found == [(43_260, 43_320, 20)]
+  assert dropped == {"total with no earlier one to compare it with": 1}
+
+
 def test_yesterdays_total_just_after_midnight_is_no_new_one(tmp_path):
   found, _ = steps(walked((86_000, 8000), (86_430, 8010), (86_490, 30)), tmp_path)
   assert sum(value for _, _, value in found) == 8000 + 10 + 30
+  found, _ = steps(walked((80_000, 8000), (86_430, 7000)), tmp_path)  # reset earlier than by the file's own clock
+  assert found[1] == (80_000, 86_430, 7000)
   found, _ = steps(walked((86_000, 40), (86_430, 45)), tmp_path)  # nothing but the minute tells
   assert sum(value for _, _, value in found) == 45
 
@@ -150,6 +158,13 @@ def test_travel_moves_midnight(tmp_path):
   first, second = (message(2, "<IBI", MIDNIGHT + at, WALKING, total) for at, total in rows)
   found, dropped = steps(fit_file(info(), kinds, first, there, second), tmp_path)
   assert [value for _, _, value in found] == [5000, 60] and not dropped
+  # Whether a total was reset while the clock changed is not known if it is larger; the least that it can mean counts.
+  first, second = (
+    message(2, "<IBI", MIDNIGHT + at, WALKING, n) for at, n in ((17 * 3600, 5000), (20 * 3600 + 600, 5060))
+  )
+  found, _ = steps(fit_file(info(), kinds, first, there, second), tmp_path)
+  assert [value for _, _, value in found] == [5000, 60]
+  first = message(2, "<IBI", MIDNIGHT + 19 * 3600 + 3000, WALKING, 5000)
   # Put back by six hours, the day goes on: the total does too.
   back = info(MIDNIGHT + 20 * 3600, 7200 - 6 * 3600)
   second = message(2, "<IBI", MIDNIGHT + 20 * 3600 + 600, WALKING, 5060)
@@ -194,6 +209,17 @@ def test_the_sum_is_what_was_walked(stretches, ahead, closes):
   if closes:
     assert found == walked
   assert all(start <= added.start <= added.end and added.value >= 0 for added in counted)
+
+
+@example([60_007] * 9 + [0] * 9 + [3, 0, 0, 65_535, 0])
+@given(st.lists(st.integers(0, 65_535), min_size=1, max_size=50))
+def test_metres_of_sixteen_bits_add_up(centimetres):
+  totals, total, metres = Totals(0, lambda time: 0), 0, 0.0
+  for k, more in enumerate(centimetres, 1):
+    total += more
+    added, _ = totals.add(600 * k, {"activity_type": "walking", "distance_16": total & 0xFFFF})
+    metres += sum(addition.value for addition in added)
+  assert metres == pytest.approx(total / 100, abs=1e-6)
 
 
 def test_heart_rates_of_a_chest_strap(tmp_path):
