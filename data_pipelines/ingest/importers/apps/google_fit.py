@@ -19,6 +19,7 @@ counted. A file of All Data is parsed as a whole, in about ten times its size of
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -138,6 +139,13 @@ def _has_merged(export: Export, name: str) -> bool:
   return bool(kind) and any(kind in other and other != name and _MERGED.search(other) for other in export.names)
 
 
+@functools.lru_cache(maxsize=1)
+def _streamed(export: Export) -> frozenset[str]:
+  """The signals of which the export has a stream."""
+  kinds = {_type_of(name) for name in export.names if _STREAM.fullmatch(name)} - {""}
+  return frozenset(_TYPES[kind][0] for kind in kinds)
+
+
 def _read_session(export: Export, name: str, account: Account) -> Iterator[Stretch]:
   content = export.json(name)
   activity = entry(content, "fitnessActivity")
@@ -149,8 +157,7 @@ def _read_session(export: Export, name: str, account: Account) -> Iterator[Stret
 def _read_quarters(export: Export, name: str, account: Account) -> Iterator[Readings]:
   match = _DAY.fullmatch(name.rpartition("/")[2])
   date = match["date"] if match else ""
-  streams = {_TYPES[_type_of(other)][0] for other in export.names if _STREAM.fullmatch(other) and _type_of(other)}
-  wanted = {column: signal for column, signal in _QUARTERS.items() if signal[0] not in streams}
+  wanted = {column: signal for column, signal in _QUARTERS.items() if signal[0] not in _streamed(export)}
   bad_rows = csv_batches.counting(account, export.participant, export, name)
   for batch in csv_batches.read_batches(export, name, [_START, _END], list(wanted), ragged=bad_rows):
     starts, offsets = instants([f"{date}T{text}" for text in fields(batch, _START)])
