@@ -211,7 +211,7 @@ def test_the_sum_is_what_was_walked(stretches, ahead, closes):
   assert all(start <= added.start <= added.end and added.value >= 0 for added in counted)
 
 
-@example([60_007] * 9 + [0] * 9 + [3, 0, 0, 65_535, 0])
+@example([51093, 56723, 276, 58377, 34908, 29984, 13399, 41606, 4009, 2925, 3335, 1206, 0])  # a rounding error below 0
 @given(st.lists(st.integers(0, 65_535), min_size=1, max_size=50))
 def test_metres_of_sixteen_bits_add_up(centimetres):
   totals, total, metres = Totals(0, lambda time: 0), 0, 0.0
