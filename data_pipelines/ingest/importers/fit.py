@@ -87,8 +87,8 @@ def read(data: bytes, wanted: Mapping[int, Collection[str]], where: str) -> Cont
       faults.append(item)
       continue
     time, fields = item.time, item.fields
-    if item.number == NUMBER["STRESS_LEVEL"] and time is None:
-      time = fields.get("stress_level_time")
+    if item.number == NUMBER["STRESS_LEVEL"]:
+      time = fields.get("stress_level_time", time)
     if item.number in _MONITORING:
       half = fields.get("timestamp_16")
       if time is None and isinstance(half, int) and last is not None:

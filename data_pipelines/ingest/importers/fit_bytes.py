@@ -28,7 +28,7 @@ UNDEFINED = "bytes that are no FIT record"
 _TIMESTAMP = 253  # number of the field that holds a message's time, in messages of all kinds
 _HEADER_SIZES = (12, 14)
 # Reading goes on after a damaged record where three messages in a row have times within an hour of the last good one.
-_IN_A_ROW, _NEAR, _SEARCHED, _MOST_FAULTS = 3, 3600, 4096, 100
+_IN_A_ROW, _NEAR, _SEARCHED = 3, 3600, 4096
 _CHECKSUM_BYTES = 2
 _NAME = b".FIT"
 _NAME_AT = 8  # where the name stands within the header
@@ -81,12 +81,13 @@ def messages(
   """
   place, row = 0, 0
   others = collections.Counter() if others is None else others
+  budget = _Budget(checked=4 * len(data))
   while place < len(data):
     if not _is_header(data, place):
       begin, place = place, _next_header(data, place)
       yield Fault(begin, NOT_FIT) if any(data[begin:place]) else Fault(begin, ZEROS, lost=False)
       continue
-    part = _File(data, place, wanted, row, others)
+    part = _File(data, place, wanted, row, others, budget)
     yield from part.read()
     place, row = part.place, part.row
 
@@ -94,6 +95,21 @@ def messages(
 def starts_with_header(data: bytes) -> bool:
   """Whether the data begin as a FIT file does."""
   return _is_header(data, 0)
+
+
+@dataclasses.dataclass
+class _Budget:
+  """What reading may still cost, so that data made to be slow end soon.
+
+  Attributes:
+    checked: bytes whose checksum is computed.
+    definitions: definitions that are read.
+    resumed: damaged records after which reading goes on.
+  """
+
+  checked: int
+  definitions: int = MOST_MESSAGES
+  resumed: int = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +147,11 @@ class _File:
     wanted: Mapping[int, Collection[str]],
     row: int,
     others: collections.Counter[int],
+    budget: _Budget,
   ):
     self.place, self.row = place, row
     self._data, self._wanted, self._start, self._others = data, wanted, place, others
+    self._budget = budget
     self._layouts: dict[int, _Layout] = {}
     self._time: int | None = None
 
@@ -150,13 +168,11 @@ class _File:
     end = min(end, whole - _CHECKSUM_BYTES) if length else end
     # In a file that was not closed, zeros stand where nothing was written yet.
     last = end if intact else self._start + len(self._data[self._start : end].rstrip(b"\0"))
-    for _ in range(_MOST_FAULTS):
-      yield from self._records(end, last)
-      resumed = self._resume(end) if self.place < last and self.row < MOST_MESSAGES else None
-      if resumed is None:
-        break
+    yield from self._records(end, last)
+    while self.place < last and self.row < MOST_MESSAGES and (resumed := self._resume(end)):
       yield Fault(self.place, UNDEFINED)
       self.place = resumed
+      yield from self._records(end, last)
     left = self._data[self.place : end]
     if left and self.row >= MOST_MESSAGES:
       yield Fault(self.place, TOO_MANY)
@@ -193,7 +209,8 @@ class _File:
 
   def _resume(self, end: int) -> int | None:
     """Where, after bytes that are no record, a few messages with fitting times follow one another; None if nowhere."""
-    for place in range(self.place + 1, min(self.place + _SEARCHED, end)):
+    self._budget.resumed -= 1
+    for place in range(self.place + 1, min(self.place + _SEARCHED, end) if self._budget.resumed >= 0 else 0):
       at = place
       for _ in range(_IN_A_ROW):
         layout = self._layouts.get(self._data[at]) if at < end else None  # a message without a compressed time
@@ -222,7 +239,8 @@ class _File:
   def _define(self, first: int, end: int) -> int:
     """Reads a definition and returns its size in bytes; 0 if it is none."""
     data, place = self._data, self.place
-    if place + 6 > end or data[place + 2] > 1:
+    self._budget.definitions -= 1
+    if place + 6 > end or data[place + 2] > 1 or self._budget.definitions < 0:
       return 0
     order = ">" if data[place + 2] else "<"
     (number,) = struct.unpack_from(order + "H", data, place + 3)
@@ -241,6 +259,9 @@ class _File:
     return size
 
   def _checksum_matches(self, end: int) -> bool:
+    self._budget.checked -= end - self._start
+    if self._budget.checked < 0:
+      return False
     return checksum(self._data[self._start : end]) == int.from_bytes(self._data[end : end + _CHECKSUM_BYTES], "little")
 
 

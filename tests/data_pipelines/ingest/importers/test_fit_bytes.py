@@ -1,6 +1,7 @@
 """FIT files taken apart: written byte by byte here, and compared with Garmin's own decoder where that can read them."""
 
 import struct
+from time import process_time
 
 import garmin_fit_sdk as sdk
 import pytest
@@ -172,6 +173,28 @@ def test_far_too_many_messages(monkeypatch):
   monkeypatch.setattr(fit_bytes, "MOST_MESSAGES", 3)
   rows, faults = decoded(fit_file(RECORDS))
   assert rows == FIVE[:3] and faults == [(BEGIN + 3 * 6, fit_bytes.TOO_MANY)]
+
+
+def header(length):
+  return struct.pack("<BBHI4sH", 14, 0x20, 2100, length, b".FIT", 0)
+
+
+@pytest.mark.parametrize(
+  "data",
+  [
+    b"".join(header(14 * k) for k in range(50_000, 0, -1)) + b"..",  # each claims all that follows, to be checked
+    fit_file(*[beats(60, 61, 62) + b"\x0f" * 5000] * 150, checksum=1),  # damage after damage
+    b"".join(fit_file(beats(60, 61) + b"\x0f" * 5000) for _ in range(150)),
+    fit_file(definition(0, 20) * 100_000),
+  ],
+)
+def test_data_made_to_be_slow_end_soon(data, monkeypatch):
+  monkeypatch.setattr(fit_bytes, "checksum", lambda part: checked.append(len(part)) or 0)
+  checked = []
+  begin = process_time()
+  decoded(data)
+  assert sum(checked) <= 4 * len(data)
+  assert process_time() - begin < 10  # it takes a tenth of that
 
 
 def test_values_are_in_the_units_and_words_of_the_profile():
