@@ -11,7 +11,7 @@ import pytest
 from tests.data_pipelines.ingest.long_tables import run_build
 
 TABLES = {
-  "heartrate.csv": "timestamp;bpm;source\n2024-06-04T06:00:00.000Z;61;awake\n2024-06-04T06:05:00.000Z;62;awake\n",
+  "ring.csv": "timestamp;bpm;source\n2024-06-04T06:00:00.000Z;61;awake\n2024-06-04T06:05:00.000Z;62;awake\n",
   "recorded.csv": "user id,recorded at,pulse,Steps\nkim,2024-06-04 08:00,61,5\nkim,2024-06-04 08:01,62,6\n",
   "types.tsv": "timestamp\tvalue\ttype\n1717480800\t61\theart_rate\n1717480860\t62\theart_rate\n",
   "german.csv": "zeit;puls;heartRate\n04.06.2024 08:00;x;61,5\n04.06.2024 08:01;x;62,5\n",
@@ -66,13 +66,13 @@ def test_archives_are_named_with_the_command_that_unpacks_them(tmp_path, capsys)
 
 
 def test_other_databases_and_many_files(tmp_path, capsys):
-  with sqlite3.connect(tmp_path / "Gadgetbridge.db") as connection:
+  with sqlite3.connect(tmp_path / "tracker.db") as connection:
     connection.execute("CREATE TABLE samples (bpm)")
   for day in range(1, 4):
     (tmp_path / f"pulse-2024-06-0{day}.json").write_text("{}")
     (tmp_path / f"log{day}.bin.gz").write_bytes(gzip.compress(b"x"))
   message = refusal(capsys, "--source=auto", f"--input={tmp_path}")
-  assert "found pulse-#.json 3, " in message and "Gadgetbridge.db" in message and "log1.bin" in message
+  assert "found pulse-#.json 3, " in message and "tracker.db" in message and "log1.bin" in message
 
 
 @pytest.mark.parametrize(
