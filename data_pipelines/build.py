@@ -48,7 +48,7 @@ from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables, check_labels
 from data_pipelines.digests import Digests, FileDigest
 from data_pipelines.errors import DatasetError, SchemaError
-from data_pipelines.ingest.command import SOURCES, define_flags, refuse_flags, run_import, show
+from data_pipelines.ingest.command import SOURCES, check_picture, define_flags, refuse_flags, run_import, show
 from data_pipelines.npz import NpzSource
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteFolder, is_remote
@@ -380,12 +380,16 @@ def _build_from_flags() -> None:
   for flag in ("source", "input") if FLAGS.dry_run else ("source", "data_dir", "name"):
     if getattr(FLAGS, flag) is None:
       raise flags.Error(f"--{flag} is missing")
+  if FLAGS.preview:
+    if not FLAGS.dry_run:
+      raise flags.Error("--preview needs --dry_run; data_pipelines.atlas draws a dataset that is built")
+    check_picture(FLAGS.preview)
   if FLAGS.source not in ("npz", "simulate"):
     split = _split_from_flags()
     run_import(FLAGS, functools.partial(_build, split), functools.partial(_outlook, split))
     return
   if FLAGS.source == "npz":
-    refuse_flags(FLAGS, allowed=("dry_run", "max_missing"))
+    refuse_flags(FLAGS, allowed=("dry_run", "max_missing", "preview"))
     _build_npz(_split_from_flags())
     return
   refuse_flags(FLAGS)
@@ -413,7 +417,12 @@ def _outlook(split: Split, source: Source) -> list[str]:
   people = splits.assign(used, source.participants)
   notes = [*notes, *check_labels(source)]
   counts = ", ".join(f"{name} {len(people[name])}" for name in splits.SPLITS)
-  return [f"people by split: {counts}", *(f"note: {note}" for note in notes)]
+  lines = [f"people by split: {counts}", *(f"note: {note}" for note in notes)]
+  if FLAGS.preview:
+    from data_pipelines.atlas.preview import write_preview  # matplotlib takes half a second
+
+    lines.append(write_preview(source, FLAGS.preview))
+  return lines
 
 
 def _prefix() -> str:

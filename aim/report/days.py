@@ -117,6 +117,7 @@ def _panel(panel: Axes, schema: Schema, c: int, drawn: DrawnDay) -> None:
   day_chart.draw_line(panel, schema, c, visible, shaded)
   hours, how = day_chart.step_hours(schema), day_chart.line_style(schema, c)
   panel.plot(hours, np.where(_widened(hidden), values, np.nan), color=COLOURS["truth"], lw=0.9, zorder=2, **how)
+  day_chart.draw_points(panel, schema, np.where(hidden, values, np.nan), COLOURS["truth"])
   for i, reconstruction in enumerate(drawn.reconstruction.values()):
     filled = np.where(np.isnan(visible), reconstruction[:, c], visible)
     line = np.where(_widened(np.isnan(visible)), filled, np.nan)

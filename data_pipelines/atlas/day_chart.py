@@ -127,7 +127,7 @@ def causes_to_shade(missing: Bool[np.ndarray, " steps"], cause: UInt8[np.ndarray
 def draw_line(
   panel: Axes, schema: Schema, c: int, recorded: Float[np.ndarray, " steps"], shaded: Sequence[Shade]
 ) -> None:
-  """Draws channel c over the day.
+  """Draws channel c over the day: lines, and points where a value has no neighbour.
 
   Args:
     panel: where to draw.
@@ -141,6 +141,7 @@ def draw_line(
     for start, end in runs(shaded_steps):
       panel.axvspan(start * hours, end * hours, color=colour, lw=0, zorder=0)
   panel.plot(step_hours(schema), recorded, color=COLOURS["ink"], lw=0.8, zorder=3, **line_style(schema, c))
+  draw_points(panel, schema, recorded, COLOURS["ink"])
   unit = schema.channels[c].unit
   panel.set_title(schema.names[c].replace("_", " ") + (f" ({unit})" if unit else ""), pad=2)
   panel.set_xlim(0, 24)
@@ -149,6 +150,20 @@ def draw_line(
   if schema.binary[c]:
     panel.set_yticks([0, 1])
     panel.set_ylim(-0.12, 1.12)
+
+
+def draw_points(panel: Axes, schema: Schema, values: Float[np.ndarray, " steps"], colour: str) -> None:
+  """Draws a point for each value whose neighbours have none, of which a line would show nothing.
+
+  Args:
+    panel: where to draw.
+    schema: clock and channels.
+    values: a channel's, NaN where there is none; of a watch that reports every five minutes, all of them are alone.
+    colour: of the points.
+  """
+  known = np.concatenate([[False], ~np.isnan(values), [False]])
+  alone = known[1:-1] & ~known[:-2] & ~known[2:]
+  panel.plot(step_hours(schema)[alone], values[alone], "o", ms=1.4, mew=0, color=colour, zorder=3)
 
 
 def step_hours(schema: Schema) -> Float[np.ndarray, " steps"]:

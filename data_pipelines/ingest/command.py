@@ -40,6 +40,7 @@ _IMPORT_FLAGS = (
   "per_person",
   "date_shift",
   "dry_run",
+  "preview",
   "strict",
 )
 
@@ -66,6 +67,7 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_float("max_missing", None, left_out, **into)
   flags.DEFINE_bool("entered_by_hand", None, "Keep readings that were typed in (default: the recipe's, no).", **into)
   flags.DEFINE_bool("dry_run", False, "Show what would be built, without writing to data_dir.", **into)
+  flags.DEFINE_string("preview", None, "With --dry_run: a PNG file to draw one of the days in.", **into)
   flags.DEFINE_bool(
     "per_person", None, "--input holds one export per person, named after that person (default: detected).", **into
   )
@@ -223,6 +225,19 @@ def _write_recipe(source: ImportedSource, path: str | None) -> None:
         file.write(source.recipe.to_yaml())
     except OSError as error:
       raise SchemaError(f"{path}: {(error.strerror or 'cannot be written').lower()}") from None
+
+
+def check_picture(path: str) -> None:
+  """Refuses a path for the picture before the export is read.
+
+  Raises:
+    SchemaError: it does not end in .png, or its folder cannot be written to.
+  """
+  folder = pathlib.Path(path).parent
+  if pathlib.Path(path).suffix.lower() != ".png":
+    raise SchemaError(f"{path}: expected a name that ends in .png")
+  if not folder.is_dir() or not os.access(folder, os.W_OK):
+    raise SchemaError(f"{path}: cannot be written: {folder} is no folder that may be written to")
 
 
 def show(source: Source, channel_lines: Sequence[str], outlook: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.csv_batches import read_batches, read_header
 from data_pipelines.ingest.reading.export_files import Export, kind_of_file
 
-_SHOWN = 3  # kinds of files
+_SHOWN = 6  # kinds of files
 _COLUMNS = 12
 _LOOKED_AT = 100  # files
 _ARCHIVES = re.compile(r"\.(tgz|tar(\.\w+)?|7z|rar)$", re.IGNORECASE)
