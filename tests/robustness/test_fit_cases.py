@@ -241,11 +241,22 @@ def test_a_clock_that_was_never_set(tmp_path):
   assert "clock not set" in str(error.value)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_shared_cases(name, tmp_path):
-  shared = pathlib.Path(os.environ.get("LSM2_SHARED_DATA") or ROOT.parent / "shared" / "data").parent / "cases"
-  if not shared.is_dir():
+@pytest.fixture
+def shared():
+  folder = pathlib.Path(os.environ.get("LSM2_SHARED_DATA") or ROOT.parent / "shared" / "data").parent / "cases"
+  if not folder.is_dir():
     pytest.skip("no shared cases")
+  return folder
+
+
+def test_every_shared_case_of_one_file_is_here(shared):
+  folders = {pathlib.PurePath(name).parts[0] for name in CASES} | {"41-fit-clock-not-set"}
+  names = {path.relative_to(shared).as_posix() for folder in folders for path in (shared / folder).glob("*.fit*")}
+  assert names == {*CASES, "41-fit-clock-not-set/reset.fit"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_shared_cases(name, shared, tmp_path):
   data, expected, dropped = CASES[name]
   assert imported(shared / name, tmp_path) == (approximately(expected), dropped)
   if not name.endswith(("size0.fit", ".gz")):  # whose checksum, and whose packing, are another program's
