@@ -11,11 +11,11 @@ recording rests in enough positions, or else as the account notes); activity_cou
 three sums. The axes of Axivity and GENEActiv lie otherwise at the wrist, so only the vector magnitude can be compared
 between makers. Light (lux) and temperature (C) are means.
 
-A row of the account is an epoch or a minute of samples. Dropped are minutes without samples for a tenth of them or
-more, minutes in which the device was not worn by the rule of van Hees et al. (2013), minutes that a clock, put back,
-had shown before, and damaged stretches of a file. For tables of epochs, and once more for counts, the recipe infers
-from activity_counts_vm by Choi et al. (2011) when the device was worn. While an ActiGraph sleeps (idle sleep mode) it
-records nothing, and nothing is filled in.
+A row of the account is a value of an epoch or of a minute of samples. Dropped are minutes without samples for a tenth
+of them or more, minutes in which the device was not worn by the rule of van Hees et al. (2013), minutes that a clock,
+put back, had shown before, and damaged stretches of a file. For tables of epochs, and once more for counts, the recipe
+infers from activity_counts_vm by Choi et al. (2011) when the device was worn. While an ActiGraph sleeps (idle sleep
+mode) it records nothing, and nothing is filled in.
 
 All times are on the device's own clock, set to local time when it was configured, without a zone: the nights on which
 clocks change are not corrected by any of the makers. A file is of the subject that it names, or else of a person named
@@ -40,6 +40,7 @@ from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _MINUTE, _MS = 60_000, 1_000_000  # ms per minute, ns per ms
 _BLOCK = 500_000  # samples
+_OF_SAMPLES = ("enmo", "activity_counts", "activity_counts_axis2", "activity_counts_axis3", "activity_counts_vm")
 _MOST_COUNTS = 600 * 128  # per minute and axis
 
 
@@ -68,11 +69,14 @@ class Accelerometer:
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     ending = name.rpartition(".")[2].lower()
     if ending == "csv":
-      yield from epoch_csv.read_epochs(export, name, _person("", name), account)
+      blocks = epoch_csv.read_epochs(export, name, _person("", name), account)
     elif ending == "gt3x":
-      yield from _read_gt3x(export, name, account)
+      blocks = _read_gt3x(export, name, account)
     else:
-      yield from _read_recording(export, name, account)
+      blocks = _read_recording(export, name, account)
+    for block in blocks:
+      account.add(block.participant, len(block.start))
+      yield block
 
 
 def _beginning(export: Export, name: str) -> bytes:
@@ -131,11 +135,9 @@ def _read_recording(export: Export, name: str, account: Account) -> Iterator[Rea
     _add(recording, again)
   for signal, unit, time, values in recording.beside:
     finite = np.isfinite(values)
-    start = time[finite] // _MS
-    for first in range(0, len(start), _BLOCK):
-      block = slice(first, first + _BLOCK)
-      value = values[finite][block].astype(np.float64)
-      yield Readings(participant, signal, unit, start[block], start[block], value, "1 samples", clock="wall")
+    minute, index, number = np.unique(time[finite] // _MS // _MINUTE, return_inverse=True, return_counts=True)
+    mean = np.bincount(index, values[finite]) / number if len(minute) else np.zeros(0)
+    yield Readings(participant, signal, unit, minute * _MINUTE, minute * _MINUTE, mean, "1 samples", clock="wall")
   yield from _minutes(sums, again, participant, where, account)
 
 
@@ -158,7 +160,6 @@ def _minutes(
     minutes = dataclasses.replace(minutes, enmo=again.enmo)
   else:
     account.remark(participant, "ENMO of a recording that rests in too few positions to be calibrated")
-  account.add(participant, len(minutes.start))
   good = np.ones(len(minutes.start), bool)
   for why, bad in (
     ("minute without samples for a tenth of it or more", ~minutes.whole),
@@ -167,7 +168,9 @@ def _minutes(
     dropped = bad & good
     if dropped.any():
       first = np.datetime64(int(minutes.start[dropped.argmax()]), "ms").astype("datetime64[m]")
-      account.drop(participant, why, int(dropped.sum()), f"{where} at {first}")
+      lost = len(_OF_SAMPLES) * int(dropped.sum())
+      account.add(participant, lost)
+      account.drop(participant, why, lost, f"{where} at {first}")
     good &= ~bad
   yield from _readings(minutes, good, participant)
 
@@ -177,13 +180,7 @@ def _readings(minutes: Minutes, good: np.ndarray, participant: str) -> Iterator[
     return
   start = minutes.start[good]
   x, y, z = minutes.counts[:, good]
-  values = {
-    "enmo": minutes.enmo[good],
-    "activity_counts": y,
-    "activity_counts_axis2": x,
-    "activity_counts_axis3": z,
-    "activity_counts_vm": np.sqrt(x**2 + y**2 + z**2),
-  }
-  for signal, value in values.items():
+  values = (minutes.enmo[good], y, x, z, np.sqrt(x**2 + y**2 + z**2))
+  for signal, value in zip(_OF_SAMPLES, values, strict=True):
     unit = "milligravity" if signal == "enmo" else "counts"
     yield Readings(participant, signal, unit, start, start + _MINUTE, value, "1 samples", clock="wall")

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import csv_batches
@@ -79,19 +79,18 @@ def read_epochs(export: Export, name: str, participant: str, account: Account) -
     export, name, columns, delimiter=head.delimiter, skip_rows=head.skip_rows, ragged=bad_rows
   )
   for rows in batches:
-    account.add(participant, len(rows))
     if timed:
       start, bad = _times(rows[by_name["date"]], rows[by_name["time"]], head.date)
     else:
       start = _first_time(head, export.where(name)) + (before + np.arange(len(rows))) * head.epoch * 1000
       bad = np.zeros(len(rows), bool)
     before += len(rows) + len(rows.left_out)
-    rows.drop(account, participant, "unreadable time", bad)
+    _drop(rows, account, participant, "unreadable time", bad, len(found))
     good = ~bad
     values = {}
     for key, column in found.items():
       values[key], no_value = csv_batches.parse_numbers(rows[column])
-      rows.drop(account, participant, f"unreadable {column}", no_value & good)
+      _drop(rows, account, participant, f"unreadable {column}", no_value & good, len(found))
       good &= ~no_value
     start, values = start[good], {key: column[good] for key, column in values.items()}
     if not len(start):
@@ -104,6 +103,15 @@ def read_epochs(export: Export, name: str, participant: str, account: Account) -
     if set(_AXES) <= set(values):
       yield from magnitude.readings(start, np.stack([values[axis] for axis in _AXES], axis=1))
   yield from magnitude.rest()
+
+
+def _drop(
+  rows: csv_batches.CsvBatch, account: Account, participant: str, why: str, bad: Bool[np.ndarray, "n"], values: int
+) -> None:
+  """Counts all values of the rows marked in `bad` as dropped."""
+  if bad.any():
+    account.add(participant, values * int(bad.sum()))
+    account.drop(participant, why, values * int(bad.sum()), rows.where(int(bad.argmax())))
 
 
 class _Magnitude:

@@ -42,6 +42,7 @@ def read(source, folder):
       offset = item.offset.tolist() if item.offset is not None else [None] * len(item.start)
       rows = zip(item.start.tolist(), item.end.tolist(), item.value.tolist(), offset, strict=True)
       found += [(item.signal, *row, item.clock) for row in rows]
+  assert account.read.total() - account.dropped.total() == len(found) + len(stretches)
   return sorted(found, key=lambda row: (row[1], row[0], row[2])), stretches, account
 
 
