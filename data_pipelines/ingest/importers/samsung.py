@@ -129,10 +129,11 @@ class Samsung:
   )
 
   def unread_beside(self, export: Export) -> list[str]:
-    """JSON files in the folder of a data type that is not read."""
+    """JSON files in the folder of a data type that is not read, and those that hold no measurements."""
     types = (*_TYPES, TREND)
     folders = {name: re.search(r"jsons/([^/]+)/", name) for name in export.matching("*.json")}
-    return [name for name, folder in folders.items() if folder and folder[1].lower() not in types]
+    known = {name for name, folder in folders.items() if folder and folder[1].lower() in types}
+    return [name for name, folder in folders.items() if name not in known and (folder or "data.json" not in name)]
 
   def files(self, export: Export) -> list[str]:
     return [name for name in export.matching("com.samsung.*.csv") if _type_of(name) in (*_TYPES, TREND)]
