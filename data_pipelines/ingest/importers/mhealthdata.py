@@ -1,4 +1,4 @@
-"""mhealthdata (https://pypi.org/project/mhealthdata): the npz of its save_device_npz, per-minute arrays of one person.
+"""mhealthdata (https://github.com/timpyrkov/mhealthdata): the npz of save_device_npz, per-minute arrays of one person.
 
   idate     int [days], proleptic ordinal days: day 1 is the 1st of January of year 1
   bpm       [days, 1440], heart rate; 0 means none

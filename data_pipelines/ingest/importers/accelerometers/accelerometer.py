@@ -136,8 +136,9 @@ def _read_recording(export: Export, name: str, account: Account) -> Iterator[Rea
   for signal, unit, time, values in recording.beside:
     finite = np.isfinite(values)
     minute, index, number = np.unique(time[finite] // _MS // _MINUTE, return_inverse=True, return_counts=True)
-    mean = np.bincount(index, values[finite]) / number if len(minute) else np.zeros(0)
-    yield Readings(participant, signal, unit, minute * _MINUTE, minute * _MINUTE, mean, "1 samples", clock="wall")
+    mean = np.bincount(index, values[finite]) / number
+    if len(minute):
+      yield Readings(participant, signal, unit, minute * _MINUTE, minute * _MINUTE, mean, "1 samples", clock="wall")
   yield from _minutes(sums, again, participant, where, account)
 
 
