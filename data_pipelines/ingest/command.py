@@ -20,8 +20,9 @@ from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.importers.long_table import LongTable
 from data_pipelines.ingest.labels_csv import ParticipantTable, load_events
 from data_pipelines.ingest.options import ImportOptions
-from data_pipelines.ingest.reading.importer import Importer
-from data_pipelines.ingest.reading.input_files import ExportSet, detect_importer
+from data_pipelines.ingest.reading.importer import Importer, told_apart
+from data_pipelines.ingest.reading.input_files import ExportSet, detect_importers
+from data_pipelines.ingest.reading.people import ACCOUNT, FILE, FOLDER, ONE
 from data_pipelines.source import MAX_MISSING, Source
 from data_pipelines.text_files import counted
 
@@ -37,7 +38,8 @@ _IMPORT_FLAGS = (
   "max_missing",
   "entered_by_hand",
   "anonymise",
-  "per_person",
+  "person_by",
+  "one_person",
   "date_shift",
   "dry_run",
   "preview",
@@ -68,9 +70,15 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_bool("entered_by_hand", None, "Keep readings that were typed in (default: the recipe's, no).", **into)
   flags.DEFINE_bool("dry_run", False, "Show what would be built, without writing to data_dir.", **into)
   flags.DEFINE_string("preview", None, "With --dry_run: a PNG file to draw one of the days in.", **into)
-  flags.DEFINE_bool(
-    "per_person", None, "--input holds one export per person, named after that person (default: detected).", **into
+  flags.DEFINE_enum(
+    "person_by",
+    None,
+    [FOLDER, FILE, ACCOUNT],
+    "What is one person's in --input: each folder or zip directly in it, each file, or each account that the exports "
+    "name (default: what the exports say; where they do not, the import asks).",
+    **into,
   )
+  flags.DEFINE_bool("one_person", False, "All of --input is one person's.", **into)
   flags.DEFINE_bool("strict", False, "Refuse an export of which a part cannot be read, instead of counting it.", **into)
   flags.DEFINE_string("anonymise", None, "File with a secret key: replaces names with hashes and moves dates.", **into)
   flags.DEFINE_integer("date_shift", 52, "Move each person's dates back by up to this many weeks.", 0, 5200, **into)
@@ -103,10 +111,11 @@ def run_import(
   if values.input is None:
     raise flags.Error("--input is missing")
   _check_recipe_path(values.write_recipe)
-  name = detect_importer(values.input, IMPORTERS) if values.source == "auto" else values.source
-  if values.source == "auto":
-    print(f"--source={name}")
-  export_set = ExportSet(values.input, _importer(values, name), values.per_person)
+  if values.one_person and values.person_by:
+    raise flags.Error("--one_person contradicts --person_by")
+  person_by = ONE if values.one_person else values.person_by
+  name, importers = _importers(values, person_by)
+  export_set = ExportSet(values.input, importers, person_by)
   options = _options(values)
   if values.dry_run:
     with tempfile.TemporaryDirectory() as temporary:
@@ -148,6 +157,24 @@ def _importer(values: flags.FlagValues, name: str) -> Importer:
   return LongTable(columns, values.time_format or "")
 
 
+def _importers(values: flags.FlagValues, person_by: str | None) -> tuple[str, Importer | Mapping[str, Importer]]:
+  """The name of the source and its importer, or those of several kinds of exports.
+
+  Raises:
+    SchemaError: there are several kinds, and it is not said whose they are.
+  """
+  names = detect_importers(values.input, IMPORTERS) if values.source == "auto" else [values.source]
+  if len(names) > 1 and not person_by:
+    raise SchemaError(
+      f"{values.input}: holds exports of {' and '.join(names)}; choose one with --source, or read all of them with "
+      "--one_person or --person_by=folder"
+    )
+  if values.source == "auto":
+    print(f"--source={','.join(names)}")
+  importers = {name: _importer(values, name) for name in names}
+  return ",".join(names), importers[names[0]] if len(names) == 1 else told_apart(importers)
+
+
 def _options(values: flags.FlagValues) -> ImportOptions:
   if values["date_shift"].present and values.anonymise is None:
     raise flags.Error("--date_shift needs --anonymise")
@@ -166,7 +193,7 @@ def _options(values: flags.FlagValues) -> ImportOptions:
 
 def _work_folder(values: flags.FlagValues, source: str) -> pathlib.Path:
   """Where the spool and the days are kept until the build ends; the same for the same input and dataset name."""
-  origin = f"{source} {pathlib.Path(values.input).resolve()} {values.per_person}"
+  origin = f"{source} {pathlib.Path(values.input).resolve()} {values.person_by} {values.one_person}"
   digest = hashlib.blake2b(origin.encode(), digest_size=6).hexdigest()
   return pathlib.Path(values.data_dir).expanduser() / ".importing" / f"{values.name}-{digest}"
 

@@ -52,6 +52,7 @@ class ImportedSource:
     self._options = options
     self._folder = folder
     self._unread_columns, self._links = export_set.unread_columns, export_set.links
+    self._exports_of = export_set.people
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     spool = fill_spool(export_set, folder / "readings", options.strict)
     self.recipe, self.guessed = options.recipe_for(export_set.importer, spool)
@@ -121,6 +122,9 @@ class ImportedSource:
     lines = [f"not read: {counted(len(columns), 'column')}{self._named(columns)}"] * bool(columns)
     if self._links:
       lines.append(f"followed {counted(len(self._links), 'link')} in the input{self._named(self._links)}")
+    for who, paths in self._exports_of.items():
+      name = self._public_name(who) if self._options.anonymity else who
+      lines.append(f"{name}: {counted(len(paths), 'export')}{self._named(paths)}")
     lines += self._options.people.notes
     labelled = {*self._options.people.labels}
     without_days = sorted(labelled - {*self._store.people})

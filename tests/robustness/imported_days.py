@@ -13,7 +13,7 @@ from data_pipelines.ingest import account_summary
 from data_pipelines.ingest.imported_source import ImportedSource
 from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.options import ImportOptions
-from data_pipelines.ingest.reading.input_files import ExportSet, detect_importer
+from data_pipelines.ingest.reading.input_files import ExportSet, detect_importers
 from data_pipelines.source import Event
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -45,12 +45,12 @@ class Imported:
     return {clock: value for clock, value in found[0].items() if value or zeros}
 
 
-def import_days(path: os.PathLike, source: str = "auto", **options) -> Imported:
+def import_days(path: os.PathLike, source: str = "auto", person_by: str | None = None, **options) -> Imported:
   """Imports an input, with --max_missing=1 unless told otherwise."""
-  name = detect_importer(path, IMPORTERS) if source == "auto" else source
+  [name] = detect_importers(path, IMPORTERS) if source == "auto" else [source]
   with tempfile.TemporaryDirectory() as folder:
     settings = ImportOptions(**{"max_missing": 1.0, **options})
-    days = ImportedSource(ExportSet(path, IMPORTERS[name]), pathlib.Path(folder), settings)
+    days = ImportedSource(ExportSet(path, IMPORTERS[name], person_by), pathlib.Path(folder), settings)
     values: dict[tuple[str, str, str], dict[str, float]] = {}
     events = []
     for person in map(days.person, days.participants):

@@ -87,7 +87,7 @@ def test_people_of_two_exports(tmp_path, capsys):
   for person in "Kim", "kim":
     (tmp_path / "all" / person).mkdir(parents=True)
     table(tmp_path / "all" / person / "day.csv", ("",), ("heart_rate",))
-  flags = ["--source=long_table", "--minutes_per_step=60", "--per_person", f"--input={tmp_path / 'all'}"]
+  flags = ["--source=long_table", "--minutes_per_step=60", "--person_by=folder", f"--input={tmp_path / 'all'}"]
   assert "participant 'Kim' and 'kim' differ only in case" in refusal(*flags, capsys=capsys)
 
 

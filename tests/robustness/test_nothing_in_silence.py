@@ -35,7 +35,9 @@ def exports(tmp_path):
 
 
 def dry_run(folder, capsys, *flags):
-  code = run_build("--source=auto", f"--input={folder}", "--dry_run", "--minutes_per_step=5", *flags)
+  code = run_build(
+    "--source=auto", f"--input={folder}", "--dry_run", "--minutes_per_step=5", "--person_by=folder", *flags
+  )
   captured = capsys.readouterr()
   return code, captured.out, captured.err
 
@@ -105,6 +107,7 @@ def test_notes_are_kept_with_the_dataset_without_names_if_it_is_anonymous(export
   labels = tmp_path / "labels.csv"
   labels.write_text("participant,age\nstranger,4\n")
   common = [f"--input={exports}", f"--data_dir={tmp_path / 'data'}", f"--participants={labels}", *WRITE]
+  common += ["--person_by=folder"]
   for flags, named in (((), True), ((f"--anonymise={tmp_path / 'key'}", "--overwrite"), False)):
     assert run_build("--source=long_table", *common, *flags) == 0
     card = (Dataset.open(tmp_path / "data", "mine").path / "README.md").read_text()

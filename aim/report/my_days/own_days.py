@@ -17,7 +17,7 @@ from data_pipelines.ingest import account_summary
 from data_pipelines.ingest.imported_source import ImportedSource
 from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.options import ImportOptions
-from data_pipelines.ingest.reading.input_files import ExportSet, detect_importer
+from data_pipelines.ingest.reading.input_files import ExportSet, detect_importers
 from data_pipelines.schema import Schema, SchemaError
 from data_pipelines.splits import SPLITS
 
@@ -92,10 +92,17 @@ def read(path: str, source: str, timezone: str | None, minutes_per_step: int) ->
     return _in_order(OwnDays(pathlib.Path(path).name, days.schema, *arrays, notes, path))
   if source != "auto" and source not in IMPORTERS:
     raise SchemaError(f"--source={source}: expected auto or one of {', '.join(IMPORTERS)}")
-  name = detect_importer(path, IMPORTERS) if source == "auto" else source
+  name, *others = detect_importers(path, IMPORTERS) if source == "auto" else [source]
+  if others:
+    raise SchemaError(f"{path}: holds exports of {name} and {' and '.join(others)}; choose one with --source")
   options = ImportOptions(minutes_per_step=minutes_per_step, max_missing=MAX_MISSING, timezone=timezone)
+  try:
+    export_set = ExportSet(path, IMPORTERS[name])
+  except SchemaError as error:
+    hint = " with data_pipelines.build, and its dataset here with --data" * ("--one_person" in str(error))
+    raise SchemaError(f"{error}{hint}") from None
   with tempfile.TemporaryDirectory() as folder:
-    imported = ImportedSource(ExportSet(path, IMPORTERS[name]), pathlib.Path(folder) / "import", options)
+    imported = ImportedSource(export_set, pathlib.Path(folder) / "import", options)
     people = [imported.person(participant) for participant in imported.participants]
     rows = [(day.values, day.participant, day.day, day.date) for person in people for day in person.days]
   notes = (*imported.notes, *account_summary.summary_lines(imported.public_account))

@@ -221,29 +221,35 @@ def fill_spool(export_set: ExportSet, folder: pathlib.Path, strict: bool = False
   spool = Spool(folder, export_set.digests)
   if strict:
     spool.account.check_damage()
+    for error in export_set.unreadable.values():
+      raise error
   with tqdm(total=sum(export_set.files.values()), desc="reading", unit="B", unit_scale=True, disable=None) as progress:
     for n, export in enumerate(export_set.exports):
       counting = CountingExport(export, progress.update)
-      for name in export_set.importer.files(export):
+      for name in export_set.names[n]:
         before, key = progress.n, export_set.key(n, name)
         if key not in spool.complete:
           account = Account(strict)
-          for item in _readable(export_set.importer, counting, name, account):
+          for item in _readable(export_set.importers[n], counting, name, account, export_set.blamed(n)):
             if isinstance(item, Stretch) or _convertible(item, units_of, account, export.where(name)):
               spool.add(item, export.where(name))
           spool.end_file(key, account)
         progress.update(before + export_set.files[n, name] - progress.n)  # for files that are not read as a stream
   spool.commit()
+  for error in export_set.unreadable.values():
+    spool.account.unreadable("", str(error).partition(": ")[0], error)
   return spool
 
 
-def _readable(importer: Importer, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
-  """Yields what a file holds, up to where it cannot be read; the account then says why."""
+def _readable(
+  importer: Importer, export: Export, name: str, account: Account, blamed: str
+) -> Iterator[Readings | Stretch]:
+  """Yields what a file holds, up to where it cannot be read; the account of `blamed` then says why."""
   try:
     yield from importer.read(export, name, account)
   except SchemaError as error:
     where = export.where(name)
-    account.unreadable(export.participant, where, error if export.size(name) else SchemaError(f"{where}: empty"))
+    account.unreadable(blamed, where, error if export.size(name) else SchemaError(f"{where}: empty"))
 
 
 def _convertible(readings: Readings, units_of: Mapping[str, str], account: Account, where: str) -> bool:

@@ -44,12 +44,13 @@ from jaxtyping import Bool, Int64
 
 from data_pipelines.channels.units import convert
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.importers.health_xml import Entry, entries, is_health_xml
+from data_pipelines.ingest.importers.health_xml import Entry, entries, is_health_xml, person
 from data_pipelines.ingest.importers.sources import DEVICES, Sources
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import MINUTE, ZoneClock
 from data_pipelines.ingest.reading.csv_batches import parse_numbers, parse_zoned_times
 from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND, Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -88,6 +89,7 @@ _HALF_DAY = (
   r"^(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2}) (?P<hour>1[0-2]|0?[1-9])(?P<rest>:[0-9]{2}:[0-9]{2})"
   r"[\s\x{a0}\x{202f}]*(?P<half>[AaPp])\.?\s?[Mm]\.?(?P<zone>[+-][0-9]{4})$"
 )
+_NAMELESS = re.compile(r"Apple Watch|iPhone|Health|Watch|.*App", re.IGNORECASE)
 _WORKOUT = re.compile(r"HKWorkoutActivityType([A-Za-z]{1,60})")
 
 
@@ -101,6 +103,9 @@ class Apple:
   def files(self, export: Export) -> list[str]:
     return [name for name in export.matching("*.xml") if is_health_xml(export, name)]
 
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    return {name: _owner(export, name) for name in names}
+
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
     batch = _Batch(export, name, account)
     others: collections.Counter[str] = collections.Counter()
@@ -112,6 +117,16 @@ class Apple:
     yield from batch.take()
     for what, records in others.items():
       account.pass_over(export.participant, what, records)
+
+
+def _owner(export: Export, name: str) -> Owner:
+  """The person's date of birth and the like, and the names of their devices with these.
+
+  Neither tells people apart for sure, nor does a device that has no name of its own.
+  """
+  me, sources = person(export, name)
+  devices = {source for source in sources if not _NAMELESS.fullmatch(source.replace("\xa0", " "))}
+  return Owner(name, profile=f"apple {me}" if me else "", marks=frozenset(f"apple {me} {d}" for d in devices if me))
 
 
 @dataclasses.dataclass(frozen=True)

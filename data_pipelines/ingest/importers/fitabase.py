@@ -26,6 +26,7 @@ the account, a row of a wide file counts as its 60 minutes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ from data_pipelines.ingest.importers.categories import ASLEEP, category_values
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export, without_copy_number
+from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -123,6 +125,9 @@ class Fitabase:
   def files(self, export: Export) -> list[str]:
     return [name for name in export.names if _NAME.fullmatch(_base(name))]
 
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    return {name: _owner(export, name) for name in names}
+
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     match = _NAME.fullmatch(_base(name))
     if not match:
@@ -131,8 +136,10 @@ class Fitabase:
     redundant = _has_preferred(export, name, match, kind.preferred)
     device = "stages" if kind.value_of is ASLEEP else ""  # preferred, because stages say more than minutes asleep
     columns = [f"{kind.value}{minute:02d}" for minute in range(60)] if kind.wide else [kind.value]
-    owner = match["before"].rstrip("_") or export.participant
-    bad_rows = csv_batches.counting(account, owner, export, name)
+    prefix = match["before"].rstrip("_")
+    owner = prefix or export.participant
+    blamed = prefix or ("" if _owner(export, name).in_rows else owner)  # for rows that do not say whose they are
+    bad_rows = csv_batches.counting(account, blamed, export, name)
     for rows in csv_batches.read_batches(export, name, [kind.time, *columns], optional=["Id"], ragged=bad_rows):
       for participant, own_rows in _people(rows, owner):
         account.add(participant, len(own_rows) * len(columns))
@@ -145,6 +152,15 @@ class Fitabase:
           begin = start[usable]
           end = begin + kind.duration
           yield Readings(participant, kind.signal, kind.unit, begin, end, value[usable], device, clock="wall")
+
+
+def _owner(export: Export, name: str) -> Owner:
+  """The rows or the file's name say whose they are, except in a file with neither."""
+  match = _NAME.fullmatch(_base(name))
+  with contextlib.suppress(SchemaError):  # reading it says what is wrong
+    if not (match and match["before"].rstrip("_")) and "Id" not in csv_batches.read_header(export, name):
+      return Owner(name.rpartition("/")[0])
+  return Owner(in_rows=True)
 
 
 def _base(name: str) -> str:

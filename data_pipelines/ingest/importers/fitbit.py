@@ -45,6 +45,7 @@ places, glucose.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import itertools
@@ -58,8 +59,10 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import takeout_csv, takeout_json
 from data_pipelines.ingest.importers.takeout_csv import CsvFiles
 from data_pipelines.ingest.importers.takeout_json import JsonFiles
+from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export, without_copy_number
+from data_pipelines.ingest.reading.owners import Owner, loose_places
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -106,6 +109,11 @@ _STAGES = re.compile(rf"UserSleepStages(_{_DATE})?\.csv")
 _EXERCISES = re.compile(rf"UserExercises(_{_DATE})?\.csv")
 _START = 1000  # bytes
 _UNDATED = (*(f"{kind}.json" for kind in _JSON_FILES), "sleep.json")
+_ROOTS = ("fitbit", "google health")
+_SUBFOLDERS = (
+  *("global export data", "physical activity", "physical activity_googledata", "oxygen saturation (spo2)"),
+  *("heart rate variability", "temperature", "health fitness data_googledata", "sleep"),
+)
 _ALL = (_JSON_NAME, _CSV_NAME, _SLEEP, _EXERCISE, _STAGES, _EXERCISES)
 
 
@@ -144,6 +152,12 @@ class Fitbit:
     ]
     return named or [name for name in export.names if len(export.names) == 1 and _kind_by_content(export, name)]
 
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    place_of = {name: place for name in names if (place := _place(name)) is not None}
+    place_of |= loose_places([name for name in names if name not in place_of])
+    owners = {place: _owner(export, place) for place in {*place_of.values()}}
+    return {name: owners[place] for name, place in place_of.items()}
+
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
     base = _base(name)
     if not any(kind.fullmatch(base) for kind in _ALL):
@@ -180,6 +194,30 @@ def _kind_by_content(export: Export, name: str) -> str:
   with export.open(name) as file:
     start = file.read(_START)
   return "heart_rate.json" if b'"bpm"' in start else "sleep.json" if b'"dateOfSleep"' in start else ""
+
+
+def _place(name: str) -> str | None:
+  """The folder of one person's Fitbit data that a file is in; None if no folder has a known name."""
+  folders = name.split("/")[:-1]
+  for n, folder in enumerate(folders):
+    if folder.lower() in _ROOTS:
+      return "/".join(folders[: n + 1])
+    if folder.lower() in _SUBFOLDERS:
+      return "/".join(folders[:n])
+  return None
+
+
+def _owner(export: Export, place: str) -> Owner:
+  """The account that the profile of the export names."""
+  for name in export.matching("Your Profile/Profile.csv"):
+    if not place or name.startswith(f"{place}/"):
+      with contextlib.suppress(SchemaError):
+        for rows in csv_batches.read_batches(export, name, [], ["id", "encoded_id"], ragged=lambda row, why: None):
+          for column in ("encoded_id", "id"):
+            accounts = {account for account in rows[column].to_pylist() if account}
+            if len(accounts) == 1:
+              return Owner(place, account=f"fitbit {accounts.pop()}")
+  return Owner(place)
 
 
 def _base(name: str) -> str:

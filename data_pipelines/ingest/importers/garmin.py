@@ -45,6 +45,7 @@ from data_pipelines.ingest.importers import fit
 from data_pipelines.ingest.importers.monitoring import FIELDS, Totals
 from data_pipelines.ingest.reading.account import UNREADABLE, Account
 from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -96,6 +97,13 @@ _LONGEST_WORKOUT = 14 * 86_400  # seconds
 _LONGEST_INTERVAL = 3600  # seconds of values in one message
 _VAGUE = ("generic", "training", "fitness_equipment")  # sports whose sub-sport is more specific
 
+_ACCOUNT = re.compile(r"(?:.*/)?DI_CONNECT/", re.IGNORECASE)
+_ACCOUNT_NUMBER = re.compile(r"\d{4}-\d\d-\d\d_\d{4}-\d\d-\d\d_(\d{4,})_sleepData", re.IGNORECASE)
+_BEGINNING = 1024  # bytes of a FIT file, which hold its file_id
+# Programs write one number for everybody.
+_MAKERS_OF_DEVICES = (
+  *("garmin", "garmin_fr405_antfs", "dynastream", "suunto", "wahoo_fitness", "polar_electro", "bryton", "coros"),
+)
 _UPLOADS = "DI-Connect-Uploaded-Files/*.zip"
 _SLEEP = "DI-Connect-Wellness/*_sleepData.json"
 
@@ -124,6 +132,22 @@ class Garmin:
   def files(self, export: Export) -> list[str]:
     return export.matching("*.fit", _UPLOADS, _SLEEP)
 
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    accounts = {name: match[0].rstrip("/") for name in names if (match := _ACCOUNT.match(name))}
+    owner_of = {place: _account_owner(place, names) for place in {*accounts.values()}}
+    loose: dict[str, dict[str, str]] = {}  # serial numbers of the devices, by folder and file
+    for name in names:
+      if name not in accounts:
+        loose.setdefault(name.rpartition("/")[0], {})[name] = _serial_number(export, name)
+    owners = {name: owner_of[place] for name, place in accounts.items()}
+    for folder, serials in loose.items():
+      several = len({*serials.values()} - {""}) > 1
+      for name, serial in serials.items():
+        own = {serial} if several else {*serials.values()}
+        marks = frozenset(f"garmin {number}" for number in own if number)
+        owners[name] = Owner(folder, marks=marks)
+    return owners
+
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
     if name.lower().endswith(".json"):
       yield from _sleeps(export, name, account)
@@ -131,6 +155,27 @@ class Garmin:
       yield from _uploads(export, name, account)
     else:
       yield from _fit(export, name, export.where(name), export.participant, account)
+
+
+def _account_owner(place: str, names: Sequence[str]) -> Owner:
+  """The account whose number is in the names of an export's files."""
+  numbers = {match[1] for name in names if name.startswith(place) and (match := _ACCOUNT_NUMBER.search(name))}
+  return Owner(place, account=f"garmin {numbers.pop()}" if len(numbers) == 1 else "")
+
+
+def _serial_number(export: Export, name: str) -> str:
+  """The serial number of the device that wrote a FIT file; "" if it is not there, or of a program that has none."""
+  if not name.lower().endswith(".fit"):
+    return ""
+  try:
+    with export.open(name) as file:
+      wanted = {fit.NUMBER["FILE_ID"]: ("serial_number", "manufacturer")}
+      messages = fit.read(file.read(_BEGINNING), wanted, name).messages
+  except SchemaError:
+    return ""  # reading it says what is wrong
+  fields = messages[0].fields if messages else {}
+  number, maker = fields.get("serial_number"), fields.get("manufacturer")
+  return f"{maker} {number}" if number and maker in _MAKERS_OF_DEVICES else ""
 
 
 def _fit(export: Export, name: str, where: str, participant: str, account: Account) -> Iterator[Readings | Stretch]:

@@ -48,6 +48,7 @@ from data_pipelines.ingest.importers.health_connect_tables import (
 )
 from data_pipelines.ingest.reading.account import UNREADABLE, Account
 from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND, Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -85,6 +86,9 @@ class HealthConnect:
     single = export.names if len(export.names) == 1 else []
     others = [name for name in {*export.matching("*.db", "*.sqlite"), *single} if name not in named]
     return sorted([*named, *(name for name in others if _has_records(export, name))])
+
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    return {name: Owner(name) for name in names}
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
     with export.on_disk(name) as path:

@@ -64,6 +64,20 @@ def is_health_xml(export: Export, name: str) -> bool:
   return bool(_ROOT.search(start.decode(encoding, "ignore").encode() if encoding else start))
 
 
+def person(export: Export, name: str) -> tuple[str, set[str]]:
+  """What the beginning of a file says of its person: the facts of `Me`, with a date of birth, and names of devices."""
+  try:
+    with export.open(name) as file:
+      start = in_utf8(file, export.where(name)).read(_PROLOG + _BLOCK).decode(errors="replace")
+  except SchemaError:
+    return "", set()  # reading it says what is wrong
+  me = re.search(r"<Me\s([^>]*)>", start)
+  facts = dict(re.findall(r'HKCharacteristicTypeIdentifier(\w+)="([^"]*)"', me[1])) if me else {}
+  born, sex = facts.get("DateOfBirth", ""), facts.get("BiologicalSex", "")
+  sources = {m[1] for m in re.finditer(r'<Record [^>]*?sourceName="([^"]+)"[^>]*?HKDevice', start)}
+  return f"{born} {sex}".strip() if born else "", sources
+
+
 def entries(
   export: Export,
   name: str,

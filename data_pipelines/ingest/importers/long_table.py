@@ -36,6 +36,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 from data_pipelines.text_files import check_reserved
@@ -112,6 +113,9 @@ class LongTable:
 
   def files(self, export: Export) -> list[str]:
     return [name for name in export.matching("*.csv", "*.tsv", "*.parquet") if self._is_table(_columns(export, name))]
+
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    return {n: Owner(in_rows=True) if "participant" in _columns(export, n) else Owner(n) for n in names}
 
   def unread_columns(self, export: Export, name: str) -> list[str]:
     """Columns of a file that it does not read."""

@@ -30,6 +30,7 @@ from jaxtyping import Bool, Float64
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -59,6 +60,9 @@ class Nhanes:
 
   def files(self, export: Export) -> list[str]:
     return export.matching("PAXRAW_?.XPT", "PAXMIN_?.XPT")
+
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    return dict.fromkeys(names, Owner(in_rows=True))
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     where = export.where(name)

@@ -28,6 +28,7 @@ official documentation; they are read as they appear in users' exports.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.csv_batches import CsvBatch, counting, parse_numbers, read_batches, read_header
 from data_pipelines.ingest.reading.export_files import Export, without_copy_number
+from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -114,6 +116,7 @@ _TYPES = {
   "com.samsung.shealth.sleep": _NIGHT,
   "com.samsung.health.sleep": _NIGHT,
 }
+_FOLDER = re.compile(r"samsunghealth_([^/]+)_\d{8,14}")
 _PROFILE = "com.samsung.health.device_profile"
 
 
@@ -138,12 +141,37 @@ class Samsung:
   def files(self, export: Export) -> list[str]:
     return [name for name in export.matching("com.samsung.*.csv") if _type_of(name) in (*_TYPES, TREND)]
 
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    folders: dict[str, list[str]] = {}
+    for name in names:
+      folders.setdefault(name.rpartition("/")[0], []).append(name)
+    return {name: owner for folder, own in folders.items() for owner in [_owner(export, folder, own)] for name in own}
+
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
     if _type_of(name) == TREND:
       minutes = [file for file in self.files(export) if _TYPES.get(_type_of(file)) is _STEPS]
       yield from trend_readings(export, name, minutes, account)
       return
     yield from _CsvFile(export, name, account).readings()
+
+
+def _owner(export: Export, folder: str, names: Sequence[str]) -> Owner:
+  """The name in the folder's, and the devices of its files.
+
+  The trends of steps are no source of devices: their rows name one that stands for all devices of anybody.
+  """
+  match = _FOLDER.search(folder) or _FOLDER.search(export.path.name)
+  devices: set[str] = set()
+  for name in names:
+    with contextlib.suppress(SchemaError, StopIteration):  # reading it says what is wrong
+      if _type_of(name) == TREND:
+        continue
+      header = read_header(export, name, skip_rows=1)
+      column = next(column for column in header if column.rpartition(".")[2] == "deviceuuid")
+      rows = next(read_batches(export, name, [column], skip_rows=1, ragged=lambda row, why: None))
+      devices |= {*pc.unique(rows[column]).to_pylist()} - {"", None}
+  marks = frozenset(f"samsung {device}" for device in devices)
+  return Owner(folder, profile=f"samsung {match[1]}" if match else "", marks=marks)
 
 
 def _type_of(name: str) -> str:

@@ -15,7 +15,8 @@ from data_pipelines.ingest.reading.csv_batches import (
 )
 from data_pipelines.ingest.reading.export_files import Export, NulGuard
 from data_pipelines.ingest.reading.importer import Importer
-from data_pipelines.ingest.reading.input_files import ExportSet, detect_importer
+from data_pipelines.ingest.reading.input_files import ExportSet, detect_importers
+from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -26,11 +27,12 @@ __all__ = [
   "ExportSet",
   "Importer",
   "NulGuard",
+  "Owner",
   "Readings",
   "Signal",
   "Stretch",
   "common_signal",
-  "detect_importer",
+  "detect_importers",
   "parse_numbers",
   "parse_times",
   "parse_zoned_times",

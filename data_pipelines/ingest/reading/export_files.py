@@ -13,6 +13,7 @@ from __future__ import annotations
 import codecs
 import collections
 import contextlib
+import copy
 import fnmatch
 import hashlib
 import io
@@ -25,7 +26,7 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from data_pipelines.errors import SchemaError
@@ -69,6 +70,7 @@ class Export:
     names: names of all files, sorted. A file that gzip has packed goes by its name without ".gz".
     left_out: names of what is not listed in `names`, by reason.
     links: links directly in the folder, which are followed.
+    folders: names of the folders directly in the folder.
   """
 
   def __init__(
@@ -93,9 +95,11 @@ class Export:
     """
     self.left_out: dict[str, list[str]] = {}
     self.links: list[str] = []
+    self.folders: list[str] = []
     self.follow_links = follow_links
     self.path = pathlib.Path(path)
-    self.participant = participant or pathlib.PurePath(_PACKED.sub("", self.path.name)).stem
+    stem = self.path.name if self.path.is_dir() else pathlib.PurePath(_PACKED.sub("", self.path.name)).stem
+    self.participant = participant or stem
     self.label = label or str(self.path)
     self._nested = label is not None
     self._zip: zipfile.ZipFile | None = None
@@ -150,6 +154,7 @@ class Export:
       if place.is_symlink():
         self._check_link(place, name)
       if place.is_dir():
+        self.folders += [name] * ("/" not in name)
         yield from self._walk(place)
       elif place.is_file():
         yield name
@@ -167,6 +172,16 @@ class Export:
     if self.path.resolve().is_relative_to(target):
       raise SchemaError(f"{place}: is a link to a folder that holds it")
     self.links.append(name)
+
+  def holds(self, name: str) -> bool:
+    """Whether there is a file of this name."""
+    return name in self._stored
+
+  def part(self, names: Sequence[str], participant: str) -> Export:
+    """The same export with some of its files only, as those of a person."""
+    part = copy.copy(self)
+    part.names, part.participant = sorted(names), participant
+    return part
 
   def matching(self, *patterns: str) -> list[str]:
     """Names that end in one of the patterns, such as "Physical Activity/heart_rate-*.json", in any letter case.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal
+
+_LESS_TRUSTED = re.compile(r"phone|mobile|other|in bed|wall clock|health connect|copy|unknown")
 
 
 class Importer(Protocol):
@@ -19,6 +23,7 @@ class Importer(Protocol):
 
   One may also have
     unread_columns(export, name): a method that gives the columns of a file that it does not read;
+    owners(export, names): a method that gives the Owner of each file (see owners.py), {name: Owner};
     unread_beside(export): a method that gives the files of `beside` that it never opens;
     not_read_because: {pattern of names: why files of such names are not read}, in a few words;
     wear_counts: the signal whose counts say when the device was worn (Choi et al. 2011).
@@ -48,3 +53,52 @@ class Importer(Protocol):
         message is one line that names the file, and the row or key where there is one.
     """
     ...
+
+
+class _OneOfSeveral:
+  """An importer whose devices are told apart from those of other kinds of exports, and ranked among them."""
+
+  def __init__(self, kind: str, importer: Importer):
+    self._kind, self._importer = kind, importer
+
+  def __getattr__(self, name: str) -> object:
+    return getattr(self._importer, name)  # signals, beside, files, owners, unread_columns, ...
+
+  def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
+    for item in self._importer.read(export, name, account):
+      yield item if isinstance(item, Stretch) else dataclasses.replace(item, device=self._device(item.device))
+
+  def _device(self, device: str) -> str:
+    """A name with its rank in front: what is worn comes before phones, copies and what is known by wall clock only."""
+    trusted = self._importer.devices
+    place = f"{trusted.index(device):02d} " if device in trusted else ""
+    return f"{1 if _LESS_TRUSTED.search(device.lower()) else 0} {self._kind} {place}{device}".rstrip()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Several:
+  """Reads exports of several kinds; what the importers of an import have in common.
+
+  Attributes:
+    signals: all signals, each as the first importer defines it.
+    devices: none; the names of devices begin with their rank.
+    beside: all patterns.
+  """
+
+  signals: Sequence[Signal]
+  devices: Sequence[str]
+  beside: Sequence[str]
+
+
+def combined(importers: Mapping[str, Importer]) -> Importer:
+  """What an import needs to know of its importers: the only one itself, or what several have in common."""
+  if len(importers) == 1:
+    return next(iter(importers.values()))
+  signals = {signal.name: signal for importer in reversed([*importers.values()]) for signal in importer.signals}
+  beside = [pattern for importer in importers.values() for pattern in importer.beside]
+  return _Several(tuple(signals.values()), (), tuple(beside))  # type: ignore[return-value]
+
+
+def told_apart(importers: Mapping[str, Importer]) -> Mapping[str, Importer]:
+  """The importers of an import of several kinds of exports, whose devices may have the same names."""
+  return {kind: _OneOfSeveral(kind, importer) for kind, importer in importers.items()}  # type: ignore[misc]

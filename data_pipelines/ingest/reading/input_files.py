@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import dataclasses
 import fnmatch
 import functools
 import hashlib
 import io
 import os
-import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
@@ -17,101 +18,177 @@ from tqdm import tqdm
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.importer import Importer
+from data_pipelines.ingest.reading.importer import Importer, combined
+from data_pipelines.ingest.reading.owners import Owner, loose_places, takeout_marks
+from data_pipelines.ingest.reading.people import Unit, by_evidence, by_rule, listed
 from data_pipelines.ingest.reading.unknown_input import suggestions
 
 _FEW = 100  # files of an export whose encoding is looked at although no importer reads them
 
 
-def detect_importer(path: str | os.PathLike, importers: Mapping[str, Importer]) -> str:
-  """Name of the one importer that finds files of its kind in an input.
+def detect_importers(path: str | os.PathLike, importers: Mapping[str, Importer]) -> list[str]:
+  """Names of the importers that find files of their kind in an input, of which there is at least one.
 
   Raises:
-    SchemaError: no importer does, or several do.
+    SchemaError: no importer does, or several read the same file.
   """
-  candidates = [Export(path, follow_links=True), *_children(pathlib.Path(path))]
-  names = [name for name, importer in importers.items() if any(importer.files(export) for export in candidates)]
-  if len(names) == 1:
-    return names[0]
-  if names:
-    raise SchemaError(f"{path}: may be an export of {' or of '.join(names)}; choose one with --source")
-  fault = _encoding_fault(candidates)
-  if fault:
+  places, damaged = _places(path, list(importers.values()))
+  readers: dict[tuple[str, str], str] = {}
+  for within, place in places.items():
+    for kind, importer in importers.items():
+      for name in importer.files(place):
+        if (other := readers.setdefault((within, name), kind)) != kind:
+          raise SchemaError(f"{place.where(name)}: may be of {other} or of {kind}; choose one with --source")
+  if readers:
+    return [kind for kind in importers if kind in readers.values()]
+  if fault := _encoding_fault([*places.values()]) or next((str(error) for error in damaged.values()), None):
     raise SchemaError(fault)
   known = ", ".join(importers)
-  raise SchemaError(f"{path}: {suggestions(candidates, f'holds nothing that an importer reads ({known})')}")
+  raise SchemaError(f"{path}: {suggestions([*places.values()], f'holds nothing that an importer reads ({known})')}")
 
 
 class ExportSet:
-  """The exports that one importer is to read.
+  """The exports that are to be read, by one importer or several.
 
   Attributes:
-    importer: reads them.
-    exports: those with files for the importer.
+    importer: reads them; of several it only has what they have in common.
+    exports: an export for each person, place and kind, with the files that are read and those beside them.
+    importers: the importer of each export.
+    names: names of the files that are read of each export.
     files: bytes of each file to be read, by index into `exports` and name.
+    people: the folders, zips or files of each person, if there are several persons, or one has several.
+    unreadable: why zips in the input cannot be opened.
     left_out: names of files and folders of the input that are not read, by reason.
     unread_columns: columns of its tables that are not read.
     links: links in the input that are followed.
   """
 
-  def __init__(self, path: str | os.PathLike, importer: Importer, per_person: bool | None = None):
-    """Finds the exports of an input.
+  def __init__(
+    self, path: str | os.PathLike, importer: Importer | Mapping[str, Importer], person_by: str | None = None
+  ):
+    """Finds the exports of an input, and whose they are.
 
     Args:
       path: one export (a folder, zip or single file), or a folder of exports.
-      importer: reads them.
-      per_person: whether the input is a folder with one export per person, each named after the person. None decides
-        by its content: it is one if two of its folders or zips hold files of the same name, or if it holds only zips.
+      importer: reads them; several by name, for exports of several kinds.
+      person_by: ONE if all are one person's; FOLDER if each folder or zip directly in the input is a person's, FILE if
+        each file is, ACCOUNT if each account is that the exports name. None goes by accounts, serial numbers of devices
+        and the like, as far as the exports name them.
 
     Raises:
-      SchemaError: there is nothing that the importer reads.
+      SchemaError: there is nothing that is read, or it cannot be known whose the exports are.
     """
-    self.importer = importer
-    places = [] if per_person is False else _children(pathlib.Path(path))
-    children = [export for export in places if importer.files(export)]
-    if per_person is None and not _look_alike(children, importer):
-      children = []
-    whole = Export(path, follow_links=True)
-    self.exports = children or [export for export in [whole] if importer.files(export)]
-    if not self.exports:
-      fault = _encoding_fault([whole])
-      missing = f"holds no file for the importer that {_purpose(importer)}"
-      raise SchemaError(fault or f"{path}: {suggestions([whole, *places], missing)}")
-    self.files = {(n, name): e.size(name) for n, e in enumerate(self.exports) for name in importer.files(e)}
+    self._importers = dict(importer) if isinstance(importer, Mapping) else {"": importer}
+    self.importer: Importer = combined(self._importers)
+    self._places, self.unreadable = _places(path, list(self._importers.values()))
+    whole = self._places[""]
+    self._zips = {within[: -len(".zip")]: place for within, place in self._places.items() if within}
+    self._read: dict[str, set[str]] = collections.defaultdict(set)  # names that an importer reads, by place
+    units = [unit for kind in self._importers for unit in self._units(kind)]
+    if not units:
+      fault = next((str(error) for error in self.unreadable.values()), _encoding_fault([*self._places.values()]))
+      missing = f"holds no file for the importer that {_purpose(self.importer)}"
+      raise SchemaError(fault or f"{path}: {suggestions([*self._places.values()], missing)}")
+    people = by_rule(units, person_by, str(path)) if person_by else by_evidence(units, str(path))
+    self.exports: list[Export] = []
+    self.names: list[tuple[str, ...]] = []
+    self.importers: list[Importer] = []
+    self._within: list[str] = []
+    self._owners: list[Owner] = []
+    self.files: dict[tuple[int, str], int] = {}
+    for participant, unit in people:
+      self._add(participant or whole.participant, unit)
+    self.people = listed(people)
     self.links = whole.links
-    self.left_out = self._left_out(whole, [export for export in places if export not in children] if children else [])
+    self.left_out = self._left_out()
     self.unread_columns = self._unread_columns()
 
-  def _left_out(self, whole: Export, others: list[Export]) -> dict[str, list[str]]:
-    """What is not read, by reason. `others` are folders and zips beside the exports."""
-    per_person = self.exports != [whole]
-    names: dict[str, list[str]] = {"without a file that the importer reads": [other.path.name for other in others]}
-    if per_person:
-      loose = [name for name in whole.names if "/" not in name and not name.lower().endswith(".zip")]
-      names["beside the folders and zips of people"] = loose
-      encoded = [f"{other.path.name}/{name}" for other in others for name in other.names if other.encoding_fault(name)]
-      names["in another encoding than UTF-8"] = encoded
-      for why, found in whole.left_out.items():
-        names.setdefault(why, []).extend(name for name in found if "/" not in name)
-    for n, export in enumerate(self.exports):
-      prefix = f"{export.path.name}/" if per_person else ""
-      unread_beside: Callable[[Export], list[str]] = getattr(self.importer, "unread_beside", lambda export: [])
-      beside = {*export.matching(*self.importer.beside)} - {*unread_beside(export)}
-      unread = [name for name in export.names if (n, name) not in self.files and name not in beside]
-      empty = [name for name in unread if not export.size(name)]
-      encoded = [name for name in unread[:_FEW] if name not in empty and export.encoding_fault(name)]
+  def _units(self, kind: str) -> Iterator[Unit]:
+    importer = self._importers[kind]
+    for within, place in self._places.items():
+      names = importer.files(place)
+      self._read[within] |= {*names}
+      owners: Callable[[Export, Sequence[str]], Mapping[str, Owner]] | None = getattr(importer, "owners", None)
+      owner_of = owners(place, names) if owners else {n: Owner(where) for n, where in loose_places(names).items()}
+      for owner in dict.fromkeys(owner_of[name] for name in names):
+        unit = Unit(kind, within, place, owner, tuple(name for name in names if owner_of[name] == owner))
+        marks = owner.marks | takeout_marks(unit.path) | self._unpacked(unit)
+        yield dataclasses.replace(unit, owner=dataclasses.replace(owner, marks=marks))
+
+  def _unpacked(self, unit: Unit) -> frozenset[str]:
+    """A mark that a zip shares with the folder of its name beside it, if they have a file in common."""
+    folders = unit.path.split("/")
+    stems = [unit.within[: -len(".zip")]] if unit.within else ["/".join(folders[: n + 1]) for n in range(len(folders))]
+    whole = self._places[""]
+    marks = set()
+    for stem in stems:
+      zipped = self._zips.get(stem)
+      if zipped and any(
+        whole.holds(name) and whole.size(name) == zipped.size(packed)
+        for packed in zipped.names
+        for name in (f"{stem}/{packed}", f"{stem.rpartition('/')[0]}/{packed}".lstrip("/"))
+      ):
+        marks.add(f"unpacked {stem}")
+    return frozenset(marks)
+
+  def _add(self, participant: str, unit: Unit) -> None:
+    """Adds the files of a unit as an export of a person."""
+    read = self._read[unit.within]
+    scope = unit.owner.place
+    scope = scope.rpartition("/")[0] if scope in read else scope  # beside a file is what lies in its folder
+    beside = (n for n in unit.place.names if n not in read and (not scope or n.startswith(f"{scope}/")))
+    export = unit.place.part([*unit.names, *beside], participant)
+    self.files |= {(len(self.exports), name): unit.place.size(name) for name in unit.names}
+    self.exports.append(export)
+    self.names.append(unit.names)
+    self.importers.append(self._importers[unit.kind])
+    self._within.append(unit.within or unit.place.path.name)
+    self._owners.append(unit.owner)
+
+  def _left_out(self) -> dict[str, list[str]]:
+    """What is not read, by reason."""
+    whole = self._places[""]
+    read = {(self.exports[n].path, name) for n, name in self.files}
+    several = len({export.participant for export in self.exports}) > 1
+    used = {within.partition("/")[0] for within in self._within}
+    used |= {name.partition("/")[0] for path, name in read if path == whole.path}
+    names: dict[str, list[str]] = {}
+    if several:  # a folder of people
+      names["without a file that the importer reads"] = sorted({*whole.folders} - used)
+    for within, place in self._places.items():
+      prefix = f"{within}/" * bool(within)
+      beside = {*place.matching(*self.importer.beside)} - self._unread_beside(place)
+      unread = [name for name in place.names if (place.path, name) not in read and name not in beside]
+      unread = [name for name in unread if f"{prefix}{name}" not in self._places]
+      loose: list[str] = []
+      if several and not within:
+        loose = [name for name in unread if "/" not in name]
+        unread = [name for name in unread if "/" in name and name.partition("/")[0] in used]
+      empty = [name for name in unread if not place.size(name)]
+      encoded = [name for name in unread[:_FEW] if name not in empty and place.encoding_fault(name)]
+      if several and not within:
+        others = [name for name in place.names if "/" in name and name.partition("/")[0] not in used]
+        encoded += [name for name in others[:_FEW] if place.encoding_fault(name)]
       found_by_reason = {
-        "empty": empty,
+        "beside the folders and zips of people": loose,
         "in another encoding than UTF-8": encoded,
         **self._by_purpose(sorted({*unread} - {*empty, *encoded})),
+        "empty": empty,
       }
-      for why, found in [*export.left_out.items(), *found_by_reason.items()]:
+      for why, found in [*place.left_out.items(), *found_by_reason.items()]:
         names.setdefault(why, []).extend(prefix + name for name in found)
     return {why: found for why, found in names.items() if found}
 
+  def _unread_beside(self, place: Export) -> set[str]:
+    """Files beside those that are read, which no importer ever opens."""
+    importers = [importer for importer in self._importers.values() if hasattr(importer, "unread_beside")]
+    return {name for importer in importers for name in importer.unread_beside(place)}
+
   def _by_purpose(self, names: Sequence[str]) -> dict[str, list[str]]:
     """Files that no importer of this kind reads, by the reason that the importer gives for files of such names."""
-    reasons: Mapping[str, str] = getattr(self.importer, "not_read_because", {})
+    reasons: dict[str, str] = {}
+    for importer in self._importers.values():
+      reasons |= getattr(importer, "not_read_because", {})
     expressions = [(re.compile(fnmatch.translate(pattern.lower())), why) for pattern, why in reasons.items()]
     found: dict[str, list[str]] = {}
     for name in names:
@@ -122,8 +199,10 @@ class ExportSet:
 
   def _unread_columns(self) -> list[str]:
     """Columns that an importer of tables does not read, each once however many files have it."""
-    unread = getattr(self.importer, "unread_columns", None)
-    found = [column for n, name in self.files for column in unread(self.exports[n], name)] if unread else []
+    found: list[str] = []
+    for n, name in self.files:
+      unread = getattr(self.importers[n], "unread_columns", None)
+      found += unread(self.exports[n], name) if unread else []
     return [column or "one without a name" for column in dict.fromkeys(found)]
 
   @functools.cached_property
@@ -143,13 +222,17 @@ class ExportSet:
     lines: list[list[str]] = [[] for _ in self.exports]
     for n, name in self.files:
       lines[n].append(name)
-    for export_lines, export in zip(lines, self.exports, strict=True):
-      export_lines += [f"{name} {export.digest(name)}" for name in export.matching(*self.importer.beside)]
+    for export_lines, export, importer in zip(lines, self.exports, self.importers, strict=True):
+      export_lines += [f"{name} {export.digest(name)}" for name in export.matching(*importer.beside)]
     return [hashlib.blake2b("\n".join(names).encode(), digest_size=8).hexdigest() for names in lines]
+
+  def blamed(self, n: int) -> str:
+    """Whose account has what cannot be read of the n-th export: "" if its rows say whose they are."""
+    return "" if self._owners[n].in_rows else self.exports[n].participant
 
   def key(self, n: int, name: str) -> str:
     """The name of a file of the n-th export that is unique within the input."""
-    return f"{self.exports[n].path.name}/{name}"
+    return f"{self._within[n]}/{name}"
 
 
 def _encoding_fault(exports: Sequence[Export]) -> str | None:
@@ -167,34 +250,23 @@ def _purpose(importer: Importer) -> str:
   return first_line[0].lower() + first_line[1:].partition(";")[0].rstrip(".")
 
 
-def _children(path: pathlib.Path) -> list[Export]:
-  """The folders and zips in a folder, each of which may be one person's export or a part of it."""
-  if not path.is_dir():
-    return []
-  try:
-    places = sorted(p for p in path.iterdir() if p.is_dir() or p.suffix.lower() == ".zip")
-  except OSError as error:
-    raise SchemaError(f"{path}: cannot be listed: {(error.strerror or 'unreadable').lower()}") from None
-  # Links are checked by Export for the whole input, which follows those that lie directly in it.
-  return [Export(place, _person(place)) for place in places if not place.name.startswith(".")]
+def _places(path: str | os.PathLike, importers: Sequence[Importer]) -> tuple[dict[str, Export], dict[str, SchemaError]]:
+  """The input and the zips in it that no importer reads as they are, by their place in it; and zips that are damaged.
 
-
-def _person(place: pathlib.Path) -> str:
-  name = place.name if place.is_dir() else place.stem
-  return re.sub(r"^(takeout-.*)-\d+$", r"\1", name)  # takeout-20240131T120000Z-001.zip, -002.zip, ...
-
-
-def _look_alike(children: list[Export], importer: Importer) -> bool:
-  """Whether these look like exports of one person each, rather than the folders of a single export."""
-  if children and all(export.path.suffix.lower() == ".zip" and export.path.is_file() for export in children):
-    return True
-  seen: set[str] = set()
-  for export in children:
-    names = {re.sub(r"\d+", "#", name) for name in importer.files(export)}
-    if names & seen:
-      return True
-    seen |= names
-  return False
+  Raises:
+    SchemaError: the input itself cannot be opened.
+  """
+  whole = Export(path, follow_links=True)
+  places, damaged = {"": whole}, {}
+  if whole.path.is_dir():
+    read = {name for importer in importers for name in importer.files(whole)}
+    for name in whole.names:
+      if name.lower().endswith(".zip") and name not in read:
+        try:
+          places[name] = Export(whole.path / name)
+        except SchemaError as error:
+          damaged[name] = error
+  return places, damaged
 
 
 class CountingExport(Export):
@@ -202,7 +274,7 @@ class CountingExport(Export):
 
   def __init__(self, export: Export, report: Callable[[int], object]):
     """Calls `report` with the number of bytes of every block of the export that is read."""
-    super().__init__(export.path, export.participant, follow_links=export.follow_links)
+    self.__dict__.update(export.__dict__)
     self._report = report
 
   @contextlib.contextmanager

@@ -32,6 +32,7 @@ def test_every_format_gives_the_same_values(tmp_path, write, capsys):
   path = write(tmp_path, rows)
   data = tmp_path / "data"
   flags = [f"--data_dir={data}", "--name=mine", "--minutes_per_step=5", "--timezone=Europe/Berlin"]
+  flags += ["--person_by=folder"] * (write is write_exports)
   assert run_build("--source=auto", f"--input={path}", *flags) == 0
   assert_same_days(dataset_values(data), expected)
   dataset = Dataset.open(data, "mine")

@@ -35,6 +35,7 @@ from data_pipelines.ingest.importers.accelerometers import epoch_csv, gt3x, reco
 from data_pipelines.ingest.importers.accelerometers.minutes import Minutes, MinuteSums
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -65,6 +66,9 @@ class Accelerometer:
     samples = export.matching("*.gt3x", "*.cwa")
     samples += [n for n in export.matching("*.bin") if _beginning(export, n).startswith(recordings.GENEACTIV_START)]
     return samples + [n for n in export.matching("*.csv") if epoch_csv.is_epoch_table(_beginning(export, n))]
+
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    return dict.fromkeys(names, Owner(in_rows=True))
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     ending = name.rpartition(".")[2].lower()

@@ -278,7 +278,7 @@ def test_a_zip_reads_as_its_folder(tmp_path):
 def test_digests_cover_binned_data_and_the_profile(tmp_path, form):
   def digests():
     if form == "folder":
-      return ExportSet(tmp_path, Samsung(), per_person=False).digests
+      return ExportSet(tmp_path, Samsung(), "one").digests
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as packed:
       for path in sorted((tmp_path / FOLDER).rglob("*.*")):
         packed.write(path, path.relative_to(tmp_path))

@@ -8,7 +8,8 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.importers.long_table import LongTable
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.input_files import CountingExport, ExportSet, detect_importer
+from data_pipelines.ingest.reading.input_files import CountingExport, ExportSet, detect_importers
+from data_pipelines.ingest.reading.people import FILE, FOLDER, ONE
 from tests.data_pipelines.ingest.long_tables import make_rows, write_csv
 
 
@@ -20,18 +21,34 @@ class Nothing:
 
 
 @pytest.mark.parametrize(
-  ("files", "per_person", "expected"),
+  ("files", "person_by", "expected"),
   [
-    (["anna/Takeout/hr-2024.csv", "bob/Takeout/hr-2023.csv"], None, {"anna", "bob"}),
-    (["Fit/Sleep/s-1.csv", "Fit/Steps/t-1.csv", "Other/x.csv"], None, {"in"}),
-    (["Fit/Sleep/s-1.csv", "Other/x.csv"], True, {"Fit", "Other"}),
-    (["anna/x.csv", "bob/x.csv"], False, {"in"}),
-    (["takeout-20240131T1Z-001.zip", "takeout-20240131T1Z-002.zip"], None, {"takeout-20240131T1Z"}),
+    (["anna/Takeout/hr-2024.csv", "bob/Takeout/hr-2023.csv"], FOLDER, {"anna", "bob"}),
+    (["anna/Takeout/hr-2024.csv", "bob/Takeout/hr-2023.csv"], None, None),
+    (["Fit/Sleep/s-1.csv", "Fit/Steps/t-1.csv", "Other/x.csv"], None, None),
+    (["Fit/Sleep/s-1.csv", "Fit/Steps/t-1.csv", "Other/x.csv"], ONE, {"in"}),
+    (["Fit/Sleep/s-1.csv", "Other/x.csv"], FOLDER, {"Fit", "Other"}),
+    (["john.doe/x.csv", "john.smith/x.csv"], FOLDER, {"john.doe", "john.smith"}),
+    (["anna/x.csv", "bob/x.csv"], ONE, {"in"}),
+    (["anna.csv", "bob.csv"], None, None),
+    (["anna.csv", "bob.csv", "more/carl.zip"], FILE, {"anna", "bob", "carl"}),
+    (
+      ["takeout-20240131T120000Z-001.zip", "takeout-20240131T120000Z-1-002 (1).zip"],
+      None,
+      {"takeout-20240131T120000Z"},
+    ),
+    (["a/takeout-20240131T120000Z-001/x.csv", "b/takeout-20240131T120000Z-002.zip"], None, {"in"}),
+    (["takeout-20240131T120000Z-001.zip", "takeout-20240131T120001Z-001.zip"], None, None),
     (["anna.zip"], None, {"anna"}),
     (["x.csv"], None, {"in"}),
+    (["anna.zip", "anna (1).zip"], None, None),
+    (["anna.zip", "anna (1).zip"], FOLDER, None),
+    (["anna (1).zip", "anna (2).zip"], FOLDER, {"anna (1)", "anna (2)"}),
+    (["anna.zip", "anna/hr.csv"], None, {"anna"}),
+    (["anna.zip", "anna/other.csv"], None, None),
   ],
 )
-def test_a_folder_of_exports_is_distinguished_from_an_export(tmp_path, files, per_person, expected):
+def test_whose_an_export_is_is_known_or_asked(tmp_path, files, person_by, expected):
   content = "time,channel,value\n2024-01-01,heart_rate,60\n"
   for name in files:
     path = tmp_path / "in" / name
@@ -41,19 +58,24 @@ def test_a_folder_of_exports_is_distinguished_from_an_export(tmp_path, files, pe
         packed.writestr("hr.csv", content)
     else:
       path.write_text(content)
-  export_set = ExportSet(tmp_path / "in", LongTable(), per_person)
+  if expected is None:
+    with pytest.raises(SchemaError, match="--one_person") as asked:
+      ExportSet(tmp_path / "in", LongTable(), person_by)
+    assert "\n" not in str(asked.value)
+    return
+  export_set = ExportSet(tmp_path / "in", LongTable(), person_by)
   assert {export.participant for export in export_set.exports} == expected
 
 
 def test_detection_refuses_no_importer_and_several(tmp_path):
   write_csv(tmp_path, make_rows(1)[0])
-  assert detect_importer(tmp_path, IMPORTERS) == "long_table"
-  with pytest.raises(SchemaError, match="may be an export of a or of b; choose one with --source"):
-    detect_importer(tmp_path, {"a": LongTable(), "b": LongTable(), "c": Nothing()})
+  assert detect_importers(tmp_path, IMPORTERS) == ["long_table"]
+  with pytest.raises(SchemaError, match=r"study\.csv: may be of a or of b; choose one with --source"):
+    detect_importers(tmp_path, {"a": LongTable(), "b": LongTable(), "c": Nothing()})
   with pytest.raises(
     SchemaError, match=r"holds nothing that an importer reads \(c\); found study.csv \(columns participant, "
   ):
-    detect_importer(tmp_path, {"c": Nothing()})
+    detect_importers(tmp_path, {"c": Nothing()})
 
 
 def test_digests_differ_with_the_content_the_person_and_the_files_beside(tmp_path):
