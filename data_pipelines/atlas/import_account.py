@@ -17,11 +17,12 @@ from data_pipelines.page.blocks import Block, TextLine, percent
 from data_pipelines.page.chart import COLOURS, Chart, named_rows, panels
 from data_pipelines.text_files import counted
 
+_MOST_UNREAD = 12  # kinds
 COLUMNS = ["participant", "rows", "outcome", "first"]
 
 
 def blocks(dataset: Dataset, name: str) -> list[Block]:
-  """A sentence and a chart of all people's rows by outcome, or a sentence that says there is no account.
+  """Sentences and a chart of all people's rows by outcome, or a sentence that says there is no account.
 
   Raises:
     SchemaError: account.csv is malformed or damaged.
@@ -30,6 +31,7 @@ def blocks(dataset: Dataset, name: str) -> list[Block]:
   if not path.is_file():
     return [TextLine("There is no account of an import: these days do not come from exports of devices.", "hint")]
   Digests.load(dataset.path).check(path.name)
+  beside: collections.Counter[str] = collections.Counter()  # what is none of the rows
   rows: collections.Counter[str] = collections.Counter()
   people: collections.Counter[str] = collections.Counter()
   first: dict[str, str] = {}
@@ -38,7 +40,9 @@ def blocks(dataset: Dataset, name: str) -> list[Block]:
       valid = row == COLUMNS if number == 1 else len(row) == len(COLUMNS) and re.fullmatch("[0-9]{1,18}", row[1])
       if not valid:
         raise SchemaError(f"{path} row {number}: found {','.join(row)[:60]!r}, expected {','.join(COLUMNS)}")
-      if number > 1 and not row[2].startswith((NOT_READ, CLOCK, NOTE)):
+      if number > 1 and row[2].startswith(NOT_READ):
+        beside[row[2].removeprefix(NOT_READ)] += int(row[1])
+      elif number > 1 and not row[2].startswith((CLOCK, NOTE)):
         rows[row[2]] += int(row[1])
         people[row[2]] += 1
         first[row[2]] = first.get(row[2]) or row[3]
@@ -46,7 +50,10 @@ def blocks(dataset: Dataset, name: str) -> list[Block]:
     f"Read: {counted(rows['read'], 'row')} of {counted(people['read'], 'person')}. "
     "The dataset's account.csv lists them per person."
   )
-  return [summary, _chart(rows, people, first, name)]
+  unread = "; ".join(f"{what}: {count:,}" for what, count in beside.most_common(_MOST_UNREAD))
+  more = f"; {len(beside) - _MOST_UNREAD} other kinds" * (len(beside) > _MOST_UNREAD)
+  told = [TextLine(f"Not read: {unread}{more}.")] * bool(beside)
+  return [summary, *told, _chart(rows, people, first, name)]
 
 
 def _chart(rows: collections.Counter[str], people: collections.Counter[str], first: dict[str, str], name: str) -> Chart:

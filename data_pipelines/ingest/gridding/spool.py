@@ -230,6 +230,8 @@ def fill_spool(export_set: ExportSet, folder: pathlib.Path, strict: bool = False
         before, key = progress.n, export_set.key(n, name)
         if key not in spool.complete:
           account = Account(strict)
+          for how in export.conversions(name):
+            account.remark(export_set.blamed(n), how)
           for item in _readable(export_set.importers[n], counting, name, account, export_set.blamed(n)):
             if isinstance(item, Stretch) or _convertible(item, units_of, account, export.where(name)):
               spool.add(item, export.where(name))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -45,6 +46,18 @@ class Database:
   def close(self) -> None:
     """Closes the file."""
     self._connection.close()
+
+  def rows(self, tables: str) -> dict[str, int]:
+    """Numbers of rows of the tables that are none of those looked at, by name; `tables` is a pattern of their names."""
+    names = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
+    with self._checked():
+      self._connection.set_authorizer(None)
+      others = [name for (name,) in self._connection.execute(names) if re.fullmatch(tables, name)]
+      counts = {}
+      for name in sorted({*others} - {*self._columns}):
+        (counts[name],) = self._connection.execute(f'SELECT COUNT(*) FROM "{name}"').fetchone()
+      self._connection.set_authorizer(self._allow)
+    return {name: count for name, count in counts.items() if count}
 
   def columns(self, table: str) -> frozenset[str]:
     """Returns the names of a table's plain columns; empty if there is no such table."""

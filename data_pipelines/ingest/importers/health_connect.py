@@ -24,6 +24,7 @@ not an error.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -163,6 +164,9 @@ class _Reader:
       except SchemaError as error:  # the other tables may be sound
         place = str(error).removeprefix(self._where)
         self._account.damaged(self._participant, UNREADABLE, f"{self._where} table {kind.table}", place)
+    with contextlib.suppress(SchemaError):  # a damaged table of a type that is not read
+      for table, records in self._database.rows(r"[a-z0-9_]{1,80}_record_table").items():
+        self._account.pass_over(self._participant, table.removesuffix("_record_table"), records)
 
   def _names(self, table: str, column: str) -> Mapping[Any, Any]:
     if not {"row_id", column} <= self._database.columns(table):

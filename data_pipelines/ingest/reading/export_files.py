@@ -39,7 +39,9 @@ EXPANSION_EXEMPT = 64 * 2**20  # bytes
 # Why something in an export is left out.
 HIDDEN = "hidden"
 NO_FILE = "neither a file nor a folder"
-_TEXT_SUFFIXES = (".csv", ".json", ".txt", ".tsv", ".xml")
+_TABLE_SUFFIXES = (".csv", ".txt", ".tsv")
+_TEXT_SUFFIXES = (*_TABLE_SUFFIXES, ".json", ".xml")
+_LONGEST_HEADER = 1 << 16  # bytes
 _BLOCK = 1 << 20
 ITEMS_BLOCK = 4 << 20  # characters of JSON per block
 BROKEN_ITEM, CUT_OFF = "broken JSON item", "cut off before its end"
@@ -245,6 +247,21 @@ class Export:
     """ "UTF-16" or "UTF-32" if the file's byte order mark says so, "" otherwise."""
     with self.open(name) as file:
       return _wide_encoding(file)
+
+  def conversions(self, name: str) -> Iterator[str]:
+    """What is done to a file so that it can be read, in a few words: what an account should mention."""
+    if not name.lower().endswith((*_TEXT_SUFFIXES, ".fit")):
+      return
+    with contextlib.suppress(SchemaError):  # reading it says what is wrong
+      if self._is_packed(name):
+        yield "packed by gzip"
+      if encoding := self.encoding(name):
+        yield f"in {encoding}"
+      if name.lower().endswith(_TABLE_SUFFIXES):
+        with self.open(name) as file:
+          line = NulGuard(file, self.where(name)).readline(_LONGEST_HEADER)
+        if line.count(b";") > line.count(b","):
+          yield "with semicolons between fields, so that a comma in a number is a decimal sign"
 
   @contextlib.contextmanager
   def text(self, name: str) -> Iterator[IO[str]]:
