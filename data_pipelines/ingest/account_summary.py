@@ -21,24 +21,22 @@ NOT_READ, CLOCK, NOTE = "not read: ", "clock: ", "note: "
 
 def rename_people(account: Account, name: Callable[[str], str], where: Callable[[str], str]) -> Account:
   """A copy of the account in which `name` replaces participants and `where` replaces the locations of rows."""
-  renamed = Account()
+  renamed, who = Account(), lambda participant: name(participant) if participant else ""  # "" is nobody
   for participant, rows in account.read.items():
-    renamed.add(name(participant) if participant else "", rows)
+    renamed.add(who(participant), rows)
   for (participant, why), rows in account.dropped.items():
-    renamed.drop(
-      name(participant) if participant else "", why, rows, where(account.example.get((participant, why), ""))
-    )
+    renamed.drop(who(participant), why, rows, where(account.example.get((participant, why), "")))
   for (participant, why, file), (rows, place) in account.damage.items():
-    key = name(participant) if participant else "", why, where(file)
+    key = who(participant), why, where(file)
     renamed.damage[key] = renamed.damage.get(key, (0,))[0] + rows, where(f"{file}{place}")
   for (participant, record_type), records in account.passed_over.items():
-    renamed.pass_over(name(participant), record_type, records)
+    renamed.pass_over(who(participant), record_type, records)
   for (participant, text), files in account.remarks.items():
-    renamed.remark(name(participant), text, files)
+    renamed.remark(who(participant), text, files)
   for (kind, why), (files, _) in account.unread_files.items():
     renamed.leave_file(f"*{pathlib.PurePath(kind).suffix}", why, "", files)  # a name may be a person's
   for (participant, clock), span in account.clocks.items():  # without times, because dates are moved
-    renamed.add_span(name(participant), clock, ClockSpan(span.readings, span.signals, (0, None), (0, None)))
+    renamed.add_span(who(participant), clock, ClockSpan(span.readings, span.signals, (0, None), (0, None)))
   return renamed
 
 

@@ -21,8 +21,12 @@ def imported(folder: pathlib.Path) -> Dataset:
   lines = [f"p0,{time},heart_rate,{value}" for time, value in zip(times, values, strict=True)]
   (folder / "long.csv").write_text("\n".join(["participant,time,channel,value", *lines]) + "\n")
   channel = "{name: heart_rate, unit: bpm, rule: mean, low: 20, high: 250}"
+  (folder / "export").mkdir()
+  (folder / "long.csv").rename(folder / "export" / "long.csv")
+  for day in (1, 2):
+    (folder / "export" / f"photo-2024-03-0{day}.jpg").write_bytes(b"x")
   (folder / "recipe.yaml").write_text(f"minutes_per_step: 60\nmax_missing: 0.95\nsignals:\n- {channel}\n")
-  flags = ["--source=long_table", f"--input={folder}/long.csv", f"--recipe={folder}/recipe.yaml"]
+  flags = ["--source=long_table", f"--input={folder}/export", f"--recipe={folder}/recipe.yaml"]
   assert build_main(["build", *flags, "--timezone=UTC", f"--data_dir={folder}/data", "--name=long"]) == 0
   return Dataset.open(folder / "data", "long")
 
@@ -38,7 +42,9 @@ def test_the_account_and_the_bounds_of_an_import(tmp_path):
   kept, *dropped = rows_of(tmp_path / "atlas" / "account.csv")
   assert kept["outcome"] == "kept" and kept["rows"] == "70"
   assert sum(int(row["rows"]) for row in dropped) == 2
-  assert "Read: 72 rows of 1 person." in (tmp_path / "atlas" / "index.html").read_text()
+  text = (tmp_path / "atlas" / "index.html").read_text()
+  assert "Read: 72 rows of 1 person." in text
+  assert "Not read: files photo-#.jpg (of no kind that the importer reads): 2." in text
   [row] = rows_of(tmp_path / "atlas" / "values-ranges.csv")
   assert (row["allowed from"], row["to"], row["smallest"], row["largest"]) == ("20", "250", "60", "66")
 

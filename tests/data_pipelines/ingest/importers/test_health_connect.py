@@ -351,3 +351,18 @@ def test_a_database_of_another_name_is_known_by_its_tables(tmp_path):
   (tmp_path / "my backup.db").rename(tmp_path / "backup of March")
   assert HEALTH_CONNECT.files(Export(tmp_path / "backup of March")) == ["backup of March"]
   assert not HEALTH_CONNECT.files(Export(tmp_path / "other.db"))
+
+
+def test_tables_that_are_not_read_are_counted_by_name(tmp_path):
+  database(tmp_path / "health_connect_export.db", *ALL)
+  with sqlite3.connect(tmp_path / "health_connect_export.db") as connection:
+    for table, rows in {
+      "weight_record_table": 3,
+      "vo2_max_record_table": 0,
+      "secret_table": 2,
+      "Evil'_record_table": 1,
+    }.items():
+      connection.execute(f'CREATE TABLE "{table}" (value)')
+      connection.executemany(f'INSERT INTO "{table}" VALUES (?)', [(n,) for n in range(rows)])
+  _, account = read(tmp_path)
+  assert account.passed_over == {(tmp_path.name, "weight"): 3}
