@@ -66,7 +66,10 @@ class ImportedSource:
     self._channels = self._channels_to_build()
     self._originals = {self._public_name(original): original for original in self._store.people}
     self._stretches: dict[str, list[Stretch]] = collections.defaultdict(list)
-    for stretch in [*spool.stretches, *options.events]:
+    stretches = collections.Counter(spool.stretches)
+    for stretch, times in stretches.items():  # exports of one person may overlap
+      self.account.drop(stretch.participant, "exact duplicate", times - 1)
+    for stretch in [*stretches, *options.events]:
       self._stretches[stretch.participant].append(stretch)
     self._check_spellings()
     self._lost_events = self._count_lost_events()
