@@ -19,6 +19,7 @@ from data_pipelines.ingest.reading.export_files import Export
 from tests.data_pipelines.ingest.importers.accelerometers import gt3x_files
 from tests.data_pipelines.ingest.importers.accelerometers.test_counts import minute_counts
 from tests.data_pipelines.ingest.long_tables import run_build
+from tests.robustness.imported_days import import_days
 
 FILES = pathlib.Path(__file__).parent / "files"
 READER = Accelerometer()
@@ -330,3 +331,17 @@ def test_samples_and_tables_of_two_people_become_a_dataset(tmp_path, capsys):
   output = capsys.readouterr().out
   assert "--source=accelerometer" in output and "would build 3 days of 3 people" in output
   assert "- enmo (milligravity): mean" in output and "- activity_counts_vm (counts): sum" in output
+
+
+def test_a_table_is_not_worn_in_ninety_minutes_without_counts(tmp_path):
+  still = [*range(100, 195), *range(300, 380)]  # 95 minutes are long enough for Choi et al. (2011), 80 are not
+  rows = []
+  for k in range(480):
+    counts = "0,0,0" if k in still else "50,40,30"
+    rows.append(f"6/4/2024,{8 + k // 60:02d}:{k % 60:02d}:00,{counts},0,0")
+  table(tmp_path / "a.csv", rows)
+  imported = import_days(tmp_path / "a.csv")
+  counts = imported.of("activity_counts", zeros=True)
+  absent = {f"{8 + k // 60:02d}:{k % 60:02d}" for k in range(480)} - set(counts)
+  assert absent == {f"{8 + k // 60:02d}:{k % 60:02d}" for k in range(100, 195)}
+  assert imported.dropped == {"zero while not worn": 5 * 95}  # three axes, their magnitude, and steps
