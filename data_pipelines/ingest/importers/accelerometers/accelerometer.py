@@ -18,14 +18,13 @@ infers from activity_counts_vm by Choi et al. (2011) when the device was worn. W
 mode) it records nothing, and nothing is filled in.
 
 All times are on the device's own clock, set to local time when it was configured, without a zone: the nights on which
-clocks change are not corrected by any of the makers. A file is of the subject that it names, or else of a person named
-as the file, less ActiLife's additions ("KIM (2024-06-04)60sec.csv" is KIM's).
+clocks change are not corrected by any of the makers. A file is of the subject that it names (see subjects.py); whose
+the others are has to be said.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -33,6 +32,7 @@ import numpy as np
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.accelerometers import epoch_csv, gt3x, recordings
 from data_pipelines.ingest.importers.accelerometers.minutes import Minutes, MinuteSums
+from data_pipelines.ingest.importers.accelerometers.subjects import subject
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.owners import Owner
@@ -68,16 +68,16 @@ class Accelerometer:
     return samples + [n for n in export.matching("*.csv") if epoch_csv.is_epoch_table(_beginning(export, n))]
 
   def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
-    return dict.fromkeys(names, Owner(in_rows=True))
+    return {name: Owner(in_rows=True) if subject(export, name) else Owner(name) for name in names}
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
-    ending = name.rpartition(".")[2].lower()
+    ending, participant = name.rpartition(".")[2].lower(), subject(export, name) or export.participant
     if ending == "csv":
-      blocks = epoch_csv.read_epochs(export, name, _person("", name), account)
+      blocks = epoch_csv.read_epochs(export, name, participant, account)
     elif ending == "gt3x":
-      blocks = _read_gt3x(export, name, account)
+      blocks = _read_gt3x(export, name, participant, account)
     else:
-      blocks = _read_recording(export, name, account)
+      blocks = _read_recording(export, name, participant, account)
     for block in blocks:
       account.add(block.participant, len(block.start))
       yield block
@@ -91,17 +91,11 @@ def _beginning(export: Export, name: str) -> bytes:
     return b""  # reading it says so
 
 
-def _person(subject: str, name: str) -> str:
-  """The subject, or else the name of the file without ActiLife's date and epoch."""
-  stem = name.rpartition("/")[2].rpartition(".")[0]
-  return subject or re.sub(r" ?\(\d{4}-\d\d-\d\d\)(\d+sec)?( ?(RAW|DataTable))?$", "", stem) or stem
-
-
-def _read_gt3x(export: Export, name: str, account: Account) -> Iterator[Readings]:
+def _read_gt3x(export: Export, name: str, participant: str, account: Account) -> Iterator[Readings]:
   where, damage = export.where(name), gt3x.Damage()
   with export.inside(name) as inside:
     info = gt3x.read_info(inside)
-    participant, sums = _person(info.subject, name), MinuteSums(info.rate)
+    sums = MinuteSums(info.rate)
     with inside.open("log.bin") as file:
       for kind, time, values in gt3x.samples(file, info, damage):
         if kind == gt3x.LUX:
@@ -123,11 +117,11 @@ def _read_gt3x(export: Export, name: str, account: Account) -> Iterator[Readings
   yield from _minutes(sums, again, participant, where, account)
 
 
-def _read_recording(export: Export, name: str, account: Account) -> Iterator[Readings]:
+def _read_recording(export: Export, name: str, participant: str, account: Account) -> Iterator[Readings]:
   where = export.where(name)
   with export.on_disk(name) as path:
     recording = recordings.read_recording(path, where)
-  participant, sums = _person(recording.subject, name), MinuteSums(recording.rate)
+  sums = MinuteSums(recording.rate)
   if recording.warnings:
     account.add(participant, len(recording.warnings))
     place = f": {recording.warnings[0]}"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import tempfile
-import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +34,6 @@ class Recording:
   Attributes:
     device: "geneactiv" or "axivity".
     rate: nominal rate of the samples, Hz.
-    subject: the person, as the file names them, or "".
     time: [n] ns since 1970 on the clock of the device.
     samples: [n, 3] acceleration in g.
     beside: signal, unit, times (ns) and values of what else it measures.
@@ -44,7 +42,6 @@ class Recording:
 
   device: str
   rate: float
-  subject: str
   time: Int64[np.ndarray, "n"]
   samples: Float32[np.ndarray, "n 3"]
   beside: list[tuple[str, str, np.ndarray, np.ndarray]]
@@ -69,14 +66,14 @@ def read_recording(path: pathlib.Path, where: str) -> Recording:
   beside = [("temperature", "C", slow["datetime"], slow["temperature"])] if "temperature" in slow else []
   if device == "geneactiv" and "light" in fast:
     beside.append(("light", "lux", fast["datetime"], fast["light"]))
-  rate, subject = _rate_and_subject(content["metadata"], device)
+  rate = _rate(content["metadata"], device)
   if not 1 <= rate <= 10_000:
     raise SchemaError(f"{where}: has a rate of {rate:g} Hz, expected 1 to 10,000")
   warnings = list(content["warnings"])
   if device == "axivity" and path.stat().st_size % _SECTOR:
     warnings.append("cut off within a sector")
   samples = fast["acceleration"].reshape(-1, 3)
-  return Recording(device, rate, subject, fast["datetime"], samples, beside, warnings)
+  return Recording(device, rate, fast["datetime"], samples, beside, warnings)
 
 
 def _content(path: pathlib.Path, where: str) -> Mapping[str, Any]:
@@ -98,12 +95,10 @@ def _content(path: pathlib.Path, where: str) -> Mapping[str, Any]:
     raise SchemaError(f"{where}: cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
-def _rate_and_subject(metadata: Mapping[str, Mapping[str, Any]], device: str) -> tuple[float, str]:
+def _rate(metadata: Mapping[str, Mapping[str, Any]], device: str) -> float:
   if device == "geneactiv":
-    rate = metadata.get("Configuration Info", {}).get("Measurement Frequency", "")
-    return _first_number(rate), str(metadata.get("Subject Info", {}).get("Subject Code", "")).strip()
-  about = urllib.parse.parse_qs(str(metadata.get("session", {}).get("annotation", "")))
-  return _first_number(metadata.get("configuration", {}).get("sample_rate_hz", "")), about.get("_sc", [""])[0].strip()
+    return _first_number(metadata.get("Configuration Info", {}).get("Measurement Frequency", ""))
+  return _first_number(metadata.get("configuration", {}).get("sample_rate_hz", ""))
 
 
 def _first_number(text: Any) -> float:

@@ -14,11 +14,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, number, readings
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.csv_batches import CsvBatch
 from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -40,6 +42,9 @@ class MiFitness:
   def files(self, export: Export) -> list[str]:
     return [name for name in export.names if _NAME.fullmatch(name)]
 
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    return {name: _owner(export, name) for name in names}
+
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     read = lambda columns, ragged: csv_batches.read_batches(export, name, columns, ragged=ragged)
     owners = {uid for batch in read(["Uid"], lambda row, why: None) for uid in fields(batch, "Uid")}
@@ -48,6 +53,17 @@ class MiFitness:
       for uid in sorted(set(fields(batch, "Uid"))):
         who = export.participant if len(owners) == 1 else uid or export.participant
         yield from readings(_rows(batch, uid, who, account), who, export.where(name), account)
+
+
+def _owner(export: Export, name: str) -> Owner:
+  """The account that the first rows name."""
+  try:
+    batch = next(csv_batches.read_batches(export, name, ["Uid"], ragged=lambda row, why: None), None)
+  except SchemaError:
+    return Owner(name)  # reading it says so
+  uids = {*fields(batch, "Uid")} - {""} if batch else set()
+  folder = name.rpartition("/")[0]
+  return Owner(folder, account=f"xiaomi {min(uids)}") if len(uids) == 1 else Owner(folder, in_rows=len(uids) > 1)
 
 
 def _rows(batch: CsvBatch, owner: str, participant: str, account: Account) -> Iterator[Row]:

@@ -39,9 +39,9 @@ Current Battery Voltage: 3.98     Mode = 61
 
 def read(path):
   """{(participant, signal): {ms: value}} and the account of an export."""
-  export, account, found, number = Export(path), Account(), {}, 0
-  for name in READER.files(export):
-    for block in READER.read(export, name, account):
+  account, found, number = Account(), {}, 0
+  for name in READER.files(Export(path)):
+    for block in READER.read(Export(path, pathlib.PurePath(name).stem), name, account):
       assert block.clock == "wall" and block.offset is None
       series = found.setdefault((block.participant, block.signal), {})
       series.update(zip(block.start.tolist(), block.value.tolist(), strict=True))
@@ -99,7 +99,7 @@ def test_minutes_of_a_gt3x(tmp_path, packed):
       gt3x_files.record(gt3x_files.ACTIVITY, EIGHT + n, gt3x_files.packed(second)) for n, second in enumerate(samples)
     )
   log += gt3x_files.record(gt3x_files.LUX, EIGHT + 61, bytes([0x2C, 0x01]))
-  gt3x_files.write(tmp_path / "NEO (2024-06-04).gt3x", log, rate=30)
+  gt3x_files.write(tmp_path / "NEO.gt3x", log, rate=30)
   found, account = read(tmp_path)
   in_g = samples.reshape(-1, 3) / 256
   enmo = np.maximum(np.sqrt((in_g**2).sum(axis=1)) - 1, 0).reshape(3, -1).mean(axis=1) * 1000
@@ -323,13 +323,15 @@ def test_a_head_that_is_not_actilifes_is_one_line(tmp_path, head, message):
 def test_samples_and_tables_of_two_people_become_a_dataset(tmp_path, capsys):
   exports = tmp_path / "study"
   exports.mkdir()
-  gt3x_files.write(exports / "kim.gt3x", gt3x_files.log_of(EIGHT, moving(20)), rate=30)
+  gt3x_files.write(exports / "a.gt3x", gt3x_files.log_of(EIGHT, moving(20)), rate=30, subject="kim")
+  gt3x_files.write(exports / "b.gt3x", gt3x_files.log_of(EIGHT + 86_400, moving(20)), rate=30, subject="kim")
   rows = [f"6/4/2024,{8 + k // 60:02d}:{k % 60:02d}:00,{k % 7},{k % 5},1,0,0" for k in range(120)]
+  table(exports / "kim (2024-06-04)60sec.csv", rows)
   table(exports / "sam.csv", rows)
   shutil.copy(FILES / "axivity_ax3.cwa", exports)
   assert run_build("--source=auto", f"--input={exports}", "--dry_run", "--max_missing=1") == 0
   output = capsys.readouterr().out
-  assert "--source=accelerometer" in output and "would build 3 days of 3 people" in output
+  assert "--source=accelerometer" in output and "would build 4 days of 3 people" in output  # kim has two
   assert "- enmo (milligravity): mean" in output and "- activity_counts_vm (counts): sum" in output
 
 
