@@ -31,7 +31,7 @@ from data_pipelines.ingest.gridding.wear_time import worn_steps, zero_writers
 from data_pipelines.ingest.reading import clocks
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import DAY, MINUTE
-from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND
+from data_pipelines.ingest.reading.readings import COARSE, ENTERED_BY_HAND
 
 # What becomes of a step of a signal, best first. A reading's outcome is the best among its steps.
 _USED, _NOT_WORN, _LEFT_OUT, _ELSEWHERE = range(4)
@@ -128,10 +128,10 @@ class Grid:
 
 
 def device_order(trusted: Sequence[str], devices: Iterable[str]) -> list[str]:
-  """An export's devices: the importer's trusted ones in their order, then others by name, then what was typed in."""
+  """An export's devices: the importer's trusted ones in their order, then others by name, then those that are none."""
   devices = set(devices)
-  others = sorted(devices - {*trusted, ENTERED_BY_HAND})
-  return [device for device in trusted if device in devices] + others + sorted(devices & {ENTERED_BY_HAND})
+  last = [device for device in (COARSE, ENTERED_BY_HAND) if device in devices]
+  return [device for device in trusted if device in devices] + sorted(devices - {*trusted, *last}) + last
 
 
 def _months(parts: Iterable[tuple[int, WallClockColumns]]) -> Iterator[tuple[int, int, WallClockColumns]]:
@@ -192,7 +192,8 @@ class _Month:
     self._recipe, self._start, self._end, self._drop = recipe, start, end, drop
     length = recipe.minutes_per_step * MINUTE
     self._steps = StepRange(start - _CONTEXT, (end - start + 2 * _CONTEXT) // length, length)
-    self._readings = self._distinct(self._first_passages(readings), len(devices))
+    fine = self._finest(self._first_passages(readings), devices)
+    self._readings = self._distinct(fine, len(devices))
     edges = np.searchsorted(self._readings.signal, np.arange(len(recipe.signals) + 1))
     self._slices = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
     self._values = np.full((self._steps.count, len(recipe.signals)), np.nan, np.float32)
@@ -221,6 +222,20 @@ class _Month:
     repeated = clocks.repeated_minutes(readings.start, readings.offset)
     self._count("repeated hour", readings, repeated)
     return readings.take(~repeated)
+
+  def _finest(self, readings: WallClockColumns, devices: Sequence[str]) -> WallClockColumns:
+    """Drops coarse sums within which a device has a reading of the same signal."""
+    if COARSE not in devices:
+      return readings
+    by_device = ~np.isin(readings.device, [n for n, name in enumerate(devices) if name in (COARSE, ENTERED_BY_HAND)])
+    coarse = readings.device == devices.index(COARSE)
+    covered = np.zeros(len(readings), bool)
+    for signal in np.unique(readings.signal[coarse]):
+      of_signal = readings.signal == signal
+      starts, sums = np.sort(readings.start[of_signal & by_device]), np.flatnonzero(of_signal & coarse)
+      covered[sums] = np.searchsorted(starts, readings.end[sums]) > np.searchsorted(starts, readings.start[sums])
+    self._count("sum of minutes that a device has one by one", readings, covered)
+    return readings.take(~covered)
 
   def _distinct(self, readings: WallClockColumns, devices: int) -> WallClockColumns:
     """Sorts by signal, device, start, end and value; keeps each reading once, and one count per span of time."""

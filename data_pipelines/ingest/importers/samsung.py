@@ -149,8 +149,7 @@ class Samsung:
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
     if _type_of(name) == TREND:
-      minutes = [file for file in self.files(export) if _TYPES.get(_type_of(file)) is _STEPS]
-      yield from trend_readings(export, name, minutes, account)
+      yield from trend_readings(export, name, account)
       return
     yield from _CsvFile(export, name, account).readings()
 
@@ -290,6 +289,8 @@ class _CsvFile:
     known = {signal: np.isfinite(values[signal].astype(float)) for signal in values}
     unreadable = np.any([~empty[signal] & ~known[signal] for signal in values], axis=0)
     good = self._without(rows, good, "no number or known stage", unreadable | ~np.any(list(known.values()), axis=0))
+    further = sum(int((good & known[signal]).sum()) for signal in values) - int(good.sum())
+    self._account.add(self._person, further)  # each value of a row is a reading
     for signal in values:
       which = np.flatnonzero(good & known[signal])
       yield from self._readings(signal, values[signal][which].astype(float), when.take(which))

@@ -2,53 +2,50 @@
 
 A row of the CSV is a day: day_time is its date, as midnight UTC; source_type is -2 for all devices together, which are
 preferred, and another number for a single one; binning_data names a JSON file with a list of 144 objects, {} or
-{"count": 300, "distance": 210.0, "calorie": 12.0, ...} (m, kcal), from midnight on by the wall clock. A bin is left out
-where step_count has a row within it, which says the same by the minute.
+{"count": 300, "distance": 210.0, "calorie": 12.0, ...} (m, kcal), from midnight on by the wall clock. step_count has
+those of the last months by the minute, and a bin counts only where it has none.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.samsung_bins import day_bins
-from data_pipelines.ingest.importers.samsung_fields import convert_texts, instants, offset_minutes
+from data_pipelines.ingest.importers.samsung_fields import instants
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import DAY, MINUTE
-from data_pipelines.ingest.reading.csv_batches import counting, read_batches, read_header
+from data_pipelines.ingest.reading.csv_batches import counting, read_batches
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Readings
+from data_pipelines.ingest.reading.readings import COARSE, Readings
 
 TREND = "com.samsung.shealth.step_daily_trend"
-DEVICE = "ten minutes"  # trusted less than the devices that step_count names
 _ALL_DEVICES = "-2"
 _BIN = 10 * MINUTE
 _SIGNALS = {"steps": ("count", "steps"), "distance": ("distance", "m"), "active_calories": ("calorie", "kcal")}
 
 
-def trend_readings(export: Export, name: str, minutes: Sequence[str], account: Account) -> Iterator[Readings]:
+def trend_readings(export: Export, name: str, account: Account) -> Iterator[Readings]:
   """Yields the counts of a step_daily_trend file, each over its ten minutes.
 
   Args:
     export, name: the file.
-    minutes: the files of step_count.
-    account: a bin with any count is a row; so is a day whose bins are not in the export.
+    account: each count of a bin is a row; so is a day whose bins are not in the export.
   """
   columns = ["day_time", "source_type", "binning_data"]
   person, jsons = export.participant, {file.rsplit("/", 1)[-1]: file for file in export.names if file.endswith(".json")}
   summed = _days_of_all_devices(export, name, columns)
-  covered = _covered_bins(export, minutes)
   for rows in read_batches(export, name, columns, skip_rows=1, ragged=counting(account, person, export, name)):
     day, no_day = instants(rows["day_time"])
     no_day |= day % DAY != 0
     files = [jsons.get(file.rsplit("/", 1)[-1], "") for file in rows["binning_data"].to_pylist()]
     for i, (source, file) in enumerate(zip(rows["source_type"].to_pylist(), files, strict=True)):
       if source != _ALL_DEVICES and day[i] in summed and not no_day[i]:
-        continue  # part of the sum
+        account.pass_over(person, "step_daily_trend of single devices, which is in that of all")
+        continue
       if no_day[i] or not file:
         account.add(person)
         account.drop(
@@ -60,21 +57,16 @@ def trend_readings(export: Export, name: str, minutes: Sequence[str], account: A
       except SchemaError as error:
         account.unreadable(person, export.where(file), error)
         continue
-      yield from _readings(person, int(day[i]), counts, covered, account, export.where(file))
+      yield from _readings(person, int(day[i]), counts, account)
 
 
-def _readings(
-  person: str, day: int, counts: Float64[np.ndarray, "s 144"], covered: set[int], account: Account, where: str
-) -> Iterator[Readings]:
+def _readings(person: str, day: int, counts: Float64[np.ndarray, "s 144"], account: Account) -> Iterator[Readings]:
   start = day + _BIN * np.arange(counts.shape[1])
-  counted = (counts > 0).any(axis=0)
-  by_minute = counted & np.array([int(ms) // _BIN in covered for ms in start])
-  account.add(person, int(counted.sum()))
-  account.drop(person, "ten minutes of steps that step_count has by the minute", int(by_minute.sum()), where)
   for (signal, (_, unit)), values in zip(_SIGNALS.items(), counts, strict=True):
-    which = np.flatnonzero((values > 0) & ~by_minute)
+    which = np.flatnonzero(values > 0)
     if len(which):
-      yield Readings(person, signal, unit, start[which], start[which] + _BIN, values[which], DEVICE, clock="wall")
+      account.add(person, len(which))
+      yield Readings(person, signal, unit, start[which], start[which] + _BIN, values[which], COARSE, clock="wall")
 
 
 def _days_of_all_devices(export: Export, name: str, columns: Sequence[str]) -> set[int]:
@@ -84,22 +76,3 @@ def _days_of_all_devices(export: Export, name: str, columns: Sequence[str]) -> s
     summed = np.array([source == _ALL_DEVICES for source in rows["source_type"].to_pylist()], bool)
     days.update(day[summed & ~bad].tolist())
   return days
-
-
-def _covered_bins(export: Export, minutes: Sequence[str]) -> set[int]:
-  """The bins, numbered from 1970 by the wall clock, in which a row of step_count starts."""
-  covered: set[int] = set()
-  for name in minutes:
-    with contextlib.suppress(SchemaError):  # reading that file says what is wrong with it
-      names = read_header(export, name, skip_rows=1)
-      prefix = "com.samsung.health.step_count."
-      columns = [prefix * (prefix + field in names) + field for field in ("start_time", "time_offset")]
-      for rows in read_batches(export, name, columns, skip_rows=1, ragged=lambda row, why: None):
-        covered.update(np.unique(_wall_clock(rows[columns[0]], rows[columns[1]]) // _BIN).tolist())
-  return covered
-
-
-def _wall_clock(times: object, offsets: object) -> Int64[np.ndarray, "k"]:
-  start, bad = instants(times)  # type: ignore[arg-type]
-  offset, known = convert_texts(offsets, offset_minutes)  # type: ignore[arg-type]
-  return (start + MINUTE * offset)[known & ~bad]

@@ -12,7 +12,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
+# Devices that are none.
 ENTERED_BY_HAND = "entered by hand"
+COARSE = "sums of several minutes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Readings:
     end: [n], as `start`. A sample ends when it starts; anything longer ends just before `end`.
     value: [n], finite.
     device: what measured it, such as "Watch". Where two devices cover the same step, the more trusted one counts.
-      ENTERED_BY_HAND is trusted least of all; its readings count only if the recipe says so.
+      ENTERED_BY_HAND is trusted least of all; its readings count only if the recipe says so. COARSE is for counts of
+      several minutes that the same export may have by the minute; each counts only where no device has a reading.
     offset: [n], minutes that the wall clock was ahead of UTC at `start`. None if the file does not say; the person's
       time zone (--timezone) is used then.
     clock: whether start and end are in UTC ("utc") or on the person's wall clock ("wall").

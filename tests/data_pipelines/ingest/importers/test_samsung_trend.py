@@ -8,7 +8,9 @@ import pytest
 from data_pipelines.ingest.importers.samsung import Samsung
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.people import ONE
+from data_pipelines.ingest.reading.readings import COARSE, Readings, Stretch
+from tests.robustness.imported_days import import_days
 
 DAY = 1_717_459_200_000  # 2024-06-04 00:00 UTC
 MINUTE = 60_000
@@ -49,31 +51,38 @@ HEADER = "binning_data,source_type,count,deviceuuid,day_time\n"
 STEP_COUNT = "start_time,count,distance,calorie,time_offset,deviceuuid,end_time\n"
 
 
-def test_bins_count_only_where_there_are_no_minutes(tmp_path):
+def test_bins_of_all_devices(tmp_path):
   trend = HEADER + f"a.json,-2,600,all,{DAY},\nb.json,0,1,phone,{DAY},\n"
-  by_minute = "2024-06-04 06:12:00.000,55,40,2,UTC+0200,w,2024-06-04 06:13:00.000,\n"
   readings, _, account = read(
-    tmp_path,
-    shealth__step_daily_trend=trend,
-    shealth__tracker__pedometer_step_count=STEP_COUNT + by_minute,
-    a=bins(b48=300, b49=200, b143=100),
-    b=bins(b48=9),
+    tmp_path, shealth__step_daily_trend=trend, a=bins(b48=300, b49=200, b143=100), b=bins(b48=9)
   )
-  # 08:12 by the wall clock is in bin 49. The phone's own row is part of the sum of all devices.
-  assert steps(readings) == {
-    ("ten minutes", 480): (10, 300.0),
-    ("ten minutes", 1430): (10, 100.0),
-    ("other", 492): (1, 55.0),
-  }
-  assert account.read == {"kim": 4}
-  assert account.dropped == {("kim", "ten minutes of steps that step_count has by the minute"): 1}
+  # The phone's own row is part of the sum of all devices.
+  assert steps(readings) == {(COARSE, 480): (10, 300.0), (COARSE, 490): (10, 200.0), (COARSE, 1430): (10, 100.0)}
+  assert account.read == {"kim": 6} and not account.dropped
+  assert account.passed_over.total() == 1
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_bins_count_only_where_there_are_no_minutes(tmp_path, apart):
+  """Minutes may be in the same export, or in another one of the same person."""
+  by_minute = "2024-06-04 06:12:00.000,55,40,2,UTC+0200,w,2024-06-04 06:13:00.000,\n"
+  folders = [tmp_path / f"samsunghealth_kim_2024070{n}000000" for n in (1, 2 if apart else 1)]
+  for folder in folders:
+    folder.mkdir(exist_ok=True)
+  read(folders[0], shealth__tracker__pedometer_step_count=STEP_COUNT + by_minute)
+  read(folders[1], shealth__step_daily_trend=HEADER + f"a.json,-2,600,all,{DAY},\n", a=bins(b48=300, b49=200))
+  imported = import_days(tmp_path, person_by=ONE)
+  # 08:12 by the wall clock is in the second bin.
+  assert imported.of("steps") == {**{f"08:0{m}": 30.0 for m in range(10)}, "08:12": 55.0}
+  assert imported.dropped == {"sum of minutes that a device has one by one": 2}  # steps and their distance
+  assert any("7 rows read, 5 kept, 2 dropped" in line for line in imported.lines)
 
 
 def test_single_devices_count_on_days_without_a_sum(tmp_path):
   trend = HEADER + f"b.json,0,9,phone,{DAY},\ngone.json,-2,9,all,{DAY + 86_400_000},\nb.json,-2,9,all,{DAY + 1},\n"
   trend += f"c.json,-2,9,all,{DAY + 2 * 86_400_000},\n"
   readings, _, account = read(tmp_path, shealth__step_daily_trend=trend, b=bins(b0=9), c=[{}])
-  assert steps(readings) == {("ten minutes", 0): (10, 9.0)}
+  assert steps(readings) == {(COARSE, 0): (10, 9.0)}
   assert account.dropped[("kim", "day of steps without date")] == 1
   assert account.dropped[("kim", "day of steps without bins")] == 1
   (damage,) = account.damage.values()
