@@ -8,7 +8,8 @@ is UTC. Of Mi Band, Amazfit and Xiaomi devices, a row per minute:
 Of these and other devices, with TIMESTAMP ms:
   HUAMI_SPO2_SAMPLE, GENERIC_SPO2_SAMPLE SPO2; HUAMI_STRESS_SAMPLE, GENERIC_STRESS_SAMPLE STRESS;
   GENERIC_HEART_RATE_SAMPLE HEART_RATE
-Each DEVICE_ID is a device; where two have a minute, the one with the lower number counts. Not read: sleep, whose codes
+DEVICE has the IDENTIFIER of each device, its Bluetooth address, by which two exports are known to be one person's. Each
+DEVICE_ID is a device; where two have a minute, the one with the lower number counts. Not read: sleep, whose codes
 differ between devices (RAW_KIND, STAGE), tables of other devices, names, workouts, places.
 """
 
@@ -22,6 +23,7 @@ from data_pipelines.ingest.importers.apps.rows import MINUTE, Row, number, readi
 from data_pipelines.ingest.importers.database import Database
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.owners import Owner, loose_places
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -67,6 +69,10 @@ class Gadgetbridge:
   def files(self, export: Export) -> list[str]:
     return [name for name in export.matching("*gadgetbridge*") if _is_database(export, name)]
 
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    places = loose_places(names)
+    return {name: Owner(places[name], marks=_addresses(export, name)) for name in names}
+
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     where = export.where(name)
     with export.on_disk(name) as path:
@@ -79,6 +85,22 @@ class Gadgetbridge:
           yield from readings(_rows(database, table), export.participant, f"{where} table {table.name}", account)
       finally:
         database.close()
+
+
+def _addresses(export: Export, name: str) -> frozenset[str]:
+  """The Bluetooth addresses of the devices; none if the file cannot be read."""
+  try:
+    with export.on_disk(name) as path:
+      database = Database(path, export.where(name), ["DEVICE"])
+      try:
+        if "IDENTIFIER" not in database.columns("DEVICE"):
+          return frozenset()
+        found = {address for rows in database.batches('SELECT "IDENTIFIER" FROM "DEVICE"') for (address,) in rows}
+      finally:
+        database.close()
+  except SchemaError:
+    return frozenset()  # reading it says so
+  return frozenset(f"bluetooth {address.upper()}" for address in found if isinstance(address, str) and address)
 
 
 def _is_database(export: Export, name: str) -> bool:

@@ -3,6 +3,7 @@
   247ohr_*.json     {"deviceDays": [{"date", "samples": [{"heartRate", "secondsFromDayStart"}]}]}: bpm
   activity-*.json   {"date", "samples": {"steps": [{"localTime", "value"}], "mets": [{"localTime", "value"}]}}: steps
                     in the minute from localTime on, and metabolic equivalents
+  account-data-*.json   {"username"}: whose the folder is
 All times are of the wall clock, without a zone. Polar describes the same values for its API
 (https://www.polar.com/accesslink-api), and not the files; their shape is that on which readers of real exports agree.
 Whether a minute of steps begins or ends at localTime is said nowhere. Samples of MET without a time, which some exports
@@ -15,9 +16,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.apps.rows import MINUTE, NO_TIME, Row, entry, instants, items, number, readings
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.owners import Owner, loose_places
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -34,14 +37,34 @@ class Polar:
     Signal("mets", "MET", "ACC", low=0, high=30, zero_is_missing=True),
   )
   devices: Sequence[str] = ()
-  beside: Sequence[str] = ()
+  beside: Sequence[str] = ("account-data-*.json",)
 
   def files(self, export: Export) -> list[str]:
     return [name for name in export.names if _HEART.fullmatch(_base(name)) or _ACTIVITY.fullmatch(_base(name))]
 
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    folders = {name: name.rpartition("/")[0] for name in names}
+    accounts = {folder: _account(export, folder) for folder in {*folders.values()}}
+    places = loose_places(names)
+    return {
+      n: Owner(folders[n], f"polar {accounts[folders[n]]}") if accounts[folders[n]] else Owner(places[n]) for n in names
+    }
+
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     rows = _heart_rates if _HEART.fullmatch(_base(name)) else _activity
     yield from readings(rows(export.json(name)), export.participant, export.where(name), account, clock="wall")
+
+
+def _account(export: Export, folder: str) -> str:
+  """The user name in a folder's account data; "" if there is none."""
+  for name in export.matching("account-data-*.json"):
+    if name.rpartition("/")[0] == folder:
+      try:
+        username = entry(export.json(name), "username")
+      except SchemaError:
+        return ""
+      return username if isinstance(username, str) else ""
+  return ""
 
 
 def _base(name: str) -> str:

@@ -342,6 +342,26 @@ def test_each_export_is_recognised_by_its_files_and_becomes_days(tmp_path, capsy
   assert "--source=polar" in output and "- heart_rate (bpm): mean, 100 % of steps, 60 to 68" in output
 
 
+def test_exports_that_name_an_account_or_a_device_are_their_persons(tmp_path, capsys):
+  beats = [{"heartRate": 60 + k % 9, "secondsFromDayStart": 60 * k} for k in range(1440)]
+  for folder, user, date in (("a", "kim", "2024-06-04"), ("b", "kim", "2024-06-05"), ("c", "sam", "2024-06-04")):
+    days = [{"date": date, "samples": beats if user == "kim" else [{**beat, "heartRate": 70} for beat in beats]}]
+    write(tmp_path / "polar", {f"{folder}/247ohr_1.json": {"deviceDays": days}})
+    write(tmp_path / "polar", {f"{folder}/account-data-1.json": {"username": user}})
+  assert run_build("--source=polar", f"--input={tmp_path / 'polar'}", "--dry_run") == 0
+  assert "would build 3 days of 2 people" in capsys.readouterr().out
+  for folder, day in (("may", 0), ("june", 1)):
+    rows = [(EIGHT // 1000 + 86_400 * day + 60 * k, 1, 3, 60 + k % 9) for k in range(900)]
+    (tmp_path / "bands" / folder).mkdir(parents=True)
+    tables = {"MI_BAND_ACTIVITY_SAMPLE": ("TIMESTAMP, DEVICE_ID, STEPS, HEART_RATE", rows)}
+    database(
+      tmp_path / "bands" / folder / "Gadgetbridge", tables | {"DEVICE": ("_id, IDENTIFIER", [(1, "C0:00:00:00:00:01")])}
+    )
+  flags = ["--source=gadgetbridge", f"--input={tmp_path / 'bands'}", "--timezone=Europe/Berlin", "--dry_run"]
+  assert run_build(*flags) == 0
+  assert "would build 2 days of 1 person" in capsys.readouterr().out
+
+
 JSON_FILES = {
   "google_fit": "Fit/All Data/derived_com.google.heart_rate.bpm_x.json",
   "polar": "247ohr_1.json",
