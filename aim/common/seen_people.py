@@ -17,6 +17,7 @@ from data_pipelines.text_files import counted
 
 MOST_PEOPLE = 100_000  # of whom there are digests; they would be too large a part of a checkpoint for more
 RECORD, DIGESTS = "trained_on", "people_digests"
+NONE, NOT_KNOWN = "none", "not known"  # in files of results
 _KEY = b"people trained on"
 
 
@@ -48,8 +49,8 @@ class SeenPeople:
   def field(self) -> str:
     """The same for a file of results: "none", "2 of 7" or "not known"."""
     if self.trained_on is None:
-      return "not known"
-    return f"{self.trained_on} of {self.people}" if self.trained_on else "none"
+      return NOT_KNOWN
+    return f"{self.trained_on} of {self.people}" if self.trained_on else NONE
 
 
 def record(dataset: Dataset, subset: Mapping[str, Any]) -> dict[str, Any]:

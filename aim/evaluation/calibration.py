@@ -1,4 +1,4 @@
-"""--mode=calibrate: how large a model's errors are on people it never saw, so that what it fills in has an interval.
+"""--mode=calibrate: how large a model's errors are on held-out people, so that what it fills in has an interval.
 
 The people of the split `tune` make the table (aim/inference/uncertainty.py), those of `eval` test it.
 """
@@ -13,12 +13,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from aim.common.config_files import ConfigError
+from aim.common.seen_people import NONE, NOT_KNOWN
 from aim.inference.pretrained import Pretrained
 from aim.inference.uncertainty import BINS, LEVELS, Uncertainty, distance_bins
+from aim.training.trained import source
 from data_pipelines.dataset import Dataset
-from data_pipelines.text_files import json_text, replace_text
 
-FILE = "uncertainty.json"
+FILE = source.UNCERTAINTY
 MOST_DAYS = 400  # of each side, evenly spaced
 FEWEST_VALUES = 100  # of a channel and bin; with fewer it has those of the nearest bin
 _ROUNDS = 4  # ways of hiding, each of which hides something of every day
@@ -31,7 +32,8 @@ def calibrate(model: Pretrained, data_dir: str, names: Sequence[str], workdir: p
   """Measures a model's errors, writes uncertainty.json into the workdir, and prints the coverage.
 
   Args:
-    model: was never trained on the splits tune and eval of the datasets.
+    model: is not known to have been trained on people of the splits tune and eval of the datasets. Where nobody knows,
+      the table says so.
     data_dir: folder of the datasets.
     names: of the datasets; of other channels than the model's too.
     workdir: folder of the run.
@@ -44,6 +46,7 @@ def calibrate(model: Pretrained, data_dir: str, names: Sequence[str], workdir: p
   model.check_has_decoder("calibrate")
   model.one_program = True
   sides: dict[str, list[tuple[np.ndarray, str]]] = {"tune": [], "eval": []}
+  known = True
   for name in names:
     dataset = Dataset.open(data_dir, name)
     seen = model.matched(dataset)
@@ -51,14 +54,17 @@ def calibrate(model: Pretrained, data_dir: str, names: Sequence[str], workdir: p
     trained_on = model.seen_people(seen, [*seen.people("tune"), *seen.people("eval")])
     if trained_on.trained_on:
       raise ConfigError(f"--data={name}: its splits tune and eval have {trained_on.text}, expected people never seen")
+    if trained_on.trained_on is None:
+      known = False
+      print(f"note: --data={name}: {trained_on.text}")
     for split, days in sides.items():
       days += _some_days(seen, split, name, MOST_DAYS // len(names))
   for split, days in sides.items():
     if not days:
       raise ConfigError(f"--data={','.join(names)}: nobody is in the split {split}, expected people never seen")
   fitted, tested = ((np.stack([day for day, _ in days]), np.array([who for _, who in days])) for days in sides.values())
-  table = measure(model, fitted, tested, tuple(names), seed)
-  replace_text(workdir / FILE, json_text({"of": model.parameters_digest, **table.to_dict()}, indent=2) + "\n")
+  table = measure(model, fitted, tested, tuple(names), seed, NONE if known else NOT_KNOWN)
+  source.write_uncertainty(workdir, model.parameters_digest, table.to_dict())
   print(table.text())
   for channel, shares in sorted(table.channel_coverage.items()):
     print(f"  {channel}: " + ", ".join(f"{100 * shares[level]:.0f} % in {100 * level:.0f} %" for level in LEVELS))
@@ -81,6 +87,7 @@ def measure(
   tested: tuple[Float[np.ndarray, "days steps channels"], Shaped[np.ndarray, " days"]],
   names: tuple[str, ...],
   seed: int = 0,
+  seen_in_training: str = "",
 ) -> Uncertainty:
   """The table of a model.
 
@@ -90,6 +97,7 @@ def measure(
     tested: days of other people, on whom its coverage is measured.
     names: of the datasets.
     seed: of what is hidden.
+    seen_in_training: see Uncertainty.
   """
   schema = model.schema
   channels = np.flatnonzero(~schema.binary)
@@ -105,7 +113,7 @@ def measure(
       inside[schema.names[c]] = {level: _mean_of_people(size <= widths[level], who) for level in LEVELS}
   overall = {level: float(np.mean([shares[level] for shares in inside.values()] or [math.nan])) for level in LEVELS}
   people = len(set(fitted[1].tolist())), len(set(tested[1].tolist()))
-  return Uncertainty(table, overall, inside, people, (len(fitted[0]), len(tested[0])), names)
+  return Uncertainty(table, overall, inside, people, (len(fitted[0]), len(tested[0])), names, seen_in_training)
 
 
 def hidden_errors(

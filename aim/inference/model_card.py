@@ -136,7 +136,7 @@ def _uncertainty(restored: Restored) -> str:
   found = restored.metadata.get(source.UNCERTAINTY_KEY)
   if found is None:
     return "Nobody measured it for this export, so it gives no intervals. `--mode=calibrate` does, before an export."
-  known, level = Uncertainty.from_dict(found, "uncertainty"), LEVELS[-1]
+  known, level = Uncertainty.from_dict(found, restored.schema, "uncertainty"), LEVELS[-1]
   rows = [
     (name, *(f"{value:.2f}" for value in known.errors[name][level]), percentage(100 * shares[level]))
     for name, shares in known.channel_coverage.items()

@@ -224,13 +224,13 @@ class Pretrained:
 
   @functools.cached_property
   def uncertainty(self) -> Uncertainty | None:
-    """How large the model's errors are on people it never saw (--mode=calibrate); None if nobody measured it.
+    """How large the model's errors are on held-out people (--mode=calibrate); None if nobody measured it.
 
     Raises:
       CheckpointError: the table is malformed.
     """
     table = self._restored.metadata.get(source.UNCERTAINTY_KEY)
-    return None if table is None else Uncertainty.from_dict(table, f"{self.name}: uncertainty")
+    return None if table is None else Uncertainty.from_dict(table, self.schema, f"{self.name}: uncertainty")
 
   @property
   def parameters_digest(self) -> str:
@@ -424,7 +424,7 @@ class Pretrained:
   def impute_with_interval(self, values: Days, level: float = 0.9, progress: bool = False) -> ImputedDays:
     """Fills the missing values of days of this model's schema, and says how sure that is.
 
-    An interval is as wide as the model's errors on people it never saw, at the same distance to the nearest observed
+    An interval is as wide as the model's errors on held-out people, at the same distance to the nearest observed
     value of the channel; `uncertainty` has the table, and how often such intervals were right. Binary channels and
     channels that nobody was scored on have none.
 

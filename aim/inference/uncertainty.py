@@ -1,7 +1,8 @@
-"""How sure a model is of what it fills in: the errors it made on people it never saw, by channel and distance.
+"""How sure a model is of what it fills in: the errors it made on people of its data's splits tune and eval.
 
 A table has, for every channel and every distance to the nearest observed value, the absolute error that half and that
-nine in ten of the errors stay within. `aim/evaluation/calibration.py` measures it.
+nine in ten of the errors stay within. `aim/evaluation/calibration.py` measures it, on people who were not trained on,
+or of whom that is not known, which the table then says.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from aim.common.seen_people import NONE, NOT_KNOWN
 from aim.training.checkpoint_metadata import CheckpointError
 from data_pipelines.schema import Schema
 
 MINUTES = (10, 30, 60, 180)  # upper ends of all bins but the last two: farther, and nothing observed all day
 BINS = (*(f"up to {minutes} min" for minutes in MINUTES), f"above {MINUTES[-1]} min", "nothing observed that day")
 LEVELS = (0.5, 0.9)
+_SEEN = {
+  NONE: " whom the model never saw ({})",
+  NOT_KNOWN: " ({}; whether the model was trained on them is not known)",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Uncertainty:
     people: (of the table, of the coverage).
     days: the same.
     data: names of the datasets.
+    seen_in_training: "none" of these people, or "not known" (aim/common/seen_people.py); "" in a table of an early
+      version, which does not say.
   """
 
   errors: Mapping[str, Mapping[float, Sequence[float]]]
@@ -41,6 +49,7 @@ class Uncertainty:
   people: tuple[int, int]
   days: tuple[int, int]
   data: tuple[str, ...]
+  seen_in_training: str = ""
 
   def half_widths(
     self, schema: Schema, observed: Bool[np.ndarray, "days steps channels"], level: float
@@ -66,10 +75,10 @@ class Uncertainty:
     shares = " and ".join(
       f"{100 * self.coverage[level]:.0f} % of the {100 * level:.0f} % intervals" for level in LEVELS
     )
+    who = _SEEN.get(self.seen_in_training, " ({})").format(", ".join(self.data))
     return (
-      f"Intervals are the errors on {self.people[0]} people whom the model never saw ({', '.join(self.data)}), by "
-      f"channel and distance to the nearest recorded value. On {self.people[1]} other people {shares} held the hidden "
-      "value."
+      f"Intervals are the errors on {self.people[0]} people{who}, by channel and distance to the nearest recorded "
+      f"value. On {self.people[1]} other people {shares} held the hidden value."
     )
 
   def to_dict(self) -> dict[str, Any]:
@@ -88,14 +97,21 @@ class Uncertainty:
       "people": list(self.people),
       "days": list(self.days),
       "data": list(self.data),
+      "seen_in_training": self.seen_in_training,
     }
 
   @classmethod
-  def from_dict(cls, raw: Any, where: str) -> Uncertainty:
+  def from_dict(cls, raw: Any, schema: Schema, where: str) -> Uncertainty:
     """Rebuilds a table from to_dict().
 
+    Args:
+      raw: the table as JSON-able data.
+      schema: of the model.
+      where: begins messages.
+
     Raises:
-      CheckpointError: it is malformed, or of bins of another version; `where` begins the message.
+      CheckpointError: it is malformed, of bins of another version, of channels that the model does not have, or has a
+        number that is no error or no share.
     """
     number = lambda value: math.nan if value is None else float(value)
     try:
@@ -109,14 +125,47 @@ class Uncertainty:
         for name, rows in {"": raw["coverage"], **raw["channel_coverage"]}.items()
       }
       counts = [(int(raw[key][0]), int(raw[key][1])) for key in ("people", "days")]
-      data = tuple(map(str, raw["data"]))
+      data, seen = tuple(map(str, raw["data"])), raw.get("seen_in_training", "")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
       raise CheckpointError(f"{where}: no table of errors: {type(error).__name__} {error}") from None
     rows = [row for levels in errors.values() for row in levels.values()]
     if bins != BINS or any(len(row) != len(BINS) for row in rows) or set(shares[""]) != {*LEVELS}:
       raise CheckpointError(f"{where}: has bins {', '.join(map(str, bins))}, expected {', '.join(BINS)}, at {LEVELS}")
     overall = shares.pop("")
-    return cls(errors, overall, shares, counts[0], counts[1], data)
+    if fault := _fault(errors, {"coverage": overall, **shares}, counts, seen, schema):
+      raise CheckpointError(f"{where}: {fault}")
+    return cls(errors, overall, shares, counts[0], counts[1], data, seen)
+
+
+def _fault(
+  errors: Mapping[str, Mapping[float, Sequence[float]]],
+  shares: Mapping[str, Mapping[float, float]],
+  counts: Sequence[tuple[int, int]],
+  seen: Any,
+  schema: Schema,
+) -> str:
+  """What no table of this model has; "" if there is nothing."""
+  scored = [name for name, binary in zip(schema.names, schema.binary, strict=True) if not binary]
+  for name in (*errors, *list(shares)[1:]):
+    if name not in scored:
+      return f"has the channel {name!r}, expected those of the model that are not binary: {', '.join(scored)}"
+  for name, levels in errors.items():
+    if {*levels} != {*LEVELS}:
+      return f"channel {name!r} has errors at {sorted(levels)}, expected {LEVELS}"
+    low, high = (np.array(levels[level]) for level in LEVELS)
+    if np.isnan(low).all() and np.isnan(high).all():
+      continue  # too few values to tell
+    if not (np.isfinite(low) & np.isfinite(high) & (low >= 0) & (high >= low)).all():
+      return (
+        f"channel {name!r} has the errors {low.tolist()} and {high.tolist()}, expected finite ones of at least 0, "
+        f"those at {LEVELS[0]} at most those at {LEVELS[1]}"
+      )
+  for name, levels in shares.items():
+    if not all(math.isnan(share) or 0 <= share <= 1 for share in levels.values()):
+      return f"the shares of {name!r} are {[*levels.values()]}, expected numbers from 0 to 1"
+  if min(min(pair) for pair in counts) < 0:
+    return f"people and days are {counts}, expected numbers of at least 0"
+  return "" if seen in ("", NONE, NOT_KNOWN) else f"seen_in_training is {seen!r}, expected {NONE!r} or {NOT_KNOWN!r}"
 
 
 def distance_bins(observed: Bool[np.ndarray, "days steps channels"], minutes_per_step: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from data_pipelines.dataset import Dataset
 from data_pipelines.page.blocks import Block, Choice, Section, TextLine
 from data_pipelines.page.chart import COLOURS, SERIES, Chart, panels
 from data_pipelines.schema import Schema
+from data_pipelines.text_files import counted
 
 PANELS = 6
 
@@ -67,15 +68,24 @@ def section(workdirs: Sequence[Workdir], split: str, count: int) -> Section:
     (drawn.title, day_figure(first.dataset.schema, drawn, f"day-{i + 1}"))
     for i, drawn in enumerate(_drawn(first.dataset, day, title, with_decoder) for title, day in chosen)
   ]
+  whose = _people(first.dataset, [day for _, day in chosen], with_decoder)
   blocks.insert(
     0,
     TextLine(
-      "Days of people the model never saw. Besides what the device lost, three hours of all channels and one channel "
-      "for the whole day were hidden on purpose. The thin line is the hidden truth; the thick line is what the model "
-      "fills in."
+      f"Days of {whose}. Besides what the device lost, three hours of all channels and one channel for the whole day "
+      "were hidden on purpose. The thin line is the hidden truth; the thick line is what the model fills in."
     ),
   )
   return Section("day", "Example days", [*blocks, Choice("Day", options)])
+
+
+def _people(dataset: Dataset, days: Sequence[StoredDay], workdirs: Sequence[Workdir]) -> str:
+  """Whose days these are, and whether the models were trained on them."""
+  people = {day["participant"].decode() for day in days}
+  texts = {w.label: w.model.seen_people(dataset, people).text for w in workdirs if w.model}
+  if len({*texts.values()}) > 1:
+    return "; ".join(f"{text} ({label})" for label, text in texts.items())
+  return next(iter(texts.values()), counted(len(people), "person"))
 
 
 def _drawn(dataset: Dataset, day: StoredDay, title: str, workdirs: Sequence[Workdir]) -> DrawnDay:

@@ -48,10 +48,9 @@ def section(workdir: Workdir, split: str, most: int, name: str) -> Section:
     groups, ordered = grouped(values)
     chart = _chart(f"{name}-{i + 1}-{slug(label)}", label, places, groups, ordered, columns, rows)
     options.append((label.replace("_", " "), chart))
-  people = len({day["participant"] for day in days})
+  seen = model.seen_people(dataset, {day["participant"].decode() for day in days})
   lead: Block = TextLine(
-    f"{counted(len(days), 'day')} of {counted(people, 'person')} the model never saw, placed by the first two "
-    "principal components of their "
+    f"{counted(len(days), 'day')} of {seen.text}, placed by the first two principal components of their "
     f"embeddings ({100 * explained[0]:.0f} and {100 * explained[1]:.0f} % of the variance). Days close together look "
     "alike to the model. Where the colours of a label separate, the label can be predicted from the embedding."
   )

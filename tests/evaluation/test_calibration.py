@@ -1,5 +1,6 @@
 """Errors on people never seen: quantiles that hold what they promise, and a command that keeps them with the model."""
 
+import dataclasses
 import json
 import types
 
@@ -7,10 +8,13 @@ import numpy as np
 import pytest
 
 import aim
+from aim.common import seen_people
 from aim.common.config_files import ConfigError
 from aim.evaluation import calibration
 from aim.inference.pretrained import Pretrained
-from aim.inference.uncertainty import BINS, LEVELS
+from aim.inference.uncertainty import BINS, LEVELS, Uncertainty
+from aim.training.checkpoint_metadata import CheckpointError
+from aim.training.trained import source
 from data_pipelines.schema import Channel, Schema
 from tests import tiny
 from tests.golden import checkpoints as golden
@@ -74,14 +78,47 @@ def test_what_is_measured_stays_with_the_parameters(tmp_path, capsys):
     tiny.dataset(tmp_path, "nobody")
     calibration.calibrate(model, data_dir, ["nobody"], tmp_path)
   calibration.calibrate(model, data_dir, ["tiny"], tmp_path)
-  assert "4 people whom the model never saw (tiny)" in capsys.readouterr().out
+  told = capsys.readouterr().out  # the golden checkpoint does not record on whom it was trained
+  assert "4 people (tiny; whether the model was trained on them is not known)" in told and "never saw" not in told
   calibrated = aim.load(tmp_path)
   assert calibrated.uncertainty.people == (4, 4) and calibrated.uncertainty.days == (24, 24)
   assert aim.load(next((tmp_path / "checkpoints").iterdir())).uncertainty == calibrated.uncertainty
   calibrated.save(tmp_path / "model")
   assert aim.load(tmp_path / "model").uncertainty == calibrated.uncertainty
 
+  card = (tmp_path / "model" / "README.md").read_text()
+  assert "whether the model was trained on them is not known" in card and "whom the model never saw" not in card
+
   file = tmp_path / calibration.FILE
-  file.write_text(json.dumps(json.loads(file.read_text()) | {"of": "0" * 32}))
+  written = json.loads(file.read_text())
+  source.write_uncertainty(tmp_path, "0" * 32, {key: written[key] for key in written.keys() - {"digest", "of"}})
   assert aim.load(tmp_path).uncertainty is None
   assert "is of other parameters, and is not read" in capsys.readouterr().err
+  file.write_text(json.dumps({key: value for key, value in written.items() if key != "digest"}))
+  assert aim.load(tmp_path).uncertainty is None
+  assert "has no digest, as nothing of this version, and is not read" in capsys.readouterr().err
+  for change in ({"people": [5, 4]}, {"errors": {}}, {"of": "0" * 32}):
+    file.write_text(json.dumps(written | change))
+    with pytest.raises(CheckpointError, match=r"is not what was written; delete it, and --mode=calibrate makes a new"):
+      aim.load(tmp_path)
+  file.write_text("{")
+  with pytest.raises(CheckpointError, match=r"uncertainty.json.*; delete it, and --mode=calibrate makes a new one$"):
+    aim.load(tmp_path)
+
+
+def test_people_who_may_have_been_trained_on_are_not_called_unseen(tmp_path, monkeypatch, capsys):
+  dataset = tiny.dataset(tmp_path, people=12, days=1, evaluated=4, tuned=4)
+  model = Noisy(None)
+  for name, result in {"check_has_decoder": None, "matched": dataset, "check_unseen_people": None}.items():
+    monkeypatch.setattr(Noisy, name, lambda *_, result=result: result, raising=False)
+  monkeypatch.setattr(Noisy, "parameters_digest", "0" * 32)
+  monkeypatch.setattr(Noisy, "seen_people", lambda *_: seen_people.SeenPeople(8, trained, "its start is an export"))
+  told = {}
+  table = Uncertainty({}, dict.fromkeys(LEVELS, 0.5), {}, (4, 4), (4, 4), ("tiny",))
+  monkeypatch.setattr(calibration, "measure", lambda *a: dataclasses.replace(table, seen_in_training=a[-1]))
+  for trained in (0, None):
+    calibration.calibrate(model, str(dataset.path.parents[2]), ["tiny"], tmp_path)
+    told[trained] = capsys.readouterr().out, json.loads((tmp_path / calibration.FILE).read_text())["seen_in_training"]
+  assert "whom the model never saw" in told[0][0] and told[0][1] == "none"
+  assert "never saw" not in told[None][0] and told[None][1] == "not known"
+  assert "note: --data=tiny: 8 people (whether they were trained on is not known: its start is an exp" in told[None][0]

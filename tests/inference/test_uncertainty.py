@@ -67,6 +67,13 @@ def test_an_export_keeps_the_table_and_its_card_states_the_coverage(tmp_path):
   assert TABLE.text() in card and "91 % of the 90 % intervals" in card
 
 
+def test_what_is_said_of_the_people_is_what_is_known():
+  text = lambda seen: dataclasses.replace(TABLE, seen_in_training=seen).text()
+  assert text("none").startswith("Intervals are the errors on 5 people whom the model never saw (made_up), by channel")
+  assert "on 5 people (made_up; whether the model was trained on them is not known), by channel" in text("not known")
+  assert "on 5 people (made_up), by channel" in text(""), "a table of an early version does not say"
+
+
 def test_errors_are_one_line():
   days = np.ones((1, 24, 3), np.float32)
   with pytest.raises(CheckpointError, match=r"^watch: has no table of its errors.*--mode=calibrate makes one$"):
@@ -84,6 +91,17 @@ def test_errors_are_one_line():
     {"people": [1]},
     {"coverage": {}},
     {"coverage": {"0.5": "x", "0.9": 1}},
+    {"coverage": {"0.5": -0.1, "0.9": 1}},
+    {"channel_coverage": {"heart_rate": {"0.5": 0.5, "0.9": 1.2}}},
+    {"channel_coverage": {"pulse": {"0.5": 0.5, "0.9": 0.9}}},
+    {"errors": {"pulse": {"0.5": ROW, "0.9": ROW}}},
+    {"errors": {"heart_rate": {"0.5": ROW}}},
+    {"errors": {"heart_rate": {"0.5": ROW, "0.9": [*ROW[:5], float("nan")]}}},
+    {"errors": {"heart_rate": {"0.5": ROW, "0.9": [*ROW[:5], float("inf")]}}},
+    {"errors": {"heart_rate": {"0.5": [-0.1, *ROW[1:]], "0.9": ROW}}},
+    {"errors": {"heart_rate": {"0.5": [0.11, *ROW[1:]], "0.9": ROW}}},
+    {"seen_in_training": "some"},
+    {"people": [-1, 4]},
   ],
 )
 def test_a_malformed_table_is_refused_in_one_line(change):

@@ -7,20 +7,22 @@ import hashlib
 import json
 import pathlib
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from aim import weights
 from aim.runtime import working_copy
 from aim.runtime.working_copy import CHECKPOINTS
 from aim.training import checkpoint
 from aim.training.checkpoint import Restored
-from aim.training.checkpoint_metadata import CheckpointError
+from aim.training.checkpoint_metadata import CheckpointError, digest
 from aim.training.checksums import checksums
 from aim.training.trained import exported, hub
-from data_pipelines.errors import UserError
+from data_pipelines.errors import SchemaError, UserError
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteFolder, is_remote
 from data_pipelines.schema import Schema
-from data_pipelines.text_files import parse_json_object, read_text
+from data_pipelines.text_files import json_text, parse_json_object, read_text, replace_text
 
 UNCERTAINTY = "uncertainty.json"  # of a workdir; an export has its content in config.json, under this key:
 UNCERTAINTY_KEY = "uncertainty"
@@ -59,17 +61,37 @@ def _with_uncertainty(restored: Restored, folder: pathlib.Path) -> Restored:
   """The model with the table of its errors, if its workdir has one (--mode=calibrate) that is of these parameters.
 
   Raises:
-    SchemaError: uncertainty.json is damaged.
+    CheckpointError: uncertainty.json is not what was written.
   """
   workdirs = [folder, *([folder.absolute().parents[1]] if folder.absolute().parent.name == CHECKPOINTS else [])]
   path = next((workdir / UNCERTAINTY for workdir in workdirs if (workdir / UNCERTAINTY).is_file()), None)
   if path is None:
     return restored
-  table = dict(parse_json_object(read_text(path), str(path)))
-  if table.pop("of", None) != parameters_digest(restored):
-    print(f"note: {path} is of other parameters, and is not read; --mode=calibrate makes a new one", file=sys.stderr)
+  try:
+    table = dict(parse_json_object(read_text(path), str(path)))
+  except SchemaError as error:
+    raise CheckpointError(f"{error}; delete it, and --mode=calibrate makes a new one") from None
+  known, of = table.pop("digest", None), table.get("of")
+  if known is not None and known != digest(table):
+    raise CheckpointError(f"{path}: is not what was written; delete it, and --mode=calibrate makes a new one")
+  if known is None or of != parameters_digest(restored):
+    why = "is of other parameters" if known else "has no digest, as nothing of this version"
+    print(f"note: {path} {why}, and is not read; --mode=calibrate makes a new one", file=sys.stderr)
     return restored
+  del table["of"]
   return dataclasses.replace(restored, metadata={**restored.metadata, UNCERTAINTY_KEY: table})
+
+
+def write_uncertainty(workdir: pathlib.Path, of: str, table: Mapping[str, Any]) -> None:
+  """Writes uncertainty.json, with a digest that tells whether it is changed later.
+
+  Args:
+    workdir: the folder of the run.
+    of: parameters_digest of the model.
+    table: JSON-able data without NaN.
+  """
+  content = {"of": of, **table}
+  replace_text(workdir / UNCERTAINTY, json_text({"digest": digest(content), **content}, indent=2) + "\n")
 
 
 def parameters_digest(restored: Restored) -> str:
