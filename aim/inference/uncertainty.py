@@ -160,9 +160,9 @@ def _fault(
         f"channel {name!r} has the errors {low.tolist()} and {high.tolist()}, expected finite ones of at least 0, "
         f"those at {LEVELS[0]} at most those at {LEVELS[1]}"
       )
-  for name, levels in shares.items():
-    if not all(math.isnan(share) or 0 <= share <= 1 for share in levels.values()):
-      return f"the shares of {name!r} are {[*levels.values()]}, expected numbers from 0 to 1"
+  for name, of_levels in shares.items():
+    if not all(math.isnan(share) or 0 <= share <= 1 for share in of_levels.values()):
+      return f"the shares of {name!r} are {[*of_levels.values()]}, expected numbers from 0 to 1"
   if min(min(pair) for pair in counts) < 0:
     return f"people and days are {counts}, expected numbers of at least 0"
   return "" if seen in ("", NONE, NOT_KNOWN) else f"seen_in_training is {seen!r}, expected {NONE!r} or {NOT_KNOWN!r}"
