@@ -252,13 +252,14 @@ class Dataset:
       the dataset knows causes. Reading a damaged day raises CorruptError.
 
     Raises:
-      DatasetError: the split is unknown or empty, or a shard is not the one that was built.
+      DatasetError: the split is unknown or empty, a shard is not the one that was built, or its index is damaged.
     """
     self.require_days(split)
     info = self._builder.info.splits[split]
     files = tuple(str(path) for path in info.filepaths)
-    self._digests.check_shards([os.path.basename(file) for file in files])
-    return _StoredDays(self._builder.as_data_source(split=split), files, tuple(info.shard_lengths))
+    lengths = tuple(info.shard_lengths)
+    self._digests.check_shards({os.path.basename(file): days for file, days in zip(files, lengths, strict=True)})
+    return _StoredDays(self._builder.as_data_source(split=split), files, lengths)
 
   def missing_shares(self, split: str) -> Float32[np.ndarray, " days"]:
     """Share of missing values of each day of a split, in the order of `days`.

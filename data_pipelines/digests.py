@@ -3,7 +3,8 @@
 DATASET/digests.json holds the size and the BLAKE2b digest of every file. Small files are compared with it when a
 dataset is opened or before they are read. Shards can hold 240 GB, which nobody hashes before training: their sizes and
 the digests of their ends are compared, which tells one shard from another, and each record has a 64-bit hash of its
-own, written by array_record and checked whenever it is read.
+own, written by array_record and checked whenever it is read. Where ends differ because records are damaged, reading
+these records says so; all other days can be read.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Collection, Mapping
+
+from array_record.python import array_record_module
 
 from data_pipelines.errors import DatasetError, first_line
 
@@ -140,18 +143,23 @@ class Digests:
     left_out = {"README.md", "account.csv", "recipe.yaml", *except_for}
     self.check(*(name for name in self.files if _RECORDS not in name and name not in left_out))
 
-  def check_shards(self, names: Collection[str]) -> None:
+  def check_shards(self, days: Mapping[str, int]) -> None:
     """Compares the sizes and the ends of shards, which takes a fraction of a millisecond each.
 
-    The end of a shard holds the index of its records, so even large shards with equal beginnings differ there.
+    The end of a shard holds the index of its records, so even large shards with equal beginnings differ there. A shard
+    with damaged records and an index that is whole is not refused: whoever reads such a day hears of it then.
+
+    Args:
+      days: number of records of each shard, by its name.
 
     Raises:
-      DatasetError: a shard is missing, has another size, or is another shard.
+      DatasetError: a shard is missing, has another size, is another shard, or its index is damaged.
     """
-    for name in names:
+    for name, count in days.items():
       if name in self.files:
         self._check_size(name)
-        if self.files[name].ends and _ends(self.folder / name) != self.files[name].ends:
+        path, ends = self.folder / name, self.files[name].ends
+        if ends and _ends(path) != ends and not _has_damaged_records(path, count):
           raise self._damaged(name, "its content is not what was built")
 
   def _check_size(self, name: str) -> None:
@@ -173,6 +181,27 @@ def _ends(path: str | os.PathLike) -> str:
     file.seek(max(os.fstat(file.fileno()).st_size - _END_BYTES, file.tell()))
     content.update(file.read())
   return content.hexdigest()
+
+
+def _has_damaged_records(path: pathlib.Path, count: int) -> bool:
+  """Whether a shard has an index of `count` records, of which some cannot be read; reads all up to the first of them.
+
+  If all can be read, it is another shard.
+  """
+  try:
+    reader = array_record_module.ArrayRecordReader(str(path))
+    if reader.num_records() != count:
+      return False
+  except RuntimeError:  # no index
+    return False
+  try:
+    for record in range(count):
+      reader.read([record])
+  except RuntimeError:
+    return True
+  finally:
+    reader.close()
+  return False
 
 
 def _identity(file: FileDigest) -> dict[str, int | str]:

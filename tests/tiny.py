@@ -30,6 +30,7 @@ from experiments import default
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = "experiments/lsm2_tiny.py"
+HANGS_AFTER_SECONDS = 1200  # a tiny run takes some seconds, and several minutes where many programs share two cores
 
 # One layer, 16 wide, on days of 24 steps: a run of any shipped config takes seconds.
 MODEL = {
@@ -178,7 +179,7 @@ class Ended(NamedTuple):
 
 
 def wait(process: subprocess.Popen[str]) -> Ended:
-  out, err = process.communicate(timeout=240)
+  out, err = process.communicate(timeout=HANGS_AFTER_SECONDS)
   return Ended(process.returncode, out, err)
 
 

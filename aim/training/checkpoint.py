@@ -61,13 +61,25 @@ def hide_orbax_noise() -> None:
 def _hide_what_failed_loads_leave() -> None:
   """Silences what comes after a load that failed, whenever it comes; nothing else, because it stays for the process.
 
-  Orbax ends its event loop at the first error. Reads in progress then find the loop closed, errors of further arrays
-  are logged when their tasks are collected, and coroutines were never awaited.
+  Orbax ends its event loop at the first error. Reads in progress then find the loop closed or are dropped, errors of
+  further arrays are logged when their tasks are collected, and coroutines were never awaited.
   """
   others = sys.unraisablehook
-  sys.unraisablehook = lambda late: None if str(late.exc_value) == "Event loop is closed" else others(late)
+  sys.unraisablehook = lambda late: None if _is_of_dropped_read(late.exc_value) else others(late)
   getLogger("asyncio").addFilter(_is_no_lost_read)
   warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+
+
+def _is_of_dropped_read(error: BaseException | None) -> bool:
+  """Whether this comes of the end of an event loop: a coroutine that is dropped is left with GeneratorExit.
+
+  Orbax wraps whatever ends a read in an error about the array, also this.
+  """
+  if str(error) == "Event loop is closed":
+    return True
+  while error is not None and not isinstance(error, GeneratorExit):
+    error = error.__cause__
+  return error is not None
 
 
 def _is_no_lost_read(record: LogRecord) -> bool:

@@ -9,10 +9,11 @@ import shutil
 import numpy as np
 import pytest
 
+from benchmarks import damage
 from data_pipelines.build import build
 from data_pipelines.dataset import Dataset, dataset_path
 from data_pipelines.digests import FILE, Digests, FileDigest
-from data_pipelines.errors import DatasetError
+from data_pipelines.errors import CorruptError, DatasetError
 from data_pipelines.npz import NpzSource
 from tests import tiny
 
@@ -134,6 +135,25 @@ def with_a_shard_of_another(dataset, folder):
 def test_a_shard_of_another_dataset_is_refused(dataset, tmp_path):
   shard = with_a_shard_of_another(dataset, tmp_path)
   with pytest.raises(DatasetError, match=f"{shard}: its content is not what was built; build the dataset again"):
+    Dataset.open(*place(dataset)).days("pretrain")
+
+
+def test_of_a_shard_with_a_damaged_record_all_other_days_are_read(dataset):
+  (shard,) = dataset.path.glob("*pretrain*array_record*")
+  whole = shard.read_bytes()
+  bytes_used = np.flatnonzero(np.frombuffer(whole, np.uint8))  # the zeros are padding; the index is in the last 64 KiB
+  record, index = bytes_used[len(bytes_used) // 2], bytes_used[bytes_used >= len(whole) - 2**16][30]
+  damage.flip_bit(shard, int(record), 0)
+  days, unreadable = Dataset.open(*place(dataset)).days("pretrain"), 0
+  for day in range(len(days)):
+    try:
+      assert days[day]["day"] == day % 2
+    except CorruptError as error:
+      assert str(error).startswith(f"{shard}: record {day} of {len(days)} cannot be read")
+      unreadable += 1
+  assert unreadable == 1
+  damage.flip_bit(shard, int(index), 0)
+  with pytest.raises(DatasetError, match=f"{shard}: its content is not what was built; build"):
     Dataset.open(*place(dataset)).days("pretrain")
 
 

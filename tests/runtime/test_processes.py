@@ -15,7 +15,10 @@ import pytest
 
 from aim.runtime import processes, watchdog
 from aim.training import checkpoint
+from data_pipelines.build import build
 from data_pipelines.dataset import Dataset
+from data_pipelines.npz import NpzSource
+from data_pipelines.splits import ListSplit
 from tests import tiny
 
 CHANGES = {"checkpoint__every_steps": 3}
@@ -53,6 +56,15 @@ def losses(workdir):
 
 def records(workdir):
   return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def wait_for_steps(workdir, steps, started):
+  """Waits until more than so many steps are logged, however long that takes, while all processes are alive."""
+  metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + tiny.HANGS_AFTER_SECONDS
+  while not (metrics.exists() and metrics.read_text().count("\n") > steps):
+    assert [process.poll() for process in started] == [None] * len(started), [tiny.wait(each) for each in started]
+    assert time.monotonic() < deadline, "it hangs"
+    time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +121,7 @@ def test_a_run_continues_with_another_number_of_processes(dataset, one, tmp_path
 def test_a_signal_to_one_process_stops_all_after_the_same_step(dataset, tmp_path, signalled, number):
   changes = {"total_steps": 4000, "checkpoint__every_steps": 10_000}
   started = start(dataset, tmp_path, 2, **changes)
-  metrics = tmp_path / "metrics.jsonl"
-  deadline = time.monotonic() + 120
-  while not (metrics.exists() and metrics.read_text().count("\n") > 3):
-    assert time.monotonic() < deadline and [process.poll() for process in started] == [None, None]
-    time.sleep(0.05)
+  wait_for_steps(tmp_path, 3, started)
   started[signalled].send_signal(number)
   ended = [tiny.wait(process) for process in started]
   assert [each.code for each in ended] == [128 + signal.SIGTERM] * 2, ended
@@ -140,10 +148,7 @@ def unbroken(dataset, tmp_path_factory):
 def half_way(dataset, workdir, **changes):
   """Two processes that have done 25 steps and saved a checkpoint."""
   started = start(dataset, workdir, 2, **LONG | changes)
-  metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 180
-  while not (metrics.exists() and metrics.read_text().count("\n") > 25):
-    assert time.monotonic() < deadline and [process.poll() for process in started] == [None, None]
-    time.sleep(0.005)
+  wait_for_steps(workdir, 25, started)
   return started
 
 
@@ -222,6 +227,16 @@ def test_days_and_steps_that_are_skipped_are_counted_once(dataset, tmp_path):
   assert any(re.search(r"error: .*array_record-00000-of-00001: record \d of 10 cannot be read", e.err) for e in ended)
 
 
+def with_extremes(dataset, folder):
+  """The same days, but every fifth value of the people never seen is beyond its channel's clip, but for `asleep`."""
+  arrays = tiny.arrays()
+  seen = np.isin(arrays["participant"], dataset.people("pretrain"))
+  arrays["values"][np.flatnonzero(~seen)[:, None], ::5, :2] *= 10
+  np.savez(folder / "extremes.npz", **arrays)
+  split = ListSplit(*(tuple(dataset.people(split)) for split in ("pretrain", "tune", "eval")))
+  return build(NpzSource(folder / "extremes.npz"), folder / "data", "extremes", split=split)
+
+
 def numbers(path):
   """The fields of a CSV file, with numbers parsed."""
   with path.open() as file:
@@ -236,12 +251,12 @@ def test_processes_share_evaluation_and_embedding(dataset, one, tmp_path):
   A process has two devices, which share its batches.
   """
   source = tiny.write_npz(tmp_path / "many.npz", people=70)
-  embedded = []
+  days, embedded = with_extremes(dataset, tmp_path), []
   for process_count in (1, 2):
     workdir, output = tmp_path / str(process_count), tmp_path / f"{process_count}.npz"
     changes = {"evaluate__batch_size": 1}
     for mode, more in (("evaluate", ()), ("heldout", ()), ("embed", (f"--data={source}", f"--output={output}"))):
-      together = start(dataset, workdir, process_count, mode, (f"--checkpoint={one}", *more), devices=2, **changes)
+      together = start(days, workdir, process_count, mode, (f"--checkpoint={one}", *more), devices=2, **changes)
       ended = [tiny.wait(process) for process in together]
       assert [each.code for each in ended] == [0] * process_count, ended
       assert [each.out for each in ended[1:]] == [""] * (process_count - 1)
@@ -342,11 +357,7 @@ def test_a_bad_number_in_the_environment():
 def test_processes_end_when_nobody_reads_what_they_print(dataset, tmp_path, process_count):
   """As after a kill of the program that started them and read their output."""
   started = start(dataset, tmp_path, process_count, total_steps=100_000, checkpoint__every_steps=100_000)
-  metrics = tmp_path / "metrics.jsonl"
-  deadline = time.monotonic() + 120
-  while not (metrics.exists() and metrics.read_text().count("\n") > 3):
-    assert time.monotonic() < deadline and {process.poll() for process in started} == {None}
-    time.sleep(0.05)
+  wait_for_steps(tmp_path, 3, started)
   for process in started:
     process.stdout.close()
     process.stderr.close()
