@@ -27,6 +27,7 @@ from data_pipelines.remote import objects
 
 if TYPE_CHECKING:
   import data_pipelines.dataset
+  from aim.inference import pretrained
 
 _ROOMS = (aim.model, aim.training, aim.inference, aim.evaluation, aim.studies, aim.report)
 RANGES = {key: allowed for room in _ROOMS for key, allowed in room.defaults.RANGES.items()}
@@ -94,15 +95,40 @@ class Arguments:
 
     config.json belongs to the training run. It is written only if there is none, as in a workdir of its own for the
     scores of a --checkpoint.
+
+    Raises:
+      ConfigError: the workdir has checkpoints, and the model to score is not the newest of them.
     """
     config, workdir = self.required("config"), self.writable_workdir()
+    self._check_own_scores(workdir)
     if not (workdir / "config.json").exists():
       open_workdir(workdir, config)
     return config, workdir
 
-  def keep_config(self) -> None:
-    """Writes the resolved config of scores that are complete to configs/MODE.json in the workdir."""
-    open_workdir(pathlib.Path(self.required("workdir")) / "configs", self.required("config"), f"{self.mode}.json")
+  def _check_own_scores(self, workdir: pathlib.Path) -> None:
+    """Refuses to put scores of one model among those of another, the newest checkpoint of the workdir."""
+    if self.checkpoint is None or self.checkpoint == self.workdir:
+      return
+    from aim.training import checkpoint
+
+    steps = checkpoint.complete_steps(workdir)
+    newest = checkpoint.checkpoint_folder(workdir) / str(steps[-1]) if steps else None
+    named = pathlib.Path(self.checkpoint).resolve()
+    if newest is not None and named not in (workdir.resolve(), pathlib.Path(newest).resolve()):
+      raise ConfigError(
+        f"--checkpoint={self.checkpoint}: --workdir={self.workdir} keeps the scores of its own newest checkpoint, step "
+        f"{steps[-1]}; name another --workdir for the scores of this one"
+      )
+
+  def keep_record(self, model: pretrained.Pretrained) -> None:
+    """Records which model the scores are of that are complete, and the resolved config that they were made with."""
+    from aim.evaluation import scored_model
+    from aim.runtime import processes
+
+    workdir = pathlib.Path(self.required("workdir"))
+    open_workdir(workdir / "configs", self.required("config"), f"{self.mode}.json")
+    if processes.is_first_process():
+      scored_model.record(workdir, self.mode, scored_model.ScoredModel.of(model))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +242,7 @@ def evaluate_mode(arguments: Arguments) -> None:
     own_vocabulary=arguments.own_vocabulary,
   )
   evaluate(config.evaluate, model, dataset, workdir)
-  arguments.keep_config()
+  arguments.keep_record(model)
 
 
 def heldout_mode(arguments: Arguments) -> None:
@@ -230,7 +256,7 @@ def heldout_mode(arguments: Arguments) -> None:
     arguments.required("checkpoint"), dataset, config.evaluate.batch_size, own_vocabulary=arguments.own_vocabulary
   )
   heldout(config, model, dataset, workdir)
-  arguments.keep_config()
+  arguments.keep_record(model)
 
 
 def probe_mode(arguments: Arguments) -> None:
@@ -244,7 +270,7 @@ def probe_mode(arguments: Arguments) -> None:
     arguments.required("checkpoint"), dataset, config.probe.batch_size, own_vocabulary=arguments.own_vocabulary
   )
   run_probe(config.probe, model, dataset, workdir / "probe")
-  arguments.keep_config()
+  arguments.keep_record(model)
 
 
 def finetune_mode(arguments: Arguments) -> None:
@@ -258,7 +284,7 @@ def finetune_mode(arguments: Arguments) -> None:
     arguments.required("checkpoint"), dataset, config.finetune.batch_size, own_vocabulary=arguments.own_vocabulary
   )
   run_finetune(config, model, dataset, workdir / "finetune")
-  arguments.keep_config()
+  arguments.keep_record(model)
 
 
 def robustness_mode(arguments: Arguments) -> None:
@@ -272,7 +298,7 @@ def robustness_mode(arguments: Arguments) -> None:
     arguments.required("checkpoint"), dataset, config.probe.batch_size, own_vocabulary=arguments.own_vocabulary
   )
   run_robustness(config, model, dataset, workdir / "robustness")
-  arguments.keep_config()
+  arguments.keep_record(model)
 
 
 def compare_mode(arguments: Arguments) -> None:
@@ -334,7 +360,10 @@ def report_mode(arguments: Arguments) -> None:
   output_files.check_folder(folder / "report", f"--workdir={folder}")
   first = Workdir(folder, config, open_dataset, arguments.required("checkpoint"))
   others = [Workdir(path, saved_config(path), open_dataset) for path in map(pathlib.Path, arguments.workdirs)]
-  print(page.write([first, *others], first.config, folder / "report"))
+  written = page.write([first, *others], first.config, folder / "report")
+  for line in (line for workdir in (first, *others) for line in workdir.left_out.values()):
+    print(f"note: {line}")
+  print(written)
 
 
 def embed_mode(arguments: Arguments) -> None:
@@ -366,12 +395,13 @@ def calibrate_mode(arguments: Arguments) -> None:
 def export_mode(arguments: Arguments) -> None:
   """Writes the model as a folder of safetensors, JSON and a model card."""
   from aim.evaluation import score_table
+  from aim.evaluation.scored_model import ScoredModel
   from aim.inference.commands import export
 
   trained, output = arguments.required("checkpoint"), arguments.required("output")
   scored = pathlib.Path(arguments.workdir or trained)
   options = arguments.export_dtype, arguments.overwrite, arguments.card
-  export(trained, output, *options, lambda name: score_table.markdown(scored, name))
+  export(trained, output, *options, lambda model: score_table.markdown(scored, ScoredModel.of(model)))
 
 
 def saved_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import flags
 
-from aim.evaluation import results
+from aim.evaluation import results, scored_model
 from benchmarks import programs
 from data_pipelines import splits
 
@@ -56,6 +56,9 @@ def main(argv: Sequence[str]) -> None:
     # Where the model card looks for scores.
     scored = [results.read_csv(output / "scores" / name / "generative.csv") for name in flags.FLAGS.score]
     results.write_csv(workdir / "generative.csv", [line for lines in scored for line in lines])
+    models = {scored_model.recorded(output / "scores" / name, "evaluate") for name in flags.FLAGS.score}
+    assert len(models) == 1 and None not in models, f"scores of several models: {models}"
+    scored_model.record(workdir, "evaluate", *models)
     if not (workdir / "uncertainty.json").exists():
       for name in CALIBRATED:
         build_halved(name, source, output)

@@ -11,6 +11,7 @@ import pytest
 
 from aim import commands
 from aim.common.config_files import ConfigError
+from aim.inference import pretrained
 from experiments import default
 from tests import tiny
 
@@ -80,7 +81,12 @@ def test_several_accelerators_do_not_train_on_simulated_people_by_oversight(plat
   )
 
 
-def test_scoring_leaves_the_config_of_the_training_run(tmp_path):
+@pytest.fixture(scope="module")
+def model():
+  return pretrained.load("lsm2-watch-xs")
+
+
+def test_scoring_leaves_the_config_of_the_training_run(tmp_path, model):
   """It stays what the model was trained with, whatever config the scores are computed with."""
   config = default.get_config()
   commands.open_workdir(tmp_path, config)
@@ -89,14 +95,15 @@ def test_scoring_leaves_the_config_of_the_training_run(tmp_path):
   arguments = commands.Arguments("evaluate", config=config, workdir=str(tmp_path))
   assert arguments.opened_for_scores() == (config, tmp_path)
   assert not (tmp_path / "configs").exists(), "scores that are not complete have no config"
-  arguments.keep_config()
+  arguments.keep_record(model)
   assert (tmp_path / "config.json").read_text() == trained
   assert json.loads((tmp_path / "configs" / "evaluate.json").read_text())["evaluate"]["days"] == 7
+  assert (tmp_path / "scored" / "evaluate.json").exists()
 
 
-def test_scores_in_a_workdir_of_their_own_keep_their_config(tmp_path):
+def test_scores_in_a_workdir_of_their_own_keep_their_config(tmp_path, model):
   config = default.get_config()
   arguments = commands.Arguments("probe", config=config, workdir=str(tmp_path / "new"))
   arguments.opened_for_scores()
-  arguments.keep_config()
+  arguments.keep_record(model)
   assert (tmp_path / "new" / "config.json").read_text() == (tmp_path / "new" / "configs" / "probe.json").read_text()

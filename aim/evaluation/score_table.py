@@ -8,19 +8,26 @@ from collections.abc import Sequence
 
 from aim.evaluation.difference import best_other
 from aim.evaluation.results import Result, read_csv
+from aim.evaluation.scored_model import ScoredModel, why_left_out
 from aim.inference.model_card import TRAINED_ON_MARK, table
-from aim.runtime import working_copy
 from data_pipelines.text_files import counted
 
-FILES = ("generative.csv", "probe/results.csv", "finetune/results.csv", "robustness/results.csv")
+# The mode that writes each file.
+FILES = {
+  "generative.csv": "evaluate",
+  "probe/results.csv": "probe",
+  "finetune/results.csv": "finetune",
+  "robustness/results.csv": "robustness",
+}
 _METRICS = ("mse", "auroc", "f1_macro", "f1", "mae", "accuracy", "r")  # the first of these that a task has
 
 
-def markdown(workdir: pathlib.Path, model: str) -> str:
+def markdown(workdir: pathlib.Path, model: ScoredModel) -> str:
   """The scores of a model as a table, with a sentence on how to read it; "" where there are none.
 
   Raises:
     ResultsError: a file cannot be read as results.
+    ScoredModelError: a record of whose scores they are is damaged.
   """
   scores = rows(workdir, model)
   if not scores:
@@ -34,31 +41,27 @@ def markdown(workdir: pathlib.Path, model: str) -> str:
   return f"{lead}\n\n{table(('data', 'task', 'level', 'score', 'people', 'strongest other'), scores)}"
 
 
-def rows(workdir: pathlib.Path, model: str) -> list[tuple[str, ...]]:
+def rows(workdir: pathlib.Path, model: ScoredModel) -> list[tuple[str, ...]]:
   """One row per task and level that a model was scored at: dataset, task, level, score, people, strongest other.
 
   Args:
-    workdir: of the run; files that do not exist are passed over, and those of an earlier step are left out, with a
-      note.
-    model: its name in the results.
+    workdir: of the run; files that do not exist are passed over, and those that are not known to be scores of the model
+      are left out, with a note.
+    model: the model.
 
   Raises:
-    ResultsError: a file cannot be read as results.
+    ResultsError, ScoredModelError: see markdown().
   """
-  paths = [path for name in FILES if (path := workdir / name).is_file()]
-  for path in paths:
-    if path.stat().st_mtime < _trained_until(workdir):
-      print(f"note: {path} is older than the newest checkpoint, so its scores are left out; score the model again")
-      paths = [other for other in paths if other != path]
-  results = [result for path in paths for result in read_csv(path) if result.model == model]
+  results: list[Result] = []
+  for path, mode in ((workdir / file, mode) for file, mode in FILES.items()):
+    if not path.is_file():
+      continue
+    if reason := why_left_out(workdir, mode, model):
+      print(f"note: {reason}")
+    else:
+      results += [result for result in read_csv(path) if result.model == model.name]
   questions = dict.fromkeys((result.dataset, result.task, result.level) for result in results)
   return [row for question in questions if (row := _row(question, results))]
-
-
-def _trained_until(workdir: pathlib.Path) -> float:
-  """When the newest checkpoint of a workdir was saved; 0 if it has none."""
-  checkpoints = (workdir / working_copy.CHECKPOINTS).glob("[0-9]*")
-  return max((path.stat().st_mtime for path in checkpoints), default=0.0)
 
 
 def _row(question: tuple[str, str, str], results: Sequence[Result]) -> tuple[str, ...] | None:

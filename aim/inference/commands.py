@@ -123,7 +123,7 @@ def export(
   dtype: str,
   overwrite: bool,
   card: str | None,
-  scores: Callable[[str], str],
+  scores: Callable[[pretrained.Pretrained], str],
 ) -> None:
   """Writes a trained model as a folder of safetensors, JSON and a model card, and prints what was written.
 
@@ -133,7 +133,7 @@ def export(
     dtype: see Pretrained.save.
     overwrite: see Pretrained.save.
     card: YAML file of what only people know about the model (aim/inference/model_card.py).
-    scores: Markdown of the scores of the model of a name.
+    scores: Markdown of the scores of a model.
 
   Raises:
     ConfigError: `output` exists or cannot be written, or `card` or `dtype` is wrong.
@@ -142,7 +142,7 @@ def export(
   facts = model_card.read_facts(card) if card else {}
   exported.check_target(pathlib.Path(output).absolute(), overwrite)
   model = pretrained.load(trained)
-  model.save(output, dtype, overwrite, facts, _trained_on(model), scores(model.name))
+  model.save(output, dtype, overwrite, facts, _trained_on(model), scores(model))
   size = sum(path.stat().st_size for path in pathlib.Path(output).iterdir())
   parameters = sum(array.size for array in model.params.values())
   print(f"{output}: {parameters:,} parameters in {dtype}, {model.trained_steps:,} steps, {size / 1e6:.2f} MB")

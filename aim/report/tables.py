@@ -52,7 +52,9 @@ def section(workdirs: Sequence[Workdir], kind: str) -> Section:
   title, lead = _ABOUT[kind]
   blocks: list[Block] = [TextLine(lead)]
   file, mode = RESULTS[kind]
-  blocks += [workdir.hint(file, mode) for workdir in workdirs if not workdir.results(kind)]
+  blocks += [TextLine(f"note: {workdir.left_out[kind]}") for workdir in workdirs if kind in workdir.left_out]
+  absent = [workdir for workdir in workdirs if not workdir.results(kind) and kind not in workdir.left_out]
+  blocks += [workdir.hint(file, mode) for workdir in absent]
   results = merged_results(workdirs, kind)
   if results:
     headlines = headline_metrics(results)
@@ -70,6 +72,7 @@ def _notes(workdirs: Sequence[Workdir], kind: str, results: Sequence[Result]) ->
   """What stands beside the tables of generative tasks: channels, models that return a line, truths that are clipped."""
   if kind != "generative":
     return []
+  workdirs = [workdir for workdir in workdirs if kind not in workdir.left_out]
   paths = [workdir.path / "evaluate" / "clipped.csv" for workdir in workdirs]
   clipped = [row for path in paths if path.is_file() for row in clipping.read_csv(path)]
   return [*_by_channel(workdirs), *line_notes(results), *clipping.notes(list(dict.fromkeys(clipped)))]

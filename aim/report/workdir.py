@@ -11,6 +11,7 @@ from typing import Any
 import ml_collections
 
 from aim.evaluation.results import Result, ResultsError, read_csv
+from aim.evaluation.scored_model import ScoredModel, recorded, why_left_out
 from aim.inference import pretrained
 from aim.runtime import working_copy
 from aim.training import heldout_curve
@@ -107,14 +108,32 @@ class Workdir:
       raise ResultsError(str(error)) from None
     return [lines[step] for step in sorted(lines)]
 
+  @functools.cached_property
+  def _shown(self) -> ScoredModel | None:
+    """The model that the page is about: the trained one, or where there is none, that of the first scores here."""
+    if self.model:
+      return ScoredModel.of(self.model)
+    records = (recorded(self.path, mode) for _, mode in RESULTS.values())
+    return next((model for model in records if model), None)
+
+  @functools.cached_property
+  def left_out(self) -> dict[str, str]:
+    """{kind of RESULTS: why its scores are not shown as those of the model, in one line}."""
+    lines = {
+      kind: why_left_out(self.path, mode, self._shown)
+      for kind, (file, mode) in RESULTS.items()
+      if (self.path / file).is_file()
+    }
+    return {kind: line for kind, line in lines.items() if line}
+
   def results(self, kind: str) -> list[Result]:
-    """The results of one file of RESULTS, empty where there is no file.
+    """The results of one file of RESULTS; empty where there is no file and where its scores are of another model.
 
     Raises:
-      ResultsError: the file cannot be read; the message names file and line.
+      ResultsError, ScoredModelError: the file cannot be read; the message names file and line.
     """
     path = self.path / RESULTS[kind][0]
-    return read_csv(path) if path.is_file() else []
+    return read_csv(path) if path.is_file() and kind not in self.left_out else []
 
   def hint(self, file: str, mode: str) -> TextLine:
     """Says that a file does not exist, with the command that writes it."""

@@ -11,7 +11,8 @@ import shutil
 import numpy as np
 import pytest
 
-from aim.evaluation.results import write_csv
+from aim.evaluation.scored_model import ScoredModel, record, recorded
+from aim.inference import pretrained
 from aim.report.workdir import RESULTS
 from data_pipelines.build import build, npz_request
 from data_pipelines.npz import NpzSource
@@ -20,7 +21,7 @@ from data_pipelines.page.blocks import Code, Section, Table, TextLine
 from data_pipelines.splits import ListSplit
 from tests import tiny
 from tests.browser import Outline, browse, faults
-from tests.report.made_up import HOSTILE, made_up
+from tests.report.made_up import HOSTILE, made_up, write_scores
 
 DOLLARS = r"cost $\frac{"  # matplotlib would parse it as mathematics and fail
 PERSON = "p<img src=x onerror=alert(2)>"
@@ -53,8 +54,9 @@ def trained(dataset, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("runs") / "one"
   ended = tiny.run(f"--config={tiny.CONFIG}", *tiny.on(dataset), *tiny.overrides(), f"--workdir={workdir}")
   assert ended.code == 0, ended.err
-  for kind, (file, _) in RESULTS.items():
-    write_csv(workdir / file, made_up(kind, "LSM-2"))
+  model = ScoredModel.of(pretrained.load(workdir))
+  for kind in RESULTS:
+    write_scores(workdir, kind, made_up(kind, "LSM-2"), model)
   return workdir
 
 
@@ -194,6 +196,7 @@ def test_errors_are_one_line(trained, tmp_path):
   assert line(f"--workdir={tmp_path}").startswith(f"error: {tmp_path}/config.json: no such file; expected the workdir")
   bad = shutil.copytree(trained, tmp_path / "bad")
   (bad / "probe" / "results.csv").open("a").write("tiny,age,day,LSM-2,mae,nine,,,4,0\n")
+  record(bad, "probe", recorded(trained, "probe"))
   last = len((bad / "probe" / "results.csv").read_text().splitlines())
   assert line(f"--workdir={bad}").startswith(
     f"error: {bad}/probe/results.csv line {last}: 'tiny,age,day,LSM-2,mae,nine"
@@ -212,8 +215,8 @@ def test_a_page_of_two_workdirs(trained, tmp_path):
   other = shutil.copytree(trained, tmp_path / "two", ignore=shutil.ignore_patterns("report"))
   config = json.loads((other / "config.json").read_text()) | {"name": "LSM-1"}
   (other / "config.json").write_text(json.dumps(config))
-  for kind, (file, _) in RESULTS.items():
-    write_csv(other / file, made_up(kind, "LSM-1", 0.05))
+  for kind, (_, mode) in RESULTS.items():
+    write_scores(other, kind, made_up(kind, "LSM-1", 0.05), recorded(trained, mode))
   ended = tiny.run("--mode=report", f"--workdir={other}", f"--workdirs={trained}")
   assert ended.code == 0, ended.err
   text = (other / "report" / "index.html").read_text()

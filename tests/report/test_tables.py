@@ -4,12 +4,12 @@ from aim.evaluation.results import WHOLE_DAYS, Result, write_csv
 from aim.report import tables
 from aim.report.workdir import merged_results, set_labels
 from data_pipelines.page.blocks import Table, TextLine
-from tests.report.made_up import HOSTILE, made_up, workdir_of
+from tests.report.made_up import HOSTILE, made_up, workdir_of, write_scores
 
 
 def test_two_workdirs_side_by_side(tmp_path):
   for folder, better in (("a", 0.1), ("b", 0.2)):
-    write_csv(tmp_path / folder / "generative.csv", made_up("generative", "LSM-2", better))
+    write_scores(tmp_path / folder, "generative", made_up("generative", "LSM-2", better))
   both = [workdir_of(tmp_path / "a"), workdir_of(tmp_path / "b")]
   set_labels(both)
   results = merged_results(both, "generative")
@@ -33,12 +33,12 @@ def test_without_a_paired_difference_the_best_is_named_with_its_overlaps():
 
 
 def test_a_channel_that_is_worse_than_the_line_is_named_beside_the_means(tmp_path):
-  write_csv(tmp_path / "generative.csv", made_up("generative", "LSM-2", 0.2))
   worse = Result(
     *("d", "interpolation", "30 min, glucose", "LSM-2", "mse vs linear %", 58.0, 40.0, 70.0, 9, 0),
     compared_with="linear",
   )
   write_csv(tmp_path / "evaluate" / "against_linear.csv", [worse])
+  write_scores(tmp_path, "generative", made_up("generative", "LSM-2", 0.2))
   notes = [
     block.text for block in tables.section([workdir_of(tmp_path)], "generative").blocks if "channel by" in str(block)
   ]
@@ -50,7 +50,7 @@ def test_a_channel_that_is_worse_than_the_line_is_named_beside_the_means(tmp_pat
 
 def test_scored_people_who_were_trained_on_are_told(tmp_path):
   row = Result("d", "random", "80 %", "LSM-2", "mse", 0.5, 0.4, 0.6, 7, 0, seen_in_training="2 of 7")
-  write_csv(tmp_path / "generative.csv", [row])
+  write_scores(tmp_path, "generative", [row])
   texts = [b.text for b in tables.section([workdir_of(tmp_path)], "generative").blocks if isinstance(b, TextLine)]
   assert "note: LSM-2 on d: 2 of 7 people scored were trained on (by their ids)" in texts
 
@@ -69,7 +69,7 @@ def test_one_metric_of_each_row_is_drawn_and_judged(tmp_path):
   rows += [row("age without PPG", "LSM-2", metric, 2.0) for metric in ("mae", "mae drop", "mae drop %")]
   headlines = tables.headline_metrics(rows)
   assert [headlines["d", task, "day"] for task in ("age", "sick", "age without PPG")] == ["mae", "auroc", "mae drop %"]
-  write_csv(tmp_path / "probe" / "results.csv", rows)
+  write_scores(tmp_path, "probe", rows)
   section = tables.section([workdir_of(tmp_path)], "probe")
   assert [drawn.title for drawn in section.charts] == ["age: mae", "sick: auroc", "age without PPG: mae drop %"]
   shown = [block.text for block in section.blocks if isinstance(block, TextLine) and block.tone]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from aim.evaluation.results import Result, ResultsError, write_csv
+from aim.evaluation.results import Result, ResultsError
 from aim.report.workdir import merged_results
-from tests.report.made_up import workdir_of
+from tests.report.made_up import workdir_of, write_scores
 
 
 def test_a_bad_line_of_the_train_log_is_named(tmp_path):
@@ -19,6 +19,6 @@ def test_a_bad_line_of_the_train_log_is_named(tmp_path):
 
 def test_seeds_of_one_file_are_distinguished(tmp_path):
   rows = [Result("d", "age", "1 % of labels", "LSM-2", "mae", 9.0 + s, 8.0, 10.0, 9, s) for s in (0, 1)]
-  write_csv(tmp_path / "finetune" / "results.csv", rows)
+  write_scores(tmp_path, "finetune", rows)
   results = merged_results([workdir_of(tmp_path)], "finetune")
   assert [(result.task, result.value) for result in results] == [("age (seed 0)", 9.0), ("age (seed 1)", 10.0)]
