@@ -56,6 +56,7 @@ class Arguments:
   source: str = "auto"
   timezone: str | None = None
   vocabulary: str | None = None
+  given: frozenset[str] = frozenset()  # names of the flags that the command line has
 
   @property
   def own_vocabulary(self) -> str | None:
@@ -140,6 +141,7 @@ class Mode:
     help: one line.
     needs: flags without which it cannot run.
     run: does the work.
+    optional: the other flags that it uses; any flag but these and those that join processes is refused.
     shared: several processes share its work; any other mode runs in one process.
     trains: it trains in the workdir, where no other run may train meanwhile.
     task: what it is for; --help lists the modes by it.
@@ -150,6 +152,7 @@ class Mode:
   help: str
   needs: tuple[str, ...]
   run: Callable[[Arguments], None]
+  optional: tuple[str, ...] = ()
   shared: bool = False
   trains: bool = False
   task: str = ""
@@ -428,20 +431,74 @@ def completed(config: ml_collections.ConfigDict, where: str) -> ml_collections.C
 
 
 _RUN = ("config", "workdir")
+_SCORED = ("checkpoint", "vocabulary")
+_USED = ("checkpoint", "workdir", "vocabulary")  # --workdir may stand for --checkpoint
+_OWN_DAYS = ("input", "source", "timezone", "data", "data_dir", "split", "output")
 _TRAIN, _USE, _SCORE = "Train a model", "Use a trained model", "Score a trained model on people never seen"
 _STUDY, _PLAN = "Compare many models", "Plan a run"
 _MODES = (
-  Mode("pretrain", "train a model, or continue from the newest checkpoint", _RUN, pretrain_mode, True, True, _TRAIN),
-  Mode("embed", "write one embedding per day", ("checkpoint", "output", "data"), embed_mode, True, task=_USE),
-  Mode("impute", "fill the holes of days in an npz file", ("checkpoint", "output", "input"), impute_mode, task=_USE),
-  Mode("export", "write the model as a folder to share", ("checkpoint", "output"), export_mode, task=_USE),
-  Mode("report", "write one HTML page about your own days, or about workdirs", ("checkpoint",), report_mode, task=_USE),
-  Mode("evaluate", "score imputation, beside other imputers", _RUN, evaluate_mode, True, task=_SCORE),
-  Mode("heldout", "the training loss", _RUN, heldout_mode, True, task=_SCORE),
-  Mode("calibrate", "measure how sure it is of what it fills in", ("workdir", "data"), calibrate_mode, task=_SCORE),
-  Mode("probe", "predict labels from the frozen embedding", _RUN, probe_mode, task=_SCORE),
-  Mode("finetune", "train the encoder on labels, beside networks from scratch", _RUN, finetune_mode, task=_SCORE),
-  Mode("robustness", "score probes on days that lost sensors or hours", _RUN, robustness_mode, task=_SCORE),
+  Mode(
+    "pretrain",
+    "train a model, or continue from the newest checkpoint",
+    _RUN,
+    pretrain_mode,
+    shared=True,
+    trains=True,
+    task=_TRAIN,
+  ),
+  Mode(
+    "embed",
+    "write one embedding per day",
+    ("checkpoint", "output", "data"),
+    embed_mode,
+    (*_USED, "data_dir", "split"),
+    shared=True,
+    task=_USE,
+  ),
+  Mode(
+    "impute",
+    "fill the holes of days in an npz file",
+    ("checkpoint", "output", "input"),
+    impute_mode,
+    _USED,
+    task=_USE,
+  ),
+  Mode(
+    "export",
+    "write the model as a folder to share",
+    ("checkpoint", "output"),
+    export_mode,
+    ("workdir", "export_dtype", "overwrite", "card"),
+    task=_USE,
+  ),
+  Mode(
+    "report",
+    "write one HTML page about your own days, or about workdirs",
+    ("checkpoint",),
+    report_mode,
+    ("config", *_USED, "workdirs", *_OWN_DAYS),
+    task=_USE,
+  ),
+  Mode("evaluate", "score imputation, beside other imputers", _RUN, evaluate_mode, _SCORED, shared=True, task=_SCORE),
+  Mode("heldout", "the training loss", _RUN, heldout_mode, _SCORED, shared=True, task=_SCORE),
+  Mode(
+    "calibrate",
+    "measure how sure it is of what it fills in",
+    ("workdir", "data"),
+    calibrate_mode,
+    ("data_dir", "vocabulary"),
+    task=_SCORE,
+  ),
+  Mode("probe", "predict labels from the frozen embedding", _RUN, probe_mode, _SCORED, task=_SCORE),
+  Mode(
+    "finetune",
+    "train the encoder on labels, beside networks from scratch",
+    _RUN,
+    finetune_mode,
+    _SCORED,
+    task=_SCORE,
+  ),
+  Mode("robustness", "score probes on days that lost sensors or hours", _RUN, robustness_mode, _SCORED, task=_SCORE),
   # The commands of a study have the devices. The next four ask for none in this process.
   Mode(
     "compare",
@@ -466,6 +523,7 @@ _MODES = (
     "compile a run for hardware that need not be here",
     ("config", "topology"),
     preflight_mode,
+    ("workdir",),
     task=_PLAN,
     computes=False,
   ),
@@ -474,11 +532,28 @@ _MODES = (
     "estimate the throughput on other numbers of chips",
     ("workdir",),
     scale_out_mode,
+    ("workdirs", "chips", "loader"),
     task=_PLAN,
     computes=False,
   ),
 )
 MODES = {mode.name: mode for mode in _MODES}
+_EVERY_MODE = ("mode", "distributed", "coordinator", "num_processes", "process_id")
+# {(mode, flag that it does not use): what was probably meant}
+_MEANT = {
+  (mode.name, flag): meant
+  for flag, meant in (
+    ("data", "the dataset: --config.data.name"),
+    ("data_dir", "the folder of the datasets: --config.data.dir"),
+    ("vocabulary", "names of one's own: --config.data.vocabulary"),
+  )
+  for mode in _MODES
+  if "config" in mode.needs
+} | {
+  ("pretrain", "checkpoint"): "to start from weights: --config.init.checkpoint",
+  ("evaluate", "split"): "what is scored: --config.evaluate.split",
+  ("heldout", "split"): "what is scored: --config.evaluate.split",
+}
 
 
 def help_text() -> str:
@@ -492,10 +567,12 @@ def check_flags(arguments: Arguments) -> None:
   """Checks the flags before any work.
 
   Raises:
-    ConfigError: a flag is missing that the mode needs, a value of the config is out of its range, a path is remote that
-      has to be local, or the output is the input.
+    ConfigError: a flag is missing that the mode needs, one is given that it does not use, a value of the config is out
+      of its range, a path is remote that has to be local, or the output is the input.
   """
-  for flag in MODES[arguments.mode].needs:
+  mode = MODES[arguments.mode]
+  check_used(arguments, mode)
+  for flag in mode.needs:
     arguments.required(flag)
   for flag in ("input", "data"):  # of the objects of a store; files are compared where they are opened
     if arguments.output and objects.is_remote(arguments.output) and arguments.output == getattr(arguments, flag):
@@ -509,6 +586,46 @@ def check_flags(arguments: Arguments) -> None:
     for key, value in config_files.leaves(arguments.config):
       if key in ("evaluate.export", "evaluate.external") and "://" in value:
         raise ConfigError(f"--config.{key}={value}: expected a path on this machine")
+
+
+def check_used(arguments: Arguments, mode: Mode) -> None:
+  """Refuses flags on the command line that have no effect.
+
+  Raises:
+    ConfigError: see check_flags.
+  """
+  for flag in sorted(arguments.given.difference(_EVERY_MODE, mode.needs, mode.optional)):
+    others = [other.name for other in MODES.values() if flag in (*other.needs, *other.optional)]
+    meant = _MEANT.get((mode.name, flag))
+    raise ConfigError(
+      f"--{flag}: --mode={mode.name} does not use it (those that do: {', '.join(others)})" + f"; {meant}" * bool(meant)
+    )
+  unused = _without_effect(arguments)
+  for flag in (flag for flag in unused if flag in arguments.given):
+    raise ConfigError(f"--{flag}: --mode={mode.name} does not use it {unused[flag]}")
+
+
+def _without_effect(arguments: Arguments) -> dict[str, str]:
+  """{flag: when the mode does not use it}, of flags that depend on the others."""
+  own_days = arguments.mode == "report" and (arguments.input or arguments.data)
+  unused: dict[str, str] = {}
+  if arguments.mode == "report" and not own_days:
+    unused |= dict.fromkeys(
+      ("source", "timezone", "data_dir", "split", "output", "vocabulary"),
+      "for a page of workdirs, without --input or --data",
+    )
+  if own_days:
+    unused |= dict.fromkeys(("config", "workdirs"), "for a page of days, with --input or --data")
+  if own_days or arguments.mode in ("embed", "impute"):
+    if "checkpoint" in arguments.given:
+      unused["workdir"] = "beside --checkpoint, which names the model"
+    if str(arguments.input or arguments.data).endswith(".npz"):
+      unused |= dict.fromkeys(("data_dir", "split", "source", "timezone"), "for an npz file")
+    elif arguments.input:
+      unused |= dict.fromkeys(("data_dir", "split"), "with --input")
+    else:
+      unused |= dict.fromkeys(("source", "timezone"), "with --data")
+  return unused
 
 
 def run(arguments: Arguments) -> None:

@@ -114,6 +114,7 @@ def _arguments() -> commands.Arguments:
     vocabulary=VOCABULARY.value,
     source=SOURCE.value,
     timezone=TIMEZONE.value,
+    given=frozenset(holder.name for holder in _FLAGS if flags.FLAGS[holder.name].present),
   )
 
 

@@ -48,7 +48,7 @@ from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables, check_labels
 from data_pipelines.digests import Digests, FileDigest
 from data_pipelines.errors import DatasetError, SchemaError
-from data_pipelines.ingest.command import SOURCES, check_picture, define_flags, refuse_flags, run_import, show
+from data_pipelines.ingest.command import IMPORT_FLAGS, SOURCES, check_picture, define_flags, run_import, show
 from data_pipelines.npz import NpzSource
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteFolder, is_remote
@@ -58,6 +58,13 @@ from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
 from data_pipelines.statistics import Statistics
 from data_pipelines.text_files import check_regular, counted, json_text, plain_number, read_number
 
+_EXPORTS = "exports"
+# Flags that only some kinds of source use.
+_USED_BY = {
+  _EXPORTS: ("input", "participants", *IMPORT_FLAGS),
+  "npz": ("input", "dry_run", "max_missing", "preview"),
+  "simulate": ("participants", "days", "seed"),
+}
 _LONGEST_NAME = 200  # file systems allow 255 bytes, and the name of a lock is longer
 # Kept apart from absl's global flags, because a program that imports this module has flags of its own.
 FLAGS = flags.FlagValues()
@@ -350,6 +357,8 @@ def _split_from_flags() -> Split:
       raise flags.Error("--folds needs --fold")
     return FoldSplit(FLAGS.folds, FLAGS.fold, FLAGS.split_key)
   if FLAGS.split_file is not None:
+    if FLAGS["split_key"].present:
+      raise flags.Error("--split_key has no effect on --split_file, which lists the people of each split")
     return ListSplit.load(FLAGS.split_file)
   if FLAGS.split is None:
     return HashSplit(key=FLAGS.split_key)
@@ -358,6 +367,15 @@ def _split_from_flags() -> Split:
   except ValueError:
     raise flags.Error(f"--split={','.join(FLAGS.split)}: expected three numbers, such as 0.8,0.1,0.1") from None
   return HashSplit(shares, FLAGS.split_key)  # type: ignore[arg-type]
+
+
+def _refuse_unused() -> None:
+  """Refuses flags that the kind of source does not use; those that _USED_BY does not have are for all kinds."""
+  kind = FLAGS.source if FLAGS.source in _USED_BY else _EXPORTS
+  for flag in sorted({name for names in _USED_BY.values() for name in names}):
+    if FLAGS[flag].present and flag not in _USED_BY[kind]:
+      users = [user if user == _EXPORTS else f"--source={user}" for user, names in _USED_BY.items() if flag in names]
+      raise flags.Error(f"--{flag} is only for {' and '.join(users)}, not for --source={FLAGS.source}")
 
 
 def _people_to_simulate() -> int:
@@ -384,15 +402,14 @@ def _build_from_flags() -> None:
     if not FLAGS.dry_run:
       raise flags.Error("--preview needs --dry_run; data_pipelines.atlas draws a dataset that is built")
     check_picture(FLAGS.preview)
+  _refuse_unused()
   if FLAGS.source not in ("npz", "simulate"):
     split = _split_from_flags()
     run_import(FLAGS, functools.partial(_build, split), functools.partial(_outlook, split))
     return
   if FLAGS.source == "npz":
-    refuse_flags(FLAGS, allowed=("dry_run", "max_missing", "preview"))
     _build_npz(_split_from_flags())
     return
-  refuse_flags(FLAGS)
   size = {"participants": _people_to_simulate(), "days": FLAGS.days, "seed": FLAGS.seed}
   _build(_split_from_flags(), lambda: Simulation(**size), simulate_request(**size))
 

@@ -107,3 +107,67 @@ def test_scores_in_a_workdir_of_their_own_keep_their_config(tmp_path, model):
   arguments.opened_for_scores()
   arguments.keep_record(model)
   assert (tmp_path / "new" / "config.json").read_text() == (tmp_path / "new" / "configs" / "probe.json").read_text()
+
+
+@pytest.mark.parametrize(
+  ("given", "message"),
+  [
+    (
+      {"mode": "pretrain", "checkpoint": "x"},
+      "--checkpoint: --mode=pretrain does not use it (those that do: embed, impute, export, report, evaluate, heldout, "
+      "probe, finetune, robustness); to start from weights: --config.init.checkpoint",
+    ),
+    (
+      {"mode": "evaluate", "data": "mine"},
+      "--data: --mode=evaluate does not use it (those that do: embed, report, calibrate); the dataset: --config.data",
+    ),
+    (
+      {"mode": "heldout", "split": "eval"},
+      "--split: --mode=heldout does not use it (those that do: embed, report); what is scored: --config.evaluate.split",
+    ),
+    (
+      {"mode": "calibrate", "config": None},
+      "--config: --mode=calibrate does not use it (those that do: pretrain, report",
+    ),
+    ({"mode": "embed", "data": "x.npz", "split": "eval"}, "--split: --mode=embed does not use it for an npz file"),
+    (
+      {"mode": "impute", "workdir": "x", "checkpoint": "y"},
+      "--workdir: --mode=impute does not use it beside --checkpoint, which names the model",
+    ),
+    (
+      {"mode": "report", "workdir": "x", "timezone": "Mars/X"},
+      "--timezone: --mode=report does not use it for a page of workdirs, without --input or --data",
+    ),
+    ({"mode": "report", "data": "mine", "timezone": "x"}, "--timezone: --mode=report does not use it with --data"),
+    ({"mode": "report", "input": "x.zip", "split": "eval"}, "--split: --mode=report does not use it with --input"),
+    (
+      {"mode": "report", "input": "x.zip", "workdirs": ["a"]},
+      "--workdirs: --mode=report does not use it for a page of",
+    ),
+  ],
+  ids=str,
+)
+def test_a_flag_without_effect_is_refused(given, message):
+  with pytest.raises(ConfigError) as error:
+    commands.check_flags(commands.Arguments(**given, given=frozenset(given)))
+  assert str(error.value).startswith(message)
+
+
+def test_the_command_line_says_which_flags_it_has(tmp_path):
+  flags = f"--config={tiny.CONFIG}", "--mode=heldout", f"--workdir={tmp_path}", "--overwrite=False"
+  ended = tiny.run(*flags)
+  message = "error: --overwrite: --mode=heldout does not use it (those that do: export)\n"
+  assert (ended.code, ended.err) == (2, message)
+
+
+def test_commands_in_the_documents_have_no_flag_without_effect():
+  pages = [*tiny.ROOT.glob("*.md"), *tiny.ROOT.glob("docs/**/*.md"), *tiny.ROOT.glob("experiments/*.py")]
+  texts = [re.sub(r"\\+\n", " ", path.read_text(encoding="utf-8")) for path in pages]
+  lines = [line for text in texts for line in re.findall(r"-m aim\.main ([^\n`#]*)", text)]
+  assert len(lines) > 40
+  for line in lines:
+    flags = dict(re.findall(r"--(\w+)(?:=(\S*))?", re.sub(r"--config\.\S+", "", line)))
+    mode = flags.get("mode", "pretrain")
+    if mode in commands.MODES:
+      values = {name: flags[name] for name in ("input", "data") if name in flags}
+      commands.check_used(commands.Arguments(mode, **values, given=frozenset(flags)), commands.MODES[mode])

@@ -6,7 +6,7 @@ import hashlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -27,7 +27,7 @@ from data_pipelines.source import MAX_MISSING, Source
 from data_pipelines.text_files import counted
 
 SOURCES = ("auto", *IMPORTERS)  # values of --source that are imports
-_IMPORT_FLAGS = (
+IMPORT_FLAGS = (  # that define_flags adds
   "timezone",
   "columns",
   "time_format",
@@ -82,13 +82,6 @@ def define_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_bool("strict", False, "Refuse an export of which a part cannot be read, instead of counting it.", **into)
   flags.DEFINE_string("anonymise", None, "File with a secret key: replaces names with hashes and moves dates.", **into)
   flags.DEFINE_integer("date_shift", 52, "Move each person's dates back by up to this many weeks.", 0, 5200, **into)
-
-
-def refuse_flags(values: flags.FlagValues, allowed: Collection[str] = ()) -> None:
-  """Raises flags.Error if a flag of imports was given with a --source that is not an import, except for `allowed`."""
-  given = [name for name in _IMPORT_FLAGS if values[name].present and name not in allowed]
-  if given:
-    raise flags.Error(f"--{given[0]} is only for exports, not for --source={values.source}")
 
 
 def run_import(

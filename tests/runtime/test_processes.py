@@ -27,8 +27,10 @@ CHANGES = {"checkpoint__every_steps": 3}
 def start(dataset, workdir, process_count, mode="pretrain", more=(), devices=None, **changes):
   """Starts the processes of a run: so many devices each, by default two devices in all, or one per process."""
   devices = devices or max(1, 2 // process_count)
-  flags = [f"--config={tiny.CONFIG}", *tiny.on(dataset), *tiny.overrides(**CHANGES | changes), f"--workdir={workdir}"]
-  flags += [f"--mode={mode}", *more]
+  flags = [f"--mode={mode}", *more]
+  if mode != "embed":
+    flags += [f"--config={tiny.CONFIG}", *tiny.on(dataset), *tiny.overrides(**CHANGES | changes)]
+    flags.append(f"--workdir={workdir}")
   if process_count == 1:
     return [tiny.start(*flags, devices=devices)]
   with socket.socket() as free:

@@ -249,6 +249,13 @@ BAD_INPUT = {
   "step": (ROW, dict(minutes_per_step=7), "minutes_per_step is 7, expected a divisor of 1440"),
   "share": (ROW, dict(max_missing=7), "'max_missing' is 7"),
   "other": (ROW, dict(source="npz", timezone="UTC"), "--timezone is only for exports, not for --source=npz"),
+  "labels_of_npz": (
+    ROW,
+    dict(source="npz", participants="labels.csv"),
+    "--participants is only for exports and --source=simulate, not for --source=npz",
+  ),
+  "simulated": (ROW, dict(days=3), "--days is only for --source=simulate, not for --source=fitbit"),
+  "split": (ROW, dict(split_file="x.json", split_key="k"), "--split_key has no effect on --split_file"),
 }
 
 
