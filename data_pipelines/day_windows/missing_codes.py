@@ -1,7 +1,8 @@
 """Values that stand for "missing" in the files of others, such as -999 in heart_rate, and absurd ones, such as 1e38.
 
 They are reported rather than refused or removed, because the same value may be a measurement (a charge of -1, a score
-of 99), and only the owner of the data knows. Channels with words for their values (binary) are left out.
+of 99), and only the owner of the data knows. Channels with words for their values (binary) are left out. Labels, of
+which each person has one, are looked at too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ MIN_SHARE = 0.001  # of a channel's values
 MIN_COUNT = 10
 ABSURD_WIDTHS = 10  # as far outside of a channel's plausible range as so many times its width
 ABSURD_FACTOR = 1e4  # or so many times larger than 90 % of the channel's values other than 0
+MIN_PEOPLE = 2  # with the same label; one is enough for -9, 99, -999 and the like
+_NINES = {sign * nines for sign in (1, -1) for nines in (9, 99, 999, 9999, 99999)}
 _USUAL_SHARE = 0.9
 _BATCH_DAYS = 64
 
@@ -32,6 +35,39 @@ def code_notes(schema: Schema, values: Float32[np.ndarray, "days steps channels"
     batch = values[start : start + _BATCH_DAYS]
     codes.add(batch, [f"row {start + n}" for n in range(len(batch))])
   return codes.notes()
+
+
+def label_note(name: str, values: Sequence[float]) -> str:
+  """The note on a label of which some people's values look like a code, as in `MissingCodes.notes`; "" if none do."""
+  numbers = sorted(value for value in values if np.isfinite(value))
+  distinct = sorted(set(numbers))
+  if len(distinct) < 3:
+    return ""
+  found = []
+  for value, second, other in ((distinct[0], distinct[1], distinct[-1]), (distinct[-1], distinct[-2], distinct[0])):
+    count = numbers.count(value)
+    if count >= (1 if value in _NINES else MIN_PEOPLE) and _stands_alone(value, second, other):
+      found.append(_code_text(value, count, count / len(numbers), second))
+  return f"label {name!r}: {'; '.join(found)}" if found else ""
+
+
+def _stands_alone(value: float, second: float, other: float) -> bool:
+  """Whether an extreme value looks like a code.
+
+  Args:
+    value: the lowest or the highest value.
+    second: the next one.
+    other: the extreme on the other side.
+  """
+  rest = abs(other - second)
+  return bool(value and rest > 0 and (value < 0 <= second or abs(second - value) > rest))
+
+
+def _code_text(value: float, count: int, share: float, second: float) -> str:
+  return (
+    f"{counted(count, 'value')} of {value:g} ({percentage(100 * share)} of its values, the next is {second:g}) look "
+    "like a code for missing values and count as measurements; if they are one, write NaN instead"
+  )
 
 
 @dataclasses.dataclass
@@ -77,6 +113,7 @@ class MissingCodes:
     nothing = lambda sign: _Extreme(sign, np.full(n, np.inf), np.zeros(n, np.int64), np.full(n, np.inf), [""] * n)
     self._low, self._high = nothing(1), nothing(-1)
     self._count = np.zeros(n, np.int64)
+    self._zeros = np.zeros(n, np.int64)
     self._exponents = np.zeros((n, 256), np.int64)  # how often each binary exponent occurs, in every 7th step
 
   def add(self, values: Float32[np.ndarray, "days steps channels"], days: Sequence[str] = ()) -> None:
@@ -85,12 +122,14 @@ class MissingCodes:
     keys = (some >> 23 & 0xFF) + 256 * np.arange(some.shape[-1], dtype=np.uint32)
     self._exponents += np.bincount(keys.ravel(), minlength=self._exponents.size).reshape(self._exponents.shape)
     self._count += (~np.isnan(values)).sum(axis=(0, 1))
+    self._zeros += (values == 0).sum(axis=(0, 1))
     for side in (self._low, self._high):
       side.merge(_Extreme.of_values(values, side.sign, days))
 
   def merge(self, other: MissingCodes) -> None:
     """Adds the days of another one."""
     self._count += other._count
+    self._zeros += other._zeros
     self._exponents += other._exponents
     self._low.merge(other._low)
     self._high.merge(other._high)
@@ -99,27 +138,38 @@ class MissingCodes:
     """One line per channel and value that looks like a code or is absurd.
 
     A code occurs MIN_COUNT times and makes up MIN_SHARE of the channel, and it is either the only negative value there
-    or farther from all other values than these are from one another. Zeros are what a sensor reports at rest. Absurd
-    values are beyond ABSURD_WIDTHS or ABSURD_FACTOR.
+    or farther from all other values than these are from one another. Zeros are what a sensor reports at rest; they
+    are reported where the channel's plausible range excludes them. Absurd values are beyond ABSURD_WIDTHS or
+    ABSURD_FACTOR.
     """
     lines = []
     for c, channel in enumerate(self._schema.channels):
       for side, other in ((self._low, self._high), (self._high, self._low)):
         if channel.kind != "binary" and side.count[c] and (text := self._code(c, side, other) or self._absurd(c, side)):
           lines.append(f"channel {channel.name!r}: {text}")
+      if channel.kind != "binary" and (text := self._zeros_text(c)):
+        lines.append(f"channel {channel.name!r}: {text}")
     return lines
 
   def _code(self, c: int, side: _Extreme, other: _Extreme) -> str:
     """What is told of the extreme value if it looks like a code."""
     value, count, second = side.sign * side.value[c], int(side.count[c]), side.sign * side.second[c]
-    rest = abs(other.sign * other.value[c] - second)
-    if not value or count < max(MIN_COUNT, MIN_SHARE * self._count[c]) or not rest > 0:
+    if count < max(MIN_COUNT, MIN_SHARE * self._count[c]):
       return ""
-    if not ((side.sign > 0 and value < 0 <= second) or abs(second - value) > rest):
+    if not _stands_alone(value, second, other.sign * other.value[c]):
+      return ""
+    return _code_text(value, count, count / self._count[c], second)
+
+  def _zeros_text(self, c: int) -> str:
+    """What is told of zeros in a channel that cannot be 0, such as a heart rate; importers take them for missing."""
+    channel, count = self._schema.channels[c], int(self._zeros[c])
+    low, high = plausible_range(channel, self._schema.minutes_per_step, vocabulary.load())
+    if not count or low <= 0 <= high:
       return ""
     return (
-      f"{counted(count, 'value')} of {value:g} ({percentage(100 * count / self._count[c])} of its values, the next is "
-      f"{second:g}) look like a code for missing values and count as measurements; if they are one, write NaN instead"
+      f"{counted(count, 'value')} of 0 ({percentage(100 * count / self._count[c])} of its values), where {low:g} to "
+      f"{high:g} {channel.unit}".rstrip()
+      + " is usual, look like a code for missing values and count as measurements; if they are one, write NaN instead"
     )
 
   def _absurd(self, c: int, side: _Extreme) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipelines.day_windows.duplicates import DuplicateDetector, digest
-from data_pipelines.day_windows.missing_codes import MissingCodes
+from data_pipelines.day_windows.missing_codes import MissingCodes, label_note
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
 from data_pipelines.source import MISSING_WORDS, Event, Label, Person, Source, check_label
@@ -150,7 +150,7 @@ class Tables:
     return pa.table(columns)
 
   def _label(self, name: str, notes: list[str]) -> pa.Array:
-    """The column of a label; appends a note if a word stands for a missing number."""
+    """The column of a label; appends a note if a word stands for a missing number, or a number looks like a code."""
     values = [row[3].get(name) for row in self._people]
     for row, value in zip(self._people, values, strict=True):
       check_label(value, f"participant {row[0]!r}, label {name!r}")
@@ -161,6 +161,8 @@ class Tables:
         f"label {name!r}: {len(words):,} of {counted(len(values), 'value')} taken for missing (such as {words[0]!r})"
       )
     types = {type(value) for value in values if value is not None}
+    if types and types <= {int, float} and (note := label_note(name, [v for v in values if v is not None])):  # type: ignore[misc]
+      notes.append(note)
     for allowed, column in (
       ({bool}, pa.bool_()),
       ({int}, pa.int64()),

@@ -52,6 +52,20 @@ def test_a_dry_run_refuses_labels_that_the_build_refuses(tmp_path, capsys, label
   assert lines[0] == lines[1] and message in lines[0] and str(path) in lines[0]
 
 
+def test_codes_in_labels_are_told_like_those_in_channels(tmp_path, study, capsys):
+  path = tmp_path / "days.npz"
+  labels = {f"p{i}": {"bmi": -9 if i < 3 else 20.5 + i} for i in range(8)}
+  np.savez(path, **tiny.arrays() | {"labels": np.array(json.dumps(labels))})
+  (study / "labels.csv").write_text("participant,bmi\nanna0,-9\nanna1,-9\nanna2,22\nanna3,25.5\n")
+  runs = (
+    ran(capsys, "--source=npz", f"--input={path}", f"--data_dir={tmp_path / 'data'}", "--name=mine"),
+    ran(capsys, "--source=npz", f"--input={path}", "--dry_run"),
+    imported(study, capsys, f"--participants={study / 'labels.csv'}", "--dry_run"),
+  )
+  for count, (code, output) in zip((3, 3, 2), runs, strict=True):
+    assert code == 0 and f"note: label 'bmi': {count} values of -9 (" in output, output
+
+
 @pytest.mark.parametrize("name", ["split", "days"])
 def test_a_dry_run_of_an_import_refuses_them_too(study, capsys, name):
   (study / "labels.csv").write_text(f"participant,{name}\nanna0,1\n")

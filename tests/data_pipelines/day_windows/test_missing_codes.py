@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipelines.build import build, npz_request
-from data_pipelines.day_windows.missing_codes import MissingCodes, code_notes
+from data_pipelines.day_windows.missing_codes import MissingCodes, code_notes, label_note
 from data_pipelines.npz import NpzSource
 from data_pipelines.schema import Channel, Schema
 from tests import tiny
@@ -55,7 +55,7 @@ def test_measurements_are_not(seed):
   negative[..., 0] -= 70  # a channel with many negative values
   assert code_notes(SCHEMA, negative) == []
   resting = days(seed)
-  resting[:, :20, 0] = 0  # what a sensor reports at rest
+  resting[:, :20, 1] = 0  # what a sensor reports at rest
   assert code_notes(SCHEMA, resting) == []
   assert code_notes(SCHEMA, np.full_like(days(), np.nan)) == []
 
@@ -90,3 +90,35 @@ def test_a_build_reports_codes_of_any_split(tmp_path, capsys):
   name = dataset.schema.names[0]
   assert f"note: channel {name!r}: 10 values of -999 (" in capsys.readouterr().out
   assert "10 values of -999" in (dataset.path / "README.md").read_text()
+
+
+def test_zeros_are_reported_where_there_can_be_none():
+  """Importers take a heart rate of 0 for missing; days that are arrays keep it, and say so."""
+  schema = Schema(10, (Channel("heart_rate", "bpm"), Channel("steps"), Channel("skin_temperature", "degF")))
+  values = np.full((2, schema.steps, 3), 60.0, np.float32)
+  values[0, :72], values[1, :, 0] = 0, np.nan
+  heart_rate, temperature = code_notes(schema, values)
+  assert heart_rate == (
+    "channel 'heart_rate': 72 values of 0 (50 % of its values), where 20 to 250 bpm is usual, look like a code for "
+    "missing values and count as measurements; if they are one, write NaN instead"
+  )
+  assert temperature.startswith("channel 'skin_temperature': 72 values of 0 (25 % of its values), where 50 to 113 degF")
+
+
+@pytest.mark.parametrize(
+  ("values", "said"),
+  [
+    ([*[-9] * 3, *range(20, 29)], ["3 values of -9 (25 % of its values, the next is 20)"]),
+    ([*[999.0] * 3, *range(20, 29)], ["3 values of 999 (25 % of its values, the next is 28)"]),
+    ([-99, *range(20, 29), 999], ["1 value of -99 (", "1 value of 999 ("]),
+    ([*range(20, 29), 95], []),  # one person may be old
+    ([0, 1, 1, 0], []),
+    ([-1, 1, -1, 1], []),
+    ([1, 2, 9, 9], ["2 values of 9 ("]),
+    ([float("nan"), 3.5], []),
+  ],
+)
+def test_codes_in_labels(values, said):
+  note = label_note("bmi", values)
+  assert note.startswith("label 'bmi': ") == bool(said)
+  assert all(text in note for text in said) and note.count(" look like a code") == len(said)

@@ -254,7 +254,7 @@ BAD_INPUT = {
     dict(source="npz", participants="labels.csv"),
     "--participants is only for exports and --source=simulate, not for --source=npz",
   ),
-  "simulated": (ROW, dict(days=3), "--days is only for --source=simulate, not for --source=fitbit"),
+  "simulated": (ROW, dict(days=3), "--days is only for --source=simulate, not for --source=auto"),
   "split": (ROW, dict(split_file="x.json", split_key="k"), "--split_key has no effect on --split_file"),
 }
 
