@@ -70,8 +70,10 @@ class Layout:
       raise SchemaError(f"{where}: values have shape {tuple(shape)}, expected [days, steps, {len(names)}]")
     minutes = (MINUTES_PER_DAY // shape[1] if shape[1] else 0) if minutes_per_step is None else minutes_per_step
     if not is_whole(minutes) or minutes < 1 or minutes * shape[1] != MINUTES_PER_DAY:
+      if minutes_per_step is not None and not is_whole(minutes_per_step):
+        raise SchemaError(f"{where}: minutes_per_step is {minutes_per_step!r}, expected a whole number")
       given = "" if minutes_per_step is None else f" of {minutes_per_step} min"
-      raise SchemaError(f"{where}: days have {shape[1]} steps{given}, expected steps that divide {MINUTES_PER_DAY} min")
+      raise SchemaError(f"{where}: days have {shape[1]} steps{given}, expected steps that fill {MINUTES_PER_DAY} min")
     source = declared_schema(names, int(minutes), schema, vocabulary, _unit_by_name(units, names, where), where)
     return cls(Matching.between(source, schema, vocabulary, where=where))
 

@@ -136,7 +136,8 @@ def _event(row: dict[str, str], where: str) -> LabelledStretch:
     raise SchemaError(f"{where}: only one of start and end has an offset")
   start, end = (clock - 60_000 * ahead).tolist()
   if end <= start:
-    raise SchemaError(f"{where}: ends before it starts")
+    how = "ends before it starts" if end < start else "ends when it starts, expected a later end"
+    raise SchemaError(f"{where}: {how}")
   offset = int(ahead[0]) if zoned[0] and ahead[0] else None
   kind = "utc" if zoned[0] else "wall"
   return LabelledStretch(row["participant"], row["name"], start, end, offset, kind, int(value))  # type: ignore[arg-type]

@@ -62,7 +62,8 @@ def run_finetune(
   """
   check_config(config.finetune, model)
   check_held_out(model, dataset)
-  tasks, left_out = usable_tasks(_task_config(config), dataset)
+  key = "config.finetune.tasks" if config.finetune.tasks else "config.probe.tasks"
+  tasks, left_out = usable_tasks(_task_config(config), dataset, key)
   for line in left_out:
     print(f"left out: {line}")
   if not tasks:

@@ -112,11 +112,15 @@ class LabelTask:
     return people
 
 
-def usable_tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> tuple[list[LabelTask], list[str]]:
+def usable_tasks(
+  config: ml_collections.ConfigDict, dataset: Dataset, key: str = "config.probe.tasks"
+) -> tuple[list[LabelTask], list[str]]:
   """The tasks in config.tasks, or all usable ones if it is empty; and one line for each label that is left out.
 
   Args:
     config: config.probe: tasks, min_people, min_people_a_class, window_minutes.
+    dataset: has the labels.
+    key: of the config that names the tasks, for messages.
 
   Raises:
     ConfigError: a requested task does not exist (the message names the nearest) or cannot be used.
@@ -132,11 +136,11 @@ def usable_tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> tuple[l
   requested = list(config.tasks)
   for name in requested:
     if name in left_out:
-      raise ConfigError(f"config.probe.tasks: {name!r} of dataset {dataset.name!r} cannot be used: {left_out[name]}")
+      raise ConfigError(f"{key}: {name!r} of dataset {dataset.name!r} cannot be used: {left_out[name]}")
     if name not in usable:
       nearest = difflib.get_close_matches(name, list(usable), n=1, cutoff=0.0)
       hint = f"the nearest is {nearest[0]!r}" if nearest else "it has no usable label"
-      raise ConfigError(f"config.probe.tasks: dataset {dataset.name!r} has no label {name!r}; {hint}")
+      raise ConfigError(f"{key}: dataset {dataset.name!r} has no label {name!r}; {hint}")
   if requested:
     return [usable[name] for name in requested], []
   return list(usable.values()), [f"{name}: {reason}" for name, reason in left_out.items()]

@@ -241,6 +241,7 @@ BAD_INPUT = {
   "labels": (ROW, dict(participants="labels.csv"), "labels.csv row 3: participant 'a' appears more than once"),
   "label_zone": (ROW, dict(participants="zones.csv"), "zones.csv row 2: 'Mars' is not an IANA time zone"),
   "events": (ROW, dict(events="events.csv"), "events.csv row 2: ends before it starts"),
+  "event_without_length": (ROW, dict(events="moments.csv"), "moments.csv row 2: ends when it starts, expected a later"),
   "event_columns": (ROW, dict(events="labels.csv"), "labels.csv: column 'start' is missing"),
   "recipe": (ROW, dict(recipe="labels.csv"), "labels.csv: expected keys such as 'signals'"),
   "key": (ROW, dict(anonymise="short.csv", date_shift=4), "the key has 9 bytes, expected 16 to 64"),
@@ -267,6 +268,7 @@ def test_bad_input_is_reported_in_one_line(tmp_path, case, capsys, monkeypatch):
   _write_files(
     tmp_path, short="too short", events="participant,start,end,name\na,2024-01-01T10:00,2024-01-01T09:00,x\n"
   )
+  _write_files(tmp_path, moments="participant,start,end,name\na,2024-01-01T10:00,2024-01-01T10:00,x\n")
   flags = dict(source="auto", input="input.csv", data_dir="data", name="mine") | changes
   assert run_build(*(f"--{flag}={value}" for flag, value in flags.items())) == 2
   error = capsys.readouterr().err

@@ -82,6 +82,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(labelled):
     label_tasks.usable_tasks(config(tasks=("agee",)), labelled)
   with pytest.raises(ConfigError, match=r"'id' of dataset 'all' cannot be used: 10 values"):
     label_tasks.usable_tasks(config(tasks=("sex", "id")), labelled)
+  with pytest.raises(ConfigError, match=r"^config.finetune.tasks: dataset "):
+    label_tasks.usable_tasks(config(tasks=("agee",)), labelled, "config.finetune.tasks")
   assert [task.name for task in label_tasks.usable_tasks(config(tasks=("sex", "age")), labelled)[0]] == ["sex", "age"]
 
 
