@@ -51,7 +51,10 @@ def define_flags(values: flags.FlagValues) -> None:
   """Adds the flags of imports to `values`."""
   into: dict[str, Any] = {"flag_values": values}
   flags.DEFINE_string(
-    "timezone", None, "IANA zone of people whose export has only UTC times, such as Europe/Berlin.", **into
+    "timezone",
+    None,
+    "IANA zone of people whose export has UTC times without offsets, such as Europe/Berlin; it moves no others.",
+    **into,
   )
   flags.DEFINE_list(
     "columns", None, "Which columns of a table are what: time=TIMESTAMP,heart_rate=BPM (only with long_table).", **into

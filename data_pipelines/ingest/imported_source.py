@@ -20,6 +20,7 @@ from data_pipelines.ingest.gridding.spool_to_days import full_account, grid_spoo
 from data_pipelines.ingest.labels_csv import contradictory
 from data_pipelines.ingest.options import ImportOptions
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.clocks import to_wall_clock
 from data_pipelines.ingest.reading.export_files import kind_of_file
 from data_pipelines.ingest.reading.input_files import ExportSet
 from data_pipelines.ingest.reading.readings import Stretch
@@ -152,6 +153,13 @@ class ImportedSource:
     strangers = sorted({event.participant for event in self._options.events} - {*self.account.read})
     if strangers:
       lines.append(f"--events names {counted(len(strangers), 'person')} without a reading{self._named(strangers)}")
+    elsewhere = [event for event in self._options.events if self._is_elsewhere(event)]
+    if elsewhere:
+      which = self._named([f"{event.participant} {event.name!r}" for event in elsewhere])
+      lines.append(
+        f"--events has {counted(len(elsewhere), 'event')} with offsets that are not the time zone's{which}: "
+        "the offsets count"
+      )
     if events := contradictory(self._options.events):
       which = [f"{e.participant} {e.name!r} at {np.datetime64(e.start, 'ms').astype('datetime64[m]')}" for e in events]
       count = counted(len(events), "event")
@@ -256,6 +264,14 @@ class ImportedSource:
       for name in dict.fromkeys(names):
         if (in_exports := spellings.get(folded(name), name)) != name:
           raise SchemaError(f"{flag}: {alike('participant', name, in_exports)}; the exports have the second")
+
+  def _is_elsewhere(self, event: Stretch) -> bool:
+    """Whether an event has an offset that is not that of the person's time zone."""
+    zone = self._options.zone_of(event.participant)
+    if zone is None or event.offset is None:
+      return False
+    moved = (to_wall_clock(event.start, "utc", offset, zone, "events") for offset in (event.offset, None))
+    return len({*moved}) > 1
 
   def _count_lost_events(self) -> int:
     lost = 0

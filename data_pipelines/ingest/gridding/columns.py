@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int, Int16, Int64
+from jaxtyping import Bool, Float64, Int, Int16, Int32, Int64
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.gridding.recipe import Recipe
@@ -23,7 +23,7 @@ Drop = Callable[[str, int], None]  # called with a reason and a number of readin
 
 @dataclasses.dataclass(frozen=True)
 class ReadingColumns:
-  """Readings of one person (see reading.readings.Readings), in any order; 31 bytes each.
+  """Readings of one person (see reading.readings.Readings), in any order; 35 bytes each.
 
   Attributes:
     signal: [n], index into the recipe's signals.
@@ -32,6 +32,7 @@ class ReadingColumns:
     value: [n], in the unit of the recipe's signal.
     offset: [n], minutes that the wall clock was ahead of UTC; clocks.NO_OFFSET where the file does not say.
     wall: [n], whether start and end are on the wall clock.
+    file: [n], index into the files, by name.
   """
 
   signal: Int16[np.ndarray, "n"]
@@ -41,6 +42,7 @@ class ReadingColumns:
   value: Float64[np.ndarray, "n"]
   offset: Int16[np.ndarray, "n"]
   wall: Bool[np.ndarray, "n"]
+  file: Int32[np.ndarray, "n"]
 
   def __len__(self) -> int:
     return len(self.start)
@@ -120,9 +122,11 @@ def clock_spans(
 ) -> Iterator[tuple[str, ClockSpan]]:
   """Yields each kind of clock that some readings are on, in words, and the readings on it."""
   by_zone = ~readings.wall & (readings.offset == NO_OFFSET)
+  elsewhere = _elsewhere(readings, zone)
   kinds = {
     "on the wall clock in the export": readings.wall,
-    "in UTC with offsets in the export": ~readings.wall & ~by_zone,
+    "in UTC with offsets in the export": ~readings.wall & ~by_zone & ~elsewhere,
+    f"in UTC with offsets in the export, which count where they are not those of {zone}": elsewhere,
     f"in UTC, moved by {zone}": by_zone,
   }
   for clock, which in kinds.items():
@@ -131,6 +135,17 @@ def clock_spans(
       first, last = (_moment(some, int(i), zone) for i in (some.start.argmin(), some.start.argmax()))
       signals = sorted(recipe.signals[number].name for number in np.unique(some.signal))
       yield clock, ClockSpan(len(some), tuple(signals), first, last)
+
+
+def _elsewhere(readings: ReadingColumns, zone: zoneinfo.ZoneInfo | None) -> Bool[np.ndarray, "n"]:
+  """Which readings have an offset of their own that is not that of the person's time zone, as while travelling."""
+  elsewhere = ~readings.wall & (readings.offset != NO_OFFSET)
+  if zone is None or not elsewhere.any():
+    return np.zeros(len(readings), bool)
+  start = readings.start[elsewhere]
+  clock = clocks.ZoneClock(zone, int(start.min()), int(start.max()))
+  elsewhere[elsewhere] = clock.at(start)[0] - start != readings.offset[elsewhere].astype(np.int64) * MINUTE
+  return elsewhere
 
 
 def _moment(readings: ReadingColumns, i: int, zone: zoneinfo.ZoneInfo | None) -> tuple[int, int | None]:
@@ -158,7 +173,7 @@ def move_to_wall_clock(
   own_offset = np.where(readings.wall | by_zone, 0, readings.offset).astype(np.int64) * MINUTE
   start, end = readings.start + own_offset, readings.end + own_offset
   moved = WallClockColumns(
-    readings.signal, readings.device, start, end, readings.value, readings.offset, readings.wall, counted
+    readings.signal, readings.device, start, end, readings.value, readings.offset, readings.wall, readings.file, counted
   )
   if not by_zone.any():
     return moved

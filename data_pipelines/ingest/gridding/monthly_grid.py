@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 import time
 import zoneinfo
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, Shaped, UInt8
 
 from data_pipelines.ingest.gridding.columns import (
   EARLIEST,
@@ -42,6 +43,7 @@ _CONTEXT = DAY  # on either side of a month
 _REACH = 3 * DAY
 _LONGER_STEPS = (5, 10, 15, 30, 60)  # minutes
 _NEVER = 2**62  # ms
+CountDropped = Callable[..., None]  # Account.drop of one person: a reason, a number of readings, and the first of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +72,12 @@ class Grid:
   """
 
   def __init__(
-    self, recipe: Recipe, zone: zoneinfo.ZoneInfo | None, devices: Sequence[str] = ("",), latest: int | None = None
+    self,
+    recipe: Recipe,
+    zone: zoneinfo.ZoneInfo | None,
+    devices: Sequence[str] = ("",),
+    files: Sequence[str] = ("readings",),
+    latest: int | None = None,
   ):
     """A grid for the people of one time zone.
 
@@ -78,9 +85,10 @@ class Grid:
       recipe: signals, rules and thresholds.
       zone: time zone of readings in UTC without an offset (see clocks.find_zone).
       devices: names of the devices that ReadingColumns.device indexes, most trusted first (see `device_order`).
+      files: names of the files that ReadingColumns.file indexes, sorted.
       latest: UTC ms after which no reading can start, such as the export's date. The default is a day from now.
     """
-    self.recipe, self.zone, self.devices = recipe, zone, tuple(devices)
+    self.recipe, self.zone, self.devices, self.files = recipe, zone, tuple(devices), tuple(files)
     self.latest = latest if latest is not None else int(time.time() * 1000) + DAY
     self.left_out: collections.Counter[str] = collections.Counter()
     self.missing: dict[str, dict[int, collections.Counter[int]]] = {}
@@ -98,10 +106,10 @@ class Grid:
       SchemaError: readings are in UTC, and the person has no time zone.
       ValueError: the parts are not in order.
     """
-    drop: Drop = lambda why, readings: account.drop(participant, why, readings)
+    drop: CountDropped = functools.partial(account.drop, participant)
     had_heart = False
     for start, end, readings in _months(self._moved(parts, account, participant)):
-      month = _Month(self.recipe, self.devices, start, end, readings, drop, had_heart)
+      month = _Month(self.recipe, self.devices, self.files, start, end, readings, drop, had_heart)
       had_heart |= month.has_heart
       self.left_out[participant] += month.left_out
       for minutes, shares in month.missing_shares().items():
@@ -182,14 +190,15 @@ class _Month:
     self,
     recipe: Recipe,
     devices: Sequence[str],
+    files: Sequence[str],
     start: int,
     end: int,
     readings: WallClockColumns,
-    drop: Drop,
+    drop: CountDropped,
     had_heart: bool,
   ):
     """Grids the readings of the month from `start` to `end` (ms of the wall clock)."""
-    self._recipe, self._start, self._end, self._drop = recipe, start, end, drop
+    self._recipe, self._files, self._start, self._end, self._drop = recipe, files, start, end, drop
     length = recipe.minutes_per_step * MINUTE
     self._steps = StepRange(start - _CONTEXT, (end - start + 2 * _CONTEXT) // length, length)
     fine = self._finest(self._first_passages(readings), devices)
@@ -238,7 +247,10 @@ class _Month:
     return readings.take(~covered)
 
   def _distinct(self, readings: WallClockColumns, devices: int) -> WallClockColumns:
-    """Sorts by signal, device, start, end and value; keeps each reading once, and one count per span of time."""
+    """Sorts by signal, device, start, end and value; keeps each reading once, and one count per span of time.
+
+    Where files have different readings of the same time, those of the last file by name are kept.
+    """
     key = ((readings.signal.astype(np.int64) * devices + readings.device) << 42) | (readings.start - EARLIEST + DAY)
     readings = readings.take(_order(key, readings))
     like_next = np.append(
@@ -254,7 +266,15 @@ class _Month:
     # The clock was set back, or a count was written again when it was complete: the larger one is kept.
     recount = like_next & ~duplicate & sums & (readings.end > readings.start)
     self._count("counted again for the same time", readings, recount)
-    return readings.take(~duplicate & ~recount)
+    readings = readings.take(~duplicate & ~recount)
+    files = readings.file
+    if not len(readings) or files.min() == files.max():
+      return readings
+    columns = readings.signal, readings.device, readings.start, readings.end
+    group = np.append(0, np.cumsum(np.any([np.diff(column) != 0 for column in columns], axis=0)))
+    last = np.maximum.reduceat(files, np.flatnonzero(np.diff(group, prepend=-1)))[group]
+    self._count("another file has another value for the same time", readings, files < last, last)
+    return readings.take(files == last)
 
   def _apply_wear(self, had_heart: bool) -> tuple[UInt8[np.ndarray, "t c"], Bool[np.ndarray, "t c"]]:
     """Adds zeros where a quiet device was worn, and removes zeros where a device was not worn.
@@ -309,10 +329,25 @@ class _Month:
       for number, why in reasons.items():
         self._count(why, readings, result == number)
 
-  def _count(self, why: str, readings: WallClockColumns, bad: Bool[np.ndarray, "n"]) -> None:
-    """Counts dropped readings that start in this month. Those around it are counted in their own month."""
+  def _count(
+    self,
+    why: str,
+    readings: WallClockColumns,
+    bad: Bool[np.ndarray, "n"],
+    kept: Int32[np.ndarray, "n"] | None = None,
+  ) -> None:
+    """Counts dropped readings that start in this month. Those around it are counted in their own month.
+
+    Where others were kept instead, from the files `kept`, the first one is named.
+    """
     own = bad & readings.counted & (readings.start >= self._start) & (readings.start < self._end)
-    self._drop(why, int(own.sum()))
+    where = ""
+    if kept is not None and own.any():
+      first = int(own.argmax())
+      signal, time = self._recipe.signals[readings.signal[first]].name, np.datetime64(int(readings.start[first]), "ms")
+      kept_file, file = self._files[kept[first]], self._files[readings.file[first]]
+      where = f"{signal} at {str(time.astype('datetime64[s]')).replace('T', ' ')}: {kept_file} counts, not {file}"
+    self._drop(why, int(own.sum()), where)
 
   def _by_day(self, array: Shaped[np.ndarray, "t *c"]) -> Shaped[np.ndarray, "days steps *c"]:
     return array.reshape(-1, self._recipe.schema.steps, *array.shape[1:])
@@ -338,5 +373,5 @@ def _order(key: Int64[np.ndarray, "n"], readings: WallClockColumns) -> Int64[np.
   tied |= np.roll(tied, 1)
   places = np.flatnonzero(tied)
   among = order[places]
-  order[places] = among[np.lexsort((readings.value[among], readings.end[among], key[among]))]
+  order[places] = among[np.lexsort((readings.file[among], readings.value[among], readings.end[among], key[among]))]
   return order

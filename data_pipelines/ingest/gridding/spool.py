@@ -1,9 +1,9 @@
 """The spool: readings on disk between the files of exports and the grid, sorted by person and time.
 
 FOLDER/part-N.parquet   columns person (a number), series (the number of a combination of signal, unit, device and
-                        clock), start, end, value and offset, sorted by person and start
-FOLDER/journal.jsonl    one line per commit: its files and their digests, its parts, new people and series, the number
-                        of readings per person, the account and the stretches
+                        clock), start, end, value, offset and file (a number), sorted by person and start
+FOLDER/journal.jsonl    one line per commit: its files and their digests, its parts, new people, series and names of
+                        files, the number of readings per person, the account and the stretches
 
 Files that end between two commits share parts. A part that the journal does not list was being written when an import
 was interrupted, and is deleted. Readings from a file that has changed since are discarded.
@@ -48,6 +48,7 @@ _SCHEMA = pa.schema(
     ("end", pa.int64()),
     ("value", pa.float64()),
     ("offset", pa.int16()),
+    ("file", pa.int32()),
   ]
 )
 
@@ -70,6 +71,7 @@ class Spool:
     parts: names of the Parquet files that are committed.
     people: names; a person's number is the index.
     series: keys; the number of a series is the index.
+    file_names: of files with readings, as messages name them; the number of a file is the index.
     rows: number of readings, by the person's number.
     complete: keys of the files that were read to the end.
     account: account of these files.
@@ -100,6 +102,7 @@ class Spool:
   def _load(self) -> None:
     self.people = [name for line in self._lines for name in line["people"]]
     self.series = [SeriesKey(*fields) for line in self._lines for fields in line["series"]]
+    self.file_names = [name for line in self._lines for name in line["file_names"]]
     self._person_numbers = {name: n for n, name in enumerate(self.people)}
     self._spellings: dict[tuple[str, str], str] = {}  # of people and signals, by what they are and their folded name
     for what, names in ("participant", self.people), ("channel", [key.signal for key in self.series]):
@@ -119,7 +122,7 @@ class Spool:
     self.stretches += [Stretch(**fields) for fields in line["stretches"]]
 
   def _begin_commit(self) -> None:
-    self._blocks: list[tuple[int, Readings]] = []
+    self._blocks: list[tuple[int, int, Readings]] = []  # with the numbers of series and file
     self._held = 0
     self._since = time.monotonic()
     self._new_parts: list[str] = []
@@ -127,7 +130,7 @@ class Spool:
     self._new_files: dict[str, str] = {}
     self._new_stretches: list[Stretch] = []
     self._new_account = Account()
-    self._committed = len(self.people), len(self.series)
+    self._committed = len(self.people), len(self.series), len(self.file_names)
 
   def add(self, item: Readings | Stretch, where: str = "readings") -> None:
     """Adds readings or a stretch from the file that is being read; `where` names it in messages.
@@ -140,7 +143,9 @@ class Spool:
       self._new_stretches.append(item)
       return
     self._check_spelling("channel", item.signal, where)
-    self._blocks.append((self._series_number(item), item))
+    if self.file_names[-1:] != [where]:  # a file is read from its start to its end
+      self.file_names.append(where)
+    self._blocks.append((self._series_number(item), len(self.file_names) - 1, item))
     self._new_rows[self._person_number(item.participant)] += len(item.start)
     self._held += len(item.start)
     if self._held >= ROWS_PER_PART:
@@ -156,12 +161,13 @@ class Spool:
   def commit(self) -> None:
     """Writes everything to disk, so that an interrupted import does not read the complete files again."""
     self._write_part()
-    people, series = self._committed
+    people, series, file_names = self._committed
     line = {
       "files": self._new_files,
       "parts": self._new_parts,
       "people": self.people[people:],
       "series": [dataclasses.astuple(key) for key in self.series[series:]],
+      "file_names": self.file_names[file_names:],
       "rows": list(self._new_rows.items()),
       "account": self._new_account.to_json(),
       "stretches": [dataclasses.asdict(stretch) for stretch in self._new_stretches],
@@ -195,7 +201,7 @@ class Spool:
   def _write_part(self) -> None:
     if not self._held:
       return
-    columns = _columns([(self._person_numbers[block.participant], series, block) for series, block in self._blocks])
+    columns = _columns([(self._person_numbers[block.participant], *numbers, block) for *numbers, block in self._blocks])
     self._blocks, self._held = [], 0
     order = np.lexsort((columns["start"], columns["person"]))
     table = pa.table({name: column[order] for name, column in columns.items()}, schema=_SCHEMA)
@@ -264,36 +270,38 @@ def _convertible(readings: Readings, units_of: Mapping[str, str], account: Accou
   return True
 
 
-def _columns(blocks: list[tuple[int, int, Readings]]) -> dict[str, np.ndarray]:
-  """The columns of a part, from blocks with the number of their person and series."""
-  sizes = [len(block.start) for _, _, block in blocks]
-  offsets = [
-    np.full(n, NO_OFFSET) if b.offset is None else b.offset for n, (_, _, b) in zip(sizes, blocks, strict=True)
-  ]
-  fields = {name: np.concatenate([getattr(b, name) for _, _, b in blocks]) for name in ("start", "end", "value")}
+def _columns(blocks: list[tuple[int, int, int, Readings]]) -> dict[str, np.ndarray]:
+  """The columns of a part, from blocks with the number of their person, series and file."""
+  sizes = [len(block.start) for *_, block in blocks]
+  offsets = [np.full(n, NO_OFFSET) if b.offset is None else b.offset for n, (*_, b) in zip(sizes, blocks, strict=True)]
+  fields = {name: np.concatenate([getattr(b, name) for *_, b in blocks]) for name in ("start", "end", "value")}
   return {
-    "person": np.repeat(np.array([person for person, _, _ in blocks], np.int32), sizes),
-    "series": np.repeat(np.array([series for _, series, _ in blocks], np.int16), sizes),
+    "person": np.repeat(np.array([person for person, *_ in blocks], np.int32), sizes),
+    "series": np.repeat(np.array([series for _, series, _, _ in blocks], np.int16), sizes),
     **fields,
     "offset": np.clip(np.concatenate(offsets), NO_OFFSET, np.iinfo(np.int16).max).astype(np.int16),
+    "file": np.repeat(np.array([file for _, _, file, _ in blocks], np.int32), sizes),
   }
 
 
 def _read_journal(journal: pathlib.Path) -> Iterator[dict[str, Any]]:
-  """The lines of a journal, up to one that was cut off."""
+  """The lines of a journal, up to one that was cut off or that an earlier version wrote."""
   if not journal.exists():
     return
   for line in journal.read_bytes().splitlines():
     try:
-      yield parse_json_object(line.decode(), str(journal))
+      content = parse_json_object(line.decode(), str(journal))
     except ValueError:
       return
+    if "file_names" not in content:
+      return
+    yield content
 
 
 def _still_valid(line: dict[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
   """A line of the journal, without its readings if one of its files has changed.
 
-  New people and series stay, because later lines use their numbers.
+  New people, series and names of files stay, because later lines use their numbers.
   """
   if all(files.get(name) == digest for name, digest in line["files"].items()):
     return line

@@ -38,6 +38,7 @@ class SpoolReader:
   """Reads a finished Spool, in the signals and units of a recipe.
 
   Attributes:
+    files: names of the files with readings, sorted, as messages name them.
     left_out: number of readings per person, so far, of signals that the recipe does not have.
     typed_in: number of the others per person, so far, that were entered by hand and do not count.
   """
@@ -55,6 +56,8 @@ class SpoolReader:
     self._unit = {signal.name: signal.unit for signal in recipe.signals}
     typed_in = np.array([series.device == ENTERED_BY_HAND for series in spool.series], bool)
     self._typed_in = typed_in & (not recipe.entered_by_hand)
+    self.files = sorted({*spool.file_names})
+    self._file = np.searchsorted(self.files, spool.file_names).astype(np.int32)
     self.left_out: dict[str, int] = {}
     self.typed_in: dict[str, int] = {}
 
@@ -106,7 +109,7 @@ class SpoolReader:
       groups = self._groups.group[selected & (self._groups.part == part)]
       tables.append(self._files[part].read_row_groups(groups.tolist()))
     if not tables:
-      return {name: np.empty(0, np.int64) for name in ("person", "series", "start", "end", "value", "offset")}
+      return {name: np.empty(0, np.int64) for name in ("person", "series", "start", "end", "value", "offset", "file")}
     table = pa.concat_tables(tables)
     return {name: table.column(name).to_numpy() for name in table.column_names}
 
@@ -129,6 +132,7 @@ class SpoolReader:
       value=value,
       offset=rows["offset"].astype(np.int16),
       wall=self._wall[series],
+      file=self._file[rows["file"]],
     ).take(in_recipe & ~typed_in)
 
 

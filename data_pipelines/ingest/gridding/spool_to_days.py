@@ -57,7 +57,7 @@ def grid_spool(
       if participant in store:
         continue
       zone = zone_of(participant)
-      grid = grids.setdefault(str(zone), Grid(recipe, zone, devices))
+      grid = grids.setdefault(str(zone), Grid(recipe, zone, devices, reader.files))
       account, tally = Account(), ChannelTally(len(recipe.signals))
       store.add(participant, tally.watch(grid.days(_with_progress(parts, progress), account, participant)))
       account.drop(participant, "signal not in the recipe", reader.left_out.pop(participant, 0))

@@ -15,6 +15,9 @@ Tables with other names of columns or another way to write times are read with -
 Columns that are not read are told: others of a long table, `channel`, `value` and `unit` of a wide one, and those
 without a name.
 
+Times that all lie between 01:00 and 12:59 and mostly occur twice are told: a 12-hour clock without AM and PM would fold
+each day into its first half.
+
 In the account a row of a wide table counts once per non-empty field. The order of rows does not matter. UTC times
 without an offset are converted to the wall clock of --timezone.
 """
@@ -35,6 +38,7 @@ from jaxtyping import Bool, Int64
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
@@ -110,6 +114,11 @@ class LongTable:
     """
     self._renamed = {in_file: name for name, in_file in columns.items()}
     self._time_format = time_format
+    if "%I" in time_format and "%p" not in time_format:
+      raise SchemaError(
+        f"--time_format={time_format!r}: has %I, hours of a 12-hour clock, without %p, AM or PM: morning and afternoon "
+        "cannot be told apart; expected %H, or %I with %p"
+      )
 
   def files(self, export: Export) -> list[str]:
     return [name for name in export.matching("*.csv", "*.tsv", "*.parquet") if self._is_table(_columns(export, name))]
@@ -130,10 +139,15 @@ class LongTable:
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     units = {signal.name: signal.unit for signal in SIGNALS}
+    clock_faces = _ClockFaces()
     for batch in _batches(export, name, account, self._meaning(_columns(export, name))):
       times = _Times.of(batch, self._time_format)
       for channel in batch.channels or [""]:
-        yield from _readings(batch, times, channel, units, export.participant, account)
+        for readings in _readings(batch, times, channel, units, export.participant, account):
+          clock_faces.add(readings)
+          yield readings
+    for participant in clock_faces.ambiguous():
+      account.remark(participant, _TWELVE_HOURS)
 
   def _is_table(self, columns: Sequence[str]) -> bool:
     names = {*self._meaning(columns).values()}
@@ -263,6 +277,35 @@ def _channel_and_unit(column: str) -> tuple[str, str]:
 
 
 _WALL, _UTC, _OFFSET = range(3)
+_TWELVE_HOURS = (
+  "all times are from 01:00 to 12:59, and most occur twice: probably a 12-hour clock without AM and PM, which folds "
+  "each day into its first half; export it with a 24-hour clock, or with AM and PM (--time_format with %I and %p)"
+)
+
+
+class _ClockFaces:
+  """Whether times of a file are probably those of a 12-hour clock without AM and PM."""
+
+  def __init__(self) -> None:
+    self._times: dict[tuple[str, str], list[np.ndarray]] = {}  # by participant and channel
+    self._possible = True
+
+  def add(self, readings: Readings) -> None:
+    """Takes note of the times of readings of the file."""
+    hour = readings.start // (60 * MINUTE) % 24
+    if readings.clock != "wall" or ((hour < 1) | (hour > 12)).any():
+      self._possible, self._times = False, {}  # of a long file the first block tells
+    if self._possible:
+      self._times.setdefault((readings.participant, readings.signal), []).append(readings.start)
+
+  def ambiguous(self) -> list[str]:
+    """The people of whom most times, before and after noon, occur twice."""
+    found = set()
+    for (participant, _), blocks in self._times.items():
+      times, count = np.unique(np.concatenate(blocks), return_counts=True)
+      if len({*(times // (60 * MINUTE) % 24)}) == 12 and 2 * (count == 2).sum() >= len(times):
+        found.add(participant)
+    return sorted(found)
 
 
 @dataclasses.dataclass(frozen=True)

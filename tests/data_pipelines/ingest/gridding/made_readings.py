@@ -34,6 +34,7 @@ def to_columns(rows, wall=False, offset=clocks.NO_OFFSET):
     value=np.array(value, float),
     offset=np.broadcast_to(np.int16(offset), n).copy(),
     wall=np.full(n, wall),
+    file=np.zeros(n, np.int32),
   )
 
 
