@@ -740,14 +740,38 @@ class Pretrained:
     Args:
       params: self.params, or others of the same architecture; only the encoder's are read.
       values: days in physical units, NaN where missing.
-      sizes: buffers that are large enough for every day, from encoder_sizes().
+      sizes: buffers that are large enough for every day, from encoder_sizes(). In a function that is transformed, as by
+        jax.jit, nobody can compare them with the days: a day with more tokens then has embeddings of NaN.
+
+    Raises:
+      SchemaError: a day has more tokens than `sizes` have slots, or `sizes` are of no encoder or of another model.
     """
+    self._check_sizes(sizes)
     tokens = self._tokens(values, whole_day=True)
-    buffer = sizes.visible_buffer(tokens)
+    lengths, slots = tokens.visible_lengths, min(sizes.encoder, sizes.largest)
+    if not isinstance(lengths, jax.core.Tracer) and len(rows := np.flatnonzero(np.asarray(lengths) > slots)):
+      raise SchemaError(
+        f"encode: row {rows[0]} has {int(lengths[rows[0]])} tokens, but sizes are buffers of {slots} tokens; "
+        "model.encoder_sizes(days), of all days that will be encoded, gives sizes that hold them"
+      )
+    buffer = sizes.visible_buffer(tokens._replace(visible_lengths=jnp.minimum(lengths, slots)))
     positions = buffer.take(tokens.order)
     network = lsm2.merge(self._graph, params)
     encoded = network.encode(buffer.take(tokens.values), buffer.take(tokens.visible), positions, buffer)
-    return EncodedTokens(encoded.astype(jnp.float32), positions, tokens.visible_lengths)
+    known = jnp.where((lengths <= slots)[:, None, None], encoded.astype(jnp.float32), jnp.nan)
+    return EncodedTokens(known, positions, lengths)
+
+  def _check_sizes(self, sizes: BufferSizes) -> None:
+    """Raises SchemaError for sizes that are not those of an encoder of this model's days."""
+    expected = "expected those that model.encoder_sizes(days) returns"
+    if not isinstance(sizes, BufferSizes):
+      raise SchemaError(f"encode: sizes are a {type(sizes).__name__}, {expected}")
+    if sizes.groups:
+      raise SchemaError(f"encode: sizes are of days that are packed in {sizes.groups} buffers, {expected}")
+    if sizes.tokens != self.architecture.tokens:
+      raise SchemaError(
+        f"encode: sizes are of days of {sizes.tokens} tokens, the model's have {self.architecture.tokens}, {expected}"
+      )
 
   def encoder_sizes(self, *days: Float[np.ndarray, "_ steps channels"]) -> BufferSizes:
     """Buffers for encode() that hold the observed tokens of every day of these arrays.
@@ -765,8 +789,14 @@ class Pretrained:
 
     They come in few sizes because each is compiled: eighths of the grid to encode; an eighth, half or all of it to
     predict.
+
+    Raises:
+      SchemaError: no day has so many tokens.
     """
     n = self.architecture.tokens
+    for what, count in ("visible", visible), ("targets", targets):
+      if not 0 <= count <= n:
+        raise SchemaError(f"padded_sizes: {what} is {count}, expected 0 to {n}, the tokens of a day")
     unit = 128 if n >= 1024 else 8
     slots = lambda eighths: min(n, math.ceil(eighths * n / 8 / unit) * unit)
     smallest = lambda count, of: slots(next(eighths for eighths in of if 8 * count <= eighths * n))

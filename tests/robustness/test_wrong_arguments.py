@@ -1,5 +1,8 @@
 """Public functions refuse arrays and numbers that they cannot use in one line, and use no wrong one in silence."""
 
+import dataclasses
+
+import jax
 import jaxtyping
 import numpy as np
 import pytest
@@ -56,6 +59,14 @@ def probe():
 @pytest.fixture(scope="module")
 def model():
   return my_days.model()
+
+
+def two_days():
+  """Days of two tokens, the first four hours of a channel, and of all 36."""
+  days = np.full((2, 24, 3), 70, np.float32)
+  days[0] = NAN
+  days[0, :4, 0] = 70
+  return days
 
 
 ALONE = {
@@ -196,6 +207,45 @@ def test_names_of_datasets(tmp_path, name):
 )
 def test_days_for_buffers(model, days, message):
   refused(lambda: model.encoder_sizes(*days), SchemaError, message)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (
+      {"encoder": 2},
+      "encode: row 1 has 36 tokens, but sizes are buffers of 2 tokens; model.encoder_sizes(days), of all ",
+    ),
+    ({"largest": 5}, "encode: row 1 has 36 tokens, but sizes are buffers of 5 tokens; model.encoder_sizes(days)"),
+    ({"groups": 1}, "encode: sizes are of days that are packed in 1 buffers, expected those that model.encoder_sizes("),
+    (
+      {"tokens": 7},
+      "encode: sizes are of days of 7 tokens, the model's have 36, expected those that model.encoder_siz",
+    ),
+    (None, "encode: sizes are a NoneType, expected those that model.encoder_sizes(days) returns"),
+  ],
+)
+def test_buffers_of_other_days(model, change, message):
+  days = two_days()
+  sizes = change and dataclasses.replace(model.encoder_sizes(days), **change)
+  refused(lambda: model.encode(model.params, days, sizes), SchemaError, message)
+
+
+def test_in_jit_a_day_that_a_buffer_does_not_hold_is_nan(model):
+  days = two_days()
+  right = model.encode(model.params, days, model.encoder_sizes(days))
+  small = dataclasses.replace(model.encoder_sizes(days), encoder=2)
+  found = jax.jit(model.encode, static_argnums=2)(model.params, days, small)
+  assert right.lengths.tolist() == found.lengths.tolist() == [2, 36]
+  assert np.isnan(found.embeddings[1]).all() and np.isfinite(right.embeddings).all()
+  np.testing.assert_allclose(found.embeddings[0, :2], right.embeddings[0, :2], atol=1e-5)
+
+
+def test_counts_of_padded_buffers(model):
+  refused(
+    lambda: model.padded_sizes(37, 1), SchemaError, "padded_sizes: visible is 37, expected 0 to 36, the tokens of"
+  )
+  refused(lambda: model.padded_sizes(1, -1), SchemaError, "padded_sizes: targets is -1, expected 0 to 36")
 
 
 @pytest.mark.parametrize(
