@@ -153,13 +153,10 @@ class ImportedSource:
     strangers = sorted({event.participant for event in self._options.events} - {*self.account.read})
     if strangers:
       lines.append(f"--events names {counted(len(strangers), 'person')} without a reading{self._named(strangers)}")
-    elsewhere = [event for event in self._options.events if self._is_elsewhere(event)]
-    if elsewhere:
-      which = self._named([f"{event.participant} {event.name!r}" for event in elsewhere])
-      lines.append(
-        f"--events has {counted(len(elsewhere), 'event')} with offsets that are not the time zone's{which}: "
-        "the offsets count"
-      )
+    if elsewhere := [event for event in self._options.events if self._is_elsewhere(event)]:
+      named = self._named([f"{event.participant} {event.name!r}" for event in elsewhere])
+      count = counted(len(elsewhere), "event")
+      lines.append(f"--events has {count} with offsets that are not the time zone's{named}: the offsets count")
     if events := contradictory(self._options.events):
       which = [f"{e.participant} {e.name!r} at {np.datetime64(e.start, 'ms').astype('datetime64[m]')}" for e in events]
       count = counted(len(events), "event")

@@ -201,7 +201,8 @@ class Spool:
   def _write_part(self) -> None:
     if not self._held:
       return
-    columns = _columns([(self._person_numbers[block.participant], *numbers, block) for *numbers, block in self._blocks])
+    person = self._person_numbers
+    columns = _columns([(person[block.participant], series, file, block) for series, file, block in self._blocks])
     self._blocks, self._held = [], 0
     order = np.lexsort((columns["start"], columns["person"]))
     table = pa.table({name: column[order] for name, column in columns.items()}, schema=_SCHEMA)
