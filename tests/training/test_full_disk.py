@@ -21,7 +21,7 @@ def command(tmp_path_factory):
 
 
 def until(process, ready):
-  deadline = time.monotonic() + 240
+  deadline = time.monotonic() + tiny.HANGS_AFTER_SECONDS
   while not ready():
     assert time.monotonic() < deadline and process.poll() is None, tiny.wait(process)
     time.sleep(0.005)

@@ -72,7 +72,7 @@ def assert_same_end(workdir, unbroken):
 def reach(process, workdir, step):
   """Waits until metrics.jsonl has a line of `step`."""
   path = pathlib.Path(workdir) / "metrics.jsonl"
-  deadline = time.monotonic() + 120
+  deadline = time.monotonic() + tiny.HANGS_AFTER_SECONDS
   while time.monotonic() < deadline and process.poll() is None:
     if path.exists() and any(f'"step": {step},' in line for line in path.read_text().splitlines()):
       return

@@ -118,7 +118,7 @@ def test_a_killed_run_continues_where_it_was(dataset, trained, tmp_path):
   changes = {"finetune__tasks": "('fast',)", "finetune__compare": "()", "finetune__label_percent": "(30, 60, 100)"}
   process = tiny.start(*command(dataset, trained, tmp_path, **changes, finetune__steps=30))
   first = tmp_path / "finetune/cells/LSM-2-fast-30-0.json"
-  deadline = time.monotonic() + 120
+  deadline = time.monotonic() + tiny.HANGS_AFTER_SECONDS
   while not first.exists() and process.poll() is None and time.monotonic() < deadline:
     time.sleep(0.01)
   process.send_signal(signal.SIGKILL)
