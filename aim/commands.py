@@ -451,7 +451,7 @@ _MODES = (
     "write one embedding per day",
     ("checkpoint", "output", "data"),
     embed_mode,
-    (*_USED, "data_dir", "split"),
+    (*_USED, "data_dir", "split", "config"),  # launchers pass --config; its data.vocabulary is used
     shared=True,
     task=_USE,
   ),

@@ -127,7 +127,7 @@ def test_scores_in_a_workdir_of_their_own_keep_their_config(tmp_path, model):
     ),
     (
       {"mode": "calibrate", "config": None},
-      "--config: --mode=calibrate does not use it (those that do: pretrain, report",
+      "--config: --mode=calibrate does not use it (those that do: pretrain, embed",
     ),
     ({"mode": "embed", "data": "x.npz", "split": "eval"}, "--split: --mode=embed does not use it for an npz file"),
     (
