@@ -33,7 +33,7 @@ def blocks(dataset: Dataset, name: str) -> list[Block]:
   Digests.load(dataset.path).check(path.name)
   beside: collections.Counter[str] = collections.Counter()  # what is none of the rows
   rows: collections.Counter[str] = collections.Counter()
-  people: collections.Counter[str] = collections.Counter()
+  people: dict[str, set[str]] = collections.defaultdict(set)  # by outcome; rows of nobody have no name
   first: dict[str, str] = {}
   with path.open(newline="", encoding="utf-8") as file:
     for number, row in enumerate(csv.reader(file), start=1):
@@ -44,10 +44,10 @@ def blocks(dataset: Dataset, name: str) -> list[Block]:
         beside[row[2].removeprefix(NOT_READ)] += int(row[1])
       elif number > 1 and not row[2].startswith((CLOCK, NOTE)):
         rows[row[2]] += int(row[1])
-        people[row[2]] += 1
+        people[row[2]] |= {row[0]} - {""}
         first[row[2]] = first.get(row[2]) or row[3]
   summary = TextLine(
-    f"Read: {counted(rows['read'], 'row')} of {counted(people['read'], 'person')}. "
+    f"Read: {counted(rows['read'], 'row')} of {counted(len(people['read']), 'person')}. "
     "The dataset's account.csv lists them per person."
   )
   unread = "; ".join(f"{what}: {count:,}" for what, count in beside.most_common(_MOST_UNREAD))
@@ -56,7 +56,7 @@ def blocks(dataset: Dataset, name: str) -> list[Block]:
   return [summary, *told, _chart(rows, people, first, name)]
 
 
-def _chart(rows: collections.Counter[str], people: collections.Counter[str], first: dict[str, str], name: str) -> Chart:
+def _chart(rows: collections.Counter[str], people: dict[str, set[str]], first: dict[str, str], name: str) -> Chart:
   outcomes = ["kept", *(why for why, _ in rows.most_common() if why not in ("read", "kept"))]
   shares = {why: rows[why] / max(rows["read"], 1) for why in outcomes}
   figure, [panel] = panels(0.8 + 0.25 * len(outcomes))
@@ -65,7 +65,7 @@ def _chart(rows: collections.Counter[str], people: collections.Counter[str], fir
   named_rows(panel, outcomes)
   panel.set_xlim(0, 130)
   panel.set_xlabel("% of the rows read")
-  numbers = [[why, rows[why], f"{100 * shares[why]:.3f}", people[why], first.get(why, "")] for why in outcomes]
+  numbers = [[why, rows[why], f"{100 * shares[why]:.3f}", len(people[why]), first.get(why, "")] for why in outcomes]
   alt = f"{percent(shares['kept'])} of the rows read were kept; the others were dropped for the reasons named."
   columns = ["outcome", "rows", "% of the rows", "people", "first example"]
   return Chart(name, "What became of the imported rows", alt, figure, columns, numbers)

@@ -152,7 +152,8 @@ def _whole(values: Float64[np.ndarray, "n"], low: int, high: int) -> Bool[np.nda
 def _people(tables: Iterator[tuple[int, _Columns]], where: str) -> Iterator[tuple[int, _Columns]]:
   """Splits tables into people; a person's rows are contiguous."""
   start, held, done = 1, _Columns(), set[float]()
-  for first, columns in tables:
+  faults: list[SchemaError] = []
+  for first, columns in _until_fault(tables, faults):
     held = {name: np.concatenate([held[name], column]) for name, column in columns.items()} if held else columns
     start = first if len(held["SEQN"]) == len(columns["SEQN"]) else start
     people = held["SEQN"]
@@ -168,6 +169,15 @@ def _people(tables: Iterator[tuple[int, _Columns]], where: str) -> Iterator[tupl
       )
   if held:
     yield _person(held, 0, len(held["SEQN"]), start, done, where)
+  if faults:  # after the rows before it
+    raise faults[0]
+
+
+def _until_fault(tables: Iterator[tuple[int, _Columns]], faults: list[SchemaError]) -> Iterator[tuple[int, _Columns]]:
+  try:
+    yield from tables
+  except SchemaError as error:
+    faults.append(error)
 
 
 def _person(held: _Columns, begin: int, end: int, start: int, done: set[float], where: str) -> tuple[int, _Columns]:
@@ -187,7 +197,6 @@ def _tables(
     missing = [name for name in required if name not in reader.columns]
     if missing:
       raise SchemaError(f"{where}: has no variable {missing[0]!r}; it has {', '.join(reader.columns)[:300]}")
-    _check_end(path, reader, where)
     for first in range(1, reader.nobs + 1, _ROWS_PER_BATCH):
       table = _guarded(lambda: reader.read(_ROWS_PER_BATCH), where)
       names = [*required, *(name for name in optional if name in table)]
@@ -196,6 +205,7 @@ def _tables(
       if not sound.all():
         raise SchemaError(f"{where} row {first + int(np.argmin(sound))}: SEQN is not a person's number")
       yield first, columns
+    _check_end(path, reader, where)  # after all whole rows, which are kept
 
 
 def _check_end(path: pathlib.Path, reader: Any, where: str) -> None:

@@ -244,6 +244,16 @@ def test_damaged_files_are_refused_by_name(data, message, tmp_path):
   assert str(error.value).startswith(f"{tmp_path}/PAXRAW_D.XPT") and "\n" not in str(error.value)
 
 
+def test_the_whole_rows_of_a_file_that_is_cut_off_are_read(tmp_path):
+  (tmp_path / "PAXRAW_D.XPT").write_bytes(DATA[:-160])
+  items = []
+  with pytest.raises(SchemaError, match="ends within a row"):
+    for item in NHANES.read(Export(tmp_path), "PAXRAW_D.XPT", Account()):
+      items.append(item)
+  counts = next(item.value for item in items if item.signal == "activity_counts")
+  assert counts.tolist() == [float(n // 3 % 700) for n in range(1, len(counts) + 1)] and 90 < len(counts) < 99
+
+
 @settings(max_examples=120)
 @given(
   st.lists(st.tuples(st.integers(0, 1 << 30), st.integers(0, 255)), max_size=8), st.booleans(), st.integers(0, 1 << 30)
