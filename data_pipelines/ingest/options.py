@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zoneinfo
 from collections.abc import Sequence
+from typing import Literal
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest import account_summary
@@ -70,7 +71,9 @@ class ImportOptions:
     recipe = self.recipe or Recipe.default([*importer.signals, *extra], unit_of)
     counts = getattr(importer, "wear_counts", "")
     if not self.recipe and counts in unit_of:
-      recipe = dataclasses.replace(recipe, worn=WearRule("choi", counts=counts))
+      # Another kind of export may have the heart rate, which tells of its own days and of those that have both.
+      rule: Literal["auto", "choi"] = "choi" if recipe.index(WearRule.heart) is None else "auto"
+      recipe = dataclasses.replace(recipe, worn=WearRule(rule, counts=counts))
     changes = {name: getattr(self, name) for name in ("minutes_per_step", "max_missing", "entered_by_hand")}
     recipe = dataclasses.replace(recipe, **{key: value for key, value in changes.items() if value is not None})  # type: ignore
     return recipe, [] if self.recipe else [signal.name for signal in extra]

@@ -62,6 +62,7 @@ SIGNALS = (
   common_signal("asleep"),
 )
 _KEYS = ("participant", "time", "end", "device", "unit", "channel", "value")
+_KEPT = ("participant", "end", "device", "unit")  # those that a table with other names of columns may have as well
 _ALSO_TIME = ("timestamp", "datetime")
 _ROWS_PER_BATCH = 2**17
 _EPOCH_NUMBER = r"^[0-9]{9,19}(\.[0-9]*)?$"
@@ -124,7 +125,7 @@ class LongTable:
     return [name for name in export.matching("*.csv", "*.tsv", "*.parquet") if self._is_table(_columns(export, name))]
 
   def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
-    return {n: Owner(in_rows=True) if "participant" in _columns(export, n) else Owner(n) for n in names}
+    return {n: Owner(in_rows=True) if self.has_participants(export, n) else Owner(n) for n in names}
 
   def unread_columns(self, export: Export, name: str) -> list[str]:
     """Columns of a file that it does not read."""
@@ -152,13 +153,14 @@ class LongTable:
   def _is_table(self, columns: Sequence[str]) -> bool:
     names = {*self._meaning(columns).values()}
     if self._renamed:
-      return names == {*self._renamed.values()}
+      return names >= {*self._renamed.values()}
     return "time" in names and ({"channel", "value"} <= names or "participant" in names)
 
   def _meaning(self, columns: Sequence[str]) -> dict[str, str]:
     """What the columns of a file are here, by their names in the file, in the file's order."""
     if self._renamed:
-      return {column: self._renamed[column] for column in columns if column in self._renamed}
+      own = {key: key for key in _KEPT if key not in self._renamed.values()} | self._renamed
+      return {column: own[column] for column in columns if column in own}
     times = [column for column in columns if column.lower() in _ALSO_TIME]
     alias = times[0] if "time" not in columns and len(times) == 1 else None
     return {column: "time" if column == alias else column for column in columns}

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
-from data_pipelines.ingest.reading.readings import Readings, Stretch
+from data_pipelines.ingest.reading.readings import COARSE, ENTERED_BY_HAND, Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal
 
 _LESS_TRUSTED = re.compile(r"phone|mobile|other|in bed|wall clock|health connect|copy|unknown")
@@ -69,7 +69,12 @@ class _OneOfSeveral:
       yield item if isinstance(item, Stretch) else dataclasses.replace(item, device=self._device(item.device))
 
   def _device(self, device: str) -> str:
-    """A name with its rank in front: what is worn comes before phones, copies and what is known by wall clock only."""
+    """A name with its rank in front: what is worn comes before phones, copies and what is known by wall clock only.
+
+    What is no device keeps its name, by which the grid knows it and ranks it last.
+    """
+    if device in (COARSE, ENTERED_BY_HAND):
+      return device
     trusted = self._importer.devices
     place = f"{trusted.index(device):02d} " if device in trusted else ""
     return f"{1 if _LESS_TRUSTED.search(device.lower()) else 0} {self._kind} {place}{device}".rstrip()
@@ -83,11 +88,13 @@ class _Several:
     signals: all signals, each as the first importer defines it.
     devices: none; the names of devices begin with their rank.
     beside: all patterns.
+    wear_counts: of the first importer that has them; "" if none has.
   """
 
   signals: Sequence[Signal]
   devices: Sequence[str]
   beside: Sequence[str]
+  wear_counts: str
 
 
 def combined(importers: Mapping[str, Importer]) -> Importer:
@@ -96,7 +103,8 @@ def combined(importers: Mapping[str, Importer]) -> Importer:
     return next(iter(importers.values()))
   signals = {signal.name: signal for importer in reversed([*importers.values()]) for signal in importer.signals}
   beside = [pattern for importer in importers.values() for pattern in importer.beside]
-  return _Several(tuple(signals.values()), (), tuple(beside))  # type: ignore[return-value]
+  counts = next(filter(None, (getattr(importer, "wear_counts", "") for importer in importers.values())), "")
+  return _Several(tuple(signals.values()), (), tuple(beside), counts)  # type: ignore[return-value]
 
 
 def told_apart(importers: Mapping[str, Importer]) -> Mapping[str, Importer]:

@@ -214,6 +214,26 @@ def test_columns_say_which_column_is_what(tmp_path):
   assert not LongTable(columns | {"spo2": "oxygen"}).files(Export(tmp_path))  # a column that it lacks
 
 
+def test_columns_keep_participant_end_device_and_unit_under_their_own_names(tmp_path):
+  text = "participant,when,bpm,device,who\nkim,2024-06-04T06:00:00Z,61,band,lee\nsam,2024-06-04T06:00:00Z,70,band,lee\n"
+  columns = {"time": "when", "heart_rate": "bpm"}
+  _, account, unread = table(tmp_path, text, columns=columns)
+  assert account.read == {"kim": 1, "sam": 1} and unread == ["who"]
+  _, account, unread = table(tmp_path, text, columns=columns | {"participant": "who"})
+  assert account.read == {"lee": 2} and unread == ["participant"]
+  importer = LongTable({"time": "when", "channel": "what", "value": "amount"})
+  (tmp_path / "t.csv").write_text("what,amount,when,unit\nglucose,5.5,2024-06-04 08:00,mmol/L\n")
+  [block] = importer.read(Export(tmp_path), "t.csv", Account())
+  assert block.unit == "mmol/L"
+
+
+def test_rows_that_say_whose_they_are_by_another_name_are_not_asked_about(tmp_path):
+  (tmp_path / "t.csv").write_text("who,when,bpm\nkim,2024-06-04T06:00:00Z,61\n")
+  columns = {"time": "when", "heart_rate": "bpm"}
+  assert LongTable(columns | {"participant": "who"}).owners(Export(tmp_path), ["t.csv"])["t.csv"].in_rows
+  assert not LongTable(columns).owners(Export(tmp_path), ["t.csv"])["t.csv"].in_rows
+
+
 @pytest.mark.parametrize("name", ["timestamp", "datetime", "Timestamp"])
 def test_other_names_of_the_time(tmp_path, name):
   text = f"{name},channel,value\n2024-06-04 08:00,steps,5\n"
