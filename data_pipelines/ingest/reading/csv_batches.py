@@ -74,6 +74,10 @@ class CsvBatch:
   def __getitem__(self, column: str) -> pa.StringArray:
     return self.columns.column(column)
 
+  def numbers(self) -> Int64[np.ndarray, "n"]:
+    """The row number of each row."""
+    return np.setdiff1d(np.arange(self.first, self.first + len(self) + len(self.left_out)), self.left_out)
+
   def where(self, i: int) -> str:
     """Location of the i-th row of the batch, as messages name it: "steps.csv row 7"."""
     row = self.first + i

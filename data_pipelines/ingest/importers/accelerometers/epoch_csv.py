@@ -72,7 +72,7 @@ def read_epochs(export: Export, name: str, participant: str, account: Account) -
   timed = {"date", "time"} <= set(by_name)
   found = {key: by_name[key] for key in (*_AXES, *_OTHERS) if key in by_name}
   columns = [*found.values(), *([by_name["date"], by_name["time"]] if timed else [])]
-  magnitude, before = _Magnitude(participant, head.epoch), 0
+  magnitude = _Magnitude(participant, head.epoch)
 
   bad_rows = csv_batches.counting(account, participant, export, name)
   batches = csv_batches.read_batches(
@@ -82,9 +82,9 @@ def read_epochs(export: Export, name: str, participant: str, account: Account) -
     if timed:
       start, bad = _times(rows[by_name["date"]], rows[by_name["time"]], head.date)
     else:
-      start = _first_time(head, export.where(name)) + (before + np.arange(len(rows))) * head.epoch * 1000
+      epoch = rows.numbers() - (head.skip_rows + 2)  # damaged rows are epochs too
+      start = _first_time(head, export.where(name)) + epoch * head.epoch * 1000
       bad = np.zeros(len(rows), bool)
-    before += len(rows) + len(rows.left_out)
     _drop(rows, account, participant, "unreadable time", bad, len(found))
     good = ~bad
     values = {}
@@ -115,19 +115,23 @@ def _drop(
 
 
 class _Magnitude:
-  """Vector magnitude of the axes' sums in each minute, or in each epoch that is longer."""
+  """Vector magnitude of the axes' sums in each minute, or in each epoch that is as long or longer."""
 
   def __init__(self, participant: str, epoch: int):
-    self._participant, self._span = participant, max(_MINUTE, epoch * 1000)
+    self._participant, self._span, self._long = participant, max(_MINUTE, epoch * 1000), epoch * 1000 >= _MINUTE
     self._pending = np.zeros(0, np.int64), np.zeros((0, 3))
 
   def readings(self, start: Int64[np.ndarray, "n"], counts: Float64[np.ndarray, "n 3"]) -> Iterator[Readings]:
     """Yields those of the spans that are complete once these epochs are known."""
     start = np.concatenate([self._pending[0], start])
     counts = np.concatenate([self._pending[1], counts])
-    complete = start // self._span != start[-1] // self._span
+    complete = self._begin(start) != self._begin(start[-1:])
     self._pending = start[~complete], counts[~complete]
     yield from self._of(start[complete], counts[complete])
+
+  def _begin(self, start: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
+    """When the spans begin that these epochs are in."""
+    return start if self._long else start // self._span * self._span
 
   def rest(self) -> Iterator[Readings]:
     """Yields the last one."""
@@ -136,10 +140,9 @@ class _Magnitude:
   def _of(self, start: Int64[np.ndarray, "n"], counts: Float64[np.ndarray, "n 3"]) -> Iterator[Readings]:
     if not len(start):
       return
-    span, place = np.unique(start // self._span, return_inverse=True)
-    total = np.zeros((len(span), 3))
+    begin, place = np.unique(self._begin(start), return_inverse=True)
+    total = np.zeros((len(begin), 3))
     np.add.at(total, place, counts)
-    begin = span * self._span
     size = np.sqrt((total**2).sum(axis=1))
     signal = "activity_counts_vm"
     yield Readings(self._participant, signal, "counts", begin, begin + self._span, size, DEVICE, clock="wall")
@@ -159,7 +162,7 @@ def _read_head(export: Export, name: str) -> _Head:
   head = "\n".join(lines[:header])
   epoch = re.search(r"(?:Epoch|Window) (?:Period|Length) \(hh:mm:ss\) (\d+):(\d+):(\d+)", head, re.IGNORECASE)
   form = re.search(r"date format (\S+)", head, re.IGNORECASE)
-  start = re.search(r"Start Date (\S+)", head), re.search(r"Start Time (\S+)", head)
+  start = re.search(r"Start Date (\S+)", head), re.search(r"Start Time (\S+(?: [AP]M)?)", head)
   if not (epoch and form and all(start)):
     raise SchemaError(f"{where}: says no epoch, date format, start date or start time before the table")
   seconds = 3600 * int(epoch[1]) + 60 * int(epoch[2]) + int(epoch[3])

@@ -298,6 +298,30 @@ def test_dates_delimiters_and_tables_without_times(tmp_path):
     assert found[person, "activity_counts_vm"] == {1000 * EIGHT: 6}
 
 
+def test_damaged_rows_of_a_table_without_times_are_epochs_too(tmp_path, monkeypatch):
+  table(tmp_path / "a.csv", ["0,0,0", "1,0", "2,0,0", "3", "4", "5,0,0"], columns="Axis1,Axis2,Axis3")
+  expected = {1000 * (EIGHT + 60 * k): k for k in (0, 2, 5)}
+  assert read(tmp_path)[0]["a", "activity_counts"] == expected
+  monkeypatch.setattr("data_pipelines.ingest.reading.csv_batches.BLOCK_BYTES", 8)  # some have no good row
+  assert read(tmp_path)[0]["a", "activity_counts"] == expected
+
+
+def test_a_table_without_times_may_start_in_the_afternoon(tmp_path):
+  table(tmp_path / "a.csv", ["1,0,0"], columns="Axis1,Axis2,Axis3")
+  text = (tmp_path / "a.csv").read_text()
+  (tmp_path / "a.csv").write_text(text.replace("Start Time 08:00:00", "Start Time 8:00:00 PM"))
+  assert list(read(tmp_path)[0]["a", "activity_counts"]) == [1000 * (EIGHT + 12 * 3600)]
+
+
+def test_the_magnitude_of_long_epochs_has_their_times(tmp_path):
+  rows = [f"6/4/2024,08:{7 * k:02d}:00,3,4,0,0,0" for k in range(3)]
+  table(tmp_path / "a.csv", rows)
+  text = (tmp_path / "a.csv").read_text()
+  (tmp_path / "a.csv").write_text(text.replace("00:00:60", "00:07:00"))
+  found, _ = read(tmp_path)
+  assert found["a", "activity_counts_vm"] == {1000 * (EIGHT + 420 * k): 5 for k in range(3)}
+
+
 def test_bad_rows_of_a_table_are_counted(tmp_path):
   rows = ["6/4/2024,08:00:00,1,2,3,4,5", "6/4/2024,8 o'clock,1,2,3,4,5", "6/4/2024,08:02:00,x,2,3,4,5", "6/4/2024,1"]
   table(tmp_path / "a.csv", rows)
