@@ -10,25 +10,26 @@ All Sessions/*.json  {"fitnessActivity", "startTime", "endTime"} (ISO 8601, UTC)
 DATE.csv             in Daily activity metrics: quarter hours of a day, "Start time", "End time" (with an offset), "Step
                      count", "Distance (m)", "Calories (kcal)"; each is read if no file of All Data has the signal
 
-The streams of one type hold the same points before and after Google merged them. Where the export has the merged one
-(its Data Source says merge or estimated_steps), points of the others are counted and not used. Where a Takeout has
-Fitbit too and of Fit only days, it is Fitbit's (--source=fitbit). Not read: heart rates
-per quarter hour and per day (means of a time that is no minute), Activities (GPS tracks), and other types, which are
+The streams of one type hold the same points before and after Google merged them. What a stream is, its Data Source
+says; a Takeout cuts off the names of files. Where the export has merged ones, one of them is read (merge_..., merged,
+else estimated_steps), and points of the others are counted and not used. Otherwise each stream is a device. Where a
+Takeout has Fitbit too and of Fit only days, it is Fitbit's (--source=fitbit). Not read: heart rates per quarter hour
+and per day (means of a time that is no minute) and at rest, Activities (GPS tracks), and other types, which are
 counted. A file of All Data is parsed as a whole, in about ten times its size of memory.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, instants, items, number, readings, stretch
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.export_files import Export, without_copy_number
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -49,7 +50,10 @@ _QUARTERS = {
 _STREAM = re.compile(r".*com\.google\.[\w.]+.*\.json", re.IGNORECASE)
 _SESSION = re.compile(r"(.*/)?All Sessions/[^/]*\.json", re.IGNORECASE)
 _DAY = re.compile(r"(?P<date>\d{4}-\d\d-\d\d)\.csv")
-_MERGED = re.compile(r"merge_|estimated_steps")
+_MERGED = (re.compile(r":merged?(_|$)"), re.compile(r":estimated_steps"))  # by their last part, best first
+_RESTING = "resting_heart_rate"  # one value per day
+_SOURCE = re.compile(rb'"Data Source"\s*:\s*("(?:[^"\\]|\\.)*")')
+_HEAD = 1024  # bytes, which name the source
 _START, _END = "Start time", "End time"
 _DAY_MS = 86_400_000
 
@@ -85,13 +89,14 @@ class GoogleFit:
 
 def _has_fitbit(export: Export) -> bool:
   """Whether the Takeout that this is, or whose folder Fit this is, has a folder Fitbit."""
-  beside = export.path.is_dir() and (export.path.parent / "Fitbit").is_dir()
+  is_fit = export.path.is_dir() and export.path.name.lower() == "fit"
+  beside = is_fit and (export.path.parent / "Fitbit").is_dir()
   return beside or any("/fitbit/" in f"/{name}".lower() for name in export.names)
 
 
 def _quarters(export: Export, name: str) -> bool:
   """Whether a file holds the quarter hours of a day; other apps name their files by the date too."""
-  if not _DAY.fullmatch(name.rpartition("/")[2]):
+  if not _DAY.fullmatch(without_copy_number(name).rpartition("/")[2]):
     return False
   try:
     return {_START, "Step count"} <= set(csv_batches.read_header(export, name))
@@ -101,12 +106,15 @@ def _quarters(export: Export, name: str) -> bool:
 
 def _points(export: Export, name: str, account: Account) -> Iterator[Row]:
   content = export.json(name)
-  source = entry(content, "Data Source")
-  redundant = not _is_merged(source) and _has_merged(export, name)
+  source = _sources(export).get(name, name)
+  device, redundant = _device(_sources(export), source)
   for place, point in enumerate(items(entry(content, "Data Points")), start=1):
     kind = entry(point, "dataTypeName")
     if not isinstance(kind, str) or kind not in _TYPES:
       account.pass_over(export.participant, kind if isinstance(kind, str) else "point without a type")
+      continue
+    if _RESTING in source:
+      account.pass_over(export.participant, "heart rate at rest")
       continue
     if redundant:
       account.add(export.participant)
@@ -121,28 +129,41 @@ def _points(export: Export, name: str, account: Account) -> Iterator[Row]:
     if signal == "asleep":
       amount = _ASLEEP.get(int(amount), float("nan")) if amount == amount else amount
     start, end = (number(entry(point, key)) / 1e6 for key in ("startTimeNanos", "endTimeNanos"))
-    yield Row(signal, unit, start, end, amount)
+    yield Row(signal, unit, start, end, amount, None, device)
 
 
-def _is_merged(source: Any) -> bool:
-  return isinstance(source, str) and bool(_MERGED.search(source))
+def _type_of(source: str) -> str:
+  """The data type that a source, or the name of a stream's file, has."""
+  return next((kind for kind in _TYPES if kind in source), "")
 
 
-def _type_of(name: str) -> str:
-  """The data type that the name of a stream's file has; the name is cut off at some length."""
-  return next((kind for kind in _TYPES if kind in name), "")
+@functools.lru_cache(maxsize=1)
+def _sources(export: Export) -> dict[str, str]:
+  """The data source of each file of a stream; of one that does not say it, its name."""
+  return {name: _source(export, name) for name in export.names if _STREAM.fullmatch(name)}
 
 
-def _has_merged(export: Export, name: str) -> bool:
-  """Whether the export has the merged stream of the type that this file holds."""
-  kind = _type_of(name)
-  return bool(kind) and any(kind in other and other != name and _MERGED.search(other) for other in export.names)
+def _source(export: Export, name: str) -> str:
+  try:
+    with export.open(name) as file:
+      match = _SOURCE.search(file.read(_HEAD))
+    return str(json.loads(match[1])) if match else name
+  except (SchemaError, ValueError):
+    return name  # reading it says so
+
+
+def _device(sources: dict[str, str], source: str) -> tuple[str, bool]:
+  """A name for a source, which itself may hold a person's, and whether a merged stream holds the same points."""
+  alike = sorted({other for other in sources.values() if _type_of(other) == _type_of(source) and _RESTING not in other})
+  merged = [other for form in _MERGED for other in alike if form.search(other)]
+  number = alike.index(source) + 1 if source in alike else 0
+  return f"stream {number:03d}", bool(merged) and source != merged[0]
 
 
 @functools.lru_cache(maxsize=1)
 def _streamed(export: Export) -> frozenset[str]:
   """The signals of which the export has a stream."""
-  kinds = {_type_of(name) for name in export.names if _STREAM.fullmatch(name)} - {""}
+  kinds = {_type_of(source) for source in _sources(export).values()} - {""}
   return frozenset(_TYPES[kind][0] for kind in kinds)
 
 
@@ -155,7 +176,7 @@ def _read_session(export: Export, name: str, account: Account) -> Iterator[Stret
 
 
 def _read_quarters(export: Export, name: str, account: Account) -> Iterator[Readings]:
-  match = _DAY.fullmatch(name.rpartition("/")[2])
+  match = _DAY.fullmatch(without_copy_number(name).rpartition("/")[2])
   date = match["date"] if match else ""
   wanted = {column: signal for column, signal in _QUARTERS.items() if signal[0] not in _streamed(export)}
   bad_rows = csv_batches.counting(account, export.participant, export, name)

@@ -19,7 +19,7 @@ from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, number
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.csv_batches import CsvBatch
-from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.export_files import Export, without_copy_number
 from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
@@ -40,28 +40,32 @@ class MiFitness:
   beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
-    return [name for name in export.names if _NAME.fullmatch(name)]
+    return [name for name in export.names if _NAME.fullmatch(without_copy_number(name))]
 
   def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
     return {name: _owner(export, name) for name in names}
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
-    read = lambda columns, ragged: csv_batches.read_batches(export, name, columns, ragged=ragged)
-    owners = {uid for batch in read(["Uid"], lambda row, why: None) for uid in fields(batch, "Uid")}
+    owners = _uids(export, name)
     bad_rows = csv_batches.counting(account, export.participant, export, name)
-    for batch in read(["Uid", "Key", "Time", "Value"], bad_rows):
+    for batch in csv_batches.read_batches(export, name, ["Uid", "Key", "Time", "Value"], ragged=bad_rows):
       for uid in sorted(set(fields(batch, "Uid"))):
-        who = export.participant if len(owners) == 1 else uid or export.participant
+        who = export.participant if len(owners) < 2 else uid or export.participant
         yield from readings(_rows(batch, uid, who, account), who, export.where(name), account)
 
 
+def _uids(export: Export, name: str) -> set[str]:
+  """The accounts that the rows name."""
+  batches = csv_batches.read_batches(export, name, ["Uid"], ragged=lambda row, why: None)
+  return {uid for batch in batches for uid in fields(batch, "Uid")} - {""}
+
+
 def _owner(export: Export, name: str) -> Owner:
-  """The account that the first rows name."""
+  """The account, if all rows that name one name the same."""
   try:
-    batch = next(csv_batches.read_batches(export, name, ["Uid"], ragged=lambda row, why: None), None)
+    uids = _uids(export, name)
   except SchemaError:
     return Owner(name)  # reading it says so
-  uids = {*fields(batch, "Uid")} - {""} if batch else set()
   folder = name.rpartition("/")[0]
   return Owner(folder, account=f"xiaomi {min(uids)}") if len(uids) == 1 else Owner(folder, in_rows=len(uids) > 1)
 

@@ -23,7 +23,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, instants, items, number, readings
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.export_files import Export, without_copy_number
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -58,7 +58,8 @@ class Oura:
   beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
-    return [name for name in export.names if _JSON.fullmatch(name) or (_CSV.fullmatch(name) and _table(export, name))]
+    is_csv = lambda name: _CSV.fullmatch(without_copy_number(name)) and _table(export, name)
+    return [name for name in export.names if _JSON.fullmatch(name) or is_csv(name)]
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     where = export.where(name)
@@ -106,7 +107,7 @@ def _rows(kind: str, records: Sequence[Any]) -> Iterator[Row]:
   if kind == "heart":
     at, offsets = instants([entry(record, "timestamp") for record in records])
     for record, start, offset in zip(records, at, offsets, strict=True):
-      yield Row("heart_rate", "bpm", start, start, number(entry(record, "bpm")), offset or None)
+      yield Row("heart_rate", "bpm", start, start, number(entry(record, "bpm")), offset)
     return
   for record in records:
     if kind == "activity":
@@ -118,7 +119,7 @@ def _rows(kind: str, records: Sequence[Any]) -> Iterator[Row]:
     phases = entry(record, "sleep_phase_5_min")
     for number_, phase in enumerate(phases.strip('"') if isinstance(phases, str) else ""):
       begin = start + _FIVE_MINUTES * number_
-      yield Row("asleep", "", begin, begin + _FIVE_MINUTES, _ASLEEP.get(phase, _NAN), offset or None)
+      yield Row("asleep", "", begin, begin + _FIVE_MINUTES, _ASLEEP.get(phase, _NAN), offset)
 
 
 def _series(signal: str, unit: str, content: Any) -> Iterator[Row]:
@@ -128,7 +129,7 @@ def _series(signal: str, unit: str, content: Any) -> Iterator[Row]:
   for place, value in enumerate(items(entry(content, "items"))):
     if value is not None:
       at = start + interval * place
-      yield Row(signal, unit, at, at, number(value), offset or None)
+      yield Row(signal, unit, at, at, number(value), offset)
 
 
 def _json(text: str) -> Any:

@@ -109,14 +109,17 @@ def offset_minutes(text: Any) -> int | None:
 
 
 def instants(texts: Sequence[Any]) -> tuple[list[float], list[int | None]]:
-  """ISO 8601 times with an offset or Z as ms since 1970 UTC, NaN where there is none, and their offsets."""
+  """ISO 8601 times with an offset or Z as ms since 1970 UTC, NaN where there is none, and their offsets.
+
+  The offset of Z and +00:00 is None: apps write them for UTC, whatever the wall clock shows.
+  """
   if not len(texts):
     return [], []
   plain = [text if isinstance(text, str) and text.isascii() else "" for text in texts]
   clock, ahead, zoned, bad = parse_zoned_times(pa.array(plain, pa.string()))
   usable = zoned & ~bad
   ms = np.where(usable, clock - MINUTE * ahead, np.nan).tolist()
-  return ms, [int(minutes) if good else None for minutes, good in zip(ahead, usable, strict=True)]
+  return ms, [int(minutes) if good and minutes else None for minutes, good in zip(ahead, usable, strict=True)]
 
 
 def fields(rows: CsvBatch, column: str) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from data_pipelines.ingest.importers.apps.rows import MINUTE, Row, fields, instants, number, readings, stretch
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.export_files import Export, without_copy_number
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -31,10 +31,10 @@ class Zepp:
   beside: Sequence[str] = ()
 
   def files(self, export: Export) -> list[str]:
-    return [name for name in export.names if _NAME.fullmatch(name)]
+    return [name for name in export.names if _NAME.fullmatch(without_copy_number(name))]
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
-    match = _NAME.fullmatch(name)
+    match = _NAME.fullmatch(without_copy_number(name))
     kind = match["kind"] if match else ""
     who, where = export.participant, export.where(name)
     bad_rows = csv_batches.counting(account, who, export, name)

@@ -109,6 +109,56 @@ def test_google_fit(tmp_path):
   assert {kind for _, kind in account.passed_over} == {"com.google.weight"}
 
 
+def test_of_google_fits_streams_one_merged_stream_counts(tmp_path):
+  steps, heart, gms = "com.google.step_count.delta", "com.google.heart_rate.bpm", "com.google.android.gms"
+  stream = lambda kind, source, value: points(kind, (EIGHT, EIGHT + MINUTE, value)) | {"Data Source": source}
+  cut = f"Fit/All Data/derived_{steps}_com.google"
+  write(
+    tmp_path,
+    {
+      f"{cut}.json": stream(steps, f"derived:{steps}:{gms}:estimated_steps", {"intVal": 70}),
+      f"{cut}(1).json": stream(steps, f"derived:{steps}:{gms}:merge_step_deltas", {"intVal": 60}),
+      f"{cut}(2).json": stream(steps, f"raw:{steps}:phone", {"intVal": 30}),
+      f"Fit/All Data/raw_{heart}_com.json": stream(heart, f"raw:{heart}:strap", {"fpVal": 61}),
+      f"Fit/All Data/raw_{heart}_com(1).json": stream(heart, f"raw:{heart}:watch", {"fpVal": 63}),
+      f"Fit/All Data/derived_{heart}_com.json": stream(
+        heart, f"derived:{heart}:{gms}:resting_heart_rate<-merge_heart_rate_bpm", {"fpVal": 50}
+      ),
+    },
+  )
+  found, _, account = read("google_fit", tmp_path)
+  assert [row[3] for row in found if row[0] == "steps"] == [60]
+  assert {row[3] for row in found if row[0] == "heart_rate"} == {61, 63}
+  assert {kind for _, kind in account.passed_over} == {"heart rate at rest"}
+  export = Export(tmp_path)
+  names = [name for name in export.names if f"raw_{heart}" in name]
+  blocks = [next(IMPORTERS["google_fit"].read(export, name, Account())) for name in names]
+  assert len({block.device for block in blocks}) == 2  # or else they would be added up
+
+
+def test_days_of_google_fit_beside_someones_fitbit_are_read(tmp_path):
+  day = "Start time,End time,Step count\n08:00:00.000+00:00,08:15:00.000+00:00,9\n"
+  write(tmp_path, {"kim/2024-06-04 (1).csv": day, "Fitbit/x.json": "[]", "Fit/2024-06-04.csv": day})
+  found, _, _ = read("google_fit", tmp_path / "kim")
+  assert [row[3:5] for row in found] == [(9, None)]  # in UTC, whatever the wall clock shows
+  assert not read("google_fit", tmp_path / "Fit")[0]
+
+
+def test_second_downloads_are_read(tmp_path):
+  write(
+    tmp_path,
+    {
+      "raw_hr_hr (1).csv": "start,duration,value\n2024-06-04T06:00:00Z,[60],[61]\n",
+      "HEARTRATE_AUTO_1 (1).csv": "date,time,heartRate\n2024-06-04,08:00,61\n",
+      "heartrate (1).csv": "timestamp;bpm;source\n2024-06-04T06:00:00.000Z;61;awake\n",
+      "7_hlth_center_fitness_data (1).csv": f'Uid,Key,Time,Value\n7,heart_rate,{EIGHT // 1000},"{{""bpm"": 61}}"\n',
+    },
+  )
+  for source in ("withings", "zepp", "oura", "mi_fitness"):
+    (row,) = read(source, tmp_path)[0]
+    assert row[3:5] == (61, None)
+
+
 def test_withings(tmp_path):
   write(
     tmp_path,
@@ -232,6 +282,17 @@ def test_mi_fitness(tmp_path):
     {"20240701_7_MiFitness_hlth_center_fitness_data.csv": text + text.replace("7,1,", "8,1,").split("\n", 1)[1]},
   )
   assert set(read("mi_fitness", tmp_path)[2].read) == {"7", "8"}
+
+
+def test_a_row_without_a_uid_is_of_the_only_person_of_mi_fitness(tmp_path, monkeypatch):
+  rows = [f'{uid},heart_rate,{EIGHT // 1000 + 60 * k},"{{""bpm"": 61}}"\n' for k, uid in enumerate(("7", "", "7"))]
+  name = "7_hlth_center_fitness_data.csv"
+  write(tmp_path, {name: "Uid,Key,Time,Value\n" + "".join(rows)})
+  assert read("mi_fitness", tmp_path)[2].read == {tmp_path.name: 3}
+  monkeypatch.setattr("data_pipelines.ingest.reading.csv_batches.BLOCK_BYTES", 64)
+  write(tmp_path, {name: "Uid,Key,Time,Value\n" + "".join([*rows, rows[0].replace("7,", "8,", 1)])})
+  owner = IMPORTERS["mi_fitness"].owners(Export(tmp_path), [name])[name]
+  assert owner.in_rows and not owner.account  # the second person comes in a later batch
 
 
 OURA_NIGHT = {
