@@ -8,6 +8,8 @@ import tarfile
 
 import pytest
 
+from data_pipelines.ingest.importers import IMPORTERS
+from data_pipelines.ingest.reading.export_files import Export
 from tests.data_pipelines.ingest.long_tables import run_build
 
 TABLES = {
@@ -53,6 +55,23 @@ def test_nothing_is_offered_for_what_would_not_work(tmp_path, capsys, name):
   (tmp_path / name).write_bytes(OTHERS[name])
   message = refusal(capsys, "--source=auto", f"--input={tmp_path}")
   assert f"found {name}" in message and "--columns" not in message and 'the page "Your own data"' in message
+
+
+@pytest.mark.parametrize("beside", ("x.csv", None))
+def test_files_that_cannot_be_unpacked_end_no_search(tmp_path, beside):
+  names = [
+    f"x.{ending}" for ending in ("xml", "json", "parquet", "tsv", "zip", "npz", "gt3x", "cwa", "bin", "db", "fit")
+  ]
+  for name in (*names, "sleep.json", "exercise.json", "heart_rate.json", "2024-06-04.csv", "sleep.csv"):
+    (tmp_path / name).write_bytes(b"\x1f\x8b no gzip")
+  if beside:
+    (tmp_path / beside).write_text("time,channel,value\n2024-06-04 08:00,heart_rate,61\n")
+  export = Export(tmp_path)
+  found = {kind: importer.files(export) for kind, importer in IMPORTERS.items()}
+  assert found["long_table"] == [beside] * bool(beside) and not found["apple"] and not found["fitbit"]
+  for name in ("x.xml", "sleep.json"):
+    alone = Export(tmp_path / name)
+    assert not any(importer.files(alone) for importer in IMPORTERS.values())
 
 
 def test_archives_are_named_with_the_command_that_unpacks_them(tmp_path, capsys):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import garmin_fit_sdk as sdk
@@ -150,19 +150,26 @@ def strap_beats(messages: Iterable[Message]) -> Iterator[tuple[Message, list[tup
   for message in messages:
     if message.number != NUMBER["HR"]:
       continue
-    stamps = [round(1024 * stamp) for stamp in several(message.fields.get("event_timestamp")) if is_number(stamp)]
+    stamps = [  # None keeps the place of the heart rate that has no time
+      round(1024 * stamp) if is_number(stamp) else None for stamp in several(message.fields.get("event_timestamp"))
+    ]
+    clock = _last(stamps, clock)
     for low in _twelve_bits(several(message.fields.get("event_timestamp_12"))):
-      stamps.append((stamps[-1] if stamps else clock) + (low - (stamps[-1] if stamps else clock) & 0xFFF))
-    if message.time is not None and stamps:
+      clock += low - clock & 0xFFF
+      stamps.append(clock)
+    if message.time is not None and stamps and stamps[0] is not None:
       fraction = message.fields.get("fractional_timestamp", message.fields.get("time256", 0.0))
       anchor = 1000 * (message.time + (fraction if is_number(fraction) else 0.0)), stamps[0]
-    clock = stamps[-1] if stamps else clock
     rates = several(message.fields.get("filtered_bpm"))
     beats = []
     for stamp, rate in zip(stamps, rates, strict=False):
-      if anchor is not None and is_number(rate):
+      if anchor is not None and stamp is not None and is_number(rate):
         beats.append((round(anchor[0] + (stamp - anchor[1]) % (1 << 32) * 1000 / 1024), rate))
     yield message, beats
+
+
+def _last(stamps: Sequence[int | None], clock: int) -> int:
+  return next((stamp for stamp in reversed(stamps) if stamp is not None), clock)
 
 
 def _twelve_bits(packed: tuple[Any, ...]) -> Iterator[int]:

@@ -183,8 +183,11 @@ class Fitbit:
 
 def _is_fitbits(export: Export, name: str) -> bool:
   """Whether a JSON file without a date in its name begins as Fitbit's do."""
-  with export.open(name) as file:
-    return bool(re.match(rb'\s*\[\s*\{[^{]*"(dateTime|logId)"', file.read(_START)))
+  try:
+    with export.open(name) as file:
+      return bool(re.match(rb'\s*\[\s*\{[^{]*"(dateTime|logId)"', file.read(_START)))
+  except SchemaError:
+    return False  # cannot be unpacked
 
 
 def _kind_by_content(export: Export, name: str) -> str:

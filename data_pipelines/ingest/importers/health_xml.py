@@ -58,9 +58,12 @@ class Entry(NamedTuple):
 
 def is_health_xml(export: Export, name: str) -> bool:
   """Whether an XML file's root is HealthData; the file's name depends on the phone's language."""
-  with export.open(name) as file:
-    start = file.read(_PROLOG)
-  encoding = export.encoding(name)
+  try:
+    with export.open(name) as file:
+      start = file.read(_PROLOG)
+    encoding = export.encoding(name)
+  except SchemaError:
+    return False  # cannot be unpacked
   return bool(_ROOT.search(start.decode(encoding, "ignore").encode() if encoding else start))
 
 

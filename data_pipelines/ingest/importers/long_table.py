@@ -175,7 +175,7 @@ def _columns(export: Export, name: str) -> list[str]:
   try:
     with export.on_disk(name) as path:
       return pq.read_schema(path).names
-  except (pa.ArrowException, OSError, UnicodeDecodeError):  # the last of damaged names of columns
+  except (SchemaError, pa.ArrowException, OSError, UnicodeDecodeError):  # the last of damaged names of columns
     return []
 
 

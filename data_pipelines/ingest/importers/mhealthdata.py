@@ -65,6 +65,7 @@ def _readings(
   account: Account,
 ) -> Iterator[Readings]:
   if signal == "asleep":
+    values = np.nan_to_num(values, nan=0.0)  # no reading
     known = np.isin(values, np.arange(len(_ASLEEP)))
     values = np.where(known, _ASLEEP[np.where(known, values, 0).astype(np.int64)], np.inf)
     present = ~np.isnan(values)

@@ -19,7 +19,9 @@ mode) it records nothing, and nothing is filled in.
 
 All times are on the device's own clock, set to local time when it was configured, without a zone: the nights on which
 clocks change are not corrected by any of the makers. A file is of the subject that it names (see subjects.py); whose
-the others are has to be said.
+the others are has to be said. Of two devices of a subject that recorded at the same time, as at both wrists, one
+counts at a time: that whose serial number comes first. Where two people of a study have the same subject name, such as
+"1" in two folders, the import takes them for one: import each folder by itself.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ class Accelerometer:
     Signal("light", "lux", "light", low=0),
     Signal("temperature", "C", "TEMP", low=-20, high=60),
   )
-  devices: Sequence[str] = ("1 samples", epoch_csv.DEVICE)
+  devices: Sequence[str] = ()  # their names sort: samples come before epochs
   beside: Sequence[str] = ()
   wear_counts = "activity_counts_vm"
 
@@ -92,15 +94,16 @@ def _beginning(export: Export, name: str) -> bytes:
 
 
 def _read_gt3x(export: Export, name: str, participant: str, account: Account) -> Iterator[Readings]:
-  where, damage = export.where(name), gt3x.Damage()
+  where, damage = export.where(name), gt3x.Damage(where=f"{export.where(name)}/log.bin")
   with export.inside(name) as inside:
     info = gt3x.read_info(inside)
+    device = _device(info.serial)
     sums = MinuteSums(info.rate)
     with inside.open("log.bin") as file:
       for kind, time, values in gt3x.samples(file, info, damage):
         if kind == gt3x.LUX:
           start = time // _MS
-          yield Readings(participant, "light", "lux", start, start, values[:, 0], "1 samples", clock="wall")
+          yield Readings(participant, "light", "lux", start, start, values[:, 0], device, clock="wall")
         else:
           sums.add(time, values)
     again = None
@@ -114,14 +117,14 @@ def _read_gt3x(export: Export, name: str, participant: str, account: Account) ->
     account.add(participant, damage.stretches)
     place = f" from byte {damage.first:,} of log.bin on"
     account.damaged(participant, "damaged stretch of log.bin", where, place, damage.stretches)
-  yield from _minutes(sums, again, participant, where, account)
+  yield from _minutes(sums, again, participant, device, where, account)
 
 
 def _read_recording(export: Export, name: str, participant: str, account: Account) -> Iterator[Readings]:
   where = export.where(name)
   with export.on_disk(name) as path:
     recording = recordings.read_recording(path, where)
-  sums = MinuteSums(recording.rate)
+  device, sums = _device(recording.serial), MinuteSums(recording.rate)
   if recording.warnings:
     account.add(participant, len(recording.warnings))
     place = f": {recording.warnings[0]}"
@@ -136,8 +139,12 @@ def _read_recording(export: Export, name: str, participant: str, account: Accoun
     minute, index, number = np.unique(time[finite] // _MS // _MINUTE, return_inverse=True, return_counts=True)
     mean = np.bincount(index, values[finite]) / number
     if len(minute):
-      yield Readings(participant, signal, unit, minute * _MINUTE, minute * _MINUTE, mean, "1 samples", clock="wall")
-  yield from _minutes(sums, again, participant, where, account)
+      yield Readings(participant, signal, unit, minute * _MINUTE, minute * _MINUTE, mean, device, clock="wall")
+  yield from _minutes(sums, again, participant, device, where, account)
+
+
+def _device(serial: str) -> str:
+  return f"1 samples {serial[:40]}".rstrip()
 
 
 def _add(recording: recordings.Recording, sums: MinuteSums) -> None:
@@ -147,7 +154,7 @@ def _add(recording: recordings.Recording, sums: MinuteSums) -> None:
 
 
 def _minutes(
-  sums: MinuteSums, calibrated: MinuteSums | None, participant: str, where: str, account: Account
+  sums: MinuteSums, calibrated: MinuteSums | None, participant: str, device: str, where: str, account: Account
 ) -> Iterator[Readings]:
   """Yields ENMO and counts of the minutes that are whole and in which the device was worn, and counts the others."""
   account.add(participant, sums.repeated)
@@ -171,10 +178,10 @@ def _minutes(
       account.add(participant, lost)
       account.drop(participant, why, lost, f"{where} at {first}")
     good &= ~bad
-  yield from _readings(minutes, good, participant)
+  yield from _readings(minutes, good, participant, device)
 
 
-def _readings(minutes: Minutes, good: np.ndarray, participant: str) -> Iterator[Readings]:
+def _readings(minutes: Minutes, good: np.ndarray, participant: str, device: str) -> Iterator[Readings]:
   if not good.any():
     return
   start = minutes.start[good]
@@ -182,4 +189,4 @@ def _readings(minutes: Minutes, good: np.ndarray, participant: str) -> Iterator[
   values = (minutes.enmo[good], y, x, z, np.sqrt(x**2 + y**2 + z**2))
   for signal, value in zip(_OF_SAMPLES, values, strict=True):
     unit = "milligravity" if signal == "enmo" else "counts"
-    yield Readings(participant, signal, unit, start, start + _MINUTE, value, "1 samples", clock="wall")
+    yield Readings(participant, signal, unit, start, start + _MINUTE, value, device, clock="wall")

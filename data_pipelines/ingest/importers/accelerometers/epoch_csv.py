@@ -36,12 +36,12 @@ _AXES = {"axis1": "activity_counts", "axis2": "activity_counts_axis2", "axis3": 
 _OTHERS = {"steps": ("steps", "steps"), "lux": ("light", "lux")}
 _DATES = {"m": "%m", "d": "%d", "yyyy": "%Y", "yy": "%y"}
 _MINUTE = 60_000
-DEVICE = "2 epochs"
+_DEVICE = "2 epochs"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Head:
-  """What stands before the rows: column names, their delimiter, the line of the header, epoch in s, date format."""
+  """What stands before the rows: column names, their delimiter, the line of the header, epoch in s, date format, ..."""
 
   names: list[str]
   delimiter: str
@@ -49,6 +49,7 @@ class _Head:
   epoch: int
   date: str
   start: str
+  serial: str
 
 
 def is_epoch_table(beginning: bytes) -> bool:
@@ -72,7 +73,8 @@ def read_epochs(export: Export, name: str, participant: str, account: Account) -
   timed = {"date", "time"} <= set(by_name)
   found = {key: by_name[key] for key in (*_AXES, *_OTHERS) if key in by_name}
   columns = [*found.values(), *([by_name["date"], by_name["time"]] if timed else [])]
-  magnitude = _Magnitude(participant, head.epoch)
+  device = f"{_DEVICE} {head.serial}".rstrip()
+  magnitude = _Magnitude(participant, head.epoch, device)
 
   bad_rows = csv_batches.counting(account, participant, export, name)
   batches = csv_batches.read_batches(
@@ -99,7 +101,7 @@ def read_epochs(export: Export, name: str, participant: str, account: Account) -
     units = {**{key: (signal, "counts") for key, signal in _AXES.items()}, **_OTHERS}
     for key, value in values.items():
       signal, unit = units[key]
-      yield Readings(participant, signal, unit, start, end, value, DEVICE, clock="wall")
+      yield Readings(participant, signal, unit, start, end, value, device, clock="wall")
     if set(_AXES) <= set(values):
       yield from magnitude.readings(start, np.stack([values[axis] for axis in _AXES], axis=1))
   yield from magnitude.rest()
@@ -117,7 +119,8 @@ def _drop(
 class _Magnitude:
   """Vector magnitude of the axes' sums in each minute, or in each epoch that is as long or longer."""
 
-  def __init__(self, participant: str, epoch: int):
+  def __init__(self, participant: str, epoch: int, device: str):
+    self._device = device
     self._participant, self._span, self._long = participant, max(_MINUTE, epoch * 1000), epoch * 1000 >= _MINUTE
     self._pending = np.zeros(0, np.int64), np.zeros((0, 3))
 
@@ -145,7 +148,7 @@ class _Magnitude:
     np.add.at(total, place, counts)
     size = np.sqrt((total**2).sum(axis=1))
     signal = "activity_counts_vm"
-    yield Readings(self._participant, signal, "counts", begin, begin + self._span, size, DEVICE, clock="wall")
+    yield Readings(self._participant, signal, "counts", begin, begin + self._span, size, self._device, clock="wall")
 
 
 def _read_head(export: Export, name: str) -> _Head:
@@ -174,7 +177,9 @@ def _read_head(export: Export, name: str) -> _Head:
   raw = text.splitlines()[header]
   delimiter = max(",;\t", key=raw.count)
   names = csv_batches.read_header(export, name, delimiter, header)
-  return _Head(names, delimiter, header, seconds, date, f"{start[0][1]} {start[1][1]}")  # type: ignore[index]
+  serial = re.search(r"Serial Number: ?(\w{1,40})", head)
+  start_text = f"{start[0][1]} {start[1][1]}"  # type: ignore[index]
+  return _Head(names, delimiter, header, seconds, date, start_text, serial[1] if serial else "")
 
 
 def _shorter(part: str) -> str:

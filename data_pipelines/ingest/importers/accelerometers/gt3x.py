@@ -7,7 +7,8 @@ log.bin     records: 1E, type, time (uint32, seconds), size (uint16), payload, c
   05 LUX         light, lux, 16 bits
 Times are seconds since 1970 on the clock of the device, which ActiLife sets to local time. Where the scale is not in
 info.txt it is 341 per g for devices whose serial number begins with NEO, CLE or MRA, and 256 for others. A payload of
-one byte marks a plug that was put in. Zeros between records are allowed; records with a wrong checksum are left out.
+one byte marks a plug that was put in. Zeros between records are allowed; records with a wrong checksum are left out. A
+file with very many of them is refused, as every byte that may begin a record costs a checksum.
 """
 
 from __future__ import annotations
@@ -30,17 +31,19 @@ _SEPARATOR = 0x1E
 _LONGEST = _HEADER.size + 2**16
 _BLOCK = 4 * 2**20
 _SECOND = 1_000_000_000  # ns
+_MOST_WRONG = 100_000  # checksums; of random bytes one in 256 needs one
 _COARSE = ("NEO", "CLE", "MRA")  # serial numbers of devices with 341 units per g
 _FIELDS_MOST = 2**16  # bytes of info.txt
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-  """What info.txt says: the rate in Hz, units per g, and the subject, "" if unnamed."""
+  """What info.txt says: the rate in Hz, units per g, the subject and the serial number, "" if unnamed."""
 
   rate: int
   scale: float
   subject: str
+  serial: str = ""
 
 
 class _Record(NamedTuple):
@@ -54,10 +57,12 @@ class _Record(NamedTuple):
 
 @dataclasses.dataclass
 class Damage:
-  """Stretches of log.bin that are no record: how many, and the byte at which the first begins."""
+  """Stretches of the log.bin at `where` that are no record: how many, the first's first byte, and wrong checksums."""
 
   stretches: int = 0
   first: int | None = None
+  wrong: int = 0
+  where: str = "log.bin"
 
   def note(self, byte: int) -> None:
     """Counts a stretch that begins at this byte."""
@@ -86,7 +91,7 @@ def read_info(inside: Export) -> Info:
     raise SchemaError(
       f"{where}: has a rate of {rate:g} Hz and {scale:g} units per g, expected 30 to 100 and 256 or 341"
     )
-  return Info(int(rate), scale, fields.get("Subject Name", ""))
+  return Info(int(rate), scale, fields.get("Subject Name", ""), fields.get("Serial Number", ""))
 
 
 def _number(fields: dict[str, str], key: str, where: str) -> float:
@@ -103,6 +108,9 @@ def samples(
 
   The kind is ACTIVITY for acceleration along x, y and z, in g, or LUX, whose value stands in the first column. What is
   no record is noted in `damage`.
+
+  Raises:
+    SchemaError: it has very many wrong checksums.
   """
   rest, offset = b"", 0
   while True:
@@ -124,10 +132,16 @@ def _records(data: bytes, last: bool, offset: int, damage: Damage) -> tuple[list
     separator, kind, time, size = _HEADER.unpack_from(data, place) if end - place > _HEADER.size else (0, 0, 0, 0)
     after = place + _HEADER.size + size + 1
     # The checksum is the complement of all bytes before it, joined by exclusive or.
-    if separator == _SEPARATOR and after <= end and np.bitwise_xor.reduce(content[place:after]) == 0xFF:
-      found.append(_Record(kind, time, place + _HEADER.size, size))
-      place, lost = after, False
-      continue
+    if separator == _SEPARATOR and after <= end:
+      if np.bitwise_xor.reduce(content[place:after]) == 0xFF:
+        found.append(_Record(kind, time, place + _HEADER.size, size))
+        place, lost = after, False
+        continue
+      damage.wrong += 1
+      if damage.wrong > _MOST_WRONG:
+        raise SchemaError(
+          f"{damage.where}: has more than {_MOST_WRONG:,} wrong checksums up to byte {offset + place:,}"
+        )
     if data[place] and not lost:  # zeros between records are no damage
       damage.note(offset + place)
       lost = True

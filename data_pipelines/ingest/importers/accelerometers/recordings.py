@@ -33,6 +33,7 @@ class Recording:
 
   Attributes:
     device: "geneactiv" or "axivity".
+    serial: serial number of the device, "" if the file does not say.
     rate: nominal rate of the samples, Hz.
     time: [n] ns since 1970 on the clock of the device.
     samples: [n, 3] acceleration in g.
@@ -41,6 +42,7 @@ class Recording:
   """
 
   device: str
+  serial: str
   rate: float
   time: Int64[np.ndarray, "n"]
   samples: Float32[np.ndarray, "n 3"]
@@ -73,7 +75,7 @@ def read_recording(path: pathlib.Path, where: str) -> Recording:
   if device == "axivity" and path.stat().st_size % _SECTOR:
     warnings.append("cut off within a sector")
   samples = fast["acceleration"].reshape(-1, 3)
-  return Recording(device, rate, fast["datetime"], samples, beside, warnings)
+  return Recording(device, _serial(content["metadata"]), rate, fast["datetime"], samples, beside, warnings)
 
 
 def _content(path: pathlib.Path, where: str) -> Mapping[str, Any]:
@@ -99,6 +101,11 @@ def _rate(metadata: Mapping[str, Mapping[str, Any]], device: str) -> float:
   if device == "geneactiv":
     return _first_number(metadata.get("Configuration Info", {}).get("Measurement Frequency", ""))
   return _first_number(metadata.get("configuration", {}).get("sample_rate_hz", ""))
+
+
+def _serial(metadata: Mapping[str, Mapping[str, Any]]) -> str:
+  geneactiv = metadata.get("Device Identity", {}).get("Device Unique Serial Code", "")
+  return str(geneactiv or metadata.get("device", {}).get("device_id", ""))
 
 
 def _first_number(text: Any) -> float:

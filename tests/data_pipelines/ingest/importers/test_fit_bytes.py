@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.ingest.importers import fit_bytes
+from data_pipelines.ingest.importers import fit, fit_bytes
 from data_pipelines.ingest.importers.fit_bytes import Fault, RawMessage
 
 NOON = 1_100_000_000  # seconds of FIT; a multiple of 32
@@ -269,3 +269,11 @@ def test_any_bytes_end_in_messages_and_faults(records, changes, length, kept):
 @given(st.binary(max_size=50))
 def test_the_checksum(data):
   assert fit_bytes.checksum(data) == crc(data)
+
+
+def test_an_invalid_stamp_of_a_strap_costs_its_own_beat_only():
+  hr = fit.NUMBER["HR"]
+  anchor = fit.Message(hr, 1, 1000, "", {"event_timestamp": 2.0, "filtered_bpm": 60})
+  beats_ = fit.Message(hr, 2, None, "", {"event_timestamp": (3.0, None, 5.0), "filtered_bpm": (61, 62, 63)})
+  (_, first), (_, second) = fit.strap_beats([anchor, beats_])
+  assert first == [(1_000_000, 60)] and second == [(1_001_000, 61), (1_003_000, 63)]

@@ -166,6 +166,32 @@ def test_a_hostile_log_gives_samples_or_damage(tmp_path_factory, data):
   read(folder / "a.gt3x")
 
 
+def test_a_log_of_nothing_but_separators_is_refused_soon(tmp_path, monkeypatch):
+  monkeypatch.setattr(gt3x, "_MOST_WRONG", 1000)
+  gt3x_files.write(tmp_path / "a.gt3x", b"\x1e" * 200_000, rate=30)
+  with pytest.raises(SchemaError, match=r"a\.gt3x/log\.bin: has more than 1,000 wrong checksums up to byte 1,000"):
+    read(tmp_path)
+
+
+def test_both_wrists_are_two_devices(tmp_path):
+  for n, serial in enumerate(("MOS2A1", "MOS2A2")):
+    log = gt3x_files.log_of(EIGHT, moving(2, seed=n))
+    gt3x_files.write(tmp_path / f"{serial}.gt3x", log, rate=30, subject="kim", serial=serial)
+  table(tmp_path / "kim (2024-06-04)60sec.csv", ["6/4/2024,08:00:00,3,4,0,0,0"])
+  for name in ("geneactiv.bin", "axivity_ax3.cwa"):
+    shutil.copy(FILES / name, tmp_path)
+  export, devices = Export(tmp_path), {}
+  for name in READER.files(export):
+    devices[name] = {block.device for block in READER.read(export, name, Account())}
+  assert devices == {
+    "MOS2A1.gt3x": {"1 samples MOS2A1"},
+    "MOS2A2.gt3x": {"1 samples MOS2A2"},
+    "axivity_ax3.cwa": {"1 samples 39434"},
+    "geneactiv.bin": {"1 samples 101806"},
+    "kim (2024-06-04)60sec.csv": {"2 epochs MOS0000"},
+  }
+
+
 def test_what_is_no_gt3x_is_one_line(tmp_path):
   (tmp_path / "a.gt3x").write_bytes(b"nothing")
   with pytest.raises(SchemaError, match=r"a\.gt3x: not a zip"):

@@ -388,6 +388,10 @@ def test_mhealthdata(tmp_path):
     ("heart_rate", WALL + MINUTE, WALL + MINUTE, 62, None, "wall"),
     ("steps", WALL + MINUTE, WALL + 2 * MINUTE, 40, None, "wall"),
   ]
+  np.savez(tmp_path / "sam.npz", sleep=np.where(sleep, sleep, np.nan), idate=[739_040, 739_041])  # NaN: no reading
+  both, _, account = read("mhealthdata", tmp_path)
+  assert len(both) == len(found) + 5 and not account.dropped
+  (tmp_path / "sam.npz").unlink()
   asleep = [((row[1] - WALL) // MINUTE + 480, row[3]) for row in found if row[0] == "asleep"]
   assert asleep == [(1, 0), (3, 1), (5, 1), (6, 1), (7, 1)]
   np.savez(tmp_path / "kim.npz", bpm=bpm[:1], idate=[738_944, 738_945])
