@@ -54,6 +54,7 @@ class ImportedSource:
     self._folder = folder
     self._unread_columns, self._links = export_set.unread_columns, export_set.links
     self._exports_of = export_set.people
+    self._named_by_rows = export_set.named_by_rows
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     spool = fill_spool(export_set, folder / "readings", options.strict)
     self.recipe, self.guessed = options.recipe_for(export_set.importer, spool)
@@ -129,6 +130,9 @@ class ImportedSource:
     for who, paths in self._exports_of.items():
       name = self._public_name(who) if self._options.anonymity else who
       lines.append(f"{name}: {counted(len(paths), 'export')}{self._named(paths)}")
+    if self._named_by_rows:
+      exports = counted(self._named_by_rows, "export")
+      lines.append(f"--one_person and --person_by have no effect where rows or files name people: {exports}")
     lines += self._options.people.notes
     labelled = {*self._options.people.labels}
     without_days = sorted(labelled - {*self._store.people})

@@ -28,6 +28,7 @@ def people_of(folder, person_by=None):
   return {who: len(names) for who, names in files.items()}
 
 
+DAYS = packed({"idate.npy": "", "bpm.npy": ""})
 KIM = within("kim", fitbit(1, account="AB12"))
 KNOWN = {  # files, and how many files each person has
   "a Takeout in parts": ({f"{STAMP}-001.zip": packed(fitbit(1)), f"{STAMP}-1-002.zip": packed(fitbit(2))}, {STAMP: 2}),
@@ -72,6 +73,11 @@ KNOWN = {  # files, and how many files each person has
     },
     {"kim": 1, "lee": 1},
   ),
+  "Fit with folders in the user's language": (
+    {"Takeout/Fit/Alle Daten/com.google.heart_rate.bpm.json": "{}", "Takeout/Fit/All Sessions/1.json": "{}"},
+    {"in": 2},
+  ),
+  "the folders of Zepp": ({"HEARTRATE/HEARTRATE_1.csv": "", "SLEEP/SLEEP_1.csv": ""}, {"in": 2}),
   "an export in a folder of its own": (within("more/exports", fitbit(1)), {"in": 1}),
 }
 
@@ -80,6 +86,8 @@ KNOWN = {  # files, and how many files each person has
 def test_what_exports_say_decides(tmp_path, case):
   files, expected = KNOWN[case]
   assert people_of(write(tmp_path / "in", files)) == expected
+  if case == "a Takeout in parts":
+    assert people_of(tmp_path / "in", "file") == expected  # of one name, and known to be one
 
 
 ASKED = {
@@ -96,6 +104,26 @@ ASKED = {
     "b/export.xml": apple(1, "Lee’s Watch", "1990-01-02"),
   },
   "watches without a name": {f"{d}/export.xml": apple(d, "Apple Watch", "1990-01-02") for d in (1, 2)},
+  "apps with an Apple device": {f"{d}/export.xml": apple(d, "Oura", "1990-01-02") for d in (1, 2)},
+  "a ring of another maker": {
+    f"{d}/export.xml": apple(d, "Kim’s Watch", "1990-01-02").replace("manufacturer:Apple", "manufacturer:X")
+    for d in (1, 2)
+  },
+  "Apple Watches by their model": {
+    f"{d}/export.xml": apple(d, "Apple\xa0Watch Series 6", "1990-01-02") for d in (1, 2)
+  },
+  "two files of mhealthdata": {"anna.npz": DAYS, "ben.npz": DAYS},
+  "two numbers of files of mhealthdata": {"P01.npz": DAYS, "P02.npz": DAYS},
+  "two files of Oura": {"oura_anna.json": "{}", "oura_ben.json": "{}"},
+  "two folders with files of Oura": {"anna/oura_anna.json": "{}", "ben/oura_ben.json": "{}"},
+  "two folders with tables of Oura": {
+    "anna/heartrate.csv": "timestamp;bpm\n",
+    "ben/sleepmodel.csv": "bedtime_start;sleep_phase_5_min\n",
+  },
+}
+OF_ONE_NAME = {
+  *("an account beside none", "one birthday and two watches", "watches without a name", "apps with an Apple device"),
+  *("a ring of another maker", "Apple Watches by their model"),
 }
 
 
@@ -106,7 +134,10 @@ def test_what_cannot_be_known_is_asked_in_one_line(tmp_path, case, capsys):
   error = capsys.readouterr().err
   assert error.count("\n") == 1 and "--one_person" in error and "--person_by=folder" in error
   assert people_of(folder, "one") == {"in": 2}
-  if case != "a zip and a (1)":  # a browser's copy is asked about whatever makes a person
+  if case in OF_ONE_NAME:
+    with pytest.raises(SchemaError, match=r"would both be '.*' by --person_by=file; rename one"):
+      people_of(folder, "file")
+  elif case != "a zip and a (1)":  # a browser's copy is asked about whatever makes a person
     assert sum(people_of(folder, "file").values()) == 2
 
 
@@ -115,6 +146,21 @@ def test_accounts_decide_if_told_so(tmp_path):
   assert people_of(folder, "account") == {"samsunghealth_kim": 2, "samsunghealth_lee_20240603": 1}
   with pytest.raises(SchemaError, match="does not name an account, as --person_by=account expects"):
     people_of(write(tmp_path / "none", fitbit(1)), "account")
+
+
+def test_accounts_do_not_decide_between_kinds_or_people_who_share_a_device(tmp_path):
+  with pytest.raises(SchemaError, match=r"holds exports of fitbit and garmin, which have no accounts in common"):
+    people_of(write(tmp_path / "kinds", {**KIM, "kim/1.fit": fit(1, 77)}), "account")
+  with pytest.raises(SchemaError, match="exports share a device but name different people"):
+    people_of(write(tmp_path / "in", {**samsung("kim", 1, "d1"), **samsung("lee", 2, "d1")}), "account")
+
+
+def test_flags_without_effect_are_told(tmp_path):
+  table = "participant,time,heart_rate\nkim,2024-06-04T06:00:00Z,61\n"
+  folder = write(tmp_path / "in", {"a.csv": table})
+  line = "--one_person and --person_by have no effect where rows or files name people: 1 export"
+  assert line in import_days(folder, person_by="one", timezone="UTC").lines
+  assert line not in import_days(folder, timezone="UTC").lines
 
 
 def test_overlapping_exports_are_merged_and_duplicates_counted(tmp_path):

@@ -89,7 +89,13 @@ _HALF_DAY = (
   r"^(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2}) (?P<hour>1[0-2]|0?[1-9])(?P<rest>:[0-9]{2}:[0-9]{2})"
   r"[\s\x{a0}\x{202f}]*(?P<half>[AaPp])\.?\s?[Mm]\.?(?P<zone>[+-][0-9]{4})$"
 )
-_NAMELESS = re.compile(r"Apple Watch|iPhone|Health|Watch|.*App", re.IGNORECASE)
+# Apps write records of a device too; a device's own name has its kind, and one of its owner has more than the model.
+_DEVICE = re.compile(r"\bwatch\b|iphone|ipad", re.IGNORECASE)
+_MODEL = re.compile(
+  r"(apple|watch|iphone|ipad|series|ultra|pro|max|plus|mini|air|se|x[rs]?|my|gen(eration)?|"
+  r"\d(st|nd|rd|th|mm|[a-z])?|\W|_)*|.*app",
+  re.IGNORECASE,
+)
 _WORKOUT = re.compile(r"HKWorkoutActivityType([A-Za-z]{1,60})")
 
 
@@ -125,7 +131,7 @@ def _owner(export: Export, name: str) -> Owner:
   Neither tells people apart for sure, nor does a device that has no name of its own.
   """
   me, sources = person(export, name)
-  devices = {source for source in sources if not _NAMELESS.fullmatch(source.replace("\xa0", " "))}
+  devices = {source for source in sources if _DEVICE.search(source) and not _MODEL.fullmatch(source)}
   return Owner(name, profile=f"apple {me}" if me else "", marks=frozenset(f"apple {me} {d}" for d in devices if me))
 
 

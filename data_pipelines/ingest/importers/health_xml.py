@@ -68,7 +68,7 @@ def is_health_xml(export: Export, name: str) -> bool:
 
 
 def person(export: Export, name: str) -> tuple[str, set[str]]:
-  """What the beginning of a file says of its person: the facts of `Me`, with a date of birth, and names of devices."""
+  """What the beginning of a file says of its person: facts of `Me`, with a date of birth, and Apple devices' names."""
   try:
     with export.open(name) as file:
       start = in_utf8(file, export.where(name)).read(_PROLOG + _BLOCK).decode(errors="replace")
@@ -77,7 +77,9 @@ def person(export: Export, name: str) -> tuple[str, set[str]]:
   me = re.search(r"<Me\s([^>]*)>", start)
   facts = dict(re.findall(r'HKCharacteristicTypeIdentifier(\w+)="([^"]*)"', me[1])) if me else {}
   born, sex = facts.get("DateOfBirth", ""), facts.get("BiologicalSex", "")
-  sources = {m[1] for m in re.finditer(r'<Record [^>]*?sourceName="([^"]+)"[^>]*?HKDevice', start)}
+  sources = {
+    m[1] for m in re.finditer(r'<Record [^>]*?sourceName="([^"]+)"[^>]*?HKDevice[^"]*manufacturer:Apple', start)
+  }
   return f"{born} {sex}".strip() if born else "", sources
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Float64, Int64
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -40,6 +41,9 @@ class MHealthData:
 
   def files(self, export: Export) -> list[str]:
     return [name for name in export.matching("*.npz") if _has_days(export, name)]
+
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    return {name: Owner(name) for name in names}  # a file is of one person, and does not say of whom
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     where = export.where(name)

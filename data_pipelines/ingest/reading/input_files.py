@@ -61,6 +61,7 @@ class ExportSet:
     left_out: names of files and folders of the input that are not read, by reason.
     unread_columns: columns of its tables that are not read.
     links: links in the input that are followed.
+    named_by_rows: number of exports whose rows or files say whose they are, although the user says it otherwise.
   """
 
   def __init__(
@@ -99,6 +100,7 @@ class ExportSet:
     for participant, unit in people:
       self._add(participant or whole.participant, unit)
     self.people = listed(people)
+    self.named_by_rows = sum(unit.owner.in_rows for _, unit in people) if person_by else 0
     self.links = whole.links
     self.left_out = self._left_out()
     self.unread_columns = self._unread_columns()

@@ -13,6 +13,13 @@ from collections.abc import Iterable, Sequence
 
 # The name of Google's archives. All parts of one have the same time: "takeout-20240131T120000Z-1-002 (1).zip".
 _TAKEOUT = re.compile(r"(takeout-\d{8}T\d{6}Z)(-\d+)*( ?\(\d+\))?", re.IGNORECASE)
+# The folder of an export, whose folders have names in the user's language; and names of folders within exports.
+_EXPORT = re.compile(r"(.*/)?(google )?fit(bit)?", re.IGNORECASE)
+_PART = re.compile(
+  r"all data|all sessions|daily activity metrics|(heartrate|sleep|activity)(_[a-z]+)*(_\d+)?|app data|"
+  r"(health detail|sport per minute merged) data.*",
+  re.IGNORECASE,
+)
 _LEAST_NAME = 3  # letters that the names of a person's exports begin with, to be the person's name
 
 
@@ -39,18 +46,22 @@ class Owner:
 def loose_places(names: Sequence[str]) -> dict[str, str]:
   """The place of each file, for files of a kind that says nothing else.
 
-  Folders that hold files of the same names, but for digits, are a place each; otherwise all files are of one.
+  Several folders are a place each, unless they are the parts of which a maker's export consists. These are of one
+  place, unless they hold files of the same names, but for digits.
   """
   prefix = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
   start = len(prefix) + 1 if prefix else 0
   tops: dict[str, list[str]] = {}
   for name in names:
     tops.setdefault(name[start:].partition("/")[0] if "/" in name[start:] else "", []).append(name)
+  places = {name: f"{name[:start]}{top}".rstrip("/") for top, members in tops.items() for name in members}
+  if not _EXPORT.fullmatch(prefix) and sum(bool(top) and not _PART.fullmatch(top) for top in tops) > 1:
+    return places
   seen: set[str] = set()
   for top, members in tops.items():
     kinds = {re.sub(r"\d+", "#", name[start + len(top) :].lstrip("/")) for name in members}
     if kinds & seen:
-      return {name: f"{name[:start]}{top}" for top, members in tops.items() for name in members}
+      return places
     seen |= kinds
   return dict.fromkeys(names, prefix)
 

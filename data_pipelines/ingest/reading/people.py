@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.export_files import Export
@@ -49,10 +49,19 @@ def by_rule(units: Sequence[Unit], person_by: str, path: str) -> list[tuple[str,
   if person_by == ACCOUNT:
     return _by_account(units, path)
   people = []
+  paths: dict[str, str] = {}  # of files, by the names that they give
   for unit in units:
     names: dict[str, list[str]] = {}
     for name in unit.names:
-      names.setdefault(_folder(unit, name) if person_by == FOLDER else _stem(unit, name), []).append(name)
+      who = _folder(unit, name) if person_by == FOLDER else _stem(unit, name)
+      names.setdefault(who, []).append(name)
+      file = unit.within or name
+      other = paths.setdefault(who, file)
+      if person_by == FILE and file != other and name_of(pathlib.PurePath(file).stem) == pathlib.PurePath(file).stem:
+        raise SchemaError(
+          f"{path}: {other} and {file} would both be {who!r} by --person_by=file; rename one, or give "
+          "--person_by=folder or --one_person"
+        )
     people += [(who, dataclasses.replace(unit, names=tuple(own))) for who, own in names.items() if who]
   if not people:
     raise SchemaError(
@@ -83,6 +92,12 @@ def _check_copies(names: Collection[str], path: str) -> None:
 
 
 def _by_account(units: Sequence[Unit], path: str) -> list[tuple[str, Unit]]:
+  kinds = [*dict.fromkeys(unit.kind for unit in units)]
+  if len(kinds) > 1:
+    raise SchemaError(
+      f"{path}: holds exports of {' and '.join(kinds)}, which have no accounts in common, as --person_by=account "
+      "expects; give --person_by=folder or --one_person"
+    )
   for unit in units:
     owner = unit.owner
     if not (owner.in_rows or owner.account or owner.profile or owner.marks):
@@ -91,7 +106,18 @@ def _by_account(units: Sequence[Unit], path: str) -> list[tuple[str, Unit]]:
       )
   owners = [unit.owner for unit in units]
   keyed = [dataclasses.replace(o, account=o.account or (f"profile {o.profile}" if o.profile else "")) for o in owners]
-  return _named(units, join(keyed))
+  groups = join(keyed)
+  _check_contradictions([[owners[n] for n in group] for group in groups], path)
+  return _named(units, groups)
+
+
+def _check_contradictions(groups: Iterable[Sequence[Owner]], path: str) -> None:
+  """Refuses groups of one person whose exports name two."""
+  if any(map(contradict, groups)):
+    raise SchemaError(
+      f"{path}: exports share a device but name different people; give --one_person, --person_by=folder or "
+      "--person_by=file"
+    )
 
 
 def by_evidence(units: Sequence[Unit], path: str) -> list[tuple[str, Unit]]:
@@ -110,12 +136,7 @@ def by_evidence(units: Sequence[Unit], path: str) -> list[tuple[str, Unit]]:
       f"{path}: holds {len(groups)} exports ({shown}) that do not say whether they are one person's; give --one_person "
       "if they are, or else --person_by=folder or --person_by=file"
     )
-  for group in owners:
-    if contradict(group):
-      raise SchemaError(
-        f"{path}: exports share a device but name different people; give --one_person, --person_by=folder or "
-        "--person_by=file"
-      )
+  _check_contradictions(owners, path)
   return [("" if len(units) == 1 else unit.name, unit) for unit in units if unit.owner.in_rows] + _named(others, groups)
 
 

@@ -8,7 +8,8 @@ is UTC. Of Mi Band, Amazfit and Xiaomi devices, a row per minute:
 Of these and other devices, with TIMESTAMP ms:
   HUAMI_SPO2_SAMPLE, GENERIC_SPO2_SAMPLE SPO2; HUAMI_STRESS_SAMPLE, GENERIC_STRESS_SAMPLE STRESS;
   GENERIC_HEART_RATE_SAMPLE HEART_RATE
-DEVICE has the IDENTIFIER of each device, its Bluetooth address, by which two exports are known to be one person's. Each
+DEVICE has the IDENTIFIER of each device, its Bluetooth address, by which two exports are known to be one person's if
+it has readings in these tables. Each
 DEVICE_ID is a device; where two have a minute, the one with the lower number counts. Not read: sleep, whose codes
 differ between devices (RAW_KIND, STAGE), tables of other devices, names, workouts, places.
 """
@@ -88,14 +89,20 @@ class Gadgetbridge:
 
 
 def _addresses(export: Export, name: str) -> frozenset[str]:
-  """The Bluetooth addresses of the devices; none if the file cannot be read."""
+  """The Bluetooth addresses of the devices whose readings are read; none if the file cannot be read.
+
+  Others, such as a scale, may be those of a household.
+  """
   try:
     with export.on_disk(name) as path:
-      database = Database(path, export.where(name), ["DEVICE"])
+      database = Database(path, export.where(name), ["DEVICE", *(table.name for table in _TABLES)])
       try:
-        if "IDENTIFIER" not in database.columns("DEVICE"):
+        tables = [table.name for table in _TABLES if "DEVICE_ID" in database.columns(table.name)]
+        if not tables or not {"_id", "IDENTIFIER"} <= database.columns("DEVICE"):
           return frozenset()
-        found = {address for rows in database.batches('SELECT "IDENTIFIER" FROM "DEVICE"') for (address,) in rows}
+        is_read = " OR ".join(f'"_id" IN (SELECT "DEVICE_ID" FROM "{table}")' for table in tables)
+        query = f'SELECT "IDENTIFIER" FROM "DEVICE" WHERE {is_read}'
+        found = {address for rows in database.batches(query) for (address,) in rows}
       finally:
         database.close()
   except SchemaError:

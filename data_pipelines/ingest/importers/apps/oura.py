@@ -24,6 +24,7 @@ from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, instan
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export, without_copy_number
+from data_pipelines.ingest.reading.owners import Owner, loose_places
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -60,6 +61,10 @@ class Oura:
   def files(self, export: Export) -> list[str]:
     is_csv = lambda name: _CSV.fullmatch(without_copy_number(name)) and _table(export, name)
     return [name for name in export.names if _JSON.fullmatch(name) or is_csv(name)]
+
+  def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
+    places = loose_places([name for name in names if not _JSON.fullmatch(name)])
+    return {name: Owner(places.get(name, name)) for name in names}  # a JSON is a whole export
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     where = export.where(name)

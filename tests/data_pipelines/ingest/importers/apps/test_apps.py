@@ -427,6 +427,21 @@ def test_exports_that_name_an_account_or_a_device_are_their_persons(tmp_path, ca
   assert "would build 2 days of 1 person" in capsys.readouterr().out
 
 
+def test_a_scale_of_two_people_does_not_make_them_one(tmp_path):
+  owners = []
+  for folder, number in (("kim", 1), ("lee", 2)):
+    (tmp_path / folder).mkdir()
+    devices = [(1, f"C0:00:00:00:00:0{number}"), (2, "c0:00:00:00:00:ff")]
+    tables = {
+      "MI_BAND_ACTIVITY_SAMPLE": ("TIMESTAMP, DEVICE_ID, STEPS, HEART_RATE", [(EIGHT // 1000, 1, 3, 60)]),
+      "MI_SCALE_WEIGHT_SAMPLE": ("TIMESTAMP, DEVICE_ID, WEIGHT_KG", [(EIGHT, 2, 70)]),
+      "DEVICE": ("_id, IDENTIFIER", devices),
+    }
+    database(tmp_path / folder / "Gadgetbridge", tables)
+    owners += IMPORTERS["gadgetbridge"].owners(Export(tmp_path / folder), ["Gadgetbridge"]).values()
+  assert [owner.marks for owner in owners] == [{f"bluetooth C0:00:00:00:00:0{n}"} for n in (1, 2)]
+
+
 JSON_FILES = {
   "google_fit": "Fit/All Data/derived_com.google.heart_rate.bpm_x.json",
   "polar": "247ohr_1.json",
