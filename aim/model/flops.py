@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aim.model.buffer_sizes import BufferSizes, ViewBufferSizes
-from aim.model.interpolation_skip import EMBEDDED, MEAN_MINUTES, OUTPUTS
+from aim.model.interpolation_skip import EMBEDDED, MEAN_MINUTES, head_outputs
 from aim.model.lsm2 import Architecture, Tower
 from aim.runtime import devices
 
@@ -125,8 +125,8 @@ def _skip_flops(a: Architecture, tokens: Number, targets: Number) -> Number:
   """The interpolation skip: the embedding of the evidence, and the outputs of the head beside the correction."""
   if not a.interpolation_skip:
     return 0 * tokens
-  per_value = 2 * a.decoder.width * a.patch_values
-  return per_value * (tokens * EMBEDDED + targets * (OUTPUTS[a.skip_evidence] - 1))
+  more_outputs = head_outputs(a.patch_values, a.skip_evidence) - a.patch_values
+  return 2 * a.decoder.width * (tokens * EMBEDDED * a.patch_values + targets * more_outputs)
 
 
 def local_mean_flops(a: Architecture) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from aim.model import interpolation
@@ -15,10 +16,18 @@ from aim.model import interpolation
 KINDS = ("line", "smooth")
 MEAN_MINUTES = (10, 30)  # widths of the local means
 EMBEDDED = 4  # features that the decoder's tokens are given, the first ones
-# Features per step, and numbers that the head predicts per step: those of skip_output.
-FEATURES = {"line": 4, "smooth": 6 + len(MEAN_MINUTES)}
-OUTPUTS = {"line": 2, "smooth": 4 + len(MEAN_MINUTES)}
+FEATURES = {"line": 4, "smooth": 6 + len(MEAN_MINUTES)}  # per step
 HALF_HOUR = 30  # minutes; where a fresh model's correction has half its size
+# A channel's curves over the distance of the evidence: log tau, the level's weight, and the shares of cubic and means.
+CURVES = 3 + len(MEAN_MINUTES)
+KNOTS = (0.6, 1.5, 3.75, 9.375, 23.4375, 58.59375)  # minutes; equal steps of the logarithm
+CURVE_SCALE = 4  # of the curves' parameters: Adam moves each by about the learning rate, and log tau has far to go
+TOKEN_SHIFTS = 2  # that the head predicts per token: of log tau and of the level's weight
+
+
+def head_outputs(patch_values: int, kind: str) -> int:
+  """The numbers that the decoder's head predicts per token with the skip: those that skip_output reads."""
+  return 2 * patch_values if kind == "line" else patch_values + TOKEN_SHIFTS
 
 
 def interpolation_evidence(
@@ -56,27 +65,46 @@ def interpolation_evidence(
 
 
 def skip_output(
-  out: Float[Array, "g r n"], evidence: Float[Array, "g r p features"], kind: str
+  out: Float[Array, "g r n"], evidence: Float[Array, "g r p features"], curves: Float[Array, "g r channels m k"] | None
 ) -> Float[Array, "g r p"]:
   """The prediction from the head's outputs and the evidence.
 
-  "line": the correction is added to a mixture of line and level, whose weight the head predicts.
+  Without curves, kind "line": the correction is added to a mixture of line and level, whose weight the head predicts.
 
-  "smooth": cubic and local means enter by shares that the head predicts, as differences from the line. Correction and
-  level enter times d / (d + tau), where d is the distance of the evidence and the head predicts the logarithm of tau.
-  So what the decoder says of its own vanishes next to visible values of a smooth channel, and need not in a noisy one.
+  With curves, kind "smooth": cubic and local means enter by shares, as differences from the line; correction and level
+  times d / (d + tau), where d is the distance of the evidence. The shares, the logarithm of tau and the weight of the
+  level depend on channel and distance; the head adds what depends on the token to the last two. So what the decoder
+  says of its own vanishes next to visible values of a smooth channel, and need not in a noisy one.
+
+  Args:
+    out: head_outputs per slot.
+    evidence: interpolation_evidence of the values of each slot's patch.
+    curves: of the channels of each slot's patch; linear in log d between their values at KNOTS, and constant beyond.
   """
-  outputs = jnp.split(out, OUTPUTS[kind], axis=-1)
   line, level = evidence[..., 0], evidence[..., 1]
-  if kind == "line":
-    correction, weight = outputs
+  if curves is None:
+    correction, weight = jnp.split(out, 2, axis=-1)
     return correction + level + jax.nn.sigmoid(weight) * (line - level)
-  correction, weight, log_tau, *shares = outputs
-  distant = jax.nn.sigmoid(evidence[..., 4] - log_tau)
-  value = line + distant * (correction + jax.nn.sigmoid(weight) * (level - line))
+  correction, shifts = out[..., : line.shape[2]], out[..., line.shape[2] :]
+  log_distance = evidence[..., 4]
+  log_tau, weight, *shares = _at_distance(CURVE_SCALE * curves, log_distance)
+  log_tau, weight = log_tau + shifts[..., :1], weight + shifts[..., 1:]
+  value = line + jax.nn.sigmoid(log_distance - log_tau) * (correction + jax.nn.sigmoid(weight) * (level - line))
   for i, share in enumerate(shares, start=5):
     value += share * (evidence[..., i] - line)
   return value
+
+
+def _at_distance(
+  curves: Float[Array, "g r channels m k"], log_distance: Float[Array, "g r p"]
+) -> Float[Array, "m g r p"]:
+  """The curves at every value of a patch; its values are those of its first step in all channels, then the second's."""
+  first, ratio = np.log(KNOTS[0] / HALF_HOUR), np.log(KNOTS[1] / KNOTS[0])
+  place = jnp.clip((log_distance - first) / ratio, 0, len(KNOTS) - 1)
+  weights = jnp.maximum(0, 1 - jnp.abs(place[..., None] - jnp.arange(len(KNOTS))))
+  weights = weights.reshape(*weights.shape[:2], -1, curves.shape[2], len(KNOTS))
+  values = jnp.einsum("grcmk,grsck->mgrsc", curves, weights, precision=jax.lax.Precision.HIGHEST)
+  return values.reshape(CURVES, *log_distance.shape)
 
 
 def _logit(p: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from aim.model.interpolation_skip import EMBEDDED, OUTPUTS, skip_output
+from aim.model.interpolation_skip import CURVES, EMBEDDED, KNOTS, head_outputs, skip_output
 from aim.model.layers import Dense, LayerNorm, gelu, initializer
 from aim.model.positions import token_positions
 from aim.model.token_buffers import TokenBuffer, buffer_attention, move
@@ -282,7 +282,9 @@ class Lsm2(Encoder):
     outputs = a.patch_values
     if a.interpolation_skip:
       self.evidence_embedding = Dense(EMBEDDED * a.patch_values, a.decoder.width, dtype, rngs)
-      outputs *= OUTPUTS[a.skip_evidence]
+      outputs = head_outputs(a.patch_values, a.skip_evidence)
+      if a.skip_evidence == "smooth":
+        self.skip_curves = nnx.Param(jnp.zeros((a.channel_groups * a.patch_channels, CURVES, len(KNOTS))))
     self.head = Dense(a.decoder.width, outputs, jnp.float32, rngs)
 
   def decode(
@@ -329,7 +331,18 @@ class Lsm2(Encoder):
     out = self.head(x.astype(jnp.float32))
     if evidence is None:
       return out
-    return skip_output(out, (targets or decoder_buffer).take(evidence), a.skip_evidence)
+    predicted = targets or decoder_buffer
+    curves = self._curves(predicted.take(order)) if a.skip_evidence == "smooth" else None
+    return skip_output(out, predicted.take(evidence), curves)
+
+  def _curves(self, order: Int[Array, "g r"]) -> Float[Array, "g r channels m k"]:
+    """The curves of the interpolation skip, for the channels of each slot's patch."""
+    a = self.architecture
+    group = jax.nn.one_hot(order // a.length, a.channel_groups)
+    # A product, because the gradient of a look-up is a slow scatter.
+    table = self.skip_curves.get_value().reshape(a.channel_groups, -1)
+    own = jnp.matmul(group, table, precision=jax.lax.Precision.HIGHEST)
+    return own.reshape(*own.shape[:2], a.patch_channels, CURVES, len(KNOTS))
 
 
 class Projector(Encoder):

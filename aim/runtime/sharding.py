@@ -29,7 +29,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
   (r"projection/\d+/kernel$", PartitionSpec("fsdp", None)),
   (r"prototypes$", PartitionSpec("fsdp", None)),
   (r"head/kernel$", PartitionSpec("fsdp", None)),
-  (r"(bias|scale|mask_token)$", PartitionSpec()),
+  (r"(bias|scale|mask_token|skip_curves)$", PartitionSpec()),
 )
 
 

@@ -10,7 +10,10 @@ import ml_collections
 import optax
 
 # (pattern of the name, whether weight decay applies); the first match wins, and every parameter must match one.
-DECAYED: tuple[tuple[str, bool], ...] = ((r"kernel$", True), (r"(bias|scale|mask_token|prototypes)$", False))
+DECAYED: tuple[tuple[str, bool], ...] = (
+  (r"kernel$", True),
+  (r"(bias|scale|mask_token|skip_curves|prototypes)$", False),
+)
 
 
 def schedule(config: ml_collections.ConfigDict, total_steps: int) -> Callable[[Any], Any]:

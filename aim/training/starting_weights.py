@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jaxtyping import Array
@@ -40,6 +41,7 @@ DECODER_KEYS = (
   *("method", "model.interpolation_skip", "model.skip_evidence"),
 )
 ENCODER = ("patch_embedding", "encoder")
+OF_CHANNELS = ("skip_curves",)  # a row per channel
 OF_A_PATCH = ("patch_embedding", "head", "evidence_embedding")  # parameters whose shapes depend on a patch's values
 
 
@@ -156,7 +158,7 @@ def _from_checkpoint(
   places = _places(config, start, schema, pairs, where)
   architecture = from_config.architecture(from_config.with_places(config, places), schema)
   shapes = lsm2.abstract(architecture)[1]
-  params = _taken(start, architecture, shapes, chosen.parts, where)
+  params = _taken(start, architecture, shapes, chosen.parts, pairs, where)
   kept, measured = _statistics(chosen.statistics, start, schema, statistics, pairs)
   frozen = tuple(chosen.frozen)
   _check_frozen(frozen, shapes, params)
@@ -222,9 +224,14 @@ def _places(
 
 
 def _taken(
-  start: Restored, architecture: Architecture, shapes: Mapping[str, Any], parts: str, where: str
+  start: Restored,
+  architecture: Architecture,
+  shapes: Mapping[str, Any],
+  parts: str,
+  pairs: Mapping[int, Pair],
+  where: str,
 ) -> dict[str, Array]:
-  """The parameters of the checkpoint that the run takes.
+  """The parameters of the checkpoint that the run takes. Of one with a row per channel, new channels' rows are 0.
 
   Raises:
     CheckpointError: one has another shape for a reason that no config key names.
@@ -235,6 +242,9 @@ def _taken(
     if (parts == "encoder" and not _is_part(name, ENCODER)) or (not same_patch and _is_part(name, OF_A_PATCH)):
       continue
     theirs = start.params.get(name)
+    if theirs is not None and name in OF_CHANNELS and architecture.patch_channels == 1:
+      ours, rows = list(pairs), [pair.target for pair in pairs.values()]
+      theirs = jnp.zeros(leaf.shape, leaf.dtype).at[np.array(ours, int)].set(theirs[np.array(rows, int)])
     if theirs is None or theirs.shape != leaf.shape:
       found = "missing" if theirs is None else theirs.shape
       raise CheckpointError(f"{where} is of another architecture: parameter {name} is {found}, expected {leaf.shape}")

@@ -116,13 +116,19 @@ def ref_decode(a: Architecture, params: dict, encoded, token, evidence=None):
   if evidence is None:
     return out
   line, level = evidence[..., 0], evidence[..., 1]
-  correction, weight, *others = (out[:, i : i + a.patch] for i in range(0, out.shape[1], a.patch))
-  weight = 1 / (1 + np.exp(-weight))
   if a.skip_evidence == "line":
-    return correction + level + (line - level) * weight
-  distance, tau = np.exp(evidence[..., 4]), np.exp(others[0])
-  value = line + distance / (distance + tau) * (correction + weight * (level - line))
-  return value + sum(share * (evidence[..., 5 + i] - line) for i, share in enumerate(others[1:]))
+    correction, weight = out[:, : a.patch], out[:, a.patch :]
+    return correction + level + (line - level) / (1 + np.exp(-weight))
+  knots = [math.log(minutes / 30) for minutes in (0.6, 1.5, 3.75, 9.375, 23.4375, 58.59375)]
+  out, shifts = out[:, : a.patch], out[:, a.patch :]
+  curves = 4 * params["skip_curves"][token // a.length]
+  tau, weight, *shares = (
+    np.stack([np.interp(evidence[i, :, 4], knots, curves[i, k]) for i in range(len(token))]) for k in range(5)
+  )
+  tau, weight = tau + shifts[:, :1], weight + shifts[:, 1:]
+  distance = np.exp(evidence[..., 4])
+  value = line + distance / (distance + np.exp(tau)) * (out + (level - line) / (1 + np.exp(-weight)))
+  return value + sum(share * (evidence[..., 5 + i] - line) for i, share in enumerate(shares))
 
 
 def sets(a: Architecture, windows: int = 3, seed: int = 1):

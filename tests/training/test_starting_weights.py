@@ -37,11 +37,14 @@ def dataset(folder):
 @pytest.fixture(scope="module")
 def source(folder, dataset):
   """The workdir of two steps with a moving average."""
-  ended = tiny.run(
-    f"--config={tiny.CONFIG}", *tiny.on(dataset), *tiny.overrides(total_steps=2), f"--workdir={folder}/a"
-  )
+  ended = tiny.run(f"--config={tiny.CONFIG}", *tiny.on(dataset), *overrides(total_steps=2), f"--workdir={folder}/a")
   assert ended.code == 0, ended.err
   return folder / "a"
+
+
+def overrides(**changes) -> list[str]:
+  """A tiny model with the interpolation skip, which has a parameter with a row per channel."""
+  return tiny.overrides(**({"model__interpolation_skip": True, "model__skip_evidence": "smooth"} | changes))
 
 
 def one_device() -> jax.sharding.Mesh:
@@ -50,7 +53,7 @@ def one_device() -> jax.sharding.Mesh:
 
 def planned(dataset, source, **changes) -> TrainingRun:
   """The run of a config that starts from `source`, before anything is compiled."""
-  flags = [*tiny.on(dataset), *tiny.overrides(**changes), f"--config.init.checkpoint={source}"]
+  flags = [*tiny.on(dataset), *overrides(**changes), f"--config.init.checkpoint={source}"]
   with jax.set_mesh(one_device()):
     return TrainingRun(config_files.resolve(tiny.CONFIG, flags), NOWHERE, dataset)
 
@@ -87,6 +90,9 @@ def test_channels_are_found_by_name_and_keep_their_places(source, folder):
   theirs = np.stack([days[..., 2], days[..., 1], np.full_like(days[..., 0], np.nan)], axis=-1)
   np.testing.assert_allclose(first_model(run).embed(days), aim.load(source).embed(theirs), rtol=0, atol=2e-6)
   entry, kept = run.start.entry, model_statistics(source)
+  curves, there = run.start.params["skip_curves"], aim.load(source).params["skip_curves"]
+  assert np.abs(there).max() > 0
+  np.testing.assert_array_equal(curves, np.stack([np.zeros_like(there[0]), there[1], there[0]]))
   assert entry["channels"] == {"steps": "steps", "heart_rate": "pulse"}
   assert (entry["new_channels"], entry["left_out"], entry["measured"]) == (["glucose"], ["asleep"], ["glucose"])
   assert run.metadata["statistics"]["mean"][1:] == [kept["mean"][1], kept["mean"][0]]
@@ -133,7 +139,7 @@ def test_the_encoder_alone(source, dataset):
   ],
 )
 def test_what_does_not_fit_is_one_line(source, dataset, changes, message):
-  flags = [*tiny.on(dataset), *tiny.overrides(**{"init__checkpoint": source} | changes)]
+  flags = [*tiny.on(dataset), *overrides(**{"init__checkpoint": source} | changes)]
   with pytest.raises((ConfigError, CheckpointError)) as error, jax.set_mesh(one_device()):
     TrainingRun(config_files.resolve(tiny.CONFIG, flags), NOWHERE, dataset)
   assert message in str(error.value) and "\n" not in str(error.value)
@@ -145,7 +151,7 @@ def test_a_run_from_weights_goes_on_without_them(source, dataset, folder, tmp_pa
   changes = {"total_steps": 4, "checkpoint__every_steps": 2, "init__learning_rate": 0.5}
   base = [f"--config={tiny.CONFIG}", *tiny.on(dataset), f"--workdir={tmp_path}/run"]
   start = {"init__checkpoint": moved, "init__frozen": "('patch_embedding','encoder')"}
-  command = [*base, *tiny.overrides(**changes, **start)]
+  command = [*base, *overrides(**changes, **start)]
   ended = tiny.run(*command)
   assert ended.code == 0, ended.err
   assert "frozen: patch_embedding, encoder" in ended.out and "learning rate: times 0.5" in ended.out
@@ -165,13 +171,13 @@ def test_a_run_from_weights_goes_on_without_them(source, dataset, folder, tmp_pa
   assert json.loads((tmp_path / "run" / "config.json").read_text())["init"]["learning_rate"] == 0.5
   other = tiny.run(*command, "--config.init.learning_rate=1.0")
   assert other.code == 2 and "had another start: config.init.learning_rate is 0.5 there, 1.0 in this" in other.err
-  none = tiny.run(*base, *tiny.overrides(total_steps=4, checkpoint__every_steps=2))
+  none = tiny.run(*base, *overrides(total_steps=4, checkpoint__every_steps=2))
   assert none.code == 2 and "had another start: config.init.checkpoint is" in none.err
 
 
 @pytest.mark.parametrize("mode", [["--mode=pretrain"], ["--mode=preflight", "--topology=local"]])
 def test_a_missing_checkpoint_is_told_before_compiling(dataset, tmp_path, mode):
-  flags = tiny.overrides(init__checkpoint=tmp_path / "gone")
+  flags = overrides(init__checkpoint=tmp_path / "gone")
   ended = tiny.run(*mode, f"--config={tiny.CONFIG}", *tiny.on(dataset), *flags, f"--workdir={tmp_path}/run")
   assert ended.code == 2 and ended.err.startswith(f"error: {tmp_path}/gone: no such folder; expected a workdir")
   assert len(ended.err.splitlines()) == 1 and "compil" not in ended.out

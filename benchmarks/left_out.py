@@ -1,0 +1,204 @@
+"""Weights on a data set that they have never seen: as they are, continued, and against starting from nothing.
+
+  python -m benchmarks.left_out --input=../shared/data --output=runs/left_out --set=t1d_uom [--people=4,1,2,6]
+      [--pretrain_steps=2400] [--steps=600] [--factor=1.0]
+
+Trains the recipe of the shipped weights without the set (benchmarks.weights --without). Half of the set's people are
+scored; of the others, the first N of --people are trained on, once from nothing and once from those weights, for equal
+steps. A repeated command goes on where it stopped. It writes, below --output/SET, zero_shot.csv (the weights as they
+are against linear interpolation, both means of the time of day, and what was trained on the set), continued.csv
+(continued against from nothing, for every N), and mse.csv (the errors themselves). Errors are in z-scores of the data
+of the run from nothing with the most people; rows of a channel and of their mean ("all"); intervals over people.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from absl import flags
+
+from aim.evaluation import results
+from aim.evaluation.generative import score_files
+from aim.evaluation.generative.scores import Scores, channel_percent_above, draws_of, interval, percent_above, pool
+from aim.evaluation.results import Result
+from benchmarks import programs, weights
+from data_pipelines import splits
+
+CONFIG = weights.CONFIG
+BASELINES = ("linear", "time_of_day_mean", "person_time_of_day_mean")
+# Short runs: the average over the last 500 steps would be one over the whole run, and of its random start.
+OVERRIDES = ("--config.optimizer.ema=0.99", "--config.checkpoint.every_steps=1000", "--config.evaluate_every=0")
+ZERO_SHOT = "zero-shot"
+# Gaps of all channels alone: what other tasks hide depends on the number of the model's channels.
+TASKS = ("interpolation", "extrapolation")
+SCORED = (
+  *("--config.evaluate.random_percent=()", "--config.evaluate.sensor_channels=()", "--config.evaluate.gap_minutes=()"),
+  "--config.evaluate.extrapolation_minutes=(60,)",
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  """argv[1:] are overrides of the config of the weights and of the runs on the set."""
+  chosen, name = flags.FLAGS, flags.FLAGS.set
+  output = pathlib.Path(chosen.output) / name
+  whole, counts = output / "weights", [int(count) for count in chosen.people]
+  programs.run_module(
+    "benchmarks.weights", f"--input={chosen.input}", f"--output={whole}", f"--without={name}", "--score=",
+    f"--config.total_steps={chosen.pretrain_steps}", *argv[1:],
+  )  # fmt: skip
+  data = build(name, pathlib.Path(chosen.input), output, counts)
+  files = {}
+  for count in counts:
+    for start in ("nothing", "weights"):
+      workdir = output / f"{start}{count}_x{chosen.factor:g}" if start == "weights" else output / f"{start}{count}"
+      files[f"{start} {count}"] = cell(
+        workdir, data, f"{name}_{count}", whole / "run" if start == "weights" else None, argv
+      )
+  scored = f"--config.data.name={name}_{max(counts)}"
+  files[ZERO_SHOT] = evaluate(output / ZERO_SHOT, data, scored, [f"--checkpoint={whole / 'run'}"])
+  reference = f"nothing {max(counts)}"
+  results.write_csv(output / "mse.csv", errors(name, files, reference))
+  results.write_csv(output / "zero_shot.csv", compared(name, files, reference, ZERO_SHOT, [*BASELINES, reference]))
+  pairs = [(f"weights {count}", f"nothing {count}") for count in sorted(counts)]
+  lines = [line for model, other in pairs for line in compared(name, files, reference, model, [other, *BASELINES])]
+  results.write_csv(output / "continued.csv", lines)
+  for line in lines:
+    if line.compared_with.startswith("nothing") and "," not in line.level:
+      assert line.difference
+      print(f"{line.model} against {line.compared_with}, {line.task} {line.level}: {line.difference.verdict}")
+
+
+def build(name: str, source: pathlib.Path, output: pathlib.Path, counts: Sequence[int]) -> pathlib.Path:
+  """Builds the set once for every number of training people; the same half of the people is scored in each."""
+  path = weights.input_of(name, source, output / "inputs")
+  days = np.load(path)
+  owners, observed = days["participant"].astype(str), ~np.isnan(days["values"]).all(axis=1)
+  people = splits.ranked(set(owners), name)
+  scored, rest = people[: len(people) // 2], people[len(people) // 2 :]
+  # Those with the most channels come first: a channel of which nothing is known cannot be normalised.
+  rest.sort(key=lambda person: -observed[owners == person].any(axis=0).sum())
+  (output / "inputs").mkdir(parents=True, exist_ok=True)
+  for count in counts:
+    assert count <= len(rest), f"--people={count}, expected at most {len(rest)}"
+    split_file = output / "inputs" / f"{name}_{count}.json"
+    split_file.write_text(json.dumps({"pretrain": rest[:count], "tune": rest[count:], "eval": scored}))
+    programs.run_module(
+      "data_pipelines.build", "--source=npz", f"--input={path}", f"--data_dir={output / 'data'}",
+      f"--name={name}_{count}", f"--split_file={split_file}",
+    )  # fmt: skip
+  return output / "data"
+
+
+def cell(
+  workdir: pathlib.Path, data: pathlib.Path, name: str, start: pathlib.Path | None, argv: Sequence[str]
+) -> pathlib.Path:
+  """Trains on a few people, from weights or from nothing, and scores; returns the file of scores."""
+  # A mix of one set: its channels have the vocabulary's names, as those of the weights.
+  run = [f"--config={CONFIG}", f"--config.data.dir={data}", f"--config.data.mix={((name, 1.0),)!r}"]
+  run += [f"--config.total_steps={flags.FLAGS.steps}", *OVERRIDES, *argv[1:]]
+  if start is not None:
+    run += [f"--config.init.checkpoint={start}", f"--config.init.learning_rate={flags.FLAGS.factor}"]
+  programs.run_module("aim.main", *run, f"--workdir={workdir}")
+  return evaluate(workdir / "scores", data, f"--config.data.name={name}", [f"--checkpoint={workdir}"])
+
+
+def evaluate(workdir: pathlib.Path, data: pathlib.Path, name: str, arguments: Sequence[str]) -> pathlib.Path:
+  """Scores a checkpoint on the scored half, unless that was done."""
+  people = workdir / "evaluate" / "people.csv"
+  if not people.exists():
+    programs.run_module(
+      "aim.main", "--mode=evaluate", f"--config={CONFIG}", f"--config.data.dir={data}", name, f"--workdir={workdir}",
+      f"--config.evaluate.days={flags.FLAGS.days}", *SCORED, *arguments,
+    )  # fmt: skip
+  return people
+
+
+def gathered(files: dict[str, pathlib.Path], reference: str, models: Sequence[str]) -> Scores:
+  """The scores of some models, and the baselines of the reference, on the channels that all of them can fill.
+
+  Models that were trained on other data normalise with other statistics, so their errors are taken in physical units
+  and divided by the reference's variance of each channel.
+  """
+  of_reference = score_files.load_people(files[reference])
+  loaded = {model: score_files.load_people(files[model]) for model in models}
+  variance = channel_variances(of_reference)
+  filled = lambda scores, channel: any(
+    sums[0, scores.channels.index(channel)] for people in scores.sums.values() for sums in people.values()
+  )
+  everywhere = [of_reference, *loaded.values()]
+  channels = [
+    channel
+    for channel in of_reference.channels
+    if all(channel in scores.channels and filled(scores, channel) for scores in everywhere)
+  ]
+  merged = Scores(channels)
+  sources = [(model, loaded[model], loaded[model].methods[0]) for model in models]
+  sources += [(method, of_reference, method) for method in BASELINES]
+  for name, scores, method in sources:
+    columns = [scores.channels.index(channel) for channel in channels]
+    for task in (task for task in of_reference.tasks if task.name in TASKS):
+      for person, sums in scores.sums[task, method].items():
+        own = sums[:, columns].copy()
+        own[1] = own[4] / [variance[channel] for channel in channels]
+        merged.sums[task, name][person] = own
+  return merged
+
+
+def channel_variances(scores: Scores) -> dict[str, float]:
+  """The variance, in physical units, that the z-scores of each channel were made with."""
+  sums = np.sum([sums for people in scores.sums.values() for sums in people.values()], axis=0)
+  return {channel: sums[4, c] / sums[1, c] for c, channel in enumerate(scores.channels) if sums[1, c] > 0}
+
+
+def errors(name: str, files: dict[str, pathlib.Path], reference: str) -> Iterator[Result]:
+  """The mse of every model and baseline, as a mean over the channels that all can fill and by channel."""
+  scores = gathered(files, reference, list(files))
+  for row in scores.table():
+    if not math.isnan(row.mse):
+      level = next(task.amount for task in scores.tasks if (task.name, task.level) == (row.task, row.level))
+      level = level if row.channel == "all" else f"{level}, {row.channel}"
+      yield Result(name, row.task, level, row.method, "mse", row.mse, row.ci_low, row.ci_high, 0, 0)
+
+
+def compared(
+  name: str, files: dict[str, pathlib.Path], reference: str, model: str, others: Sequence[str]
+) -> Iterator[Result]:
+  """Paired differences of a model with others, as a mean over the channels that all can fill and by channel."""
+  scores = gathered(files, reference, [model, *(other for other in others if other in files)])
+  for task in scores.tasks:
+    people, sums = scores.people(task)
+    draws = draws_of(len(people), 1000, 0)
+    for other in others:
+      pairs = [
+        [of.sum(axis=0)[None] for of in (sums[model], sums[other])],
+        [pool(draws, sums[m]) for m in (model, other)],
+      ]
+      overall = [percent_above(*pair)[:, None] for pair in pairs]
+      by_channel = [channel_percent_above(*pair) for pair in pairs]
+      value, samples = (np.concatenate(both, axis=1) for both in zip(overall, by_channel, strict=True))
+      counts = [len(people), *(sums[model][:, 0] > 0).sum(axis=0)]
+      for c, channel in enumerate(("", *scores.channels)):
+        if counts[c] and np.isfinite(value[0, c]):
+          low, high = interval(samples[:, c]) if counts[c] > 1 else (math.nan, math.nan)
+          level = f"{task.amount}, {channel}" if channel else task.amount
+          number = float(value[0, c])
+          yield Result(
+            name, task.name, level, model, f"mse vs {other} %", number, float(low), float(high), int(counts[c]), 0,
+            compared_with=other,
+          )  # fmt: skip
+
+
+if __name__ == "__main__":
+  flags.DEFINE_string("input", None, "Folder of the npz files.", required=True)
+  flags.DEFINE_string("output", None, "Folder for all that is made.", required=True)
+  flags.DEFINE_enum("set", None, sorted(weights.SHARES), "The set that is left out.", required=True)
+  flags.DEFINE_list("people", ["4", "1", "2", "6"], "Numbers of people of the set to train on.")
+  flags.DEFINE_integer("pretrain_steps", 2400, "Steps of the weights.")
+  flags.DEFINE_integer("steps", 600, "Steps of each run on the set.")
+  flags.DEFINE_float("factor", 1.0, "Of the learning rate, where a run starts from the weights.")
+  flags.DEFINE_integer("days", 0, "Days to score at most; 0: all.")
+  programs.run_main(main)
