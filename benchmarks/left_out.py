@@ -1,7 +1,7 @@
 """Weights on a data set that they have never seen: as they are, continued, and against starting from nothing.
 
   python -m benchmarks.left_out --input=../shared/data --output=runs/left_out --set=t1d_uom [--people=4,1,2,6]
-      [--pretrain_steps=2400] [--steps=600] [--factor=1.0]
+      [--pretrain_steps=1600] [--steps=400] [--factor=1.0] [--statistics=data]
 
 Trains the recipe of the shipped weights without the set (benchmarks.weights --without). Half of the set's people are
 scored; of the others, the first N of --people are trained on, once from nothing and once from those weights, for equal
@@ -54,7 +54,8 @@ def main(argv: Sequence[str]) -> None:
   files = {}
   for count in counts:
     for start in ("nothing", "weights"):
-      workdir = output / f"{start}{count}_x{chosen.factor:g}" if start == "weights" else output / f"{start}{count}"
+      settings = f"_x{chosen.factor:g}_{chosen.statistics}" if start == "weights" else ""
+      workdir = output / f"{start}{count}{settings}"
       files[f"{start} {count}"] = cell(
         workdir, data, f"{name}_{count}", whole / "run" if start == "weights" else None, argv
       )
@@ -102,6 +103,7 @@ def cell(
   run += [f"--config.total_steps={flags.FLAGS.steps}", *OVERRIDES, *argv[1:]]
   if start is not None:
     run += [f"--config.init.checkpoint={start}", f"--config.init.learning_rate={flags.FLAGS.factor}"]
+    run += [f"--config.init.statistics={flags.FLAGS.statistics}"]
   programs.run_module("aim.main", *run, f"--workdir={workdir}")
   return evaluate(workdir / "scores", data, f"--config.data.name={name}", [f"--checkpoint={workdir}"])
 
@@ -197,8 +199,9 @@ if __name__ == "__main__":
   flags.DEFINE_string("output", None, "Folder for all that is made.", required=True)
   flags.DEFINE_enum("set", None, sorted(weights.SHARES), "The set that is left out.", required=True)
   flags.DEFINE_list("people", ["4", "1", "2", "6"], "Numbers of people of the set to train on.")
-  flags.DEFINE_integer("pretrain_steps", 2400, "Steps of the weights.")
-  flags.DEFINE_integer("steps", 600, "Steps of each run on the set.")
+  flags.DEFINE_integer("pretrain_steps", 1600, "Steps of the weights.")
+  flags.DEFINE_integer("steps", 400, "Steps of each run on the set.")
   flags.DEFINE_float("factor", 1.0, "Of the learning rate, where a run starts from the weights.")
-  flags.DEFINE_integer("days", 0, "Days to score at most; 0: all.")
+  flags.DEFINE_enum("statistics", "data", ["checkpoint", "data"], "What normalises a run that starts from the weights.")
+  flags.DEFINE_integer("days", 150, "Days to score at most; 0: all.")
   programs.run_main(main)
