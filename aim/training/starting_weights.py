@@ -29,6 +29,7 @@ from aim.training.checksums import checksums
 from aim.training.train_state import TrainState
 from aim.training.trained import source
 from data_pipelines.channels import vocabulary
+from data_pipelines.channels.distance import Distance
 from data_pipelines.channels.matching import Matching, Pair
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
@@ -85,6 +86,10 @@ class Start:
     measured = entry["measured"]
     own = "" if not measured or entry["statistics"] == "data" else f"; of these data for {', '.join(measured)}"
     lines.append(f"  statistics: of the {entry['statistics']}{own}")
+    if entry.get("unlike"):  # runs that began before it was told have none
+      lines.append(
+        f"    these data are unlike them: {'; '.join(entry['unlike'])}; config.init.statistics='data' fits them"
+      )
     if entry["frozen"]:
       lines.append(f"  frozen: {', '.join(entry['frozen'])}")
     if entry["learning_rate"] != 1:
@@ -160,6 +165,7 @@ def _from_checkpoint(
   shapes = lsm2.abstract(architecture)[1]
   params = _taken(start, architecture, shapes, chosen.parts, pairs, where)
   kept, measured = _statistics(chosen.statistics, start, schema, statistics, pairs)
+  unlike = [distance.text for distance in _distances(schema, statistics, kept) if distance.is_far]
   frozen = tuple(chosen.frozen)
   _check_frozen(frozen, shapes, params)
   new = [name for i, name in enumerate(schema.names) if i not in pairs]
@@ -177,6 +183,7 @@ def _from_checkpoint(
     "left_out": [name for i, name in enumerate(start.schema.names) if i not in {p.target for p in matching.pairs}],
     "statistics": chosen.statistics,
     "measured": measured,
+    "unlike": unlike,
     "frozen": list(frozen),
     "learning_rate": float(chosen.learning_rate),
   }
@@ -297,6 +304,19 @@ def _statistics(
     for key, value in ours.items():
       merged[key][i] = value
   return merged, measured
+
+
+def _distances(
+  schema: Schema, statistics: Mapping[str, Sequence[float]], kept: Mapping[str, Sequence[float]]
+) -> list[Distance]:
+  """How far the data's statistics lie from those that are kept, of the continuous channels."""
+  return [
+    Distance(
+      channel.name, (statistics["mean"][i] - kept["mean"][i]) / kept["std"][i], statistics["std"][i] / kept["std"][i]
+    )
+    for i, channel in enumerate(schema.channels)
+    if not schema.binary[i] and kept["std"][i] > 0
+  ]
 
 
 def _in_unit_of_the_data(pair: Pair, value: float, schema: Schema) -> float:

@@ -14,7 +14,7 @@ from aim.common import config_files
 from aim.common.config_files import ConfigError
 from aim.inference.pretrained import Pretrained
 from aim.runtime import sharding
-from aim.training import checkpoint
+from aim.training import checkpoint, starting_weights
 from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.pretrain import TrainingRun
 from tests import tiny
@@ -97,6 +97,7 @@ def test_channels_are_found_by_name_and_keep_their_places(source, folder):
   assert (entry["new_channels"], entry["left_out"], entry["measured"]) == (["glucose"], ["asleep"], ["glucose"])
   assert run.metadata["statistics"]["mean"][1:] == [kept["mean"][1], kept["mean"][0]]
   assert "new: glucose" in run.start.text and "heart_rate (there pulse)" in run.start.text
+  assert entry["unlike"] == [] and "unlike" not in run.start.text
   vocabulary = planned(tiny.dataset(folder, "other", channels=other), source, model__places="vocabulary")
   assert vocabulary.step.architecture.places[1:] == (1, 0) and vocabulary.step.architecture.places[0] > 3
   measured = planned(tiny.dataset(folder, "other", channels=other), source, init__statistics="data")
@@ -181,3 +182,13 @@ def test_a_missing_checkpoint_is_told_before_compiling(dataset, tmp_path, mode):
   ended = tiny.run(*mode, f"--config={tiny.CONFIG}", *tiny.on(dataset), *flags, f"--workdir={tmp_path}/run")
   assert ended.code == 2 and ended.err.startswith(f"error: {tmp_path}/gone: no such folder; expected a workdir")
   assert len(ended.err.splitlines()) == 1 and "compil" not in ended.out
+
+
+def test_data_unlike_those_of_the_weights_are_told(source, dataset):
+  kept = model_statistics(source)
+  shifted = kept | {"mean": [kept["mean"][0] + 3 * kept["std"][0], *kept["mean"][1:]]}
+  for statistics, told in (("checkpoint", ["pulse: mean +3.0 SDs away, SD 1.00 times as large"]), ("data", [])):
+    flags = [*tiny.on(dataset), *overrides(init__checkpoint=source, init__statistics=statistics)]
+    start = starting_weights.start_of(config_files.resolve(tiny.CONFIG, flags), NOWHERE, dataset.schema, shifted)
+    assert start.entry["unlike"] == told
+    assert ("unlike" in start.text) == bool(told)
