@@ -272,7 +272,7 @@ BAD = {
   "name": (lambda tmp: dict(name="a/b"), "dataset name is 'a/b'"),
   "no_name": (lambda tmp: dict(name=None), "--name is missing"),
   "no_input": (lambda tmp: dict(input=None), "--input is missing"),
-  "number": (lambda tmp: dict(source="simulate", participants="many"), "flag --participants=many"),
+  "number": (lambda tmp: dict(source="simulate", input=None, participants="many"), "flag --participants=many"),
   "split_file": (lambda tmp: dict(split_file=tmp / "none.json"), "none.json: no such file"),
   "data_dir": (lambda tmp: dict(data_dir=tmp / "days.npz"), "days.npz: cannot be written"),
 }  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aim.evaluation import difference, metrics, predictions, results
+from aim.evaluation import difference, metrics, predictions, results, scored_model
 from aim.evaluation.difference import Difference, Outcome
 from aim.evaluation.finetuning import learning_curve
 from aim.evaluation.generative import summary
@@ -106,13 +106,16 @@ def test_the_best_other_is_the_one_we_gain_least_against():
 
 def page_of(lines: list[Result], kind: str, folder) -> list:
   """The report's blocks for a results file; verdicts are the texts of its lines and tables."""
-  path = folder / tables.RESULTS[kind][0]
-  results.write_csv(path, lines)
+  file, mode = tables.RESULTS[kind]
+  results.write_csv(folder / file, lines)
+  scored_model.record(folder, mode, scored_model.ScoredModel("LSM-2", 6, "0" * 32))
 
   def no_data(config):
     raise SchemaError("no data here")
 
-  blocks = tables.section([Workdir(folder, ml_collections.ConfigDict({"name": "LSM-2"}), no_data)], kind).blocks
+  blocks = tables.section(
+    [Workdir(folder, ml_collections.ConfigDict({"name": "LSM-2", "evaluate": {"batch_size": 8}}), no_data)], kind
+  ).blocks
   texts = [block.text for block in blocks if isinstance(block, TextLine)]
   fields = [field for block in blocks if isinstance(block, Table) for row in block.rows for field in row]
   return [*texts, *(field.text if isinstance(field, TextLine) else str(field) for field in fields)]
