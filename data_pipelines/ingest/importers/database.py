@@ -16,6 +16,7 @@ from typing import Any
 
 from data_pipelines.errors import SchemaError
 
+HEADER = b"SQLite format 3\0"  # how a database file begins
 ROWS_PER_BATCH = 50_000
 _LONGEST_ROW = 16 * 2**20  # bytes
 # Steps of SQLite's virtual machine: allowed per byte of the file, allowed on top, and between two checks.

@@ -34,7 +34,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.importers.database import Database
+from data_pipelines.ingest.importers.database import HEADER, Database
 from data_pipelines.ingest.importers.health_connect_tables import (
   APPS,
   ASLEEP,
@@ -53,7 +53,6 @@ from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND, Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
-_MAGIC = b"SQLite format 3\0"
 _YEAR_2100 = 4_102_444_800_000  # a later time is a mistake
 _LARGEST_OFFSET = 18 * 3600  # seconds; the limit of Java's ZoneOffset
 _NUMERIC = {int, float, type(None)}
@@ -104,7 +103,7 @@ def _has_records(export: Export, name: str) -> bool:
   """Whether a file is a database with a table of records, whatever it is called."""
   try:
     with export.open(name) as file:
-      if file.read(len(_MAGIC)) != _MAGIC:
+      if file.read(len(HEADER)) != HEADER:
         return False
     with export.on_disk(name) as path:
       database = Database(path, export.where(name), TABLES)

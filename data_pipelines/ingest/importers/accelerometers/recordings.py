@@ -21,7 +21,6 @@ from jaxtyping import Float32, Int64
 from data_pipelines.errors import SchemaError
 
 GENEACTIV_START = b"Device Identity"
-AXIVITY_START = b"MD"
 _SECTOR, _BLOCK = 512, 1 << 20  # bytes
 _PLAIN = bytes(byte if byte < 128 else ord("?") for byte in range(256))
 _FORMATS = {"GeneActiv BIN": "geneactiv", "Axivity CWA": "axivity"}

@@ -21,14 +21,13 @@ from collections.abc import Iterator, Sequence
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.apps.rows import MINUTE, Row, number, readings
-from data_pipelines.ingest.importers.database import Database
+from data_pipelines.ingest.importers.database import HEADER, Database
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.owners import Owner, loose_places
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
-_SQLITE = b"SQLite format 3\0"
 _NO_HEART_RATE = 255
 
 
@@ -113,7 +112,7 @@ def _addresses(export: Export, name: str) -> frozenset[str]:
 def _is_database(export: Export, name: str) -> bool:
   try:
     with export.open(name) as file:
-      return file.read(len(_SQLITE)) == _SQLITE
+      return file.read(len(HEADER)) == HEADER
   except SchemaError:
     return False
 

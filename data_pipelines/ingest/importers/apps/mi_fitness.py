@@ -9,13 +9,11 @@ other keys. A file with several Uid is of as many people, who are named by it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, number, readings
+from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, number, parsed, readings
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.csv_batches import CsvBatch
@@ -80,11 +78,4 @@ def _rows(batch: CsvBatch, owner: str, participant: str, account: Account) -> It
       continue
     signal, unit, field = _KEYS[key]
     at = 1000 * number(time)
-    yield Row(signal, unit, at, at, number(entry(_json(value), field)))
-
-
-def _json(text: str) -> Any:
-  try:
-    return json.loads(text)
-  except (ValueError, RecursionError):
-    return None
+    yield Row(signal, unit, at, at, number(entry(parsed(value), field)))

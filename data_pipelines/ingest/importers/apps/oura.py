@@ -14,13 +14,12 @@ daily scores and sums (steps are one number per day), temperatures (one per nigh
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, instants, items, number, readings
+from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, instants, items, number, parsed, readings
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export, without_copy_number
@@ -80,7 +79,7 @@ class Oura:
       texts = {column: fields(batch, column) for column in columns}
       records = [
         {
-          column: text if column in ("timestamp", "bpm", "bedtime_start", "sleep_phase_5_min") else _json(text)
+          column: text if column in ("timestamp", "bpm", "bedtime_start", "sleep_phase_5_min") else parsed(text)
           for column, text in zip(columns, values, strict=True)
         }
         for values in zip(*texts.values(), strict=True)
@@ -135,10 +134,3 @@ def _series(signal: str, unit: str, content: Any) -> Iterator[Row]:
     if value is not None:
       at = start + interval * place
       yield Row(signal, unit, at, at, number(value), offset)
-
-
-def _json(text: str) -> Any:
-  try:
-    return json.loads(text)
-  except (ValueError, RecursionError):
-    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -125,6 +126,14 @@ def instants(texts: Sequence[Any]) -> tuple[list[float], list[int | None]]:
 def fields(rows: CsvBatch, column: str) -> list[str]:
   """A column as texts without spaces around them; "" where the file has no such column."""
   return [(text or "").strip() for text in rows[column].to_pylist()]
+
+
+def parsed(text: str) -> Any:
+  """The value that a text of JSON holds; None if it is none."""
+  try:
+    return json.loads(text)
+  except (ValueError, RecursionError):
+    return None
 
 
 def items(value: Any) -> list[Any]:

@@ -15,11 +15,10 @@ blood pressure, ECG, places.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_pipelines.ingest.importers.apps.rows import Row, fields, instants, items, number, readings
+from data_pipelines.ingest.importers.apps.rows import Row, fields, instants, items, number, parsed, readings
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.csv_batches import CsvBatch
@@ -87,8 +86,5 @@ def _rows(batch: CsvBatch, signal: str, unit: str, device: str) -> Iterator[Row]
 
 def _list(text: str) -> list[Any]:
   """The list that a text holds, or a single number; none if it is neither."""
-  try:
-    content = json.loads(text)
-  except (ValueError, RecursionError):
-    return []
+  content = parsed(text)
   return [content] if isinstance(content, int | float) else items(content)
