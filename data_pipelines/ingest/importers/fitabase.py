@@ -136,9 +136,10 @@ class Fitabase:
     redundant = _has_preferred(export, name, match, kind.preferred)
     device = "stages" if kind.value_of is ASLEEP else ""  # preferred, because stages say more than minutes asleep
     columns = [f"{kind.value}{minute:02d}" for minute in range(60)] if kind.wide else [kind.value]
-    prefix = match["before"].rstrip("_")
+    in_rows = _owner(export, name).in_rows
+    prefix = match["before"].rstrip("_") * in_rows  # without Ids the file is of whom the import says
     owner = prefix or export.participant
-    blamed = prefix or ("" if _owner(export, name).in_rows else owner)  # for rows that do not say whose they are
+    blamed = prefix or ("" if in_rows else owner)  # for rows that do not say whose they are
     bad_rows = csv_batches.counting(account, blamed, export, name)
     for rows in csv_batches.read_batches(export, name, [kind.time, *columns], optional=["Id"], ragged=bad_rows):
       for participant, own_rows in _people(rows, owner):
@@ -155,11 +156,11 @@ class Fitabase:
 
 
 def _owner(export: Export, name: str) -> Owner:
-  """The rows or the file's name say whose they are, except in a file with neither."""
+  """The rows say whose they are, or else the file's name, except in a file with neither."""
   match = _NAME.fullmatch(_base(name))
   with contextlib.suppress(SchemaError):  # reading it says what is wrong
-    if not (match and match["before"].rstrip("_")) and "Id" not in csv_batches.read_header(export, name):
-      return Owner(name.rpartition("/")[0])
+    if "Id" not in csv_batches.read_header(export, name):
+      return Owner(name.rpartition("/")[0], subject=match["before"].rstrip("_") if match else "")
   return Owner(in_rows=True)
 
 

@@ -1,7 +1,7 @@
 """Whose exports are: what they say about their person, and which of them are of one person.
 
 Two exports are of one person if they share an account or a mark, such as the serial number of a watch. They are of two
-if they name different accounts or profiles. Where neither can be told, nobody guesses: the import asks.
+if they name different accounts, profiles or subjects. Where neither can be told, nobody guesses: the import asks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _PART = re.compile(
   r"(health detail|sport per minute merged) data.*",
   re.IGNORECASE,
 )
+_FACTS = "account", "profile", "subject"
 _LEAST_NAME = 3  # letters that the names of a person's exports begin with, to be the person's name
 
 
@@ -33,13 +34,15 @@ class Owner:
     profile: facts about the person, such as a name or a date of birth. Different facts are different people, but the
       same facts may be those of two.
     marks: what only one person has, such as the serial number of a device.
-    in_rows: whether each row or file says whose it is, so that nothing has to be known of the export.
+    subject: the name that the files give to their person, such as "1" in a study; two people may have it.
+    in_rows: whether each row says whose it is, so that nothing has to be known of the export.
   """
 
   place: str = ""
   account: str = ""
   profile: str = ""
   marks: frozenset[str] = frozenset()
+  subject: str = ""
   in_rows: bool = False
 
 
@@ -93,7 +96,7 @@ def join(owners: Sequence[Owner]) -> list[list[int]]:
 
 def are_told_apart(groups: Iterable[Sequence[Owner]]) -> bool:
   """Whether groups of owners are known to be different people, and no group is of two."""
-  for fact in ("account", "profile"):
+  for fact in _FACTS:
     facts = [{getattr(owner, fact) for owner in group} - {""} for group in groups]
     if all(len(found) == 1 for found in facts) and len(set.union(*facts)) == len(facts):
       return True
@@ -101,8 +104,8 @@ def are_told_apart(groups: Iterable[Sequence[Owner]]) -> bool:
 
 
 def contradict(group: Sequence[Owner]) -> bool:
-  """Whether owners that share a mark name different accounts or profiles."""
-  return any(len({getattr(owner, fact) for owner in group} - {""}) > 1 for fact in ("account", "profile"))
+  """Whether owners that share a mark name different accounts, profiles or subjects."""
+  return any(len({getattr(owner, fact) for owner in group} - {""}) > 1 for fact in _FACTS)
 
 
 def name_of(place: str) -> str:

@@ -100,15 +100,20 @@ def _by_account(units: Sequence[Unit], path: str) -> list[tuple[str, Unit]]:
     )
   for unit in units:
     owner = unit.owner
-    if not (owner.in_rows or owner.account or owner.profile or owner.marks):
+    if not (owner.in_rows or owner.account or owner.profile or owner.subject or owner.marks):
       raise SchemaError(
         f"{path}: {unit.path or unit.names[0]} does not name an account, as --person_by=account expects"
       )
   owners = [unit.owner for unit in units]
-  keyed = [dataclasses.replace(o, account=o.account or (f"profile {o.profile}" if o.profile else "")) for o in owners]
-  groups = join(keyed)
+  groups = join([dataclasses.replace(owner, account=_account(owner)) for owner in owners])
   _check_contradictions([[owners[n] for n in group] for group in groups], path)
   return _named(units, groups)
+
+
+def _account(owner: Owner) -> str:
+  """The account, or else what the exports name instead."""
+  named = {"profile": owner.profile, "subject": owner.subject}
+  return owner.account or next((f"{fact} {name}" for fact, name in named.items() if name), "")
 
 
 def _check_contradictions(groups: Iterable[Sequence[Owner]], path: str) -> None:
@@ -130,6 +135,7 @@ def by_evidence(units: Sequence[Unit], path: str) -> list[tuple[str, Unit]]:
   groups = join([unit.owner for unit in others])
   owners = [[others[n].owner for n in group] for group in groups]
   if len(groups) > 1 and not are_told_apart(owners):
+    _check_subjects([[others[n] for n in group] for group in groups], path)
     places = sorted({others[group[0]].path or others[group[0]].names[0] for group in groups})
     shown = ", ".join(places[:_SHOWN]) + ", ..." * (len(places) > _SHOWN)
     raise SchemaError(
@@ -138,6 +144,19 @@ def by_evidence(units: Sequence[Unit], path: str) -> list[tuple[str, Unit]]:
     )
   _check_contradictions(owners, path)
   return [("" if len(units) == 1 else unit.name, unit) for unit in units if unit.owner.in_rows] + _named(others, groups)
+
+
+def _check_subjects(groups: Iterable[Sequence[Unit]], path: str) -> None:
+  """Refuses files in two places that give one name to their subjects, who may be one person or two."""
+  first: dict[str, Unit] = {}
+  for unit in (group[0] for group in groups):
+    other = first.setdefault(unit.owner.subject, unit)
+    if unit.owner.subject and other is not unit:
+      places = " and ".join(u.path or u.names[0] for u in (other, unit))
+      raise SchemaError(
+        f"{path}: {places} both name the subject {unit.owner.subject!r} and do not say whether this is one person; "
+        "give --person_by=account if a name is one person everywhere, or else --person_by=folder or --person_by=file"
+      )
 
 
 def _named(units: Sequence[Unit], groups: Sequence[Sequence[int]]) -> list[tuple[str, Unit]]:
@@ -151,16 +170,18 @@ def _named(units: Sequence[Unit], groups: Sequence[Sequence[int]]) -> list[tuple
     else:
       name = common_name([units[n].name for n in group], units[group[0]].name)
       name = name if name not in taken else f"{name}-{number}"
+    subjects = {units[n].owner.subject for n in group}
+    name = subjects.pop() or name if len(subjects) == 1 else name
     taken.add(name)
     people += [(name, units[n]) for n in group]
   return people
 
 
 def listed(people: Sequence[tuple[str, Unit]]) -> dict[str, list[str]]:
-  """The folders, zips or files of each person; nothing if there is only one of one person."""
+  """The folders, zips or files of each person whom they do not name; nothing if there is only one of one person."""
   found: dict[str, list[str]] = {}
   for who, unit in people:
-    if not unit.owner.in_rows:
+    if not unit.owner.in_rows and unit.owner.subject != who:
       found.setdefault(who, []).append(unit.path or unit.names[0])
   if len(found) == 1 and all(len(paths) == 1 for paths in found.values()):
     return {}

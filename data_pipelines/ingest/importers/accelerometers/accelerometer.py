@@ -18,10 +18,10 @@ infers from activity_counts_vm by Choi et al. (2011) when the device was worn. W
 mode) it records nothing, and nothing is filled in.
 
 All times are on the device's own clock, set to local time when it was configured, without a zone: the nights on which
-clocks change are not corrected by any of the makers. A file is of the subject that it names (see subjects.py); whose
-the others are has to be said. Of two devices of a subject that recorded at the same time, as at both wrists, one
-counts at a time: that whose serial number comes first. Where two people of a study have the same subject name, such as
-"1" in two folders, the import takes them for one: import each folder by itself.
+clocks change are not corrected by any of the makers. A file is of the subject that it names (see subjects.py), unless
+the user says otherwise; whose the others are, and whether the same name in two folders is one person, has to be said.
+Of two devices of a person that recorded at the same time, as at both wrists, one counts at a time: that whose serial
+number comes first.
 """
 
 from __future__ import annotations
@@ -70,10 +70,11 @@ class Accelerometer:
     return samples + [n for n in export.matching("*.csv") if epoch_csv.is_epoch_table(_beginning(export, n))]
 
   def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
-    return {name: Owner(in_rows=True) if subject(export, name) else Owner(name) for name in names}
+    subjects = {name: subject(export, name) for name in names}
+    return {n: Owner(n.rpartition("/")[0], subject=who) if who else Owner(n) for n, who in subjects.items()}
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
-    ending, participant = name.rpartition(".")[2].lower(), subject(export, name) or export.participant
+    ending, participant = name.rpartition(".")[2].lower(), export.participant
     if ending == "csv":
       blocks = epoch_csv.read_epochs(export, name, participant, account)
     elif ending == "gt3x":

@@ -123,10 +123,14 @@ def test_sleep(export):
 def test_files_of_one_person_without_id(tmp_path):
   text = "LogId,Time,Level,ShortWakes,SleepStage\n1,3/13/2018 11:40:00 PM,light,,light\n"
   text += "1,3/13/2018 11:40:30 PM,light,wake,wake\n1,3/13/2018 11:41:00 PM,rem,,rem\n1,3/13/2018 11:41:30 PM,?,,?\n"
-  table, account = read(written(tmp_path, {"SP_23_30secondSleepStages_20180301_20180401.csv": text}))
-  assert set(table.participant) == {"SP_23"} and set(table.device) == {"stages"}
+  name = "SP_23_30secondSleepStages_20180301_20180401.csv"
+  export = written(tmp_path, {name: text})
+  [owner] = Fitabase().owners(export, export.names).values()
+  assert owner.subject == "SP_23"  # for the import to say whose it is
+  table, account = read(export)
+  assert set(table.participant) == {tmp_path.name} and set(table.device) == {"stages"}
   assert table.value.tolist() == [1, 0, 1] and (table.end - table.start == 30_000).all()
-  assert account.dropped == {("SP_23", "unreadable SleepStage"): 1}
+  assert account.dropped == {(tmp_path.name, "unreadable SleepStage"): 1}
 
 
 def test_heart_rates_by_minute_are_read_where_there_are_none_by_second(tmp_path):
@@ -135,7 +139,7 @@ def test_heart_rates_by_minute_are_read_where_there_are_none_by_second(tmp_path)
   assert read(written(tmp_path, {minute: text}))[0].value.tolist() == [97]
   table, account = read(written(tmp_path, {second: text.replace("97", "98")}))
   assert table.value.tolist() == [98]
-  assert account.dropped == {("P1", "the same minutes in heartrate_seconds"): 1}
+  assert account.dropped == {(tmp_path.name, "the same minutes in heartrate_seconds"): 1}
 
 
 def test_bad_rows_are_counted_with_an_example(tmp_path):

@@ -16,6 +16,7 @@ from data_pipelines.ingest.importers.accelerometers.counts import CountFilter
 from data_pipelines.ingest.importers.accelerometers.minutes import MinuteSums
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.owners import Owner
 from tests.data_pipelines.ingest.importers.accelerometers import gt3x_files
 from tests.data_pipelines.ingest.importers.accelerometers.test_counts import minute_counts
 from tests.data_pipelines.ingest.long_tables import run_build
@@ -124,7 +125,8 @@ def test_units_of_old_devices_and_the_subject_of_the_file(tmp_path):
   )
   found, _ = read(tmp_path / "a.gt3x")
   size = np.sqrt(((moving(1).reshape(-1, 3) / 341) ** 2).sum(axis=1))
-  assert found["kim", "enmo"] == {1000 * EIGHT: pytest.approx(1000 * np.maximum(size - 1, 0).mean())}
+  assert READER.owners(Export(tmp_path), ["a.gt3x"]) == {"a.gt3x": Owner(subject="kim")}
+  assert found["a", "enmo"] == {1000 * EIGHT: pytest.approx(1000 * np.maximum(size - 1, 0).mean())}
 
 
 def test_a_minute_with_a_gap_is_dropped_and_the_counts_begin_anew_after_it(tmp_path):
@@ -258,8 +260,8 @@ def test_axivity_by_the_bytes_of_the_file():
   content = (FILES / "axivity_ax3.cwa").read_bytes()
   raw = [int.from_bytes(content[at + 20 : at + 22], "little") for at in range(1024, len(content), 512)]
   expected = [(value & 0x3FF) * 75 / 256 - 50 for value in raw]  # ax3-technical.md, of openmovement
-  assert list(found["26", "temperature"].values()) == pytest.approx([np.mean(expected)])
-  assert account.dropped == {("26", "minute without samples for a tenth of it or more"): 5}  # it has 36 s
+  assert list(found["axivity_ax3", "temperature"].values()) == pytest.approx([np.mean(expected)])
+  assert account.dropped == {("axivity_ax3", "minute without samples for a tenth of it or more"): 5}  # it has 36 s
 
 
 def test_a_stray_byte_of_a_geneactiv_costs_its_page(tmp_path):
@@ -305,13 +307,14 @@ def table(path, rows, form="M/d/yyyy", date="6/4/2024", epoch="60", columns="Dat
 
 def test_the_case_of_an_epoch_table(tmp_path):
   rows = [f"6/4/2024,08:0{k}:00,{100 * k},{20 * k},{10 * k},{k},0" for k in range(5)]
-  table(tmp_path / "NEO1 (2024-06-04)60sec.csv", rows)
+  who = "NEO1 (2024-06-04)60sec"
+  table(tmp_path / f"{who}.csv", rows)
   found, account = read(tmp_path)
   at = [1000 * (EIGHT + 60 * k) for k in range(5)]
-  assert found["NEO1", "activity_counts"] == {at[k]: 100 * k for k in range(5)}
-  assert found["NEO1", "steps"] == {at[k]: k for k in range(5)}
-  assert found["NEO1", "activity_counts_vm"] == {at[k]: pytest.approx(k * np.sqrt(10_500)) for k in range(5)}
-  assert account.read == {"NEO1": 5 * 5 + 5} and not account.dropped
+  assert found[who, "activity_counts"] == {at[k]: 100 * k for k in range(5)}
+  assert found[who, "steps"] == {at[k]: k for k in range(5)}
+  assert found[who, "activity_counts_vm"] == {at[k]: pytest.approx(k * np.sqrt(10_500)) for k in range(5)}
+  assert account.read == {who: 5 * 5 + 5} and not account.dropped
 
 
 def test_dates_delimiters_and_tables_without_times(tmp_path):
@@ -377,7 +380,7 @@ def test_samples_and_tables_of_two_people_become_a_dataset(tmp_path, capsys):
   gt3x_files.write(exports / "b.gt3x", gt3x_files.log_of(EIGHT + 86_400, moving(20)), rate=30, subject="kim")
   rows = [f"6/4/2024,{8 + k // 60:02d}:{k % 60:02d}:00,{k % 7},{k % 5},1,0,0" for k in range(120)]
   table(exports / "kim (2024-06-04)60sec.csv", rows)
-  table(exports / "sam.csv", rows)
+  table(exports / "sam (2024-06-04)60sec.csv", rows)
   shutil.copy(FILES / "axivity_ax3.cwa", exports)
   assert run_build("--source=auto", f"--input={exports}", "--dry_run", "--max_missing=1") == 0
   output = capsys.readouterr().out
