@@ -191,7 +191,24 @@ def unprintable(text: str) -> bool:
 
   They can hide or forge output in a terminal, and half of a surrogate pair cannot be written.
   """
-  return any(unicodedata.category(letter) in _UNPRINTABLE or letter in _DIRECTION for letter in text)
+  return any(map(_hides, text))
+
+
+def _hides(letter: str) -> bool:
+  return unicodedata.category(letter) in _UNPRINTABLE or letter in _DIRECTION
+
+
+def one_line(text: str, most: int | None = None) -> str:
+  """Text from a file as one printable line: escapes such as \\n for what `unprintable` finds.
+
+  Args:
+    text: any text.
+    most: the most characters of it that are kept; "..." stands for the rest. None keeps all.
+  """
+  kept = text if most is None or len(text) <= most else f"{text[:most]}..."
+  if kept.isascii() and kept.isprintable():
+    return kept
+  return "".join(ascii(letter)[1:-1] if _hides(letter) else letter for letter in kept)
 
 
 def folded(name: str) -> str:

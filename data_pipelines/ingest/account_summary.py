@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.ingest.reading.account import Account, ClockSpan
-from data_pipelines.text_files import counted, csv_text, percentage
+from data_pipelines.text_files import counted, csv_text, one_line, percentage
 
 _FEW = 20  # up to this many people are shown one by one
 _WORST = 5
 _NAMED = 10  # damaged files that are shown one by one
+_TYPES = 20  # of records that are not read, in one line
 # What begins an outcome in account.csv that is none of the rows read.
 NOT_READ, CLOCK, NOTE = "not read: ", "clock: ", "note: "
 
@@ -46,7 +47,8 @@ def to_csv(account: Account) -> str:
   Its columns are participant, rows (a number), outcome ("read", "kept", the reason for dropping, or "not read: " and
   what was not) and first (the location of the first row dropped for this reason).
   """
-  return csv_text(["participant", "rows", "outcome", "first"], _lines(account))
+  lines = ([one_line(field) if isinstance(field, str) else field for field in line] for line in _lines(account))
+  return csv_text(["participant", "rows", "outcome", "first"], lines)
 
 
 def _lines(account: Account) -> Iterator[list[Any]]:
@@ -73,7 +75,14 @@ def _lines(account: Account) -> Iterator[list[Any]]:
 
 
 def summary_lines(account: Account) -> list[str]:
-  """The totals, the reasons for dropping, and a line for each person, or for the worst few of many."""
+  """The totals, the reasons for dropping, and a line for each person, or for the worst few of many.
+
+  What comes from files, such as names, cannot break a line or hide one.
+  """
+  return [one_line(line) for line in _summary(account)]
+
+
+def _summary(account: Account) -> list[str]:
   everybody = list(_people(account))
   people = [person for person in everybody if person[0]]
   dropped = sum((reasons for _, _, reasons in everybody), collections.Counter())
@@ -108,7 +117,9 @@ def summary_lines(account: Account) -> list[str]:
     records: collections.Counter[str] = collections.Counter()
     for (_, record_type), count in account.passed_over.items():
       records[record_type] += count
-    lines.append("record types not read: " + ", ".join(f"{what} {n:,}" for what, n in records.most_common()))
+    named = [f"{what} {n:,}" for what, n in records.most_common(_TYPES)]
+    more = f" and {counted(len(records) - _TYPES, 'kind')} more, in account.csv" * (len(records) > _TYPES)
+    lines.append("record types not read: " + ", ".join(named) + more)
   return lines
 
 

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from data_pipelines.errors import SchemaError
+from data_pipelines.text_files import one_line
 
 UNREADABLE = "file that cannot be read, or its rest"
 MOST_TYPES = 10_000  # of all people: a file may invent types without end
+_LONGEST_TYPE = 80  # characters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +134,11 @@ class Account:
       raise SchemaError(_line(file, place, why) + more)
 
   def pass_over(self, participant: str, record_type: str, records: int = 1) -> None:
-    """Counts records of a type that the importer does not read. At most MOST_TYPES types are told apart."""
+    """Counts records of a type that the importer does not read. At most MOST_TYPES types are told apart.
+
+    A type is named as the file does, in one line of at most 80 characters.
+    """
+    record_type = one_line(record_type, _LONGEST_TYPE)
     known = (participant, record_type) in self.passed_over or len(self.passed_over) < MOST_TYPES
     self.passed_over[participant, record_type if known else "others"] += records
 

@@ -2,6 +2,7 @@
 
 from data_pipelines.ingest import account_summary
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.text_files import unprintable
 
 
 def made(people):
@@ -43,3 +44,27 @@ def test_people_and_locations_are_renamed():
   assert renamed.read == {"P0": 100, "P1": 100}
   assert renamed.dropped == {("P1", "bad"): 1}
   assert renamed.example == {("P1", "bad"): "row 2"}
+
+
+def test_record_types_are_the_most_frequent_few_and_the_number_of_the_others():
+  account = made(1)
+  for n in range(1, 31):
+    account.pass_over("p0", f"type {n}", n)
+  *_, line = account_summary.summary_lines(account)
+  assert line.startswith("record types not read: type 30 30, type 29 29, ")
+  assert line.endswith(", type 11 11 and 10 kinds more, in account.csv")
+  assert "p0,1,not read: records of type type 1," in account_summary.to_csv(account)
+
+
+def test_what_comes_from_files_stays_in_its_line(tmp_path):
+  account = Account()
+  account.add("kim\x1b[2J", 1)
+  account.pass_over("kim\x1b[2J", "a\nb\ud800" + 1000 * "c")
+  account.drop("kim\x1b[2J", "bad", 1, "evil\u202e\r.csv row 2")
+  account.leave_file("x\n", "of no kind", "x\n")
+  lines = account_summary.summary_lines(account)
+  assert not [line for line in lines if unprintable(line)]
+  assert lines[-1] == "record types not read: a\\nb\\ud800" + 76 * "c" + "... 1"
+  text = account_summary.to_csv(account)
+  text.encode()
+  assert len(text.splitlines()) == 6 and "evil\\u202e\\r.csv row 2" in text
