@@ -126,10 +126,11 @@ def _rows(database: Database, table: _Table) -> Iterator[Row]:
     for time, device, *values in records:
       at = table.unit * number(time)
       for column, value in zip(columns, map(number, values), strict=True):
+        place = ("DEVICE_ID", device, "TIMESTAMP", time)
         if column == "STEPS":
-          yield Row("steps", "steps", at, at + MINUTE, value, None, _device(device))
+          yield Row("steps", "steps", at, at + MINUTE, value, None, _device(device), place)
         elif not (value <= 0 or (column == "HEART_RATE" and value == _NO_HEART_RATE)):  # NaN is counted
-          yield Row(*_SIGNALS[column], at, at, value, None, _device(device))
+          yield Row(*_SIGNALS[column], at, at, value, None, _device(device), place)
 
 
 def _device(number_: object) -> str:

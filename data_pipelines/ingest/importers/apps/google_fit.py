@@ -118,7 +118,7 @@ def _points(export: Export, name: str, account: Account) -> Iterator[Row]:
       continue
     if redundant:
       account.add(export.participant)
-      account.drop(export.participant, "the same in the merged stream", 1, export.where(name, place))
+      account.drop(export.participant, "the same in the merged stream", 1, f"{export.where(name)} Data Points {place}")
       continue
     signal, unit = _TYPES[kind]
     values = items(entry(point, "fitValue"))
@@ -129,7 +129,7 @@ def _points(export: Export, name: str, account: Account) -> Iterator[Row]:
     if signal == "asleep":
       amount = _ASLEEP.get(int(amount), float("nan")) if amount == amount else amount
     start, end = (number(entry(point, key)) / 1e6 for key in ("startTimeNanos", "endTimeNanos"))
-    yield Row(signal, unit, start, end, amount, None, device)
+    yield Row(signal, unit, start, end, amount, None, device, ("Data Points", place))
 
 
 def _type_of(source: str) -> str:
@@ -183,10 +183,11 @@ def _read_quarters(export: Export, name: str, account: Account) -> Iterator[Read
   for batch in csv_batches.read_batches(export, name, [_START, _END], list(wanted), ragged=bad_rows):
     starts, offsets = instants([f"{date}T{text}" for text in fields(batch, _START)])
     ends, _ = instants([f"{date}T{text}" for text in fields(batch, _END)])
+    numbers = batch.numbers().tolist()
     rows = [
-      Row(signal, unit, start, end + _DAY_MS * (end <= start), number(text), offset)
+      Row(signal, unit, start, end + _DAY_MS * (end <= start), number(text), offset, place=("row", row))
       for column, (signal, unit) in wanted.items()
-      for start, end, offset, text in zip(starts, ends, offsets, fields(batch, column), strict=True)
+      for row, start, end, offset, text in zip(numbers, starts, ends, offsets, fields(batch, column), strict=True)
       if text  # nothing was counted
     ]
     yield from readings(rows, export.participant, export.where(name), account)

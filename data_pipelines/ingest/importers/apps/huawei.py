@@ -15,7 +15,7 @@ places, and all other keys, which are counted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from data_pipelines.ingest.importers.apps.rows import Row, entry, items, number, offset_minutes, readings
@@ -56,32 +56,37 @@ class Huawei:
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     where = export.where(name)
     damaged = lambda place, why: account.damaged(export.participant, why, where, place)
+    first = 1
     for block in export.json_items(name, damaged):
-      rows = _details(block, export.participant, account) if _DETAIL.fullmatch(name) else _minutes(block)
+      numbered = enumerate(block, start=first)
+      rows = _details(numbered, export.participant, account) if _DETAIL.fullmatch(name) else _minutes(numbered)
       yield from readings(rows, export.participant, where, account)
+      first += len(block)
 
 
-def _details(records: Sequence[Any], participant: str, account: Account) -> Iterator[Row]:
-  for record in records:
+def _details(records: Iterable[tuple[int, Any]], participant: str, account: Account) -> Iterator[Row]:
+  for n, record in records:
     offset = offset_minutes(entry(record, "timeZone"))
-    for point in items(entry(record, "samplePoints")):
+    for k, point in enumerate(items(entry(record, "samplePoints")), start=1):
       key = entry(point, "key")
       start, end = number(entry(point, "startTime")), number(entry(point, "endTime"))
       if isinstance(key, str) and key in _STAGES:
-        yield Row("asleep", "", start, end, _STAGES[key], offset)
+        yield Row("asleep", "", start, end, _STAGES[key], offset, place=("record", n, "samplePoints", k))
       elif isinstance(key, str) and key in _KEYS:
-        yield Row(*_KEYS[key], start, start, number(entry(point, "value")), offset)
+        place = ("record", n, "samplePoints", k)
+        yield Row(*_KEYS[key], start, start, number(entry(point, "value")), offset, place=place)
       else:
         account.pass_over(participant, key if isinstance(key, str) else "point without a key")
 
 
-def _minutes(records: Sequence[Any]) -> Iterator[Row]:
-  for record in records:
-    for span in items(entry(record, "sportDataUserData")):
+def _minutes(records: Iterable[tuple[int, Any]]) -> Iterator[Row]:
+  for n, record in records:
+    for k, span in enumerate(items(entry(record, "sportDataUserData")), start=1):
       start, end = number(entry(span, "startTime")), number(entry(span, "endTime"))
       offset = offset_minutes(entry(span, "timeZone"))
       device = f"device {entry(span, 'deviceCode')}"
       for info in items(entry(span, "sportBasicInfos")):
         for key, unit in (("steps", "steps"), ("distance", "m")):
           if entry(info, key) is not None:
-            yield Row(key, unit, start, end, number(entry(info, key)), offset, device)
+            place = ("record", n, "sportDataUserData", k)
+            yield Row(key, unit, start, end, number(entry(info, key)), offset, device, place)

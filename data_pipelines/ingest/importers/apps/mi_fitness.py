@@ -70,7 +70,7 @@ def _owner(export: Export, name: str) -> Owner:
 
 def _rows(batch: CsvBatch, owner: str, participant: str, account: Account) -> Iterator[Row]:
   columns = (fields(batch, column) for column in ("Uid", "Key", "Time", "Value"))
-  for uid, key, time, value in zip(*columns, strict=True):
+  for row, uid, key, time, value in zip(batch.numbers().tolist(), *columns, strict=True):
     if uid != owner:
       continue
     if key not in _KEYS:
@@ -78,4 +78,4 @@ def _rows(batch: CsvBatch, owner: str, participant: str, account: Account) -> It
       continue
     signal, unit, field = _KEYS[key]
     at = 1000 * number(time)
-    yield Row(signal, unit, at, at, number(entry(parsed(value), field)))
+    yield Row(signal, unit, at, at, number(entry(parsed(value), field)), place=("row", row))

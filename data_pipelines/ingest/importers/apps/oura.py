@@ -30,6 +30,7 @@ from data_pipelines.ingest.reading.signals import Signal, common_signal
 _FIVE_MINUTES = 300_000
 _ASLEEP = {"1": 1.0, "2": 1.0, "3": 1.0, "4": 0.0}
 _NAN = float("nan")
+_Place = tuple[object, ...]
 # What a table must have, and the columns that are read.
 _TABLES = {
   "heart": (("timestamp", "bpm"), ("timestamp", "bpm")),
@@ -84,7 +85,8 @@ class Oura:
         }
         for values in zip(*texts.values(), strict=True)
       ]
-      yield from readings(_rows(kind, records), export.participant, where, account)
+      places: list[_Place] = [("row", row) for row in batch.numbers().tolist()]
+      yield from readings(_rows(kind, records, places), export.participant, where, account)
 
 
 def _table(export: Export, name: str) -> tuple[str, str] | None:
@@ -103,34 +105,35 @@ def _table(export: Export, name: str) -> tuple[str, str] | None:
 def _lists(content: Any) -> Iterator[Iterator[Row]]:
   for kind, keys in _LISTS.items():
     for key in keys:
-      records = entry(content, key)
-      yield _rows(kind, items(entry(records, "data")) if isinstance(records, dict) else items(records))
+      found = entry(content, key)
+      records = items(entry(found, "data")) if isinstance(found, dict) else items(found)
+      yield _rows(kind, records, [(key, n) for n in range(1, len(records) + 1)])
 
 
-def _rows(kind: str, records: Sequence[Any]) -> Iterator[Row]:
+def _rows(kind: str, records: Sequence[Any], places: Sequence[_Place]) -> Iterator[Row]:
   if kind == "heart":
     at, offsets = instants([entry(record, "timestamp") for record in records])
-    for record, start, offset in zip(records, at, offsets, strict=True):
-      yield Row("heart_rate", "bpm", start, start, number(entry(record, "bpm")), offset)
+    for record, place, start, offset in zip(records, places, at, offsets, strict=True):
+      yield Row("heart_rate", "bpm", start, start, number(entry(record, "bpm")), offset, place=place)
     return
-  for record in records:
+  for record, place in zip(records, places, strict=True):
     if kind == "activity":
-      yield from _series("mets", "MET", entry(record, "met"))
+      yield from _series("mets", "MET", entry(record, "met"), (*place, "met"))
       continue
-    yield from _series("heart_rate", "bpm", entry(record, "heart_rate"))
-    yield from _series("hrv_rmssd", "ms", entry(record, "hrv"))
+    yield from _series("heart_rate", "bpm", entry(record, "heart_rate"), (*place, "heart_rate"))
+    yield from _series("hrv_rmssd", "ms", entry(record, "hrv"), (*place, "hrv"))
     (start,), (offset,) = instants([entry(record, "bedtime_start")])
     phases = entry(record, "sleep_phase_5_min")
-    for number_, phase in enumerate(phases.strip('"') if isinstance(phases, str) else ""):
-      begin = start + _FIVE_MINUTES * number_
-      yield Row("asleep", "", begin, begin + _FIVE_MINUTES, _ASLEEP.get(phase, _NAN), offset)
+    for n, phase in enumerate(phases.strip('"') if isinstance(phases, str) else ""):
+      begin, at = start + _FIVE_MINUTES * n, (*place, "sleep_phase_5_min", n + 1)
+      yield Row("asleep", "", begin, begin + _FIVE_MINUTES, _ASLEEP.get(phase, _NAN), offset, place=at)
 
 
-def _series(signal: str, unit: str, content: Any) -> Iterator[Row]:
+def _series(signal: str, unit: str, content: Any, place: _Place) -> Iterator[Row]:
   """The values that were measured, each at its time."""
   interval = 1000 * number(entry(content, "interval"))
   (start,), (offset,) = instants([entry(content, "timestamp")])
-  for place, value in enumerate(items(entry(content, "items"))):
+  for n, value in enumerate(items(entry(content, "items"))):
     if value is not None:
-      at = start + interval * place
-      yield Row(signal, unit, at, at, number(value), offset)
+      at = start + interval * n
+      yield Row(signal, unit, at, at, number(value), offset, place=(*place, "items", n + 1))

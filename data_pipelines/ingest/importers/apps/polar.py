@@ -73,21 +73,21 @@ def _base(name: str) -> str:
 
 def _heart_rates(content: Any) -> Iterator[Row]:
   days = items(entry(content, "deviceDays"))
-  for day, midnight in zip(days, _midnights([entry(day, "date") for day in days]), strict=True):
-    for sample in items(entry(day, "samples")):
+  midnights = _midnights([entry(day, "date") for day in days])
+  for n, (day, midnight) in enumerate(zip(days, midnights, strict=True), start=1):
+    for k, sample in enumerate(items(entry(day, "samples")), start=1):
       at = midnight + 1000 * number(entry(sample, "secondsFromDayStart"))
-      yield Row("heart_rate", "bpm", at, at, number(entry(sample, "heartRate")))
+      place = ("deviceDays", n, "samples", k)
+      yield Row("heart_rate", "bpm", at, at, number(entry(sample, "heartRate")), place=place)
 
 
 def _activity(content: Any) -> Iterator[Row]:
   (midnight,) = _midnights([entry(content, "date")])
   samples = entry(content, "samples")
-  for sample in items(entry(samples, "steps")):
-    at = midnight + _since_midnight(entry(sample, "localTime"))
-    yield Row("steps", "steps", at, at + MINUTE, number(entry(sample, "value")))
-  for sample in items(entry(samples, "mets")):
-    at = midnight + _since_midnight(entry(sample, "localTime"))
-    yield Row("mets", "MET", at, at, number(entry(sample, "value")))
+  for key, unit, duration in (("steps", "steps", MINUTE), ("mets", "MET", 0)):
+    for n, sample in enumerate(items(entry(samples, key)), start=1):
+      at = midnight + _since_midnight(entry(sample, "localTime"))
+      yield Row(key, unit, at, at + duration, number(entry(sample, "value")), place=(key, n))
 
 
 def _midnights(dates: Sequence[Any]) -> list[float]:

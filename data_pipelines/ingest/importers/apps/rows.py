@@ -20,6 +20,7 @@ from data_pipelines.ingest.reading.readings import Readings, Stretch
 MINUTE = 60_000  # ms
 NO_TIME = math.nan
 _ROWS_PER_BLOCK = 200_000
+_LONGEST_PART = 80  # characters
 _FIRST, _LAST = 631_152_000_000, 4_102_444_800_000  # 1990 and 2100, ms
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d\d):?(\d\d)")
@@ -34,6 +35,8 @@ class Row(NamedTuple):
     value: the value.
     offset: minutes that the wall clock was ahead of UTC, None if unknown.
     device: as in Readings.
+    place: where it is in the file, as a user finds it: ("row", 7), or keys and numbers from 1, ("deviceDays", 2,
+      "samples", 15).
   """
 
   signal: str
@@ -43,21 +46,20 @@ class Row(NamedTuple):
   value: float
   offset: int | None = None
   device: str = ""
+  place: tuple[object, ...] = ()
 
 
 def readings(
   rows: Iterable[Row], participant: str, where: str, account: Account, clock: Literal["utc", "wall"] = "utc"
 ) -> Iterator[Readings]:
   """Yields the usable rows as blocks of readings, and counts all of them; `where` names the file."""
-  number = 0
   source = iter(rows)
   while block := list(itertools.islice(source, _ROWS_PER_BLOCK)):
     account.add(participant, len(block))
     good: dict[tuple[str, str, str, bool], list[Row]] = collections.defaultdict(list)
     for row in block:
-      number += 1
       if why := _fault(row):
-        account.drop(participant, why, 1, f"{where} record {number:,}")
+        account.drop(participant, why, 1, " ".join([where, *(str(part)[:_LONGEST_PART] for part in row.place)]))
       else:
         good[row.signal, row.unit, row.device, row.offset is not None].append(row)
     for (signal, unit, device, zoned), group in good.items():

@@ -71,16 +71,17 @@ class Withings:
 def _rows(batch: CsvBatch, signal: str, unit: str, device: str) -> Iterator[Row]:
   starts, offsets = instants(fields(batch, "start"))
   texts = zip(fields(batch, "duration"), fields(batch, "value"), strict=True)
-  for start, offset, (duration, value) in zip(starts, offsets, texts, strict=True):
+  for row, start, offset, (duration, value) in zip(batch.numbers().tolist(), starts, offsets, texts, strict=True):
     durations, values = _list(duration), _list(value)
     if len(durations) != len(values) or not values:
-      yield Row(signal, unit, start, start, _NAN, offset, device)
+      yield Row(signal, unit, start, start, _NAN, offset, device, ("row", row))
       continue
     begin = start
     for seconds, amount in zip(map(number, durations), map(number, values), strict=True):
       end = begin + 1000 * seconds
       level = _ASLEEP.get(int(amount), _NAN) if signal == "asleep" and amount == amount else amount
-      yield Row(signal, unit, begin, begin if signal in _SAMPLES else end, level, offset, device)
+      until = begin if signal in _SAMPLES else end
+      yield Row(signal, unit, begin, until, level, offset, device, ("row", row))
       begin = end
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from data_pipelines.ingest.importers.apps.rows import MINUTE, Row, fields, instants, number, readings, stretch
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.csv_batches import CsvBatch
 from data_pipelines.ingest.reading.export_files import Export, without_copy_number
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
@@ -47,22 +48,22 @@ class Zepp:
     elif kind == "HEARTRATE":
       for batch in csv_batches.read_batches(export, name, ["time", "heartRate"], ragged=bad_rows):
         at = instants(fields(batch, "time"))[0]
-        yield from readings(_samples(at, fields(batch, "heartRate")), who, where, account)
+        yield from readings(_samples(batch, at, fields(batch, "heartRate")), who, where, account)
     else:
       column = "heartRate" if kind == "HEARTRATE_AUTO" else "steps"
       for batch in csv_batches.read_batches(export, name, ["date", "time", column], ragged=bad_rows):
         clock = zip(fields(batch, "date"), fields(batch, "time"), strict=True)
         at = instants([f"{date}T{time}Z" for date, time in clock])[0]
         values = fields(batch, column)
-        rows = _samples(at, values) if column == "heartRate" else _minutes(at, values)
+        rows = (_samples if column == "heartRate" else _minutes)(batch, at, values)
         yield from readings(rows, who, where, account, clock="wall")
 
 
-def _samples(times: Sequence[float], values: Sequence[str]) -> Iterator[Row]:
-  for at, value in zip(times, values, strict=True):
-    yield Row("heart_rate", "bpm", at, at, number(value))
+def _samples(batch: CsvBatch, times: Sequence[float], values: Sequence[str]) -> Iterator[Row]:
+  for row, at, value in zip(batch.numbers().tolist(), times, values, strict=True):
+    yield Row("heart_rate", "bpm", at, at, number(value), place=("row", row))
 
 
-def _minutes(times: Sequence[float], values: Sequence[str]) -> Iterator[Row]:
-  for at, value in zip(times, values, strict=True):
-    yield Row("steps", "steps", at, at + MINUTE, number(value))
+def _minutes(batch: CsvBatch, times: Sequence[float], values: Sequence[str]) -> Iterator[Row]:
+  for row, at, value in zip(batch.numbers().tolist(), times, values, strict=True):
+    yield Row("steps", "steps", at, at + MINUTE, number(value), place=("row", row))

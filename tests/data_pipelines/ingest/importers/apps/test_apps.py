@@ -46,6 +46,11 @@ def read(source, folder):
   return sorted(found, key=lambda row: (row[1], row[0], row[2])), stretches, account
 
 
+def firsts(account):
+  """{reason: place of the first row dropped for it}, without the folder."""
+  return {why: where.rpartition("/")[2] for (_, why), where in account.example.items()}
+
+
 def points(kind, *values):
   """A stream of Google Fit: (start, end, {"intVal": ...}) in ms."""
   return {
@@ -185,6 +190,8 @@ def test_withings(tmp_path):
     "unreadable asleep": 1,
     "more or fewer fields than the header": 1,
   }
+  assert firsts(account)["unreadable heart_rate"] == "raw_hr_hr.csv row 3"
+  assert firsts(account)["unreadable asleep"] == "raw_tracker_sleep-state.csv row 2"
 
 
 def test_polar(tmp_path):
@@ -209,6 +216,30 @@ def test_polar(tmp_path):
     ("steps", WALL + MINUTE, WALL + 2 * MINUTE, 12, None, "wall"),
   ]
   assert {why: n for (_, why), n in account.dropped.items()} == {"unreadable heart_rate": 1, "unreadable time": 1}
+  assert firsts(account) == {
+    "unreadable heart_rate": "247ohr_2024_06-1.json deviceDays 1 samples 2",
+    "unreadable time": "activity-2024-06-04-1.json mets 2",
+  }
+
+
+def test_what_is_dropped_of_huawei_and_oura_is_named_by_its_place_in_the_file(tmp_path):
+  bad = {"key": "DATA_POINT_DYNAMIC_HEARTRATE", "value": "?", "startTime": EIGHT, "endTime": EIGHT}
+  day = {"timeZone": "+0200", "samplePoints": [{**bad, "value": "61"}]}
+  night = {**OURA_NIGHT, "sleep_phase_5_min": "42?", "heart_rate": {**OURA_NIGHT["heart_rate"], "items": [None, "x"]}}
+  write(
+    tmp_path,
+    {
+      "health detail data.json": [day, {**day, "samplePoints": [*day["samplePoints"], bad]}],
+      "oura_1.json": {"sleep": {"data": [OURA_NIGHT, night]}},
+    },
+  )
+  assert firsts(read("huawei", tmp_path)[2]) == {
+    "unreadable heart_rate": "health detail data.json record 2 samplePoints 2"
+  }
+  assert firsts(read("oura", tmp_path)[2]) == {
+    "unreadable heart_rate": "oura_1.json sleep 2 heart_rate items 2",
+    "unreadable asleep": "oura_1.json sleep 2 sleep_phase_5_min 3",
+  }
 
 
 def test_huawei(tmp_path):
@@ -260,6 +291,7 @@ def test_zepp(tmp_path):
   ]
   assert stretches == [("sleep", EIGHT - 600 * MINUTE, EIGHT - 120 * MINUTE, None)]
   assert {why: n for (_, why), n in account.dropped.items()} == {"unreadable time": 1}
+  assert firsts(account) == {"unreadable time": "HEARTRATE_AUTO_1.csv row 3"}
 
 
 def test_mi_fitness(tmp_path):
@@ -277,6 +309,7 @@ def test_mi_fitness(tmp_path):
   assert found == [("heart_rate", EIGHT, EIGHT, 61, None, "utc")]
   assert account.passed_over == {(tmp_path.name, "steps"): 1}
   assert {why: n for (_, why), n in account.dropped.items()} == {"unreadable time": 1}
+  assert firsts(account)["unreadable time"].endswith("hlth_center_fitness_data.csv row 4")
   write(
     tmp_path,
     {"20240701_7_MiFitness_hlth_center_fitness_data.csv": text + text.replace("7,1,", "8,1,").split("\n", 1)[1]},
@@ -374,6 +407,9 @@ def test_gadgetbridge(tmp_path):
     ("stress", EIGHT + 1, EIGHT + 1, 25),
   ]
   assert {why: n for (_, why), n in account.dropped.items()} == {"unreadable steps": 1}
+  assert firsts(account) == {
+    "unreadable steps": f"Gadgetbridge table MI_BAND_ACTIVITY_SAMPLE DEVICE_ID 1 TIMESTAMP {at + 120}"
+  }
 
 
 def test_mhealthdata(tmp_path):
