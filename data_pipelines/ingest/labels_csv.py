@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import clocks, csv_batches
+from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.source import MISSING_TEXTS, MISSING_WORDS, SPREADSHEET_ERRORS, Label
 from data_pipelines.text_files import check_names, check_reserved, counted, in_other_notation, read_text
@@ -134,7 +135,7 @@ def _event(row: dict[str, str], where: str) -> LabelledStretch:
     raise SchemaError(f"{where}: value is {value!r}, expected a whole number, 0 for a known absence")
   if zoned[0] != zoned[1]:
     raise SchemaError(f"{where}: only one of start and end has an offset")
-  start, end = (clock - 60_000 * ahead).tolist()
+  start, end = (clock - MINUTE * ahead).tolist()
   if end <= start:
     how = "ends before it starts" if end < start else "ends when it starts, expected a later end"
     raise SchemaError(f"{where}: {how}")

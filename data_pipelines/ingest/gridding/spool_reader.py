@@ -14,10 +14,11 @@ from data_pipelines.channels import units
 from data_pipelines.ingest.gridding.columns import EARLIEST, ReadingColumns
 from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.gridding.spool import Spool
+from data_pipelines.ingest.reading.clocks import DAY
 from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND
 
 ROWS_AT_ONCE = 2**21  # readings; people with fewer are read together
-_HALF_MONTH = 15 * 86_400_000  # ms
+_HALF_MONTH = 15 * DAY
 # Readings before or after these times cannot be true. They are read in one part, however far apart they are.
 _EARLIEST, _LATEST = EARLIEST, 4_102_444_800_000  # 2000-01-01 and 2100-01-01
 

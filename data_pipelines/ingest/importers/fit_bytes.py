@@ -119,7 +119,7 @@ class _Layout:
   Attributes:
     number: the kind of message.
     form: unpacks the time and the wanted fields, and passes over the others.
-    timed: whether the first value is the message's time.
+    time_at: place of the message's time among the unpacked values; None if it has none.
     fields: name, place among the unpacked values, number of values, value that means "invalid" (None without one), and
       the profile's entry, for each wanted field.
     wanted: whether messages of this number are wanted.

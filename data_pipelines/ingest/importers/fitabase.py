@@ -40,7 +40,8 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.categories import ASLEEP, category_values
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.export_files import Export, without_copy_number
+from data_pipelines.ingest.reading.clocks import MINUTE
+from data_pipelines.ingest.reading.export_files import Export, base_name
 from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
@@ -54,7 +55,6 @@ _TIMES = (
   "%d.%m.%Y %H:%M:%S",
   "%d.%m.%Y %H:%M",
 )
-_MINUTE = 60_000
 _STATES = {"1": 1.0, "2": 0.0, "3": 0.0}
 
 
@@ -86,8 +86,8 @@ class _Kind:
 def _minutes(signal: str, unit: str, value: str, plural: str, tenfold: bool = False) -> dict[str, _Kind]:
   narrow, wide = f"minute{plural}Narrow", f"minute{plural}Wide"
   return {
-    narrow: _Kind(signal, unit, "ActivityMinute", value, _MINUTE, tenfold=tenfold),
-    wide: _Kind(signal, unit, "ActivityHour", value, _MINUTE, wide=True, tenfold=tenfold, preferred=narrow),
+    narrow: _Kind(signal, unit, "ActivityMinute", value, MINUTE, tenfold=tenfold),
+    wide: _Kind(signal, unit, "ActivityHour", value, MINUTE, wide=True, tenfold=tenfold, preferred=narrow),
   }
 
 
@@ -99,7 +99,7 @@ _KINDS = {
   "heartrate_seconds": _Kind("heart_rate", "bpm", "Time", "Value"),
   "heartrate_1min": _Kind("heart_rate", "bpm", "Time", "Value", preferred="heartrate_seconds"),
   "30secondSleepStages": _Kind("asleep", "", "Time", "SleepStage", 30_000, value_of=ASLEEP),
-  "minuteSleep": _Kind("asleep", "", "date", "value", _MINUTE, value_of=_STATES),
+  "minuteSleep": _Kind("asleep", "", "date", "value", MINUTE, value_of=_STATES),
 }
 _NAME = re.compile(rf"(?P<before>.*?)(?P<kind>{'|'.join(_KINDS)})(?P<after>(_.*)?\.csv)", re.IGNORECASE)
 _BY_LOWER = {name.lower(): name for name in _KINDS}
@@ -123,13 +123,13 @@ class Fitabase:
   )
 
   def files(self, export: Export) -> list[str]:
-    return [name for name in export.names if _NAME.fullmatch(_base(name))]
+    return [name for name in export.names if _NAME.fullmatch(base_name(name))]
 
   def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
     return {name: _owner(export, name) for name in names}
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
-    match = _NAME.fullmatch(_base(name))
+    match = _NAME.fullmatch(base_name(name))
     if not match:
       raise SchemaError(f"{export.where(name)}: not a Fitabase file of minutes or seconds")
     kind = _KINDS[_BY_LOWER[match["kind"].lower()]]
@@ -157,15 +157,11 @@ class Fitabase:
 
 def _owner(export: Export, name: str) -> Owner:
   """The rows say whose they are, or else the file's name, except in a file with neither."""
-  match = _NAME.fullmatch(_base(name))
+  match = _NAME.fullmatch(base_name(name))
   with contextlib.suppress(SchemaError):  # reading it says what is wrong
     if "Id" not in csv_batches.read_header(export, name):
       return Owner(name.rpartition("/")[0], subject=match["before"].rstrip("_") if match else "")
   return Owner(in_rows=True)
-
-
-def _base(name: str) -> str:
-  return without_copy_number(name.rsplit("/", 1)[-1])
 
 
 def _has_preferred(export: Export, name: str, match: re.Match[str], preferred: str) -> bool:
@@ -202,7 +198,7 @@ def _values_of(
     if bad.any():
       first = int(own_rows[bad.any(axis=1).argmax()])
       account.drop(participant, why, int(bad.sum()), rows.where(first))
-  return clock[:, None] + _MINUTE * np.arange(len(columns)), value, ~(unreadable | untimed)
+  return clock[:, None] + MINUTE * np.arange(len(columns)), value, ~(unreadable | untimed)
 
 
 def _numbers(column: pa.StringArray, kind: _Kind) -> tuple[Float64[np.ndarray, "k"], Bool[np.ndarray, "k"]]:

@@ -61,29 +61,29 @@ from data_pipelines.ingest.importers.takeout_csv import CsvFiles
 from data_pipelines.ingest.importers.takeout_json import WALL_CLOCK, JsonFiles
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.export_files import Export, without_copy_number
+from data_pipelines.ingest.reading.clocks import MINUTE
+from data_pipelines.ingest.reading.export_files import Export, base_name
 from data_pipelines.ingest.reading.owners import Owner, loose_places
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _MERGED = "0 merged"  # its rank is before those of takeout_csv.device_name
-_MINUTE = 60_000
 _LEVELS = {"sedentary": 0.0, "lightly_active": 1.0, "moderately_active": 2.0, "very_active": 3.0}
 _DATE = r"\d{4}-\d\d-\d\d"
 
 # By the beginning of a file's name, without folders.
 _JSON_FILES = {
   "heart_rate": JsonFiles("heart_rate", "bpm", 0, _MERGED),
-  "steps": JsonFiles("steps", "steps", _MINUTE, _MERGED),
-  "distance": JsonFiles("distance", "cm", _MINUTE, _MERGED),
-  "calories": JsonFiles("calories", "kcal", _MINUTE, WALL_CLOCK, clock="wall"),
+  "steps": JsonFiles("steps", "steps", MINUTE, _MERGED),
+  "distance": JsonFiles("distance", "cm", MINUTE, _MERGED),
+  "calories": JsonFiles("calories", "kcal", MINUTE, WALL_CLOCK, clock="wall"),
 }
 _CSV_FILES = {
   "heart_rate_": CsvFiles("heart_rate", "bpm", "beats per minute"),
-  "steps_": CsvFiles("steps", "steps", "steps", duration=_MINUTE),
-  "distance_": CsvFiles("distance", "m", "distance", duration=_MINUTE),
-  "calories_": CsvFiles("calories", "kcal", "calories", duration=_MINUTE),
-  "floors_": CsvFiles("floors", "count", "floors", duration=_MINUTE),
+  "steps_": CsvFiles("steps", "steps", "steps", duration=MINUTE),
+  "distance_": CsvFiles("distance", "m", "distance", duration=MINUTE),
+  "calories_": CsvFiles("calories", "kcal", "calories", duration=MINUTE),
+  "floors_": CsvFiles("floors", "count", "floors", duration=MINUTE),
   "oxygen_saturation_": CsvFiles("spo2", "%", "oxygen saturation percentage", placeholder=50),
   "heart_rate_variability_": CsvFiles("hrv_rmssd", "ms", "root mean square of successive differences"),
   "body_temperature_": CsvFiles("skin_temperature", "C", "temperature celsius"),
@@ -147,8 +147,8 @@ class Fitbit:
     named = [
       name
       for name in export.names
-      if any(kind.fullmatch(_base(name)) for kind in _ALL)
-      and (_base(name) not in _UNDATED or _is_fitbits(export, name))
+      if any(kind.fullmatch(base_name(name)) for kind in _ALL)
+      and (base_name(name) not in _UNDATED or _is_fitbits(export, name))
     ]
     return named or [name for name in export.names if len(export.names) == 1 and _kind_by_content(export, name)]
 
@@ -159,7 +159,7 @@ class Fitbit:
     return {name: owners[place] for name, place in place_of.items()}
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
-    base = _base(name)
+    base = base_name(name)
     if not any(kind.fullmatch(base) for kind in _ALL):
       base = _kind_by_content(export, name)
     if match := _JSON_NAME.fullmatch(base):
@@ -176,7 +176,7 @@ class Fitbit:
     if _EXERCISES.fullmatch(base):
       return takeout_csv.workouts(export, name, account)
     if _EXERCISE.fullmatch(base):
-      redundant = any(_EXERCISES.fullmatch(_base(other)) for other in export.names)
+      redundant = any(_EXERCISES.fullmatch(base_name(other)) for other in export.names)
       return takeout_json.workouts(export, name, account, redundant)
     raise SchemaError(f"{export.where(name)}: not one of the Fitbit files that are read")
 
@@ -223,10 +223,6 @@ def _owner(export: Export, place: str) -> Owner:
   return Owner(place)
 
 
-def _base(name: str) -> str:
-  return without_copy_number(name.rsplit("/", 1)[-1])
-
-
 @functools.lru_cache(maxsize=len(_MERGED_DAYS))
 def _merged_days(export: Export, kind: str) -> Int64[np.ndarray, "d"]:
   """Days since 1970 that JSON files of this kind cover together with both neighbours, as file days are not UTC days."""
@@ -239,7 +235,7 @@ def _merged_days(export: Export, kind: str) -> Int64[np.ndarray, "d"]:
 
 
 def _matches(export: Export) -> Iterator[re.Match[str]]:
-  return (match for name in export.names if (match := _JSON_NAME.fullmatch(_base(name))) and match["date"])
+  return (match for name in export.names if (match := _JSON_NAME.fullmatch(base_name(name))) and match["date"])
 
 
 def _first_day(date: str) -> int:

@@ -19,12 +19,13 @@ from jaxtyping import Float64, Int64
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
+from data_pipelines.schema import MINUTES_PER_DAY
 
-_MINUTE, _STEPS = 60_000, 1440
 _TO_1970 = 719_163  # ordinal days
 _FIRST, _LAST = 726_468, 766_645  # 1990 and 2100
 _ARRAYS = {"bpm": ("heart_rate", "bpm"), "steps": ("steps", "steps"), "sleep": ("asleep", "")}
@@ -53,9 +54,9 @@ class MHealthData:
         if f"{key}.npy" not in inside.names:
           continue
         values = _array(inside, key)
-        if values.shape != (len(days), _STEPS) or values.dtype.kind not in "fiu":
+        if values.shape != (len(days), MINUTES_PER_DAY) or values.dtype.kind not in "fiu":
           found = f"{values.dtype} {list(values.shape)}"
-          raise SchemaError(f"{where}: key {key!r} is {found}, expected numbers [{len(days)}, {_STEPS}]")
+          raise SchemaError(f"{where}: key {key!r} is {found}, expected numbers [{len(days)}, {MINUTES_PER_DAY}]")
         yield from _readings(signal, unit, days, values.astype(np.float64), export.participant, where, account)
 
 
@@ -81,8 +82,8 @@ def _readings(
   good = np.isfinite(value)
   account.drop(participant, f"unreadable {signal}", int((~good).sum()), where)
   if good.any():
-    start = ((days[day] * _STEPS + minute) * _MINUTE)[good]
-    end = start if signal == "heart_rate" else start + _MINUTE
+    start = ((days[day] * MINUTES_PER_DAY + minute) * MINUTE)[good]
+    end = start if signal == "heart_rate" else start + MINUTE
     yield Readings(participant, signal, unit, start, end, value[good], clock="wall")
 
 

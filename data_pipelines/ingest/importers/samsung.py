@@ -47,7 +47,7 @@ from data_pipelines.ingest.importers.sources import DEVICES, Sources
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.csv_batches import CsvBatch, counting, parse_numbers, read_batches, read_header
-from data_pipelines.ingest.reading.export_files import Export, without_copy_number
+from data_pipelines.ingest.reading.export_files import Export, base_name
 from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
@@ -175,7 +175,7 @@ def _owner(export: Export, folder: str, names: Sequence[str]) -> Owner:
 
 def _type_of(name: str) -> str:
   """The data type of a file: its name without folder, date and ending."""
-  return re.sub(r"(\.\d+)?\.csv$", "", without_copy_number(name.rsplit("/", 1)[-1].lower()))
+  return re.sub(r"(\.\d+)?\.csv$", "", base_name(name).lower())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,10 +14,10 @@ from data_pipelines.ingest.importers.categories import ASLEEP, category_values
 from data_pipelines.ingest.importers.takeout_json import NO_OFFSET
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.clocks import DAY, MINUTE
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 
-_MINUTE, _DAY = 60_000, 86_400_000
 # Data sources of the phone, and copies from Health Connect: they count the same steps as a tracker.
 _PHONES = ("mobiletrack", "google health app", "fitbit app", "phone")
 _COPIES = ("health connect",)
@@ -67,7 +67,7 @@ class CsvFiles:
         category_values(rows[column], self.value_of) if self.value_of else csv_batches.parse_numbers(rows[column])
       )
       unmeasured = value == self.placeholder if self.placeholder is not None else np.zeros(len(rows), bool)
-      elsewhere = np.isin(clock // _DAY, days_elsewhere) if days_elsewhere is not None else np.zeros(len(rows), bool)
+      elsewhere = np.isin(clock // DAY, days_elsewhere) if days_elsewhere is not None else np.zeros(len(rows), bool)
       usable = np.ones(len(rows), bool)
       other_kind = self._of_another_kind(rows)
       for why, bad in (
@@ -108,7 +108,7 @@ class CsvFiles:
       for utc in (True, False):
         chosen = usable & (index == place) & (zoned == utc)
         if chosen.any():
-          start = clock[chosen] - _MINUTE * ahead[chosen]
+          start = clock[chosen] - MINUTE * ahead[chosen]
           device = device_name(source) or self.device
           yield Readings(
             participant,
@@ -183,4 +183,4 @@ def _span(
 def _instant(column: pa.StringArray) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
   """Milliseconds since 1970 UTC; the files' README says that times without an offset are UTC."""
   clock, ahead, _, bad = csv_batches.parse_zoned_times(column)
-  return clock - _MINUTE * ahead, bad
+  return clock - MINUTE * ahead, bad

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 from data_pipelines.ingest.importers.categories import ASLEEP
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND, Readings, Stretch
 
@@ -77,7 +78,7 @@ class JsonFiles:
       return clock, bad, np.zeros_like(bad)
     iso, ahead, zoned, no_iso = csv_batches.parse_zoned_times(texts)
     usable = bad & ~no_iso
-    clock = np.where(usable, iso - 60_000 * ahead * (self.clock == "utc"), clock)
+    clock = np.where(usable, iso - MINUTE * ahead * (self.clock == "utc"), clock)
     return clock, bad & ~usable, usable & ~zoned
 
   def _values(
@@ -187,7 +188,7 @@ def _workout(participant: str, record: dict[str, Any]) -> Stretch | None:
   clock: Literal["utc", "wall"] = "utc"
   if start is None:
     iso, ahead, zoned, bad = csv_batches.parse_zoned_times(_texts([text]))
-    start = None if bad[0] else int(iso[0] - 60_000 * ahead[0])
+    start = None if bad[0] else int(iso[0] - MINUTE * ahead[0])
     clock = "utc" if zoned[0] else "wall"
   if start is None or not isinstance(name, str) or not name.strip():
     return None

@@ -396,6 +396,11 @@ def without_copy_number(name: str) -> str:
   return _COPY.sub("", name)
 
 
+def base_name(name: str) -> str:
+  """A file's name without folders, and without the number of a second download."""
+  return without_copy_number(name.rpartition("/")[2])
+
+
 def kind_of_file(name: str) -> str:
   """What the names of like files have in common: digits become #, and a folder is named only where nothing else is.
 

@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float64, Int64
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings
 
@@ -35,7 +36,6 @@ _LONGEST_EPOCH = 3600  # seconds
 _AXES = {"axis1": "activity_counts", "axis2": "activity_counts_axis2", "axis3": "activity_counts_axis3"}
 _OTHERS = {"steps": ("steps", "steps"), "lux": ("light", "lux")}
 _DATES = {"m": "%m", "d": "%d", "yyyy": "%Y", "yy": "%y"}
-_MINUTE = 60_000
 _DEVICE = "2 epochs"
 
 
@@ -121,7 +121,7 @@ class _Magnitude:
 
   def __init__(self, participant: str, epoch: int, device: str):
     self._device = device
-    self._participant, self._span, self._long = participant, max(_MINUTE, epoch * 1000), epoch * 1000 >= _MINUTE
+    self._participant, self._span, self._long = participant, max(MINUTE, epoch * 1000), epoch * 1000 >= MINUTE
     self._pending = np.zeros(0, np.int64), np.zeros((0, 3))
 
   def readings(self, start: Int64[np.ndarray, "n"], counts: Float64[np.ndarray, "n 3"]) -> Iterator[Readings]:

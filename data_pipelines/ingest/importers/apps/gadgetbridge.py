@@ -20,9 +20,10 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.importers.apps.rows import MINUTE, Row, number, readings
+from data_pipelines.ingest.importers.apps.rows import Row, number, readings
 from data_pipelines.ingest.importers.database import HEADER, Database
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.owners import Owner, loose_places
 from data_pipelines.ingest.reading.readings import Readings

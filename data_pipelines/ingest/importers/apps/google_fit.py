@@ -29,7 +29,8 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, instants, items, number, readings, stretch
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.export_files import Export, without_copy_number
+from data_pipelines.ingest.reading.clocks import DAY
+from data_pipelines.ingest.reading.export_files import Export, base_name
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -55,7 +56,6 @@ _RESTING = "resting_heart_rate"  # one value per day
 _SOURCE = re.compile(rb'"Data Source"\s*:\s*("(?:[^"\\]|\\.)*")')
 _HEAD = 1024  # bytes, which name the source
 _START, _END = "Start time", "End time"
-_DAY_MS = 86_400_000
 
 
 class GoogleFit:
@@ -96,7 +96,7 @@ def _has_fitbit(export: Export) -> bool:
 
 def _quarters(export: Export, name: str) -> bool:
   """Whether a file holds the quarter hours of a day; other apps name their files by the date too."""
-  if not _DAY.fullmatch(without_copy_number(name).rpartition("/")[2]):
+  if not _DAY.fullmatch(base_name(name)):
     return False
   try:
     return {_START, "Step count"} <= set(csv_batches.read_header(export, name))
@@ -176,7 +176,7 @@ def _read_session(export: Export, name: str, account: Account) -> Iterator[Stret
 
 
 def _read_quarters(export: Export, name: str, account: Account) -> Iterator[Readings]:
-  match = _DAY.fullmatch(without_copy_number(name).rpartition("/")[2])
+  match = _DAY.fullmatch(base_name(name))
   date = match["date"] if match else ""
   wanted = {column: signal for column, signal in _QUARTERS.items() if signal[0] not in _streamed(export)}
   bad_rows = csv_batches.counting(account, export.participant, export, name)
@@ -185,7 +185,7 @@ def _read_quarters(export: Export, name: str, account: Account) -> Iterator[Read
     ends, _ = instants([f"{date}T{text}" for text in fields(batch, _END)])
     numbers = batch.numbers().tolist()
     rows = [
-      Row(signal, unit, start, end + _DAY_MS * (end <= start), number(text), offset, place=("row", row))
+      Row(signal, unit, start, end + DAY * (end <= start), number(text), offset, place=("row", row))
       for column, (signal, unit) in wanted.items()
       for row, start, end, offset, text in zip(numbers, starts, ends, offsets, fields(batch, column), strict=True)
       if text  # nothing was counted

@@ -52,7 +52,7 @@ class Oura:
   signals: Sequence[Signal] = (
     common_signal("heart_rate"),
     common_signal("hrv_rmssd"),
-    Signal("mets", "MET", "ACC", low=0, high=30, zero_is_missing=True),
+    common_signal("mets"),
     common_signal("asleep"),
   )
   devices: Sequence[str] = ()

@@ -17,9 +17,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.importers.apps.rows import MINUTE, NO_TIME, Row, entry, instants, items, number, readings
+from data_pipelines.ingest.importers.apps.rows import NO_TIME, Row, entry, instants, items, number, readings
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.clocks import MINUTE
+from data_pipelines.ingest.reading.export_files import Export, base_name
 from data_pipelines.ingest.reading.owners import Owner, loose_places
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
@@ -34,13 +35,13 @@ class Polar:
   signals: Sequence[Signal] = (
     common_signal("heart_rate"),
     common_signal("steps", high=1000),
-    Signal("mets", "MET", "ACC", low=0, high=30, zero_is_missing=True),
+    common_signal("mets"),
   )
   devices: Sequence[str] = ()
   beside: Sequence[str] = ("account-data-*.json",)
 
   def files(self, export: Export) -> list[str]:
-    return [name for name in export.names if _HEART.fullmatch(_base(name)) or _ACTIVITY.fullmatch(_base(name))]
+    return [name for name in export.names if _HEART.fullmatch(base_name(name)) or _ACTIVITY.fullmatch(base_name(name))]
 
   def owners(self, export: Export, names: Sequence[str]) -> dict[str, Owner]:
     folders = {name: name.rpartition("/")[0] for name in names}
@@ -51,7 +52,7 @@ class Polar:
     }
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
-    rows = _heart_rates if _HEART.fullmatch(_base(name)) else _activity
+    rows = _heart_rates if _HEART.fullmatch(base_name(name)) else _activity
     yield from readings(rows(export.json(name)), export.participant, export.where(name), account, clock="wall")
 
 
@@ -65,10 +66,6 @@ def _account(export: Export, folder: str) -> str:
         return ""
       return username if isinstance(username, str) else ""
   return ""
-
-
-def _base(name: str) -> str:
-  return name.rpartition("/")[2]
 
 
 def _heart_rates(content: Any) -> Iterator[Row]:

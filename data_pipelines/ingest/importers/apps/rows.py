@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.csv_batches import CsvBatch, parse_zoned_times
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 
-MINUTE = 60_000  # ms
 NO_TIME = math.nan
 _ROWS_PER_BLOCK = 200_000
 _LONGEST_PART = 80  # characters

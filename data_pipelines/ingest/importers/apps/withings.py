@@ -22,7 +22,7 @@ from data_pipelines.ingest.importers.apps.rows import Row, fields, instants, ite
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.csv_batches import CsvBatch
-from data_pipelines.ingest.reading.export_files import Export, without_copy_number
+from data_pipelines.ingest.reading.export_files import Export, base_name
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
@@ -61,7 +61,7 @@ class Withings:
     return export.matching(*(f"{kind}.csv" for kind in _FILES))
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
-    signal, unit, device = _FILES[without_copy_number(name).rpartition("/")[2].lower().removesuffix(".csv")]
+    signal, unit, device = _FILES[base_name(name).lower().removesuffix(".csv")]
     bad_rows = csv_batches.counting(account, export.participant, export, name)
     for batch in csv_batches.read_batches(export, name, ["start", "duration", "value"], ragged=bad_rows):
       rows = _rows(batch, signal, unit, device)

@@ -13,9 +13,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from data_pipelines.ingest.importers.apps.rows import MINUTE, Row, fields, instants, number, readings, stretch
+from data_pipelines.ingest.importers.apps.rows import Row, fields, instants, number, readings, stretch
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.csv_batches import CsvBatch
 from data_pipelines.ingest.reading.export_files import Export, without_copy_number
 from data_pipelines.ingest.reading.readings import Readings, Stretch

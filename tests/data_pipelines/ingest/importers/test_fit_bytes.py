@@ -10,21 +10,12 @@ from hypothesis import strategies as st
 
 from data_pipelines.ingest.importers import fit, fit_bytes
 from data_pipelines.ingest.importers.fit_bytes import Fault, RawMessage
+from tests.data_pipelines.ingest.importers.fit_files import crc
 
 NOON = 1_100_000_000  # seconds of FIT; a multiple of 32
 ENUM, UINT8, STRING, BYTE, UINT16, UINT32 = 0x00, 0x02, 0x07, 0x0D, 0x84, 0x86  # base types
 TIME, RATE = (253, 4, UINT32), (3, 1, UINT8)  # fields of a record: timestamp and heart_rate
 WANTED = {20: ("heart_rate", "distance")}
-
-
-def crc(data):
-  """CRC-16/ARC bit by bit."""
-  value = 0
-  for byte in data:
-    value ^= byte
-    for _ in range(8):
-      value = (value >> 1) ^ 0xA001 if value & 1 else value >> 1
-  return value
 
 
 def fit_file(*records, length=None, checksum=None, header=14):

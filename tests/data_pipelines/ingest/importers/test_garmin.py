@@ -17,6 +17,7 @@ from data_pipelines.ingest.importers.garmin import Garmin
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings, Stretch
+from tests.data_pipelines.ingest.importers.fit_files import crc
 
 EPOCH = 631_065_600  # 1989-12-31T00:00:00Z
 MIDNIGHT = 1_767_218_400 - EPOCH  # 2025-12-31T22:00:00Z, midnight of 2026-01-01 at UTC+2
@@ -227,16 +228,6 @@ def test_any_message_of_both_clocks_tells_the_offset(tmp_path):
   wrong = ("DEVICE_SETTINGS", {"utc_offset": 0, "time_offset": [0], "active_time_zone": 0})
   items, _ = read_bytes(fit_file(head(), wrong, both, ("RECORD", {"timestamp": MIDNIGHT, "heart_rate": 60})), tmp_path)
   assert items[0].offset.tolist() == [345]
-
-
-def crc(data):
-  """CRC-16/ARC bit by bit, which is what FIT's table amounts to."""
-  value = 0
-  for byte in data:
-    value ^= byte
-    for _ in range(8):
-      value = (value >> 1) ^ 0xA001 if value & 1 else value >> 1
-  return value
 
 
 def by_hand(records):

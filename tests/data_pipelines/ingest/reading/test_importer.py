@@ -1,5 +1,6 @@
 """What several kinds of exports have in common, and how their devices are told apart."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -10,6 +11,7 @@ from data_pipelines.ingest.options import ImportOptions
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.importer import combined, told_apart
 from data_pipelines.ingest.reading.readings import COARSE, ENTERED_BY_HAND, Readings
+from data_pipelines.ingest.reading.signals import common_signal
 
 
 class OfDevices:
@@ -43,3 +45,10 @@ def test_the_wear_rule_of_counts_is_kept_among_several_kinds(kinds, signals, exp
   spool = types.SimpleNamespace(series=[types.SimpleNamespace(signal=signal, unit="") for signal in signals])
   recipe, _ = ImportOptions().recipe_for(importer, spool)
   assert (recipe.worn.rule, recipe.worn.counts) == expected
+
+
+@pytest.mark.parametrize("source", IMPORTERS)
+def test_signals_are_those_of_the_vocabulary(source):
+  for signal in IMPORTERS[source].signals:
+    common = common_signal(signal.name)
+    assert signal == dataclasses.replace(common, high=signal.high, quiet=signal.quiet), signal.name
