@@ -14,6 +14,8 @@ the first and last are incomplete:
 NHANES has weekdays but no dates, so the days are placed in an invented week: day 1 is the first day with its weekday
 from Monday 2001-01-01 on, before any of these surveys, on a wall clock without a time zone. PAXMIN has no time of day
 either. The first sample of the second day is at midnight, which places all others.
+
+A row of the account is a value: a minute has one for each signal of its file.
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ from jaxtyping import Bool, Float64
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.clocks import DAY, MINUTE
+from data_pipelines.ingest.reading.export_files import Export, base_name
 from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _ROWS_PER_BATCH = 100_000
 _MONDAY = int(np.datetime64("2001-01-01", "ms").astype(np.int64))
-_DAY, _MINUTE = 86_400_000, 60_000
 _SAMPLES_PER_MINUTE = 80 * 60
 _MOST_MINUTES = 20_000  # per person: 14 days, although nobody has more than nine
 _NOT_WORN = 3
@@ -66,7 +68,7 @@ class Nhanes:
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     where = export.where(name)
-    hip = "paxraw" in name.rsplit("/", 1)[-1].lower()
+    hip = "paxraw" in base_name(name).lower()
     required, optional, minutes = (_RAW, ("PAXSTEP",), _hip) if hip else (_MIN, ("PAXLXMM",), _wrist)
     with export.on_disk(name) as path:
       for first, columns in _people(_tables(path, where, required, optional), where):
@@ -84,12 +86,12 @@ def _hip(columns: _Columns, first: int, where: str, account: Account) -> Iterato
   placed = _whole(number, 1, 10_080) & _whole(columns["PAXDAY"], 1, 7)
   placed &= _whole(hour, 0, 23) & _whole(minute, 0, 59) & ((number - 1) % 1440 == 60 * hour + minute)
   bad = (
-    ("minute whose number and time of day disagree", ~placed),
-    ("monitor not reliable", columns["PAXSTAT"] != 1),
-    ("monitor out of calibration", columns["PAXCAL"] != 1),
-    ("minute without a count", np.isnan(columns["PAXINTEN"])),
+    ("value of a minute whose number and time of day disagree", ~placed),
+    ("value of a monitor that is not reliable", columns["PAXSTAT"] != 1),
+    ("value of a monitor out of calibration", columns["PAXCAL"] != 1),
+    ("value of a minute without a count", np.isnan(columns["PAXINTEN"])),
   )
-  time = _dates(columns["PAXDAY"], day) + _MINUTE * (60 * hour + minute)
+  time = _dates(columns["PAXDAY"], day) + MINUTE * (60 * hour + minute)
   values = {"activity_counts": columns["PAXINTEN"], "steps": columns.get("PAXSTEP")}
   yield from _usable_minutes(columns["SEQN"][0], time, values, bad, first, "hip", where, account)
 
@@ -103,20 +105,20 @@ def _wrist(columns: _Columns, first: int, where: str, account: Account) -> Itera
   placed = _whole(day, 1, 14) & _whole(columns["PAXDAYWM"], 1, 7) & (minute // 1440 == day - 1)
   state = columns["PAXPREDM"]
   bad = (
-    ("minute that cannot be placed in its day", ~placed),
-    ("flagged by the quality review", columns["PAXQFM"] != 0),
-    ("not worn", state == _NOT_WORN),
-    ("no activity could be computed", ~(columns["PAXMTSM"] >= 0)),
+    ("value of a minute that cannot be placed in its day", ~placed),
+    ("value flagged by the quality review", columns["PAXQFM"] != 0),
+    ("value of a minute in which the device was not worn", state == _NOT_WORN),
+    ("value of a minute of which no activity could be computed", ~(columns["PAXMTSM"] >= 0)),
   )
   asleep = np.where(state == 2, 1.0, np.where(state == 1, 0.0, np.nan))
-  time = _dates(columns["PAXDAYWM"], day - 1) + _MINUTE * (minute % 1440)
+  time = _dates(columns["PAXDAYWM"], day - 1) + MINUTE * (minute % 1440)
   values = {"mims": columns["PAXMTSM"], "light": columns.get("PAXLXMM"), "asleep": asleep}
   yield from _usable_minutes(columns["SEQN"][0], time, values, bad, first, "wrist", where, account)
 
 
 def _dates(weekday: Float64[np.ndarray, "n"], day: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
   """Midnight of a day, given its number from 0 and its weekday, 1 = Sunday. Day 0 is in the week of 2001-01-01."""
-  return _MONDAY + _DAY * ((weekday - 2 - day) % 7 + day)
+  return _MONDAY + DAY * ((weekday - 2 - day) % 7 + day)
 
 
 def _usable_minutes(
@@ -129,20 +131,24 @@ def _usable_minutes(
   where: str,
   account: Account,
 ) -> Iterator[Readings]:
-  """Yields a person's minutes without the bad ones, which are counted under the first reason that applies."""
+  """Yields a person's values without those of bad minutes, which are counted under the first reason that applies."""
   name = f"{person:.0f}"
-  account.add(name, len(time))
+  columns = {signal: column for signal in Nhanes.signals if (column := values.get(signal.name)) is not None}
+  account.add(name, len(columns) * len(time))
+
+  def drop(why: str, which: Bool[np.ndarray, "n"], of_each: int) -> None:
+    account.drop(name, why, of_each * int(which.sum()), f"{where} row {first + int(np.argmax(which))}")
+
   good = np.ones(len(time), bool)
   for why, which in bad:
-    dropped = good & which
-    account.drop(name, why, int(dropped.sum()), f"{where} row {first + int(np.argmax(dropped))}")
+    drop(why, good & which, len(columns))
     good &= ~which
-  for signal in Nhanes.signals:
-    column = values.get(signal.name)
-    usable = good & np.isfinite(column) if column is not None else np.zeros(len(time), bool)
-    if column is not None and usable.any():
+  for signal, column in columns.items():
+    drop(f"no value of {signal.name}", good & ~np.isfinite(column), 1)
+    usable = good & np.isfinite(column)
+    if usable.any():
       start = time[usable].astype(np.int64)
-      yield Readings(name, signal.name, signal.unit, start, start + _MINUTE, column[usable], device, clock="wall")
+      yield Readings(name, signal.name, signal.unit, start, start + MINUTE, column[usable], device, clock="wall")
 
 
 def _whole(values: Float64[np.ndarray, "n"], low: int, high: int) -> Bool[np.ndarray, "n"]:

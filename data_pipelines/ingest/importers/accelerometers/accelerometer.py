@@ -11,11 +11,11 @@ recording rests in enough positions, or else as the account notes); activity_cou
 three sums. The axes of Axivity and GENEActiv lie otherwise at the wrist, so only the vector magnitude can be compared
 between makers. Light (lux) and temperature (C) are means.
 
-A row of the account is a value of an epoch or of a minute of samples. Dropped are minutes without samples for a tenth
-of them or more, minutes in which the device was not worn by the rule of van Hees et al. (2013), minutes that a clock,
-put back, had shown before, and damaged stretches of a file. For tables of epochs, and once more for counts, the recipe
-infers from activity_counts_vm by Choi et al. (2011) when the device was worn. While an ActiGraph sleeps (idle sleep
-mode) it records nothing, and nothing is filled in.
+A row of the account is a value: of an epoch one for each column, of a minute of samples five. Dropped are the values of
+minutes without samples for a tenth of them or more, of minutes in which the device was not worn by the rule of van Hees
+et al. (2013), and of minutes that a clock, put back, had shown before. A damaged stretch of a file counts as a row. For
+tables of epochs, and once more for counts, the recipe infers from activity_counts_vm by Choi et al. (2011) when the
+device was worn. While an ActiGraph sleeps (idle sleep mode) it records nothing, and nothing is filled in.
 
 All times are on the device's own clock, set to local time when it was configured, without a zone: the nights on which
 clocks change are not corrected by any of the makers. A file is of the subject that it names (see subjects.py), unless
@@ -36,12 +36,13 @@ from data_pipelines.ingest.importers.accelerometers import epoch_csv, gt3x, reco
 from data_pipelines.ingest.importers.accelerometers.minutes import Minutes, MinuteSums
 from data_pipelines.ingest.importers.accelerometers.subjects import subject
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
-_MINUTE, _MS = 60_000, 1_000_000  # ms per minute, ns per ms
+_MS = 1_000_000  # ns
 _BLOCK = 500_000  # samples
 _OF_SAMPLES = ("enmo", "activity_counts", "activity_counts_axis2", "activity_counts_axis3", "activity_counts_vm")
 _MOST_COUNTS = 600 * 128  # per minute and axis
@@ -51,14 +52,14 @@ class Accelerometer:
   """Reads samples of ActiGraph, GENEActiv and Axivity, and ActiGraph's tables; the module's docstring lists files."""
 
   signals: Sequence[Signal] = (
-    Signal("enmo", "milligravity", "ACC", low=0, high=16_000),
+    common_signal("enmo"),
     common_signal("activity_counts", high=_MOST_COUNTS),
-    Signal("activity_counts_axis2", "counts", "ACC", rule="sum", low=0, high=_MOST_COUNTS),
-    Signal("activity_counts_axis3", "counts", "ACC", rule="sum", low=0, high=_MOST_COUNTS),
-    Signal("activity_counts_vm", "counts", "ACC", rule="sum", low=0, high=2 * _MOST_COUNTS),
+    common_signal("activity_counts_axis2", high=_MOST_COUNTS),
+    common_signal("activity_counts_axis3", high=_MOST_COUNTS),
+    common_signal("activity_counts_vm", high=2 * _MOST_COUNTS),
     common_signal("steps", quiet=False, high=1000),
-    Signal("light", "lux", "light", low=0),
-    Signal("temperature", "C", "TEMP", low=-20, high=60),
+    common_signal("light"),
+    common_signal("temperature"),
   )
   devices: Sequence[str] = ()  # their names sort: samples come before epochs
   beside: Sequence[str] = ()
@@ -137,10 +138,10 @@ def _read_recording(export: Export, name: str, participant: str, account: Accoun
     _add(recording, again)
   for signal, unit, time, values in recording.beside:
     finite = np.isfinite(values)
-    minute, index, number = np.unique(time[finite] // _MS // _MINUTE, return_inverse=True, return_counts=True)
+    minute, index, number = np.unique(time[finite] // _MS // MINUTE, return_inverse=True, return_counts=True)
     mean = np.bincount(index, values[finite]) / number
     if len(minute):
-      yield Readings(participant, signal, unit, minute * _MINUTE, minute * _MINUTE, mean, device, clock="wall")
+      yield Readings(participant, signal, unit, minute * MINUTE, minute * MINUTE, mean, device, clock="wall")
   yield from _minutes(sums, again, participant, device, where, account)
 
 
@@ -158,8 +159,9 @@ def _minutes(
   sums: MinuteSums, calibrated: MinuteSums | None, participant: str, device: str, where: str, account: Account
 ) -> Iterator[Readings]:
   """Yields ENMO and counts of the minutes that are whole and in which the device was worn, and counts the others."""
-  account.add(participant, sums.repeated)
-  account.drop(participant, "minute that the clock had shown before", sums.repeated, where)
+  again_shown = len(_OF_SAMPLES) * sums.repeated
+  account.add(participant, again_shown)
+  account.drop(participant, "value of a minute that the clock had shown before", again_shown, where)
   minutes, again = sums.minutes(), calibrated.minutes() if calibrated else None
   if minutes is None:
     return
@@ -169,8 +171,8 @@ def _minutes(
     account.remark(participant, "ENMO of a recording that rests in too few positions to be calibrated")
   good = np.ones(len(minutes.start), bool)
   for why, bad in (
-    ("minute without samples for a tenth of it or more", ~minutes.whole),
-    ("not worn (van Hees et al. 2013)", ~minutes.worn),
+    ("value of a minute without samples for a tenth of it or more", ~minutes.whole),
+    ("value of a minute in which the device was not worn (van Hees et al. 2013)", ~minutes.worn),
   ):
     dropped = bad & good
     if dropped.any():
@@ -190,4 +192,4 @@ def _readings(minutes: Minutes, good: np.ndarray, participant: str, device: str)
   values = (minutes.enmo[good], y, x, z, np.sqrt(x**2 + y**2 + z**2))
   for signal, value in zip(_OF_SAMPLES, values, strict=True):
     unit = "milligravity" if signal == "enmo" else "counts"
-    yield Readings(participant, signal, unit, start, start + _MINUTE, value, device, clock="wall")
+    yield Readings(participant, signal, unit, start, start + MINUTE, value, device, clock="wall")

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from data_pipelines.ingest.importers.accelerometers.calibration import Calibration, fit
 from data_pipelines.ingest.importers.accelerometers.counts import RATES, CountFilter
+from data_pipelines.ingest.reading.clocks import MINUTE
 
 _SECOND, _MINUTE = 1_000_000_000, 60_000_000_000  # ns
 _TENTH = _SECOND // 10
@@ -98,14 +99,14 @@ class MinuteSums:
     self._tenths: list[tuple[Int64[np.ndarray, "t"], Float64[np.ndarray, "3 t"], Int64[np.ndarray, "t"]]] = []
     self._last = np.iinfo(np.int64).min
     self._run: _Run | None = None
-    self.repeated = 0  # minutes with samples that the clock, put back, had shown before
+    self._repeated: set[int] = set()
 
   def add(self, time: Int64[np.ndarray, "n"], samples: Float64[np.ndarray, "n 3"]) -> None:
     """Adds samples, in g, at times in ns."""
     latest = np.maximum.accumulate(np.append(self._last, time))[:-1]
     again = time <= latest
     if again.any():
-      self.repeated += len(np.unique(time[again] // _MINUTE))
+      self._repeated.update(np.unique(time[again] // _MINUTE).tolist())
       time, samples = time[~again], samples[~again]
     if not len(time):
       return
@@ -114,6 +115,11 @@ class MinuteSums:
     self._sums.append(_Sums.of(time // (_WINDOW * _SECOND), calibrated))
     if self._calibration is None:
       self._count(time, samples)
+
+  @property
+  def repeated(self) -> int:
+    """Number of minutes with samples that the clock, put back, had shown before."""
+    return len(self._repeated)
 
   def _count(self, time: Int64[np.ndarray, "n"], samples: Float64[np.ndarray, "n 3"]) -> None:
     before = time[0] - _GAP if self._run is None else self._run.last
@@ -140,7 +146,7 @@ class MinuteSums:
       np.add.at(counts.T, place, amounts.T)
       np.add.at(tenths, place, number)
     whole = (sums.number >= _LEAST_SHARE * 60 * self._rate) & (tenths >= _LEAST_SHARE * 600)
-    return Minutes(sums.window * 60_000, 1000 * sums.excess / sums.number, counts, whole, ~_still(sums))
+    return Minutes(sums.window * MINUTE, 1000 * sums.excess / sums.number, counts, whole, ~_still(sums))
 
   def calibration(self) -> Calibration | None:
     """The calibration that rest in several positions gives; None if there is too little of it."""

@@ -122,7 +122,7 @@ def test_hip_minutes_of_a_week(tmp_path):
     assert (counts == 0).any() and (steps == 0).any()  # zeros are zeros, not the smallest of IBM's numbers
     weekday = (counts.index.dayofweek + 1) % 7 + 1
     assert (weekday == [row[3] for row in rows if row[0] == int(person)]).all()
-  assert account.read == {"21005": 1440, "21006": 917} and not account.dropped
+  assert account.read == {"21005": 2 * 1440, "21006": 2 * 917} and not account.dropped
   assert {r.device for r in items} == {"hip"}
 
 
@@ -153,14 +153,15 @@ def test_hip_rows_that_cannot_be_used(tmp_path):
   ]
   (tmp_path / "PAXRAW_D.XPT").write_bytes(xpt(RAW, rows))
   items, account = read(tmp_path)
-  assert account.read == {"1": 3, "2": 2, "3": 2, "4": 4} and {r.participant for r in items} == {"4"}
+  assert account.read == {"1": 6, "2": 4, "3": 4, "4": 8} and {r.participant for r in items} == {"4"}
   assert account.dropped == {
-    ("1", "monitor not reliable"): 3,
-    ("2", "monitor out of calibration"): 2,
-    ("3", "minute without a count"): 2,
-    ("4", "minute whose number and time of day disagree"): 2,
+    ("1", "value of a monitor that is not reliable"): 6,
+    ("2", "value of a monitor out of calibration"): 4,
+    ("3", "value of a minute without a count"): 4,
+    ("4", "value of a minute whose number and time of day disagree"): 4,
   }
-  assert account.example["2", "monitor out of calibration"] == f"{tmp_path}/PAXRAW_D.XPT row 4"
+  assert sum(len(r.value) for r in items) == account.read.total() - account.dropped.total()
+  assert account.example["2", "value of a monitor out of calibration"] == f"{tmp_path}/PAXRAW_D.XPT row 4"
 
 
 def test_wrist_minutes_are_placed_by_the_first_midnight(tmp_path, monkeypatch):
@@ -179,7 +180,7 @@ def test_wrist_minutes_are_placed_by_the_first_midnight(tmp_path, monkeypatch):
       got = series(items, signal, person)
       assert (got.index == first + pd.to_timedelta(minutes, unit="min")).all()
       assert (got.to_numpy() == expected).all()
-  assert account.read == {"62161": 2200, "62162": 1500} and not account.dropped
+  assert account.read == {"62161": 3 * 2200, "62162": 3 * 1500} and not account.dropped
 
 
 def test_wrist_rows_that_cannot_be_used(tmp_path):
@@ -191,16 +192,18 @@ def test_wrist_rows_that_cannot_be_used(tmp_path):
   (tmp_path / "PAXMIN_H.XPT").write_bytes(xpt(MIN, rows))
   items, account = read(tmp_path)
   # Row 7 claims to be in the second day, so its sample counts as midnight, which misplaces the rest of the first day.
-  assert account.dropped["2", "minute that cannot be placed in its day"] == 10
+  assert account.dropped["2", "value of a minute that cannot be placed in its day"] == 30
   rows[7][MIN.index("PAXDAYM")] = 1
   (tmp_path / "PAXMIN_H.XPT").write_bytes(xpt(MIN, rows))
   items, account = read(tmp_path)
   assert account.dropped == {
-    ("1", "not worn"): 1,
-    ("1", "no activity could be computed"): 1,
-    ("1", "flagged by the quality review"): 1,
-    ("2", "minute that cannot be placed in its day"): 10,
+    ("1", "value of a minute in which the device was not worn"): 3,
+    ("1", "value of a minute of which no activity could be computed"): 3,
+    ("1", "value flagged by the quality review"): 3,
+    ("1", "no value of asleep"): 1,  # of state 4, unknown
+    ("2", "value of a minute that cannot be placed in its day"): 30,
   }
+  assert sum(len(r.value) for r in items) == account.read.total() - account.dropped.total()
   mims, asleep = series(items, "mims", "1"), series(items, "asleep", "1")
   start = MONDAY + pd.Timedelta("6D 23:50:00")
   assert mims.index.tolist() == [start + pd.Timedelta(minutes=k) for k in range(20) if k not in (3, 5, 6)]

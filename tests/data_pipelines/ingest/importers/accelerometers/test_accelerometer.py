@@ -36,6 +36,7 @@ Current Memory Address: 0
 Current Battery Voltage: 3.98     Mode = 61
 --------------------------------------------------
 """
+GAPS = "value of a minute without samples for a tenth of it or more"
 
 
 def read(path):
@@ -141,8 +142,8 @@ def test_a_minute_with_a_gap_is_dropped_and_the_counts_begin_anew_after_it(tmp_p
   expected = [before, tenths[400:1000].sum(), tenths[1000:].sum()]
   assert found["a", "activity_counts"] == dict(zip(at, expected, strict=True))
   assert account.read == {"a": 4 * 5}
-  assert account.dropped == {("a", "minute without samples for a tenth of it or more"): 5}
-  assert account.example["a", "minute without samples for a tenth of it or more"].endswith("a.gt3x at 2024-06-04T08:01")
+  assert account.dropped == {("a", GAPS): 5}
+  assert account.example["a", GAPS].endswith("a.gt3x at 2024-06-04T08:01")
 
 
 def test_damage_costs_the_records_concerned(tmp_path):
@@ -221,7 +222,8 @@ def test_a_clock_put_back_is_counted_and_a_drifting_one_interpolated():
   time = EIGHT * second + (np.arange(50 * 130) * second / 49.5).astype(np.int64)  # it samples more slowly than it says
   wave = np.sin(2 * np.pi * 0.8 * (time - time[0]) / second)[:, None] * [1.0, 0.5, 0]
   sums.add(time, wave)
-  sums.add(time[-200:] - 60 * second, wave[-200:])
+  for part in (slice(-200, -100), slice(-100, None)):  # of one minute, in two blocks
+    sums.add(time[part] - 60 * second, wave[part])
   minutes = sums.minutes()
   regular = np.sin(2 * np.pi * 0.8 * np.arange(50 * 120) / 50)[:, None] * [1.0, 0.5, 0]
   assert sums.repeated == 1 and minutes.whole.tolist() == [True, True, False]
@@ -261,7 +263,7 @@ def test_axivity_by_the_bytes_of_the_file():
   raw = [int.from_bytes(content[at + 20 : at + 22], "little") for at in range(1024, len(content), 512)]
   expected = [(value & 0x3FF) * 75 / 256 - 50 for value in raw]  # ax3-technical.md, of openmovement
   assert list(found["axivity_ax3", "temperature"].values()) == pytest.approx([np.mean(expected)])
-  assert account.dropped == {("axivity_ax3", "minute without samples for a tenth of it or more"): 5}  # it has 36 s
+  assert account.dropped == {("axivity_ax3", GAPS): 5}  # it has 36 s
 
 
 def test_a_stray_byte_of_a_geneactiv_costs_its_page(tmp_path):
