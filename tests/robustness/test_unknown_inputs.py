@@ -4,6 +4,7 @@ import gzip
 import re
 import shlex
 import sqlite3
+import subprocess
 import tarfile
 
 import pytest
@@ -81,7 +82,23 @@ def test_archives_are_named_with_the_command_that_unpacks_them(tmp_path, capsys)
     with tarfile.open(tmp_path / name, "w:gz") as archive:
       archive.add(tmp_path / "e" / "x.csv", "x.csv")
     message = refusal(capsys, "--source=auto", f"--input={tmp_path / name}")
-    assert f"unpack it: mkdir NEW && tar -xf '{tmp_path / name}' -C NEW, then --input=NEW" in message
+    assert f"unpack it: mkdir NEW && tar -xf {tmp_path / name} -C NEW, then --input=NEW" in message
+    command = re.search(r"unpack it: (.*), then --input=NEW", message)[1].replace("NEW", f"{tmp_path / name}.d")
+    assert subprocess.run(["bash", "-c", command], check=False).returncode == 0
+    assert run_build("--dry_run", "--source=auto", f"--input={tmp_path / name}.d", "--max_missing=1") == 0
+
+
+@pytest.mark.parametrize(
+  ("name", "command"), [("my watch.7z", "7z x 'my watch.7z' -oNEW"), ("watch.RAR", "unrar x watch.RAR NEW/")]
+)
+def test_archives_of_other_tools_are_named_with_theirs(tmp_path, capsys, name, command, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / name).write_bytes(b"7z or rar")
+  assert f"unpack it: mkdir NEW && {command}, then --input=NEW" in refusal(capsys, "--source=auto", f"--input={name}")
+  (tmp_path / "x.csv").write_text("time,channel,value\n2024-06-04 08:00,heart_rate,61\n")
+  assert run_build("--dry_run", "--source=auto", "--input=.", "--max_missing=1") == 0
+  tool = command.split(" ")[0]
+  assert re.search(rf"archive, to be unpacked first: {tool} x FILE .*: {name}", capsys.readouterr().out)
 
 
 def test_other_databases_and_many_files(tmp_path, capsys):

@@ -21,7 +21,7 @@ from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.importer import Importer, combined
 from data_pipelines.ingest.reading.owners import Owner, loose_places, takeout_marks
 from data_pipelines.ingest.reading.people import Unit, by_evidence, by_rule, listed
-from data_pipelines.ingest.reading.unknown_input import suggestions
+from data_pipelines.ingest.reading.unknown_input import suggestions, unpacking
 
 _FEW = 100  # files of an export whose encoding is looked at although no importer reads them
 
@@ -195,7 +195,9 @@ class ExportSet:
     found: dict[str, list[str]] = {}
     for name in names:
       base = name.rsplit("/", 1)[-1].lower()
-      why = next((why for e, why in expressions if e.match(base)), "of no kind that the importer reads")
+      command = unpacking(base)
+      other = f"archive, to be unpacked first: {command}" if command else "of no kind that the importer reads"
+      why = next((why for e, why in expressions if e.match(base)), other)
       found.setdefault(why, []).append(name)
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 
 from data_pipelines.channels import vocabulary
@@ -15,7 +16,12 @@ from data_pipelines.ingest.reading.export_files import Export, kind_of_file
 _SHOWN = 6  # kinds of files
 _COLUMNS = 12
 _LOOKED_AT = 100  # files
-_ARCHIVES = re.compile(r"\.(tgz|tar(\.\w+)?|7z|rar)$", re.IGNORECASE)
+# Archives that are no zips, and what unpacks them into the folder NEW.
+_ARCHIVES = (
+  (re.compile(r"\.(t[gx]z|tbz2?|tar(\.\w+)?)$", re.IGNORECASE), "tar -xf {} -C NEW"),
+  (re.compile(r"\.7z(\.\d+)?$", re.IGNORECASE), "7z x {} -oNEW"),
+  (re.compile(r"\.rar$", re.IGNORECASE), "unrar x {} NEW/"),
+)
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:|[0-9]{9,19}$|[0-9]{1,2}\.[0-9]{1,2}\.[0-9]{4} [0-9]")
 _PERSON = re.compile(r"participant|subject|user|patient|\bp?id\b", re.IGNORECASE)
 _CHANNEL = re.compile(r"channel|type|signal|metric|variable|measure", re.IGNORECASE)
@@ -33,15 +39,20 @@ def suggestions(exports: Sequence[Export], fault: str) -> str:
   if not names:
     return f"{fault}; it has no file"
   parts = [fault, f"found {', '.join(_kinds(names))}"]
-  archive = next((export.where(name) for export, name in names if _ARCHIVES.search(export.where(name))), None)
+  archive = next((where for export, name in names if unpacking(where := export.where(name))), "")
   if archive:
-    parts.append(f"unpack it: mkdir NEW && tar -xf '{archive}' -C NEW, then --input=NEW")
+    parts.append(f"unpack it: mkdir NEW && {unpacking(archive, shlex.quote(archive))}, then --input=NEW")
   columns = next(filter(None, (_mapping(*file) for file in names)), None)
   if columns:
     parts.append(f"if this is a table of readings: --source=long_table --columns={columns}")
   if not archive and not columns:
     parts.append('the page "Your own data" lists what is read, and how any other source becomes a table')
   return "; ".join(parts)
+
+
+def unpacking(name: str, written: str = "FILE") -> str:
+  """The command that unpacks an archive which is no zip, with its name as it is written there; "" for other files."""
+  return next((command.format(written) for form, command in _ARCHIVES if form.search(name)), "")
 
 
 def _kinds(names: Sequence[tuple[Export, str]]) -> Iterator[str]:
