@@ -34,6 +34,8 @@ def rename_people(account: Account, name: Callable[[str], str], where: Callable[
     renamed.pass_over(who(participant), record_type, records)
   for (participant, text), files in account.remarks.items():
     renamed.remark(who(participant), text, files)
+  for (participant, text), (readings, place) in account.combined.items():
+    renamed.combine(who(participant), text, readings, where(place))
   for (kind, why), (files, _) in account.unread_files.items():
     renamed.leave_file(f"*{pathlib.PurePath(kind).suffix}", why, "", files)  # a name may be a person's
   for (participant, clock), span in account.clocks.items():  # without times, because dates are moved
@@ -44,8 +46,10 @@ def rename_people(account: Account, name: Callable[[str], str], where: Callable[
 def to_csv(account: Account) -> str:
   """The text of account.csv.
 
-  Its columns are participant, rows (a number), outcome ("read", "kept", the reason for dropping, or "not read: " and
-  what was not) and first (the location of the first row dropped for this reason).
+  Its columns are participant, rows (a number), outcome ("read", "kept" or the reason for dropping) and first (the
+  location of the first row dropped for this reason). Where the outcome begins with NOT_READ, the number is one of
+  files or records that are not read; with NOTE, one of files that the note is true of, or of the readings that it
+  speaks of; with CLOCK, one of readings.
   """
   lines = ([one_line(field) if isinstance(field, str) else field for field in line] for line in _lines(account))
   return csv_text(["participant", "rows", "outcome", "first"], lines)
@@ -68,6 +72,8 @@ def _lines(account: Account) -> Iterator[list[Any]]:
     yield [participant, records, f"{NOT_READ}records of type {record_type}", ""]
   for (participant, text), files in sorted(account.remarks.items()):
     yield [participant, files, f"{NOTE}{text}", ""]
+  for (participant, text), (readings, where) in sorted(account.combined.items()):
+    yield [participant, readings, f"{NOTE}{text}", where]
   for (participant, clock), span in sorted(account.clocks.items()):
     yield [participant, span.readings, f"{CLOCK}{_span(clock, span)}", ""]
   for (kind, why), (files, first) in sorted(account.unread_files.items()):
@@ -108,7 +114,13 @@ def _summary(account: Account) -> list[str]:
   for (_, text), count in account.remarks.items():
     remarks[text] += count
   lines += [f"{NOTE}{counted(count, 'file')}: {text}" for text, count in remarks.items()]
-  spans = Account()
+  together, spans = Account(), Account()
+  for (_, text), found in account.combined.items():
+    together.combine("", text, *found)
+  lines += [
+    f"{NOTE}{readings:,} {text}" + f" (first: {where})" * bool(where)
+    for (_, text), (readings, where) in together.combined.items()
+  ]
   for (_, clock), span in account.clocks.items():
     spans.add_span("", clock, span)
   lines += [f"{CLOCK}{_span(clock, span)}" for (_, clock), span in spans.clocks.items()]

@@ -71,7 +71,9 @@ class ImportedSource:
     stretches = collections.Counter(spool.stretches)
     for stretch, times in stretches.items():  # exports of one person may overlap
       self.account.drop(stretch.participant, "exact duplicate", times - 1)
-    for stretch in [*stretches, *options.events]:
+    events = dict.fromkeys(options.events)
+    self._repeated_events = len(options.events) - len(events)
+    for stretch in [*stretches, *events]:
       self._stretches[stretch.participant].append(stretch)
     self._check_spellings()
     self._lost_events = self._count_lost_events()
@@ -154,6 +156,8 @@ class ImportedSource:
       lines.append(f"left out channels without a value: {', '.join(names)}")
     if self._lost_events:
       lines.append(f"left out {counted(self._lost_events, 'event')} on days that were not kept")
+    if self._repeated_events:
+      lines.append(f"--events has {counted(self._repeated_events, 'event')} more than once, each of which counts once")
     strangers = sorted({event.participant for event in self._options.events} - {*self.account.read})
     if strangers:
       lines.append(f"--events names {counted(len(strangers), 'person')} without a reading{self._named(strangers)}")

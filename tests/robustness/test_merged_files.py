@@ -43,6 +43,9 @@ def test_readings_of_one_time_in_one_file_and_counts_over_a_span_follow_their_ow
   assert imported.of("steps") == {"09:00": 30}, "the larger count"
   assert imported.of("heart_rate") == {"08:00": 58}, "the mean of the last file"
   assert imported.dropped == {"counted again for the same time": 1, "exact duplicate": 1}
+  told = "3 heart_rate readings of one time in one file, combined by the rule mean"
+  assert f"note: {told} (first: {folder}/b.csv at 2024-06-04 08:00:00)" in imported.lines
+  assert f'kim,3,"note: {told[2:]}",{folder}/b.csv at 2024-06-04 08:00:00' in imported.account_csv
 
 
 def test_an_offset_is_the_wall_clock_where_the_wearer_was_for_readings_and_events(tmp_path):
@@ -68,6 +71,24 @@ def test_a_clock_of_twelve_hours_is_told(tmp_path, hours):
   rows = [f"kim,2024-06-04 {show(minute)},,heart_rate,{60 + minute // 60}" for minute in range(0, 1440, 10)]
   told = "all times are from 01:00 to 12:59, and most occur twice: probably a 12-hour clock without AM and PM"
   assert (told in "\n".join(import_days(tables(tmp_path, a=rows)).lines)) == (hours == 12)
+
+
+def test_files_with_a_clock_of_twelve_hours_are_counted_and_not_their_people(tmp_path):
+  show = lambda minute: f"{(minute // 60 - 1) % 12 + 1:02d}:{minute % 60:02d}"
+  rows = [
+    f"{who},2024-06-04 {show(minute)},,heart_rate,{60 + minute // 60}" for who in "abc" for minute in range(0, 1440, 10)
+  ]
+  lines = import_days(tables(tmp_path, a=rows, b=["d,2024-06-05 08:00:00,,heart_rate,60"])).lines
+  assert [line[:30] for line in lines if "12-hour clock" in line] == ["note: 1 file: all times are fro"]
+
+
+def test_an_event_that_is_given_twice_counts_once_and_is_told(tmp_path):
+  folder = tables(tmp_path, a=["kim,2024-06-04 08:00:00,,heart_rate,60"])
+  nap = "kim,2024-06-04T11:00,2024-06-04T12:00,nap\n"
+  (tmp_path / "events.csv").write_text("participant,start,end,name\n" + 3 * nap + nap.replace("nap", "run"))
+  imported = import_days(folder, events=load_events(tmp_path / "events.csv"))
+  assert [event.name for event in imported.events] == ["nap", "run"]
+  assert "--events has 2 events more than once, each of which counts once" in imported.lines
 
 
 def test_a_format_of_twelve_hours_needs_am_and_pm():

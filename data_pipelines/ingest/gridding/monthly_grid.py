@@ -43,7 +43,7 @@ _CONTEXT = DAY  # on either side of a month
 _REACH = 3 * DAY
 _LONGER_STEPS = (5, 10, 15, 30, 60)  # minutes
 _NEVER = 2**62  # ms
-CountDropped = Callable[..., None]  # Account.drop of one person: a reason, a number of readings, and the first of them
+Count = Callable[..., None]  # a method of Account, of one person: a text, a number of readings, and the first of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +106,11 @@ class Grid:
       SchemaError: readings are in UTC, and the person has no time zone.
       ValueError: the parts are not in order.
     """
-    drop: CountDropped = functools.partial(account.drop, participant)
+    drop: Count = functools.partial(account.drop, participant)
+    tell_combined: Count = functools.partial(account.combine, participant)
     had_heart = False
     for start, end, readings in _months(self._moved(parts, account, participant)):
-      month = _Month(self.recipe, self.devices, self.files, start, end, readings, drop, had_heart)
+      month = _Month(self.recipe, self.devices, self.files, start, end, readings, drop, tell_combined, had_heart)
       had_heart |= month.has_heart
       self.left_out[participant] += month.left_out
       for minutes, shares in month.missing_shares().items():
@@ -194,11 +195,13 @@ class _Month:
     start: int,
     end: int,
     readings: WallClockColumns,
-    drop: CountDropped,
+    drop: Count,
+    tell_combined: Count,
     had_heart: bool,
   ):
     """Grids the readings of the month from `start` to `end` (ms of the wall clock)."""
-    self._recipe, self._files, self._start, self._end, self._drop = recipe, files, start, end, drop
+    self._recipe, self._files, self._start, self._end = recipe, files, start, end
+    self._drop, self._tell_combined = drop, tell_combined
     length = recipe.minutes_per_step * MINUTE
     self._steps = StepRange(start - _CONTEXT, (end - start + 2 * _CONTEXT) // length, length)
     fine = self._finest(self._first_passages(readings), devices)
@@ -267,14 +270,27 @@ class _Month:
     recount = like_next & ~duplicate & sums & (readings.end > readings.start)
     self._count("counted again for the same time", readings, recount)
     readings = readings.take(~duplicate & ~recount)
-    files = readings.file
-    if not len(readings) or files.min() == files.max():
+    if not len(readings):
       return readings
+    files = readings.file
     columns = readings.signal, readings.device, readings.start, readings.end
     group = np.append(0, np.cumsum(np.any([np.diff(column) != 0 for column in columns], axis=0)))
-    last = np.maximum.reduceat(files, np.flatnonzero(np.diff(group, prepend=-1)))[group]
-    self._count("another file has another value for the same time", readings, files < last, last)
-    return readings.take(files == last)
+    if files.min() < files.max():
+      last = np.maximum.reduceat(files, np.flatnonzero(np.diff(group, prepend=-1)))[group]
+      self._count("another file has another value for the same time", readings, files < last, last)
+      readings, group = readings.take(files == last), group[files == last]
+    self._count_combined(readings, np.bincount(group)[group] > 1)
+    return readings
+
+  def _count_combined(self, readings: WallClockColumns, together: Bool[np.ndarray, "n"]) -> None:
+    """Counts the readings of one device that a file has for the same time, which the rule of their signal combines."""
+    own = together & readings.counted & (readings.start >= self._start) & (readings.start < self._end)
+    for number in np.unique(readings.signal[own]):
+      signal, of_signal = self._recipe.signals[number], own & (readings.signal == number)
+      first = int(of_signal.argmax())
+      text = f"{signal.name} readings of one time in one file, combined by the rule {signal.rule}"
+      where = f"{self._files[readings.file[first]]} at {_second(readings.start[first])}"
+      self._tell_combined(text, int(of_signal.sum()), where)
 
   def _apply_wear(self, had_heart: bool) -> tuple[UInt8[np.ndarray, "t c"], Bool[np.ndarray, "t c"]]:
     """Adds zeros where a quiet device was worn, and removes zeros where a device was not worn.
@@ -344,9 +360,9 @@ class _Month:
     where = ""
     if kept is not None and own.any():
       first = int(own.argmax())
-      signal, time = self._recipe.signals[readings.signal[first]].name, np.datetime64(int(readings.start[first]), "ms")
+      signal, at = self._recipe.signals[readings.signal[first]].name, _second(readings.start[first])
       kept_file, file = self._files[kept[first]], self._files[readings.file[first]]
-      where = f"{signal} at {str(time.astype('datetime64[s]')).replace('T', ' ')}: {kept_file} counts, not {file}"
+      where = f"{signal} at {at}: {kept_file} counts, not {file}"
     self._drop(why, int(own.sum()), where)
 
   def _by_day(self, array: Shaped[np.ndarray, "t *c"]) -> Shaped[np.ndarray, "days steps *c"]:
@@ -356,6 +372,10 @@ class _Month:
     """Without the days of context."""
     context_days = _CONTEXT // DAY
     return by_day[context_days:-context_days]
+
+
+def _second(ms: int) -> str:
+  return str(np.datetime64(int(ms), "ms").astype("datetime64[s]")).replace("T", " ")
 
 
 def _missing_share(missing: Bool[np.ndarray, "days steps c"]) -> Float64[np.ndarray, "days"]:

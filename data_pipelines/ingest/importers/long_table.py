@@ -18,8 +18,10 @@ without a name.
 Times that all lie between 01:00 and 12:59 and mostly occur twice are told: a 12-hour clock without AM and PM would fold
 each day into its first half.
 
-In the account a row of a wide table counts once per non-empty field. The order of rows does not matter. UTC times
-without an offset are converted to the wall clock of --timezone.
+In the account a row of a wide table counts once per non-empty field. A field that is no plain number is dropped and
+counted, by channel and by what it holds: nothing or a word for it, a comma in the number, a percent sign (which is read
+where the unit is %), other text. The order of rows does not matter. UTC times without an offset are converted to the
+wall clock of --timezone.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import csv_batches
@@ -43,7 +45,7 @@ from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
-from data_pipelines.text_files import check_reserved
+from data_pipelines.text_files import check_reserved, one_line
 
 SIGNALS = (
   common_signal("heart_rate"),
@@ -65,6 +67,10 @@ _KEYS = ("participant", "time", "end", "device", "unit", "channel", "value")
 _KEPT = ("participant", "end", "device", "unit")  # those that a table with other names of columns may have as well
 _ALSO_TIME = ("timestamp", "datetime")
 _ROWS_PER_BATCH = 2**17
+_LONGEST = 80  # characters of a name in the account
+# Kinds of fields that hold no plain number.
+_EMPTY, _NO_VALUE = r"^$", r"(?i)^(n/?a|nan|null|none|[+-]?inf|-+|\.|\?)$"
+_PERCENT, _COMMAS = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)\s*%$", r"^[+-]?[0-9]*(,[0-9]+)+(\.[0-9]*)?\s*%?$"
 _EPOCH_NUMBER = r"^[0-9]{9,19}(\.[0-9]*)?$"
 _DOTTED = r"^[0-9]{1,2}\.[0-9]{1,2}\.[0-9]{4} "  # day, month, year: nobody writes another order with points
 _DOTTED_FORMATS = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M")
@@ -147,8 +153,8 @@ class LongTable:
         for readings in _readings(batch, times, channel, units, export.participant, account):
           clock_faces.add(readings)
           yield readings
-    for participant in clock_faces.ambiguous():
-      account.remark(participant, _TWELVE_HOURS)
+    if people := clock_faces.ambiguous():
+      account.remark(people[0] if len(people) == 1 else "", _TWELVE_HOURS)
 
   def _is_table(self, columns: Sequence[str]) -> bool:
     names = {*self._meaning(columns).values()}
@@ -237,8 +243,8 @@ def _readings(
   """Yields the readings of a long table's rows, or of one column of a wide table."""
   rows = batch.rows
   wide_channel, wide_unit = _channel_and_unit(wide)
-  value, no_value, empty = _values(rows[wide or "value"], rows.where(0))
-  counted = ~empty if wide else np.ones(len(rows), bool)
+  values = _Values.of(rows[wide or "value"], rows.where(0))
+  counted = ~values.empty if wide else np.ones(len(rows), bool)
   columns = {
     "participant": batch.texts("participant", participant),
     "channel": batch.texts("channel", wide_channel),
@@ -249,9 +255,10 @@ def _readings(
   for group in _groups([*columns.values(), pa.array(clock.kind)], counted):
     first = int(group[0])
     who, channel, unit, device = (column[first].as_py() for column in columns.values())
+    unit = units.get(channel, "") if unit == "\0" else unit
     account.add(who, len(group))
     good = np.ones(len(group), bool)
-    for why, bad in (*times.bad, ("no value", no_value)):
+    for why, bad in (*times.bad, *values.bad(channel, unit)):
       dropped = good & bad[group]
       if dropped.any():
         account.drop(who, why, int(dropped.sum()), rows.where(int(group[dropped.argmax()])))
@@ -262,10 +269,10 @@ def _readings(
     yield Readings(
       participant=who,
       signal=channel,
-      unit=units.get(channel, "") if unit == "\0" else unit,
+      unit=unit,
       start=clock.ms[group],
       end=times.end[group],
-      value=value[group],
+      value=values.number[group],
       device=device,
       offset=clock.offset[group] if clock.kind[first] == _OFFSET else None,
       clock="wall" if clock.kind[first] == _WALL else "utc",
@@ -334,7 +341,7 @@ class _Clock:
     else:
       clock, offset, zoned, bad = csv_batches.parse_zoned_times(column)
       kind = np.where(zoned, np.where(offset == 0, _UTC, _OFFSET), _WALL)
-      found = cls(clock - 60_000 * offset, offset, kind, bad, empty)
+      found = cls(clock - MINUTE * offset, offset, kind, bad, empty)
     if (
       not time_format and pc.any(is_number := pc.match_substring_regex(column, _EPOCH_NUMBER).fill_null(False)).as_py()
     ):
@@ -411,16 +418,59 @@ class _Times:
     return cls(start, np.where(end.empty, start.ms, end.ms), [("no time", start.bad), ("no end", no_end)])
 
 
-def _values(column: pa.Array, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Numbers, where there is none, and where the field is empty."""
-  if pa.types.is_string(column.type):
-    value, bad = csv_batches.parse_numbers(column)
-    return value, bad, pc.equal(pc.utf8_trim_whitespace(column), "").fill_null(True).to_numpy(zero_copy_only=False)
-  if pa.types.is_timestamp(column.type):
-    raise SchemaError(f"{where}: values are {column.type}, expected numbers")
-  value = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False)
-  bad = ~np.isfinite(value)
-  return np.where(bad, np.nan, value), bad, np.isnan(value)
+@dataclasses.dataclass(frozen=True)
+class _Values:
+  """A column of values.
+
+  Attributes:
+    number: the numbers, NaN where there is none.
+    empty: where the field is empty.
+    no_value: where there is nothing, or a word for it.
+    percent: where a percent sign follows the number.
+    comma: where a comma, or several, are in the number, so that it is not read.
+    other: where there is other text.
+  """
+
+  number: Float64[np.ndarray, "n"]
+  empty: Bool[np.ndarray, "n"]
+  no_value: Bool[np.ndarray, "n"]
+  percent: Bool[np.ndarray, "n"]
+  comma: Bool[np.ndarray, "n"]
+  other: Bool[np.ndarray, "n"]
+
+  @classmethod
+  def of(cls, column: pa.Array, where: str) -> _Values:
+    """The values of a column; `where` names its first row in messages.
+
+    Raises:
+      SchemaError: the column holds times.
+    """
+    if pa.types.is_timestamp(column.type):
+      raise SchemaError(f"{where}: values are {column.type}, expected numbers")
+    if not pa.types.is_string(column.type):
+      number = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False)
+      no_value, nowhere = ~np.isfinite(number), np.zeros(len(number), bool)
+      return cls(np.where(no_value, np.nan, number), np.isnan(number), no_value, nowhere, nowhere, nowhere)
+    number, bad = csv_batches.parse_numbers(column)
+    if not bad.any():
+      return cls(number, bad, bad, bad, bad, bad)
+    texts = pc.utf8_trim_whitespace(column).fill_null("")
+    empty, word, percent, comma = (_matches(texts, form) & bad for form in (_EMPTY, _NO_VALUE, _PERCENT, _COMMAS))
+    if percent.any():
+      number = np.where(percent, csv_batches.parse_numbers(pc.replace_substring_regex(texts, r"\s*%$", ""))[0], number)
+    return cls(number, empty, empty | word, percent, comma, bad & ~(empty | word | percent | comma))
+
+  def bad(self, channel: str, unit: str) -> list[tuple[str, Bool[np.ndarray, "n"]]]:
+    """The rows without a value of a channel in a unit, by reason. Numbers with a percent sign are values in %."""
+    channel, unit = one_line(channel, _LONGEST), one_line(unit, _LONGEST)
+    reasons = [("no value", self.no_value), (f"{channel}: a comma in the number", self.comma)]
+    if unit != "%":
+      reasons.append((f"{channel}: a percent sign, although the unit is {unit or 'none'}", self.percent))
+    return [*reasons, (f"{channel}: text that is no number", self.other)]
+
+
+def _matches(texts: pa.StringArray, form: str) -> Bool[np.ndarray, "n"]:
+  return pc.match_substring_regex(texts, form).to_numpy(zero_copy_only=False)
 
 
 def _groups(columns: Sequence[pa.Array], counted: Bool[np.ndarray, "n"]) -> Iterator[Int64[np.ndarray, "k"]]:

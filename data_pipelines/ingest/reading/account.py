@@ -59,6 +59,8 @@ class Account:
     passed_over: number of records of types that the importer does not read, by participant and type. They are not
       among the rows.
     remarks: what should be known of readings that are kept, with the number of files, by participant and text.
+    combined: number of readings of one time in one file that are kept and combined, and where the first is, by
+      participant and a text that says which and how.
     unread_files: number of files that are not read and the name of the first, by kind of file and reason.
     clocks: the readings of a person on one kind of clock, by participant and clock.
   """
@@ -71,6 +73,7 @@ class Account:
     self.strict = strict
     self.passed_over: collections.Counter[tuple[str, str]] = collections.Counter()
     self.remarks: collections.Counter[tuple[str, str]] = collections.Counter()
+    self.combined: dict[tuple[str, str], tuple[int, str]] = {}
     self.unread_files: dict[tuple[str, str], tuple[int, str]] = {}
     self.clocks: dict[tuple[str, str], ClockSpan] = {}
 
@@ -146,6 +149,11 @@ class Account:
     """Notes what should be known of readings that are kept, in a few words, and of how many files it is true."""
     self.remarks[participant, text] += files
 
+  def combine(self, participant: str, text: str, readings: int, where: str) -> None:
+    """Counts readings of one time in one file that are kept and combined; `where` is the first of them."""
+    before, first = self.combined.get((participant, text), (0, where))
+    self.combined[participant, text] = before + readings, first
+
   def leave_file(self, kind: str, why: str, name: str, files: int = 1) -> None:
     """Counts files that are not read: their kind, the reason in a few words, and the name of the first."""
     before, first = self.unread_files.get((kind, why), (0, name))
@@ -163,6 +171,8 @@ class Account:
       self.pass_over(participant, record_type, records)
     self.dropped.update(other.dropped)
     self.remarks.update(other.remarks)
+    for (participant, text), (readings, where) in other.combined.items():
+      self.combine(participant, text, readings, where)
     for part, (rows, place) in other.damage.items():
       self._damage(part, rows, place)
     for (participant, clock), span in other.clocks.items():
@@ -182,6 +192,7 @@ class Account:
       "damage": damage,
       "passed_over": passed_over,
       "remarks": [[*key, files] for key, files in self.remarks.items()],
+      "combined": [[*key, *found] for key, found in self.combined.items()],
       "clocks": clocks,
     }
 
@@ -196,6 +207,8 @@ class Account:
       account.damage[participant, why, file] = rows, place
     for participant, text, files in raw["remarks"]:
       account.remark(participant, text, files)
+    for participant, text, readings, where in raw.get("combined", ()):
+      account.combine(participant, text, readings, where)
     for participant, record_type, records in raw["passed_over"]:
       account.pass_over(participant, record_type, records)
     for participant, clock, readings, signals, first, last in raw["clocks"]:

@@ -107,8 +107,33 @@ def test_wide_tables_have_one_channel_per_column(tmp_path):
     key=repr,
   )
   assert account.read == {"a": 5}
-  assert account.dropped == {("a", "no value"): 1, ("a", "no time"): 2}
+  assert account.dropped == {("a", "steps: text that is no number"): 1, ("a", "no time"): 2}
   assert account.example["a", "no time"].endswith("t.csv row 4")
+
+
+def test_fields_that_are_no_plain_numbers_are_counted_by_channel_and_kind(tmp_path):
+  fields = {"spo2": ["97%", "98 %", "97,5%"], "heart_rate": ["61,5", "70%", "1,061.5"], "steps": ["many", "NA", ""]}
+  quoted = [",".join(f'"{column[n]}"' for column in fields.values()) for n in range(3)]
+  table = "".join(f"2024-01-0{n + 1},{row},a\n" for n, row in enumerate(quoted))
+  rows, account = read(tmp_path, f"time,{','.join(fields)},participant\n{table}")
+  assert [(row[1], row[7]) for row in rows] == [("spo2", 97), ("spo2", 98)]
+  assert account.dropped == {
+    ("a", "spo2: a comma in the number"): 1,
+    ("a", "heart_rate: a comma in the number"): 2,
+    ("a", "heart_rate: a percent sign, although the unit is bpm"): 1,
+    ("a", "steps: text that is no number"): 1,
+    ("a", "no value"): 1,
+  }
+  assert account.read == {"a": 8}  # an empty field of a wide table is no reading
+  assert account.example["a", "heart_rate: a percent sign, although the unit is bpm"].endswith("t.csv row 3")
+
+
+def test_a_percent_sign_goes_by_the_unit_of_the_row(tmp_path):
+  rows, account = read(
+    tmp_path, "time,channel,value,unit,participant\n2024-01-01,fat,20%,%,a\n2024-01-02,fat,20%,kg,a\n"
+  )
+  assert [(row[1], row[2], row[7]) for row in rows] == [("fat", "%", 20)]
+  assert account.dropped == {("a", "fat: a percent sign, although the unit is kg"): 1}
 
 
 def test_bad_rows_are_counted_by_the_first_reason(tmp_path):
