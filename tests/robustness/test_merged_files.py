@@ -79,7 +79,7 @@ def test_files_with_a_clock_of_twelve_hours_are_counted_and_not_their_people(tmp
     f"{who},2024-06-04 {show(minute)},,heart_rate,{60 + minute // 60}" for who in "abc" for minute in range(0, 1440, 10)
   ]
   lines = import_days(tables(tmp_path, a=rows, b=["d,2024-06-05 08:00:00,,heart_rate,60"])).lines
-  assert [line[:30] for line in lines if "12-hour clock" in line] == ["note: 1 file: all times are fro"]
+  assert [line[:27] for line in lines if "12-hour clock" in line] == ["note: 1 file: all times are"]
 
 
 def test_an_event_that_is_given_twice_counts_once_and_is_told(tmp_path):

@@ -125,8 +125,9 @@ def _rows(kind: str, records: Sequence[Any], places: Sequence[_Place]) -> Iterat
     (start,), (offset,) = instants([entry(record, "bedtime_start")])
     phases = entry(record, "sleep_phase_5_min")
     for n, phase in enumerate(phases.strip('"') if isinstance(phases, str) else ""):
-      begin, at = start + _FIVE_MINUTES * n, (*place, "sleep_phase_5_min", n + 1)
-      yield Row("asleep", "", begin, begin + _FIVE_MINUTES, _ASLEEP.get(phase, _NAN), offset, place=at)
+      begin = start + _FIVE_MINUTES * n
+      in_night = (*place, "sleep_phase_5_min", n + 1)
+      yield Row("asleep", "", begin, begin + _FIVE_MINUTES, _ASLEEP.get(phase, _NAN), offset, place=in_night)
 
 
 def _series(signal: str, unit: str, content: Any, place: _Place) -> Iterator[Row]:
