@@ -51,6 +51,7 @@ class Arguments:
   loader: float = 0.0
   output: str | None = None
   export_dtype: str = "float32"
+  format: str = "aim"
   overwrite: bool = False
   card: str | None = None
   source: str = "auto"
@@ -404,7 +405,8 @@ def export_mode(arguments: Arguments) -> None:
   trained, output = arguments.required("checkpoint"), arguments.required("output")
   scored = pathlib.Path(arguments.workdir or trained)
   options = arguments.export_dtype, arguments.overwrite, arguments.card
-  export(trained, output, *options, lambda model: score_table.markdown(scored, ScoredModel.of(model)))
+  scores = lambda model: score_table.markdown(scored, ScoredModel.of(model))
+  export(trained, output, *options, scores, arguments.format)
 
 
 def saved_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
@@ -468,7 +470,7 @@ _MODES = (
     "write the model as a folder to share",
     ("checkpoint", "output"),
     export_mode,
-    ("workdir", "export_dtype", "overwrite", "card"),
+    ("workdir", "export_dtype", "overwrite", "card", "format"),
     task=_USE,
   ),
   Mode(

@@ -47,6 +47,7 @@ OUTPUT = flags.DEFINE_string(
   "embed: .parquet or .npz file; impute: .npz file; export: folder; report: folder or .html [my_days].",
 )
 EXPORT_DTYPE = flags.DEFINE_enum("export_dtype", "float32", ("float32", "float16", "bfloat16"), "export: as stored.")
+FORMAT = flags.DEFINE_enum("format", "aim", ("aim", "openmhc"), "export: the layout of the folder.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "export: replace an exported folder.")
 VOCABULARY = flags.DEFINE_string("vocabulary", None, "YAML file of own channels and names, for data of other channels.")
 CARD = flags.DEFINE_string("card", None, "export: YAML file of what only people know, for the model card.")
@@ -66,7 +67,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, f
 HELP = ("--help", "-help", "-h", "--helpshort", "-?")
 _FLAGS = (
   *(MODE, CONFIG, WORKDIR, CHECKPOINT, DATA, DATA_DIR, SPLIT, INPUT, OUTPUT, WORKDIRS, TOPOLOGY, CHIPS, LOADER),
-  *(SOURCE, TIMEZONE, EXPORT_DTYPE, OVERWRITE, CARD, VOCABULARY),
+  *(SOURCE, TIMEZONE, EXPORT_DTYPE, FORMAT, OVERWRITE, CARD, VOCABULARY),
   *(DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 )
 
@@ -109,6 +110,7 @@ def _arguments() -> commands.Arguments:
     loader=LOADER.value,
     output=OUTPUT.value,
     export_dtype=EXPORT_DTYPE.value,
+    format=FORMAT.value,
     overwrite=OVERWRITE.value,
     card=CARD.value,
     vocabulary=VOCABULARY.value,

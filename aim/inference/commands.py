@@ -15,7 +15,7 @@ from aim.common.progress import progress_bar
 from aim.common.seen_people import known_counts
 from aim.inference import matched_days, model_card, pretrained
 from aim.runtime import processes
-from aim.training.trained import exported
+from aim.training.trained import exported, openmhc
 from data_pipelines import npz
 from data_pipelines.dataset import Dataset, dataset_path
 from data_pipelines.day_windows.missing_codes import code_notes
@@ -124,8 +124,9 @@ def export(
   overwrite: bool,
   card: str | None,
   scores: Callable[[pretrained.Pretrained], str],
+  format: str = "aim",
 ) -> None:
-  """Writes a trained model as a folder of safetensors, JSON and a model card, and prints what was written.
+  """Writes a trained model as a folder of safetensors and JSON, perhaps with a model card, and prints what was written.
 
   Args:
     trained: whatever aim.load takes.
@@ -134,18 +135,22 @@ def export(
     overwrite: see Pretrained.save.
     card: YAML file of what only people know about the model (aim/inference/model_card.py).
     scores: Markdown of the scores of a model.
+    format: see Pretrained.save.
 
   Raises:
     ConfigError: `output` exists or cannot be written, or `card` or `dtype` is wrong.
     CheckpointError: there is no usable model, or a parameter is beyond the range of dtype.
   """
   facts = model_card.read_facts(card) if card else {}
-  exported.check_target(pathlib.Path(output).absolute(), overwrite)
+  own_names = exported.FILES if format == "aim" else openmhc.FILES
+  exported.check_target(pathlib.Path(output).absolute(), overwrite, own_names)
   model = pretrained.load(trained)
-  model.save(output, dtype, overwrite, facts, _trained_on(model), scores(model))
+  model.save(output, dtype, overwrite, facts, _trained_on(model), scores(model), format)
   size = sum(path.stat().st_size for path in pathlib.Path(output).iterdir())
   parameters = sum(array.size for array in model.params.values())
   print(f"{output}: {parameters:,} parameters in {dtype}, {model.trained_steps:,} steps, {size / 1e6:.2f} MB")
+  if format != "aim":
+    return
   unstated = [what for key, what in (("licence", "licence"), ("data", "terms of its data")) if not facts.get(key)]
   if unstated:
     print(f"note: {output}/{exported.CARD} states no {' and no '.join(unstated)}; --card=FILE.yaml can")

@@ -31,7 +31,7 @@ from aim.runtime import compile_options, sharding
 from aim.training import checkpoint
 from aim.training.checkpoint_metadata import told_about_data
 from aim.training.compatibility import MADE_WITH
-from aim.training.trained import exported, source
+from aim.training.trained import exported, openmhc, source
 from data_pipelines.channels import vocabulary
 from data_pipelines.channels.matching import Matching
 from data_pipelines.dataset import Dataset
@@ -41,6 +41,7 @@ from data_pipelines.schema import Schema, SchemaError
 Days = Shaped[np.ndarray, "days steps channels"] | Shaped[Array, "days steps channels"] | Sequence
 
 POOLS = ("mean", "mean_std", "channel")
+FORMATS = ("aim", "openmhc")  # of folders that save() writes
 SHORT_HOLES = ("decode", "interpolate")
 
 
@@ -54,8 +55,9 @@ def load(
 
   Args:
     path: a workdir, whose newest checkpoint that can be read is loaded; the folder of one checkpoint; a folder that
-      `save` or --mode=export wrote; hf://owner/name or hf://owner/name@revision on a hub; or the name of shipped
-      weights (aim.weights.names()), unless a local folder has this name.
+      `save` or --mode=export wrote; a release folder of OpenMHC's daily LSM-2; hf://owner/name or
+      hf://owner/name@revision on a hub; or the name of shipped weights (aim.weights.names()), unless a local folder
+      has this name.
     batch_size: days that each local device computes at a time, at most. It changes speed and memory, not results.
     short_holes: what fills a missing value inside a patch that is partly observed: "decode" (the model) or
       "interpolate" (a straight line in time). By default what the model was trained for, config.impute.short_holes.
@@ -260,6 +262,7 @@ class Pretrained:
     facts: Mapping[str, Any] | None = None,
     trained_on: str = "",
     scores: str = "",
+    format: str = "aim",
   ) -> None:
     """Exports the model as a folder of safetensors, JSON and a model card, whole or not at all; load() reads it.
 
@@ -271,14 +274,23 @@ class Pretrained:
         (docs/weights.md).
       trained_on: for the model card, a line on the people and days of the training data.
       scores: for the model card, Markdown of scores on people never seen.
+      format: "aim", or "openmhc" for a release folder of OpenMHC (docs/interop.md), which has no model card.
 
     Raises:
-      ConfigError: the folder exists or cannot be written, or dtype or a fact is unknown.
+      ConfigError: the folder exists or cannot be written, dtype, format or a fact is unknown, or the model is not of
+        that format's layout.
       CheckpointError: a parameter is beyond the range of dtype, or the model was not read from a checkpoint.
     """
     known = model_card.checked_facts(facts or {}, "facts")
     if not self._restored.metadata:
       raise checkpoint.CheckpointError(f"export to {folder}: this model was not read from a checkpoint")
+    if format not in FORMATS:
+      raise ConfigError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
+    if format == "openmhc":
+      if dtype != "float32" or known:
+        raise ConfigError(f"export to {folder}: a folder of OpenMHC's layout is float32 and has no model card")
+      openmhc.write(self._restored, folder, overwrite)
+      return
     exported.check_target(pathlib.Path(folder).absolute(), overwrite)
     card = model_card.text(self._restored, dtype, known, trained_on, scores)
     exported.write(self._restored, folder, card, dtype, overwrite)
@@ -443,7 +455,7 @@ class Pretrained:
     """
     self._errors_for(level)  # before the work
     filled = self.impute(values, progress)
-    low, high = self.interval(filled, ~np.isnan(_as_array(values, "impute_with_interval")), level)
+    low, high = self.interval(filled, ~np.isnan(self.checked_days(values, "impute_with_interval")), level)
     return ImputedDays(filled, low, high)
 
   def interval(
@@ -618,6 +630,9 @@ class Pretrained:
       where: begins the message, for example a file or a method.
       empty_days: whether days without any observed value are accepted.
 
+    Returns:
+      The days, with NaN for each 0 of the channels of config.data.zero_is_missing.
+
     Raises:
       SchemaError: they are not.
     """
@@ -637,6 +652,8 @@ class Pretrained:
         f"{where}: row {row} step {step} channel {self.schema.names[channel]!r} is {days[row, step, channel]:g}, "
         f"expected at most {largest:.2g}: the model computes in float32"
       )
+    if (zero := self.scale.zero_is_missing).any():
+      days = np.where(zero & (days == 0), np.nan, days)
     if not empty_days:
       self._check_observed(days, where)
     return days
@@ -936,7 +953,7 @@ class Pretrained:
       return jnp.ones_like(observed)
     a = self.architecture
     tokens = patches.patchify(observed, a.patch, a.patch_channels)
-    visible = ~inherited_missing(tokens, self.masking.min_observed_share)
+    visible = ~inherited_missing(tokens, self.masking)
     return patches.unpatchify(jnp.broadcast_to(visible[:, :, None], tokens.shape), a.channels, a.patch_channels)
 
   def _token_counts(
@@ -949,7 +966,7 @@ class Pretrained:
     a = self.architecture
     tokens = lambda x: patches.patchify(x, a.patch, a.patch_channels)
     readable = self._readable(jnp.asarray(~np.isnan(values)), whole_day)
-    visible = ~inherited_missing(tokens(readable), self.masking.min_observed_share)
+    visible = ~inherited_missing(tokens(readable), self.masking)
     targets = np.zeros(len(values), int) if target is None else tokens(jnp.asarray(target)).any(-1).sum(1)
     return np.asarray(visible.sum(1)), np.asarray(targets)
 

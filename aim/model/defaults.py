@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from aim.common.config_ranges import DECAY, Either, Range, Several, number, one_of, whole
+from aim.common.config_ranges import DECAY, TEXT, Either, Range, Several, number, one_of, whole
 
 
 def defaults() -> ConfigDict:
@@ -59,6 +59,10 @@ def _masking() -> ConfigDict:
   # A token is inherited-missing if less than this share of its steps is observed. 1: one missing step is enough;
   # 0: only a token without any observed step.
   masking.min_observed_share = 0.0
+  masking.any_observed = ()  # names of channels of which any observed step keeps a token, whatever the share is
+  # Share of the tokens that a training step drops before the encoder, visible ones too where fewer are masked; -1: as
+  # many as every window masks, so that no visible one is dropped.
+  masking.drop_ratio = -1.0
   masking.random = ConfigDict({"weight": 1 / 3, "ratio": 0.8, "unit_minutes": 0})  # 0: whole patches
   masking.temporal = ConfigDict({"weight": 1 / 3, "ratio": 0.5, "block_minutes": 0})  # 0: independent patches
   masking.sensor = ConfigDict({"weight": 1 / 3, "ratio": 0.5})
@@ -109,6 +113,8 @@ RANGES: dict[str, Range] = {
   "model.qk_init": number(0, 100),
   "model.dtype": one_of("auto", "float32", "bfloat16"),
   "masking.min_observed_share": number(0, 1),
+  "masking.any_observed": Several(TEXT),
+  "masking.drop_ratio": number(0, 1, below=True, instead={-1: "as many as every window masks"}),
   "masking.*.weight": number(0, 1_000_000),
   "masking.*.ratio": number(0, 1, above=True, below=True),
   "masking.random.unit_minutes": number(0, 1440),

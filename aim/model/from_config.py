@@ -7,6 +7,8 @@ A value takes two hops: it is read here and becomes a plain field of an object, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import ml_collections
 
 from aim.common import config_ranges
@@ -176,6 +178,8 @@ def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:
     gap_steps=(shortest * group, longest * group),
     gap_count=masking_keys.gaps.count,
     min_observed_share=masking_keys.min_observed_share,
+    any_observed=_any_observed(masking_keys.any_observed, schema, group),
+    drop_ratio=float(masking_keys.drop_ratio),
   )
   channel_groups = -(-len(schema.channels) // group)
   if not masks.strategies_in_use(channel_groups):
@@ -183,6 +187,16 @@ def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:
     reason = "; sensor has nothing to predict a single channel or group from" if channel_groups == 1 else ""
     raise ConfigError(f"config.masking: the weights are {weights}, expected one above 0{reason}")
   return masks
+
+
+def _any_observed(names: Sequence[str], schema: Schema, group: int) -> tuple[bool, ...]:
+  """Masking.any_observed."""
+  key = "config.masking.any_observed"
+  if unknown := [name for name in names if name not in schema.names]:
+    raise ConfigError(f"{key} names channel {unknown[0]!r}, expected some of {', '.join(schema.names)}")
+  if names and group > 1:
+    raise ConfigError(f"{key} is {tuple(names)!r}, expected () where a patch is of {group} channels")
+  return tuple(name in names for name in schema.names) if names else ()
 
 
 def _block_patches(minutes: float, patch_minutes: int) -> int:

@@ -50,6 +50,10 @@ class Masking:
     gap_count: largest number of gaps per window. There are 1 to this many, each in all channels or in a random half.
     min_observed_share: a token is inherited-missing if a smaller share of its steps is observed. 1.0 means that one
       missing step is enough; 0.0 keeps every token with any observed step.
+    any_observed: for each channel, whether any observed step keeps its tokens, whatever min_observed_share is; empty
+      if that holds for none.
+    drop_ratio: share of the tokens that every window drops in training, visible ones too where fewer are masked; -1
+      for as many as every window masks.
   """
 
   weights: tuple[float, float, float, float]
@@ -61,6 +65,8 @@ class Masking:
   gap_steps: tuple[int, int]
   gap_count: int
   min_observed_share: float
+  any_observed: tuple[bool, ...]
+  drop_ratio: float
 
   def strategy_weights(self, channels: int) -> np.ndarray:
     """float32 [4] weights of STRATEGIES. `sensor` gets 0 if there is no second channel to predict from.
@@ -88,10 +94,17 @@ class Masking:
     return 0
 
   def dropped_count(self, channels: int, length: int) -> int:
-    """D, how many masked tokens every window drops: the least that a strategy in use hides (AIM, "dropout")."""
+    """D, how many tokens every window drops: the least that a strategy in use hides, or drop_ratio (AIM, "dropout")."""
+    if self.drops_visible:
+      return min(channels * length - 1, int(self.drop_ratio * channels * length))
     counts = [self.hidden_count(name, channels, length) for name in self.strategies_in_use(channels)]
     # One token always stays visible, even if the day is a single patch and hidden.
     return min(channels * length - 1, *counts)
+
+  @property
+  def drops_visible(self) -> bool:
+    """Whether training drops a fixed share of the tokens, visible ones too where fewer are masked."""
+    return self.drop_ratio >= 0
 
   def hides_equal_counts(self, channels: int) -> bool:
     """Whether the only strategy in use hides whole tokens, so that every window has the same number of hidden ones."""
@@ -131,10 +144,13 @@ class TokenSet(NamedTuple):
   present_ends: Int[Array, " b"]
 
 
-def inherited_missing(observed: Bool[Array, "b n p"], min_observed_share: float) -> Bool[Array, "b n"]:
-  """Tokens that the sensor lost: less than this share of their steps is observed. Those with none always count."""
-  least = max(1, int(np.ceil(min_observed_share * observed.shape[-1] - 1e-9)))
-  return observed.sum(-1) < least
+def inherited_missing(observed: Bool[Array, "b n p"], masking: Masking) -> Bool[Array, "b n"]:
+  """Tokens that the sensor lost: less than min_observed_share of their steps is observed, or none if any_observed."""
+  least = max(1, int(np.ceil(masking.min_observed_share * observed.shape[-1] - 1e-9)))
+  if not any(masking.any_observed) or least == 1:
+    return observed.sum(-1) < least
+  by_channel = np.where(masking.any_observed, 1, least)
+  return observed.sum(-1) < by_channel.repeat(observed.shape[1] // len(by_channel))
 
 
 def random_mask(key: Key[Array, ""], channels: int, length: int, count: int) -> Bool[Array, " n"]:
@@ -233,7 +249,8 @@ def training_token_set(
   length = s // patch
   mask_key, order_key = jax.random.split(key)
   hidden = jax.vmap(lambda k: artificial_mask(k, masking, c, length, patch))(jax.random.split(mask_key, b))
-  return sorted_token_set(masking, z, observed, patch, hidden, jax.random.uniform(order_key, (b, c * length)))
+  shuffle = jax.random.uniform(order_key, (b, c * length))
+  return sorted_token_set(masking, z, observed, patch, hidden, shuffle, drop=masking.drops_visible)
 
 
 def fixed_token_set(
@@ -262,7 +279,7 @@ def fixed_token_set(
     return hidden, jax.random.uniform(order_key, (c * length,))
 
   hidden, shuffle = jax.vmap(draw)(place)
-  return sorted_token_set(masking, z, observed, patch, hidden, shuffle)
+  return sorted_token_set(masking, z, observed, patch, hidden, shuffle, drop=masking.drops_visible)
 
 
 def evaluation_token_set(
@@ -291,29 +308,36 @@ def sorted_token_set(
   hidden: Bool[Array, "b n p"],
   shuffle: Float[Array, "b n"],
   target: Bool[Array, "b n p"] | None = None,
+  drop: bool = False,
 ) -> TokenSet:
   """Joins the inherited mask with the hidden values and sorts the tokens.
 
   This is where it is decided which tokens are visible, target or inherited-missing.
 
   Args:
-    masking: for min_observed_share.
+    masking: for what it says of tokens that the sensor lost, and of dropped ones.
     z: z-scores of folded days, 0 where missing.
     observed: where the sensor gave a number.
     patch: steps per patch.
     hidden: the values that the artificial mask hides.
     shuffle: numbers in [0, 1) that order the tokens within each group.
     target: the values to predict, observed or not; by default the observed values that are not visible.
+    drop: whether visible tokens beyond N - D are dropped; they are no targets.
   """
+  channels = observed.shape[2]
   present = jnp.repeat(observed.any(axis=1), observed.shape[1] // patch, axis=1)
   z, observed = patches.patchify(z, patch), patches.patchify(observed, patch)
-  inherited = inherited_missing(observed, masking.min_observed_share)
+  inherited = inherited_missing(observed, masking)
   # A token that hiding leaves with too few visible values is hidden whole.
-  artificial = inherited_missing(observed & ~hidden, masking.min_observed_share) & ~inherited
+  artificial = inherited_missing(observed & ~hidden, masking) & ~inherited
   visible_tokens = _keep_one(~(inherited | artificial), inherited)
   visible = observed & ~hidden & visible_tokens[:, :, None]
   if target is None:
     target = observed & ~visible & ~inherited[:, :, None]
+  if drop:
+    length = z.shape[1] // channels
+    visible_tokens &= _first(visible_tokens, shuffle, z.shape[1] - masking.dropped_count(channels, length))
+    visible &= visible_tokens[:, :, None]
   target_tokens = target.any(-1)
   taking_part = visible_tokens | target_tokens
   # Visible, visible and target, target, the rest: both the visible tokens and the targets are then contiguous.
@@ -331,6 +355,12 @@ def sorted_token_set(
     target_ends=taking_part.sum(1).astype(jnp.int32),
     present_ends=(taking_part | present).sum(1).astype(jnp.int32),
   )
+
+
+def _first(tokens: Bool[Array, "b n"], shuffle: Float[Array, "b n"], count: int) -> Bool[Array, "b n"]:
+  """Whether each of the tokens is among the first `count` of them in this order."""
+  order = jnp.argsort(jnp.where(tokens, shuffle, 1.0), axis=1)
+  return jnp.argsort(order, axis=1) < count
 
 
 def _keep_one(visible: Bool[Array, "b n"], inherited: Bool[Array, "b n"]) -> Bool[Array, "b n"]:

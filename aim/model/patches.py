@@ -7,7 +7,7 @@ several channels is a patch of one *folded* channel: see fold().
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from jaxtyping import Array, Bool, Float, Shaped
 
 from aim.model import interpolation
+from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
 
 
@@ -28,6 +29,7 @@ class Scale:
     binary: bool [channels].
     reference_mean, reference_std: mean and SD of every channel, binary ones too; z-scored errors are divided by the SD.
     low, high: smallest and largest observed training value, in physical units.
+    zero_is_missing: bool [channels], whether 0 stands for a missing value.
   """
 
   mean: np.ndarray
@@ -38,10 +40,20 @@ class Scale:
   reference_std: np.ndarray
   low: np.ndarray
   high: np.ndarray
+  zero_is_missing: np.ndarray
 
   @classmethod
-  def from_statistics(cls, schema: Schema, statistics: Mapping[str, npt.ArrayLike]) -> Scale:
-    """A scale from a schema and the statistics `mean`, `std`, `min` and `max`, [channels] each."""
+  def from_statistics(
+    cls, schema: Schema, statistics: Mapping[str, npt.ArrayLike], zero_is_missing: Collection[str] = ()
+  ) -> Scale:
+    """A scale from a schema, the statistics `mean`, `std`, `min` and `max`, [channels] each, and names of channels.
+
+    Raises:
+      SchemaError: the schema has no channel of such a name.
+    """
+    if unknown := [name for name in zero_is_missing if name not in schema.names]:
+      known = ", ".join(schema.names)
+      raise SchemaError(f"config.data.zero_is_missing names channel {unknown[0]!r}, expected some of {known}")
     binary = schema.binary
     mean, std, low, high = (np.asarray(statistics[key], np.float32) for key in ("mean", "std", "min", "max"))
     clip = np.where(binary, np.inf, schema.clips).astype(np.float32)
@@ -54,6 +66,7 @@ class Scale:
       std,
       low,
       high,
+      np.array([name in zero_is_missing for name in schema.names]),
     )
 
   @property
@@ -66,6 +79,8 @@ class Scale:
   ) -> tuple[Float[Array, "... s c"], Bool[Array, "... s c"]]:
     """z-scores, 0 where missing, and a bool array of where a value was observed."""
     observed = ~jnp.isnan(values)
+    if self.zero_is_missing.any():
+      observed &= (values != 0) | ~self.zero_is_missing
     z = jnp.clip((values - self.mean) / self.std, -self.clip, self.clip)
     return jnp.where(observed, z, 0.0), observed
 

@@ -49,6 +49,8 @@ def _data() -> ConfigDict:
   # How holes are filled before masking: "none" (AIM: they stay holes) or "linear" interpolation in time, as LSM-1 is
   # trained. Filled values then count as observed: the model sees them and learns from them.
   data.impute = "none"
+  # Names of channels in which 0 is what a device writes where it measured nothing, such as a heart rate.
+  data.zero_is_missing = ()
   # Train only on days that miss at most this share of their values. Below 1 this mimics a pipeline that discards
   # incomplete days. Normalisation stays that of all training days.
   data.max_missing = 1.0
@@ -124,6 +126,7 @@ RANGES: dict[str, Range] = {
   "data.days": whole(1, 10_000),
   "data.seed": SEED,
   "data.vocabulary": TEXT,
+  "data.zero_is_missing": Several(TEXT),
   "data.impute": one_of("none", "linear"),
   "data.max_missing": number(0, 1),
   "data.max_participants": whole(0, 1_000_000_000),

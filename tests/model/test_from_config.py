@@ -54,6 +54,8 @@ def test_the_default_is_lsm2():
     gap_steps=(10, 240),
     gap_count=6,
     min_observed_share=0.0,
+    any_observed=(),
+    drop_ratio=-1.0,
   )
 
 
@@ -63,6 +65,7 @@ def test_every_experiment_fits_every_schema(name, schema):
   made = importlib.import_module(f"experiments.{name}").get_config()
   if made.model.places == "vocabulary":
     made.model.places = "schema"  # which has no channel's name in it
+  made.masking.any_observed = ()  # the same
   a, masking = from_config.architecture(made, schema), from_config.masking(made, schema)
   assert a.channels == len(schema.channels) and a.length * a.patch == schema.steps
   assert a.patch * schema.minutes_per_step == made.model.patch_minutes

@@ -183,7 +183,7 @@ def test_each_strategy_is_drawn_by_its_name(monkeypatch, order):
 )
 def test_inherited_rule(share, missing_at):
   observed = jnp.asarray(np.tri(5, 4, -1, dtype=bool))[None]  # 0 to 4 of 4 steps observed
-  assert set(np.flatnonzero(inherited_missing(observed, share)[0])) == missing_at
+  assert set(np.flatnonzero(inherited_missing(observed, only("random", min_observed_share=share))[0])) == missing_at
 
 
 @functools.cache
@@ -335,3 +335,23 @@ def test_evaluation_hides_nothing_and_keeps_grid_order(share):
       np.testing.assert_array_equal(tokens.order[i, :k], [*expected[whole], *expected[~whole]])
       np.testing.assert_array_equal(tokens.order[i, k:], np.flatnonzero(counts < least))
       assert int(tokens.visible[i].sum()) == counts[expected].sum()
+
+
+def test_any_observed_step_keeps_the_tokens_of_some_channels():
+  observed = jnp.asarray(np.tri(5, 4, -1, dtype=bool)[None].repeat(2, 0).reshape(1, 10, 4))  # 2 channels of 5 tokens
+  masking = only("random", min_observed_share=1.0, any_observed=(False, True))
+  assert set(np.flatnonzero(inherited_missing(observed, masking)[0])) == {0, 1, 2, 3, 5}
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5])
+def test_a_fixed_share_of_the_tokens_is_dropped_visible_ones_too(ratio):
+  """Half of the tokens are masked by sensor; temporal would hide none of the others."""
+  masking = only("sensor", sensor_ratio=0.25, drop_ratio=ratio, min_observed_share=0.0)
+  assert masking.dropped_count(4, 6) == 24 * ratio
+  observed = jnp.ones((3, 24, 4), bool)
+  tokens = training_token_set(jax.random.key(0), masking, jnp.ones((3, 24, 4)), observed, 4)
+  hidden = 6  # one channel of four
+  assert set(np.asarray(tokens.visible_lengths)) == {min(24 - hidden, 24 - 24 * ratio)}
+  assert set(np.asarray(tokens.target_ends - tokens.target_starts)) == {hidden}, "dropped tokens are no targets"
+  assert (tokens.visible.any(-1).sum(1) == tokens.visible_lengths).all()
+  assert set(np.asarray(evaluation_token_set(masking, jnp.ones((3, 24, 4)), observed, 4).visible_lengths)) == {24}

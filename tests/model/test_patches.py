@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aim.model.patches import Scale, patchify, unpatchify
+from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
 
 MIXED = Schema(720, (Channel("rate", clip=2.0), Channel("sleep", kind="binary"), Channel("steps")))
@@ -57,3 +58,16 @@ def test_normalise_every_channel_by_its_own_statistics(channels):
   z, observed = scale.normalise(jnp.asarray(values))
   np.testing.assert_array_equal(observed, ~np.isnan(values))
   np.testing.assert_allclose(z, np.nan_to_num(np.clip((values - mean) / std, -5, 5)), rtol=1e-4, atol=1e-5)
+
+
+def test_zero_is_missing_where_it_is_said_to_be():
+  schema = Schema(60, (Channel("pulse"), Channel("steps")))
+  statistics = {"mean": [1.0, 1.0], "std": [2.0, 2.0], "min": [0, 0], "max": [9, 9]}
+  values = jnp.zeros((1, 24, 2))
+  z, observed = Scale.from_statistics(schema, statistics, ("pulse",)).normalise(values)
+  assert not observed[..., 0].any() and observed[..., 1].all()
+  assert (z[..., 0] == 0).all() and (z[..., 1] == -0.5).all()
+  with pytest.raises(
+    SchemaError, match=r"config.data.zero_is_missing names channel 'heart', expected some of pulse, st"
+  ):
+    Scale.from_statistics(schema, statistics, ("heart",))

@@ -21,7 +21,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -98,8 +98,8 @@ def write(
   statistics = {key: list(known_statistics[key]) for key in _OF_A_CHANNEL}
   known.pop("format", None)  # of checkpoints
   known.pop("step", None)
-  with _built_beside(target) as building:
-    with _naming_native_errors(target):
+  with built_beside(target) as building:
+    with naming_native_errors(target):
       save_file(dict(arrays), building / ARRAYS)  # which changes the dict
     about = {"format": FORMAT, "trained_steps": restored.step, "dtype": dtype} | known
     about |= {VOCABULARY: vocabulary_version(restored)}
@@ -140,8 +140,13 @@ def without_folder(path: str) -> str:
   return path if path.startswith("hf:") else pathlib.PurePath(path).name
 
 
-def check_target(folder: pathlib.Path, overwrite: bool) -> None:
+def check_target(folder: pathlib.Path, overwrite: bool, own_names: Collection[str] = FILES) -> None:
   """Checks that an exported folder may be written, before the work.
+
+  Args:
+    folder: to be made.
+    overwrite: whether it may be an exported folder, which is replaced.
+    own_names: of the files that such a folder has.
 
   Raises:
     ConfigError: there is something else, or an exported folder and not `overwrite`; or its parent cannot be written.
@@ -150,7 +155,7 @@ def check_target(folder: pathlib.Path, overwrite: bool) -> None:
   if folder.exists() and not folder.is_dir():
     raise ConfigError(f"{where}: is a file, expected a folder to make")
   names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-  foreign = [name for name in names if name not in FILES]
+  foreign = [name for name in names if name not in own_names]
   if foreign:
     raise ConfigError(f"{where}: the folder exists and holds {foreign[0]!r}, which is of no export; expected a new one")
   if names and not overwrite:
@@ -159,7 +164,7 @@ def check_target(folder: pathlib.Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def _built_beside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def built_beside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
   """A folder to write, which gets its name only when everything in it is written."""
   building, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("incomplete", "old"))
   with output_files.naming(f"export to {folder}"):
@@ -180,7 +185,7 @@ def _built_beside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def _naming_native_errors(folder: pathlib.Path) -> Iterator[None]:
+def naming_native_errors(folder: pathlib.Path) -> Iterator[None]:
   """Turns what safetensors raises about a full disk, which is no OSError, into one line that names the file."""
   try:
     yield

@@ -1,5 +1,6 @@
-"""Exported folders on a hub that huggingface_hub reaches: hf://owner/name, of the newest or of a given revision.
+"""Exported folders and releases of OpenMHC on a hub that huggingface_hub reaches, as hf://owner/name.
 
+The revision is the newest or a given one.
 The hub's address, the cache, offline use and access to private repositories are settings of that library
 (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, its own login).
 """
@@ -13,7 +14,7 @@ import pathlib
 import re
 
 from aim.training.checkpoint_metadata import CheckpointError
-from aim.training.trained import exported
+from aim.training.trained import exported, openmhc
 from data_pipelines.errors import first_line
 
 SCHEME = "hf://"
@@ -51,7 +52,7 @@ def fetched(address: str) -> pathlib.Path:
     ) from None
   repository, revision = match["repository"], match["revision"]
   endpoint = os.environ.get("HF_ENDPOINT") or None  # the library reads it only when it is imported
-  options = {"revision": revision, "endpoint": endpoint, "allow_patterns": list(exported.FILES)}
+  options = {"revision": revision, "endpoint": endpoint, "allow_patterns": [*exported.FILES, *openmhc.PATTERNS]}
   fetch = functools.partial(snapshot_download, repository, **options)
   if _COMMIT.fullmatch(revision or ""):
     with contextlib.suppress(errors.LocalEntryNotFoundError, errors.IncompleteSnapshotError):

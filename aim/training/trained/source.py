@@ -17,7 +17,7 @@ from aim.training import checkpoint
 from aim.training.checkpoint import Restored
 from aim.training.checkpoint_metadata import CheckpointError, digest
 from aim.training.checksums import checksums
-from aim.training.trained import exported, hub
+from aim.training.trained import exported, hub, openmhc
 from data_pipelines.errors import SchemaError, UserError
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteFolder, is_remote
@@ -35,7 +35,8 @@ def read(path: str | pathlib.Path) -> Restored:
     path: one of
       - a workdir, whose newest checkpoint that can be read is taken; local, or in a bucket, such as gs://bucket/run;
       - the folder of one checkpoint, or a folder that --mode=export wrote; the same;
-      - hf://owner/name or hf://owner/name@revision, an exported folder on a hub;
+      - a release folder of OpenMHC's daily LSM-2;
+      - hf://owner/name or hf://owner/name@revision, an exported folder or such a release on a hub;
       - the name of shipped weights (aim.weights.names()), unless a local folder has this name.
 
   Raises:
@@ -43,18 +44,24 @@ def read(path: str | pathlib.Path) -> Restored:
     RemoteError: an object store cannot be reached.
   """
   if hub.is_on_hub(path):
-    return exported.read(hub.fetched(str(path)), str(path))
+    return _read_folder(hub.fetched(str(path)), str(path))
   if is_remote(path):
     return _read_remote(str(path).rstrip("/"))
   folder = pathlib.Path(path)
   if folder.exists():
-    return exported.read(folder) if exported.is_exported(folder) else _with_uncertainty(checkpoint.read(path), folder)
+    if openmhc.is_release(folder) or exported.is_exported(folder):
+      return _read_folder(folder, str(folder))
+    return _with_uncertainty(checkpoint.read(path), folder)
   if working_copy.remote_checkpoints(path):  # of a run in a bucket, whose local folder need not exist
     return checkpoint.read(path)
   shipped = weights.folder(str(path))
   if shipped is None:
     raise CheckpointError(f"{folder.absolute()}: no such folder; expected {_expected()}")
   return exported.read(shipped)
+
+
+def _read_folder(folder: pathlib.Path, where: str) -> Restored:
+  return openmhc.read(folder, where) if openmhc.is_release(folder) else exported.read(folder, where)
 
 
 def _with_uncertainty(restored: Restored, folder: pathlib.Path) -> Restored:
@@ -106,6 +113,8 @@ def stored_schema(path: str | pathlib.Path) -> Schema | None:
   folder = pathlib.Path(path) if pathlib.Path(path).exists() else weights.folder(str(path))
   if folder is None:
     return None
+  if openmhc.is_release(folder):
+    return openmhc.schema()
   try:
     return exported.stored_schema(folder) if exported.is_exported(folder) else checkpoint.stored_schema(folder)
   except UserError:
