@@ -21,7 +21,7 @@ from collections.abc import Callable
 from absl import app, flags
 
 from data_pipelines.build import build, simulate_request
-from data_pipelines.day_windows.runners import Processes
+from data_pipelines.runners import Processes
 from data_pipelines.simulator import Simulation
 
 _PEOPLE = flags.DEFINE_list("people", ["100", "300", "1000"], "Numbers of people to simulate.")

@@ -25,13 +25,14 @@ import pathlib
 import re
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
-from data_pipelines import splits, streams
+from data_pipelines import runners, splits, streams
 from data_pipelines.dataset import (
   HAS_DIGESTS,
   VERSION,
@@ -41,10 +42,8 @@ from data_pipelines.dataset import (
   local_data_dir,
   quiet_tfds,
 )
-from data_pipelines.day_windows import runners
 from data_pipelines.day_windows.day_windows_dataset_builder import Builder, DayWindowsConfig
 from data_pipelines.day_windows.duplicates import DuplicateDetector
-from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables, check_labels
 from data_pipelines.digests import Digests, FileDigest
 from data_pipelines.errors import DatasetError, SchemaError
@@ -52,6 +51,7 @@ from data_pipelines.ingest.command import IMPORT_FLAGS, SOURCES, check_picture, 
 from data_pipelines.npz import NpzSource
 from data_pipelines.remote import copies
 from data_pipelines.remote.objects import RemoteFolder, is_remote
+from data_pipelines.runners import Runner
 from data_pipelines.simulator.simulation import Simulation
 from data_pipelines.source import MAX_MISSING, ChosenPeople, Source
 from data_pipelines.splits import FoldSplit, HashSplit, ListSplit, Split
@@ -113,7 +113,7 @@ flags.DEFINE_integer("workers", 1, "Number of processes that read and write.", l
 flags.DEFINE_string(
   "runner",
   None,
-  "Write with this Apache Beam runner: DirectRunner, DataflowRunner, FlinkRunner, ...",
+  "Read and write with this Apache Beam runner: DirectRunner, DataflowRunner, FlinkRunner, ...",
   flag_values=FLAGS,
 )
 flags.DEFINE_multi_string(
@@ -147,7 +147,7 @@ def build(
       dataset is the requested one; without it, an existing dataset never is.
     overwrite: replace an existing dataset that was built from another request.
     allow_duplicates: build even if two people have a day with identical values.
-    runner: what writes the shards. The dataset is the same bit for bit with every runner.
+    runner: what writes the shards, in which processes. The dataset is the same bit for bit with every runner.
 
   Raises:
     SchemaError: a day does not fit the schema.
@@ -405,7 +405,7 @@ def _build_from_flags() -> None:
   _refuse_unused()
   if FLAGS.source not in ("npz", "simulate"):
     split = _split_from_flags()
-    run_import(FLAGS, functools.partial(_build, split), functools.partial(_outlook, split))
+    run_import(FLAGS, functools.partial(_build, split), functools.partial(_outlook, split), _runner_from_flags())
     return
   if FLAGS.source == "npz":
     _build_npz(_split_from_flags())
@@ -470,9 +470,10 @@ def _runner_from_flags() -> Runner:
     return runners.Processes(FLAGS.workers)
   if FLAGS["workers"].present:
     raise flags.Error("--workers does not apply to --runner; use the runner's own options (--beam_option)")
-  from data_pipelines.day_windows.beam import Beam
+  from data_pipelines.runners.beam import Beam
 
-  return Beam(FLAGS.runner, FLAGS.beam_option)
+  folder = local_data_dir(FLAGS.data_dir) if FLAGS.data_dir else tempfile.gettempdir()
+  return Beam(FLAGS.runner, folder, FLAGS.beam_option)
 
 
 def main(argv: Sequence[str]) -> int:

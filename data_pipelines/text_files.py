@@ -20,6 +20,7 @@ import pathlib
 import re
 import stat
 import unicodedata
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -398,7 +399,7 @@ def _convert(name: str, iconv_name: str) -> str:
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """A path to write a file to, which becomes `path` when the block ends without an error, and is removed otherwise."""
-  unfinished = path.with_name(f"{path.name}.{os.getpid()}.new")  # processes may write at the same time
+  unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")  # processes may write at the same time
   try:
     yield unfinished
     unfinished.replace(path)

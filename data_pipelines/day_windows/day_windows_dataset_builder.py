@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from data_pipelines.day_windows import examples, shards
 from data_pipelines.day_windows.duplicates import DuplicateDetector
-from data_pipelines.day_windows.runners import Runner
 from data_pipelines.day_windows.tables import Tables
 from data_pipelines.digests import FileDigest
+from data_pipelines.runners import Runner
 from data_pipelines.source import Source
 
 

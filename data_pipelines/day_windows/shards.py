@@ -21,6 +21,7 @@ from data_pipelines.day_windows import examples
 from data_pipelines.day_windows.tables import Tables
 from data_pipelines.digests import FileDigest
 from data_pipelines.errors import DatasetError
+from data_pipelines.runners import Report
 from data_pipelines.source import Day, Source
 
 # Sizes are of float32 values before compression.
@@ -31,8 +32,6 @@ PARTS = 16  # shards per split that are enough to keep several processes busy
 # Every day is a group of its own, which allows random access; TFDS does the same. Compression level 1 takes a third of
 # the time of TFDS's level 3 and 1 to 4 % more bytes.
 _OPTIONS = "group_size:1,zstd:1"
-
-ReportDays = Callable[[int], object]  # called with the number of days that have just been written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +115,7 @@ class ShardWriter:
   source: Source
   has_cause: bool
 
-  def __call__(self, shard: Shard, report_days: ReportDays = lambda days: None) -> WrittenShard:
+  def __call__(self, shard: Shard, report_days: Report = lambda days: None) -> WrittenShard:
     """Writes one shard; calls `report_days` after each person.
 
     Raises:
@@ -140,7 +139,7 @@ class ShardWriter:
     os.replace(unfinished, shard.path)
     return WrittenShard(tables.days, FileDigest.of(shard.path), tables.pack())
 
-  def _days(self, shard: Shard, tables: Tables, report_days: ReportDays) -> Iterator[Day]:
+  def _days(self, shard: Shard, tables: Tables, report_days: Report) -> Iterator[Day]:
     for participant in shard.people:
       person = self.source.person(participant)
       examples.check(person, self.source.schema, self.has_cause)

@@ -23,6 +23,7 @@ from data_pipelines.ingest.options import ImportOptions
 from data_pipelines.ingest.reading.importer import Importer, told_apart
 from data_pipelines.ingest.reading.input_files import ExportSet, detect_importers
 from data_pipelines.ingest.reading.people import ACCOUNT, FILE, FOLDER, ONE
+from data_pipelines.runners import Runner
 from data_pipelines.source import MAX_MISSING, Source
 from data_pipelines.text_files import counted
 
@@ -91,6 +92,7 @@ def run_import(
   values: flags.FlagValues,
   build: Callable[[Callable[[], Source], Mapping[str, Any]], None],
   outlook: Callable[[Source], list[str]],
+  runner: Runner,
 ) -> None:
   """Runs the import that the flags describe, and prints its account.
 
@@ -99,6 +101,7 @@ def run_import(
     build: builds the dataset from a function that makes the source, and from a request that identifies its days. It
       does not call the function if the dataset already exists.
     outlook: describes what a build would make of the people of a source, for --dry_run; refuses what it would refuse.
+    runner: reads and grids the exports.
 
   Raises:
     SchemaError: the exports or an accompanying file cannot be used.
@@ -115,7 +118,7 @@ def run_import(
   options = _options(values)
   if values.dry_run:
     with tempfile.TemporaryDirectory() as temporary:
-      source = ImportedSource(export_set, pathlib.Path(temporary), options)
+      source = ImportedSource(export_set, pathlib.Path(temporary), options, runner)
       _write_recipe(source, values.write_recipe)
       show(source, source.channel_lines, outlook(source))
       print(*account_summary.summary_lines(source.public_account), sep="\n")
@@ -124,7 +127,7 @@ def run_import(
   folder = _work_folder(values, name)
 
   def make_source() -> ImportedSource:
-    source = ImportedSource(export_set, folder, options)
+    source = ImportedSource(export_set, folder, options, runner)
     _write_recipe(source, values.write_recipe)
     sources.append(source)
     return source

@@ -24,6 +24,7 @@ from data_pipelines.ingest.reading.clocks import to_wall_clock
 from data_pipelines.ingest.reading.export_files import kind_of_file
 from data_pipelines.ingest.reading.input_files import ExportSet
 from data_pipelines.ingest.reading.readings import Stretch
+from data_pipelines.runners import Runner, in_this_process
 from data_pipelines.schema import Schema
 from data_pipelines.source import Day, Event, Label, Person
 from data_pipelines.text_files import alike, counted, folded
@@ -44,8 +45,10 @@ class ImportedSource:
     left_out: number of days left out because too much is missing, by original name; only people with any.
   """
 
-  def __init__(self, export_set: ExportSet, folder: pathlib.Path, options: ImportOptions):
-    """Reads and grids everything, or continues an interrupted import in `folder`.
+  def __init__(
+    self, export_set: ExportSet, folder: pathlib.Path, options: ImportOptions, runner: Runner = in_this_process
+  ):
+    """Reads and grids everything, or continues an interrupted import in `folder`; `runner` shares out the work.
 
     Raises:
       SchemaError: a file cannot be used, or no day is left to build.
@@ -56,9 +59,10 @@ class ImportedSource:
     self._exports_of = export_set.people
     self._named_by_rows = export_set.named_by_rows
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    spool = fill_spool(export_set, folder / "readings", options.strict)
+    spool = fill_spool(export_set, folder / "readings", options.strict, runner)
     self.recipe, self.guessed = options.recipe_for(export_set.importer, spool)
-    self._store = grid_spool(spool, export_set.importer.devices, self.recipe, options.zone_of, folder)
+    devices = export_set.importer.devices
+    self._store = grid_spool(spool, devices, self.recipe, options.zone_of, folder / "days", runner)
     self.account = full_account(spool, self._store)
     for why, names in export_set.left_out.items():
       for file in names:
@@ -94,7 +98,7 @@ class ImportedSource:
   @property
   def n_days(self) -> int:
     """Number of days of all people."""
-    return sum(len(self._store.dates(original)) for original in self._store.people)
+    return sum(map(self._store.count, self._store.people))
 
   def person(self, participant: str) -> Person:
     """One person's days (read as they are used), labels and events."""
@@ -116,7 +120,7 @@ class ImportedSource:
 
   def count_days(self, original: str) -> int:
     """Number of a person's days."""
-    return len(self._store.dates(original))
+    return self._store.count(original)
 
   def discard(self) -> None:
     """Deletes the spool and the days from disk."""

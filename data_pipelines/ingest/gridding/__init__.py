@@ -8,6 +8,7 @@ from data_pipelines.ingest.gridding.day_store import DayStore
 from data_pipelines.ingest.gridding.monthly_grid import Grid, GridDay, device_order
 from data_pipelines.ingest.gridding.recipe import Recipe, WearRule
 from data_pipelines.ingest.gridding.spool import Spool, fill_spool
+from data_pipelines.ingest.gridding.spool_group import SpoolGroup, SpoolWriter
 from data_pipelines.ingest.gridding.spool_reader import SpoolReader
 from data_pipelines.ingest.gridding.spool_to_days import grid_spool
 from data_pipelines.ingest.gridding.wear_time import worn_steps
@@ -19,7 +20,9 @@ __all__ = [
   "ReadingColumns",
   "Recipe",
   "Spool",
+  "SpoolGroup",
   "SpoolReader",
+  "SpoolWriter",
   "WearRule",
   "device_order",
   "fill_spool",

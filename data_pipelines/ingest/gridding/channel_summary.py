@@ -60,7 +60,7 @@ class ChannelSummary:
     """Adds up the tallies of all people, which `grid_spool` keeps in DayStore.summaries."""
     tallies = np.array([summary["channels"] for summary in store.summaries.values()])
     tallies = tallies.reshape(-1, 4, len(recipe.signals))
-    steps = recipe.schema.steps * sum(len(store.dates(person)) for person in store.people)
+    steps = recipe.schema.steps * sum(map(store.count, store.people))
     low, high = tallies[:, 2].min(0, initial=np.inf), tallies[:, 3].max(0, initial=-np.inf)
     return cls(tallies[:, 0].sum(0).astype(np.int64), tallies[:, 1].sum(0), low, high, steps)
 

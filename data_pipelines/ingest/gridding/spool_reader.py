@@ -1,19 +1,20 @@
-"""Reads a spool person by person and in order of time, as the grid needs it."""
+"""Reads people's readings from the groups of a spool in order of time, as the grid needs them."""
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool
 
 from data_pipelines.channels import units
 from data_pipelines.ingest.gridding.columns import EARLIEST, ReadingColumns
+from data_pipelines.ingest.gridding.monthly_grid import device_order
 from data_pipelines.ingest.gridding.recipe import Recipe
-from data_pipelines.ingest.gridding.spool import Spool
+from data_pipelines.ingest.gridding.spool_group import SpoolGroup
 from data_pipelines.ingest.reading.clocks import DAY
 from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND
 
@@ -21,110 +22,124 @@ ROWS_AT_ONCE = 2**21  # readings; people with fewer are read together
 _HALF_MONTH = 15 * DAY
 # Readings before or after these times cannot be true. They are read in one part, however far apart they are.
 _EARLIEST, _LATEST = EARLIEST, 4_102_444_800_000  # 2000-01-01 and 2100-01-01
-
-
-@dataclasses.dataclass(frozen=True)
-class _RowGroups:
-  """The Parquet row groups of all parts, with the ranges that their statistics give; [g] each."""
-
-  part: Int64[np.ndarray, "g"]
-  group: Int64[np.ndarray, "g"]
-  first_person: Int64[np.ndarray, "g"]
-  last_person: Int64[np.ndarray, "g"]
-  first_start: Int64[np.ndarray, "g"]
-  last_start: Int64[np.ndarray, "g"]
+_COLUMNS = ("person", "series", "start", "end", "value", "offset", "file")
 
 
 class SpoolReader:
-  """Reads a finished Spool, in the signals and units of a recipe.
+  """Reads some people's readings, in the signals and units of a recipe.
 
   Attributes:
+    devices: names of the devices, most trusted first.
     files: names of the files with readings, sorted, as messages name them.
     left_out: number of readings per person, so far, of signals that the recipe does not have.
     typed_in: number of the others per person, so far, that were entered by hand and do not count.
   """
 
-  def __init__(self, spool: Spool, recipe: Recipe, devices: Sequence[str]):
-    """Opens all parts. `devices` are the names that ReadingColumns.device indexes."""
-    self._spool = spool
-    self._files = [pq.ParquetFile(spool.folder / part, memory_map=True) for part in spool.parts]
-    self._groups = _row_groups(self._files)
+  def __init__(self, groups: Sequence[SpoolGroup], people: Sequence[str], recipe: Recipe, trusted: Sequence[str]):
+    """Prepares to read.
+
+    Args:
+      groups: those that have readings of the people, in order.
+      people: their names.
+      recipe: signals, and whether what was typed in counts.
+      trusted: device names, most trusted first.
+    """
+    self._groups, self._people = groups, people
+    # Numbers of a group become numbers of the reader; those of series and files count on from group to group.
+    numbers = {name: n for n, name in enumerate(people)}
+    self._person_of = [np.array([numbers.get(name, -1) for name in group.people], np.int32) for group in groups]
+    self._first_series = [0, *itertools.accumulate(len(group.series) for group in groups)]
+    self._first_file = [0, *itertools.accumulate(len(group.files) for group in groups)]
+    self._series = [key for group in groups for key in group.series]
+    self._rows = dict.fromkeys(people, 0)
+    for group in groups:
+      for name, rows in zip(group.people, group.rows, strict=True):
+        if name in self._rows:
+          self._rows[name] += rows
+    self.devices = device_order(trusted, {key.device for key in self._series})
     signals = {signal.name: n for n, signal in enumerate(recipe.signals)}
-    device = {name: n for n, name in enumerate(devices)}
-    self._signal = np.array([signals.get(series.signal, -1) for series in spool.series], np.int16)
-    self._device = np.array([device[series.device] for series in spool.series], np.int16)
-    self._wall = np.array([series.clock == "wall" for series in spool.series])
+    device = {name: n for n, name in enumerate(self.devices)}
+    self._signal = np.array([signals.get(key.signal, -1) for key in self._series], np.int16)
+    self._device = np.array([device[key.device] for key in self._series], np.int16)
+    self._wall = np.array([key.clock == "wall" for key in self._series])
     self._unit = {signal.name: signal.unit for signal in recipe.signals}
-    typed_in = np.array([series.device == ENTERED_BY_HAND for series in spool.series], bool)
+    typed_in = np.array([key.device == ENTERED_BY_HAND for key in self._series], bool)
     self._typed_in = typed_in & (not recipe.entered_by_hand)
-    self.files = sorted({*spool.file_names})
-    self._file = np.searchsorted(self.files, spool.file_names).astype(np.int32)
+    names = [name for group in groups for name in group.files]
+    self.files = sorted({*names})
+    self._file = np.searchsorted(self.files, names).astype(np.int32)
     self.left_out: dict[str, int] = {}
     self.typed_in: dict[str, int] = {}
 
   def people(self) -> Iterator[tuple[str, Iterator[ReadingColumns]]]:
     """Yields each person's name and readings, in parts in order of time. People with few readings are read together."""
-    batch: list[int] = []
-    for person in sorted(self._spool.rows):
-      if self._spool.rows[person] > ROWS_AT_ONCE:
-        yield from self._read_together(batch)
-        batch = []
-        yield self._spool.people[person], self._read_by_time(person)
-        continue
-      batch.append(person)
-      if sum(self._spool.rows[member] for member in batch) > ROWS_AT_ONCE:
-        yield from self._read_together(batch)
-        batch = []
-    yield from self._read_together(batch)
-
-  def _read_together(self, batch: Sequence[int]) -> Iterator[tuple[str, Iterator[ReadingColumns]]]:
-    if not batch:
+    if sum(self._rows.values()) > ROWS_AT_ONCE:
+      for n, name in enumerate(self._people):
+        yield name, self._read_by_time(n)
       return
-    g = self._groups
-    rows = self._read((g.first_person <= batch[-1]) & (g.last_person >= batch[0]))
+    rows = self._read([self._own(g, range(len(self._people))) for g in range(len(self._groups))])
     order = np.argsort(rows["person"], kind="stable")
     rows = {name: column[order] for name, column in rows.items()}
-    for person in batch:
-      own = slice(*np.searchsorted(rows["person"], [person, person + 1]))
-      yield self._spool.people[person], iter([self._converted({n: column[own] for n, column in rows.items()}, person)])
+    for n, name in enumerate(self._people):
+      own = slice(*np.searchsorted(rows["person"], [n, n + 1]))
+      yield name, iter([self._converted({key: column[own] for key, column in rows.items()}, name)])
+
+  def _own(self, g: int, people: Sequence[int]) -> Bool[np.ndarray, "r"]:
+    """Which row groups of a group may have readings of some people."""
+    numbers = np.flatnonzero(np.isin(self._person_of[g], people))
+    first, last = self._groups[g].row_groups[:, 2:4].T
+    return np.searchsorted(numbers, last, side="right") > np.searchsorted(numbers, first)
 
   def _read_by_time(self, person: int) -> Iterator[ReadingColumns]:
     """Yields the readings that start within half a month at a time, so that not all of them need to fit in memory."""
-    g = self._groups
-    own_groups = (g.first_person <= person) & (g.last_person >= person)
-    edge: int | None = int(g.first_start[own_groups].min()) if own_groups.any() else None
+    own = [self._own(g, [person]) for g in range(len(self._groups))]
+    firsts, lasts = ([group.row_groups[:, column] for group in self._groups] for column in (4, 5))
+    starts = np.concatenate([first[mine] for first, mine in zip(firsts, own, strict=True)])
+    edge: int | None = int(starts.min()) if len(starts) else None
     while edge is not None:
-      last = _EARLIEST - 1 if edge < _EARLIEST else edge + _HALF_MONTH - 1 if edge < _LATEST else 2**63 - 1
-      rows = self._read(own_groups & (g.first_start <= last) & (g.last_start >= edge))
-      own = rows["person"] == person
-      inside = own & (rows["start"] >= edge) & (rows["start"] <= last)
+      end = _EARLIEST - 1 if edge < _EARLIEST else edge + _HALF_MONTH - 1 if edge < _LATEST else 2**63 - 1
+      rows = self._read(
+        [mine & (first <= end) & (last >= edge) for first, last, mine in zip(firsts, lasts, own, strict=True)]
+      )
+      mine = rows["person"] == person
+      inside = mine & (rows["start"] >= edge) & (rows["start"] <= end)
       if inside.any():
-        yield self._converted({name: column[inside] for name, column in rows.items()}, person)
-      later = np.append(rows["start"][own & (rows["start"] > last)], g.first_start[own_groups & (g.first_start > last)])
+        yield self._converted({name: column[inside] for name, column in rows.items()}, self._people[person])
+      later = np.append(rows["start"][mine & (rows["start"] > end)], starts[starts > end])
       edge = int(later.min()) if len(later) else None
 
-  def _read(self, selected: Bool[np.ndarray, "g"]) -> dict[str, np.ndarray]:
-    """The columns of the selected row groups, one group after another."""
-    tables = []
-    for part in np.unique(self._groups.part[selected]):
-      groups = self._groups.group[selected & (self._groups.part == part)]
-      tables.append(self._files[part].read_row_groups(groups.tolist()))
-    if not tables:
-      return {name: np.empty(0, np.int64) for name in ("person", "series", "start", "end", "value", "offset", "file")}
-    table = pa.concat_tables(tables)
-    return {name: table.column(name).to_numpy() for name in table.column_names}
+  def _read(self, selected: Sequence[Bool[np.ndarray, "r"]]) -> dict[str, np.ndarray]:
+    """The columns of the selected row groups of each group, without other people's readings."""
+    blocks = []
+    for g, (group, wanted) in enumerate(zip(self._groups, selected, strict=True)):
+      part, number = group.row_groups[wanted][:, :2].T
+      for n in np.unique(part):
+        with pq.ParquetFile(group.parts[n], memory_map=True) as file:
+          table = file.read_row_groups(number[part == n].tolist())
+        blocks.append(self._numbered(g, table))
+    if not blocks:
+      return {name: np.empty(0, np.int64) for name in _COLUMNS}
+    return {name: np.concatenate([block[name] for block in blocks]) for name in _COLUMNS}
 
-  def _converted(self, rows: Mapping[str, np.ndarray], person: int) -> ReadingColumns:
+  def _numbered(self, g: int, table: pa.Table) -> dict[str, np.ndarray]:
+    """The people's rows of a table of a group, with the reader's numbers."""
+    columns = {name: table.column(name).to_numpy() for name in _COLUMNS}
+    columns["person"] = self._person_of[g][columns["person"]]
+    columns["series"] = columns["series"].astype(np.int64) + self._first_series[g]
+    columns["file"] = columns["file"].astype(np.int64) + self._first_file[g]
+    own = columns["person"] >= 0
+    return {name: column[own] for name, column in columns.items()}
+
+  def _converted(self, rows: Mapping[str, np.ndarray], person: str) -> ReadingColumns:
     """A person's readings in the units of the recipe, without the signals that the recipe does not have."""
-    series, value = rows["series"].astype(np.int64), rows["value"].astype(np.float64)
+    series, value = rows["series"], rows["value"].astype(np.float64)
     for number in np.unique(series):
-      of_series, key = series == number, self._spool.series[number]
+      of_series, key = series == number, self._series[number]
       if key.signal in self._unit:
         value[of_series] = units.convert(value[of_series], key.unit, self._unit[key.signal], f"signal {key.signal!r}")
     in_recipe, typed_in = self._signal[series] >= 0, self._typed_in[series]
-    name = self._spool.people[person]
-    self.left_out[name] = self.left_out.get(name, 0) + int((~in_recipe).sum())
-    self.typed_in[name] = self.typed_in.get(name, 0) + int((in_recipe & typed_in).sum())
+    self.left_out[person] = self.left_out.get(person, 0) + int((~in_recipe).sum())
+    self.typed_in[person] = self.typed_in.get(person, 0) + int((in_recipe & typed_in).sum())
     return ReadingColumns(
       signal=self._signal[series],
       device=self._device[series],
@@ -135,13 +150,3 @@ class SpoolReader:
       wall=self._wall[series],
       file=self._file[rows["file"]],
     ).take(in_recipe & ~typed_in)
-
-
-def _row_groups(files: Sequence[pq.ParquetFile]) -> _RowGroups:
-  groups = []
-  for part, file in enumerate(files):
-    for group in range(file.metadata.num_row_groups):
-      columns = file.metadata.row_group(group)
-      person, start = columns.column(0).statistics, columns.column(2).statistics
-      groups.append((part, group, person.min, person.max, start.min, start.max))
-  return _RowGroups(*np.array(groups, np.int64).reshape(-1, 6).T)

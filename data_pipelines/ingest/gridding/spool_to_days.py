@@ -1,22 +1,91 @@
-"""Grids everybody in a spool and stores their days."""
+"""Grids everybody in a spool and stores their days.
+
+People are gridded in batches. A batch is what one process grids at a time; batches depend on the spool alone, so that
+whoever grids them, the days and their order are the same. Their names are digests of what the days depend on: after an
+interruption those that are complete are not gridded again.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import pathlib
+import time
 import zoneinfo
 from collections.abc import Callable, Iterator, Sequence
 
 from tqdm import tqdm
 
+from data_pipelines.ingest.gridding import day_store
 from data_pipelines.ingest.gridding.channel_summary import ChannelTally
 from data_pipelines.ingest.gridding.columns import ReadingColumns
-from data_pipelines.ingest.gridding.day_store import DayStore
-from data_pipelines.ingest.gridding.monthly_grid import Grid, device_order
+from data_pipelines.ingest.gridding.day_store import DayStore, DayWriter
+from data_pipelines.ingest.gridding.monthly_grid import Grid
 from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.gridding.spool import Spool
+from data_pipelines.ingest.gridding.spool_group import SpoolGroup
 from data_pipelines.ingest.gridding.spool_reader import SpoolReader
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.clocks import DAY
+from data_pipelines.runners import Report, Runner, in_this_process
+
+ROWS_PER_BATCH = 2**18  # readings, unless a single person has more
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+  """People to grid.
+
+  Attributes:
+    path: of the files of their days, without their suffix.
+    people: names and time zones.
+    groups: the groups of the spool that have readings of them, in order.
+    rows: number of their readings.
+  """
+
+  path: pathlib.Path
+  people: tuple[tuple[str, zoneinfo.ZoneInfo | None], ...]
+  groups: tuple[pathlib.Path, ...]
+  rows: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _GridPeople:
+  """Grids batches of people; can be pickled to other processes.
+
+  Attributes:
+    recipe: signals, rules and thresholds.
+    trusted: device names, most trusted first.
+    latest: UTC ms after which no reading can start.
+  """
+
+  recipe: Recipe
+  trusted: tuple[str, ...]
+  latest: int
+
+  def __call__(self, task: _Task, report: Report) -> None:
+    zones = dict(task.people)
+    reader = SpoolReader([SpoolGroup.load(path) for path in task.groups], [*zones], self.recipe, self.trusted)
+    with day_store.day_writer(task.path) as writer:
+      for participant, parts in reader.people():
+        grid = Grid(self.recipe, zones[participant], reader.devices, reader.files, self.latest)
+        self._store(participant, _with_progress(parts, report), grid, reader, writer)
+
+  def _store(
+    self, participant: str, parts: Iterator[ReadingColumns], grid: Grid, reader: SpoolReader, writer: DayWriter
+  ) -> None:
+    account, tally = Account(), ChannelTally(len(self.recipe.signals))
+    writer.add(tally.watch(grid.days(parts, account, participant)))
+    account.drop(participant, "signal not in the recipe", reader.left_out.pop(participant, 0))
+    account.drop(participant, "entered by hand (--entered_by_hand keeps it)", reader.typed_in.pop(participant, 0))
+    summary = {
+      "account": account.to_json(),
+      "left_out": grid.left_out[participant],
+      "missing": {minutes: list(days.items()) for minutes, days in grid.missing.get(participant, {}).items()},
+      "channels": tally.rows,
+    }
+    writer.complete(participant, summary)
 
 
 def grid_spool(
@@ -25,6 +94,7 @@ def grid_spool(
   recipe: Recipe,
   zone_of: Callable[[str], zoneinfo.ZoneInfo | None],
   folder: pathlib.Path,
+  runner: Runner = in_this_process,
 ) -> DayStore:
   """Grids the readings of all people in a spool, and stores their days.
 
@@ -36,7 +106,8 @@ def grid_spool(
     trusted: device names, most trusted first.
     recipe: signals, rules and thresholds.
     zone_of: the time zone of a person, None if unknown.
-    folder: the store is made in a folder within it.
+    folder: holds the days and nothing else.
+    runner: grids the people.
 
   Returns:
     The store. Its summaries hold, per person, "account" (Account.to_json of the readings not used), "left_out" (the
@@ -45,37 +116,57 @@ def grid_spool(
   Raises:
     SchemaError: readings are in UTC, and their person has no time zone.
   """
-  devices = device_order(trusted, {series.device for series in spool.series})
-  basis = repr((recipe, [str(zone_of(name)) for name in spool.people], devices, spool.parts))
-  store = DayStore(folder / f"days-{hashlib.blake2b(basis.encode(), digest_size=8).hexdigest()}", recipe.schema)
-  reader = SpoolReader(spool, recipe, devices)
-  grids: dict[str, Grid] = {}
-  with tqdm(
-    total=sum(spool.rows.values()), desc="gridding", unit=" readings", unit_scale=True, disable=None
-  ) as progress:
-    for participant, parts in reader.people():
-      if participant in store:
-        continue
-      zone = zone_of(participant)
-      grid = grids.setdefault(str(zone), Grid(recipe, zone, devices, reader.files))
-      account, tally = Account(), ChannelTally(len(recipe.signals))
-      store.add(participant, tally.watch(grid.days(_with_progress(parts, progress), account, participant)))
-      account.drop(participant, "signal not in the recipe", reader.left_out.pop(participant, 0))
-      account.drop(participant, "entered by hand (--entered_by_hand keeps it)", reader.typed_in.pop(participant, 0))
-      summary = {
-        "account": account.to_json(),
-        "left_out": grid.left_out.pop(participant, 0),
-        "missing": {minutes: list(days.items()) for minutes, days in grid.missing.pop(participant, {}).items()},
-        "channels": tally.rows,
-      }
-      store.complete(participant, summary)
-  return store
+  folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+  tasks = list(_tasks(spool, trusted, recipe, zone_of, folder))
+  missing = [task for task in tasks if not day_store.is_complete(task.path)]
+  _delete_others(folder, {task.path.name for task in tasks} - {task.path.name for task in missing})
+  grid_people = _GridPeople(recipe, tuple(trusted), int(time.time() * 1000) + DAY)
+  rows = sum(task.rows for task in tasks)
+  with (
+    tqdm(total=rows, desc="gridding", unit=" readings", unit_scale=True, disable=None) as progress,
+    contextlib.closing(runner(grid_people, missing, progress.update)) as outcomes,
+  ):
+    progress.update(rows - sum(task.rows for task in missing))
+    for _ in outcomes:
+      pass
+  return DayStore([task.path for task in tasks], recipe.schema)
 
 
-def _with_progress(parts: Iterator[ReadingColumns], progress: tqdm) -> Iterator[ReadingColumns]:
+def _tasks(
+  spool: Spool,
+  trusted: Sequence[str],
+  recipe: Recipe,
+  zone_of: Callable[[str], zoneinfo.ZoneInfo | None],
+  folder: pathlib.Path,
+) -> Iterator[_Task]:
+  """Divides the people into batches."""
+  basis = repr((recipe, [*trusted]))
+  batch: list[str] = []
+  size = 0
+  for person, rows in [*spool.people.items(), (None, 0)]:
+    if batch and (person is None or size + rows > ROWS_PER_BATCH):
+      people = tuple((name, zone_of(name)) for name in batch)
+      groups = tuple(spool.groups[n] for n in sorted({n for name in batch for n in spool.groups_of[name]}))
+      contents = repr((basis, [(name, str(zone)) for name, zone in people], [group.name for group in groups]))
+      digest = hashlib.blake2b(contents.encode(), digest_size=12).hexdigest()
+      yield _Task(folder / digest, people, groups, size)
+      batch, size = [], 0
+    if person is not None:
+      batch.append(person)
+      size += rows
+
+
+def _delete_others(folder: pathlib.Path, complete: set[str]) -> None:
+  """Deletes what an import with another recipe, or an interrupted one, left in the folder."""
+  for file in folder.iterdir():
+    if file.name.split(".")[0] not in complete:
+      file.unlink()
+
+
+def _with_progress(parts: Iterator[ReadingColumns], report: Report) -> Iterator[ReadingColumns]:
   for part in parts:
     yield part
-    progress.update(len(part))
+    report(len(part))
 
 
 def full_account(spool: Spool, store: DayStore) -> Account:

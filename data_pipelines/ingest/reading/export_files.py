@@ -113,14 +113,29 @@ class Export:
     elif not check_regular(self.path):
       raise SchemaError(f"{self.path}: empty, expected an export")
     elif self._nested or self.path.suffix.lower() == ".zip":
-      self._zip = _open_zip(self.path, self.label)
-      named = {_safe_name(info, self.label): info for info in self._zip.infolist()}
-      self._members = {name: info for name, info in named.items() if not name.endswith("/")}
+      self._open_members()
       self.names = sorted(name for name, info in self._members.items() if not self._leave_out_member(name, info))
     else:
       self.names = [self.path.name]
     self._stored = self._without_gz()
     self.names = sorted(self._stored)
+
+  def _open_members(self) -> None:
+    self._zip = _open_zip(self.path, self.label)
+    named = {_safe_name(info, self.label): info for info in self._zip.infolist()}
+    self._members = {name: info for name, info in named.items() if not name.endswith("/")}
+
+  def __getstate__(self) -> dict[str, Any]:
+    """What another process needs, which may have another current folder: without other people's names."""
+    stored = {name: self._stored[name] for name in self.names}
+    unused: dict[str, Any] = {"left_out": {}, "links": [], "folders": []}
+    closed = {"_members": None, "_zip": None} if self._zip else {}
+    return {**self.__dict__, **unused, **closed, "path": self.path.absolute(), "_stored": stored}
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    self.__dict__.update(state)
+    if self._members is None:
+      self._open_members()
 
   def _without_gz(self) -> dict[str, str]:
     """The names under which files are stored, by those that they go by here."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
@@ -60,6 +60,9 @@ class _OneOfSeveral:
 
   def __init__(self, kind: str, importer: Importer):
     self._kind, self._importer = kind, importer
+
+  def __reduce__(self) -> tuple[Any, ...]:
+    return type(self), (self._kind, self._importer)  # __getattr__ needs what unpickling has not set yet
 
   def __getattr__(self, name: str) -> object:
     return getattr(self._importer, name)  # signals, beside, files, owners, unread_columns, ...

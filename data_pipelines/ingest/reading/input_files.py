@@ -47,6 +47,23 @@ def detect_importers(path: str | os.PathLike, importers: Mapping[str, Importer])
   raise SchemaError(f"{path}: {suggestions([*places.values()], f'holds nothing that an importer reads ({known})')}")
 
 
+@dataclasses.dataclass(frozen=True)
+class ExportFiles:
+  """Files of an export that are read one after another.
+
+  Attributes:
+    export: holds them.
+    importer: reads them.
+    names: their names.
+    blamed: see ExportSet.blamed.
+  """
+
+  export: Export
+  importer: Importer
+  names: tuple[str, ...]
+  blamed: str
+
+
 class ExportSet:
   """The exports that are to be read, by one importer or several.
 
@@ -233,6 +250,10 @@ class ExportSet:
   def blamed(self, n: int) -> str:
     """Whose account has what cannot be read of the n-th export: "" if its rows say whose they are."""
     return "" if self._owners[n].in_rows else self.exports[n].participant
+
+  def part(self, n: int, names: Sequence[str]) -> ExportFiles:
+    """Some of the files of the n-th export, with what is needed to read them."""
+    return ExportFiles(self.exports[n], self.importers[n], tuple(names), self.blamed(n))
 
   def key(self, n: int, name: str) -> str:
     """The name of a file of the n-th export that is unique within the input."""

@@ -1,10 +1,11 @@
-"""Days on disk: what was stored is read back, in other processes too, and interrupted people are stored again."""
+"""Days on disk: what was stored is read back, in other processes too, and what was interrupted does not count."""
 
 import pickle
 
 import numpy as np
+import pytest
 
-from data_pipelines.ingest.gridding.day_store import DayStore
+from data_pipelines.ingest.gridding.day_store import DayStore, day_writer, is_complete
 from data_pipelines.ingest.gridding.monthly_grid import GridDay
 from data_pipelines.schema import Channel, Schema
 
@@ -19,14 +20,17 @@ def made(date, seed, with_cause=False):
 
 
 def test_days_are_read_back(tmp_path):
-  store = DayStore(tmp_path, SCHEMA)
   days = {"bob": [made("2024-03-04", 0), made("2024-03-08", 1, True)], "anna": [made("2024-01-01", 2)], "carl": []}
-  for who, own in days.items():
-    store.add(who, own)
-    store.complete(who, {"left_out": len(own)})
-  for opened in (store, pickle.loads(pickle.dumps(store)), DayStore(tmp_path, SCHEMA)):
+  paths = [tmp_path / "first", tmp_path / "second"]
+  for path, people in zip(paths, (["bob"], ["anna", "carl"]), strict=True):
+    with day_writer(path) as writer:
+      for who in people:
+        writer.add(days[who])
+        writer.complete(who, {"left_out": len(days[who])})
+  store = DayStore(paths, SCHEMA)
+  assert store.summaries == {who: {"left_out": len(own)} for who, own in days.items()}
+  for opened in (store, pickle.loads(pickle.dumps(store))):
     assert opened.people == ["anna", "bob"] and "carl" in opened
-    assert opened.summaries["bob"] == {"left_out": 2}
     assert opened.dates("bob") == ["2024-03-04", "2024-03-08"]
     for who, own in days.items():
       for index, expected in enumerate(own):
@@ -37,13 +41,8 @@ def test_days_are_read_back(tmp_path):
     assert [opened.day("bob", index).day for index in (0, 1)] == [0, 4]
 
 
-def test_an_interrupted_person_is_stored_again(tmp_path):
-  store = DayStore(tmp_path, SCHEMA)
-  store.add("anna", [made("2024-01-01", 0)])
-  store.complete("anna", {})
-  store.add("bob", [made("2024-01-01", 1)])  # interrupted before it was completed
-  store = DayStore(tmp_path, SCHEMA)
-  assert "anna" in store and "bob" not in store
-  store.add("bob", [made("2024-01-02", 2)])
-  store.complete("bob", {})
-  np.testing.assert_array_equal(store.day("bob", 0).values, made("2024-01-02", 2).values)
+def test_days_count_only_when_they_are_complete(tmp_path):
+  with pytest.raises(KeyboardInterrupt), day_writer(tmp_path / "days") as writer:
+    writer.add([made("2024-01-01", 0)])
+    raise KeyboardInterrupt
+  assert not is_complete(tmp_path / "days") and not list(tmp_path.iterdir())

@@ -7,9 +7,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from data_pipelines.ingest.gridding import spool, spool_reader
+from data_pipelines.ingest.gridding import spool, spool_group, spool_reader
 from data_pipelines.ingest.options import ImportOptions
 from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.clocks import NO_OFFSET
 from data_pipelines.ingest.reading.input_files import ExportSet
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal
@@ -38,14 +39,21 @@ class MadeUp:
     yield Stretch("p0", "running", 5, 9)
 
 
+def reader(filled, recipe):
+  groups = [spool_group.SpoolGroup.load(path) for path in filled.groups]
+  return spool_reader.SpoolReader(groups, [*filled.people], recipe, MadeUp.devices)
+
+
+@pytest.mark.parametrize("smallest_group", [1, spool.SMALLEST_GROUP])
 @pytest.mark.parametrize(("rows_per_part", "rows_at_once"), [(2**20, 2**21), (70, 2**21), (250, 100)])
-def test_the_spool_gives_back_what_was_read(tmp_path, monkeypatch, rows_per_part, rows_at_once):
-  monkeypatch.setattr(spool, "ROWS_PER_PART", rows_per_part)
-  monkeypatch.setattr(spool, "ROWS_PER_GROUP", 64)
+def test_the_spool_gives_back_what_was_read(tmp_path, monkeypatch, rows_per_part, rows_at_once, smallest_group):
+  monkeypatch.setattr(spool, "SMALLEST_GROUP", smallest_group)
+  monkeypatch.setattr(spool_group, "ROWS_PER_PART", rows_per_part)
+  monkeypatch.setattr(spool_group, "ROWS_PER_GROUP", 64)
   monkeypatch.setattr(spool_reader, "ROWS_AT_ONCE", rows_at_once)
   (tmp_path / "in").mkdir()
   for n in range(4):
-    (tmp_path / "in" / f"{n}.made").write_text("")
+    (tmp_path / "in" / f"{n}.made").write_text("made up")
   export_set = ExportSet(tmp_path / "in", MadeUp())
   for _ in range(2):  # the second time it is loaded from the journal
     filled = spool.fill_spool(export_set, tmp_path / "spool")
@@ -57,11 +65,11 @@ def test_the_spool_gives_back_what_was_read(tmp_path, monkeypatch, rows_per_part
         for i in range(100):
           signal, value = ("heart_rate", "glucose").index(item.signal), item.value[i]
           value = value * 18.016 if signal else value
-          offset = spool.NO_OFFSET if item.offset is None else item.offset[i]
+          offset = NO_OFFSET if item.offset is None else item.offset[i]
           device = ("watch", "belt").index(item.device)
           expected[item.participant].append((item.start[i], item.end[i], signal, device, value, offset))
   rows_of = {}
-  for who, parts in spool_reader.SpoolReader(filled, recipe, ("watch", "belt")).people():
+  for who, parts in reader(filled, recipe).people():
     parts = list(parts)
     assert all(a.start.max() < b.start.min() for a, b in itertools.pairwise(parts))
     assert len(parts) > (1 if rows_at_once == 100 else 0)
@@ -69,28 +77,32 @@ def test_the_spool_gives_back_what_was_read(tmp_path, monkeypatch, rows_per_part
     rows_of[who] = sorted(
       row for p in parts for row in zip(*(getattr(p, name).tolist() for name in columns), strict=True)
     )
+  assert len(filled.groups) == (4 if smallest_group == 1 else 1)
   assert rows_of.keys() == expected.keys()
   for who, rows in expected.items():
     np.testing.assert_allclose(np.array(rows_of[who]), np.array(sorted(rows)), rtol=1e-12)
+  assert filled.people == {who: len(rows) for who, rows in expected.items()}
   assert filled.account.read == collections.Counter({who: len(rows) for who, rows in expected.items()})
   assert filled.stretches == [Stretch("p0", "running", 5, 9)] * 4
 
 
 def test_impossible_times_take_one_part_each(tmp_path, monkeypatch):
   monkeypatch.setattr(spool_reader, "ROWS_AT_ONCE", 2)
-  filled = spool.Spool(tmp_path / "spool", {"a.made": "digest"})
+  group = spool_group.SpoolWriter(tmp_path / "a")
   start = np.array([-(2**63), 0, 1_700_000_000_000, 2**63 - 1])
-  filled.add(Readings("p", "heart_rate", "bpm", start, start, np.ones(4)))
-  filled.end_file("a.made", Account())
-  filled.commit()
+  group.add(Readings("p", "heart_rate", "bpm", start, start, np.ones(4)))
+  group.end_file(Account())
+  group.complete()
+  filled = spool.Spool()
+  filled.add(tmp_path / "a")
   recipe, _ = ImportOptions().recipe_for(MadeUp(), filled)
-  ((_, parts),) = spool_reader.SpoolReader(filled, recipe, ("",)).people()
+  ((_, parts),) = reader(filled, recipe).people()
   assert [part.start.tolist() for part in parts] == [start[:2].tolist(), [1_700_000_000_000], [2**63 - 1]]
 
 
 def test_memory_does_not_grow_with_the_readings(tmp_path, monkeypatch):
-  monkeypatch.setattr(spool, "ROWS_PER_PART", 20_000)
-  monkeypatch.setattr(spool, "ROWS_PER_GROUP", 1_000)
+  monkeypatch.setattr(spool_group, "ROWS_PER_PART", 20_000)
+  monkeypatch.setattr(spool_group, "ROWS_PER_GROUP", 1_000)
   monkeypatch.setattr(spool_reader, "ROWS_AT_ONCE", 20_000)
   count = 600_000
 
@@ -105,7 +117,7 @@ def test_memory_does_not_grow_with_the_readings(tmp_path, monkeypatch):
   try:
     filled = spool.fill_spool(ExportSet(tmp_path, Many()), tmp_path / "spool")
     recipe, _ = ImportOptions().recipe_for(Many(), filled)
-    ((_, parts),) = spool_reader.SpoolReader(filled, recipe, ("",)).people()
+    ((_, parts),) = reader(filled, recipe).people()
     assert sum(len(part) for part in parts) == count
     peak = tracemalloc.get_traced_memory()[1]
   finally:

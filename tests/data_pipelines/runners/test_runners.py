@@ -9,9 +9,9 @@ import pytest
 
 from data_pipelines.build import build, main
 from data_pipelines.day_windows import shards
-from data_pipelines.day_windows.runners import Processes, in_this_process
 from data_pipelines.errors import DatasetError, DuplicateError, SchemaError
 from data_pipelines.npz import NpzSource
+from data_pipelines.runners import Processes, in_this_process
 from data_pipelines.simulator import Simulation
 from tests import tiny
 
@@ -88,9 +88,9 @@ def test_every_runner_reports_the_same_errors(tmp_path, runner):
 
 @needs_beam
 def test_a_pipeline_reports_the_same_errors(tmp_path):
-  from data_pipelines.day_windows.beam import Beam
+  from data_pipelines.runners.beam import Beam
 
-  test_every_runner_reports_the_same_errors(tmp_path, Beam("DirectRunner"))
+  test_every_runner_reports_the_same_errors(tmp_path, Beam("DirectRunner", tmp_path / "outcomes"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("apache_beam") is not None, reason="apache-beam is installed")
