@@ -31,11 +31,11 @@ the Records and Workouts of the file from 1.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import functools
 import re
 import zoneinfo
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +55,8 @@ from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND, Readings, St
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _MOST_ROWS = 1 << 16  # held in memory
+_MOST_KEYS = 1 << 12  # likewise
+_SLEEP_TYPE = "HKCategoryTypeIdentifierSleepAnalysis"
 _IN_BED = "in bed"
 _YEAR_2100 = 4_102_444_800_000
 
@@ -73,7 +75,7 @@ _TYPES = {
   "HKQuantityTypeIdentifierAppleExerciseTime": common_signal("exercise_time"),
   "HKQuantityTypeIdentifierAppleSleepingWristTemperature": common_signal("skin_temperature"),
   "HKQuantityTypeIdentifierBloodGlucose": common_signal("glucose"),
-  "HKCategoryTypeIdentifierSleepAnalysis": common_signal("asleep"),
+  _SLEEP_TYPE: common_signal("asleep"),
 }
 _SLEEP = {
   "HKCategoryValueSleepAnalysisInBed": "0",
@@ -115,14 +117,20 @@ class Apple:
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
     batch = _Batch(export, name, account)
     others: collections.Counter[str] = collections.Counter()
-    for some_entries in entries(export, name, _TYPES, account, others):
-      for entry in some_entries:
-        batch.add(entry)
-      if batch.rows >= _MOST_ROWS:
-        yield from batch.take()
+    try:
+      for some_entries in entries(export, name, _TYPES, account, others):
+        account.add(export.participant, len(some_entries))
+        for entry in some_entries:
+          batch.add(entry)
+        if batch.rows >= _MOST_ROWS:
+          yield from batch.take()
+    except SchemaError:  # what is before the fault is kept
+      yield from batch.take()
+      raise
+    finally:
+      for what, records in others.items():
+        account.pass_over(export.participant, what, records)
     yield from batch.take()
-    for what, records in others.items():
-      account.pass_over(export.participant, what, records)
 
 
 def _owner(export: Export, name: str) -> Owner:
@@ -135,14 +143,23 @@ def _owner(export: Export, name: str) -> Owner:
   return Owner(name, profile=f"apple {me}" if me else "", marks=frozenset(f"apple {me} {d}" for d in devices if me))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Key:
+class _Key(NamedTuple):
   """What the rows of one Readings share; `what` is the type of a record or the name of a workout."""
 
   what: str
   unit: str = ""
   device: str = ""
   zone: str = ""
+
+
+class _Columns:
+  """What differs between the rows of one Readings, as texts: the number of each row, start, end and value."""
+
+  def __init__(self) -> None:
+    self.row: list[int] = []
+    self.start: list[str] = []
+    self.end: list[str] = []
+    self.value: list[str] = []
 
 
 class _Batch:
@@ -154,38 +171,55 @@ class _Batch:
     self._participant = export.participant
     self._account = account
     self._sources = Sources()
-    self._texts: dict[_Key, list[tuple[int, str, str, str]]] = collections.defaultdict(list)
+    self._columns: dict[_Key, _Columns] = collections.defaultdict(_Columns)
+    self._keys: dict[tuple[Any, ...], tuple[_Key, str | None]] = {}  # with a stage's number, by what records have
     self._converts: dict[tuple[str, str], bool] = {}  # by type and unit
 
   def add(self, entry: Entry) -> None:
-    """Adds a record or a workout, and counts it in the account."""
-    get = entry.attributes.get
-    zone = entry.zone if entry.zone in _zones() else ""
-    self._account.add(self._participant)
-    if entry.tag == "Workout":
-      activity = _WORKOUT.fullmatch(get("workoutActivityType", ""))
-      if not activity:
-        self._account.drop(self._participant, "unknown kind of workout", 1, self._where(entry.row))
+    """Adds a record or a workout, which the account has counted, or says there why it is dropped."""
+    row, tag, attributes, zone, by_hand = entry
+    get = attributes.get
+    kind, value = get("type", ""), get("value", "")
+    stage = value if kind == _SLEEP_TYPE else None
+    same = tag, kind, get("unit"), get("sourceName"), get("device"), zone, by_hand, stage
+    found = self._keys.get(same)
+    if found is None:
+      found = self._record(entry) if tag == "Record" else self._workout(entry)
+      if found is None:
         return
-      key, value = _Key(_separated(activity[1]), zone=zone), "0"
-    else:
-      key, value = self._record(entry, zone)
-      if not self._check_unit(key, entry.row):
-        return
-    self._texts[key].append((entry.row, get("startDate", ""), get("endDate", ""), value))
+      if tag == "Record":
+        if len(self._keys) == _MOST_KEYS:  # a file may invent sources without end
+          self._keys.clear()
+        self._keys[same] = found
+    key, category = found
+    columns = self._columns[key]
+    columns.row.append(row)
+    columns.start.append(get("startDate", ""))
+    columns.end.append(get("endDate", ""))
+    columns.value.append(value if category is None else category)
     self.rows += 1
 
-  def _record(self, entry: Entry, zone: str) -> tuple[_Key, str]:
+  def _workout(self, entry: Entry) -> tuple[_Key, str] | None:
+    activity = _WORKOUT.fullmatch(entry.attributes.get("workoutActivityType", ""))
+    if activity:
+      return _Key(_separated(activity[1]), zone=_known_zone(entry)), "0"
+    self._account.drop(self._participant, "unknown kind of workout", 1, self._where(entry.row))
+    return None
+
+  def _record(self, entry: Entry) -> tuple[_Key, str | None] | None:
+    """What a record's row is grouped by, and the number for its category; None if it cannot be used."""
     get = entry.attributes.get
-    what, value, unit = get("type", ""), get("value", ""), get("unit", "")
+    what, unit, category = get("type", ""), get("unit", ""), None
     source = get("sourceName", "")
     device = self._sources.name(_kind(get("device", ""), source), source)
-    if what == "HKCategoryTypeIdentifierSleepAnalysis":
-      device = _IN_BED if value == "HKCategoryValueSleepAnalysisInBed" else device
-      value, unit = _SLEEP.get(value, ""), ""
+    if what == _SLEEP_TYPE:
+      stage = get("value", "")
+      device = _IN_BED if stage == "HKCategoryValueSleepAnalysisInBed" else device
+      category, unit = _SLEEP.get(stage, ""), ""
     device = ENTERED_BY_HAND if entry.by_hand else device
     unit = "fraction" if unit == "%" else unit
-    return _Key(what, unit, device, zone), value
+    key = _Key(what, unit, device, _known_zone(entry))
+    return (key, category) if self._check_unit(key, entry.row) else None
 
   def _check_unit(self, key: _Key, row: int) -> bool:
     """Whether the unit converts to that of the type; a record whose unit does not is counted as damaged."""
@@ -203,17 +237,14 @@ class _Batch:
 
   def take(self) -> Iterator[Readings | Stretch]:
     """Yields what the rows hold and empties the batch."""
-    texts_by_key, self._texts, self.rows = self._texts, collections.defaultdict(list), 0
-    for key, texts in texts_by_key.items():
-      rows, start, end, value = (list(column) for column in zip(*texts, strict=True))
-      yield from self._readings(key, rows, start, end, value)
+    columns_of, self._columns, self.rows = self._columns, collections.defaultdict(_Columns), 0
+    for key, columns in columns_of.items():
+      yield from self._readings(key, columns)
 
-  def _readings(
-    self, key: _Key, rows: list[int], starts: list[str], ends: list[str], values: list[str]
-  ) -> Iterator[Readings | Stretch]:
-    (start, no_start), (end, no_end) = _instants(starts), _instants(ends)
-    value, no_value = parse_numbers(pa.array(values))
-    good = np.ones(len(rows), bool)
+  def _readings(self, key: _Key, columns: _Columns) -> Iterator[Readings | Stretch]:
+    (start, no_start), (end, no_end) = _instants(columns.start), _instants(columns.end)
+    value, no_value = parse_numbers(pa.array(columns.value))
+    good = np.ones(len(columns.row), bool)
     for why, bad in (
       ("no time with an offset between 1970 and 2100", no_start | no_end),
       ("ends before it starts", end < start),
@@ -221,7 +252,7 @@ class _Batch:
     ):
       bad &= good
       if bad.any():
-        self._account.drop(self._participant, why, int(bad.sum()), self._where(rows[int(bad.argmax())]))
+        self._account.drop(self._participant, why, int(bad.sum()), self._where(columns.row[int(bad.argmax())]))
       good &= ~bad
     start, end, value = start[good], end[good], value[good]
     offset = _offsets(key.zone, start) if key.zone and len(start) else None
@@ -241,6 +272,10 @@ def _kind(device: str, source: str) -> str:
   text = text.replace("\xa0", " ")
   watch = "model:Watch" if device else "Apple Watch"
   return "watch" if watch in text else "phone" if "iPhone" in text else "other"
+
+
+def _known_zone(entry: Entry) -> str:
+  return entry.zone if entry.zone in _zones() else ""
 
 
 @functools.cache

@@ -328,6 +328,24 @@ def test_broken_files_are_refused_in_one_line(tmp_path, text, why):
   assert not any(secret in str(refused.value) for secret in PERSONAL)
 
 
+def test_of_a_file_of_another_layout_what_is_before_its_fault_is_kept(tmp_path):
+  export, account, found = write(tmp_path, FULL.replace("\n ", "").replace("</HealthData>", "")), Account(), []
+  with pytest.raises(SchemaError, match="broken or truncated XML after row 23"):
+    for item in Apple().read(export, export.names[0], account):
+      found.append(item)  # extend() would lose them
+  readings = [block for block in found if isinstance(block, Readings)]
+  assert rows(readings) == independently(FULL)
+  kept = sum(len(block.start) for block in readings) + len(found) - len(readings)
+  assert kept == account.read.total() - account.dropped.total() and account.passed_over
+
+
+def test_more_sources_than_are_remembered_are_the_same_devices(tmp_path, monkeypatch):
+  records = [HEART.replace("Anna", f"Anna {n % 4}") for n in range(12)]
+  expected = rows(imported(write(tmp_path / "a", health_xml(*records)))[0])
+  monkeypatch.setattr("data_pipelines.ingest.importers.apple._MOST_KEYS", 2)
+  assert rows(imported(write(tmp_path / "b", health_xml(*records)))[0]) == expected
+
+
 def test_a_declared_encoding_other_than_utf8_is_ignored(tmp_path):
   declared = FULL.replace('encoding="UTF-8"', 'encoding="UTF-7"')
   assert rows(imported(write(tmp_path, declared))[0]) == independently(FULL)
