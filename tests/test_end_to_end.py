@@ -154,6 +154,7 @@ def five_minutes(tmp_path_factory):
   return tiny.dataset(tmp_path_factory.mktemp("five"), "five", minutes_per_step=5)
 
 
+@pytest.mark.slow
 def test_tiny_on_the_simulated_cohort(tmp_path):
   """What `make demo` does, in processes of their own, and what one does next."""
   workdir, data = tmp_path / "demo", tmp_path / "data"

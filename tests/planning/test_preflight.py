@@ -205,7 +205,7 @@ def test_local_end_to_end(tmp_path):
   )
 
 
-@pytest.mark.parametrize("printed", [True, False])
+@pytest.mark.parametrize("printed", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_training_writes_where_parameters_live(printed, tmp_path):
   data = tiny.dataset(tmp_path)
   flags = [*tiny.overrides(total_steps=1), *tiny.on(data), f"--config.log.parameters={printed}"]

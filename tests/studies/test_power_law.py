@@ -39,6 +39,7 @@ def test_noisy_data_give_the_exponent_within_5_percent(b):
   assert high.b - low.b < 0.2 * b
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
   x, law, rng = np.geomspace(10, 1000, 6), Power(1.0, 0.4, 0.5), np.random.default_rng(0)
   inside = []

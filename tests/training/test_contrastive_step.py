@@ -62,8 +62,9 @@ def test_microbatches_and_devices_change_nothing(name):
       np.testing.assert_allclose(other["params"][key], leaf, rtol=1e-3, atol=1e-4, err_msg=key)
 
 
-@pytest.mark.parametrize("impute", ["linear", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("impute", ["linear", "none"])
 @pytest.mark.parametrize("name", ONE_OF_METHODS)
+@pytest.mark.slow
 def test_embeddings_of_days_stay_apart(name, impute):
   step, draw, train = program(name, impute=impute)
   state, values = step.init(jax.random.key(0)), days(16)

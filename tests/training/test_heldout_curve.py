@@ -52,6 +52,7 @@ def test_people_of_tune_are_scored(trained):
   assert len(set(compilations(workdir)[1:])) == 1, "a score compiles nothing"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_curve(dataset, trained, tmp_path):
   """The checkpoint of step 3 lies between two scores."""
   workdir, _ = trained

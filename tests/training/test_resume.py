@@ -98,8 +98,11 @@ def test_killed_at_random_steps(command, unbroken, tmp_path):
     assert bits(tmp_path, step) == bits(unbroken, step), step
 
 
-def test_interrupted_and_terminated(command, unbroken, tmp_path):
-  for number, after in ((signal.SIGINT, 5), (signal.SIGTERM, 21)):
+@pytest.mark.parametrize(
+  "signals", [((signal.SIGTERM, 12),), pytest.param(((signal.SIGINT, 5), (signal.SIGTERM, 21)), marks=pytest.mark.slow)]
+)
+def test_interrupted_and_terminated(command, unbroken, tmp_path, signals):
+  for number, after in signals:
     process = tiny.start(*command, f"--workdir={tmp_path}")
     reach(process, tmp_path, after)
     process.send_signal(number)
@@ -175,7 +178,9 @@ def interrupted_save(newest):
 DAMAGES = [no_metadata, half_metadata, never_committed, no_optimizer, half_arrays, interrupted_save]
 
 
-@pytest.mark.parametrize("damage", [never_committed, half_arrays, interrupted_save])
+@pytest.mark.parametrize(
+  "damage", [half_arrays, *(pytest.param(d, marks=pytest.mark.slow) for d in (never_committed, interrupted_save))]
+)
 def test_the_newest_complete_checkpoint_is_used(command, unbroken, copy, damage):
   newest = copy / "checkpoints" / str(STEPS)
   damage(newest)

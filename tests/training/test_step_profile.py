@@ -28,6 +28,7 @@ def traced_steps(workdir):
   return sorted(dict(event.stats)["step_num"] for event in events if event.name == step_profile.NAME)
 
 
+@pytest.mark.slow
 def test_the_steps_are_traced_and_a_resumed_run_traces_what_is_left(dataset, tmp_path):
   workdir = tmp_path / "run"
   ended = run(dataset, workdir, "2:5")

@@ -101,7 +101,7 @@ def test_values_under_holes_are_never_read(kind, monkeypatch):
 
   def of(values):
     total = lambda params: (network.forward(params, jnp.asarray(values), jnp.asarray(batch.span)) ** 2).sum()
-    return jax.value_and_grad(total)(params)
+    return jax.jit(jax.value_and_grad(total))(params)
 
   filled = np.where(np.isnan(batch.values), 3.0, batch.values).astype(np.float32)
   value, gradient = of(batch.values)

@@ -253,7 +253,7 @@ def test_other_types_are_refused():
 
 
 @needs_kernel
-@pytest.mark.parametrize("name", ["native.so", "native.blake2b"])
+@pytest.mark.parametrize("name", ["native.so", pytest.param("native.blake2b", marks=pytest.mark.slow)])
 def test_a_damaged_kernel_is_compiled_again(tmp_path, monkeypatch, name, capfd):
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
   monkeypatch.setattr(native, "FLAGS", (*(flag for flag in native.FLAGS if flag != "-O3"), "-O0"))  # in less time

@@ -147,7 +147,7 @@ def test_the_json_files(model, folder):
   np.testing.assert_allclose(statistics["pulse"]["mean"], model.scale.mean[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_half_the_bytes(model, folder, tmp_path, dtype):
   model.save(tmp_path / "half", dtype)
   sizes = [(path / "model.safetensors").stat().st_size for path in (tmp_path / "half", folder)]
