@@ -5,9 +5,10 @@
 
 Trains the recipe of the shipped weights without the set (benchmarks.weights --without). Half of the set's people are
 scored; of the others, the first N of --people are trained on, once from nothing and once from those weights, for equal
-steps. A repeated command goes on where it stopped. It writes, below --output/SET, zero_shot.csv (the weights as they
-are against linear interpolation, both means of the time of day, and what was trained on the set), continued.csv
-(continued against from nothing, for every N), and mse.csv (the errors themselves). Errors are in z-scores of the data
+steps. A repeated command goes on where it stopped. It writes, below --output/SET, everyone.csv (the weights as they are
+against linear interpolation and both means of the time of day, on all people of the set: each half with the means of
+the other), zero_shot.csv (on the scored half, also against what was trained on the set), continued.csv (continued
+against from nothing, for every N), and mse.csv (the errors themselves). Errors are in z-scores of the data
 of the run from nothing with the most people; rows of a channel and of their mean ("all"); intervals over people.
 """
 
@@ -23,7 +24,8 @@ from absl import flags
 
 from aim.evaluation import results
 from aim.evaluation.generative import score_files
-from aim.evaluation.generative.scores import Scores, channel_percent_above, draws_of, interval, percent_above, pool
+from aim.evaluation.generative.scores import Scores
+from aim.evaluation.generative.summary import SKILL, channel_results, contest_results
 from aim.evaluation.results import Result
 from benchmarks import programs, weights
 from data_pipelines import splits
@@ -33,6 +35,7 @@ BASELINES = ("linear", "time_of_day_mean", "person_time_of_day_mean")
 # Short runs: the average over the last 500 steps would be one over the whole run, and of its random start.
 OVERRIDES = ("--config.optimizer.ema=0.99", "--config.checkpoint.every_steps=1000", "--config.evaluate_every=0")
 ZERO_SHOT = "zero-shot"
+DRAWS = 1000  # of people, for the intervals
 # Gaps of all channels alone: what other tasks hide depends on the number of the model's channels.
 TASKS = ("interpolation", "extrapolation")
 SCORED = (
@@ -61,11 +64,21 @@ def main(argv: Sequence[str]) -> None:
       )
   scored = f"--config.data.name={name}_{max(counts)}"
   files[ZERO_SHOT] = evaluate(output / ZERO_SHOT, data, scored, [f"--checkpoint={whole / 'run'}"])
+  other_half = evaluate(
+    output / f"{ZERO_SHOT}_other_half", data, f"--config.data.name={name}_other_half", [f"--checkpoint={whole / 'run'}"]
+  )
   reference = f"nothing {max(counts)}"
+  everyone = on_everyone([files[ZERO_SHOT], other_half], files[reference])
+  results.write_csv(output / "everyone.csv", compared(name, everyone, ZERO_SHOT, BASELINES))
   results.write_csv(output / "mse.csv", errors(name, files, reference))
-  results.write_csv(output / "zero_shot.csv", compared(name, files, reference, ZERO_SHOT, [*BASELINES, reference]))
+  scores = gathered(files, reference, [ZERO_SHOT, reference])
+  results.write_csv(output / "zero_shot.csv", compared(name, scores, ZERO_SHOT, [*BASELINES, reference]))
   pairs = [(f"weights {count}", f"nothing {count}") for count in sorted(counts)]
-  lines = [line for model, other in pairs for line in compared(name, files, reference, model, [other, *BASELINES])]
+  lines = [
+    line
+    for model, other in pairs
+    for line in compared(name, gathered(files, reference, [model, other]), model, [other, *BASELINES])
+  ]
   results.write_csv(output / "continued.csv", lines)
   for line in lines:
     if line.compared_with.startswith("nothing") and "," not in line.level:
@@ -74,7 +87,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def build(name: str, source: pathlib.Path, output: pathlib.Path, counts: Sequence[int]) -> pathlib.Path:
-  """Builds the set once for every number of training people; the same half of the people is scored in each."""
+  """Builds the set once for every number of training people; the same half of the people is scored in each.
+
+  A further one has the halves swapped.
+  """
   path = weights.input_of(name, source, output / "inputs")
   days = np.load(path)
   owners, observed = days["participant"].astype(str), ~np.isnan(days["values"]).all(axis=1)
@@ -83,13 +99,16 @@ def build(name: str, source: pathlib.Path, output: pathlib.Path, counts: Sequenc
   # Those with the most channels come first: a channel of which nothing is known cannot be normalised.
   rest.sort(key=lambda person: -observed[owners == person].any(axis=0).sum())
   (output / "inputs").mkdir(parents=True, exist_ok=True)
+  divided = {f"{name}_other_half": {"pretrain": scored, "tune": [], "eval": rest}}
   for count in counts:
     assert count <= len(rest), f"--people={count}, expected at most {len(rest)}"
-    split_file = output / "inputs" / f"{name}_{count}.json"
-    split_file.write_text(json.dumps({"pretrain": rest[:count], "tune": rest[count:], "eval": scored}))
+    divided[f"{name}_{count}"] = {"pretrain": rest[:count], "tune": rest[count:], "eval": scored}
+  for built, split in divided.items():
+    split_file = output / "inputs" / f"{built}.json"
+    split_file.write_text(json.dumps(split))
     programs.run_module(
-      "data_pipelines.build", "--source=npz", f"--input={path}", f"--data_dir={output / 'data'}",
-      f"--name={name}_{count}", f"--split_file={split_file}",
+      "data_pipelines.build", "--source=npz", f"--input={path}", f"--data_dir={output / 'data'}", f"--name={built}",
+      f"--split_file={split_file}",
     )  # fmt: skip
   return output / "data"
 
@@ -120,34 +139,46 @@ def evaluate(workdir: pathlib.Path, data: pathlib.Path, name: str, arguments: Se
 
 
 def gathered(files: dict[str, pathlib.Path], reference: str, models: Sequence[str]) -> Scores:
-  """The scores of some models, and the baselines of the reference, on the channels that all of them can fill.
+  """The scores of some models, and the baselines of the reference, on the channels that all of them can fill."""
+  of_reference = score_files.load_people(files[reference])
+  loaded = {model: score_files.load_people(files[model]) for model in models}
+  sources = [(model, loaded[model], loaded[model].methods[0]) for model in models]
+  return merged([*sources, *((method, of_reference, method) for method in BASELINES)], of_reference)
+
+
+def on_everyone(halves: Sequence[pathlib.Path], reference: pathlib.Path) -> Scores:
+  """The scores of a model and of the baselines on people who were scored in several parts."""
+  loaded = [score_files.load_people(half) for half in halves]
+  sources = [(ZERO_SHOT, scores, scores.methods[0]) for scores in loaded]
+  sources += [(method, scores, method) for method in BASELINES for scores in loaded]
+  return merged(sources, score_files.load_people(reference))
+
+
+def merged(sources: Sequence[tuple[str, Scores, str]], reference: Scores) -> Scores:
+  """Scores under new names, from (name, scores, method in them), on the channels that all of them have values of.
 
   Models that were trained on other data normalise with other statistics, so their errors are taken in physical units
   and divided by the reference's variance of each channel.
   """
-  of_reference = score_files.load_people(files[reference])
-  loaded = {model: score_files.load_people(files[model]) for model in models}
-  variance = channel_variances(of_reference)
+  variance = channel_variances(reference)
   filled = lambda scores, channel: any(
     sums[0, scores.channels.index(channel)] for people in scores.sums.values() for sums in people.values()
   )
-  everywhere = [of_reference, *loaded.values()]
+  everywhere = [reference, *(scores for _, scores, _ in sources)]
   channels = [
     channel
-    for channel in of_reference.channels
+    for channel in reference.channels
     if all(channel in scores.channels and filled(scores, channel) for scores in everywhere)
   ]
-  merged = Scores(channels)
-  sources = [(model, loaded[model], loaded[model].methods[0]) for model in models]
-  sources += [(method, of_reference, method) for method in BASELINES]
+  together = Scores(channels)
   for name, scores, method in sources:
     columns = [scores.channels.index(channel) for channel in channels]
-    for task in (task for task in of_reference.tasks if task.name in TASKS):
+    for task in (task for task in reference.tasks if task.name in TASKS):
       for person, sums in scores.sums[task, method].items():
         own = sums[:, columns].copy()
         own[1] = own[4] / [variance[channel] for channel in channels]
-        merged.sums[task, name][person] = own
-  return merged
+        together.sums[task, name][person] = own
+  return together
 
 
 def channel_variances(scores: Scores) -> dict[str, float]:
@@ -166,32 +197,13 @@ def errors(name: str, files: dict[str, pathlib.Path], reference: str) -> Iterato
       yield Result(name, row.task, level, row.method, "mse", row.mse, row.ci_low, row.ci_high, 0, 0)
 
 
-def compared(
-  name: str, files: dict[str, pathlib.Path], reference: str, model: str, others: Sequence[str]
-) -> Iterator[Result]:
-  """Paired differences of a model with others, as a mean over the channels that all can fill and by channel."""
-  scores = gathered(files, reference, [model, *(other for other in others if other in files)])
-  for task in scores.tasks:
-    people, sums = scores.people(task)
-    draws = draws_of(len(people), 1000, 0)
-    for other in others:
-      pairs = [
-        [of.sum(axis=0)[None] for of in (sums[model], sums[other])],
-        [pool(draws, sums[m]) for m in (model, other)],
-      ]
-      overall = [percent_above(*pair)[:, None] for pair in pairs]
-      by_channel = [channel_percent_above(*pair) for pair in pairs]
-      value, samples = (np.concatenate(both, axis=1) for both in zip(overall, by_channel, strict=True))
-      counts = [len(people), *(sums[model][:, 0] > 0).sum(axis=0)]
-      for c, channel in enumerate(("", *scores.channels)):
-        if counts[c] and np.isfinite(value[0, c]):
-          low, high = interval(samples[:, c]) if counts[c] > 1 else (math.nan, math.nan)
-          level = f"{task.amount}, {channel}" if channel else task.amount
-          number = float(value[0, c])
-          yield Result(
-            name, task.name, level, model, f"mse vs {other} %", number, float(low), float(high), int(counts[c]), 0,
-            compared_with=other,
-          )  # fmt: skip
+def compared(name: str, scores: Scores, model: str, others: Sequence[str]) -> Iterator[Result]:
+  """Paired differences of a model, the first of the scores, with others: as a mean over the channels and by channel."""
+  for result in contest_results(scores, name, 0, DRAWS, 0):
+    if result.model == model and result.compared_with in others and result.metric != SKILL:
+      yield result
+  for other in others:
+    yield from channel_results(scores, name, 0, DRAWS, 0, other)
 
 
 if __name__ == "__main__":

@@ -71,30 +71,32 @@ def contest_results(scores: Scores, dataset: str, model_seed: int, n_bootstrap: 
   return lines
 
 
-def channel_results(scores: Scores, dataset: str, model_seed: int, n_bootstrap: int, seed: int) -> list[Result]:
-  """The error of the first method on every channel against linear interpolation's, "mse vs linear %".
+def channel_results(
+  scores: Scores, dataset: str, model_seed: int, n_bootstrap: int, seed: int, other: str = LINE
+) -> list[Result]:
+  """The error of the first method on every channel against another's, "mse vs linear %" by default.
 
   A mean over channels can be below the line although a smooth channel is far above it. The level of a result is that of
   the task and the channel, as "30 min, glucose". Its people are those with scored values of the channel, drawn as in
-  contest_results. Empty without linear interpolation. Arguments as in contest_results.
+  contest_results. Empty if the other was not scored. Arguments as in contest_results.
   """
   lines: list[Result] = []
   model = scores.methods[0]
   for task in scores.tasks:
     people, sums = scores.people(task)
-    if LINE not in sums or model not in sums or model == LINE:
+    if other not in sums or model not in sums or model == other:
       continue
     draws = draws_of(len(people), n_bootstrap, seed)
-    totals = [channel_percent_above(sums[model].sum(axis=0)[None], sums[LINE].sum(axis=0)[None])]
-    totals.append(channel_percent_above(pool(draws, sums[model]), pool(draws, sums[LINE])))
+    totals = [channel_percent_above(sums[model].sum(axis=0)[None], sums[other].sum(axis=0)[None])]
+    totals.append(channel_percent_above(pool(draws, sums[model]), pool(draws, sums[other])))
     counts = (sums[model][:, 0] > 0).sum(axis=0)
     for c, channel in enumerate(scores.channels):
       if counts[c]:
         value, samples = (total[:, c] for total in totals)
         bounds = interval(samples) if counts[c] > 1 else (math.nan, math.nan)
         number, low, high = (_finite(bound) for bound in (value[0], *bounds))
-        head = dataset, task.name, f"{task.amount}{OF_CHANNEL}{channel}", model, f"mse vs {LINE} %"
-        lines.append(Result(*head, number, low, high, int(counts[c]), model_seed, compared_with=LINE))
+        head = dataset, task.name, f"{task.amount}{OF_CHANNEL}{channel}", model, f"mse vs {other} %"
+        lines.append(Result(*head, number, low, high, int(counts[c]), model_seed, compared_with=other))
   return lines
 
 
