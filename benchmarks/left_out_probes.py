@@ -1,0 +1,84 @@
+"""What encoders know about people of a data set: one that never saw the set, one that did, one that is not trained.
+
+  python -m benchmarks.left_out_probes --input=../shared/data --output=runs/left_out [--set=nhanes] [--task=age]
+      [--pretrain_steps=1600]
+
+Trains the recipe of the shipped weights without the set, and with it for as many steps. Linear probes on the frozen
+encoders predict the label of people in five folds, each held out once, beside the baselines of --mode=probe. The first
+of these folds is what the recipe holds out; of the others, the encoder that saw the set read the days (of training
+people of the recipe), never the label. A repeated command goes on where it stopped. It writes
+--output/probes_SET/TASK.csv.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from aim.evaluation import predictions, results
+from benchmarks import programs, weights
+
+NEVER, SAW, UNTRAINED = "never saw the set", "saw the set", "not trained"
+OVERRIDES = ("--config.optimizer.ema=0.99", "--config.checkpoint.every_steps=800", "--config.evaluate_every=0")
+
+
+def main(argv: Sequence[str]) -> None:
+  """argv[1:] are overrides of the config of the weights."""
+  chosen = flags.FLAGS
+  name, output = chosen.set, pathlib.Path(chosen.output) / f"probes_{chosen.set}"
+  source, data = pathlib.Path(chosen.input), output / "data"
+  for each in weights.SHARES:
+    weights.build(each, source, output / "inputs", data)
+  path = weights.input_of(name, source, output / "inputs")
+  for fold in range(weights.FOLDS):
+    programs.run_module(
+      "data_pipelines.build", "--source=npz", f"--input={path}", f"--data_dir={data}", f"--name={name}_fold{fold}",
+      f"--folds={weights.FOLDS}", f"--fold={fold}",
+    )  # fmt: skip
+  steps = {NEVER: chosen.pretrain_steps, SAW: chosen.pretrain_steps, UNTRAINED: 1}
+  found = []
+  for label, count in steps.items():
+    mix = tuple((each, share) for each, share in weights.SHARES.items() if each != name or label == SAW)
+    workdir = output / label.replace(" ", "_")
+    # One step at next to no learning rate leaves the random start as it was.
+    still = ["--config.optimizer.learning_rate=1e-12"] if label == UNTRAINED else []
+    programs.run_module(
+      "aim.main", f"--config={weights.CONFIG}", f"--config.data.dir={data}", f"--config.data.mix={mix!r}",
+      f"--config.total_steps={count}", *OVERRIDES, *argv[1:], *still, f"--workdir={workdir}",
+    )  # fmt: skip
+    paths = [probed(workdir, data, f"{name}_fold{fold}") for fold in range(weights.FOLDS)]
+    for of_model in predictions.read_folds(paths, name):
+      if of_model.model not in predictions.BASELINES:
+        found.append(dataclasses.replace(of_model, model=label))
+      elif label == NEVER:
+        found.append(of_model)
+  lines = predictions.score(found, against=(SAW, UNTRAINED, *predictions.BASELINES))
+  table = output / f"{chosen.task}.csv"
+  results.write_csv(table, lines)
+  print(predictions.format_tables(lines))
+  print(f"wrote {table}")
+
+
+def probed(workdir: pathlib.Path, data: pathlib.Path, name: str) -> pathlib.Path:
+  """The predictions for the held-out people of a fold, by a probe on the others."""
+  scores = workdir / "probes" / name
+  path = scores / "probe" / "predictions.csv"
+  if not path.exists():
+    programs.run_module(
+      "aim.main", "--mode=probe", f"--config={weights.CONFIG}", f"--config.data.dir={data}",
+      f"--config.data.name={name}", f"--config.probe.tasks={(flags.FLAGS.task,)!r}",
+      "--config.probe.pool=mean_std", "--config.probe.pca=0", f"--checkpoint={workdir}", f"--workdir={scores}",
+    )  # fmt: skip
+  return path
+
+
+if __name__ == "__main__":
+  flags.DEFINE_string("input", None, "Folder of the npz files.", required=True)
+  flags.DEFINE_string("output", None, "Folder for all that is made.", required=True)
+  flags.DEFINE_enum("set", "nhanes", sorted(weights.SHARES), "The set of the people.")
+  flags.DEFINE_string("task", "age", "The label.")
+  flags.DEFINE_integer("pretrain_steps", 1600, "Steps of the encoders.")
+  programs.run_main(main)
