@@ -528,7 +528,8 @@ class Pretrained:
     Args:
       values: days in physical units, NaN where missing.
       target: where a reconstruction is needed; elsewhere the result means nothing. The fewer tokens it touches, the
-        faster. None for everywhere.
+        faster. None for everywhere. What is asked together does not change what comes out, with two exceptions: several
+        channels of which a day has no value (with model.decoder.tokens "present"), and everything with "observed".
       progress: show a progress bar.
       channels: names of the channels of `values`, if they are not the model's or in another order (docs/channels.md).
       minutes_per_step: length of a step of `values`, if it is not the model's.
@@ -554,10 +555,34 @@ class Pretrained:
     if target.shape != days.shape or target.dtype != bool:
       raise SchemaError(f"reconstruct: target is {target.dtype} {target.shape}, expected bool {days.shape}")
     description = "reconstruct" if progress else None
-    z = self.map_days("reconstruct", self._reconstruct, days, description, target=target)
+    there, absent = self._divided_by_presence(days, target)
+    z = self.map_days("reconstruct", self._reconstruct, days, description, target=there)
+    some = np.flatnonzero(absent.any((1, 2)))
+    if len(some):
+      others = self.map_days("reconstruct", self._reconstruct, days[some], description, target=absent[some])
+      z[some] = np.where(absent[some], others, z[some])
     if not (np.isfinite(z) | ~target).all():
       self.check_result("reconstruct", np.where(target, z, 0).reshape(len(days), 1, -1))
     return z
+
+  def _divided_by_presence(
+    self, values: Float[np.ndarray, "days steps channels"], target: Bool[np.ndarray, "days steps channels"]
+  ) -> tuple[Bool[np.ndarray, "days steps channels"], Bool[np.ndarray, "days steps channels"]]:
+    """The targets in channels that a day has, and in those it lacks, whole; all in the first where it is no matter.
+
+    With decoder_tokens "present", tokens of a channel without a value are in the decoder only if they are asked for,
+    and the others attend to them. Apart, they change nothing of the others, as in training.
+    """
+    if self.architecture.decoder_tokens != "present":
+      return target, np.zeros_like(target)
+    grouped = lambda x: np.repeat(
+      x.any(axis=1).reshape(len(x), -1, self.architecture.patch_channels).any(axis=2),
+      self.architecture.patch_channels,
+      axis=1,
+    )
+    present = grouped(~np.isnan(values))[:, None]
+    lost = np.broadcast_to(grouped(target)[:, None] & ~present, target.shape)
+    return target & present, lost
 
   def physical(self, z: Float[np.ndarray, "*days steps channels"]) -> Float[np.ndarray, "*days steps channels"]:
     """Converts reconstruct()'s output to physical units; binary channels become 0 or 1. NaN and Inf stay what they are.

@@ -321,6 +321,25 @@ def test_a_target_is_reconstructed_as_everything_is():
     without_type_check("reconstruct", trained)(values, target.astype(float))
 
 
+@pytest.mark.parametrize("skip", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_channels_that_a_day_lacks_change_nothing_of_the_others(skip):
+  trained = pretrained(model__decoder__tokens="present", model__interpolation_skip=skip)
+  values = days()
+  values[:, 0] = 70, 1, 33  # every day has every channel, but for these
+  values[:4, :, 1] = np.nan
+  values[2:5, :, 2] = np.nan
+  whole, target = trained.reconstruct(values), np.zeros(values.shape, bool)
+  target[:, 3:15, 0] = True
+  np.testing.assert_allclose(trained.reconstruct(values, target)[target], whole[target], rtol=0, atol=1e-5)
+  # A part of a channel that is lost, alone in two of the days, is filled as the whole channel is.
+  part, lost = np.zeros(values.shape, bool), np.zeros(values.shape, bool)
+  part[:2, 5:7, 1] = lost[:2, :, 1] = True
+  np.testing.assert_allclose(
+    trained.reconstruct(values, part)[part], trained.reconstruct(values, lost)[part], rtol=0, atol=1e-5
+  )
+  np.testing.assert_allclose(trained.reconstruct(values, part)[part], whole[part], rtol=0, atol=1e-5)
+
+
 def test_reconstructions_lie_in_the_range_of_training():
   trained, values = pretrained(), days()
   z = trained.reconstruct(values)

@@ -23,7 +23,9 @@ def run(folder):
   return done.stderr
 
 
-@pytest.mark.parametrize("damage", ["flipped", *(pytest.param(damage, marks=pytest.mark.slow) for damage in ("cut", "emptied"))])
+@pytest.mark.parametrize(
+  "damage", ["flipped", *(pytest.param(damage, marks=pytest.mark.slow) for damage in ("cut", "emptied"))]
+)
 def test_a_damaged_entry_is_replaced(tmp_path, damage):
   assert run(tmp_path) == ""
   entries = {path: path.read_bytes() for path in (tmp_path / "checked").glob("*-cache")}

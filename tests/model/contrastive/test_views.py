@@ -83,7 +83,9 @@ def test_changes_shift_drop_and_jitter(seed, dropout):
 
 def test_views_read_nothing_that_is_missing():
   z, observed = jnp.asarray(np.nan_to_num(days())), jnp.asarray(~np.isnan(days()))
-  draw = jax.jit(lambda z: view_sets(jax.random.key(0), CHANGES, METHODS["msn"].crops, architecture("msn"), z, observed))
+  draw = jax.jit(
+    lambda z: view_sets(jax.random.key(0), CHANGES, METHODS["msn"].crops, architecture("msn"), z, observed)
+  )
   views, others = draw(z), draw(jnp.where(observed, z, 1e9))
   assert all((x == y).all() for x, y in zip(jax.tree.leaves(views), jax.tree.leaves(others), strict=True))
   flat = views[0].order.reshape(8, -1)
