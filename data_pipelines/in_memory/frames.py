@@ -137,6 +137,11 @@ def _with_participant(table: pa.Table, participant: str | None) -> pa.Table:
   if participant is not None:
     raise SchemaError(f"frame: has a column participant, so participant={participant!r} cannot be meant")
   column = table["participant"]
+  if column.null_count:
+    row = column.is_null().index(True).as_py()
+    raise SchemaError(
+      f"frame: row {row} has no participant; of {table.num_rows:,} rows {column.null_count:,} have none"
+    )
   if pa.types.is_integer(column.type):  # an id is text, and 7 is not 7.0
     place = table.column_names.index("participant")
     return table.set_column(place, "participant", column.cast(pa.string()))

@@ -13,8 +13,13 @@ import tempfile
 import zipfile
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 
+import data_pipelines
 from data_pipelines.build import build
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import SchemaError
@@ -23,6 +28,7 @@ from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.npz import NpzSource
 from tests import tiny
 from tests.data_pipelines.ingest.long_tables import make_rows, run_build, to_text, write_exports
+from tests.robustness.imported_days import import_days
 
 WRITE = ["--minutes_per_step=5", "--split=1,0,0", "--name=mine"]
 
@@ -267,3 +273,28 @@ def test_a_long_name_is_refused_by_its_flag(tmp_path, capsys):
   name = "n" * 300
   assert run_build("--source=npz", f"--input={path}", f"--data_dir={tmp_path / 'data'}", f"--name={name}") == 2
   assert "error: dataset name (--name) has 300 characters, expected at most 200" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_rows_that_do_not_say_whose_they_are_are_counted(tmp_path, suffix):
+  minutes = [f"2024-03-01 {hour:02d}:{minute:02d}" for hour in range(24) for minute in range(60)]
+  rows = [("kim", minute, "heart_rate", 60.0) for minute in minutes]
+  rows += [(None, minutes[0], "heart_rate", 90.0), ("  ", minutes[1], "heart_rate", 91.0)]
+  rows += [("NA", minutes[2], "heart_rate", 92.0)]
+  names = ["participant", "time", "channel", "value"]
+  table = pa.table(dict(zip(names, zip(*rows, strict=True), strict=True)))
+  path = tmp_path / f"study.{suffix}"
+  (pq.write_table if suffix == "parquet" else pyarrow.csv.write_csv)(table, path)
+  imported = import_days(path, "long_table")
+  assert [person for person, *_ in imported.values] == ["kim"] and {*imported.of("heart_rate").values()} == {60.0}
+  assert imported.dropped == {"no participant": 3}
+  assert any("no participant" in line and f"{path} row {1442 if suffix == 'csv' else 1441}" in line
+             for line in imported.lines), imported.lines  # fmt: skip
+
+
+def test_a_frame_with_a_row_of_nobody_is_refused(tmp_path):
+  frame = pd.DataFrame(
+    {"participant": ["kim", None], "time": pd.to_datetime(["2024-03-01"] * 2), "heart_rate": [60, 70]}
+  )
+  with pytest.raises(SchemaError, match="frame: row 1 has no participant; 1 of 2 rows"):
+    data_pipelines.from_frame(frame, tmp_path, "kim")

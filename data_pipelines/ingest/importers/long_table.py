@@ -1,6 +1,7 @@
 """Tables of readings, CSV or Parquet, either long (one row per reading) or wide (one column per channel).
 
-  participant   text, optional; defaults to the name of the export
+  participant   text, optional; defaults to the name of the export. Rows that leave it empty, or have NA or the like,
+                are dropped and counted: nothing says whose they are
   time          ("timestamp", "datetime") ISO 8601 ("2024-03-01 08:15:00.5" is on the wall clock; with an offset such as
                 +02:00 it is an instant and the wall clock's lead over UTC; with Z or +00:00 it is UTC), or seconds, ms,
                 us or ns since 1970 UTC, whichever gives a year from 2001 to 2100; "04.06.2024 08:15" too, on the wall
@@ -45,6 +46,7 @@ from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
+from data_pipelines.source import MISSING_TEXTS
 from data_pipelines.text_files import check_reserved, one_line
 
 SIGNALS = (
@@ -101,6 +103,13 @@ class _Batch:
       return pa.repeat(pa.scalar(default), len(self.rows))
     texts = pc.utf8_trim_whitespace(self.rows[column].cast(pa.string()))
     return pc.if_else(pc.equal(texts, ""), default, texts).fill_null(default)
+
+  def people(self, default: str) -> pa.Array:
+    """Whose the rows are: `default` in a file without the column, "" where a row of one with it does not say."""
+    if "participant" not in self.rows.columns.schema.names:
+      return self.texts("participant", default)
+    texts = self.texts("participant", "")
+    return pc.if_else(pc.is_in(texts, pa.array(sorted(MISSING_TEXTS))), "", texts)
 
 
 class LongTable:
@@ -246,7 +255,7 @@ def _readings(
   values = _Values.of(rows[wide or "value"], rows.where(0))
   counted = ~values.empty if wide else np.ones(len(rows), bool)
   columns = {
-    "participant": batch.texts("participant", participant),
+    "participant": batch.people(participant),
     "channel": batch.texts("channel", wide_channel),
     "unit": batch.texts("unit", wide_unit or "\0"),
     "device": batch.texts("device", ""),
@@ -257,6 +266,9 @@ def _readings(
     who, channel, unit, device = (column[first].as_py() for column in columns.values())
     unit = units.get(channel, "") if unit == "\0" else unit
     account.add(who, len(group))
+    if not who:
+      account.drop("", "no participant", len(group), rows.where(first))
+      continue
     good = np.ones(len(group), bool)
     for why, bad in (*times.bad, *values.bad(channel, unit)):
       dropped = good & bad[group]

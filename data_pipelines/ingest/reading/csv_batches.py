@@ -5,7 +5,7 @@ count. A row is one line: readings have no field with a line break, and a quote 
 is a stray one, which would swallow the readings after it.
 
 The header says what separates fields: a comma, a semicolon or a tab. Spreadsheets write semicolons where the comma is
-the decimal sign, so in a file with semicolons a number such as 60,5 is read as 60.5.
+the decimal sign, so in a file with semicolons a number such as 60,5 is read as 60.5, and 1.200 beside it as 1200.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ _LEAP_DAY = r"^[0-9]{4}-02-29"
 _MICROSECONDS = len("2024-02-29T12:00:00.123456")
 _DELIMITERS = (",", ";", "\t")  # the first of those that give equally many fields
 _DECIMAL_COMMA = r"^(\s*[+-]?[0-9]+),([0-9]+\s*)$"
+_DECIMAL_POINT = r"^\s*[+-]?[0-9]*\.[0-9]+\s*$"
+_THOUSANDS = r"^\s*[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+(,[0-9]+)?\s*$"
+# A number with a point that separates no thousands (RE2 has no look-ahead).
+_POINT_OF_ANOTHER_KIND = r"^\s*[+-]?(0[0-9]*|[0-9]{4,}|)\.[0-9]*\s*$|^\s*[+-]?[0-9]*\.([0-9]{0,2}|[0-9]{4,})\s*$"
 _QUOTE, _LINE_ENDS = ord('"'), (ord("\n"), ord("\r"))
 RAGGED = "more or fewer fields than the header"
 OPEN_QUOTE = "a quote opens and does not close in the row"
@@ -373,13 +377,24 @@ def _parse(
 
 
 def _with_points(batch: pa.RecordBatch) -> pa.RecordBatch:
-  """The columns with decimal points for decimal commas, except those in which some numbers have a point."""
+  """The columns with decimal points for decimal commas, except those in which some numbers have a point.
+
+  Beside decimal commas a point separates thousands: 1.200 and 1.005,5 are 1200 and 1005.5.
+  """
+  commas = any(_any_like(column, _DECIMAL_COMMA) for column in batch.columns)
   columns = []
   for column in batch.columns:
-    if not pc.any(pc.match_substring_regex(column, r"^\s*[+-]?[0-9]*\.[0-9]+\s*$")).as_py():
+    if commas and not _any_like(column, _POINT_OF_ANOTHER_KIND):
+      thousands = pc.match_substring_regex(column, _THOUSANDS)
+      column = pc.if_else(thousands, pc.replace_substring(column, ".", ""), column)
+    if not _any_like(column, _DECIMAL_POINT):
       column = pc.replace_substring_regex(column, _DECIMAL_COMMA, r"\1.\2")
     columns.append(column)
   return pa.record_batch(columns, batch.schema.names)
+
+
+def _any_like(column: pa.StringArray, form: str) -> bool:
+  return bool(pc.any(pc.match_substring_regex(column, form)).as_py())
 
 
 def _whole_lines(file: IO[bytes], where: str) -> Iterator[bytes]:

@@ -23,7 +23,8 @@ a,2024-03-31T02:10:00+02:00,,heart_rate,61.5,bpm,watch
 b,2024-03-31 00:10:00.250Z,,heart_rate,70,bpm,watch
 b,2024-03-31 00:10:05+00:00,,glucose,5.5,mmol/L,
 a,2024-03-31T02:10:05+0130,,heart_rate,62,bpm,watch
-,2024-03-31,,mood,3,,
+c,2024-03-31,,mood,3,,
+,2024-03-31,,mood,4,,
 """
 
 
@@ -54,12 +55,12 @@ def test_every_field_of_a_long_table(tmp_path):
       ("b", "heart_rate", "bpm", "watch", "utc", ms(2024, 3, 31, 0, 10) + 250, ms(2024, 3, 31, 0, 10) + 250, 70, None),
       ("b", "glucose", "mmol/L", "", "utc", ms(2024, 3, 31, 0, 10, 5), ms(2024, 3, 31, 0, 10, 5), 5.5, None),
       ("a", "heart_rate", "bpm", "watch", "utc", ms(2024, 3, 31, 0, 40, 5), ms(2024, 3, 31, 0, 40, 5), 62, 90),
-      ("me", "mood", "", "", "wall", ms(2024, 3, 31), ms(2024, 3, 31), 3, None),
+      ("c", "mood", "", "", "wall", ms(2024, 3, 31), ms(2024, 3, 31), 3, None),
     ],
     key=repr,
   )
-  assert account.read == {"a": 3, "b": 2, "me": 1}
-  assert not account.dropped
+  assert account.dropped == {("", "no participant"): 1}
+  assert account.read == {"a": 3, "b": 2, "c": 1, "": 1}
 
 
 times = st.datetimes(datetime.datetime(2001, 1, 2), datetime.datetime(2090, 1, 1))

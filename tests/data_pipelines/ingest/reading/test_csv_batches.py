@@ -243,3 +243,14 @@ def test_a_column_with_points_and_commas_is_left_as_it_is(tmp_path):
     export(tmp_path, "a;b\n1,5;1,5\n2.5;-2,25\n;text, more\n"), "rows.csv", ["a", "b"]
   )
   assert batch["a"].to_pylist() == ["1,5", "2.5", ""] and batch["b"].to_pylist() == ["1.5", "-2.25", "text, more"]
+
+
+def test_beside_decimal_commas_a_point_separates_thousands(tmp_path):
+  table = "a;b;c;d\n1.200;60,5;0.125;1.005,5\n-12.345.678;61,5;7;80,25\n950;62,5;1.5;3.000\n"
+  (batch,) = csv_batches.read_batches(export(tmp_path, table), "rows.csv", ["a", "b", "c", "d"])
+  assert batch["a"].to_pylist() == ["1200", "-12345678", "950"]
+  assert batch["b"].to_pylist() == ["60.5", "61.5", "62.5"]
+  assert batch["c"].to_pylist() == ["0.125", "7", "1.5"] and batch["d"].to_pylist() == ["1005.5", "80.25", "3000"]
+  # Without a decimal comma in the file nothing says that a point is one of thousands.
+  (batch,) = csv_batches.read_batches(export(tmp_path, "a;b\n1.200;60\n"), "rows.csv", ["a", "b"])
+  assert batch["a"].to_pylist() == ["1.200"]
