@@ -4,7 +4,7 @@ How to get an export: https://support.google.com/googlehealth/answer/14236615. R
 the CSV formats. Nothing describes the JSON files; what comparing both encodings of the same minutes showed is below.
 
 Global Export Data/*.json: arrays of {"dateTime": "MM/DD/YY HH:MM:SS", "value": ...}. Numbers may have a decimal comma;
-an ISO time with "Z" or an offset is read, and one without, here and in the CSV files, is the wall clock's and noted.
+an ISO time with "Z" or an offset is read, and one without is on an unknown clock.
   heart_rate-DATE     {"bpm", "confidence"}      UTC. bpm; dropped at confidence 0 (of 0 to 3)
   steps-DATE          "12"                       UTC. steps per minute, all devices merged by Fitbit
   distance-DATE       "1040"                     UTC. centimetres per minute, merged
@@ -58,7 +58,7 @@ from jaxtyping import Int64
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers import takeout_csv, takeout_json
 from data_pipelines.ingest.importers.takeout_csv import CsvFiles
-from data_pipelines.ingest.importers.takeout_json import WALL_CLOCK, JsonFiles
+from data_pipelines.ingest.importers.takeout_json import JsonFiles
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import MINUTE
@@ -67,7 +67,7 @@ from data_pipelines.ingest.reading.owners import Owner, loose_places
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
-_MERGED = "0 merged"  # its rank is before those of takeout_csv.device_name
+_MERGED, _WALL_CLOCK = "0 merged", "9 wall clock"  # rank before and after the data sources, see takeout_csv.device_name
 _LEVELS = {"sedentary": 0.0, "lightly_active": 1.0, "moderately_active": 2.0, "very_active": 3.0}
 _DATE = r"\d{4}-\d\d-\d\d"
 
@@ -76,7 +76,7 @@ _JSON_FILES = {
   "heart_rate": JsonFiles("heart_rate", "bpm", 0, _MERGED),
   "steps": JsonFiles("steps", "steps", MINUTE, _MERGED),
   "distance": JsonFiles("distance", "cm", MINUTE, _MERGED),
-  "calories": JsonFiles("calories", "kcal", MINUTE, WALL_CLOCK, clock="wall"),
+  "calories": JsonFiles("calories", "kcal", MINUTE, _WALL_CLOCK, clock="wall"),
 }
 _CSV_FILES = {
   "heart_rate_": CsvFiles("heart_rate", "bpm", "beats per minute"),
@@ -89,14 +89,14 @@ _CSV_FILES = {
   "body_temperature_": CsvFiles("skin_temperature", "C", "temperature celsius"),
   "activity_level_": CsvFiles("intensity", "", "level", value_of=_LEVELS),
   "Minute SpO2 - ": CsvFiles("spo2", "%", "value", device=_MERGED, placeholder=50),
-  "Heart Rate Variability Details - ": CsvFiles("hrv_rmssd", "ms", "rmssd", device=WALL_CLOCK, wall_clock=True),
+  "Heart Rate Variability Details - ": CsvFiles("hrv_rmssd", "ms", "rmssd", device=_WALL_CLOCK, naive="wall"),
   "Device Temperature - ": CsvFiles(
     "skin_temperature_delta",
     "C",
     "temperature",
     "recorded_time",
-    device=WALL_CLOCK,
-    wall_clock=True,
+    device=_WALL_CLOCK,
+    naive="wall",
     without=("sensor_type", "CORE"),
   ),
 }
@@ -170,7 +170,7 @@ class Fitbit:
         export, name, account, _merged_days(export, kind[:-1]) if kind in _MERGED_DAYS else None
       )
     if _SLEEP.fullmatch(base):
-      return takeout_json.nights(export, name, account, WALL_CLOCK)
+      return takeout_json.nights(export, name, account, _WALL_CLOCK)
     if _STAGES.fullmatch(base):
       return takeout_csv.stages(export, name, account, _MERGED)
     if _EXERCISES.fullmatch(base):

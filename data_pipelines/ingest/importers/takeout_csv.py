@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,6 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int64
 
 from data_pipelines.ingest.importers.categories import ASLEEP, category_values
-from data_pipelines.ingest.importers.takeout_json import NO_OFFSET
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import DAY, MINUTE
@@ -32,7 +32,7 @@ class CsvFiles:
     time, value: the columns; the file's column names may continue after these ("... milliseconds").
     duration: milliseconds that a value covers; 0 for a sample.
     device: what measured the values, if the file has no "data source".
-    wall_clock: whether times have neither "Z" nor an offset by Fitbit's own rule; of others it is noted.
+    naive: the clock of a time without "Z" or offset; None if such a time cannot be used.
     value_of: the number each text stands for, if the values are categories.
     placeholder: a number that stands for "not measured".
     without: a column, if the file has it, and its text in rows that hold another signal.
@@ -44,7 +44,7 @@ class CsvFiles:
   time: str = "timestamp"
   duration: int = 0
   device: str = ""
-  wall_clock: bool = False
+  naive: Literal["wall"] | None = None
   value_of: Mapping[str, float] | None = None
   placeholder: float | None = None
   without: tuple[str, str] = ("", "")
@@ -53,7 +53,7 @@ class CsvFiles:
     self, export: Export, name: str, account: Account, days_elsewhere: Int64[np.ndarray, "d"] | None = None
   ) -> Iterator[Readings]:
     """Yields a file's readings except on days (since 1970, UTC) that a better file covers, `days_elsewhere`."""
-    column, told = _column(self.value, csv_batches.read_header(export, name)), False
+    column = _column(self.value, csv_batches.read_header(export, name))
     for rows in csv_batches.read_batches(
       export,
       name,
@@ -67,11 +67,13 @@ class CsvFiles:
         category_values(rows[column], self.value_of) if self.value_of else csv_batches.parse_numbers(rows[column])
       )
       unmeasured = value == self.placeholder if self.placeholder is not None else np.zeros(len(rows), bool)
+      unplaced = ~zoned if self.naive is None else np.zeros(len(rows), bool)
       elsewhere = np.isin(clock // DAY, days_elsewhere) if days_elsewhere is not None else np.zeros(len(rows), bool)
       usable = np.ones(len(rows), bool)
       other_kind = self._of_another_kind(rows)
       for why, bad in (
         ("unreadable time", no_time),
+        ("time without offset", unplaced),
         ("the same day in Global Export Data", elsewhere),
         (" ".join(self.without), other_kind),
         (f"unreadable {self.signal}", no_value),
@@ -79,9 +81,6 @@ class CsvFiles:
       ):
         rows.drop(account, export.participant, why, bad & usable)
         usable &= ~bad
-      if not (self.wall_clock or told) and (usable & ~zoned).any():
-        account.remark(export.participant, NO_OFFSET)
-        told = True
       yield from self._by_device(export.participant, rows, clock, ahead, zoned, value, usable)
 
   def _of_another_kind(self, rows: csv_batches.CsvBatch) -> Bool[np.ndarray, "n"]:

@@ -19,8 +19,6 @@ from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import ENTERED_BY_HAND, Readings, Stretch
 
-WALL_CLOCK = "9 wall clock"  # a device; its rank is after those of takeout_csv.device_name
-NO_OFFSET = "ISO times without an offset, which Fitbit does not document: taken as the wall clock's"
 _TIME = "%m/%d/%y %H:%M:%S"
 # A comma before three digits may separate thousands, unless another number says that it is a decimal sign.
 _CERTAIN_COMMA, _COMMA = r"^[+-]?[0-9]+,([0-9]{1,2}|[0-9]{4,})$", r"^([+-]?[0-9]+),([0-9]+)$"
@@ -46,40 +44,35 @@ class JsonFiles:
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     """Yields a file's readings, block by block."""
-    before, told = 0, False
+    before = 0
     for items in export.json_items(name, _damaged(export, name, account)):
       account.add(export.participant, len(items))
-      clock, no_time, by_wall = self._times(_texts(_get_all(_date_time, items)))
+      clock, no_time, no_clock = self._times(_texts(_get_all(_date_time, items)))
       value, no_value, untrusted = self._values(items)
-      reasons = {"unreadable time": no_time, f"unreadable {self.signal}": no_value & ~no_time}
+      reasons = {"unreadable time": no_time & ~no_clock, "ISO time on an unknown clock": no_clock}
+      reasons[f"unreadable {self.signal}"] = no_value & ~no_time
       reasons["confidence 0"] = untrusted & ~no_value & ~no_time
       _drop(export, name, account, reasons, before)
       usable = ~(no_time | no_value | untrusted)
       before += len(items)
-      if (usable & by_wall).any() and not told:
-        account.remark(export.participant, NO_OFFSET)
-        told = True
-      clocks: tuple[tuple[Bool[np.ndarray, "n"], str, Literal["utc", "wall"]], ...] = (
-        (usable & ~by_wall, self.device, self.clock),
-        (usable & by_wall, WALL_CLOCK, "wall"),
-      )
-      for rows, device, kind in clocks:
-        if rows.any():
-          start = clock[rows]
-          end = start + self.duration
-          yield Readings(export.participant, self.signal, self.unit, start, end, value[rows], device, clock=kind)
+      if usable.any():
+        start = clock[usable]
+        end = start + self.duration
+        yield Readings(
+          export.participant, self.signal, self.unit, start, end, value[usable], self.device, clock=self.clock
+        )
 
   def _times(
     self, texts: pa.StringArray
   ) -> tuple[Int64[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-    """Milliseconds on the file's clock, where there is none, and where it is the wall clock for want of an offset."""
+    """Milliseconds on the file's clock, where there is none, and where that is for want of an offset."""
     clock, bad = csv_batches.parse_times(texts, _TIME)
     if not bad.any():
       return clock, bad, np.zeros_like(bad)
     iso, ahead, zoned, no_iso = csv_batches.parse_zoned_times(texts)
-    usable = bad & ~no_iso
+    usable = bad & zoned & ~no_iso
     clock = np.where(usable, iso - MINUTE * ahead * (self.clock == "utc"), clock)
-    return clock, bad & ~usable, usable & ~zoned
+    return clock, bad & ~usable, bad & ~no_iso & ~zoned
 
   def _values(
     self, items: Sequence[Any]
@@ -109,7 +102,6 @@ def nights(export: Export, name: str, account: Account, device: str) -> Iterator
 
 def workouts(export: Export, name: str, account: Account, redundant: bool) -> Iterator[Stretch]:
   """Yields the workouts of an exercise-*.json; `redundant` if the export has them in a better file."""
-  told = False
   for row, record in enumerate(_records(export, name, account), start=1):
     account.add(export.participant)
     stretch = _workout(export.participant, record)
@@ -117,9 +109,6 @@ def workouts(export: Export, name: str, account: Account, redundant: bool) -> It
       why = "the same workouts in UserExercises" if redundant else "unreadable workout"
       account.drop(export.participant, why, 1, export.where(name, row))
     else:
-      if stretch.clock == "wall" and not told:
-        account.remark(export.participant, NO_OFFSET)
-        told = True
       yield stretch
 
 
@@ -183,18 +172,12 @@ def _within(
 
 
 def _workout(participant: str, record: dict[str, Any]) -> Stretch | None:
-  name, length, text = record.get("activityName"), record.get("duration"), record.get("startTime")
-  start = _moment(text, _TIME)
-  clock: Literal["utc", "wall"] = "utc"
-  if start is None:
-    iso, ahead, zoned, bad = csv_batches.parse_zoned_times(_texts([text]))
-    start = None if bad[0] else int(iso[0] - MINUTE * ahead[0])
-    clock = "utc" if zoned[0] else "wall"
+  name, length, start = record.get("activityName"), record.get("duration"), _moment(record.get("startTime"), _TIME)
   if start is None or not isinstance(name, str) or not name.strip():
     return None
   if isinstance(length, bool) or not isinstance(length, int | float) or not 0 < length < 1000 * _LONGEST_STAGE:
     return None
-  return Stretch(participant, name.strip().lower(), start, start + round(length), clock=clock)
+  return Stretch(participant, name.strip().lower(), start, start + round(length))
 
 
 def _drop(export: Export, name: str, account: Account, reasons: dict[str, Bool[np.ndarray, "n"]], before: int) -> None:

@@ -15,7 +15,6 @@ from data_pipelines import build
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.fitbit import Fitbit
-from data_pipelines.ingest.importers.takeout_json import NO_OFFSET
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings, Stretch
@@ -295,11 +294,10 @@ def test_bad_items_are_counted_with_an_example(tmp_path):
 def test_bad_rows_are_counted(tmp_path):
   rows = ["2020-07-01T00:00:04,58,Sense", "2020-02-30T00:00:04Z,58,Sense", "2020-07-01T00:00:04Z,,Sense"]
   text = "timestamp,beats per minute,data source\n" + "\n".join([*rows, "2020-07-01T02:00:04+02:00,58,Sense"]) + "\n"
-  blocks, account = read(written(tmp_path, {"heart_rate_2020-07-01.csv": text}))
-  time = ms("2020-07-01T00:00:04")
-  assert [(block.clock, block.start.tolist()) for block in blocks] == [("utc", [time]), ("wall", [time])]
-  assert account.dropped == {("me", why): 1 for why in ("unreadable time", "unreadable heart_rate")}
-  assert account.remarks == {("me", NO_OFFSET): 1}
+  block, account = one(written(tmp_path, {"heart_rate_2020-07-01.csv": text}), "")
+  assert block.start.tolist() == [ms("2020-07-01T00:00:04")]
+  reasons = ("time without offset", "unreadable time", "unreadable heart_rate")
+  assert account.dropped == {("me", why): 1 for why in reasons}
 
 
 @pytest.mark.parametrize(
@@ -430,24 +428,13 @@ def test_decimal_commas_are_read_where_they_are_certain(tmp_path):
     assert account.dropped.total() == len(texts) - len(expected)
 
 
-def test_iso_times_are_read_and_those_without_an_offset_are_the_wall_clocks(tmp_path):
+def test_iso_times_are_read_if_they_say_their_clock(tmp_path):
   times = ["06/04/24 08:00:05", "2024-06-04T08:01:05Z", "2024-06-04T10:02:05+02:00", "2024-06-04T08:03:05", "8 pm"]
   items = [{"dateTime": time, "value": {"bpm": 60 + n, "confidence": 2}} for n, time in enumerate(times)]
-  (block, by_wall), account = from_json(tmp_path, "heart_rate.json", items)
+  (block,), account = from_json(tmp_path, "heart_rate.json", items)
   first = pd.Timestamp("2024-06-04 08:00:05").value // 10**6
   assert ((block.start - first) // 60_000).tolist() == [0, 1, 2] and block.value.tolist() == [60, 61, 62]
-  assert (block.clock, by_wall.clock) == ("utc", "wall") and by_wall.device == "9 wall clock"
-  assert ((by_wall.start - first) // 60_000).tolist() == [3] and by_wall.value.tolist() == [63]
-  assert account.dropped == {("p", "unreadable time"): 1} and account.remarks == {("p", NO_OFFSET): 1}
-
-
-def test_workouts_with_iso_times_have_the_same_clocks(tmp_path):
-  times = ["06/04/24 08:00:00", "2024-06-04T10:00:00+02:00", "2024-06-04T08:00:00", "8 pm"]
-  items = [{"activityName": "Run", "startTime": time, "duration": 60_000} for time in times]
-  stretches, account = from_json(tmp_path, "exercise-0.json", items)
-  eight = pd.Timestamp("2024-06-04 08:00").value // 10**6
-  assert [(s.start, s.clock) for s in stretches] == [(eight, "utc"), (eight, "utc"), (eight, "wall")]
-  assert account.dropped == {("p", "unreadable workout"): 1} and account.remarks == {("p", NO_OFFSET): 1}
+  assert account.dropped == {("p", "ISO time on an unknown clock"): 1, ("p", "unreadable time"): 1}
 
 
 def test_json_files_without_a_date_are_known_by_their_content(tmp_path):
