@@ -296,5 +296,5 @@ def test_a_frame_with_a_row_of_nobody_is_refused(tmp_path):
   frame = pd.DataFrame(
     {"participant": ["kim", None], "time": pd.to_datetime(["2024-03-01"] * 2), "heart_rate": [60, 70]}
   )
-  with pytest.raises(SchemaError, match="frame: row 1 has no participant; 1 of 2 rows"):
+  with pytest.raises(SchemaError, match="frame: row 1 has no participant; of 2 rows 1 have none"):
     data_pipelines.from_frame(frame, tmp_path, "kim")

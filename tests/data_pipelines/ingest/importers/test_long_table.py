@@ -141,9 +141,9 @@ def test_bad_rows_are_counted_by_the_first_reason(tmp_path):
   bad = "a,1999,,steps,1,,\na,2024-01-01,soon,steps,1,,\na,2024-01-01,2024-01-02Z,steps,1,,\nb,2024-01-01,,steps,,,\n"
   rows, account = read(tmp_path, SAMPLE + bad)
   assert len(rows) == 6
-  assert account.read == {"a": 6, "b": 3, "me": 1}
-  assert account.dropped == {("a", "no time"): 1, ("a", "no end"): 2, ("b", "no value"): 1}
-  assert account.example["a", "no end"].endswith("t.csv row 9")
+  assert account.read == {"a": 6, "b": 3, "c": 1, "": 1}
+  assert account.dropped == {("", "no participant"): 1, ("a", "no time"): 1, ("a", "no end"): 2, ("b", "no value"): 1}
+  assert account.example["a", "no end"].endswith("t.csv row 10")
 
 
 @pytest.mark.parametrize("header", ["Id,Time,Value", "a,b", "", "channel,value"])
