@@ -60,7 +60,8 @@ def useful_flops(a: Architecture, counts: Int[Array, "b 3"]) -> Float[Array, ""]
 def executed_flops(a: Architecture, sizes: BufferSizes, windows: int) -> float:
   """Forward and backward FLOPs (3 x forward) of a compiled step's buffers, for `windows` windows per microbatch.
 
-  Attention counts each window's whole buffer, although the native kernel skips padding. Recomputation is not counted.
+  Attention counts the blocks that a kernel computes if the sizes know them, and otherwise each window's whole buffer,
+  although the native kernel skips padding. Recomputation is not counted.
   """
   if isinstance(sizes, ViewBufferSizes):
     per_view = lambda slots: tower_flops(a.encoder, slots, slots**2) + _embedding_flops(a, slots) + _head_flops(a)
@@ -70,19 +71,25 @@ def executed_flops(a: Architecture, sizes: BufferSizes, windows: int) -> float:
   # The length of one window's attention: if windows are packed, that of a whole day.
   visible_length = sizes.largest if sizes.groups else sizes.encoder
   target_length = sizes.tokens if sizes.groups else sizes.targets
-  forward = tower_flops(a.encoder, encoder, windows * visible_length**2) + _ends(a, encoder, targets)
+  all_tokens = a.decoder_tokens == "all"
+  keys = sizes.tokens if all_tokens or sizes.groups else sizes.decoder
+  last_keys = visible_length if a.decoder_tokens == "visible" else keys
+  visible_pairs, decoder_pairs, last_pairs = sizes.pairs or (
+    windows * visible_length**2,
+    windows * keys**2,
+    windows * target_length * last_keys,
+  )
+  forward = tower_flops(a.encoder, encoder, visible_pairs) + _ends(a, encoder, targets)
   once = windows * local_mean_flops(a)
   if a.decoder_tokens == "visible":
-    forward += _cross_flops(a.decoder, targets, encoder, windows * target_length * visible_length)
+    forward += _cross_flops(a.decoder, targets, encoder, last_pairs)
     return 3 * (forward + _skip_flops(a, targets, targets)) + once
-  all_tokens = a.decoder_tokens == "all"
   decoder = windows * sizes.tokens if all_tokens else groups * sizes.decoder
-  keys = sizes.tokens if all_tokens or sizes.groups else sizes.decoder
   forward += _skip_flops(a, decoder, decoder if sizes.predict_all else targets)
   if sizes.predict_all:
-    return 3 * (forward + tower_flops(a.decoder, decoder, windows * keys**2)) + once
-  forward += tower_flops(a.decoder, decoder, windows * keys**2, a.decoder.layers - 1)
-  return 3 * (forward + _last_flops(a.decoder, decoder, targets, windows * target_length * keys)) + once
+    return 3 * (forward + tower_flops(a.decoder, decoder, decoder_pairs)) + once
+  forward += tower_flops(a.decoder, decoder, decoder_pairs, a.decoder.layers - 1)
+  return 3 * (forward + _last_flops(a.decoder, decoder, targets, last_pairs)) + once
 
 
 def view_flops(

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from aim.model.attention.backends import packed_attention, padded_attention
+from aim.model.attention import blocks
+from aim.model.attention.backends import PACKED, packed_attention, padded_attention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class TokenBuffer:
     starts: int32 [g, w], the slot of the first one.
     count: r, slots per group.
     longest: an upper bound on every length.
+    most: as in BufferSizes, of a buffer of targets.
   """
 
   first: Int[Array, "g w"]
@@ -35,6 +37,7 @@ class TokenBuffer:
   starts: Int[Array, "g w"]
   count: int
   longest: int
+  most: tuple[int, int] | None = None
 
   @classmethod
   def padded(cls, first: Int[Array, " b"], lengths: Int[Array, " b"], longest: int) -> TokenBuffer:
@@ -129,8 +132,10 @@ def buffer_attention(
   backend: str,
 ) -> Float[Array, "g r h d"]:
   """Attention of each window's queries to its own keys (aim/model/attention); 0 in slots that hold no query."""
-  if backend == "native":
-    return packed_attention(q, k, v, queries.starts, queries.lengths, keys.starts, keys.lengths)
+  if backend == "native" or (backend in PACKED and not queries.is_padded):
+    own = (blocks.most_for_self_attention(queries.longest, queries.count, blocks.BLOCK),) * 2
+    most = own if queries is keys else queries.most
+    return packed_attention(q, k, v, queries.starts, queries.lengths, keys.starts, keys.lengths, backend, most)
   if queries.is_padded:
     return padded_attention(q, k, v, queries.lengths[:, 0], keys.lengths[:, 0], backend)
   query_windows, key_windows = unpacked(queries), unpacked(keys)

@@ -321,8 +321,19 @@ class TrainingRun:
     groups, accumulate = self.step.groups, config.optimizer.accumulate
     windows = config.batch_size // accumulate
     if self.step.impute != "none" and self.step.masking.hides_equal_counts(a.channel_groups):
-      return (buffer_sizes.exact(counts[0], a.tokens, dropped, a.decoder_tokens, windows, groups),)
-    return buffer_sizes.ladder(counts, a.tokens, dropped, a.decoder_tokens, windows, groups, accumulate, config.sizes)
+      size = buffer_sizes.exact(counts[0], a.tokens, dropped, a.decoder_tokens, windows, groups, self.step.skips_blocks)
+      return (size,)
+    return buffer_sizes.ladder(
+      counts,
+      a.tokens,
+      dropped,
+      a.decoder_tokens,
+      windows,
+      groups,
+      accumulate,
+      config.sizes,
+      self.step.skips_blocks,
+    )
 
   def sample_token_counts(self) -> Int[np.ndarray, "windows 3"]:
     """Token counts of the run's first windows (at least SAMPLED_WINDOWS of them).

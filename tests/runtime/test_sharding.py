@@ -140,11 +140,13 @@ def test_every_form_on_a_mesh_is_the_textbook_on_one_device(form, decoder_tokens
 
 
 @functools.cache
-def curve(shape: tuple[int, int, int] | None = None) -> np.ndarray:
-  """Losses of 20 steps with the optimiser of real runs, on one device or on a mesh of this shape."""
+def curve(
+  shape: tuple[int, int, int] | None = None, steps: int = 20, attention: str = "xla", buffers: BufferSizes = TEXTBOOK
+) -> np.ndarray:
+  """Losses of steps with the optimiser of real runs, on one device or on a mesh of this shape."""
   config = get_config().optimizer
   config.learning_rate = 5e-3
-  step = dataclasses.replace(STEP, optimizer=make_optimizer(config, 20), ema=0.9)
+  step = dataclasses.replace(step_of("all", attention), optimizer=make_optimizer(config, 20), ema=0.9)
   count = int(np.prod(shape)) if shape else 1
   device_mesh = sharding.make_mesh(*(shape or (1, 1, 1)), planned=jax.devices()[:count])
   start = state() | {"optimizer": step.optimizer.init(state()["params"]), "ema": state()["params"]}
@@ -154,8 +156,8 @@ def curve(shape: tuple[int, int, int] | None = None) -> np.ndarray:
     train = jax.jit(step.train, static_argnums=0, out_shardings=(shardings, None), compiler_options=FAST)
     batch = jax.device_put(tokens(), sharding.batch_sharding(device_mesh))
     now = jax.device_put(start, shardings)
-    for _ in range(20):
-      now, metrics = train(TEXTBOOK, now, batch)
+    for _ in range(steps):
+      now, metrics = train(buffers, now, batch)
       losses.append(float(metrics["loss"]))
   return np.array(losses)
 
@@ -168,6 +170,18 @@ def test_twenty_steps_on_a_mesh_are_those_of_one_device(shape):
   alone = curve()
   assert alone[-1] < 0.9 * alone[0], "nothing was learned"
   np.testing.assert_allclose(curve(shape), alone, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)], ids=["data8", "2x2x2"])
+def test_packed_blocks_of_each_device_train_like_one_device(shape):
+  """Three steps of the form of TPUs, interpreted, each device with its own windows, and heads where they divide."""
+  groups = shape[0] * shape[1]
+  counts = np.asarray(buffer_sizes.slot_counts(tokens(), "all"))
+  slots = [int(count) for count in buffer_sizes.needed(counts, groups, 1)]
+  most = tuple(int(count) for count in buffer_sizes.blocks_needed(counts, groups, 1, 8, "all"))
+  buffers = BufferSizes(groups, *slots, 8, 6, "all", most=most)
+  np.testing.assert_allclose(curve(shape, 3, "splash", buffers), curve()[:3], rtol=1e-5)
 
 
 def test_moments_and_averages_are_sharded_like_their_parameter():

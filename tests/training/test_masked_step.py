@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aim.model import buffer_sizes, flops, lsm2
+from aim.model.attention import blocks
 from aim.model.attention.backends import BACKENDS
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Tower
@@ -189,6 +190,36 @@ def test_every_form_is_textbook(
   tokens = tokens_of(kind, share, jnp.asarray(days(missing, uneven, seed)), windows, seed)
   buffers = smallest(some_sizes(decoder_tokens, windows // accumulate, groups), tokens, accumulate)
   assert_same_gradient(gradient(buffers, tokens, accumulate, attention), textbook_gradient(decoder_tokens, tokens))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("decoder_tokens", "groups", "windows", "accumulate"),
+  [("all", 1, 8, 1), ("observed", 2, 64, 1), ("present", 1, 1, 1), ("visible", 4, 32, 2)],
+)
+@given(
+  kind=st.sampled_from(["mixed", *KINDS]),
+  missing=st.floats(0, 0.95),
+  uneven=st.booleans(),
+  seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=8)
+def test_packed_blocks_are_textbook(decoder_tokens, groups, windows, accumulate, kind, missing, uneven, seed):
+  """The form of TPUs, interpreted, in blocks of 128 slots, of which the largest buffers here have 8.
+
+  Every other window is missing all day. Buffers are as large as they must be, and lists of blocks as short as they may.
+  """
+  values = days(missing, uneven, seed)
+  values[1::2] = np.nan
+  tokens = tokens_of(kind, 0.5, jnp.asarray(values), windows, seed)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(blocks, "BLOCK", 128)
+    layout = np.asarray(buffer_sizes.slot_counts(tokens, decoder_tokens)), groups, accumulate
+    most = buffer_sizes.blocks_needed(*layout, TOKENS, decoder_tokens)
+    (buffers,) = some_sizes(decoder_tokens, windows // accumulate, groups)[-1:]
+    buffers = dataclasses.replace(buffers, most=tuple(int(count) for count in most))
+    ours = gradient(buffers, tokens, accumulate, "splash")
+  assert_same_gradient(ours, textbook_gradient(decoder_tokens, tokens))
 
 
 @pytest.mark.parametrize("kind", ["random", "temporal", "sensor"])

@@ -5,7 +5,7 @@
 | `xla` | everywhere | batched products; long sets in blocks of queries |
 | `native` | CPU | a C++ kernel, compiled at first use, that skips padding |
 | `cudnn` | NVIDIA GPU | cuDNN's fused attention with sequence lengths, bfloat16 |
-| `splash` | TPU | JAX's Pallas kernel, with padding in a segment of its own |
+| `splash` | TPU | JAX's Pallas kernel, which skips blocks of padding and of other windows |
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from aim.model.attention import cudnn, native, splash, xla
+from aim.model.attention import blocks, cudnn, native, splash, xla
 from data_pipelines.errors import UserError
 
 BACKENDS = {"native": native, "cudnn": cudnn, "splash": splash, "xla": xla}
+PACKED = ("native", "splash")  # backends that take windows laid end to end, and for which that is the fastest form
 
 
 def choose_backend(backend: str, head_dims: tuple[int, ...], dtype: str) -> str:
@@ -75,24 +76,39 @@ def packed_attention(
   q_lengths: Int[Array, "g w"],
   kv_starts: Int[Array, "g w"],
   kv_lengths: Int[Array, "g w"],
+  backend: str = "native",
+  most: tuple[int, int] | None = None,
 ) -> Float[Array, "g r h d"]:
-  """padded_attention() for windows packed one after another (aim/model/token_buffers.py), by the native kernel."""
+  """padded_attention() for windows packed one after another (aim/model/token_buffers.py), by a backend of PACKED.
+
+  `most` is splash.varlen_attention's; it counts the blocks of each group by itself.
+  """
+  unit = blocks.BLOCK if backend == "splash" else 1
 
   def kernel(
     q: Array, k: Array, v: Array, q_starts: Array, q_lengths: Array, kv_starts: Array, kv_lengths: Array
   ) -> Array:
+    # Groups become parts of one long buffer, each a whole number of blocks.
+    rows_q, rows_k = (-(-x.shape[1] // unit) * unit for x in (q, k))
     groups = jnp.arange(len(q), dtype=jnp.int32)[:, None]
-    flat = lambda x: x.reshape(-1, *x.shape[2:])
-    out = native.varlen_attention(
-      flat(q),
-      flat(k),
-      flat(v),
-      (q_starts + groups * q.shape[1]).reshape(-1).astype(jnp.int32),
+
+    def flat(x: Array, rows: int) -> Array:
+      return jnp.pad(x, ((0, 0), (0, rows - x.shape[1]), (0, 0), (0, 0))).reshape(-1, *x.shape[2:])
+
+    operands = (
+      flat(q, rows_q),
+      flat(k, rows_k),
+      flat(v, rows_k),
+      (q_starts + groups * rows_q).reshape(-1).astype(jnp.int32),
       q_lengths.reshape(-1).astype(jnp.int32),
-      (kv_starts + groups * k.shape[1]).reshape(-1).astype(jnp.int32),
+      (kv_starts + groups * rows_k).reshape(-1).astype(jnp.int32),
       kv_lengths.reshape(-1).astype(jnp.int32),
     )
-    return out.reshape(q.shape)
+    if backend == "splash":
+      out = splash.varlen_attention(*operands, most=most, block=blocks.BLOCK)
+    else:
+      out = native.varlen_attention(*operands)
+    return out.reshape(len(q), rows_q, *q.shape[2:])[:, : q.shape[1]]
 
   return _per_device(kernel, q.shape)(q, k, v, q_starts, q_lengths, kv_starts, kv_lengths)
 
