@@ -163,6 +163,22 @@ def test_flags_without_effect_are_told(tmp_path):
   assert line not in import_days(folder, timezone="UTC").lines
 
 
+def test_names_in_rows_of_two_folders_are_asked_about(tmp_path):
+  table = "participant,time,heart_rate\n{},2024-06-04T06:00:00Z,61\n"
+  files = {"a/t.csv": table.format(1), "a/u.csv": table.format(1), "b/t.csv": table.format(2)}
+  assert people_of(write(tmp_path / "in", files)) == {"in": 3}
+  write(tmp_path / "in", {"b/u.csv": table.format(1)})
+  with pytest.raises(SchemaError, match=r"in: rows in a and b name '1' and do not say .* give --person_by=account if"):
+    people_of(tmp_path / "in")
+  imported = import_days(tmp_path / "in", person_by="account", timezone="UTC")
+  assert {who for who, _, _ in imported.values} == {"1", "2"} and imported.dropped == {"exact duplicate": 2}
+  zipped = write(tmp_path / "zipped", {"a.zip": packed({"t.csv": table.format(1)}), "t.csv": table.format(1)})
+  with pytest.raises(SchemaError, match="zipped: rows in the input itself and a name '1'"):
+    people_of(zipped)
+  unpacked = write(tmp_path / "b", {"a.zip": packed({"t.csv": table.format(1)}), "a/t.csv": table.format(1)})
+  assert {who for who, _, _ in import_days(unpacked, timezone="UTC").values} == {"1"}
+
+
 def test_overlapping_exports_are_merged_and_duplicates_counted(tmp_path):
   run = [{"activityName": "Run", "startTime": "06/02/24 08:00:00", "duration": 120000, "logId": 1}]
   exercise = {"Takeout/Fitbit/Global Export Data/exercise-0.json": json.dumps(run)}

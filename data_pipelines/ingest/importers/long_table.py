@@ -27,6 +27,7 @@ wall clock of --timezone.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import types
@@ -153,15 +154,31 @@ class LongTable:
     """Whether the rows of a file say whose they are."""
     return "participant" in self._meaning(_columns(export, name)).values()
 
+  def people(self, export: Export, name: str) -> set[str]:
+    """The names that the rows of a file give; none if it cannot be read, which reading it says."""
+    in_file = {meaning: column for column, meaning in self._meaning(_columns(export, name)).items()}
+    found: set[str] = set()
+    with contextlib.suppress(SchemaError, pa.ArrowException, OSError, UnicodeDecodeError):
+      for column in _whole_column(export, name, in_file["participant"]):
+        found.update(text.strip() for text in pc.unique(column.cast(pa.string())).to_pylist() if text)
+    return found - {""}
+
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     units = {signal.name: signal.unit for signal in SIGNALS}
     clock_faces = _ClockFaces()
-    for batch in _batches(export, name, account, self._meaning(_columns(export, name))):
+    columns = self._meaning(_columns(export, name))
+    empty = dict.fromkeys(_chosen([*columns.values()])[0])
+    for batch in _batches(export, name, account, columns):
       times = _Times.of(batch, self._time_format)
       for channel in batch.channels or [""]:
+        if channel in empty and not _is_empty(batch.rows[channel]):
+          del empty[channel]
         for readings in _readings(batch, times, channel, units, export.participant, account):
           clock_faces.add(readings)
           yield readings
+    for channel in empty:
+      owner = "" if "participant" in columns.values() else export.participant
+      account.remark(owner, f"column {one_line(channel, _LONGEST)!r} is empty")
     if people := clock_faces.ambiguous():
       account.remark(people[0] if len(people) == 1 else "", _TWELVE_HOURS)
 
@@ -192,6 +209,17 @@ def _columns(export: Export, name: str) -> list[str]:
       return pq.read_schema(path).names
   except (SchemaError, pa.ArrowException, OSError, UnicodeDecodeError):  # the last of damaged names of columns
     return []
+
+
+def _whole_column(export: Export, name: str, column: str) -> Iterator[pa.Array]:
+  """Yields a column of a file, batch by batch."""
+  if not name.lower().endswith(".parquet"):
+    for rows in csv_batches.read_batches(export, name, [column], ragged=lambda row, why: None):
+      yield rows[column]
+    return
+  with export.on_disk(name) as path, pq.ParquetFile(path) as file:
+    for batch in file.iter_batches(_ROWS_PER_BATCH, columns=[column]):
+      yield _plain(batch.column(0), column, export.where(name))
 
 
 def _chosen(columns: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -479,6 +507,15 @@ class _Values:
     if unit != "%":
       reasons.append((f"{channel}: a percent sign, although the unit is {unit or 'none'}", self.percent))
     return [*reasons, (f"{channel}: text that is no number", self.other)]
+
+
+def _is_empty(column: pa.Array) -> bool:
+  """Whether no field of a column holds anything."""
+  if pa.types.is_string(column.type):
+    column = pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), None, column)
+  elif pa.types.is_floating(column.type):
+    column = pc.if_else(pc.is_nan(column), None, column)
+  return column.null_count == len(column)
 
 
 def _matches(texts: pa.StringArray, form: str) -> Bool[np.ndarray, "n"]:

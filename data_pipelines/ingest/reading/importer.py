@@ -24,6 +24,8 @@ class Importer(Protocol):
   One may also have
     unread_columns(export, name): a method that gives the columns of a file that it does not read;
     owners(export, names): a method that gives the Owner of each file (see owners.py), {name: Owner};
+    people(export, name): a method that gives the names that the rows of a file give, where these are names of a study
+      rather than numbers of accounts;
     unread_beside(export): a method that gives the files of `beside` that it never opens;
     not_read_because: {pattern of names: why files of such names are not read}, in a few words;
     wear_counts: the signal whose counts say when the device was worn (Choi et al. 2011).

@@ -20,7 +20,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.importer import Importer, combined
 from data_pipelines.ingest.reading.owners import Owner, loose_places, takeout_marks
-from data_pipelines.ingest.reading.people import Unit, by_evidence, by_rule, listed
+from data_pipelines.ingest.reading.people import ACCOUNT, ONE, Unit, by_evidence, by_rule, listed
 from data_pipelines.ingest.reading.unknown_input import suggestions, unpacking
 
 _FEW = 100  # files of an export whose encoding is looked at although no importer reads them
@@ -90,8 +90,8 @@ class ExportSet:
       path: one export (a folder, zip or single file), or a folder of exports.
       importer: reads them; several by name, for exports of several kinds.
       person_by: ONE if all are one person's; FOLDER if each folder or zip directly in the input is a person's, FILE if
-        each file is, ACCOUNT if each account is that the exports name. None goes by accounts, serial numbers of devices
-        and the like, as far as the exports name them.
+        each file is, ACCOUNT if each account or name is that the exports have. None goes by accounts, serial numbers
+        of devices and the like, as far as the exports name them.
 
     Raises:
       SchemaError: there is nothing that is read, or it cannot be known whose the exports are.
@@ -108,6 +108,8 @@ class ExportSet:
       missing = f"holds no file for the importer that {_purpose(self.importer)}"
       raise SchemaError(fault or f"{path}: {suggestions([*self._places.values()], missing)}")
     people = by_rule(units, person_by, str(path)) if person_by else by_evidence(units, str(path))
+    if person_by not in (ONE, ACCOUNT):
+      self._check_names_in_rows(units, str(path))
     self.exports: list[Export] = []
     self.names: list[tuple[str, ...]] = []
     self.importers: list[Importer] = []
@@ -133,6 +135,28 @@ class ExportSet:
         unit = Unit(kind, within, place, owner, tuple(name for name in names if owner_of[name] == owner))
         marks = owner.marks | takeout_marks(unit.path) | self._unpacked(unit)
         yield dataclasses.replace(unit, owner=dataclasses.replace(owner, marks=marks))
+
+  def _check_names_in_rows(self, units: Sequence[Unit], path: str) -> None:
+    """Refuses tables in several folders or zips whose rows have a name in common, who may be one person or two."""
+    tables: dict[str, list[tuple[Unit, str]]] = {}
+    for unit in units:
+      if unit.owner.in_rows and hasattr(self._importers[unit.kind], "people"):
+        for name in unit.names:
+          zipped = unit.within[: -len(".zip")]  # a zip and the folder that was unpacked from it are one place
+          folder = "/".join(part for part in (zipped, name.rpartition("/")[0]) if part)
+          tables.setdefault(folder, []).append((unit, name))
+    if len(tables) < 2:  # so that a single folder is not read twice
+      return
+    first: dict[str, str] = {}
+    for folder, files in tables.items():
+      for unit, name in files:
+        for who in sorted(self._importers[unit.kind].people(unit.place, name)):  # type: ignore[attr-defined]
+          if (other := first.setdefault(who, folder)) != folder:
+            places = " and ".join(place or "the input itself" for place in (other, folder))
+            raise SchemaError(
+              f"{path}: rows in {places} name {who!r} and do not say whether this is one person; give "
+              "--person_by=account if a name is one person everywhere, or else import each folder by itself"
+            )
 
   def _unpacked(self, unit: Unit) -> frozenset[str]:
     """A mark that a zip shares with the folder of its name beside it, if they have a file in common."""

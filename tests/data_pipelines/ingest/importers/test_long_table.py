@@ -129,6 +129,18 @@ def test_fields_that_are_no_plain_numbers_are_counted_by_channel_and_kind(tmp_pa
   assert account.example["a", "heart_rate: a percent sign, although the unit is bpm"].endswith("t.csv row 3")
 
 
+def test_columns_without_any_value_are_told(tmp_path):
+  rows, account = read(tmp_path, "time,spo2,steps,mood,participant\n2024-01-01,,5, ,a\n2024-01-02,,,,a\n")
+  assert [row[1] for row in rows] == ["steps"] and account.read == {"a": 1}
+  assert account.remarks == {("", "column 'spo2' is empty"): 1, ("", "column 'mood' is empty"): 1}
+  table = pa.table({"time": ["2024-01-01"], "heart_rate": [float("nan")], "steps": [5], "floors": pa.nulls(1)})
+  packed = io.BytesIO()
+  pq.write_table(table.append_column("participant", pa.array(["a"])), packed)
+  (tmp_path / "t.csv").unlink()
+  _, account = read(tmp_path, packed.getvalue(), "t.parquet")
+  assert [text for _, text in account.remarks] == ["column 'heart_rate' is empty", "column 'floors' is empty"]
+
+
 def test_a_percent_sign_goes_by_the_unit_of_the_row(tmp_path):
   rows, account = read(
     tmp_path, "time,channel,value,unit,participant\n2024-01-01,fat,20%,%,a\n2024-01-02,fat,20%,kg,a\n"
