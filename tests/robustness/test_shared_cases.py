@@ -23,10 +23,7 @@ RIGHT = {
   ),
   ("14-apple-zip-localised/backslash.zip", "heart_rate"): minutes("09:00", 60, 61, 62, 63, 64),
   ("14-apple-zip-localised/导出.zip", "heart_rate"): minutes("09:00", 60, 61, 62, 63, 64),
-  ("17-fitbit-times-and-decimals/takeout", "heart_rate"): {  # ISO times without an offset are the wall clock's
-    **minutes("08:00", 60, 61, 62, 63, 64),
-    **minutes("11:00", 60, 61),
-  },
+  ("17-fitbit-times-and-decimals/takeout", "heart_rate"): minutes("11:00", 60, 61),
   ("17-fitbit-times-and-decimals/takeout", "calories"): {
     **minutes("10:00", *[1.25] * 5),
     **minutes("11:00", *[1.25] * 5),
