@@ -86,7 +86,7 @@ def test_people_and_channels_of_long_tables(tmp_path, first, second, capsys):
 def test_people_of_two_exports(tmp_path, capsys):
   for person in "Kim", "kim":
     (tmp_path / "all" / person).mkdir(parents=True)
-    table(tmp_path / "all" / person / "day.csv", ("",), ("heart_rate",))
+    (tmp_path / "all" / person / "day.csv").write_text("time,channel,value\n2024-03-04T08:00,heart_rate,60\n")
   flags = ["--source=long_table", "--minutes_per_step=60", "--person_by=folder", f"--input={tmp_path / 'all'}"]
   assert "participant 'Kim' and 'kim' differ only in case" in refusal(*flags, capsys=capsys)
 

@@ -163,6 +163,13 @@ def test_flags_without_effect_are_told(tmp_path):
   assert line not in import_days(folder, timezone="UTC").lines
 
 
+def test_the_folder_that_a_dot_stands_for_has_a_name(tmp_path, monkeypatch):
+  write(tmp_path / "kim", {"t.csv": "time,channel,value\n2024-06-04 08:00,heart_rate,61\n", "more/x.txt": ""})
+  for here, dots in (("kim", "."), ("kim/more", "..")):
+    monkeypatch.chdir(tmp_path / here)
+    assert {who for who, _, _ in import_days(dots).values} == {"kim"}
+
+
 def test_names_in_rows_of_two_folders_are_asked_about(tmp_path):
   table = "participant,time,heart_rate\n{},2024-06-04T06:00:00Z,61\n"
   files = {"a/t.csv": table.format(1), "a/u.csv": table.format(1), "b/t.csv": table.format(2)}
@@ -177,6 +184,9 @@ def test_names_in_rows_of_two_folders_are_asked_about(tmp_path):
     people_of(zipped)
   unpacked = write(tmp_path / "b", {"a.zip": packed({"t.csv": table.format(1)}), "a/t.csv": table.format(1)})
   assert {who for who, _, _ in import_days(unpacked, timezone="UTC").values} == {"1"}
+  study = write(tmp_path / "c", {"study.zip": packed({f"{f}/t.csv": table.format(1) for f in "ab"})})
+  for one_zip in (study, study / "study.zip"):
+    assert {who for who, _, _ in import_days(one_zip, timezone="UTC").values} == {"1"}
 
 
 def test_overlapping_exports_are_merged_and_duplicates_counted(tmp_path):

@@ -100,7 +100,8 @@ class Export:
     self.folders: list[str] = []
     self.follow_links = follow_links
     self.path = pathlib.Path(path)
-    stem = self.path.name if self.path.is_dir() else pathlib.PurePath(_PACKED.sub("", self.path.name)).stem
+    name = self.path.resolve().name if self.path.name in ("", "..") else self.path.name  # "." has no name
+    stem = name if self.path.is_dir() else pathlib.PurePath(_PACKED.sub("", name)).stem
     self.participant = participant or stem
     self.label = label or str(self.path)
     self._nested = label is not None

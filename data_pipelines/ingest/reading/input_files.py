@@ -139,11 +139,11 @@ class ExportSet:
   def _check_names_in_rows(self, units: Sequence[Unit], path: str) -> None:
     """Refuses tables in several folders or zips whose rows have a name in common, who may be one person or two."""
     tables: dict[str, list[tuple[Unit, str]]] = {}
-    for unit in units:
+    for unit in units if self._places[""].path.is_dir() else ():
       if unit.owner.in_rows and hasattr(self._importers[unit.kind], "people"):
         for name in unit.names:
-          zipped = unit.within[: -len(".zip")]  # a zip and the folder that was unpacked from it are one place
-          folder = "/".join(part for part in (zipped, name.rpartition("/")[0]) if part)
+          # A zip is one place with all folders in it, and with the folder beside it that was unpacked from it.
+          folder = unit.within[: -len(".zip")] or name.rpartition("/")[0]
           tables.setdefault(folder, []).append((unit, name))
     if len(tables) < 2:  # so that a single folder is not read twice
       return
