@@ -219,6 +219,15 @@ class Pretrained:
     self.vocabulary = vocabulary.load(own_vocabulary if os.path.isfile(own_vocabulary) else None)
     self._told: set[Matching] = set()  # what has been printed about days of other channels
 
+  def __reduce__(self) -> tuple[Any, ...]:
+    """What pickle keeps: what was read, without compiled programs; the copy computes on the devices of its process."""
+    state = {"vocabulary": self.vocabulary, "one_program": self.one_program}
+    return type(self), (self._restored, self.batch_size, self.short_holes), state
+
+  def __deepcopy__(self, memo: dict[int, Any]) -> Pretrained:
+    """The model itself: nothing that it does changes it, and a copy would compile everything again."""
+    return self
+
   @property
   def has_decoder(self) -> bool:
     """Whether the model can reconstruct days; SimCLR, DINO and MSN make embeddings alone."""

@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 from aim.training.checkpoint_metadata import CheckpointError
@@ -28,7 +28,7 @@ _DTYPES: dict[str, Any] = {
   "Float": np.float32,
   "Double": np.float64,
   "Half": np.float16,
-  "BFloat16": ml_dtypes.bfloat16,
+  "BFloat16": jnp.bfloat16,
   "Long": np.int64,
   "Int": np.int32,
   "Short": np.int16,
