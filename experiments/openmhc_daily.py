@@ -18,5 +18,6 @@ def get_config():
   config.model.observed_flags = False
   config.masking.min_observed_share = 1.0
   config.masking.any_observed = ("watch_hr",)
+  config.data.clip = False
   config.data.zero_is_missing = ("watch_hr",)
   return config

@@ -575,7 +575,7 @@ class Pretrained:
     return z
 
   def _divided_by_presence(
-    self, values: Float[np.ndarray, "days steps channels"], target: Bool[np.ndarray, "days steps channels"]
+    self, values: Shaped[np.ndarray, "days steps channels"], target: Bool[np.ndarray, "days steps channels"]
   ) -> tuple[Bool[np.ndarray, "days steps channels"], Bool[np.ndarray, "days steps channels"]]:
     """The targets in channels that a day has, and in those it lacks, whole; all in the first where it is no matter.
 

@@ -25,7 +25,7 @@ class Scale:
 
   Attributes:
     mean, std: float32 [channels]; 0 and 1 for binary channels, which stay 0/1.
-    clip: float32 [channels], bound on |z|.
+    clip: float32 [channels], bound on |z|; infinite where there is none.
     binary: bool [channels].
     reference_mean, reference_std: mean and SD of every channel, binary ones too; z-scored errors are divided by the SD.
     low, high: smallest and largest observed training value, in physical units.
@@ -44,9 +44,19 @@ class Scale:
 
   @classmethod
   def from_statistics(
-    cls, schema: Schema, statistics: Mapping[str, npt.ArrayLike], zero_is_missing: Collection[str] = ()
+    cls,
+    schema: Schema,
+    statistics: Mapping[str, npt.ArrayLike],
+    zero_is_missing: Collection[str] = (),
+    clips: bool = True,
   ) -> Scale:
-    """A scale from a schema, the statistics `mean`, `std`, `min` and `max`, [channels] each, and names of channels.
+    """A scale from a schema and statistics.
+
+    Args:
+      schema: the channels.
+      statistics: `mean`, `std`, `min` and `max`, [channels] each.
+      zero_is_missing: names of channels in which 0 stands for a missing value.
+      clips: whether z-scores are cut off at the channels' `clip`.
 
     Raises:
       SchemaError: the schema has no channel of such a name.
@@ -56,7 +66,7 @@ class Scale:
       raise SchemaError(f"config.data.zero_is_missing names channel {unknown[0]!r}, expected some of {known}")
     binary = schema.binary
     mean, std, low, high = (np.asarray(statistics[key], np.float32) for key in ("mean", "std", "min", "max"))
-    clip = np.where(binary, np.inf, schema.clips).astype(np.float32)
+    clip = np.where(binary, np.inf, schema.clips if clips else np.inf).astype(np.float32)
     return cls(
       np.where(binary, 0, mean).astype(np.float32),
       np.where(binary, 1, std).astype(np.float32),

@@ -438,7 +438,7 @@ def without_params(metadata: Mapping[str, Any], step: int, where: str, tell_miss
   try:
     schema = Schema.from_dict(metadata["schema"])
     config = checkpoint_metadata.completed(metadata["config"], where, tell_missing)
-    scale = Scale.from_statistics(schema, metadata["statistics"], config.data.zero_is_missing)
+    scale = Scale.from_statistics(schema, metadata["statistics"], config.data.zero_is_missing, config.data.clip)
     architecture = from_config.architecture(config, schema)
   except CheckpointError:
     raise

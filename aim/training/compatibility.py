@@ -13,7 +13,7 @@ from aim.common import config_files
 # example), and the initial values, which no longer matter.
 RESUMABLE_MODEL_KEYS = ("model.dtype", "model.remat", "model.scan_layers", "model.attention", "model.qk_init")
 # Config keys outside `model` that the model's function or the shapes of its parameters depend on.
-OTHER_MODEL_KEYS = ("method", "data.impute", "data.zero_is_missing", "views.prototypes")
+OTHER_MODEL_KEYS = ("method", "data.impute", "data.clip", "data.zero_is_missing", "views.prototypes")
 
 # Config keys that were added after the first version, with the value that stands for what versions without the key did.
 # Such a version's checkpoint gets this value, whatever the default is today. tests/robustness/test_compatibility.py
@@ -33,6 +33,7 @@ MADE_WITH: dict[str, Any] = {
   "masking.any_observed": (),
   "masking.drop_ratio": -1.0,
   "data.vocabulary": "",
+  "data.clip": True,
   "data.zero_is_missing": (),
   "init.checkpoint": "",
   "init.parts": "all",

@@ -49,6 +49,7 @@ def _data() -> ConfigDict:
   # How holes are filled before masking: "none" (AIM: they stay holes) or "linear" interpolation in time, as LSM-1 is
   # trained. Filled values then count as observed: the model sees them and learns from them.
   data.impute = "none"
+  data.clip = True  # cut z-scores off at each channel's own bound, by default 5 SDs
   # Names of channels in which 0 is what a device writes where it measured nothing, such as a heart rate.
   data.zero_is_missing = ()
   # Train only on days that miss at most this share of their values. Below 1 this mimics a pipeline that discards

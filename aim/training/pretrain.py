@@ -127,7 +127,9 @@ class TrainingRun:
     rates = None if self.start is None else self.start.rates(list(lsm2.abstract(architecture)[1]))
     common: dict[str, Any] = {
       "architecture": architecture,
-      "scale": Scale.from_statistics(schema, self.metadata["statistics"], config.data.zero_is_missing),
+      "scale": Scale.from_statistics(
+        schema, self.metadata["statistics"], config.data.zero_is_missing, config.data.clip
+      ),
       "optimizer": make_optimizer(config.optimizer, config.total_steps, rates),
       "accumulate": config.optimizer.accumulate,
       "ema": config.optimizer.ema,

@@ -86,7 +86,7 @@ def test_a_config_of_an_older_version_takes_the_missing_defaults(capsys):
     for key in ("colour", "mesh.expert.axis", "model.rotary")
   ]
   assert missing.startswith(
-    "runs/old: was written by a version without some config keys, which are taken as data.days="
+    "runs/old: was written by a version without some config keys, which are taken as data.clip="
   )
   for setting in ("method='mae'", "model.patch_channels=1", "views.projection.width=128"):
     assert setting in missing

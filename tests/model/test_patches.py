@@ -71,3 +71,11 @@ def test_zero_is_missing_where_it_is_said_to_be():
     SchemaError, match=r"config.data.zero_is_missing names channel 'heart', expected some of pulse, st"
   ):
     Scale.from_statistics(schema, statistics, ("heart",))
+
+
+def test_without_clips_nothing_is_cut_off():
+  schema = Schema(60, (Channel("pulse"),))
+  statistics = {"mean": [0.0], "std": [1.0], "min": [0], "max": [9]}
+  values = jnp.full((1, 24, 1), 99.0)
+  assert (Scale.from_statistics(schema, statistics).normalise(values)[0] == 5).all()
+  assert (Scale.from_statistics(schema, statistics, clips=False).normalise(values)[0] == 99).all()

@@ -63,6 +63,7 @@ LAYOUT: dict[str, Any] = {
   "model.interpolation_skip": False,
   "masking.min_observed_share": 1.0,
   "masking.any_observed": (HEART_RATE,),
+  "data.clip": False,
   "data.zero_is_missing": (HEART_RATE,),
   "data.impute": "none",
 }
@@ -224,7 +225,7 @@ def _schema(arch: Mapping[str, Any]) -> Schema:
     return schema()
   return dataclasses.replace(
     schema(),
-    channels=tuple(dataclasses.replace(channel, kind="continuous", clip=1e6) for channel in schema().channels),
+    channels=tuple(dataclasses.replace(channel, kind="continuous") for channel in schema().channels),
   )
 
 
@@ -431,7 +432,10 @@ def check_layout(restored: Restored, where: str) -> None:
       value = value[part]
     if (tuple(value) if isinstance(expected, tuple) else value) != expected:
       raise ConfigError(f"export to {where}: config.{key} is {value!r}, expected {expected!r} by OpenMHC's layout")
-  if difference := _schema(restored.metadata.get(METADATA, {}).get("arch", {})).difference(restored.schema):
+  expected_schema = _schema(restored.metadata.get(METADATA, {}).get("arch", {}))
+  of = lambda schema: (schema.minutes_per_step, schema.names, tuple(schema.binary))
+  if of(restored.schema) != of(expected_schema):
+    difference = expected_schema.difference(restored.schema)
     raise ConfigError(f"export to {where}: the model's channels are not OpenMHC's: {difference}")
   if restored.architecture.places != tuple(range(len(CHANNELS))):
     raise ConfigError(f"export to {where}: config.model.places is not 'schema', expected channels to be counted from 0")

@@ -15,7 +15,9 @@ from aim.common.config_files import ConfigError
 from aim.inference.pretrained import Pretrained
 from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.trained import openmhc, source
-from tests import openmhc_release
+from data_pipelines.build import build, npz_request
+from data_pipelines.npz import NpzSource
+from tests import openmhc_release, tiny
 
 WEIGHTS = openmhc_release.weights()
 
@@ -216,3 +218,26 @@ def test_damage_to_a_lightning_checkpoint_is_one_line(tmp_path, case):
   damage(folder / "model.ckpt")
   with pytest.raises(CheckpointError, match=f"^{folder}: model.ckpt: {message}$"):
     aim.load(folder)
+
+
+@pytest.mark.slow
+def test_what_openmhc_daily_trains_is_a_release(tmp_path):
+  """On days of an npz file, which say nothing of channels but their names."""
+  days = openmhc_release.days(8)
+  days[:, 0, 7:], days[:, 1, 7:] = 0, 1
+  about = {"participant": np.array([f"p{i}" for i in range(8)]), "day": np.zeros(8, int), "date": np.array([""] * 8)}
+  path = tmp_path / "days.npz"
+  np.savez(path, values=days, channels=np.array(openmhc.CHANNELS), minutes_per_step=np.int64(1), **about)
+  dataset = build(NpzSource(path), tmp_path / "data", "daily", request=npz_request(path))
+  small = {"model.patch_minutes": 10, "model.encoder.heads": 2, "masking.drop_ratio": 0.5, "batch_size": 2}
+  flags = [f"--config.{key}={value}" for key, value in (tiny.RUN | small | {"total_steps": 1}).items()]
+  ended = tiny.run("--config=openmhc_daily", f"--workdir={tmp_path / 'run'}", *tiny.on(dataset), *flags)
+  assert ended.code == 0, ended.err
+  ended = tiny.run(
+    "--mode=export", "--format=openmhc", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'theirs'}"
+  )
+  assert ended.code == 0, ended.err
+  ours, theirs = on_one_device(tmp_path / "run"), on_one_device(tmp_path / "theirs")
+  np.testing.assert_allclose(ours.embed(days[:1]), theirs.embed(days[:1]), rtol=0, atol=1e-6)
+  manifest = json.loads((tmp_path / "theirs" / "openmhc_manifest.json").read_text())
+  assert manifest["arch"]["embed_dim"] == 16 and manifest["provenance"]["trained_steps"] == 1
