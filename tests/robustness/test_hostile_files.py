@@ -252,14 +252,17 @@ def test_a_recipe_that_cannot_be_written_is_told_before_the_work(tmp_path, table
   assert message == f"{path}: cannot be written: {path.parent} is no folder that may be written to"
 
 
-def test_an_import_continues_after_damage_to_what_it_had_stored(tmp_path, table, capsys, monkeypatch):
-  flags = ["--source=long_table", f"--input={table}", f"--data_dir={tmp_path / 'data'}", "--name=x"]
-  flags += ["--minutes_per_step=5", "--split=1,0,0"]
+@pytest.mark.parametrize("kind", ["readings/*.json", "readings/*.parquet", "days/*.json", "days/*.bin"])
+def test_an_import_continues_after_damage_to_what_it_had_stored(tmp_path, table, capsys, monkeypatch, kind):
+  flags = ["--source=long_table", f"--input={table}", f"--data_dir={tmp_path / 'data'}", "--minutes_per_step=5"]
+  flags += ["--split=1,0,0"]
+  assert build_main(["build", *flags, "--name=whole"]) == 0
   with monkeypatch.context() as patch:
     patch.setattr("data_pipelines.build.Digests.of_folder", None)  # fails once the days are stored
-    assert build_main(["build", *flags]) == 1
-  (index,) = (tmp_path / "data").rglob("days.jsonl")
-  first, *rest = index.read_text().splitlines(keepends=True)
-  index.write_text("".join([first, "{}\n", *rest]))
-  assert build_main(["build", *flags]) == 0
-  assert Dataset.open(tmp_path / "data", "x").num_days("pretrain") == 3
+    assert build_main(["build", *flags, "--name=x"]) == 1
+  (stored,) = (tmp_path / "data").rglob(kind)
+  damaged = bytearray(stored.read_bytes())
+  damaged[len(damaged) // 2] ^= 1
+  stored.write_bytes(damaged)
+  assert build_main(["build", *flags, "--name=x"]) == 0
+  assert Dataset.open(tmp_path / "data", "x").digest == Dataset.open(tmp_path / "data", "whole").digest

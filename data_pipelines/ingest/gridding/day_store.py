@@ -1,14 +1,13 @@
 """The gridded days of an import on disk until the dataset is built, so that memory holds one day at a time.
 
 PATH.bin    the days of some people, one after another
-PATH.json   written when it is complete: where each day is, and a summary per person
+PATH.json   written when it is complete (see index_file.py): where each day is, and a summary per person
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,17 +17,13 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int64, Shaped
 
+from data_pipelines.ingest.gridding.index_file import read_index, write_index
 from data_pipelines.ingest.gridding.monthly_grid import GridDay
 from data_pipelines.schema import Schema
 from data_pipelines.source import Day
-from data_pipelines.text_files import parse_json_object, replacing
+from data_pipelines.text_files import replacing
 
 _CODEC = "zstd"
-
-
-def is_complete(path: pathlib.Path) -> bool:
-  """Whether `day_writer` has written all of PATH.bin and PATH.json."""
-  return _index(path).exists()
 
 
 @contextlib.contextmanager
@@ -39,10 +34,7 @@ def day_writer(path: pathlib.Path) -> Iterator[DayWriter]:
     yield writer
     file.flush()
     os.fsync(file.fileno())
-  with replacing(_index(path)) as unfinished, unfinished.open("w") as index:
-    json.dump({"people": writer.people}, index)
-    index.flush()
-    os.fsync(index.fileno())
+  write_index(path, {"people": writer.people}, [_days(path).name])
 
 
 class DayWriter:
@@ -104,7 +96,7 @@ class DayStore:
     self._places: dict[str, _Places] = {}
     self.summaries: dict[str, Mapping[str, Any]] = {}
     for n, path in enumerate(self._paths):
-      for participant, days, summary in parse_json_object(_index(path).read_text(), str(_index(path)))["people"]:
+      for participant, days, summary in read_index(path)["people"]:
         dates, offsets, sizes, has_cause = zip(*days, strict=True) if days else ((), (), (), ())
         self._places[participant] = _Places(
           n, np.array(dates, "datetime64[D]"), np.array(offsets, int), np.array(sizes, int), np.array(has_cause, bool)
@@ -155,7 +147,3 @@ class DayStore:
 
 def _days(path: pathlib.Path) -> pathlib.Path:
   return path.with_name(f"{path.name}.bin")
-
-
-def _index(path: pathlib.Path) -> pathlib.Path:
-  return path.with_name(f"{path.name}.json")

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from data_pipelines.channels import units
 from data_pipelines.errors import SchemaError
+from data_pipelines.ingest.gridding.index_file import is_complete
 from data_pipelines.ingest.gridding.spool_group import Names, SeriesKey, Spellings, SpoolGroup, SpoolWriter
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
@@ -157,7 +158,7 @@ def fill_spool(
   """
   folder.mkdir(parents=True, exist_ok=True, mode=0o700)
   tasks = list(_tasks(export_set, folder))
-  complete = {task.path for task in tasks if SpoolGroup.is_complete(task.path)}
+  complete = {task.path for task in tasks if is_complete(task.path)}
   SpoolGroup.delete_others(folder, complete)
   if strict:
     account = Account()

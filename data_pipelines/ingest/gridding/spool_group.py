@@ -2,8 +2,9 @@
 
 PATH-N.parquet   columns person, series and file (numbers of this group), start, end, value and offset, sorted by person
                  and start; a series is a combination of signal, unit, device and clock
-PATH.json        written when the group is complete: names of its people, series and files, the number of readings per
-                 person, the ranges of the row groups, the account, the stretches, and where each name was found first
+PATH.json        written when the group is complete (see index_file.py): names of its people, series and files, the
+                 number of readings per person, the ranges of the row groups, the account, the stretches, and where
+                 each name was found first
 
 What belongs to no PATH.json was being written when an import was interrupted.
 """
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Collection, Mapping
@@ -24,10 +24,11 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from data_pipelines.errors import SchemaError
+from data_pipelines.ingest.gridding.index_file import read_index, write_index
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import NO_OFFSET
 from data_pipelines.ingest.reading.readings import Readings, Stretch
-from data_pipelines.text_files import alike, folded, parse_json_object, replacing
+from data_pipelines.text_files import alike, folded, replacing
 
 # Readings held in memory before they are written as a part: 34 bytes each, and as much again to sort them.
 ROWS_PER_PART = 2**20
@@ -111,11 +112,6 @@ class SpoolGroup:
   stretches: tuple[Stretch, ...]
 
   @staticmethod
-  def is_complete(path: pathlib.Path) -> bool:
-    """Whether a group has been read to its end."""
-    return _index(path).exists()
-
-  @staticmethod
   def delete_others(folder: pathlib.Path, complete: Collection[pathlib.Path]) -> None:
     """Deletes all files in a folder but those of these groups."""
     kept = {path.name for path in complete}
@@ -126,7 +122,7 @@ class SpoolGroup:
   @classmethod
   def load(cls, path: pathlib.Path) -> Self:
     """Reads what the JSON file of a group says."""
-    content = parse_json_object(_index(path).read_text(), str(_index(path)))
+    content = read_index(path)
     return cls(
       parts=tuple(path.with_name(name) for name in content["parts"]),
       people=tuple(content["people"]),
@@ -202,10 +198,7 @@ class SpoolWriter:
       "account": self._account.to_json(),
       "stretches": [dataclasses.asdict(stretch) for stretch in self._stretches],
     }
-    with replacing(_index(self._path)) as unfinished, unfinished.open("w") as file:
-      json.dump(content, file)
-      file.flush()
-      os.fsync(file.fileno())
+    write_index(self._path, content, self._parts)
 
   def _write_part(self) -> None:
     if not self._held:
@@ -225,10 +218,6 @@ class SpoolWriter:
       ranges = (person.min(), person.max(), start.min(), start.max())
       self._row_groups.append((len(self._parts), first // ROWS_PER_GROUP, *map(int, ranges)))
     self._parts.append(path.name)
-
-
-def _index(path: pathlib.Path) -> pathlib.Path:
-  return path.with_name(f"{path.name}.json")
 
 
 def _columns(blocks: list[tuple[int, int, int, Readings]]) -> Mapping[str, np.ndarray]:

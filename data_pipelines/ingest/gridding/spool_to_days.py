@@ -21,6 +21,7 @@ from data_pipelines.ingest.gridding import day_store
 from data_pipelines.ingest.gridding.channel_summary import ChannelTally
 from data_pipelines.ingest.gridding.columns import ReadingColumns
 from data_pipelines.ingest.gridding.day_store import DayStore, DayWriter
+from data_pipelines.ingest.gridding.index_file import is_complete
 from data_pipelines.ingest.gridding.monthly_grid import Grid
 from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.gridding.spool import Spool
@@ -118,7 +119,7 @@ def grid_spool(
   """
   folder.mkdir(parents=True, exist_ok=True, mode=0o700)
   tasks = list(_tasks(spool, trusted, recipe, zone_of, folder))
-  missing = [task for task in tasks if not day_store.is_complete(task.path)]
+  missing = [task for task in tasks if not is_complete(task.path)]
   _delete_others(folder, {task.path.name for task in tasks} - {task.path.name for task in missing})
   grid_people = _GridPeople(recipe, tuple(trusted), int(time.time() * 1000) + DAY)
   rows = sum(task.rows for task in tasks)

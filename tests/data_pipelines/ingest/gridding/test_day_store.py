@@ -5,7 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from data_pipelines.ingest.gridding.day_store import DayStore, day_writer, is_complete
+from data_pipelines.ingest.gridding.day_store import DayStore, day_writer
+from data_pipelines.ingest.gridding.index_file import is_complete
 from data_pipelines.ingest.gridding.monthly_grid import GridDay
 from data_pipelines.schema import Channel, Schema
 
@@ -46,3 +47,23 @@ def test_days_count_only_when_they_are_complete(tmp_path):
     writer.add([made("2024-01-01", 0)])
     raise KeyboardInterrupt
   assert not is_complete(tmp_path / "days") and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", ["bin", "json"])
+def test_damaged_days_do_not_count(tmp_path, suffix):
+  with day_writer(tmp_path / "days") as writer:
+    writer.add([made("2024-01-01", 0)])
+    writer.complete("anna", {})
+  assert is_complete(tmp_path / "days")
+  path = tmp_path / f"days.{suffix}"
+  whole = path.read_bytes()
+  for position in range(0, len(whole), 7):
+    damaged = bytearray(whole)
+    damaged[position] ^= 4
+    path.write_bytes(damaged)
+    assert not is_complete(tmp_path / "days"), position
+  for damage in (b"", whole[:-1], b"{}"):
+    path.write_bytes(damage)
+    assert not is_complete(tmp_path / "days")
+  path.unlink()
+  assert not is_complete(tmp_path / "days")
