@@ -1,7 +1,7 @@
 """Index files: PATH.json says that the files of a piece of an import are complete, and what is in them.
 
 An import that was interrupted goes on with its complete pieces. What is on disk may have been damaged since, so an
-index holds digests of the piece's files and of itself; a piece that differs from them is not complete, and is made again.
+index holds digests of the files of its piece and of itself; what differs from them is made again.
 """
 
 from __future__ import annotations
