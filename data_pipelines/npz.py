@@ -37,7 +37,7 @@ from jaxtyping import Bool, Float32, Float64, Int8, Integer, Shaped, UInt8
 
 from data_pipelines.errors import SchemaError, is_number
 from data_pipelines.schema import Channel, Schema
-from data_pipelines.source import MISSINGNESS_MODES, Day, Event, Label, Person, check_label
+from data_pipelines.source import MISSINGNESS_MODES, Day, Event, Label, Person, check_label, check_people
 from data_pipelines.text_files import (
   check_names,
   check_regular,
@@ -118,7 +118,7 @@ def read_days(path: str | os.PathLike, schema: Schema | None = None, allow_empty
     )
   schema.check(values, f"{path}: key 'values'")
   _check_rows(path, participant, day, date)
-  check_names(map(str, np.unique(participant)), "participant", f"{path}: key 'participant'")
+  check_people(map(str, np.unique(participant)), f"{path}: key 'participant'")
   if not allow_empty_days:
     empty = np.flatnonzero(np.isnan(values).all(axis=(1, 2)))
     if len(empty):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import Float32, UInt8
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
+from data_pipelines.text_files import check_names
 
 # Why a value is missing (LSM-2, section on real-world missingness). A day's `cause` is 0 where the value is observed or
 # its cause is unknown, else 1 + the index into this tuple.
@@ -42,6 +43,21 @@ MISSING_WORDS = frozenset({"", "na", "nan", "null", "none", "n/a", "#n/a", "."})
 SPREADSHEET_ERRORS = frozenset({"#REF!", "#DIV/0!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "#CALC!"})
 # MISSING_WORDS that are missing in a column of text too, as they are written. "None" and "." may be answers.
 MISSING_TEXTS = frozenset({"", "NA", "NaN", "N/A", "#N/A", "NULL", "null"})
+# What becomes of a missing id when a program makes a text of it, and MISSING_TEXTS: nobody's name.
+NOBODY = MISSING_TEXTS | {"nan", "None", "NaT", "<NA>"}
+
+
+def check_people(names: Iterable[str], where: str) -> None:
+  """Refuses names of people that text_files.check_names refuses, and those that are nobody's; `where` names them.
+
+  Raises:
+    SchemaError: there is such a name.
+  """
+  people = list(dict.fromkeys(names))
+  for name in people:
+    if name in NOBODY - {""}:
+      raise SchemaError(f"{where}: participant {name!r} says that somebody's name is missing")
+  check_names(people, "participant", where)
 
 
 def check_label(value: Label, where: str) -> None:

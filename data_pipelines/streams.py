@@ -7,6 +7,7 @@ change an exit code nor keep a process alive.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import signal
@@ -38,6 +39,7 @@ def exit_code(program: Callable[[], object], interrupted: str = "interrupted") -
     interrupted: the line for an interrupt.
   """
   open_closed_streams()
+  _print_every_character()
   try:
     program()
     sys.stdout.flush()  # so that a full disk is noticed here
@@ -84,6 +86,16 @@ def open_closed_streams() -> None:
   for name in ("stdout", "stderr"):
     if getattr(sys, name) is None:
       setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _print_every_character() -> None:
+  """Lets standard output and error write "\\xe9" for what their encoding lacks, instead of failing.
+
+  Names of people, files and channels may have any character, and a terminal or a log may be ASCII.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+      stream.reconfigure(errors="backslashreplace")
 
 
 def report(text: str) -> None:

@@ -17,7 +17,7 @@ from data_pipelines.dataset import Dataset
 from data_pipelines.errors import SchemaError
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.npz import NpzSource, is_date
-from data_pipelines.source import MAX_MISSING, Label
+from data_pipelines.source import MAX_MISSING, NOBODY, Label
 from data_pipelines.splits import Split
 
 _DAY = 1440  # minutes
@@ -67,8 +67,8 @@ def from_arrays(
     values = values["X"]
   days = _days(values)
   named = _channels(channels, days.shape[2], units or {})
-  people = [participant] * len(days) if isinstance(participant, str) else [str(who) for who in participant]
-  dates = [""] * len(days) if date is None else [str(text) for text in date]
+  people = [participant] * len(days) if isinstance(participant, str) else _texts("participant", participant)
+  dates = [""] * len(days) if date is None else _texts("date", date)
   for what, found in ("participant", people), ("date", dates):
     if len(found) != len(days):
       raise SchemaError(f"{what}: has {len(found)} entries, expected one for each of the {len(days)} days")
@@ -102,6 +102,15 @@ def _days(values: Any) -> np.ndarray:
   return days
 
 
+def _texts(what: str, entries: Sequence[Any]) -> list[str]:
+  """Ids, names or dates as texts; "" is one, a missing entry is not."""
+  texts = [str(entry) for entry in entries]
+  for place, text in enumerate(texts):
+    if text in NOBODY - {""}:
+      raise SchemaError(f'{what}: entry {place} is {text}, which is nothing; write "" where a date is unknown')
+  return texts
+
+
 def _channels(names: Sequence[str] | None, number: int, units: Mapping[str, str]) -> dict[str, list[str]]:
   """Arrays of the npz layout that describe the channels."""
   if names is None:
@@ -114,7 +123,7 @@ def _channels(names: Sequence[str] | None, number: int, units: Mapping[str, str]
   else:
     if len(names) != number:
       raise SchemaError(f"channels: has {len(names)} names, expected one for each of the {number} channels")
-    named = {"channels": [str(name) for name in names]}
+    named = {"channels": _texts("channels", names)}
   unknown = [name for name in units if name not in named["channels"]]
   if unknown:
     raise SchemaError(f"units: has {unknown[0]!r}, expected one of the channels {', '.join(named['channels'])}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -23,6 +24,7 @@ from data_pipelines.ingest.importers.long_table import LongTable
 from data_pipelines.ingest.labels_csv import ParticipantTable
 from data_pipelines.ingest.options import ImportOptions
 from data_pipelines.ingest.reading.input_files import ExportSet
+from data_pipelines.source import NOBODY
 from data_pipelines.splits import Split
 
 _INDEX = ("participant", "time", "channel")  # names of index levels that are columns
@@ -142,6 +144,9 @@ def _with_participant(table: pa.Table, participant: str | None) -> pa.Table:
     raise SchemaError(
       f"frame: row {row} has no participant; of {table.num_rows:,} rows {column.null_count:,} have none"
     )
+  for text in pc.unique(column.cast(pa.string())).to_pylist() if pa.types.is_string(column.type) else ():
+    if text.strip() in NOBODY:
+      raise SchemaError(f"frame: participant {text!r} of {pc.sum(pc.equal(column, text))} rows is nobody's name")
   if pa.types.is_integer(column.type):  # an id is text, and 7 is not 7.0
     place = table.column_names.index("participant")
     return table.set_column(place, "participant", column.cast(pa.string()))

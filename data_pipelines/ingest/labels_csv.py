@@ -17,7 +17,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import clocks, csv_batches
 from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.readings import Stretch
-from data_pipelines.source import MISSING_TEXTS, MISSING_WORDS, SPREADSHEET_ERRORS, Label
+from data_pipelines.source import MISSING_TEXTS, MISSING_WORDS, SPREADSHEET_ERRORS, Label, check_people
 from data_pipelines.text_files import check_names, check_reserved, counted, in_other_notation, read_text
 
 MOST_TABLE = 2**30  # bytes: ten million events
@@ -61,7 +61,7 @@ class ParticipantTable:
         fault = f"participant {name!r} appears more than once" if name else "participant is empty"
         raise SchemaError(f"{path} row {number}: {fault}")
       seen.add(name)
-    check_names(names, "participant", str(path))
+    check_people(names, str(path))
     columns = {name: [row[1 + c] for _, row in rows] for c, name in enumerate(header[1:])}
     zones = {}
     for (number, (who, *_)), zone in zip(rows, columns.pop("timezone", [""] * len(rows)), strict=True):
@@ -98,9 +98,9 @@ def load_events(path: str | os.PathLike) -> list[LabelledStretch]:
   if missing:
     raise SchemaError(f"{path}: column {missing[0]!r} is missing; the header has {', '.join(header)}")
   check_reserved(header, ("participant", "start", "end", "name", "value"), str(path))
-  for column, what in ("participant", "participant"), ("name", "event"):
-    place = header.index(column)
-    check_names((row[place] for _, row in rows if row[place]), what, str(path))
+  people, names = ([row[header.index(column)] for _, row in rows] for column in ("participant", "name"))
+  check_people(filter(None, people), str(path))
+  check_names(filter(None, names), "event", str(path))
   return [_event(dict(zip(header, row, strict=True)), f"{path} row {number}") for number, row in rows]
 
 

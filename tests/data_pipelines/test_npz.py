@@ -64,6 +64,10 @@ WRONG = {
   "bad_date": (dict(date=np.array(["", "2024-02-30", "", ""])), "row 1: date is '2024-02-30'"),
   "short_date": (dict(date=np.array(["", "20240228", "", ""])), "row 1: date is '20240228'"),
   "nobody": (dict(participant=np.array(["a", "b", "", "b"])), "row 2: key 'participant' is empty"),
+  "missing_id": (
+    dict(participant=np.array(["a", "b", None, "b"]).astype(str)),
+    "key 'participant': participant 'None' says that somebody's name is missing",
+  ),
   "not_json": (dict(labels=np.array("{a")), "key 'labels': not JSON"),
   "json_list": (dict(labels=np.array("[]")), "key 'labels': holds a JSON list"),
   "stranger": (dict(labels=np.array('{"z": {}}')), "participant 'z' has no days in this file"),

@@ -56,3 +56,13 @@ def test_streams_that_nobody_reads(program, code):
   ended = subprocess.run([sys.executable, "-c", script], stdout=writing, stderr=writing, check=False)
   os.close(writing)
   assert ended.returncode == code
+
+
+def test_a_stream_of_ascii_prints_other_characters_as_escapes():
+  script = "import sys; from data_pipelines import streams; from data_pipelines.errors import SchemaError\n"
+  script += (
+    "def program():\n  print('Zo\\xeb')\n  raise SchemaError('no \\u2603')\nsys.exit(streams.exit_code(program))"
+  )
+  environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+  ended = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, check=False)
+  assert (ended.returncode, ended.stdout, ended.stderr) == (2, b"Zo\\xeb\n", b"error: no \\u2603\n")

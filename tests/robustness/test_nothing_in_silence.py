@@ -280,14 +280,14 @@ def test_rows_that_do_not_say_whose_they_are_are_counted(tmp_path, suffix):
   minutes = [f"2024-03-01 {hour:02d}:{minute:02d}" for hour in range(24) for minute in range(60)]
   rows = [("kim", minute, "heart_rate", 60.0) for minute in minutes]
   rows += [(None, minutes[0], "heart_rate", 90.0), ("  ", minutes[1], "heart_rate", 91.0)]
-  rows += [("NA", minutes[2], "heart_rate", 92.0)]
+  rows += [(word, minutes[2], "heart_rate", 92.0) for word in ("NA", "nan", "None")]
   names = ["participant", "time", "channel", "value"]
   table = pa.table(dict(zip(names, zip(*rows, strict=True), strict=True)))
   path = tmp_path / f"study.{suffix}"
   (pq.write_table if suffix == "parquet" else pyarrow.csv.write_csv)(table, path)
   imported = import_days(path, "long_table")
   assert [person for person, *_ in imported.values] == ["kim"] and {*imported.of("heart_rate").values()} == {60.0}
-  assert imported.dropped == {"no participant": 3}
+  assert imported.dropped == {"no participant": 5}
   assert any("no participant" in line and f"{path} row {1442 if suffix == 'csv' else 1441}" in line
              for line in imported.lines), imported.lines  # fmt: skip
 
@@ -297,4 +297,7 @@ def test_a_frame_with_a_row_of_nobody_is_refused(tmp_path):
     {"participant": ["kim", None], "time": pd.to_datetime(["2024-03-01"] * 2), "heart_rate": [60, 70]}
   )
   with pytest.raises(SchemaError, match="frame: row 1 has no participant; of 2 rows 1 have none"):
+    data_pipelines.from_frame(frame, tmp_path, "kim")
+  frame["participant"] = ["kim", "nan"]
+  with pytest.raises(SchemaError, match="frame: participant 'nan' of 1 rows is nobody's name"):
     data_pipelines.from_frame(frame, tmp_path, "kim")

@@ -47,7 +47,7 @@ from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
-from data_pipelines.source import MISSING_TEXTS
+from data_pipelines.source import NOBODY
 from data_pipelines.text_files import check_reserved, one_line
 
 SIGNALS = (
@@ -110,7 +110,7 @@ class _Batch:
     if "participant" not in self.rows.columns.schema.names:
       return self.texts("participant", default)
     texts = self.texts("participant", "")
-    return pc.if_else(pc.is_in(texts, pa.array(sorted(MISSING_TEXTS))), "", texts)
+    return pc.if_else(pc.is_in(texts, pa.array(sorted(NOBODY))), "", texts)
 
 
 class LongTable:
@@ -161,7 +161,7 @@ class LongTable:
     with contextlib.suppress(SchemaError, pa.ArrowException, OSError, UnicodeDecodeError):
       for column in _whole_column(export, name, in_file["participant"]):
         found.update(text.strip() for text in pc.unique(column.cast(pa.string())).to_pylist() if text)
-    return found - {""}
+    return found - NOBODY
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     units = {signal.name: signal.unit for signal in SIGNALS}

@@ -59,3 +59,11 @@ def test_what_does_not_fit_is_one_line(tmp_path, values, options, message):
   with pytest.raises(SchemaError, match=message) as error:
     data_pipelines.from_arrays(values, tmp_path, "mine", **{"participant": WHO, **options})
   assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("nobody", [None, float("nan"), np.datetime64("NaT"), "NA"])
+def test_days_of_nobody_are_refused(tmp_path, nobody):
+  with pytest.raises(SchemaError, match=f"participant: entry 1 is {nobody}"):
+    data_pipelines.from_arrays(DAYS, tmp_path, "mine", participant=["kim", nobody, "sam", "sam"], channels=["a", "b"])
+  with pytest.raises(SchemaError, match=f"date: entry 0 is {nobody}"):
+    data_pipelines.from_arrays(DAYS, tmp_path, "mine", participant=WHO, channels=["a", "b"], date=[nobody] * 4)
