@@ -144,9 +144,10 @@ def _with_participant(table: pa.Table, participant: str | None) -> pa.Table:
     raise SchemaError(
       f"frame: row {row} has no participant; of {table.num_rows:,} rows {column.null_count:,} have none"
     )
-  for text in pc.unique(column.cast(pa.string())).to_pylist() if pa.types.is_string(column.type) else ():
-    if text.strip() in NOBODY:
-      raise SchemaError(f"frame: participant {text!r} of {pc.sum(pc.equal(column, text))} rows is nobody's name")
+  if not pa.types.is_integer(column.type):
+    texts = column.cast(pa.string())
+    for text in NOBODY.intersection(pc.unique(texts).to_pylist()):
+      raise SchemaError(f"frame: participant {text!r} of {pc.sum(pc.equal(texts, text))} rows is nobody's name")
   if pa.types.is_integer(column.type):  # an id is text, and 7 is not 7.0
     place = table.column_names.index("participant")
     return table.set_column(place, "participant", column.cast(pa.string()))
