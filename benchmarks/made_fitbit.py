@@ -56,6 +56,14 @@ def takeout(folder: pathlib.Path, megabytes: int) -> None:
     _month(place, _FIRST + np.timedelta64(30 * month, "D"), np.random.default_rng(month))
 
 
+def study(folder: pathlib.Path, people: int, days: int) -> None:
+  """Writes a Takeout of so many days for each of some people, a folder each."""
+  for person in range(people):
+    place = folder / f"person{person:05d}" / "Takeout" / "Fitbit" / "Global Export Data"
+    place.mkdir(parents=True)
+    _month(place, _FIRST, np.random.default_rng(person), days)
+
+
 def _month(place: pathlib.Path, first: np.datetime64, rng: np.random.Generator, days: int = 30) -> None:
   date = first.astype("datetime64[D]")
   times = first + 5 * np.arange(days * 17_280)
