@@ -12,9 +12,8 @@ from typing import Any
 from absl import flags
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest import account_summary
+from data_pipelines.ingest import account_summary, recipes
 from data_pipelines.ingest.anonymity import Anonymity
-from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.imported_source import ImportedSource
 from data_pipelines.ingest.importers import IMPORTERS
 from data_pipelines.ingest.importers.long_table import LongTable
@@ -65,7 +64,10 @@ def define_flags(values: flags.FlagValues) -> None:
   )
   flags.DEFINE_string("events", None, "CSV of participant,start,end,name[,value] with ISO times.", **into)
   flags.DEFINE_string(
-    "recipe", None, "YAML file with the channels, rules, units, ranges and thresholds to use.", **into
+    "recipe",
+    None,
+    f"YAML file with the channels, rules, units, ranges and thresholds to use, or one of {', '.join(recipes.NAMES)}.",
+    **into,
   )
   flags.DEFINE_string("write_recipe", None, "Write the recipe that was used to this file, for editing.", **into)
   flags.DEFINE_integer("minutes_per_step", None, "Minutes per step (default: the recipe's, 1).", **into)
@@ -178,7 +180,7 @@ def _options(values: flags.FlagValues) -> ImportOptions:
   if values["date_shift"].present and values.anonymise is None:
     raise flags.Error("--date_shift needs --anonymise")
   return ImportOptions(
-    recipe=Recipe.load(values.recipe) if values.recipe else None,
+    recipe=recipes.load(values.recipe) if values.recipe else None,
     minutes_per_step=values.minutes_per_step,
     max_missing=values.max_missing,
     entered_by_hand=values.entered_by_hand,

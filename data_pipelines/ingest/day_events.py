@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from data_pipelines.ingest.reading.clocks import DAY, MINUTE, to_wall_clock
+from data_pipelines.ingest.reading.clocks import DAY, MINUTE
 from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.source import Event
-
-_LONGEST = 32 * DAY  # a longer stretch says nothing about a single day
 
 
 def events_on_days(
@@ -30,11 +28,11 @@ def events_on_days(
   Raises:
     SchemaError: the stretch is in UTC, and the person's time zone is unknown.
   """
-  where = f"events {stretch.name!r}"
-  start, end = (to_wall_clock(ms, stretch.clock, stretch.offset, zone, where) for ms in (stretch.start, stretch.end))
-  length = minutes_per_step * MINUTE
-  if not 0 < end - start <= _LONGEST:
+  span = stretch.on_wall_clock(zone)
+  if span is None:
     return
+  start, end = span
+  length = minutes_per_step * MINUTE
   for midnight in range(start // DAY * DAY, end, DAY):
     date = str(np.datetime64(midnight, "ms").astype("datetime64[D]"))
     if date in day_numbers:

@@ -32,7 +32,7 @@ from data_pipelines.ingest.gridding.wear_time import worn_steps, zero_writers
 from data_pipelines.ingest.reading import clocks
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import DAY, MINUTE
-from data_pipelines.ingest.reading.readings import COARSE, ENTERED_BY_HAND
+from data_pipelines.ingest.reading.readings import COARSE, ENTERED_BY_HAND, Stretch
 
 # What becomes of a step of a signal, best first. A reading's outcome is the best among its steps.
 _USED, _NOT_WORN, _LEFT_OUT, _ELSEWHERE = range(4)
@@ -78,6 +78,7 @@ class Grid:
     devices: Sequence[str] = ("",),
     files: Sequence[str] = ("readings",),
     latest: int | None = None,
+    stretches: Sequence[Stretch] = (),
   ):
     """A grid for the people of one time zone.
 
@@ -87,11 +88,14 @@ class Grid:
       devices: names of the devices that ReadingColumns.device indexes, most trusted first (see `device_order`).
       files: names of the files that ReadingColumns.file indexes, sorted.
       latest: UTC ms after which no reading can start, such as the export's date. The default is a day from now.
+      stretches: the person's workouts and the like, of the names that signals have as `events`.
     """
     self.recipe, self.zone, self.devices, self.files = recipe, zone, tuple(devices), tuple(files)
     self.latest = latest if latest is not None else int(time.time() * 1000) + DAY
     self.left_out: collections.Counter[str] = collections.Counter()
     self.missing: dict[str, dict[int, collections.Counter[int]]] = {}
+    spans = [(stretch.name, stretch.on_wall_clock(zone)) for stretch in stretches]
+    self._events = [(name, *span) for name, span in spans if span]
 
   def days(self, parts: Iterable[ReadingColumns], account: Account, participant: str) -> Iterator[GridDay]:
     """Yields all days of one person that have a value and are complete enough, in order of date.
@@ -110,7 +114,9 @@ class Grid:
     tell_combined: Count = functools.partial(account.combine, participant)
     had_heart = False
     for start, end, readings in _months(self._moved(parts, account, participant)):
-      month = _Month(self.recipe, self.devices, self.files, start, end, readings, drop, tell_combined, had_heart)
+      month = _Month(
+        self.recipe, self.devices, self.files, start, end, readings, drop, tell_combined, had_heart, self._events
+      )
       had_heart |= month.has_heart
       self.left_out[participant] += month.left_out
       for minutes, shares in month.missing_shares().items():
@@ -198,8 +204,9 @@ class _Month:
     drop: Count,
     tell_combined: Count,
     had_heart: bool,
+    events: Sequence[tuple[str, int, int]],
   ):
-    """Grids the readings of the month from `start` to `end` (ms of the wall clock)."""
+    """Grids the readings of the month from `start` to `end`; `events` are names, starts and ends (ms, wall clock)."""
     self._recipe, self._files, self._start, self._end = recipe, files, start, end
     self._drop, self._tell_combined = drop, tell_combined
     length = recipe.minutes_per_step * MINUTE
@@ -216,7 +223,10 @@ class _Month:
     heart = recipe.index(recipe.worn.heart)
     self.has_heart = heart is not None and not np.isnan(self._values[:, heart]).all()
     has_readings = self._by_day(~np.isnan(self._values)).any(axis=(1, 2))
+    self._add_events(events)
+    observed_days: Bool[np.ndarray, "days c"] = np.any(self._by_day(~np.isnan(self._values)), axis=1)
     self._cause, blanked = self._apply_wear(had_heart or self.has_heart)
+    self._add_zeros(observed_days)
     self._left_out = has_readings & self._incomplete()
     self._complete = has_readings & ~self._left_out
     self.left_out = int(self._own_days(self._left_out).sum())
@@ -291,6 +301,21 @@ class _Month:
       text = f"{signal.name} readings of one time in one file, combined by the rule {signal.rule}"
       where = f"{self._files[readings.file[first]]} at {_second(readings.start[first])}"
       self._tell_combined(text, int(of_signal.sum()), where)
+
+  def _add_events(self, events: Sequence[tuple[str, int, int]]) -> None:
+    """Writes 1 into the steps that events touch, in the channels that are made of these."""
+    for name, start, end in events:
+      first, last = self._steps.containing(np.array([start, end - 1]))
+      for c, signal in enumerate(self._recipe.signals):
+        if name in signal.events:
+          self._values[max(first, 0) : max(last + 1, 0), c] = 1
+
+  def _add_zeros(self, observed_days: Bool[np.ndarray, "days c"]) -> None:
+    """Adds zeros on the days on which a channel or the one that it names had values."""
+    for c, signal in enumerate(self._recipe.signals):
+      if signal.zero_on_days_of:
+        days = observed_days[:, c] | observed_days[:, self._recipe.index(signal.zero_on_days_of)]
+        self._values[np.isnan(self._values[:, c]) & days.repeat(self._recipe.schema.steps), c] = 0
 
   def _apply_wear(self, had_heart: bool) -> tuple[UInt8[np.ndarray, "t c"], Bool[np.ndarray, "t c"]]:
     """Adds zeros where a quiet device was worn, and removes zeros where a device was not worn.

@@ -85,6 +85,10 @@ class Recipe:
     inferred = {"off": False, "auto": has_signal}.get(self.worn.rule, True)
     return inferred and any(signal.rule == "sum" for signal in self.signals)
 
+  def place_of(self, signal: str, device: str) -> int | None:
+    """The position of the channel that readings of a signal by a device belong to; None if there is none."""
+    return next((n for n, s in enumerate(self.signals) if s.source == signal and s.is_by(device)), None)
+
   def index(self, name: str) -> int | None:
     """Position of a signal; None if the recipe does not have it."""
     names = [signal.name for signal in self.signals]
@@ -125,9 +129,11 @@ class Recipe:
     recipe = _build(cls, fields, where, "")
     known = {signal.name for signal in signals}
     for n, signal in enumerate(recipe.signals):
-      if known and signal.name not in known:
+      if known and signal.source not in {"", *known}:
+        key = "of" if signal.of else "name"
         raise SchemaError(
-          f"{where}: key 'signals[{n}].name' is {signal.name!r}, expected a known signal; {nearest(signal.name, known)}"
+          f"{where}: key 'signals[{n}].{key}' is {signal.source!r}, expected a known signal; "
+          f"{nearest(signal.source, known)}"
         )
     return recipe
 
@@ -167,6 +173,9 @@ _SIGNALS = (
   "spans several steps is shared out) or last. holds: true for a state that lasts from start to end. low, high: values",
   "outside are dropped. zero_is_missing: 0 means not measured. quiet: no reading means 0 while worn. kind: continuous",
   "or binary. clip: bound on a z-score, in standard deviations. sensor: channels of the same sensor fail together.",
+  "of: the signal in the export, where it has another name. devices: kinds of devices that count. present: a reading",
+  "counts as 1. events: workouts that count instead of readings. zero_on_days_of: a signal; on days that have it or",
+  "this one, steps without a reading are 0.",
 )
 
 
@@ -178,6 +187,8 @@ def _lines(entry: Any, default: Any, always: Sequence[str], indent: str) -> list
 
 
 def _scalar(value: Any) -> str:
+  if isinstance(value, tuple):
+    return yaml.safe_dump([*value], allow_unicode=True, width=math.inf, default_flow_style=True).strip()
   return yaml.safe_dump(value, allow_unicode=True, width=math.inf).splitlines()[0]
 
 
@@ -206,6 +217,10 @@ def _typed(value: Any, hint: Any, where: str, key: str) -> Any:
     if value not in typing.get_args(hint):
       raise SchemaError(f"{where}: key {key!r} is {value!r}, expected {', '.join(typing.get_args(hint))}")
     return value
+  if hint == tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+      raise SchemaError(f"{where}: key {key!r} is {value!r}, expected a list of texts")
+    return tuple(value)
   if typing.get_origin(hint) is tuple or dataclasses.is_dataclass(hint):
     return value  # already built
   if hint is float and type(value) is int:
@@ -214,6 +229,23 @@ def _typed(value: Any, hint: Any, where: str, key: str) -> Any:
     names = types.MappingProxyType({int: "a whole number", float: "a number", bool: "true or false", str: "text"})
     raise SchemaError(f"{where}: key {key!r} is {value!r}, expected {names[hint]}")
   return value
+
+
+def _check_source(recipe: Recipe, n: int, where: str) -> None:
+  """Checks what a signal is made of."""
+  signal, key = recipe.signals[n], f"{where}: key 'signals[{n}]"
+  if signal.events and (signal.kind != "binary" or signal.of or signal.devices or signal.present):
+    raise SchemaError(f"{key}.events' is given, expected kind 'binary', and neither of, devices nor present")
+  names = [other.name for other in recipe.signals]
+  if signal.zero_on_days_of and signal.zero_on_days_of not in names:
+    day = signal.zero_on_days_of
+    raise SchemaError(f"{key}.zero_on_days_of' is {day!r}, expected a signal of the recipe; {nearest(day, names)}")
+  for other in recipe.signals[:n]:
+    shared = {*signal.devices} & {*other.devices} if signal.devices and other.devices else True
+    if signal.source and signal.source == other.source and shared:
+      raise SchemaError(
+        f"{key}.devices' lets {signal.name} have readings that {other.name} has, expected other kinds of devices"
+      )
 
 
 def _check(recipe: Recipe) -> None:
@@ -235,6 +267,7 @@ def _check(recipe: Recipe) -> None:
       raise SchemaError(f"{where}: key 'signals[{n}].low' is {signal.low:g}, above 'high', {signal.high:g}")
     if signal.holds and signal.rule == "sum":
       raise SchemaError(f"{where}: key 'signals[{n}].holds' is true, expected false with rule 'sum'")
+    _check_source(recipe, n, where)
   key = {"heart": "heart", "zeros": "counts", "choi": "counts", "flag": "flag"}.get(recipe.worn.rule)
   if key and recipe.index(getattr(recipe.worn, key)) is None:
     names = [signal.name for signal in recipe.signals]

@@ -32,6 +32,7 @@ class SpoolReader:
     devices: names of the devices, most trusted first.
     files: names of the files with readings, sorted, as messages name them.
     left_out: number of readings per person, so far, of signals that the recipe does not have.
+    by_another: number of readings per person, so far, of signals that the recipe has of other devices only.
     typed_in: number of the others per person, so far, that were entered by hand and do not count.
   """
 
@@ -57,18 +58,21 @@ class SpoolReader:
         if name in self._rows:
           self._rows[name] += rows
     self.devices = device_order(trusted, {key.device for key in self._series})
-    signals = {signal.name: n for n, signal in enumerate(recipe.signals)}
     device = {name: n for n, name in enumerate(self.devices)}
-    self._signal = np.array([signals.get(key.signal, -1) for key in self._series], np.int16)
+    places = [recipe.place_of(key.signal, key.device) for key in self._series]
+    self._signal = np.array([-1 if place is None else place for place in places], np.int16)
+    self._signals = recipe.signals
     self._device = np.array([device[key.device] for key in self._series], np.int16)
     self._wall = np.array([key.clock == "wall" for key in self._series])
-    self._unit = {signal.name: signal.unit for signal in recipe.signals}
+    named = {signal.source for signal in recipe.signals}
+    self._by_another = np.array([key.signal in named for key in self._series], bool) & (self._signal < 0)
     typed_in = np.array([key.device == ENTERED_BY_HAND for key in self._series], bool)
     self._typed_in = typed_in & (not recipe.entered_by_hand)
     names = [name for group in groups for name in group.files]
     self.files = sorted({*names})
     self._file = np.searchsorted(self.files, names).astype(np.int32)
     self.left_out: dict[str, int] = {}
+    self.by_another: dict[str, int] = {}
     self.typed_in: dict[str, int] = {}
 
   def people(self) -> Iterator[tuple[str, Iterator[ReadingColumns]]]:
@@ -135,10 +139,14 @@ class SpoolReader:
     series, value = rows["series"], rows["value"].astype(np.float64)
     for number in np.unique(series):
       of_series, key = series == number, self._series[number]
-      if key.signal in self._unit:
-        value[of_series] = units.convert(value[of_series], key.unit, self._unit[key.signal], f"signal {key.signal!r}")
+      if self._signal[number] >= 0:
+        signal = self._signals[self._signal[number]]
+        converted = units.convert(value[of_series], key.unit, signal.unit, f"signal {key.signal!r}")
+        value[of_series] = 1 if signal.present else converted
     in_recipe, typed_in = self._signal[series] >= 0, self._typed_in[series]
-    self.left_out[person] = self.left_out.get(person, 0) + int((~in_recipe).sum())
+    by_another = self._by_another[series]
+    self.left_out[person] = self.left_out.get(person, 0) + int((~in_recipe & ~by_another).sum())
+    self.by_another[person] = self.by_another.get(person, 0) + int(by_another.sum())
     self.typed_in[person] = self.typed_in.get(person, 0) + int((in_recipe & typed_in).sum())
     return ReadingColumns(
       signal=self._signal[series],

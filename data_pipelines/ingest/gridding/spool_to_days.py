@@ -29,6 +29,7 @@ from data_pipelines.ingest.gridding.spool_group import SpoolGroup
 from data_pipelines.ingest.gridding.spool_reader import SpoolReader
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import DAY
+from data_pipelines.ingest.reading.readings import Stretch
 from data_pipelines.runners import Report, Runner, in_this_process
 
 ROWS_PER_BATCH = 2**18  # readings, unless a single person has more
@@ -43,12 +44,14 @@ class _Task:
     people: names and time zones.
     groups: the groups of the spool that have readings of them, in order.
     rows: number of their readings.
+    stretches: their workouts and the like that the recipe makes channels of.
   """
 
   path: pathlib.Path
   people: tuple[tuple[str, zoneinfo.ZoneInfo | None], ...]
   groups: tuple[pathlib.Path, ...]
   rows: int
+  stretches: tuple[Stretch, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +73,8 @@ class _GridPeople:
     reader = SpoolReader([SpoolGroup.load(path) for path in task.groups], [*zones], self.recipe, self.trusted)
     with day_store.day_writer(task.path) as writer:
       for participant, parts in reader.people():
-        grid = Grid(self.recipe, zones[participant], reader.devices, reader.files, self.latest)
+        own = [stretch for stretch in task.stretches if stretch.participant == participant]
+        grid = Grid(self.recipe, zones[participant], reader.devices, reader.files, self.latest, own)
         self._store(participant, _with_progress(parts, report), grid, reader, writer)
 
   def _store(
@@ -79,6 +83,7 @@ class _GridPeople:
     account, tally = Account(), ChannelTally(len(self.recipe.signals))
     writer.add(tally.watch(grid.days(parts, account, participant)))
     account.drop(participant, "signal not in the recipe", reader.left_out.pop(participant, 0))
+    account.drop(participant, "of a device that the recipe leaves out", reader.by_another.pop(participant, 0))
     account.drop(participant, "entered by hand (--entered_by_hand keeps it)", reader.typed_in.pop(participant, 0))
     summary = {
       "account": account.to_json(),
@@ -142,15 +147,18 @@ def _tasks(
 ) -> Iterator[_Task]:
   """Divides the people into batches."""
   basis = repr((recipe, [*trusted]))
+  events = {name for signal in recipe.signals for name in signal.events}
+  stretches = [stretch for stretch in spool.stretches if stretch.name in events]
   batch: list[str] = []
   size = 0
   for person, rows in [*spool.people.items(), (None, 0)]:
     if batch and (person is None or size + rows > ROWS_PER_BATCH):
       people = tuple((name, zone_of(name)) for name in batch)
       groups = tuple(spool.groups[n] for n in sorted({n for name in batch for n in spool.groups_of[name]}))
-      contents = repr((basis, [(name, str(zone)) for name, zone in people], [group.name for group in groups]))
+      own = tuple(stretch for stretch in stretches if stretch.participant in batch)
+      contents = repr((basis, [(name, str(zone)) for name, zone in people], [group.name for group in groups], *own))
       digest = hashlib.blake2b(contents.encode(), digest_size=12).hexdigest()
-      yield _Task(folder / digest, people, groups, size)
+      yield _Task(folder / digest, people, groups, size, own)
       batch, size = [], 0
     if person is not None:
       batch.append(person)

@@ -7,14 +7,19 @@ data_pipelines.ingest.gridding turns them into day windows.
 from __future__ import annotations
 
 import dataclasses
+import zoneinfo
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from data_pipelines.ingest.reading.clocks import DAY, to_wall_clock
+
 # Devices that are none.
 ENTERED_BY_HAND = "entered by hand"
 COARSE = "sums of several minutes"
+
+_LONGEST_STRETCH = 32 * DAY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,3 +65,16 @@ class Stretch:
   end: int
   offset: int | None = None
   clock: Literal["utc", "wall"] = "utc"
+
+  def on_wall_clock(self, zone: zoneinfo.ZoneInfo | None) -> tuple[int, int] | None:
+    """Start and end in ms of the wall clock; None if it is empty or too long to say anything about a single day.
+
+    Args:
+      zone: the person's time zone, needed if the stretch is in UTC without an offset.
+
+    Raises:
+      SchemaError: the stretch is in UTC, and the person's time zone is unknown.
+    """
+    where = f"events {self.name!r}"
+    start, end = (to_wall_clock(ms, self.clock, self.offset, zone, where) for ms in (self.start, self.end))
+    return (start, end) if 0 < end - start <= _LONGEST_STRETCH else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any, Literal
 
 from data_pipelines.channels import vocabulary
@@ -23,6 +24,11 @@ class Signal(Channel):
     zero_is_missing: 0 means that nothing was measured (a heart rate), rather than that there was nothing to count.
     quiet: the device writes no reading while there is nothing to count (the steps of a phone). Steps without a reading
       become 0 while the device is worn and stay missing otherwise. If False, a step without a reading is missing.
+    of: the signal whose readings these are; "" for the one of this name.
+    devices: kinds of devices whose readings count, such as "watch" for "watch" and "watch 2"; empty for all.
+    present: each reading counts as 1, whatever its value.
+    events: names of workouts and the like in the export. The value is 1 during them, and readings do not count.
+    zero_on_days_of: a signal. On days that have it, or this one, steps without a reading become 0. "" for no days.
   """
 
   rule: Literal["mean", "sum", "last"] = "mean"
@@ -31,6 +37,20 @@ class Signal(Channel):
   high: float = math.inf
   zero_is_missing: bool = False
   quiet: bool = False
+  of: str = ""
+  devices: tuple[str, ...] = ()
+  present: bool = False
+  events: tuple[str, ...] = ()
+  zero_on_days_of: str = ""
+
+  @property
+  def source(self) -> str:
+    """The signal whose readings count, "" if none do."""
+    return "" if self.events else self.of or self.name
+
+  def is_by(self, device: str) -> bool:
+    """Whether readings of a device count; of several kinds of exports, devices have their export's name in front."""
+    return not self.devices or any(re.search(rf"(^| ){re.escape(kind)}( \d+)?$", device) for kind in self.devices)
 
 
 # What differs from a plain Signal. Unit, sensor, rule and plausible values are those of the vocabulary of channels.

@@ -41,6 +41,10 @@ def recipes(draw):
     flags = {"zero_is_missing": draw(st.booleans()), "quiet": draw(st.booleans())}
     flags["holds"] = rule != "sum" and draw(st.booleans())
     unit = draw(st.sampled_from(["", "bpm", "%", "C", "null", "1", "yes", "no: x", "µS", "'", "# a"]))
+    # of the signal's own name, or of one that no other can have
+    flags |= {"of": draw(st.sampled_from(["", f"{name} too"])), "present": draw(st.booleans())}
+    flags["devices"] = tuple(draw(st.lists(names, max_size=2)))
+    flags["zero_on_days_of"] = draw(st.sampled_from(["", name]))
     kind, clip = draw(st.sampled_from(["continuous", "binary"])), draw(st.floats(0.1, 100))
     signals.append(Signal(name, unit, draw(names), kind, clip, rule, low=low, high=high, **flags))
   worn = WearRule(draw(st.sampled_from(["auto", "off"])), draw(names), draw(names), "", draw(st.integers(0, 99)))
@@ -55,6 +59,15 @@ def test_a_written_recipe_is_read_again(recipe):
   assert Recipe.from_yaml(text) == recipe == Recipe.from_yaml(recipe.to_yaml(comments=False))
   assert yaml.load(text, C_LOADER)["signals"][0]["name"] == recipe.signals[0].name  # plain YAML, for any parser
   assert all(len(line) <= 120 for line in text.splitlines() if line.startswith("#"))
+
+
+def test_readings_belong_to_the_signal_of_their_device():
+  recipe = Recipe((Signal("a", of="steps", devices=("watch",)), Signal("b", of="steps", devices=("phone", "in bed"))))
+  several = ("0 apple 00 watch", "0 apple 01 watch 2", "1 apple 10 phone 2", "1 apple 27 in bed")
+  assert [recipe.place_of("steps", device) for device in ("watch", "watch 2", "phone 9", "in bed")] == [0, 0, 1, 1]
+  assert [recipe.place_of("steps", device) for device in several] == [0, 0, 1, 1]
+  others = ("other", "watch x", "stopwatch", "entered by hand", "")
+  assert {recipe.place_of("steps", device) for device in others} == {None} == {recipe.place_of("a", "watch")}
 
 
 def test_loading_a_file(tmp_path):
@@ -101,6 +114,21 @@ GOOD = yaml.safe_load(WHOLE)
     ({"worn": {"rule": "choi"}}, "key 'worn.counts' is 'activity_counts', expected a signal of the recipe"),
     ({"worn": {"within": -1}}, "key 'worn.within' is -1"),
     ({"worn": 3}, "key 'worn' is 3, expected keys and values"),
+    (
+      {"signals": [{"name": "mine", "of": "steps"}, {"name": "x", "of": "step"}]},
+      "key 'signals[1].of' is 'step', expected a known signal; the nearest is 'steps'",
+    ),
+    ({"signals": [{"name": "steps", "devices": "watch"}]}, "'signals[0].devices' is 'watch', expected a list of texts"),
+    ({"signals": [{"name": "steps", "events": [1]}]}, "'signals[0].events' is [1], expected a list of texts"),
+    ({"signals": [{"name": "a", "events": ["yoga"]}]}, "key 'signals[0].events' is given, expected kind 'binary'"),
+    (
+      {"signals": [{"name": "steps", "zero_on_days_of": "step"}]},
+      "key 'signals[0].zero_on_days_of' is 'step', expected a signal of the recipe; the nearest is 'steps'",
+    ),
+    (
+      {"signals": [{"name": "steps", "devices": ["watch"]}, {"name": "all", "of": "steps"}]},
+      "key 'signals[1].devices' lets all have readings that steps has",
+    ),
   ],
 )
 def test_errors_name_file_and_key(change, message):
