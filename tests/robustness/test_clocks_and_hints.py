@@ -37,6 +37,18 @@ def test_the_account_names_clocks_with_the_first_and_last_reading(tmp_path):
   )
 
 
+def test_times_that_the_clock_skips_are_told_and_kept(tmp_path):
+  rows = [f"2024-03-31 {time},heart_rate,{60 + n}" for n, time in enumerate(["01:59", "02:00", "02:59", "03:00"])]
+  (tmp_path / "kim.csv").write_text("\n".join(["time,channel,value", *rows]) + "\n")
+  imported = import_days(tmp_path / "kim.csv", timezone="Europe/Berlin")
+  assert [*imported.of("heart_rate").values()] == [60, 61, 62, 63]
+  line = "clock: heart_rate: on the wall clock in the export, at times that the clock of Europe/Berlin skips; "
+  (told,) = (each for each in imported.lines if each.startswith(line))
+  assert "first 2024-03-31 02:00 local" in told and "last 2024-03-31 02:59 local" in told
+  imported = import_days(tmp_path / "kim.csv", timezone="America/New_York")
+  assert not any("skips" in each for each in imported.lines)
+
+
 def heart_rates(rng, day):
   """A heart rate every four to six minutes, from 07:00 on."""
   minutes = 420 + np.cumsum(rng.integers(4, 7, 210))

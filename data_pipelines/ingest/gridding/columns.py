@@ -122,9 +122,10 @@ def clock_spans(
 ) -> Iterator[tuple[str, ClockSpan]]:
   """Yields each kind of clock that some readings are on, in words, and the readings on it."""
   by_zone = ~readings.wall & (readings.offset == NO_OFFSET)
-  elsewhere = _elsewhere(readings, zone)
+  elsewhere, skipped = _elsewhere(readings, zone), _skipped(readings, zone)
   kinds = {
-    "on the wall clock in the export": readings.wall,
+    "on the wall clock in the export": readings.wall & ~skipped,
+    f"on the wall clock in the export, at times that the clock of {zone} skips": skipped,
     "in UTC with offsets in the export": ~readings.wall & ~by_zone & ~elsewhere,
     f"in UTC with offsets in the export, which count where they are not those of {zone}": elsewhere,
     f"in UTC, moved by {zone}": by_zone,
@@ -146,6 +147,16 @@ def _elsewhere(readings: ReadingColumns, zone: zoneinfo.ZoneInfo | None) -> Bool
   clock = clocks.ZoneClock(zone, int(start.min()), int(start.max()))
   elsewhere[elsewhere] = clock.at(start)[0] - start != readings.offset[elsewhere].astype(np.int64) * MINUTE
   return elsewhere
+
+
+def _skipped(readings: ReadingColumns, zone: zoneinfo.ZoneInfo | None) -> Bool[np.ndarray, "n"]:
+  """Which readings on the wall clock are in an hour that it does not show where the person lives."""
+  skipped = readings.wall.copy()
+  if zone is None or not skipped.any():
+    return np.zeros(len(readings), bool)
+  start = readings.start[skipped]
+  skipped[skipped] = clocks.ZoneClock(zone, int(start.min()), int(start.max())).skips(start)
+  return skipped
 
 
 def _moment(readings: ReadingColumns, i: int, zone: zoneinfo.ZoneInfo | None) -> tuple[int, int | None]:

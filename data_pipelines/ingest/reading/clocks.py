@@ -1,8 +1,9 @@
 """Converts times to the person's wall clock, which decides where days begin.
 
 All times are int64 milliseconds since 1970-01-01 00:00, either of UTC or of a wall clock. A day is the 1,440 minutes
-that a wall clock can show on a date. When the clock is put forward, the skipped hour stays missing. When it is put
-back, in autumn or when travelling west, an hour occurs twice, and only its first passage is kept.
+that a wall clock can show on a date. When the clock is put forward, the skipped hour stays missing, unless an export
+without offsets has readings in it. When it is put back, in autumn or when travelling west, an hour occurs twice, and
+only its first passage is kept.
 """
 
 from __future__ import annotations
@@ -68,6 +69,15 @@ class ZoneClock:
       return utc + self.offset[0], np.zeros(len(utc), bool)
     place = np.searchsorted(self.since, utc, side="right") - 1
     return utc + self.offset[place], utc < self._repeats_until[place]
+
+  def skips(self, wall: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+    """Which times, in ms on the wall clock, it never shows because it is put forward over them."""
+    forward = np.flatnonzero(np.diff(self.offset) > 0)
+    if not len(forward):
+      return np.zeros(len(wall), bool)
+    first, end = (self.since[forward + 1] + self.offset[forward + after] for after in (0, 1))
+    place = np.searchsorted(first, wall, side="right") - 1
+    return (place >= 0) & (wall < end[place])
 
 
 def to_wall_clock(ms: int, clock: str, offset: int | None, zone: zoneinfo.ZoneInfo | None, where: str) -> int:
