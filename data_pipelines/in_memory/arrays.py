@@ -92,13 +92,18 @@ def from_arrays(
 def _days(values: Any) -> np.ndarray:
   """float32 [days, steps, channels]."""
   try:
-    days = np.asarray(values, np.float32)
+    given = np.asarray(values)
+    with np.errstate(over="ignore"):
+      days = np.asarray(given, np.float32)
   except (TypeError, ValueError) as error:
     raise SchemaError(f"values: is no array of numbers: {str(error).splitlines()[0]}") from None
   if days.ndim != 3 or not days.size:
     raise SchemaError(f"values: has shape {list(days.shape)}, expected [days, steps, channels]")
   if _DAY % days.shape[1]:
     raise SchemaError(f"values: has {days.shape[1]} steps per day, expected a divisor of {_DAY}")
+  if np.isinf(days).any():
+    place = tuple(map(int, np.argwhere(np.isinf(days))[0]))
+    raise SchemaError(f"values: is {given[place]} on day {place[0]}, step {place[1]}, channel {place[2]}; too large")
   return days
 
 

@@ -281,13 +281,14 @@ def test_rows_that_do_not_say_whose_they_are_are_counted(tmp_path, suffix):
   rows = [("kim", minute, "heart_rate", 60.0) for minute in minutes]
   rows += [(None, minutes[0], "heart_rate", 90.0), ("  ", minutes[1], "heart_rate", 91.0)]
   rows += [(word, minutes[2], "heart_rate", 92.0) for word in ("NA", "nan", "None")]
+  rows += [("kim", minutes[3], "", 93.0), ("kim", minutes[4], None, 94.0)]
   names = ["participant", "time", "channel", "value"]
   table = pa.table(dict(zip(names, zip(*rows, strict=True), strict=True)))
   path = tmp_path / f"study.{suffix}"
   (pq.write_table if suffix == "parquet" else pyarrow.csv.write_csv)(table, path)
   imported = import_days(path, "long_table")
   assert [person for person, *_ in imported.values] == ["kim"] and {*imported.of("heart_rate").values()} == {60.0}
-  assert imported.dropped == {"no participant": 5}
+  assert imported.dropped == {"no participant": 5, "no channel": 2}
   assert any("no participant" in line and f"{path} row {1442 if suffix == 'csv' else 1441}" in line
              for line in imported.lines), imported.lines  # fmt: skip
 

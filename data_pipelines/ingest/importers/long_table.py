@@ -297,6 +297,9 @@ def _readings(
     if not who:
       account.drop("", "no participant", len(group), rows.where(first))
       continue
+    if not channel:
+      account.drop(who, "no channel", len(group), rows.where(first))
+      continue
     good = np.ones(len(group), bool)
     for why, bad in (*times.bad, *values.bad(channel, unit)):
       dropped = good & bad[group]

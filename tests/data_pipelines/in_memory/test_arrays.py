@@ -1,5 +1,7 @@
 """Arrays of days in memory."""
 
+import re
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -67,3 +69,11 @@ def test_days_of_nobody_are_refused(tmp_path, nobody):
     data_pipelines.from_arrays(DAYS, tmp_path, "mine", participant=["kim", nobody, "sam", "sam"], channels=["a", "b"])
   with pytest.raises(SchemaError, match=f"date: entry 0 is {nobody}"):
     data_pipelines.from_arrays(DAYS, tmp_path, "mine", participant=WHO, channels=["a", "b"], date=[nobody] * 4)
+
+
+@pytest.mark.parametrize("value", [1e300, np.inf])
+def test_values_beyond_float32_are_refused(tmp_path, value):
+  days = DAYS.copy()
+  days[2, 5, 1] = value
+  with pytest.raises(SchemaError, match=f"values: is {re.escape(str(value))} on day 2, step 5, channel 1; too large"):
+    data_pipelines.from_arrays(days, tmp_path, "mine", participant=WHO, channels=["a", "b"])
