@@ -44,6 +44,7 @@ EXTRAS_REQUIRE = {
   "gcs": ["gcsfs"],  # gs://
   "s3": ["s3fs"],  # s3://
   "hub": ["huggingface_hub>=1.0"],  # hf://owner/name
+  "stablehlo": ["flatbuffers"],  # --mode=export --format=stablehlo: the format of jax.export's files
   "tensorboard": ["tensorboardX"],
   "wandb": ["wandb"],
   "pypots": ["pypots"],  # SAITS and BRITS on our tasks (benchmarks/pypots_imputers.py)
@@ -51,6 +52,7 @@ EXTRAS_REQUIRE = {
   "dev": [
     "beartype",
     "build",
+    "flatbuffers",  # tests: functions in StableHLO
     "gcp-storage-emulator",  # tests: what stands for gs:// on this machine
     "gcsfs",
     "huggingface_hub>=1.0",  # tests: hf:// against a hub on this machine

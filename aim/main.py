@@ -47,7 +47,9 @@ OUTPUT = flags.DEFINE_string(
   "embed: .parquet or .npz file; impute: .npz file; export: folder; report: folder or .html [my_days].",
 )
 EXPORT_DTYPE = flags.DEFINE_enum("export_dtype", "float32", ("float32", "float16", "bfloat16"), "export: as stored.")
-FORMAT = flags.DEFINE_enum("format", "aim", ("aim", "openmhc"), "export: the layout of the folder.")
+FORMAT = flags.DEFINE_enum(
+  "format", "aim", ("aim", "openmhc", "stablehlo"), "export: the layout of the folder; stablehlo: functions for JAX."
+)
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "export: replace an exported folder.")
 VOCABULARY = flags.DEFINE_string("vocabulary", None, "YAML file of own channels and names, for data of other channels.")
 CARD = flags.DEFINE_string("card", None, "export: YAML file of what only people know, for the model card.")

@@ -241,6 +241,10 @@ def test_export_and_use(dataset, trained, tmp_path):
     ),
     (["--workdir=x", "--output=m", "--export_dtype=int8"], "flag --export_dtype=int8: value should be one of"),
     (["--workdir=x", "--output=m", "--card=no.yaml"], "no.yaml: no such file"),
+    (
+      ["--workdir=x", "--output=m", "--format=stablehlo", "--export_dtype=float16"],
+      "--format=stablehlo: has no model card and no other dtype",
+    ),
     (["--checkpoint=lsm2-nonsense", "--output=m"], "lsm2-nonsense: no such folder; expected a workdir, a checkpoint"),
     (["--checkpoint=hf://a", "--output=m"], "hf://a: expected hf://owner/name or hf://owner/name@revision"),
   ],

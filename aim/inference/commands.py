@@ -13,7 +13,7 @@ from aim.common import config_files, output_files
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.common.seen_people import known_counts
-from aim.inference import matched_days, model_card, pretrained
+from aim.inference import matched_days, model_card, pretrained, stablehlo
 from aim.runtime import processes
 from aim.training.trained import exported, openmhc
 from data_pipelines import npz
@@ -135,17 +135,24 @@ def export(
     overwrite: see Pretrained.save.
     card: YAML file of what only people know about the model (aim/inference/model_card.py).
     scores: Markdown of the scores of a model.
-    format: see Pretrained.save.
+    format: see Pretrained.save; or "stablehlo", functions for JAX (aim/inference/stablehlo.py).
 
   Raises:
     ConfigError: `output` exists or cannot be written, or `card` or `dtype` is wrong.
     CheckpointError: there is no usable model, or a parameter is beyond the range of dtype.
   """
   facts = model_card.read_facts(card) if card else {}
-  own_names = exported.FILES if format == "aim" else openmhc.FILES
+  own_names = {"aim": exported.FILES, "openmhc": openmhc.FILES, "stablehlo": stablehlo.FILES}[format]
   exported.check_target(pathlib.Path(output).absolute(), overwrite, own_names)
+  if format == "stablehlo":
+    stablehlo.check_installed(f"--format={format}")
+    if dtype != "float32" or card:
+      raise ConfigError(f"--format={format}: has no model card and no other dtype; leave out --card and --export_dtype")
   model = pretrained.load(trained)
-  model.save(output, dtype, overwrite, facts, _trained_on(model), scores(model), format)
+  if format == "stablehlo":
+    stablehlo.write(model, output, overwrite)
+  else:
+    model.save(output, dtype, overwrite, facts, _trained_on(model), scores(model), format)
   size = sum(path.stat().st_size for path in pathlib.Path(output).iterdir())
   parameters = sum(array.size for array in model.params.values())
   print(f"{output}: {parameters:,} parameters in {dtype}, {model.trained_steps:,} steps, {size / 1e6:.2f} MB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import math
 import os
@@ -26,6 +27,7 @@ from aim.inference.uncertainty import Uncertainty
 from aim.model import from_config, loss, lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
+from aim.model.patches import Arrays
 from aim.model.token_buffers import TokenBuffer, move
 from aim.runtime import compile_options, sharding
 from aim.training import checkpoint
@@ -304,6 +306,12 @@ class Pretrained:
     card = model_card.text(self._restored, dtype, known, trained_on, scores)
     exported.write(self._restored, folder, card, dtype, overwrite)
 
+  def with_plain_attention(self) -> Pretrained:
+    """The same model with attention in XLA's own operations, which are there on every platform."""
+    plain = dataclasses.replace(self.architecture, attention="xla", remat=False)
+    restored = dataclasses.replace(self._restored, architecture=plain)
+    return type(self)(restored, self.batch_size, self.short_holes, self.mesh.devices.flatten().tolist())
+
   # What a model is used for.
 
   def embed(
@@ -564,34 +572,15 @@ class Pretrained:
     if target.shape != days.shape or target.dtype != bool:
       raise SchemaError(f"reconstruct: target is {target.dtype} {target.shape}, expected bool {days.shape}")
     description = "reconstruct" if progress else None
-    there, absent = self._divided_by_presence(days, target)
-    z = self.map_days("reconstruct", self._reconstruct, days, description, target=there)
+    there, absent = self.divided_by_presence(days, target)
+    z = self.map_days("reconstruct", self.decode, days, description, target=there)
     some = np.flatnonzero(absent.any((1, 2)))
     if len(some):
-      others = self.map_days("reconstruct", self._reconstruct, days[some], description, target=absent[some])
+      others = self.map_days("reconstruct", self.decode, days[some], description, target=absent[some])
       z[some] = np.where(absent[some], others, z[some])
     if not (np.isfinite(z) | ~target).all():
       self.check_result("reconstruct", np.where(target, z, 0).reshape(len(days), 1, -1))
     return z
-
-  def _divided_by_presence(
-    self, values: Shaped[np.ndarray, "days steps channels"], target: Bool[np.ndarray, "days steps channels"]
-  ) -> tuple[Bool[np.ndarray, "days steps channels"], Bool[np.ndarray, "days steps channels"]]:
-    """The targets in channels that a day has, and in those it lacks, whole; all in the first where it is no matter.
-
-    With decoder_tokens "present", tokens of a channel without a value are in the decoder only if they are asked for,
-    and the others attend to them. Apart, they change nothing of the others, as in training.
-    """
-    if self.architecture.decoder_tokens != "present":
-      return target, np.zeros_like(target)
-    grouped = lambda x: np.repeat(
-      x.any(axis=1).reshape(len(x), -1, self.architecture.patch_channels).any(axis=2),
-      self.architecture.patch_channels,
-      axis=1,
-    )
-    present = grouped(~np.isnan(values))[:, None]
-    lost = np.broadcast_to(grouped(target)[:, None] & ~present, target.shape)
-    return target & present, lost
 
   def physical(self, z: Float[np.ndarray, "*days steps channels"]) -> Float[np.ndarray, "*days steps channels"]:
     """Converts reconstruct()'s output to physical units; binary channels become 0 or 1. NaN and Inf stay what they are.
@@ -604,9 +593,7 @@ class Pretrained:
     if z.dtype.kind not in "fiu" or z.shape[-2:] != expected:
       steps, channels = expected
       raise SchemaError(f"physical: z-scores are {z.dtype} {z.shape}, expected numbers [..., {steps}, {channels}]")
-    continuous = np.clip(z * self.scale.std + self.scale.mean, self.scale.low, self.scale.high)
-    known = np.where(self.scale.binary, z >= 0.5, continuous)
-    return np.where(np.isfinite(z), known, z).astype(np.float32)
+    return self.scale.physical(z)
 
   # Checks of input.
 
@@ -812,6 +799,51 @@ class Pretrained:
     known = jnp.where((lengths <= slots)[:, None, None], encoded.astype(jnp.float32), jnp.nan)
     return EncodedTokens(known, positions, lengths)
 
+  def decode(
+    self, params: dict[str, Array], values: Float[Array, "b s c"], target: Bool[Array, "b s c"], sizes: BufferSizes
+  ) -> Float[Array, "b s c"]:
+    """What the model expects where `target` is; pure, and may be jitted.
+
+    Args:
+      params: self.params, or others of the same architecture.
+      values: days in physical units, NaN where missing.
+      target: where a reconstruction is needed; elsewhere the result means nothing.
+      sizes: buffers that are large enough for every day's tokens and targets, from padded_sizes().
+
+    Returns:
+      z-scores, and probabilities on binary channels.
+    """
+    a = self.architecture
+    tokens = self._tokens(values, target=target)
+    targets = sizes.target_buffer(tokens)
+    prediction = loss.forward(lsm2.merge(self._graph, params), tokens, sizes, targets)
+    # From the targets' buffer to the order of the tokens, then to the grid; tokens without a target become 0.
+    in_order = TokenBuffer.padded(jnp.zeros_like(tokens.target_ends), tokens.target_ends, a.tokens)
+    grid = jnp.argsort(tokens.order, axis=1)
+    z = jnp.take_along_axis(move(prediction, targets, in_order), grid[:, :, None], axis=1)
+    z = patches.unpatchify(z, a.channels, a.patch_channels)
+    z = jnp.where(self.scale.binary, jax.nn.sigmoid(z), jnp.clip(z, -self.scale.clip, self.scale.clip))
+    return z if self.short_holes == "decode" else self._with_lines(z, values)
+
+  def divided_by_presence(self, values: Arrays, target: Arrays) -> tuple[Arrays, Arrays]:
+    """The targets in channels that a day has, and in those it lacks, whole; all in the first where it is no matter.
+
+    With decoder_tokens "present", tokens of a channel without a value are in the decoder only if they are asked for,
+    and the others attend to them. Apart, they change nothing of the others, as in training.
+
+    Args:
+      values: days in physical units, NaN where missing.
+      target: bool of the same shape.
+    """
+    xp = target.__array_namespace__()
+    if self.architecture.decoder_tokens != "present":
+      return target, xp.zeros_like(target)
+    group = self.architecture.patch_channels
+    grouped = lambda x: xp.repeat(x.any(axis=1).reshape(x.shape[0], -1, group).any(axis=2), group, axis=1)
+    present = grouped(~xp.isnan(values))[:, None]
+    lost = xp.broadcast_to(grouped(target)[:, None] & ~present, target.shape)
+    return target & present, lost
+
   def _check_sizes(self, sizes: BufferSizes) -> None:
     """Raises SchemaError for sizes that are not those of an encoder of this model's days."""
     expected = "expected those that model.encoder_sizes(days) returns"
@@ -937,21 +969,6 @@ class Pretrained:
     grid = jnp.full((len(values), a.tokens, encoded.shape[-1]), jnp.nan)
     grid = grid.at[jnp.arange(len(values))[:, None], positions].set(encoded, mode="drop")
     return grid.reshape(len(values), a.channel_groups, a.length, -1)
-
-  def _reconstruct(
-    self, params: dict[str, Array], values: Float[Array, "b s c"], target: Bool[Array, "b s c"], sizes: BufferSizes
-  ) -> Float[Array, "b s c"]:
-    a = self.architecture
-    tokens = self._tokens(values, target=target)
-    targets = sizes.target_buffer(tokens)
-    prediction = loss.forward(lsm2.merge(self._graph, params), tokens, sizes, targets)
-    # From the targets' buffer to the order of the tokens, then to the grid; tokens without a target become 0.
-    in_order = TokenBuffer.padded(jnp.zeros_like(tokens.target_ends), tokens.target_ends, a.tokens)
-    grid = jnp.argsort(tokens.order, axis=1)
-    z = jnp.take_along_axis(move(prediction, targets, in_order), grid[:, :, None], axis=1)
-    z = patches.unpatchify(z, a.channels, a.patch_channels)
-    z = jnp.where(self.scale.binary, jax.nn.sigmoid(z), jnp.clip(z, -self.scale.clip, self.scale.clip))
-    return z if self.short_holes == "decode" else self._with_lines(z, values)
 
   def _with_lines(self, z: Float[Array, "b s c"], values: Float[Array, "b s c"]) -> Float[Array, "b s c"]:
     """Replaces z at the missing steps of partly observed patches by the line through the channel's observed steps."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from typing import TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,8 @@ from jaxtyping import Array, Bool, Float, Shaped
 from aim.model import interpolation
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
+
+Arrays = TypeVar("Arrays", jax.Array, np.ndarray)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +97,16 @@ class Scale:
       observed &= (values != 0) | ~self.zero_is_missing
     z = jnp.clip((values - self.mean) / self.std, -self.clip, self.clip)
     return jnp.where(observed, z, 0.0), observed
+
+  def physical(self, z: Arrays) -> Arrays:
+    """z-scores [..., s, c] in physical units, within the range seen in training; probabilities as 0 or 1.
+
+    NaN and Inf stay what they are.
+    """
+    xp = z.__array_namespace__()
+    continuous = xp.clip(z * self.std + self.mean, self.low, self.high)
+    known = xp.where(self.binary, z >= 0.5, continuous)
+    return xp.where(xp.isfinite(z), known, z).astype(np.float32)
 
 
 def normalised_days(

@@ -63,7 +63,9 @@ class TokenBuffer:
     """Each slot's window within its group. Slots past the last token count as the last window's."""
     slot = jnp.arange(self.count)
     inside = slot[None, :, None] >= self.starts[:, None, :]
-    return jnp.maximum(inside.sum(-1) - 1, 0) if not self.is_padded else jnp.zeros((len(self.starts), self.count), int)
+    return (
+      jnp.maximum(inside.sum(-1) - 1, 0) if not self.is_padded else jnp.zeros((self.starts.shape[0], self.count), int)
+    )
 
   @property
   def position(self) -> Int[Array, "g r"]:
@@ -74,7 +76,7 @@ class TokenBuffer:
 
   def take(self, x: Shaped[Array, "b n ..."]) -> Shaped[Array, "g r ..."]:
     """Per-token data laid out in this buffer, 0 in empty slots. For data, not activations: it has no gradient."""
-    groups, n = len(self.starts), x.shape[1]
+    groups, n = self.starts.shape[0], x.shape[1]
     flat = x.reshape(groups, -1, *x.shape[2:])
     index, valid = self._sources(jnp.arange(self.starts.shape[1]) * n, jnp.zeros_like(self.first), n)
     return _gather(jax.lax.stop_gradient(flat), index, valid)
