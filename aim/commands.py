@@ -184,7 +184,7 @@ def open_dataset(config: ml_collections.ConfigDict) -> data_pipelines.dataset.Da
     return datasets.open_named(data)
   source = lambda: Simulation(participants=data.participants, days=data.days, seed=data.seed)
   request = simulate_request(data.participants, data.days, data.seed)
-  return build(source, data.dir, config_files.simulated_name(data), request=request)
+  return datasets.as_configured(build(source, data.dir, config_files.simulated_name(data), request=request), data)
 
 
 def open_scored(config: ml_collections.ConfigDict, split: str = "eval") -> data_pipelines.dataset.Dataset:

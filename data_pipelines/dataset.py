@@ -23,7 +23,7 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -269,16 +269,7 @@ class Dataset:
     Raises:
       DatasetError: the split is unknown or empty, or a day cannot be read.
     """
-    days = self.days(split)
-    path = self.path / f"missing_{split}.npz"
-    with contextlib.suppress(Exception), np.load(path) as stored:  # absent, incomplete or damaged in any way: read anew
-      if stored["shares"].shape == (len(days),):
-        return stored["shares"]
-    with progress_bar(len(days), f"missing values of {split}", "day", disable=len(days) < _SHOWN_DAYS) as bar:
-      shares = np.array([bar.update() or np.isnan(days[i]["values"]).mean() for i in range(len(days))], np.float32)
-    with contextlib.suppress(OSError), replacing(path) as unfinished, unfinished.open("wb") as file:
-      np.savez(file, shares=shares)  # with a checksum, unlike a single array
-    return shares
+    return missing_shares(self.days(split), split, self.path / f"missing_{split}.npz")
 
   def days_within(self, split: str, max_missing: float) -> Int64[np.ndarray, " selected"]:
     """Indices into `days` of the days with at most this share of missing values.
@@ -350,6 +341,27 @@ class Dataset:
   def _check(self, split: str) -> None:
     if split not in splits.SPLITS:
       raise DatasetError(f"unknown split {split!r} of dataset {self.name!r}; splits are {', '.join(splits.SPLITS)}")
+
+
+def missing_shares(
+  days: Sequence[dict[str, Any]], split: str, path: pathlib.Path, missing: Callable[[np.ndarray], np.ndarray] = np.isnan
+) -> Float32[np.ndarray, " days"]:
+  """Share of missing values of each day; all days are read, unless the shares are in a file from an earlier call.
+
+  Args:
+    days: of a split.
+    split: its name, for the progress bar.
+    path: of the file, which is written if it can be.
+    missing: which of a day's values [steps, channels] are missing.
+  """
+  with contextlib.suppress(Exception), np.load(path) as stored:  # absent, incomplete or damaged in any way: read anew
+    if stored["shares"].shape == (len(days),):
+      return stored["shares"]
+  with progress_bar(len(days), f"missing values of {split}", "day", disable=len(days) < _SHOWN_DAYS) as bar:
+    shares = np.array([bar.update() or missing(days[i]["values"]).mean() for i in range(len(days))], np.float32)
+  with contextlib.suppress(OSError), replacing(path) as unfinished, unfinished.open("wb") as file:
+    np.savez(file, shares=shares)  # with a checksum, unlike a single array
+  return shares
 
 
 def _read_request(path: pathlib.Path) -> dict[str, Any]:

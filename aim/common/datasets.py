@@ -6,6 +6,7 @@ import ml_collections
 
 from aim.common.config_files import ConfigError
 from data_pipelines.channels import vocabulary
+from data_pipelines.channels.matched_dataset import matched
 from data_pipelines.channels.mixed_dataset import MixedDataset, open_mix
 from data_pipelines.dataset import Dataset
 
@@ -29,7 +30,7 @@ def open_named(data: ml_collections.ConfigDict) -> Dataset:
         f"config.data.minutes_per_step is {data.minutes_per_step}, expected 0 without config.data.mix; for one dataset "
         f"on another clock: --config.data.mix=\"(('{data.name or 'NAME'}',1.0),)\" --config.data.name="
       )
-    return Dataset.open(data.dir, data.name)
+    return as_configured(Dataset.open(data.dir, data.name), data)
   if data.name:
     raise ConfigError(
       f"config.data.name is {data.name!r} and config.data.mix names datasets too; leave one of them out: "
@@ -39,7 +40,13 @@ def open_named(data: ml_collections.ConfigDict) -> Dataset:
   repeated = [name for name in names if names.count(name) > 1]
   if repeated:
     raise ConfigError(f"config.data.mix names {repeated[0]!r} more than once, expected one weight per dataset")
-  return open_mix(data.dir, dict(data.mix), vocabulary.load(data.vocabulary), data.minutes_per_step)
+  known = vocabulary.load(data.vocabulary)
+  return open_mix(data.dir, dict(data.mix), known, data.minutes_per_step, data.zero_is_missing)
+
+
+def as_configured(dataset: Dataset, data: ml_collections.ConfigDict) -> Dataset:
+  """A dataset in which zeros of the channels of config.data.zero_is_missing are missing; itself if there are none."""
+  return matched(dataset, dataset.schema, vocabulary.load(data.vocabulary), data.zero_is_missing)
 
 
 def told(dataset: Dataset, decoder_tokens: str) -> list[str]:

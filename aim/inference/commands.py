@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from aim.common import config_files, output_files
+from aim.common import config_files, datasets, output_files
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.common.seen_people import known_counts
@@ -100,12 +100,12 @@ def impute(trained: str, source: str, output: str, own_vocabulary: str | None = 
   output_files.check_file(output, f"--output={output}")
   output_files.check_not_input(output, f"--output={output}", source, f"--input={source}")
   model = pretrained.load_for_npz(trained, source, own_vocabulary)
-  matching = matched_days.npz_matching(source, model.schema, model.vocabulary)
+  matching = matched_days.npz_matching(source, model.schema, model.vocabulary, model.zero_is_missing)
   days = npz.read_days(source, schema=matching.source, allow_empty_days=True)
   if "filled" in days.original:
     raise SchemaError(f"{source}: has the key 'filled', so its missing values are filled already")
   _print_notes(days)
-  missing = np.isnan(days.values)
+  missing = matching.missing(days.values)
   values = model.impute_matched(matching, days.values, progress=True, where=source)
   filled = missing & ~np.isnan(values)
   with output_files.naming(f"--output={output}"):
@@ -171,7 +171,7 @@ def _trained_on(model: pretrained.Pretrained) -> str:
     return f"{counted(people, 'person')}, {counted(days, 'day')}."
   if saved is None or is_remote(data.dir) or not dataset_path(data.dir, saved["name"]).is_dir():
     return ""
-  dataset = Dataset.open(data.dir, saved["name"])
+  dataset = datasets.as_configured(Dataset.open(data.dir, saved["name"]), data)
   if dataset.digest_of("pretrain") != saved["pretrain"]:
     return ""
   chosen = chosen_days(dataset, "pretrain", **config_files.subset(model.config))
@@ -194,7 +194,7 @@ def _batches(
   """
   process_index, process_count = processes.process_index_and_count()
   if dataset is None:
-    matching = matched_days.npz_matching(data, model.schema, model.vocabulary)
+    matching = matched_days.npz_matching(data, model.schema, model.vocabulary, model.zero_is_missing)
     days = npz.read_days(data, schema=matching.source)
     values = model.matched_days(matching, days.values, data)
     model.checked_days(values, data, empty_days=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -46,6 +46,7 @@ class Layout:
     minutes_per_step: int | None,
     units: Units | None,
     where: str,
+    zero_is_missing: Collection[str] = (),
   ) -> Layout:
     """The layout of days that a caller describes; no value is read.
 
@@ -57,6 +58,7 @@ class Layout:
       minutes_per_step: None for what follows from the number of steps.
       units: of channels that are not in the unit that the vocabulary has for their name; None for none.
       where: begins every message.
+      zero_is_missing: names of the model's channels in which a 0 is a missing value.
 
     Raises:
       SchemaError: the shape, a name, a unit or the clock does not fit.
@@ -75,7 +77,7 @@ class Layout:
       given = "" if minutes_per_step is None else f" of {minutes_per_step} min"
       raise SchemaError(f"{where}: days have {shape[1]} steps{given}, expected steps that fill {MINUTES_PER_DAY} min")
     source = declared_schema(names, int(minutes), schema, vocabulary, _unit_by_name(units, names, where), where)
-    return cls(Matching.between(source, schema, vocabulary, where=where))
+    return cls(Matching.between(source, schema, vocabulary, where=where, zero_is_missing=zero_is_missing))
 
   @property
   def blocks(self) -> list[int]:
@@ -98,7 +100,7 @@ class Layout:
     Raises:
       SchemaError: the dtype of the days cannot hold what is filled in.
     """
-    if values.dtype.kind in "iub":
+    if values.dtype.kind in "iub" and not self.matching.zero_is_missing:
       return values.copy()  # nothing can be missing
     own = _as_floats(values, where)
     with np.errstate(over="ignore"):  # of float16; refused in the next lines
@@ -148,14 +150,16 @@ def tell(
     print(f"note: {where}: {line}", file=sys.stderr, flush=True)
 
 
-def matched_dataset(dataset: Dataset, schema: Schema, scale: Scale, vocabulary: Vocabulary) -> Dataset:
+def matched_dataset(
+  dataset: Dataset, schema: Schema, scale: Scale, vocabulary: Vocabulary, zero_is_missing: Collection[str] = ()
+) -> Dataset:
   """A dataset in the model's schema: itself if it is of that schema, otherwise matched, which is printed on stderr.
 
   Raises:
     MatchingError: channels cannot be matched; the message names the dataset and the channels.
   """
-  seen = matched(dataset, schema, vocabulary)
-  if isinstance(seen, MatchedDataset):
+  seen = matched(dataset, schema, vocabulary, zero_is_missing)
+  if isinstance(seen, MatchedDataset) and seen is not dataset:
     tell(seen.matching, _some_days(seen), scale, vocabulary, f"dataset {dataset.name!r}")
   return seen
 
@@ -170,7 +174,7 @@ def check_dataset_names(dataset: Dataset, schema: Schema | None, vocabulary: Voc
     Matching.between(dataset.schema, schema, vocabulary, where=f"dataset {dataset.name!r}")
 
 
-def npz_matching(path: str, schema: Schema, vocabulary: Vocabulary) -> Matching:
+def npz_matching(path: str, schema: Schema, vocabulary: Vocabulary, zero_is_missing: Collection[str] = ()) -> Matching:
   """How the days of an npz file become days of a model's schema; no day is read.
 
   A file of the very channels, in order and on the clock of the schema, is of that schema in all that it does not
@@ -187,7 +191,8 @@ def npz_matching(path: str, schema: Schema, vocabulary: Vocabulary) -> Matching:
     channels = schema.channels
   said = [{key: getattr(channel, key) for key in keys} for channel in declared.channels]
   channels = tuple(dataclasses.replace(channel, **more) for channel, more in zip(channels, said, strict=True))
-  return Matching.between(Schema(own.minutes_per_step, channels), schema, vocabulary, where=path)
+  source = Schema(own.minutes_per_step, channels)
+  return Matching.between(source, schema, vocabulary, where=path, zero_is_missing=zero_is_missing)
 
 
 def _some_days(dataset: Dataset) -> Iterator[Float[np.ndarray, "_ steps channels"]]:

@@ -36,6 +36,7 @@ from aim.training.compatibility import MADE_WITH
 from aim.training.trained import exported, openmhc, source
 from data_pipelines.channels import vocabulary
 from data_pipelines.channels.matching import Matching
+from data_pipelines.channels.zeros import without_zeros
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, SchemaError
 
@@ -170,6 +171,7 @@ class Pretrained:
     scale (Scale): normalisation by the statistics of the training data.
     masking (Masking): the training run's masking, of which inference reads min_observed_share only.
     imputation (str): how days are imputed before the network sees them; "none" except for LSM-1.
+    zero_is_missing: names of the channels in which a 0 is a missing value.
     mesh (Mesh): the devices, each of which computes its share of the days.
     batch_size (int): the most days that each device computes at a time.
     short_holes (str): see load().
@@ -210,6 +212,8 @@ class Pretrained:
     self.name = str(restored.config.get("name", "LSM-2"))
     self.masking = from_config.masking(restored.config, restored.schema)
     self.imputation = restored.config.data.impute
+    named = zip(self.schema.names, self.scale.zero_is_missing, strict=True)
+    self.zero_is_missing = tuple(name for name, is_so in named if is_so)
     trained_for = restored.config.get("impute", {}).get("short_holes", MADE_WITH["impute.short_holes"])
     # A hole in a visible token of an imputed day is no hole to the model, which sees the imputed value.
     self.short_holes = "interpolate" if self.imputes_input else short_holes or trained_for
@@ -524,7 +528,7 @@ class Pretrained:
     self.check_has_decoder("impute")
     days = self.checked_days(self.matched_days(matching, values, where), where)
     layout = Layout(matching)
-    missing = layout.model_target(np.isnan(values), values.shape, where) & np.isnan(days)
+    missing = layout.model_target(matching.missing(values), values.shape, where) & np.isnan(days)
     expected = self.physical(self.reconstruct(days, missing, progress)) if missing.any() else days
     return layout.filled(values, np.where(missing, expected, days), where)
 
@@ -629,7 +633,8 @@ class Pretrained:
     if channels is None and minutes_per_step is None and units is None:
       return None
     shape = _as_array(values, where).shape
-    return Layout.of_days(shape, self.schema, self.vocabulary, channels, minutes_per_step, units, where)
+    described = channels, minutes_per_step, units
+    return Layout.of_days(shape, self.schema, self.vocabulary, *described, where, self.zero_is_missing)
 
   def _model_days(
     self,
@@ -673,8 +678,7 @@ class Pretrained:
         f"{where}: row {row} step {step} channel {self.schema.names[channel]!r} is {days[row, step, channel]:g}, "
         f"expected at most {largest:.2g}: the model computes in float32"
       )
-    if (zero := self.scale.zero_is_missing).any():
-      days = np.where(zero & (days == 0), np.nan, days)
+    days = without_zeros(days, self.scale.zero_is_missing)
     if not empty_days:
       self._check_observed(days, where)
     return days
@@ -725,7 +729,7 @@ class Pretrained:
     Raises:
       MatchingError: its channels cannot be matched; the message names the dataset and the channels.
     """
-    return matched_days.matched_dataset(dataset, self.schema, self.scale, self.vocabulary)
+    return matched_days.matched_dataset(dataset, self.schema, self.scale, self.vocabulary, self.zero_is_missing)
 
   def check_dataset(self, dataset: Dataset) -> None:
     """Checks that a dataset has this model's schema.

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from jaxtyping import Array, Bool, Float, Shaped
 
 from aim.model import interpolation
+from data_pipelines.channels.zeros import without_zeros
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Schema
 
@@ -92,9 +93,8 @@ class Scale:
     self, values: Float[Array | np.ndarray, "... s c"]
   ) -> tuple[Float[Array, "... s c"], Bool[Array, "... s c"]]:
     """z-scores, 0 where missing, and a bool array of where a value was observed."""
+    values = without_zeros(values, self.zero_is_missing)
     observed = ~jnp.isnan(values)
-    if self.zero_is_missing.any():
-      observed &= (values != 0) | ~self.zero_is_missing
     z = jnp.clip((values - self.mean) / self.std, -self.clip, self.clip)
     return jnp.where(observed, z, 0.0), observed
 

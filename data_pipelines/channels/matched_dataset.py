@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import hashlib
 import json
+import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,16 +19,18 @@ from jaxtyping import Float32, Int64, Shaped
 from data_pipelines import splits
 from data_pipelines.channels.matching import Matching
 from data_pipelines.channels.vocabulary import Vocabulary
-from data_pipelines.dataset import Dataset
-from data_pipelines.schema import Schema
+from data_pipelines.dataset import Dataset, missing_shares
+from data_pipelines.progress import progress_bar
+from data_pipelines.schema import Schema, SchemaError
 from data_pipelines.statistics import Accumulator, Statistics
-from data_pipelines.text_files import counted
+from data_pipelines.text_files import counted, replacing
 
 _DAYS_AT_ONCE = 32
+_SHOWN_DAYS = 1000  # reading more days than these shows a progress bar
 
 
 class MatchedDataset(Dataset):
-  """A dataset in a schema other than its own; whatever takes a Dataset takes it.
+  """A dataset in a schema other than its own, or with zeros that are missing; whatever takes a Dataset takes it.
 
   Nothing is written: days are matched when they are read. Splits and labels are the dataset's own, and so are people
   and days, except those on which nothing is observed in any channel that both have: they are left out, and their number
@@ -61,13 +65,28 @@ class MatchedDataset(Dataset):
     """Statistics of the matched days of the pretrain split; computed from the days on first use.
 
     A channel that is never observed has count 0, mean 0, SD 1 and NaN at every time of day.
+
+    Where zeros are all that is changed, they are stored in the dataset's folder, if that can be written.
     """
+    if not self._has_own_schema:
+      return self._computed_statistics()
+    path = self._file("statistics")
+    with contextlib.suppress(SchemaError):
+      return Statistics.load(path)
+    statistics = self._computed_statistics()
+    with contextlib.suppress(OSError), replacing(path) as unfinished:
+      statistics.save(unfinished)
+    return statistics
+
+  def _computed_statistics(self) -> Statistics:
     accumulator = Accumulator(self.schema)
     if self.num_days("pretrain"):
       days = self.days("pretrain")
-      for start in range(0, len(days), _DAYS_AT_ONCE):
-        batch = [days[i]["values"] for i in range(start, min(start + _DAYS_AT_ONCE, len(days)))]
-        accumulator.add(np.stack(batch))
+      with progress_bar(len(days), f"statistics of {self.name}", "day", disable=len(days) < _SHOWN_DAYS) as bar:
+        for start in range(0, len(days), _DAYS_AT_ONCE):
+          batch = [days[i]["values"] for i in range(start, min(start + _DAYS_AT_ONCE, len(days)))]
+          accumulator.add(np.stack(batch))
+          bar.update(len(batch))
     return accumulator.finish(allow_unobserved=True)[0]
 
   @functools.cached_property
@@ -90,7 +109,7 @@ class MatchedDataset(Dataset):
 
   def missing_shares(self, split: str) -> Float32[np.ndarray, " days"]:
     """Share of missing values of each day in the dataset's own channels, so that absent ones count for nothing."""
-    return self.original.missing_shares(split)[self._kept(split)]
+    return self._stored_shares(split)[self._kept(split)]
 
   def people(self, split: str) -> list[str]:
     """As Dataset.people, without those of whom nothing is observed."""
@@ -122,6 +141,23 @@ class MatchedDataset(Dataset):
       table = table.set_column(position, table.schema.field(name), pa.array(steps, table.schema.field(name).type))
     return table
 
+  def _stored_shares(self, split: str) -> Float32[np.ndarray, " days"]:
+    """Share of missing values of each stored day, in the dataset's own channels."""
+    if not self.matching.zero_is_missing:
+      return self.original.missing_shares(split)
+    days = self.original.days(split)
+    return missing_shares(days, split, self._file(f"missing_{split}"), self.matching.missing)
+
+  def _file(self, name: str) -> pathlib.Path:
+    """Where something that is computed from days without zeros is kept."""
+    basis = json.dumps([self.original.digest, self.matching.zero_is_missing])
+    return self.path / f"{name}_{hashlib.blake2b(basis.encode(), digest_size=6).hexdigest()}.npz"
+
+  @property
+  def _has_own_schema(self) -> bool:
+    """Whether zeros are all that is changed."""
+    return self.original.schema.difference(self.schema) is None
+
   @property
   def _where(self) -> str:
     return f"dataset {self.name!r}"
@@ -143,15 +179,20 @@ class MatchedDataset(Dataset):
 
   @functools.cached_property
   def _all_kept(self) -> dict[str, Int64[np.ndarray, " days"]]:
-    """Indices of the days with observed values by split; all days are read, unless none of them can be empty."""
-    if not self.matching.extra and self.matching.source.minutes_per_step >= self.matching.target.minutes_per_step:
+    """Indices of the days with observed values by split; all days are read once, unless none of them can be empty."""
+    all_channels = not self.matching.extra
+    all_channels &= self.matching.source.minutes_per_step >= self.matching.target.minutes_per_step
+    if all_channels and not self.matching.zero_is_missing:
       return {}
     kept = {}
     for split in splits.SPLITS:
       total = self.original.num_days(split)
       if total:
-        days = _MatchedDays(self.original.days(split), np.arange(total), self.matching, self._where)
-        kept[split] = np.flatnonzero([not np.isnan(days[i]["values"]).all() for i in range(total)])
+        if all_channels:
+          kept[split] = np.flatnonzero(self._stored_shares(split) < 1)
+        else:
+          days = _MatchedDays(self.original.days(split), np.arange(total), self.matching, self._where)
+          kept[split] = np.flatnonzero([not np.isnan(days[i]["values"]).all() for i in range(total)])
         if len(kept[split]) < total:
           left_out = counted(total - len(kept[split]), "day")
           print(
@@ -172,7 +213,9 @@ class MatchedDataset(Dataset):
     return empty
 
   def _seen(self, digest: str) -> str:
-    """A digest of what is seen: of the content and of the matching."""
+    """A digest of what is seen: of the content and of the matching, but for zeros that are missing."""
+    if self._has_own_schema:
+      return digest
     pairs = [[pair.source, pair.target, pair.unit, pair.target_unit, pair.rule] for pair in self.matching.pairs]
     seen = json.dumps([digest, self.matching.target.to_dict(), pairs, self.matching.min_share], sort_keys=True)
     return hashlib.blake2b(seen.encode(), digest_size=16).hexdigest()
@@ -197,13 +240,30 @@ class _MatchedDays(Sequence[dict[str, Any]]):
     return {**{key: value for key, value in day.items() if key != "cause"}, "values": values}
 
 
-def matched(dataset: Dataset, target: Schema, vocabulary: Vocabulary) -> Dataset:
+def matched(dataset: Dataset, target: Schema, vocabulary: Vocabulary, zero_is_missing: Collection[str] = ()) -> Dataset:
   """The dataset in the schema `target`: itself if that is its schema, and otherwise a view.
+
+  Args:
+    dataset: the dataset.
+    target: the schema.
+    vocabulary: names, units and rules of channels.
+    zero_is_missing: names of the target's channels in which a 0 is a missing value, which takes a view too.
 
   Raises:
     MatchingError: channels cannot be matched; the message names the dataset and the channels.
   """
-  if dataset.schema.difference(target) is None:
+  if dataset.schema.difference(target) is None and _without_zeros(dataset, zero_is_missing):
     return dataset
-  matching = Matching.between(dataset.schema, target, vocabulary, where=f"dataset {dataset.name!r}")
-  return MatchedDataset(dataset, matching)
+  where = f"dataset {dataset.name!r}"
+  return MatchedDataset(
+    dataset, Matching.between(dataset.schema, target, vocabulary, where=where, zero_is_missing=zero_is_missing)
+  )
+
+
+def _without_zeros(dataset: Dataset, channels: Collection[str]) -> bool:
+  """Whether a dataset is a view already in which zeros of these channels are missing."""
+  names = {*channels} & {*dataset.schema.names}
+  return not names or all(
+    isinstance(member, MatchedDataset) and names <= {*member.matching.zero_is_missing, *member.matching.absent}
+    for member, _ in dataset.members
+  )

@@ -7,13 +7,14 @@ reported in lines; nothing is guessed, and what cannot be converted is refused b
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from data_pipelines.channels import resampling, units
 from data_pipelines.channels.vocabulary import Entry, Vocabulary
+from data_pipelines.channels.zeros import without_zeros
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
 
@@ -33,6 +34,7 @@ class Pair:
     amount: the unit of what a step counts, if the rule is "sum"; the other two may be rates of it.
     rule: how shorter steps become a longer one.
     is_known: whether the vocabulary has the channel.
+    zero_is_missing: whether a 0 of the data is a missing value.
   """
 
   source: int
@@ -44,11 +46,13 @@ class Pair:
   amount: str
   rule: str
   is_known: bool
+  zero_is_missing: bool = False
 
   def forward(
     self, values: Float[np.ndarray, "days _"], minutes: int, to: int, min_share: float
   ) -> Float[np.ndarray, "days _"]:
     """The channel's values on the target's clock, in its unit."""
+    values = without_zeros(values, self.zero_is_missing)
     values = self._converted(values, self.unit, self._unit_between, minutes)
     values = resampling.resample(values, minutes, to, self.rule, min_share)
     return self._converted(values, self._unit_between, self.target_unit, to)
@@ -101,6 +105,7 @@ class Matching:
     vocabulary: Vocabulary,
     min_share: float = resampling.MIN_SHARE,
     where: str = "channels",
+    zero_is_missing: Collection[str] = (),
   ) -> Matching:
     """Matches the channels of two schemas.
 
@@ -114,6 +119,7 @@ class Matching:
       vocabulary: names, units and rules of channels.
       min_share: see resampling.resample.
       where: begins every message, for example a file.
+      zero_is_missing: names of channels of the target in which a 0 is a missing value.
 
     Raises:
       MatchingError: two channels of the data are one of the target's; a unit or a kind is not the target's; or no
@@ -124,7 +130,8 @@ class Matching:
       s = _counterpart(channel, source, target, vocabulary, where)
       if s is not None:
         entry = vocabulary.find(channel.name)
-        pairs.append(_pair(source.channels[s], channel, (s, t), entry, where))
+        pair = _pair(source.channels[s], channel, (s, t), entry, where)
+        pairs.append(dataclasses.replace(pair, zero_is_missing=channel.name in zero_is_missing))
         ours = source.channels[s]
         if not ours.unit and pairs[-1].unit and (channel.unit or ours.name != channel.name):
           undeclared.append(ours.name)
@@ -139,11 +146,31 @@ class Matching:
   @property
   def is_identity(self) -> bool:
     """Whether data of the source are data of the target as they are: the same channels in the same order and units."""
+    return not self.zero_is_missing and self.keeps_layout
+
+  @property
+  def keeps_layout(self) -> bool:
+    """Whether the values of the source are those of the target, but for zeros that are missing values."""
     return (
       self.source.minutes_per_step == self.target.minutes_per_step
       and len(self.pairs) == len(self.source.channels) == len(self.target.channels)
       and all(pair.source == pair.target and pair.unit == pair.target_unit for pair in self.pairs)
     )
+
+  @property
+  def zero_is_missing(self) -> tuple[str, ...]:
+    """Names of the target's channels of which a 0 is a missing value."""
+    return tuple(pair.target_name for pair in self.pairs if pair.zero_is_missing)
+
+  def without_zeros(self, values: Shaped[np.ndarray, "*days _ _"]) -> Shaped[np.ndarray, "*days _ _"]:
+    """Days of the source with NaN for each 0 that is a missing value."""
+    channels = np.zeros(len(self.source.channels), bool)
+    channels[[pair.source for pair in self.pairs if pair.zero_is_missing]] = True
+    return without_zeros(values, channels)
+
+  def missing(self, values: Shaped[np.ndarray, "*days _ _"]) -> Bool[np.ndarray, "*days _ _"]:
+    """True where days of the source have no value."""
+    return np.isnan(self.without_zeros(values))
 
   @property
   def absent(self) -> tuple[str, ...]:
@@ -200,7 +227,7 @@ class Matching:
 
     Args:
       filled: [days, target steps, target channels].
-      observed: the days of the source that were reconstructed; what is not NaN in them is returned bit for bit.
+      observed: the days of the source that were reconstructed; what is not missing in them is returned bit for bit.
 
     Returns:
       [days, steps, channels] of the source, of the dtype of `observed` or else of `filled`. Channels that the target
@@ -209,10 +236,10 @@ class Matching:
     shape = (len(filled), self.source.steps, len(self.source.channels))
     result = np.full(shape, np.nan, filled.dtype) if observed is None else observed.copy()
     minutes, to = self.target.minutes_per_step, self.source.minutes_per_step
+    missing = self.missing(result)
     for pair in self.pairs:
-      column = pair.backward(filled[:, :, pair.target], minutes, to)
-      missing = np.isnan(result[:, :, pair.source])
-      result[:, :, pair.source] = np.where(missing, column.astype(result.dtype), result[:, :, pair.source])
+      column = pair.backward(filled[:, :, pair.target], minutes, to).astype(result.dtype)
+      result[:, :, pair.source] = np.where(missing[:, :, pair.source], column, result[:, :, pair.source])
     return result
 
   def targets(self, mask: Bool[np.ndarray, "days _ _"]) -> Bool[np.ndarray, "days _ _"]:
@@ -236,6 +263,7 @@ class Matching:
       "converted": converted,
       "no unit declared, taken to be": assumed,
       "not in the vocabulary, matched by name alone": unknown,
+      "missing where they are 0": self.zero_is_missing,
       "absent, so treated as missing": self.absent,
       "left out, because they are no channels of the target": self.extra,
     }

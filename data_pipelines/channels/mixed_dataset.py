@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -172,7 +172,11 @@ class _JoinedDays(Sequence[dict[str, Any]]):
 
 
 def open_mix(
-  data_dir: str | os.PathLike, weights: Mapping[str, float], vocabulary: Vocabulary, minutes_per_step: int = 0
+  data_dir: str | os.PathLike,
+  weights: Mapping[str, float],
+  vocabulary: Vocabulary,
+  minutes_per_step: int = 0,
+  zero_is_missing: Collection[str] = (),
 ) -> MixedDataset:
   """Opens datasets of a data directory and mixes them.
 
@@ -181,6 +185,7 @@ def open_mix(
     weights: {name of a dataset: its weight}, at least one.
     vocabulary: by which channels are known to be the same.
     minutes_per_step: the common clock; 0 for that of the dataset with the longest steps.
+    zero_is_missing: names of channels in which a 0 is a missing value.
 
   Raises:
     DatasetError: there is no such dataset, two are the same, or one has no days to train on.
@@ -191,7 +196,7 @@ def open_mix(
   datasets = [Dataset.open(data_dir, name) for name in sorted(weights)]
   check_people_apart(datasets)
   schema = union_schema({dataset.name: dataset.schema for dataset in datasets}, vocabulary, minutes_per_step)
-  members = [matched(dataset, schema, vocabulary) for dataset in datasets]
+  members = [matched(dataset, schema, vocabulary, zero_is_missing) for dataset in datasets]
   for member in members:
     member.require_days("pretrain")
   return MixedDataset(data_dir, [(member, weights[member.name]) for member in members])
@@ -226,7 +231,7 @@ def _member_statistics(dataset: Dataset) -> Statistics:
   if not isinstance(dataset, MatchedDataset):
     return dataset.statistics
   matching, stored = dataset.matching, dataset.original.statistics
-  if matching.source.minutes_per_step != matching.target.minutes_per_step:
+  if matching.source.minutes_per_step != matching.target.minutes_per_step or matching.zero_is_missing:
     return dataset.statistics
   return _converted(stored, matching)
 

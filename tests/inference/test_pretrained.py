@@ -45,7 +45,8 @@ def pretrained(
     holder[name] = value
   repeats = -(-len(schema.channels) // 3)
   mean, std = (np.where(schema.binary, x, np.tile(y, repeats)[: len(x)]) for x, y in _statistics(schema))
-  scale = Scale.from_statistics(schema, {"mean": mean, "std": std, "min": mean - std / 2, "max": mean + std / 2})
+  statistics = {"mean": mean, "std": std, "min": mean - std / 2, "max": mean + std / 2}
+  scale = Scale.from_statistics(schema, statistics, config.data.zero_is_missing)
   architecture = from_config.architecture(config, schema)
   rng = np.random.default_rng(0)
   shapes = lsm2.abstract(architecture)[1]

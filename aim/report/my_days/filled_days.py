@@ -58,10 +58,12 @@ def fill(model: Pretrained, days: OwnDays) -> FilledDays:
   """
   model.check_has_decoder("report")
   if days.npz:  # which may leave units and kinds to the model
-    matching = npz_matching(days.npz, model.schema, model.vocabulary)
+    matching = npz_matching(days.npz, model.schema, model.vocabulary, model.zero_is_missing)
     days = dataclasses.replace(days, schema=matching.source)
   else:
-    matching = Matching.between(days.schema, model.schema, model.vocabulary, where=days.origin)
+    zeros = model.zero_is_missing
+    matching = Matching.between(days.schema, model.schema, model.vocabulary, where=days.origin, zero_is_missing=zeros)
+  days = dataclasses.replace(days, values=matching.without_zeros(days.values))
   matched = model.matched_days(matching, days.values, days.origin)
   readable = model.readable_days(matched)
   if not readable.any():
