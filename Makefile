@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+EXTRAS := $(VENV)/.extras
 
 DEMO_CONFIG ?= experiments/lsm2_tiny.py
 DEMO_DIR ?= runs/demo
@@ -40,7 +41,7 @@ demo: $(INSTALLED) ## train LSM-2 on simulated days, score it on people it never
 test: $(INSTALLED) ## the fast tests, some minutes
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(INSTALLED) ## every test
+test-all: $(INSTALLED) $(EXTRAS) ## every test
 	$(PYTEST) $(ARGS)
 
 bench-gpu: ## on a machine with one NVIDIA GPU, jax[cuda13] and torch: every GPU figure, about 8 minutes
@@ -83,6 +84,11 @@ constraints: ## pin what a fresh installation gives today, for Python 3.11
 clean: ## remove .venv, builds and caches; data/ and runs/ stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What only slow tests need: 85 MB of Weights & Biases.
+$(EXTRAS): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet -e ".[wandb]" -c constraints.txt
+	@touch $@
 
 $(VENV): $(INSTALLED)
 

@@ -57,16 +57,21 @@ EXTRAS_REQUIRE = {
     "gcsfs",
     "huggingface_hub>=1.0",  # tests: hf:// against a hub on this machine
     "hypothesis",
+    "ipykernel",  # tests: runs the notebook
     "import-linter",  # the arrows between rooms (pyproject.toml)
     "mkdocs-material",  # the docs site
     "mkdocstrings[python]",  # its API pages, from docstrings
     "mypy",
+    "nbclient",  # tests: executes the notebook
+    "nbformat",
     "packaging",
     "pre-commit",
     "pytest",
     "pytest-xdist",
     "ruff",
     "setuptools>=77",  # tests build the distributions without a network
+    "tensorboard",  # tests: reads back what tensorboardX wrote
+    "tensorboardX",
     "xarray",  # tests: from_frame
   ],
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pathlib
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import ml_collections
 
 from aim.common.config_files import ConfigError
 from aim.runtime import processes
+from data_pipelines.errors import first_line
 from data_pipelines.text_files import counted, json_text, parse_json_object, replace_text
 
 
@@ -29,6 +31,9 @@ class MetricsWriter:
       workdir: the run's folder.
       config: config.log; None for the file alone.
       start: steps completed before. Lines of later steps, which were lost with their process, are cut off.
+
+    Raises:
+      ConfigError: Weights & Biases cannot be reached, or refuses the run.
     """
     self.file = self.tensorboard = self.wandb = None
     if not processes.is_first_process():
@@ -37,10 +42,12 @@ class MetricsWriter:
     self.file = (workdir / "metrics.jsonl").open("a", buffering=1)
     if config is not None and config.tensorboard:
       self.tensorboard = importlib.import_module("tensorboardX").SummaryWriter(
-        str(workdir / "tensorboard"), purge_step=start + 1
+        str(workdir / "tensorboard"),
+        purge_step=start + 1,
+        filename_suffix=f".{start}",  # without it, a restart within the same second overwrites the file
       )
     if config is not None and config.wandb:
-      self.wandb = importlib.import_module("wandb").init(project=config.wandb, dir=str(workdir), resume="allow")
+      self.wandb = _wandb_run(workdir, config.wandb)
 
   def write(self, step: int, metrics: dict[str, Any]) -> None:
     """Writes one line; TensorBoard and Weights & Biases get its numbers.
@@ -58,7 +65,7 @@ class MetricsWriter:
       for name, value in numbers.items():
         self.tensorboard.add_scalar(name, value, step)
     if self.wandb is not None:
-      self.wandb.log(numbers, step=step)
+      self.wandb.log({"step": step, **numbers})
 
   def close(self) -> None:
     """Closes the file and the sinks."""
@@ -87,6 +94,28 @@ def check_sinks(config: ml_collections.ConfigDict) -> None:
   }.items():
     if wanted and importlib.util.find_spec(module) is None:
       raise ConfigError(f"config.log.{extra} needs the package {module}: pip install 'lsm2-aim[{extra}]'")
+
+
+def _wandb_run(workdir: pathlib.Path, project: str) -> Any:
+  """The run of a workdir, which is the same one after an interruption.
+
+  The step is a metric of its own: W&B drops lines whose step is not above the last one, as after a restart.
+
+  Raises:
+    ConfigError: there is no connection or no account, or W&B refuses the run.
+  """
+  wandb = importlib.import_module("wandb")
+  path = workdir / "wandb_run.txt"
+  run_id = path.read_text().strip() if path.is_file() else secrets.token_hex(4)
+  try:
+    run = wandb.init(project=project, dir=str(workdir), id=run_id, resume="allow")
+  except Exception as error:  # of several kinds, none of which is documented
+    why = first_line(error, 200)
+    raise ConfigError(f"config.log.wandb={project}: {why}; WANDB_MODE=offline needs no connection") from None
+  replace_text(path, f"{run_id}\n")
+  run.define_metric("step")
+  run.define_metric("*", step_metric="step")
+  return run
 
 
 def _truncate(path: pathlib.Path, start: int) -> None:
