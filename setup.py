@@ -44,6 +44,7 @@ EXTRAS_REQUIRE = {
   "gcs": ["gcsfs"],  # gs://
   "s3": ["s3fs"],  # s3://
   "hub": ["huggingface_hub>=1.0"],  # hf://owner/name
+  "serve": ["orjson", "starlette", "uvicorn"],  # python -m aim.serve
   "stablehlo": ["flatbuffers"],  # --mode=export --format=stablehlo: the format of jax.export's files
   "tensorboard": ["tensorboardX"],
   "wandb": ["wandb"],
@@ -64,14 +65,17 @@ EXTRAS_REQUIRE = {
     "mypy",
     "nbclient",  # tests: executes the notebook
     "nbformat",
+    "orjson",  # tests: the service, with the next two
     "packaging",
     "pre-commit",
     "pytest",
     "pytest-xdist",
     "ruff",
     "setuptools>=77",  # tests build the distributions without a network
+    "starlette",
     "tensorboard",  # tests: reads back what tensorboardX wrote
     "tensorboardX",
+    "uvicorn",
     "xarray",  # tests: from_frame
   ],
 }

@@ -896,6 +896,10 @@ class Pretrained:
     size = min(self.days_at_once, 1 << max(days - 1, 0).bit_length())
     return -(-size // self.mesh.size) * self.mesh.size
 
+  def batch_buffers(self, days: int, visible: int, targets: int) -> BufferSizes:
+    """Buffers for a batch of so many days, as padded_sizes() has them for any number of days."""
+    return self.padded_sizes(visible, targets)
+
   def map_days(
     self,
     name: str,
@@ -933,7 +937,7 @@ class Pretrained:
         if target is not None:
           batch.append(np.pad(target[days], padding))
         fitted = slice(None) if self.one_program else days
-        sizes = self.padded_sizes(int(visible[fitted].max()), int(targets[fitted].max()))
+        sizes = self.batch_buffers(size, int(visible[fitted].max()), int(targets[fitted].max()))
         on_devices = sharding.divided(batch, self.mesh)
         result = np.asarray(self._programs[name](self.params_on_mesh, on_devices, sizes))
         results = np.empty((len(values), *result.shape[1:]), result.dtype) if results is None else results
@@ -996,7 +1000,7 @@ class Pretrained:
       self.masking, fold(z), fold(readable), a.patch_values, None if target is None else fold(target)
     )
 
-  def _readable(self, observed: Bool[Array, "b s c"], whole_day: bool) -> Bool[Array, "b s c"]:
+  def _readable(self, observed: Arrays, whole_day: bool) -> Arrays:
     """The values that tokens may be made of.
 
     They are the observed ones. Of an imputed day (LSM-1) they are all values if `whole_day`; otherwise those of the
@@ -1004,12 +1008,13 @@ class Pretrained:
     """
     if not self.imputes_input:
       return observed
+    xp = observed.__array_namespace__()
     if whole_day:
-      return jnp.ones_like(observed)
+      return xp.ones_like(observed)
     a = self.architecture
     tokens = patches.patchify(observed, a.patch, a.patch_channels)
     visible = ~inherited_missing(tokens, self.masking)
-    return patches.unpatchify(jnp.broadcast_to(visible[:, :, None], tokens.shape), a.channels, a.patch_channels)
+    return patches.unpatchify(xp.broadcast_to(visible[:, :, None], tokens.shape), a.channels, a.patch_channels)
 
   def _token_counts(
     self,
@@ -1020,9 +1025,9 @@ class Pretrained:
     """How many visible tokens each day has, and how many tokens with a target."""
     a = self.architecture
     tokens = lambda x: patches.patchify(x, a.patch, a.patch_channels)
-    readable = self._readable(jnp.asarray(~np.isnan(values)), whole_day)
+    readable = self._readable(~np.isnan(values), whole_day)
     visible = ~inherited_missing(tokens(readable), self.masking)
-    targets = np.zeros(len(values), int) if target is None else tokens(jnp.asarray(target)).any(-1).sum(1)
+    targets = np.zeros(len(values), int) if target is None else tokens(target).any(-1).sum(1)
     return np.asarray(visible.sum(1)), np.asarray(targets)
 
 

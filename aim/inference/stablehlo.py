@@ -14,7 +14,6 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
-import importlib.metadata
 import os
 import pathlib
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from jax import export
 from jaxtyping import Array, Bool, Float
 
 from aim.common.config_files import ConfigError
+from aim.common.versions import installed_version
 from aim.inference.pretrained import Pretrained
 from aim.model import lsm2, patches
 from aim.model.masking import inherited_missing
@@ -149,17 +149,9 @@ def _about(model: Pretrained) -> dict[str, Any]:
     "trained_steps": model.trained_steps,
     "parameters": model.parameters_digest,
     "written": datetime.date.today().isoformat(),
-    "versions": {package: _version(package) for package in _PACKAGES},
+    "versions": {package: installed_version(package) for package in _PACKAGES},
     "minutes_per_step": model.schema.minutes_per_step,
     "steps": model.schema.steps,
     "channels": channels,
     "embedding_width": model.embedding_width("mean"),
   }
-
-
-def _version(package: str) -> str:
-  """The version of an installed package; "unknown" in a clone that was never installed."""
-  try:
-    return importlib.metadata.version(package)
-  except importlib.metadata.PackageNotFoundError:
-    return "unknown"

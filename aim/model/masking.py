@@ -28,6 +28,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from aim.model import patches
+from aim.model.patches import Arrays
 
 STRATEGIES = ("random", "temporal", "sensor", "gaps")
 
@@ -144,8 +145,11 @@ class TokenSet(NamedTuple):
   present_ends: Int[Array, " b"]
 
 
-def inherited_missing(observed: Bool[Array, "b n p"], masking: Masking) -> Bool[Array, "b n"]:
-  """Tokens that the sensor lost: less than min_observed_share of their steps is observed, or none if any_observed."""
+def inherited_missing(observed: Arrays, masking: Masking) -> Arrays:
+  """Tokens [b, n] that the sensor lost, by where it gave a number [b, n, p].
+
+  Less than min_observed_share of their steps is observed, or none if any_observed.
+  """
   least = max(1, int(np.ceil(masking.min_observed_share * observed.shape[-1] - 1e-9)))
   if not any(masking.any_observed) or least == 1:
     return observed.sum(-1) < least

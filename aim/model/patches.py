@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float
 
 from aim.model import interpolation
 from data_pipelines.channels.zeros import without_zeros
@@ -123,8 +123,8 @@ def normalised_days(
   return interpolation.fill_linearly(z, observed, scale.training_mean), jnp.ones_like(observed)
 
 
-def fold(x: Shaped[Array, "b s c"], group: int) -> Shaped[Array, "b f groups"]:
-  """Turns each group of `group` channels into one channel of f = s * group values, step by step.
+def fold(x: Arrays, group: int) -> Arrays:
+  """Turns [b, s, c] into [b, f, groups]: `group` channels become one channel of f = s * group values, step by step.
 
   Masks, patches and tokens can then be made as for single channels. The last group is filled up with 0 (False).
   """
@@ -132,11 +132,11 @@ def fold(x: Shaped[Array, "b s c"], group: int) -> Shaped[Array, "b f groups"]:
     return x
   b, s, c = x.shape
   groups = -(-c // group)
-  x = jnp.pad(x, ((0, 0), (0, 0), (0, groups * group - c)))
+  x = x.__array_namespace__().pad(x, ((0, 0), (0, 0), (0, groups * group - c)))
   return x.reshape(b, s, groups, group).swapaxes(2, 3).reshape(b, s * group, groups)
 
 
-def unfold(x: Shaped[Array, "b f groups"], channels: int, group: int) -> Shaped[Array, "b s c"]:
+def unfold(x: Arrays, channels: int, group: int) -> Arrays:
   """The inverse of fold() for this number of channels."""
   if group == 1:
     return x
@@ -144,15 +144,15 @@ def unfold(x: Shaped[Array, "b f groups"], channels: int, group: int) -> Shaped[
   return x.reshape(b, f // group, group, groups).swapaxes(2, 3).reshape(b, f // group, groups * group)[..., :channels]
 
 
-def patchify(x: Shaped[Array, "b s c"], patch: int, group: int = 1) -> Shaped[Array, "b n p"]:
+def patchify(x: Arrays, patch: int, group: int = 1) -> Arrays:
   """Cuts [b, s, c] into [b, groups * s / patch, patch * group], channel-major. `patch` is in steps."""
   x, patch = fold(x, group), patch * group
   b, s, c = x.shape
   return x.reshape(b, s // patch, patch, c).transpose(0, 3, 1, 2).reshape(b, c * (s // patch), patch)
 
 
-def unpatchify(x: Shaped[Array, "b n p"], channels: int, group: int = 1) -> Shaped[Array, "b s c"]:
-  """The inverse of patchify()."""
+def unpatchify(x: Arrays, channels: int, group: int = 1) -> Arrays:
+  """The inverse of patchify(): [b, n, p] to [b, s, c]."""
   b, n, patch = x.shape
   c = -(-channels // group)
   x = x.reshape(b, c, n // c, patch).transpose(0, 2, 3, 1).reshape(b, (n // c) * patch, c)
