@@ -38,12 +38,9 @@ class BufferSizes:
     largest: N - D, the most visible tokens of a window.
     decoder_tokens: as in Architecture.
     predict_all: whether every token goes through the whole decoder, not the targets alone.
-    most: for kernels that skip blocks, how many blocks of keys a block of targets reaches at most, and how many blocks
-      of targets a block of keys (aim/model/attention/blocks.py). Unlike in self-attention, no length of a window bounds
-      these numbers. None if all blocks must be gone through.
-    pairs: pairs of query and key that such a kernel computes per microbatch in one layer of the encoder, of the
-      decoder, and in one whose queries are the targets: a statistic of sampled steps, for counting FLOPs. None if each
-      window's whole length is computed.
+    pairs: for kernels that skip blocks (aim/model/attention/blocks.py), the pairs of query and key in the blocks that
+      they compute per microbatch in one layer of the encoder, of the decoder, and in one whose queries are the targets:
+      a statistic of sampled steps, for counting FLOPs. None if each window's whole length is computed.
   """
 
   groups: int
@@ -54,8 +51,12 @@ class BufferSizes:
   largest: int
   decoder_tokens: str
   predict_all: bool = False
-  most: tuple[int, int] | None = None
   pairs: tuple[int, int, int] | None = None
+
+  @property
+  def slots_of_a_day(self) -> int:
+    """Slots that a window has in a decoder of all tokens."""
+    return self.tokens if self.pairs is None else blocks.block_and_padded_length(self.tokens)[1]
 
   def visible_buffer(self, tokens: TokenSet) -> TokenBuffer:
     """The layout of the visible tokens, which the encoder reads."""
@@ -69,6 +70,8 @@ class BufferSizes:
     if self.decoder_tokens in FEWER_THAN_ALL:
       ends = tokens.target_ends if self.decoder_tokens == "observed" else tokens.present_ends
       return self._buffer(first, ends, self.decoder, self.tokens)
+    if self.pairs is not None:
+      return TokenBuffer.aligned(first, jnp.full_like(first, self.tokens), self.groups, self.tokens)
     windows = len(first) // self.groups if self.groups else 1
     return self._buffer(first, jnp.full_like(first, self.tokens), windows * self.tokens, self.tokens)
 
@@ -77,8 +80,7 @@ class BufferSizes:
     if self.predict_all:
       return self.decoder_buffer(tokens)
     first = tokens.target_starts
-    buffer = self._buffer(first, tokens.target_ends - first, self.targets, self.tokens)
-    return dataclasses.replace(buffer, most=self.most)
+    return self._buffer(first, tokens.target_ends - first, self.targets, self.tokens)
 
   def _buffer(self, first: Int[Array, " b"], lengths: Int[Array, " b"], count: int, longest: int) -> TokenBuffer:
     if self.groups:
@@ -111,50 +113,48 @@ def needed(lengths: Counts, groups: int, accumulate: int) -> Counts:
   return windows.reshape(-1, 3).max(axis=0)
 
 
-def blocks_needed(lengths: Counts, groups: int, accumulate: int, tokens: int, decoder_tokens: str) -> Counts:
-  """The least BufferSizes.most [2] of a step in packed buffers; arguments as in ladder() and needed()."""
-  windows = _by_group(lengths, groups, accumulate)
-  targets, keys = windows[:, :, 2], _key_lengths(windows, tokens, decoder_tokens)
-  xp, slots = windows.__array_namespace__(), windows.shape[1] * tokens
-  return xp.stack([_reached(targets, keys, slots).max(), _reached(keys, targets, slots).max()])
-
-
 def block_pairs(
   lengths: Int[np.ndarray, "b 3"], groups: int, accumulate: int, tokens: int, decoder_tokens: str
 ) -> Int[np.ndarray, " 3"]:
   """BufferSizes.pairs of one step; arguments as in ladder() and needed()."""
   windows = _by_group(lengths, groups, accumulate)
-  visible, targets, keys = windows[:, :, 0], windows[:, :, 2], _key_lengths(windows, tokens, decoder_tokens)
-  layers = [(visible, visible), (targets, keys)]
-  # Padding blocks compute one block of keys; there are few, and they are left out.
-  encoder, last = (
-    _reached(queries, keys, int(queries.sum(axis=1).max())).sum() * blocks.BLOCK**2 // accumulate
-    for queries, keys in layers
-  )
-  if decoder_tokens == "visible":
-    return np.array([encoder, 0, last])
-  decoder = _reached(keys, keys, int(keys.sum(axis=1).max())).sum() * blocks.BLOCK**2 // accumulate
-  return np.array([encoder, decoder, last])
+  visible, decoder, targets = (_Side.packed(windows[:, :, i]) for i in range(3))
+  keys = {"all": _Side.aligned(len(windows), windows.shape[1], tokens), "visible": visible}.get(decoder_tokens, decoder)
+  own = 0 if decoder_tokens == "visible" else keys.pairs(keys)
+  return np.array([visible.pairs(visible), own, targets.pairs(keys)]) // accumulate
+
+
+@dataclasses.dataclass(frozen=True)
+class _Side:
+  """Where the windows of each group lie, [groups, windows], and the slots of a block."""
+
+  starts: np.ndarray
+  lengths: np.ndarray
+  block: int
+
+  @classmethod
+  def packed(cls, lengths: np.ndarray) -> _Side:
+    """Windows as in TokenBuffer.packed."""
+    return cls(lengths.cumsum(axis=1) - lengths, lengths, blocks.BLOCK)
+
+  @classmethod
+  def aligned(cls, groups: int, windows: int, longest: int) -> _Side:
+    """Windows as in TokenBuffer.aligned."""
+    block, stride = blocks.block_and_padded_length(longest)
+    starts = np.broadcast_to(np.arange(windows) * stride, (groups, windows))
+    return cls(starts, np.full_like(starts, longest), block)
+
+  def pairs(self, keys: _Side) -> int:
+    """Pairs in the blocks that queries on this side and those keys compute. Idle blocks are few, and left out."""
+    count = blocks.block_count(int((self.starts + self.lengths).max()), self.block)
+    spans = self.starts, self.lengths, keys.starts, keys.lengths
+    return int(blocks.stretches(*spans, count, self.block, keys.block)[1].sum()) * self.block * keys.block
 
 
 def _by_group(lengths: Counts, groups: int, accumulate: int) -> Counts:
   """Slot counts of windows as [microbatches * groups, windows, 3]; a single group if the buffers are padded."""
   windows = lengths.reshape(-1, accumulate, 3).swapaxes(0, 1)
   return windows.reshape(accumulate * groups, -1, 3) if groups else windows
-
-
-def _key_lengths(windows: Counts, tokens: int, decoder_tokens: str) -> Counts:
-  """Numbers of the keys that each window's targets attend to."""
-  if decoder_tokens == "all":
-    return windows[:, :, 0] * 0 + tokens
-  return windows[:, :, 0 if decoder_tokens == "visible" else 1]
-
-
-def _reached(lengths: Counts, others: Counts, slots: int) -> Counts:
-  """Blocks of the windows with lengths `others` that each block of those with `lengths` reaches, [g, n]."""
-  starts = lambda lengths: lengths.cumsum(axis=1) - lengths
-  count = blocks.block_count(slots, blocks.BLOCK)
-  return blocks.stretches(starts(lengths), lengths, starts(others), others, count, blocks.BLOCK)[1]
 
 
 def token_counts(tokens: TokenSet) -> Int[Array, "b 3"]:
@@ -190,7 +190,7 @@ def exact(
   if not by_blocks:
     return size
   layout = np.tile(counts, (windows, 1)), groups, 1, tokens, decoder_tokens
-  return _with_blocks(size, blocks_needed(*layout), block_pairs(*layout))
+  return _with_pairs(size, block_pairs(*layout))
 
 
 def ladder(
@@ -215,7 +215,7 @@ def ladder(
     groups: as in BufferSizes.
     accumulate: microbatches per step.
     count: how many sizes at most.
-    by_blocks: whether packed buffers are for a kernel that skips blocks, so that the sizes have `most` and `pairs`.
+    by_blocks: whether packed buffers are for a kernel that skips blocks, so that the sizes have `pairs`.
   """
   rng = np.random.default_rng(0)
   draw = lambda: counts[rng.integers(len(counts), size=windows * accumulate)]
@@ -232,22 +232,18 @@ def ladder(
     layout = groups, accumulate, tokens, decoder_tokens
     # Many groups make a draw slow, and need fewer draws.
     draws = draws[: max(20, BLOCK_STATISTICS // groups)]
-    most = np.quantile([blocks_needed(drawn, *layout) for drawn in draws], quantiles, axis=0)
     pairs = np.quantile([block_pairs(drawn, *layout) for drawn in draws], quantiles, axis=0)
-    keys = bound[0] if decoder_tokens == "visible" else bound[1]
-    all_blocks = np.array([blocks.block_count(int(slots), blocks.BLOCK) for slots in (keys, bound[2])])
-    most = np.concatenate([np.minimum(np.ceil(most), all_blocks), all_blocks[None]])
     pairs = np.concatenate([pairs, pairs[-1:]])
-    sizes = [_with_blocks(*each) for each in zip(sizes, most, pairs, strict=True)]
+    sizes = [_with_pairs(*each) for each in zip(sizes, pairs, strict=True)]
   return tuple(dict.fromkeys(sizes))
 
 
 BLOCK_STATISTICS = 4000  # groups whose blocks are counted to choose sizes
 
 
-def _with_blocks(size: BufferSizes, most: np.ndarray, pairs: np.ndarray) -> BufferSizes:
+def _with_pairs(size: BufferSizes, pairs: np.ndarray) -> BufferSizes:
   visible, decoder, last = (int(number) for number in pairs)
-  return dataclasses.replace(size, most=(int(most[0]), int(most[1])), pairs=(visible, decoder, last))
+  return dataclasses.replace(size, pairs=(visible, decoder, last))
 
 
 def smallest(sizes: tuple[BufferSizes, ...], slots: Int[np.ndarray, " numbers"]) -> BufferSizes:
@@ -255,14 +251,13 @@ def smallest(sizes: tuple[BufferSizes, ...], slots: Int[np.ndarray, " numbers"])
 
   Args:
     sizes: the ladder.
-    slots: needed() of the step; if the sizes have `most`, followed by its blocks_needed().
+    slots: needed() of the step.
   """
-  visible, decoder, targets, *most = (int(number) for number in slots)
+  visible, decoder, targets = (int(number) for number in slots)
   return next(
     s
     for s in sizes
     if s.encoder >= visible
     and s.targets >= targets
     and (s.decoder >= decoder or s.decoder_tokens not in FEWER_THAN_ALL)
-    and (s.most is None or (s.most[0] >= most[0] and s.most[1] >= most[1]))
   )

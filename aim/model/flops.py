@@ -84,7 +84,7 @@ def executed_flops(a: Architecture, sizes: BufferSizes, windows: int) -> float:
   if a.decoder_tokens == "visible":
     forward += _cross_flops(a.decoder, targets, encoder, last_pairs)
     return 3 * (forward + _skip_flops(a, targets, targets)) + once
-  decoder = windows * sizes.tokens if all_tokens else groups * sizes.decoder
+  decoder = windows * sizes.slots_of_a_day if all_tokens else groups * sizes.decoder
   forward += _skip_flops(a, decoder, decoder if sizes.predict_all else targets)
   if sizes.predict_all:
     return 3 * (forward + tower_flops(a.decoder, decoder, decoder_pairs)) + once

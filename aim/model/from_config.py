@@ -13,7 +13,7 @@ import ml_collections
 
 from aim.common import config_ranges
 from aim.common.config_files import ConfigError
-from aim.model.attention.backends import choose_backend
+from aim.model.attention.backends import PACKED, choose_backend
 from aim.model.defaults import RANGES
 from aim.model.lsm2 import Architecture, Projection, Tower
 from aim.model.masking import STRATEGIES, Masking
@@ -133,10 +133,10 @@ def _dtype(name: str) -> str:
 
 
 def form(config: ml_collections.ConfigDict, a: Architecture) -> str:
-  """config.form; for "auto" the form measured fastest with the attention in use (docs/results/step_speed.md)."""
+  """config.form; for "auto" packed where attention has a kernel for that (docs/results: step_speed, accelerators)."""
   if config.form != "auto":
     return str(config.form)
-  return "packed" if a.attention == "native" else "trimmed"
+  return "packed" if a.attention in PACKED else "trimmed"
 
 
 def masking(config: ml_collections.ConfigDict, schema: Schema) -> Masking:

@@ -11,6 +11,8 @@ from flax import nnx
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
+from aim.runtime import devices
+
 initializer = nnx.initializers.truncated_normal(0.02)
 
 
@@ -99,15 +101,15 @@ normalised.defvjp(_normalise, _normalised_backward)
 def _dot(x: Float[Array, "r k"], w: Float[Array, "k n"]) -> Float[Array, "r n"]:
   # XLA's CPU compiler uses the processor's bfloat16 units only for products with a float32 result. Accelerators
   # accumulate in float32 too, but need not write it to memory.
-  return jnp.dot(x, w, preferred_element_type=jnp.float32 if jax.default_backend() == "cpu" else None)
+  return jnp.dot(x, w, preferred_element_type=jnp.float32 if devices.platform() == "cpu" else None)
 
 
 def _transpose(x: Float[Array, "r k"]) -> Float[Array, "k r"]:
   # Without the constraint the compiler only changes the layout and does not transpose, which makes the product slow.
-  return with_layout_constraint(x.T, Layout((0, 1))) if jax.default_backend() == "cpu" else x.T
+  return with_layout_constraint(x.T, Layout((0, 1))) if devices.platform() == "cpu" else x.T
 
 
 def _sum_rows(x: Float[Array, "r n"]) -> Float[Array, " n"]:
-  if jax.default_backend() == "cpu":
+  if devices.platform() == "cpu":
     return _dot(jnp.ones((1, len(x)), x.dtype), x)[0]
   return x.sum(0, dtype=jnp.float32)

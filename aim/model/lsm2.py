@@ -133,7 +133,11 @@ class Attention(nnx.Module):
     memory_buffer: TokenBuffer,
   ) -> Float[Array, "g r d"]:
     """Lets each token of x attend to its window's tokens in `memory`, or in x itself if that is None."""
-    if memory is None:
+    if self.backend == "splash":
+      # A TPU would copy parts of a fused product, whose heads do not fill registers. Products of their own need none.
+      source = x if memory is None else memory
+      q, k, v = (self.qkv(y, slice(i, i + 1))[:, :, 0] for i, y in enumerate((x, source, source)))
+    elif memory is None:
       qkv = self.qkv(x)
       q, k, v = (qkv[:, :, i] for i in range(3))
     else:

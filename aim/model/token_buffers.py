@@ -29,7 +29,7 @@ class TokenBuffer:
     starts: int32 [g, w], the slot of the first one.
     count: r, slots per group.
     longest: an upper bound on every length.
-    most: as in BufferSizes, of a buffer of targets.
+    block: slots per block, for attention that computes block by block.
   """
 
   first: Int[Array, "g w"]
@@ -37,13 +37,13 @@ class TokenBuffer:
   starts: Int[Array, "g w"]
   count: int
   longest: int
-  most: tuple[int, int] | None = None
+  block: int
 
   @classmethod
   def padded(cls, first: Int[Array, " b"], lengths: Int[Array, " b"], longest: int) -> TokenBuffer:
     """One window per group, with `longest` slots each."""
     zeros = jnp.zeros_like(lengths)[:, None]
-    return cls(first[:, None], lengths[:, None], zeros, longest, longest)
+    return cls(first[:, None], lengths[:, None], zeros, longest, longest, blocks.BLOCK)
 
   @classmethod
   def packed(
@@ -51,7 +51,15 @@ class TokenBuffer:
   ) -> TokenBuffer:
     """Windows one after another in `groups` groups of `count` slots, which must hold all tokens of their windows."""
     first, lengths = first.reshape(groups, -1), lengths.reshape(groups, -1)
-    return cls(first, lengths, jnp.cumsum(lengths, axis=1) - lengths, count, longest)
+    return cls(first, lengths, jnp.cumsum(lengths, axis=1) - lengths, count, longest, blocks.BLOCK)
+
+  @classmethod
+  def aligned(cls, first: Int[Array, " b"], lengths: Int[Array, " b"], groups: int, longest: int) -> TokenBuffer:
+    """Windows packed in groups, each of which begins a block and has room for `longest` tokens."""
+    block, stride = blocks.block_and_padded_length(longest)
+    first, lengths = first.reshape(groups, -1), lengths.reshape(groups, -1)
+    starts = jnp.broadcast_to(jnp.arange(first.shape[1]) * stride, first.shape)
+    return cls(first, lengths, starts, first.shape[1] * stride, longest, block)
 
   @property
   def is_padded(self) -> bool:
@@ -135,9 +143,9 @@ def buffer_attention(
 ) -> Float[Array, "g r h d"]:
   """Attention of each window's queries to its own keys (aim/model/attention); 0 in slots that hold no query."""
   if backend == "native" or (backend in PACKED and not queries.is_padded):
-    own = (blocks.most_for_self_attention(queries.longest, queries.count, blocks.BLOCK),) * 2
-    most = own if queries is keys else queries.most
-    return packed_attention(q, k, v, queries.starts, queries.lengths, keys.starts, keys.lengths, backend, most)
+    spans = queries.starts, queries.lengths, keys.starts, keys.lengths
+    bounds, block = (queries.longest, keys.longest), (queries.block, keys.block)
+    return packed_attention(q, k, v, *spans, backend, bounds, block)
   if queries.is_padded:
     return padded_attention(q, k, v, queries.lengths[:, 0], keys.lengths[:, 0], backend)
   query_windows, key_windows = unpacked(queries), unpacked(keys)

@@ -52,12 +52,12 @@ class MaskedStep:
 
   @property
   def skips_blocks(self) -> bool:
-    """Whether packed buffers are for a kernel that skips blocks, whose sizes tell which (BufferSizes.most)."""
+    """Whether packed buffers are for a kernel that skips blocks, so that their sizes count them (BufferSizes.pairs)."""
     return bool(self.groups) and self.architecture.attention == "splash"
 
   def draw(
     self, key: jax.Array, step: int | Int[Array, ""], values: Float[Array, "b s c"]
-  ) -> tuple[TokenSet, Int[Array, " numbers"], Int[Array, "b 3"]]:
+  ) -> tuple[TokenSet, Int[Array, " 3"], Int[Array, "b 3"]]:
     """Hides part of each window.
 
     Args:
@@ -66,18 +66,14 @@ class MaskedStep:
       values: days in physical units, NaN where missing.
 
     Returns:
-      The token sets; what smallest() chooses their buffer sizes by; each window's slot counts (both in
-      aim/model/buffer_sizes.py).
+      The token sets; the slots that they need, by which smallest() chooses their buffer sizes; each window's slot
+      counts (both in aim/model/buffer_sizes.py).
     """
     a = self.architecture
     z, observed = (patches.fold(x, a.patch_channels) for x in patches.normalised_days(self.scale, values, self.impute))
     tokens = training_token_set(jax.random.fold_in(key, step), self.masking, z, observed, a.patch_values)
     counts = buffer_sizes.slot_counts(tokens, a.decoder_tokens)
-    needed = buffer_sizes.needed(counts, self.groups, self.accumulate)
-    if self.skips_blocks:
-      most = buffer_sizes.blocks_needed(counts, self.groups, self.accumulate, a.tokens, a.decoder_tokens)
-      needed = jnp.concatenate([needed, most])
-    return tokens, needed, counts
+    return tokens, buffer_sizes.needed(counts, self.groups, self.accumulate), counts
 
   def train(self, buffers: BufferSizes, state: TrainState, tokens: TokenSet) -> tuple[TrainState, dict[str, Array]]:
     """Makes one update.

@@ -179,8 +179,7 @@ def test_packed_blocks_of_each_device_train_like_one_device(shape):
   groups = shape[0] * shape[1]
   counts = np.asarray(buffer_sizes.slot_counts(tokens(), "all"))
   slots = [int(count) for count in buffer_sizes.needed(counts, groups, 1)]
-  most = tuple(int(count) for count in buffer_sizes.blocks_needed(counts, groups, 1, 8, "all"))
-  buffers = BufferSizes(groups, *slots, 8, 6, "all", most=most)
+  buffers = BufferSizes(groups, *slots, 8, 6, "all", pairs=(1, 1, 1))
   np.testing.assert_allclose(curve(shape, 3, "splash", buffers), curve()[:3], rtol=1e-5)
 
 

@@ -5,7 +5,7 @@
 | `xla` | everywhere | batched products; long sets in blocks of queries |
 | `native` | CPU | a C++ kernel, compiled at first use, that skips padding |
 | `cudnn` | NVIDIA GPU | cuDNN's fused attention with sequence lengths, bfloat16 |
-| `splash` | TPU | JAX's Pallas kernel, which skips blocks of padding and of other windows |
+| `splash` | TPU | JAX's Pallas kernel over padded windows, our own ones over packed windows |
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from aim.model.attention import blocks, cudnn, native, splash, xla
+from aim.model.attention import blocks, cudnn, native, packed_kernel, splash, xla
 from data_pipelines.errors import UserError
 
 BACKENDS = {"native": native, "cudnn": cudnn, "splash": splash, "xla": xla}
@@ -77,19 +77,22 @@ def packed_attention(
   kv_starts: Int[Array, "g w"],
   kv_lengths: Int[Array, "g w"],
   backend: str = "native",
-  most: tuple[int, int] | None = None,
+  longest: tuple[int, int] | None = None,
+  block: tuple[int, int] = (blocks.BLOCK, blocks.BLOCK),
 ) -> Float[Array, "g r h d"]:
   """padded_attention() for windows packed one after another (aim/model/token_buffers.py), by a backend of PACKED.
 
-  `most` is splash.varlen_attention's; it counts the blocks of each group by itself.
+  Args:
+    longest: upper bounds on the lengths of queries and keys, by default all slots of a group.
+    block: slots per block of queries and of keys, for backends that compute block by block.
   """
-  unit = blocks.BLOCK if backend == "splash" else 1
+  units = block if backend == "splash" else (1, 1)
 
   def kernel(
     q: Array, k: Array, v: Array, q_starts: Array, q_lengths: Array, kv_starts: Array, kv_lengths: Array
   ) -> Array:
     # Groups become parts of one long buffer, each a whole number of blocks.
-    rows_q, rows_k = (-(-x.shape[1] // unit) * unit for x in (q, k))
+    rows_q, rows_k = (-(-x.shape[1] // unit) * unit for x, unit in zip((q, k), units, strict=True))
     groups = jnp.arange(len(q), dtype=jnp.int32)[:, None]
 
     def flat(x: Array, rows: int) -> Array:
@@ -105,7 +108,8 @@ def packed_attention(
       kv_lengths.reshape(-1).astype(jnp.int32),
     )
     if backend == "splash":
-      out = splash.varlen_attention(*operands, most=most, block=blocks.BLOCK)
+      bounds = longest or (q.shape[1], k.shape[1])
+      out = packed_kernel.varlen_attention(*operands, longest=bounds, block=block)
     else:
       out = native.varlen_attention(*operands)
     return out.reshape(len(q), rows_q, *q.shape[2:])[:, : q.shape[1]]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aim.model.attention import cudnn, splash
+from aim.model.attention import blocks, cudnn, splash
 from aim.model.attention.backends import padded_attention
 from aim.runtime.sharding import make_mesh
 
@@ -70,7 +70,7 @@ def test_splash_equals_plain_attention(n, m, d, dtype, blocks, monkeypatch):
   [(1, 128, 128), (128, 128, 128), (300, 384, 384), (769, 512, 1024), (1664, 640, 1920), (3744, 768, 3840)],
 )
 def test_splash_blocks_divide_the_padded_length(length, block, padded):
-  assert splash.block_and_padded_length(length) == (block, padded)
+  assert blocks.block_and_padded_length(length) == (block, padded)
   assert padded % block == 0
 
 

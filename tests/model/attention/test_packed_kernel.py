@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aim.model.attention import blocks, splash
+from aim.model.attention import packed_kernel
 from aim.model.attention.backends import packed_attention, padded_attention
 from aim.runtime.sharding import make_mesh
 
@@ -19,8 +19,9 @@ FAST = {"xla_backend_optimization_level": 0}  # most of the time here is compili
 
 
 @functools.partial(jax.jit, static_argnums=0, compiler_options=FAST)
-def with_gradients(most, q, k, v, g, *spans):
-  attend = lambda q, k, v: splash.varlen_attention(q, k, v, *spans, most=most, block=BLOCK)
+def with_gradients(block, q, k, v, g, *spans):
+  longest = len(q), len(k)
+  attend = lambda q, k, v: packed_kernel.varlen_attention(q, k, v, *spans, longest=longest, block=block)
   out, pull = jax.vjp(attend, q, k, v)
   return out, *pull(g)
 
@@ -63,13 +64,13 @@ def inside(starts, lengths, rows):
   return ((row >= starts) & (row < starts + lengths)).any(1)[:, None, None]
 
 
-def compare(spans, most, self_attention=False, seed=0, dtype=jnp.float32):
+def compare(spans, block=(BLOCK, BLOCK), self_attention=False, seed=0, dtype=jnp.float32):
   """NaN outside the windows has no effect, results there are exactly 0, and the others those of float64."""
   rows_k = ROWS_Q if self_attention else ROWS_K
   q, k, v, g = operands(ROWS_Q, rows_k, seed, dtype)
   of_query, of_key = inside(*spans[:2], ROWS_Q), inside(*spans[2:], rows_k)
   poison = lambda x, within: jnp.where(within, x, jnp.nan)
-  ours = with_gradients(most, poison(q, of_query), poison(k, of_key), poison(v, of_key), poison(g, of_query), *spans)
+  ours = with_gradients(block, poison(q, of_query), poison(k, of_key), poison(v, of_key), poison(g, of_query), *spans)
   theirs = written_out(q, k, v, np.where(of_query, g, 0), *spans)
   tolerance = 1e-5 if dtype == jnp.float32 else 3e-2
   for name, x, y in zip(("out", "dq", "dk", "dv"), ours, theirs, strict=True):
@@ -95,35 +96,24 @@ SIZES = st.sampled_from([0, 1, 2, 40, 127, 128, 129, 300])
 def test_any_windows(windows, seed):
   """Queries and keys of different numbers, as in cross-attention and a decoder's last layer."""
   q_lengths, kv_lengths = zip(*windows, strict=True)
-  compare((*layout(q_lengths, ROWS_Q), *layout(kv_lengths, ROWS_K)), None, seed=seed)
+  compare((*layout(q_lengths, ROWS_Q), *layout(kv_lengths, ROWS_K)), seed=seed)
 
 
 @given(lengths=st.lists(SIZES, min_size=1, max_size=WINDOWS), seed=st.integers(0, 99))
 @settings(max_examples=6)
 def test_any_windows_attend_to_themselves(lengths, seed):
-  compare(layout(lengths, ROWS_Q) * 2, None, self_attention=True, seed=seed)
+  compare(layout(lengths, ROWS_Q) * 2, self_attention=True, seed=seed)
 
 
 @pytest.mark.slow
 def test_bfloat16():
-  compare(layout([100, 0, 1, 150], ROWS_Q) + layout([1, 200, 90, 150], ROWS_K), None, dtype=jnp.bfloat16)
-
-
-@pytest.mark.parametrize("most", [(2, 3), pytest.param((3, 2), marks=pytest.mark.slow)])
-def test_a_bound_that_is_too_small_is_nan_and_not_wrong(most):
-  """If the list of query blocks is too short, only a gradient would be wrong, but the output is NaN too."""
-  q, k, v, _ = operands(ROWS_Q, ROWS_Q, 0, jnp.float32)
-  attend = lambda *spans: splash.varlen_attention(q, k, v, *spans, most=most, block=BLOCK)
-  attend = jax.jit(attend, compiler_options=FAST)
-  assert np.isnan(attend(*layout([300, 70], ROWS_Q) * 2)).all()
-  assert np.isfinite(attend(*layout([100, 20, 70], ROWS_Q) * 2)).all()
+  compare(layout([100, 0, 1, 150], ROWS_Q) + layout([1, 200, 90, 150], ROWS_K), dtype=jnp.bfloat16)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", [None, (2, 2, 2)])
-def test_groups_equal_padded_attention_in_xla(mesh, monkeypatch):
+def test_groups_equal_padded_attention_in_xla(mesh):
   """Four groups of two windows: as parts of one buffer, or each on a device of its own with half of the heads."""
-  monkeypatch.setattr(blocks, "BLOCK", BLOCK)
   rng = np.random.default_rng(0)
   groups, longest, rows = 4, 70, 150
   q_lengths, kv_lengths = rng.integers(0, longest + 1, (groups, 2)), rng.integers(1, longest + 1, (groups, 2))
@@ -151,7 +141,7 @@ def test_groups_equal_padded_attention_in_xla(mesh, monkeypatch):
     out, pull = jax.vjp(attend, q, k, v)
     return out, *pull(g)
 
-  ours = lambda q, k, v: packed_attention(q, k, v, *spans, "splash", (2, 2))
+  ours = lambda q, k, v: packed_attention(q, k, v, *spans, "splash", (longest, longest), (BLOCK, BLOCK))
   if mesh is None:
     got = jax.jit(lambda: results(ours), compiler_options=FAST)()
   else:
@@ -165,6 +155,7 @@ def test_groups_equal_padded_attention_in_xla(mesh, monkeypatch):
 def test_it_lowers_for_tpu():
   spans = [jnp.asarray(x) for x in layout([100, 0, 1, 150], ROWS_Q) + layout([1, 200, 90, 150], ROWS_K)]
   q, k, v, _ = operands(ROWS_Q, ROWS_K, 0, jnp.bfloat16)
-  attend = lambda q, k, v: splash.varlen_attention(q, k, v, *spans, most=(3, 2), block=BLOCK, interpret=False).sum()
+  static = {"longest": (ROWS_Q, ROWS_K), "block": (BLOCK, 2 * BLOCK), "interpret": False}
+  attend = lambda q, k, v: packed_kernel.varlen_attention(q, k, v, *spans, **static).sum()
   program = jax.jit(jax.grad(attend, (0, 1, 2))).trace(q, k, v).lower(lowering_platforms=("tpu",)).as_text()
   assert program.count("@tpu_custom_call(") == 3  # forward, gradient of q, gradients of k and v
