@@ -1,5 +1,6 @@
 """From config values to what they set, on any clock and channel set; every mistake is one line that names its key."""
 
+import dataclasses
 import importlib
 
 import jax
@@ -12,6 +13,7 @@ from aim.model import from_config
 from aim.model.attention.backends import choose_backend
 from aim.model.lsm2 import Architecture, Tower
 from aim.model.masking import STRATEGIES, Masking
+from aim.runtime import devices
 from data_pipelines.channels import vocabulary
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.schema import Channel, Schema
@@ -87,6 +89,16 @@ def test_minutes_become_steps_of_the_data():
   assert (masking.random_unit, masking.temporal_block, masking.gap_steps) == (3, 3, (2, 24))
   assert from_config.masking(config(masking__random__unit_minutes=10), LSM2_SCHEMA).random_unit == 0, "the patch itself"
   assert from_config.masking(config(masking__temporal__block_minutes=0), ONE).temporal_block == 1
+
+
+def test_the_form_of_each_platform():
+  """Packed wherever attention has a kernel for packed windows."""
+  with devices.target_platform("tpu"):
+    architecture = from_config.architecture(config(), LSM2_SCHEMA)
+    assert (architecture.attention, architecture.dtype) == ("splash", "bfloat16")
+    assert from_config.form(config(), architecture) == "packed"
+  for attention, form in (("native", "packed"), ("xla", "trimmed"), ("cudnn", "trimmed")):
+    assert from_config.form(config(), dataclasses.replace(architecture, attention=attention)) == form
 
 
 def test_weights_are_in_the_order_of_the_strategies():
