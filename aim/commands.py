@@ -47,6 +47,7 @@ class Arguments:
   input: str | None = None
   workdirs: Sequence[str] = ()
   topology: str | None = None
+  forms: Sequence[str] = ()
   chips: Sequence[str] = ()
   loader: float = 0.0
   output: str | None = None
@@ -331,7 +332,7 @@ def preflight_mode(arguments: Arguments) -> None:
   output_files.check_folder(workdir, f"--workdir={workdir}")
   open_workdir(workdir, config)
   dataset = datasets.open_named(config.data) if datasets.is_named(config.data) else None
-  preflight(config, workdir, dataset, hardware)
+  preflight(config, workdir, dataset, hardware, arguments.forms)
 
 
 def scale_out_mode(arguments: Arguments) -> None:
@@ -525,7 +526,7 @@ _MODES = (
     "compile a run for hardware that need not be here",
     ("config", "topology"),
     preflight_mode,
-    ("workdir",),
+    ("workdir", "forms"),
     task=_PLAN,
     computes=False,
   ),

@@ -37,6 +37,7 @@ TIMEZONE = flags.DEFINE_string(
 )
 WORKDIRS = flags.DEFINE_list("workdirs", [], "report, scale_out: other workdirs to show beside --workdir.")
 TOPOLOGY = flags.DEFINE_string("topology", None, "preflight: v5e:8x16, v5p:2x2x4, v6e:8x8, h100:8, ..., local.")
+FORMS = flags.DEFINE_list("forms", [], "preflight: forms to show side by side, such as textbook,trimmed,packed.")
 CHIPS = flags.DEFINE_list("chips", ["8", "16", "32", "64", "128", "256"], "scale_out: numbers of chips to estimate.")
 LOADER = flags.DEFINE_float(
   "loader", 2002.0, "scale_out: windows/s that one host reads; python -m benchmarks.loader measures it."
@@ -68,8 +69,8 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, f
 
 HELP = ("--help", "-help", "-h", "--helpshort", "-?")
 _FLAGS = (
-  *(MODE, CONFIG, WORKDIR, CHECKPOINT, DATA, DATA_DIR, SPLIT, INPUT, OUTPUT, WORKDIRS, TOPOLOGY, CHIPS, LOADER),
-  *(SOURCE, TIMEZONE, EXPORT_DTYPE, FORMAT, OVERWRITE, CARD, VOCABULARY),
+  *(MODE, CONFIG, WORKDIR, CHECKPOINT, DATA, DATA_DIR, SPLIT, INPUT, OUTPUT, WORKDIRS, TOPOLOGY, FORMS, CHIPS),
+  *(LOADER, SOURCE, TIMEZONE, EXPORT_DTYPE, FORMAT, OVERWRITE, CARD, VOCABULARY),
   *(DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 )
 
@@ -109,6 +110,7 @@ def _arguments() -> commands.Arguments:
     input=INPUT.value,
     workdirs=WORKDIRS.value,
     topology=TOPOLOGY.value,
+    forms=FORMS.value,
     chips=CHIPS.value,
     loader=LOADER.value,
     output=OUTPUT.value,

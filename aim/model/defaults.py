@@ -48,6 +48,9 @@ def _model() -> ConfigDict:
   model.dtype = "auto"  # compute type: "float32", "bfloat16", or "auto": bfloat16 on accelerators, float32 on CPUs
   # Recompute activations in the backward pass: attention over 3,744 tokens would otherwise keep gigabytes per window.
   model.remat = True
+  # "needed": only in those of the step's programs whose activations would not fit otherwise, on devices whose memory is
+  # known (aim/model/activation_memory.py); "always": in all of them.
+  model.remat_when = "needed"
   # Compile a tower's equal blocks once, as a loop. It changes no result and no checkpoint. Off, because compiling was
   # not found faster, and memory grows (docs/results/preflight.md).
   model.scan_layers = False
@@ -109,6 +112,7 @@ RANGES: dict[str, Range] = {
   },
   "model.decoder.tokens": one_of("all", "present", "observed", "visible"),
   "model.attention": one_of("auto", "native", "cudnn", "splash", "xla"),
+  "model.remat_when": one_of("needed", "always"),
   "model.skip_evidence": one_of("line", "smooth"),
   "model.qk_init": number(0, 100),
   "model.dtype": one_of("auto", "float32", "bfloat16"),

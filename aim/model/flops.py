@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
 from typing import TypeVar
 
 import jax
@@ -57,11 +58,34 @@ def useful_flops(a: Architecture, counts: Int[Array, "b 3"]) -> Float[Array, ""]
   return 3 * forward.sum() + len(counts) * local_mean_flops(a)
 
 
-def executed_flops(a: Architecture, sizes: BufferSizes, windows: int) -> float:
+def executed_parts(
+  a: Architecture, sizes: BufferSizes, windows: int, counts: Int[np.ndarray, "b 3"]
+) -> dict[str, float]:
+  """What executed_flops consists of, per window of a sample: {part: FLOPs}, which add up to it.
+
+  "useful" is useful_flops; "missing" the decoder's work on positions that have no value; "padding" the slots and the
+  outputs that no result needs; "blocks" the pairs of attention beyond those of a window's own tokens.
+
+  Args:
+    a, sizes, windows: as in executed_flops.
+    counts: buffer_sizes.slot_counts of the sample.
+  """
+  useful = float(useful_flops(a, jnp.asarray(counts))) / len(counts)
+  visible, decoder, targets = (counts[:, i].astype(np.int64) for i in range(3))
+  keys = np.full_like(decoder, a.tokens) if a.decoder_tokens == "all" else decoder
+  needed = float(useful_flops(a, jnp.asarray(np.stack([visible, keys, targets], axis=1), jnp.int32))) / len(counts)
+  last_keys = visible if a.decoder_tokens == "visible" else keys
+  own_pairs = [float((x * y).mean()) * windows for x, y in ((visible, visible), (keys, keys), (targets, last_keys))]
+  tight, executed = (executed_flops(a, sizes, windows, pairs) / windows for pairs in (own_pairs, None))
+  return {"useful": useful, "missing": needed - useful, "padding": tight - needed, "blocks": executed - tight}
+
+
+def executed_flops(a: Architecture, sizes: BufferSizes, windows: int, pairs: Sequence[float] | None = None) -> float:
   """Forward and backward FLOPs (3 x forward) of a compiled step's buffers, for `windows` windows per microbatch.
 
   Attention counts the blocks that a kernel computes if the sizes know them, and otherwise each window's whole buffer,
-  although the native kernel skips padding. Recomputation is not counted.
+  although the native kernel skips padding; `pairs` are counted instead if they are given, in the order of
+  BufferSizes.pairs. Recomputation is not counted.
   """
   if isinstance(sizes, ViewBufferSizes):
     per_view = lambda slots: tower_flops(a.encoder, slots, slots**2) + _embedding_flops(a, slots) + _head_flops(a)
@@ -74,10 +98,14 @@ def executed_flops(a: Architecture, sizes: BufferSizes, windows: int) -> float:
   all_tokens = a.decoder_tokens == "all"
   keys = sizes.tokens if all_tokens or sizes.groups else sizes.decoder
   last_keys = visible_length if a.decoder_tokens == "visible" else keys
-  visible_pairs, decoder_pairs, last_pairs = sizes.pairs or (
-    windows * visible_length**2,
-    windows * keys**2,
-    windows * target_length * last_keys,
+  visible_pairs, decoder_pairs, last_pairs = (
+    pairs
+    or sizes.pairs
+    or (
+      windows * visible_length**2,
+      windows * keys**2,
+      windows * target_length * last_keys,
+    )
   )
   forward = tower_flops(a.encoder, encoder, visible_pairs) + _ends(a, encoder, targets)
   once = windows * local_mean_flops(a)

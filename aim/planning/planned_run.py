@@ -126,6 +126,25 @@ class Plan(TrainingRun):
     accumulate, batch = self.config.optimizer.accumulate, self.config.batch_size
     return flops.executed_flops(self.step.architecture, size, batch // accumulate) * accumulate / batch
 
+  def in_form(self, form: str) -> Plan:
+    """The same run in another form, with the masks that were drawn for this one."""
+    config = self.config.copy_and_resolve_references()
+    config.form = form
+    other = Plan(config, self.workdir, self.dataset, self.days, self.on, self.mesh)
+    other.counts, other.useful = self.counts, self.useful
+    return other
+
+  def parts(self, size: BufferSizes) -> dict[str, float]:
+    """flops.executed_parts of buffers of this size."""
+    windows = self.config.batch_size // self.config.optimizer.accumulate
+    return flops.executed_parts(self.step.architecture, size, windows, self.counts)
+
+  def recomputes(self, size: BufferSizes) -> bool:
+    """Whether the backward pass of the program for this size computes activations again."""
+    windows = self.config.batch_size // self.config.optimizer.accumulate
+    step = self.step
+    return step.recomputes(size, windows) if isinstance(step, MaskedStep) else step.architecture.remat
+
   def textbook(self) -> float | None:
     """FLOPs per window of AIM's step as published, with N - D tokens in the encoder and all N in the decoder.
 

@@ -12,7 +12,7 @@ import dataclasses
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ import numpy as np
 
 from aim.model.buffer_sizes import BufferSizes, ViewBufferSizes
 from aim.model.lsm2 import count_parameters
-from aim.planning import collectives, preflight_text
+from aim.planning import collectives, forms, preflight_text
 from aim.planning.collectives import Roofline
 from aim.planning.hlo import Module
 from aim.planning.planned_run import Plan, Program
@@ -39,17 +39,28 @@ MEASURED_STEPS = 5  # with --topology=local
 
 
 def preflight(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path, dataset: Dataset | None, on: Topology
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  dataset: Dataset | None,
+  on: Topology,
+  compared: Sequence[str] = (),
 ) -> dict[str, Any]:
   """Compiles the run of a config, prints what it needs, and writes parameters.txt and preflight.json.
+
+  With forms to be compared, it compiles the typical program of each, prints a table of them and draws forms.png.
 
   Args:
     dataset: its missing values determine the buffer sizes; None: those of a simulated cohort do.
     on: the hardware to compile for.
+    compared: names of forms.
 
   Returns:
     What preflight.json holds.
+
+  Raises:
+    UserError: a form is unknown, or the method is contrastive and has none.
   """
+  forms.check_forms(compared, config.method)
   began = time.perf_counter()
   say = lambda text: print(f"[{time.perf_counter() - began:4.0f} s] {text}", flush=True)
   planned = sharding.make_mesh(**config.mesh, planned=on.devices)
@@ -61,6 +72,8 @@ def preflight(
     plan.count()
     with jax.set_mesh(planned):
       report = _report(plan, say)
+      if compared:
+        report["forms"] = {name: _form(plan, name, say) for name in compared}
     if on.name == "local":
       say(f"measuring {MEASURED_STEPS} steps")
       with jax.set_mesh(planned):
@@ -71,6 +84,11 @@ def preflight(
   if config.log.parameters:
     print(plan.parameter_table)
   print(preflight_text.text(report))
+  if compared:
+    title = f"{config.name}, {report['parameters'] / 1e6:.1f}M parameters, {config.batch_size:,} windows on {on.name}"
+    print(forms.text(report["forms"]))
+    forms.draw_forms(report["forms"], title, workdir / "forms.png")
+    print(workdir / "forms.png")
   print(f"{workdir / 'preflight.json'}\n{workdir / 'parameters.txt'}")
   return report
 
@@ -78,7 +96,7 @@ def preflight(
 def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
   config, a = plan.config, plan.step.architecture
   ladder = plan.ladder()
-  typical, largest = ladder[(len(ladder) - 1) // 2], ladder[-1]
+  typical, largest = _typical(ladder), ladder[-1]
   batch = config.batch_size
   # Compiling takes most of the time, so one program stands for both sizes if they are nearly the same.
   stand_in = largest if plan.executed(typical) > ALIKE * plan.executed(largest) else typical
@@ -109,7 +127,7 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
       "form": plan.form,
       "attention": a.attention,
       "dtype": a.dtype,
-      "remat": a.remat,
+      "remat": plan.recomputes(largest),
       "decoder_tokens": a.decoder_tokens,
     },
     "parameters": count_parameters(plan.abstract_state["params"]),
@@ -119,6 +137,22 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
     **_speed(plan, first, typical),
     "compile_seconds": [round(program.seconds, 1) for program in programs],
   }
+
+
+def _form(plan: Plan, name: str, say: Callable[[str], None]) -> dict[str, Any]:
+  """What one form costs in its typical buffers; the planned form is already compiled."""
+  if name == plan.form:
+    program = plan.made[0]
+  else:
+    plan = plan.in_form(name)
+    say(f"compiling the {name} form")
+    program = plan.programs([_typical(plan.ladder())], say)[0]
+  size = _typical(plan.ladder())
+  return forms.row(plan.parts(size), _speed(plan, program, size), describe(size), program.needs)
+
+
+def _typical(ladder: Sequence[BufferSizes]) -> BufferSizes:
+  return ladder[(len(ladder) - 1) // 2]
 
 
 def _memory(plan: Plan, whole: Program, ahead: int) -> dict[str, Any]:
@@ -175,7 +209,7 @@ def _speed(plan: Plan, program: Program, typical: BufferSizes) -> dict[str, Any]
   config, count, batch = plan.config, len(plan.on.devices), plan.config.batch_size
   executed, textbook = plan.executed(typical), plan.textbook()
   # With remat the backward pass computes the forward pass again; recomputation inside kernels does not count.
-  recomputed = executed * (4 / 3 if plan.step.architecture.remat else 1)
+  recomputed = executed * (4 / 3 if plan.recomputes(program.size) else 1)
   per_window = {
     "useful": plan.useful or None,
     "executed": executed,

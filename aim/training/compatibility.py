@@ -11,7 +11,14 @@ from aim.common import config_files
 
 # Config keys under `model` that may change on resume: how a step is computed (after a move to another machine, for
 # example), and the initial values, which no longer matter.
-RESUMABLE_MODEL_KEYS = ("model.dtype", "model.remat", "model.scan_layers", "model.attention", "model.qk_init")
+RESUMABLE_MODEL_KEYS = (
+  "model.dtype",
+  "model.remat",
+  "model.remat_when",
+  "model.scan_layers",
+  "model.attention",
+  "model.qk_init",
+)
 # Config keys outside `model` that the model's function or the shapes of its parameters depend on.
 OTHER_MODEL_KEYS = ("method", "data.impute", "data.clip", "data.zero_is_missing", "views.prototypes")
 
@@ -28,6 +35,7 @@ MADE_WITH: dict[str, Any] = {
   "model.qk_init": 0.0,
   "model.skip_evidence": "line",
   "model.scan_layers": False,
+  "model.remat_when": "always",
   "model.attention": "auto",
   "model.decoder.tokens": "all",
   "masking.any_observed": (),

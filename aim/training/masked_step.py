@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from aim.model import buffer_sizes, flops, loss, lsm2, patches
+from aim.model.activation_memory import activation_bytes
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.heldout import heldout_errors
 from aim.model.masking import Masking, TokenSet, training_token_set
@@ -29,6 +30,8 @@ class MaskedStep:
     groups: packed buffers per microbatch (aim/model/buffer_sizes.py), 0 for padded ones.
     ema: decay of the moving average of the parameters, 0 for none.
     impute: how missing values are filled before the step, config.data.impute (aim/model/patches.py, `normalised_days`).
+    activation_room: bytes of all devices together that activations may take before a program recomputes them in the
+      backward pass, if the architecture has remat; None if none may keep them.
   """
 
   architecture: lsm2.Architecture
@@ -39,11 +42,18 @@ class MaskedStep:
   groups: int
   ema: float
   impute: str
+  activation_room: float | None = None
 
   @functools.cached_property
   def graph(self) -> nnx.GraphDef:
     """The network without its parameters."""
     return lsm2.abstract(self.architecture)[0]
+
+  def recomputes(self, buffers: BufferSizes, windows: int) -> bool:
+    """Whether the program for these buffers, of so many windows per microbatch, recomputes activations."""
+    if self.activation_room is None or not self.architecture.remat:
+      return self.architecture.remat
+    return activation_bytes(self.architecture, buffers, windows) > self.activation_room
 
   def init(self, key: jax.Array) -> TrainState:
     """A fresh train state."""
@@ -110,8 +120,11 @@ class MaskedStep:
       The sum of errors, the number of scored values, and the gradient of the sum.
     """
 
+    remat = self.recomputes(buffers, len(tokens.order) // self.accumulate)
+    graph = lsm2.abstract(dataclasses.replace(self.architecture, remat=remat))[0]
+
     def error(params: dict[str, Array], tokens: TokenSet) -> tuple[Float[Array, ""], Float[Array, ""]]:
-      network = lsm2.merge(self.graph, params)
+      network = lsm2.merge(graph, params)
       return loss.token_error(network, tokens, jnp.asarray(self.scale.binary), buffers)
 
     def add(sums: tuple, part: TokenSet) -> tuple[tuple, None]:

@@ -7,6 +7,7 @@ makes the steps. What a step computes is in masked_step (LSM-1, LSM-2) and contr
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pathlib
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -24,7 +25,7 @@ from aim.model.buffer_sizes import BufferSizes
 from aim.model.contrastive.from_config import view_changes, view_method
 from aim.model.lsm2 import Architecture, count_parameters
 from aim.model.patches import Scale
-from aim.runtime import processes, sharding
+from aim.runtime import devices, processes, sharding
 from aim.runtime.watchdog import Watchdog
 from aim.training import checkpoint, checkpoint_metadata, heldout_curve
 from aim.training.checkpoint import Checkpoints
@@ -46,6 +47,7 @@ from data_pipelines.subset import chosen_days
 from data_pipelines.text_files import counted
 
 SAMPLED_WINDOWS = 256  # the buffer sizes are chosen from so many windows, at least
+ROOM = 0.85  # of a device's memory for state, gradients and activations; the rest is for batches, code and the estimate
 CPU_SLOWDOWN = 3  # attention and other memory-bound parts keep a CPU at about a third of a matrix product's speed
 
 
@@ -113,10 +115,11 @@ class TrainingRun:
       self.metadata |= {"statistics": self.start.statistics, "history": self.start.history}
     architecture = from_config.architecture(config, dataset.schema)
     self.form = from_config.form(config, architecture) if architecture.projection is None else config.method
-    self.step = self.make_step(architecture)
+    step = self.make_step(architecture)
     self.key = jax.random.key(config.seed)
-    self.abstract_state = jax.eval_shape(self.step.init, self.key)
+    self.abstract_state = jax.eval_shape(step.init, self.key)
     self.shardings = sharding.state_shardings(self.abstract_state, self.abstract_state["params"], self.mesh)
+    self.step = step if isinstance(step, ContrastiveStep) else self._with_room(step)
     self.compiled = CompiledStep(self.step, self.shardings)
     self.parameter_table = sharding.sharding_table(self.abstract_state["params"], self.shardings["params"])
     self.watchdog = Watchdog(lambda: checkpoint.bytes_being_saved(workdir))
@@ -145,6 +148,16 @@ class TrainingRun:
       momentum=config.views.momentum,
       **common,
     )
+
+  def _with_room(self, step: MaskedStep) -> MaskedStep:
+    """The step, told how much memory its activations may take."""
+    sheet = devices.data_sheet(self.mesh.devices.flat[0].device_kind)
+    if sheet is None or self.config.model.remat_when == "always":
+      return step
+    state = sharding.bytes_per_device(self.abstract_state, self.shardings)
+    gradients = sharding.bytes_per_device(self.abstract_state["params"], self.shardings["params"])
+    room = ROOM * sheet.memory - state - gradients
+    return dataclasses.replace(step, activation_room=room * self.mesh.size)
 
   # The run, in the order in which things happen.
 

@@ -178,6 +178,10 @@ def test_useful_flops_are_part_of_the_executed_ones(decoder_tokens, groups, seed
   done = [flops.executed_flops(a, size, 8) for size in (tight, largest, textbook)]
   assert 0 < useful <= done[0] * (1 + 1e-6)
   assert done[0] <= done[1] <= done[2] * (1 + 1e-6)
+  for size, executed in zip((tight, largest, textbook), done, strict=True):
+    parts = flops.executed_parts(a, size, 8, counts)
+    assert 8 * sum(parts.values()) == pytest.approx(executed) and 8 * parts["useful"] == pytest.approx(useful)
+    assert min(parts.values()) >= -1e-6 * executed
 
 
 @pytest.mark.parametrize("decoder_tokens", lsm2.DECODER_TOKENS)
@@ -185,9 +189,12 @@ def test_without_padding_and_missing_tokens_all_flops_are_useful(decoder_tokens)
   """Windows of 16 tokens, 12 visible and 4 to predict: useful equals executed, and this count by hand."""
   a = architecture(decoder_tokens)
   useful = float(flops.useful_flops(a, jnp.tile(jnp.array([12, 16, 4]), (6, 1))))
-  assert flops.executed_flops(a, BufferSizes(0, 12, 16, 4, 16, 12, decoder_tokens), 6) == pytest.approx(
-    useful, rel=1e-6
-  )
+  size = BufferSizes(0, 12, 16, 4, 16, 12, decoder_tokens)
+  assert flops.executed_flops(a, size, 6) == pytest.approx(useful, rel=1e-6)
+  # Whoever computes more pairs executes more, in the part for them alone.
+  wide = dataclasses.replace(size, groups=6, pairs=(6 * 200, 6 * 300, 6 * 100))
+  parts = flops.executed_parts(a, wide, 6, np.tile([12, 16, 4], (6, 1)))
+  assert parts["blocks"] > 0 and flops.executed_flops(a, wide, 6) == pytest.approx(6 * sum(parts.values()))
   per_token = lambda d, mlp: 2 * (4 * d * d + 2 * d * mlp)
   encoder = 2 * (12 * per_token(16, 24) + 4 * 12 * 12 * 16)
   # Patch embedding (values and flags), bridge, head.
