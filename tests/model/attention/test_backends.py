@@ -51,16 +51,16 @@ def assert_equal(kernel, qkv, weights, lengths, tolerance):
 
 
 @pytest.mark.parametrize(
-  ("n", "m", "d", "dtype", "blocks"),
+  ("n", "m", "d", "dtype", "lanes"),
   [
-    (1, 5, 32, jnp.float32, splash.BLOCKS),
-    (200, 130, 64, jnp.float32, splash.BLOCKS),
+    (1, 5, 32, jnp.float32, blocks.BLOCKS),
+    (200, 130, 64, jnp.float32, blocks.BLOCKS),
     (130, 200, 48, jnp.float32, range(1, 2)),  # two blocks of queries and of keys
     (130, 200, 48, jnp.bfloat16, range(1, 2)),
   ],
 )
-def test_splash_equals_plain_attention(n, m, d, dtype, blocks, monkeypatch):
-  monkeypatch.setattr(splash, "BLOCKS", blocks)
+def test_splash_equals_plain_attention(n, m, d, dtype, lanes, monkeypatch):
+  monkeypatch.setattr(blocks, "BLOCKS", lanes)
   tolerance = 2e-5 if dtype == jnp.float32 else 4e-2
   assert_equal(splash.splash_attention, *operands(n, m, d, dtype=dtype), tolerance)
 

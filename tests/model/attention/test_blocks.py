@@ -58,7 +58,7 @@ def lists(lengths, others, other_block):
 
 @given(windows=LENGTHS, other_block=st.sampled_from([8, 16]))
 def test_a_list_has_every_pair_of_blocks_once(windows, other_block):
-  """In order, with its flags; a block that shares no window with any has one idle entry."""
+  """The order and the flags count too. A block that shares no window with any has one idle entry."""
   lengths, others = np.pad(np.array(windows, np.int32), ((0, 8 - len(windows)), (0, 0))).T
   made, window, other = (jax.device_get(x) for x in lists(lengths, others, other_block))
   np.testing.assert_array_equal(window[: lengths.sum()], windows_of(lengths))
