@@ -191,17 +191,17 @@ class ExportSet:
   def _left_out(self) -> dict[str, list[str]]:
     """What is not read, by reason."""
     whole = self._places[""]
-    read = {(self.exports[n].path, name) for n, name in self.files}
+    read = {(self.exports[n].path.absolute(), name) for n, name in self.files}
     several = len({export.participant for export in self.exports}) > 1
     used = {within.partition("/")[0] for within in self._within}
-    used |= {name.partition("/")[0] for path, name in read if path == whole.path}
+    used |= {name.partition("/")[0] for path, name in read if path == whole.path.absolute()}
     names: dict[str, list[str]] = {}
     if several:  # a folder of people
       names["without a file that the importer reads"] = sorted({*whole.folders} - used)
     for within, place in self._places.items():
       prefix = f"{within}/" * bool(within)
       beside = {*place.matching(*self.importer.beside)} - self._unread_beside(place)
-      unread = [name for name in place.names if (place.path, name) not in read and name not in beside]
+      unread = [name for name in place.names if (place.path.absolute(), name) not in read and name not in beside]
       unread = [name for name in unread if f"{prefix}{name}" not in self._places]
       loose: list[str] = []
       if several and not within:

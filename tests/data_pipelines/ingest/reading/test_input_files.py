@@ -99,3 +99,13 @@ def test_a_counting_export_reports_every_byte(tmp_path):
   sizes = []
   with CountingExport(Export(tmp_path / "x.csv"), sizes.append).open("x.csv") as file:
     assert len(file.read()) == sum(sizes) == 10_000
+
+
+@pytest.mark.parametrize("person_by", [None, FOLDER])
+def test_what_is_read_by_a_relative_path_is_not_told_as_unread(tmp_path, monkeypatch, person_by):
+  (tmp_path / "in" / "anna").mkdir(parents=True)
+  write_csv(tmp_path / "in" / "anna", make_rows(1)[0])
+  (tmp_path / "in" / "anna" / "notes.txt").write_text("x")
+  monkeypatch.chdir(tmp_path)
+  unread = [name for names in ExportSet("in", LongTable(), person_by).left_out.values() for name in names]
+  assert unread == ["anna/notes.txt"]
