@@ -16,7 +16,7 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def outputs(cells):
-  """Of each cell what it printed, without how long that took, and how many pictures it showed."""
+  """What each cell printed, without how long that took, and how many pictures it showed."""
   for cell in cells:
     shown = cell.get("outputs", [])
     printed = "".join(output["text"] for output in shown if "text" in output)
