@@ -31,7 +31,7 @@ from aim.training import checkpoint
 from aim.training.checkpoint import Restored
 from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.trained import exported, torch_file
-from data_pipelines.channels import vocabulary
+from data_pipelines.channels import units, vocabulary
 from data_pipelines.errors import SchemaError, first_line, is_number, is_whole
 from data_pipelines.schema import Schema
 from data_pipelines.text_files import check_regular, read_json
@@ -50,7 +50,11 @@ CHANNELS = (
   *(f"workout_{kind}" for kind in WORKOUTS),
 )
 Z_SCORED = 7  # the first channels, which are continuous; the others are binary
-HEART_RATE = "watch_hr"
+HEART_RATE, ENERGY = "watch_hr", "watch_energy"
+# What OpenMHC's data are in, where our vocabulary has another unit (src/.../xgboost/constants.py there).
+THEIR_UNITS = {HEART_RATE: "count/s", ENERGY: "cal"}
+# Means by the minute that beats per second cannot have, and that kilocalories cannot.
+_MOST_PER_SECOND, _MOST_KCAL = 10.0, 20.0
 STEPS, PATCH = 1440, 10
 
 # Config keys that the layout decides, with their values.
@@ -159,7 +163,7 @@ def read(folder: pathlib.Path, where: str | None = None) -> Restored:
   about = {key: manifest.get(key) for key in ("spec_version", "provenance")}
   metadata = {
     "config": _config(arch),
-    "schema": _schema(arch).to_dict(),
+    "schema": _in_units_of(statistics, _schema(arch)).to_dict(),
     "statistics": statistics,
     METADATA: about | {"arch": manifest["arch"], "statistics": stored, "prefix": prefix},
   }
@@ -226,6 +230,21 @@ def _schema(arch: Mapping[str, Any]) -> Schema:
   return dataclasses.replace(
     schema(),
     channels=tuple(dataclasses.replace(channel, kind="continuous") for channel in schema().channels),
+  )
+
+
+def _in_units_of(statistics: Mapping[str, list[float]], channels: Schema) -> Schema:
+  """The schema with the units that the statistics are in: OpenMHC's, unless their means rule these out."""
+  values = dict(zip(CHANNELS, zip(statistics["mean"], statistics["std"], strict=True), strict=True))
+  unscaled = (0.0, 1.0)
+  ours = set()
+  if values[HEART_RATE] != unscaled and values[HEART_RATE][0] > _MOST_PER_SECOND:
+    ours.add(HEART_RATE)
+  if values[ENERGY] != unscaled and values[ENERGY][0] < _MOST_KCAL:
+    ours.add(ENERGY)
+  unit_of = lambda channel: channel.unit if channel.name in ours else THEIR_UNITS.get(channel.name, channel.unit)
+  return dataclasses.replace(
+    channels, channels=tuple(dataclasses.replace(each, unit=unit_of(each)) for each in channels.channels)
   )
 
 
@@ -457,10 +476,15 @@ def _arch_of(restored: Restored) -> dict[str, Any]:
 
 
 def _statistics_of(restored: Restored) -> dict[str, Any]:
-  scale = restored.scale
+  """What normalises days in OpenMHC's units; a channel that declares no unit is taken to be in them."""
+  means, stds = restored.scale.mean.tolist(), restored.scale.std.tolist()
+  for c, channel in enumerate(restored.schema.channels):
+    if channel.unit and channel.name in THEIR_UNITS:
+      both = np.array([means[c], stds[c]], np.float64)
+      means[c], stds[c] = units.convert(both, channel.unit, THEIR_UNITS[channel.name], channel.name).tolist()
   return {
-    "means": scale.mean.tolist(),
-    "stds": scale.std.tolist(),
+    "means": means,
+    "stds": stds,
     "channels": list(range(Z_SCORED)),
     "epsilon": _EPSILON,
   }

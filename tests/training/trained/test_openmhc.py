@@ -83,6 +83,25 @@ def test_our_model_comes_back_bit_for_bit(model, tmp_path):
     assert np.asarray(array).tobytes() == np.asarray(again.params[name]).tobytes(), name
 
 
+def test_units_are_those_that_the_statistics_are_in(tmp_path, monkeypatch):
+  def read(name, heart, energy):
+    means = [*openmhc_release.STATISTICS["means"]]
+    means[5:7] = heart, energy
+    monkeypatch.setattr(openmhc_release, "STATISTICS", openmhc_release.STATISTICS | {"means": means})
+    return source.read(openmhc_release.write(tmp_path / name, WEIGHTS))
+
+  units = lambda restored: [channel.unit for channel in restored.schema.channels[5:7]]
+  assert units(read("theirs", 1.3, 350.0)) == ["count/s", "cal"]
+  ours = read("ours", 75.0, 1.5)
+  assert units(ours) == ["bpm", "kcal"]
+  del ours.metadata["openmhc"]  # as of a model that was trained on days of ours
+  openmhc.write(ours, tmp_path / "written")
+  statistics = json.loads((tmp_path / "written" / "normalization_stats.json").read_text())
+  assert statistics["means"][5:7] == [75 / 60, 1500] and statistics["stds"][5:7] == [17 / 60, 2500]
+  assert statistics["means"][:5] == np.float32(openmhc_release.STATISTICS["means"][:5]).tolist()
+  assert units(source.read(tmp_path / "written")) == ["count/s", "cal"]
+
+
 def test_a_model_of_another_layout_is_no_release(tmp_path):
   with pytest.raises(ConfigError, match=r"export to .*: config.model.patch_minutes is 60, expected 10 by"):
     aim.load("lsm2-watch-xs").save(tmp_path / "theirs", format="openmhc")
