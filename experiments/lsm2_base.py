@@ -14,8 +14,9 @@ trains the holes inside a visible patch; --config.impute.short_holes=interpolate
 
 Hardware: a TPU slice or GPU machine. On several accelerators it needs a --config.data.name; on one, and on a CPU, where
 it prints how long a step would take, it otherwise trains on the simulated cohort.
-Time: --mode=preflight --topology=v5e:8x16 says at least 334 ms per step, 4.6 hours in all, with 3.8 of 16 GB per chip
-(docs/results/preflight.md). Two steps of two windows on two CPU cores: 140 s of processor time, 7.6 GB.
+Time: --mode=preflight --topology=v5e:8x16 says at least 101 ms per step, 1.4 hours in all, with 8.1 of 16 GB per chip
+in the buffers of a typical step (docs/results/accelerators.md). Two steps of two windows on two CPU cores: 140 s of
+processor time, 7.6 GB.
 Result: not measured, we have not run it to its end.
 """
 

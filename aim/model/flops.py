@@ -17,7 +17,8 @@ from aim.model.interpolation_skip import EMBEDDED, MEAN_MINUTES, head_outputs
 from aim.model.lsm2 import Architecture, Tower
 from aim.runtime import devices
 
-Number = TypeVar("Number", float, jax.Array)
+Number = TypeVar("Number", float, jax.Array, np.ndarray)
+Numbers = TypeVar("Numbers", jax.Array, np.ndarray)
 
 
 def tower_flops(tower: Tower, tokens: Number, pairs: Number, layers: int | None = None) -> Number:
@@ -44,7 +45,11 @@ def useful_flops(a: Architecture, counts: Int[Array, "b 3"]) -> Float[Array, ""]
     a: the architecture.
     counts: buffer_sizes.token_counts of the windows: visible, visible or target, target.
   """
-  visible, decoder, targets = (counts[:, i].astype(jnp.float32) for i in range(3))
+  return _useful_flops(a, *(counts[:, i].astype(jnp.float32) for i in range(3)))
+
+
+def _useful_flops(a: Architecture, visible: Numbers, decoder: Numbers, targets: Numbers) -> Numbers:
+  """useful_flops of arrays [b] of either kind: of visible tokens, of visible or target ones, and of targets."""
   d = a.decoder
   forward = tower_flops(a.encoder, visible, visible**2) + _ends(a, visible, targets)
   if a.decoder_tokens == "visible":
@@ -55,7 +60,7 @@ def useful_flops(a: Architecture, counts: Int[Array, "b 3"]) -> Float[Array, ""]
       + tower_flops(d, decoder, decoder**2, d.layers - 1)
       + _last_flops(d, decoder, targets, targets * decoder)
     )
-  return 3 * forward.sum() + len(counts) * local_mean_flops(a)
+  return 3 * forward.sum() + len(visible) * local_mean_flops(a)
 
 
 def executed_parts(
@@ -70,10 +75,11 @@ def executed_parts(
     a, sizes, windows: as in executed_flops.
     counts: buffer_sizes.slot_counts of the sample.
   """
-  useful = float(useful_flops(a, jnp.asarray(counts))) / len(counts)
-  visible, decoder, targets = (counts[:, i].astype(np.int64) for i in range(3))
+  # In NumPy, because preflight calls this under a mesh of devices that are not here.
+  visible, decoder, targets = (counts[:, i].astype(float) for i in range(3))
+  useful = float(_useful_flops(a, visible, decoder, targets)) / len(counts)
   keys = np.full_like(decoder, a.tokens) if a.decoder_tokens == "all" else decoder
-  needed = float(useful_flops(a, jnp.asarray(np.stack([visible, keys, targets], axis=1), jnp.int32))) / len(counts)
+  needed = float(_useful_flops(a, visible, keys, targets)) / len(counts)
   last_keys = visible if a.decoder_tokens == "visible" else keys
   own_pairs = [float((x * y).mean()) * windows for x, y in ((visible, visible), (keys, keys), (targets, last_keys))]
   tight, executed = (executed_flops(a, sizes, windows, pairs) / windows for pairs in (own_pairs, None))

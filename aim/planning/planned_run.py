@@ -71,6 +71,7 @@ class Plan(TrainingRun):
     """
     super().__init__(config, workdir, dataset, planned)
     self.on, self.days = on, days
+    self.made: list[Program] = []
     self.device = on.sheet or measured_device(len(on.devices))
     # A key on a device here cannot be passed to a program for devices that are elsewhere.
     self.shape_of_key = jax.eval_shape(lambda: self.key)

@@ -70,10 +70,11 @@ def preflight(
     plan = Plan(config, workdir, dataset, days, on, planned)
     say(f"{100 * np.isnan(days).mean():.0f} % of {counted(len(days), 'day')} is missing; drawing masks")
     plan.count()
-    with jax.set_mesh(planned):
+    plans = {name: plan if name == plan.form else plan.in_form(name) for name in compared}
+    with jax.set_mesh(planned):  # of devices that may not be here: nothing may be computed under it
       report = _report(plan, say)
       if compared:
-        report["forms"] = {name: _form(plan, name, say) for name in compared}
+        report["forms"] = {name: _form(each, say) for name, each in plans.items()}
     if on.name == "local":
       say(f"measuring {MEASURED_STEPS} steps")
       with jax.set_mesh(planned):
@@ -139,15 +140,13 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
   }
 
 
-def _form(plan: Plan, name: str, say: Callable[[str], None]) -> dict[str, Any]:
-  """What one form costs in its typical buffers; the planned form is already compiled."""
-  if name == plan.form:
-    program = plan.made[0]
-  else:
-    plan = plan.in_form(name)
-    say(f"compiling the {name} form")
-    program = plan.programs([_typical(plan.ladder())], say)[0]
+def _form(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
+  """What one form costs in its typical buffers; the program of the run's own form is already compiled."""
   size = _typical(plan.ladder())
+  if not plan.made:
+    say(f"compiling the {plan.form} form")
+    plan.programs([size], say)
+  program = plan.made[0]
   return forms.row(plan.parts(size), _speed(plan, program, size), describe(size), program.needs)
 
 
