@@ -65,7 +65,7 @@ EXTRAS_REQUIRE = {
     "mypy",
     "nbclient",  # tests: executes the notebook
     "nbformat",
-    "orjson",  # tests: the service, with the next two
+    "orjson",  # tests: the service, as starlette and uvicorn
     "packaging",
     "pre-commit",
     "pytest",

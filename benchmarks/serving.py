@@ -4,7 +4,8 @@
 
 A model of random weights is served by `python -m aim.serve` in a process of its own, whose client is this process. It
 also is the peer: it embeds the same days in batches of 32, as --mode=embed does once it has loaded and compiled. All
-take turns. Bodies are made before the clock starts, because the days of a client would not be on this machine.
+take turns. Bodies are made before the clock starts, because the days of a client would not be on this machine. CPU time
+is that of the process that computes, and depends less on what else runs there.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def main(argv: Sequence[str]) -> None:
   compile_cache.use()
   with tempfile.TemporaryDirectory() as folder:
     days = write_model(pathlib.Path(folder) / "model", LAYOUT.value, DAYS.value)
-    with service(f"--checkpoint={folder}/model", "--functions=embed") as port:
-      rows = measure(pretrained.load(f"{folder}/model"), days, port)
+    with service(f"--checkpoint={folder}/model", "--functions=embed") as (port, process):
+      rows = measure(pretrained.load(f"{folder}/model"), days, port, process)
   with open(OUTPUT.value, "w", newline="") as file:
     writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -88,8 +89,8 @@ def write_model(folder: pathlib.Path, layout: str, count: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def service(*arguments: str) -> Iterator[int]:
-  """A service in a process of its own; yields its port."""
+def service(*arguments: str) -> Iterator[tuple[int, int]]:
+  """A service in a process of its own; yields its port and its number."""
   command = [sys.executable, "-m", "aim.serve", "--port=0", *arguments]
   process = subprocess.Popen(command, cwd=workers.ROOT, stdout=subprocess.PIPE, text=True)
   try:
@@ -99,13 +100,19 @@ def service(*arguments: str) -> Iterator[int]:
     if match is None:
       raise app.UsageError("the service did not start")
     print(line.strip())
-    yield int(match[1])
+    yield int(match[1]), process.pid
   finally:
     process.terminate()
     process.wait(60)
 
 
-def measure(model: pretrained.Pretrained, days: np.ndarray, port: int) -> list[dict[str, Any]]:
+def cpu_seconds(process: int) -> float:
+  """CPU time that a process has used so far."""
+  fields = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+  return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(model: pretrained.Pretrained, days: np.ndarray, port: int, process: int) -> list[dict[str, Any]]:
   """Rows of the table."""
   parts = [days[start : start + BATCH] for start in range(0, len(days) - BATCH + 1, BATCH)]
   count = sum(map(len, parts))
@@ -120,25 +127,32 @@ def measure(model: pretrained.Pretrained, days: np.ndarray, port: int) -> list[d
     "service, JSON": lambda: ask_all(port, JSON, bodies[JSON]),
   }
   seconds: dict[str, list[float]] = {name: [] for name in rounds}
+  cpu = dict.fromkeys(rounds, 0.0)
   for turn in range(REPEATS.value):
     for name in (*rounds,) if turn % 2 == 0 else (*reversed(rounds),):
-      began = time.perf_counter()
+      computing = os.getpid() if name == "--mode=embed" else process
+      began, used = time.perf_counter(), cpu_seconds(computing)
       rounds[name]()
       seconds[name].append(time.perf_counter() - began)
+      cpu[name] += cpu_seconds(computing) - used
   rows = []
   peer_rate = count / statistics.median(seconds["--mode=embed"])
   for name, times in seconds.items():
     rate = count / statistics.median(times)
     # By round, because a machine that is shared changes from round to round.
     ratio = statistics.median(a / b for a, b in zip(seconds["--mode=embed"], times, strict=True))
-    print(f"{name}: {rate:.1f} days/s, {ratio:.2f} of --mode=embed (median over rounds)")
-    rows.append(row(model, name, len(times), days_per_second=rate, of_embed=ratio))
+    milliseconds = 1000 * cpu[name] / (count * len(times))
+    print(
+      f"{name}: {rate:.1f} days/s, {ratio:.2f} of --mode=embed (median over rounds); {milliseconds:.0f} ms CPU per day"
+    )
+    rows.append(row(model, name, len(times), days_per_second=rate, of_embed=ratio, cpu_ms_per_day=milliseconds))
   print(f"largest difference of an embedding {difference:.1e}; --mode=embed {peer_rate:.1f} days/s")
   single = [json_body(day[None]) for day in days]
-  for clients in (1, CROWD):
-    times = waits(port, single, SINGLES.value, clients)
+  alone, served_alone = one_by_one(model, days, port, single)
+  waited = {"single days, in this process": alone, "single days, 1 client": served_alone}
+  waited[f"single days, {CROWD} clients"] = waits(port, single, SINGLES.value, CROWD)
+  for name, times in waited.items():
     low, high = (float(np.quantile(times, q)) * 1000 for q in (0.5, 0.99))
-    name = f"single days, {clients} client{'s' * (clients > 1)}"
     print(f"{name}: median {low:.0f} ms, p99 {high:.0f} ms")
     rows.append(row(model, name, len(times), median_ms=low, p99_ms=high))
   return rows
@@ -147,7 +161,7 @@ def measure(model: pretrained.Pretrained, days: np.ndarray, port: int) -> list[d
 def row(model: pretrained.Pretrained, name: str, repeats: int, **figures: float) -> dict[str, Any]:
   """A row of the table."""
   about = {"name": name, "layout": LAYOUT.value, "tokens": model.architecture.tokens, "repeats": repeats}
-  empty = dict.fromkeys(("days_per_second", "of_embed", "median_ms", "p99_ms"), "")
+  empty = dict.fromkeys(("days_per_second", "of_embed", "cpu_ms_per_day", "median_ms", "p99_ms"), "")
   rounded = {key: float(f"{value:.4g}") for key, value in figures.items()}
   machine = {"cpu": workers.cpu_model(), "cores": workers.cores(), "load_5_min": f"{os.getloadavg()[1]:.1f}"}
   return about | empty | rounded | machine | {"date": datetime.date.today().isoformat()}
@@ -192,6 +206,25 @@ def ask_all(port: int, kind: str, bodies: Sequence[bytes]) -> list[bytes]:
   with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
     by_client = list(pool.map(part, range(CLIENTS)))
   return [by_client[i % CLIENTS][i // CLIENTS] for i in range(len(bodies))]
+
+
+def one_by_one(
+  model: pretrained.Pretrained, days: np.ndarray, port: int, bodies: Sequence[bytes]
+) -> tuple[list[float], list[float]]:
+  """Seconds per single day, in turns: embedded in this process, and by the service for one client."""
+  connection = http.client.HTTPConnection("127.0.0.1", port)
+  times: tuple[list[float], list[float]] = ([], [])
+  model.embed(days[:1])  # compiles
+  for day in days:
+    model.embed(day[None])
+  for i in range(SINGLES.value):
+    began = time.perf_counter()
+    model.embed(days[i % len(days)][None])
+    between = time.perf_counter()
+    ask(connection, JSON, bodies[i % len(days)])
+    times[0].append(between - began)
+    times[1].append(time.perf_counter() - between)
+  return times
 
 
 def waits(port: int, bodies: Sequence[bytes], count: int, clients: int) -> list[float]:

@@ -126,7 +126,9 @@ class Service:
       return ()
     model = self.model
     described = message.channels, message.minutes_per_step, message.units
-    layout = Layout.of_days(message.values.shape, model.schema, model.vocabulary, *described, "days")
+    layout = Layout.of_days(
+      message.values.shape, model.schema, model.vocabulary, *described, "days", model.zero_is_missing
+    )
     return () if layout.matching.is_identity else tuple(layout.matching.told())
 
   async def _answer(self, compute: Callable[[Message], bytes], request: Any) -> Any:
