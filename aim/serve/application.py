@@ -17,9 +17,13 @@ from aim.inference.matched_days import Layout
 from aim.serve import messages
 from aim.serve.batched_model import EMBED, FUNCTIONS, IMPUTE, BatchedModel
 from aim.serve.messages import Message
+from aim.training.checkpoint_metadata import CheckpointError
 from data_pipelines.errors import UserError
 
 RETRY_SECONDS = 1  # what a client is told that finds all places taken
+# Most clients send a whole body before they read an answer, and would not see the one to a body that is too large. So a
+# body of up to this many times the limit is received, and thrown away.
+_DISCARDED = 4
 
 
 class Refused(Exception):
@@ -126,9 +130,8 @@ class Service:
       return ()
     model = self.model
     described = message.channels, message.minutes_per_step, message.units
-    layout = Layout.of_days(
-      message.values.shape, model.schema, model.vocabulary, *described, "days", model.zero_is_missing
-    )
+    days = message.values.shape
+    layout = Layout.of_days(days, model.schema, model.vocabulary, *described, "days", model.zero_is_missing)
     return () if layout.matching.is_identity else tuple(layout.matching.told())
 
   async def _answer(self, compute: Callable[[Message], bytes], request: Any) -> Any:
@@ -173,6 +176,8 @@ class Service:
       return compute(message), message.media_type
     except messages.TooManyDays as error:
       raise Refused(413, str(error)) from None
+    except CheckpointError as error:  # of parameters that are not finite: the days are right
+      raise Refused(500, str(error)) from None
     except UserError as error:
       raise Refused(400, " ".join(str(error).split())) from None
 
@@ -185,14 +190,19 @@ class Service:
     most = self.limits.body_bytes
     too_large = Refused(413, f"the body is larger than {most:,} bytes")
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > most:
+    if declared.isdigit() and int(declared) > _DISCARDED * most:
       raise too_large
     parts, size = [], 0
     async for part in request.stream():
-      parts.append(part)
       size += len(part)
-      if size > most:
+      if size > _DISCARDED * most:
         raise too_large
+      if size <= most:
+        parts.append(part)
+      else:
+        parts.clear()
+    if size > most:
+      raise too_large
     return b"".join(parts)
 
   async def _not_served(self, request: Any) -> Any:

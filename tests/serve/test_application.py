@@ -1,6 +1,7 @@
 """Requests to a service in this process: results as in Python, limits, and one line for whatever is wrong."""
 
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import threading
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from aim.serve import messages
+from aim.training.checkpoint import CheckpointError
 from tests import tiny
 from tests.serve.conftest import LIMITS
 
@@ -222,6 +224,23 @@ def test_a_body_without_a_length_is_limited_too(client):
   response = connection.getresponse()
   assert response.status == 413 and json.loads(response.read())["error"] == "the body is larger than 40,000 bytes"
   connection.close()
+
+
+def test_a_body_that_is_too_large_is_received_up_to_a_point(client):
+  """So that a client that sends before it reads sees the answer; of many times the limit, it may not."""
+  assert client.post("/embed", b" " * 4 * LIMITS.body_bytes).status == 413
+  with contextlib.suppress(ConnectionError):
+    assert client.post("/embed", b" " * 500 * LIMITS.body_bytes).status == 413
+  assert client.ask("GET", "/health").json["requests"] == 0
+
+
+def test_a_model_that_is_not_finite_is_no_fault_of_the_client(client, model, monkeypatch):
+  def embed(self, *_):
+    raise CheckpointError("embed: the result for row 0 is NaN or Inf")
+
+  monkeypatch.setattr(type(model), "embed", embed)
+  answer = client.post("/embed", {"days": [DAY]})
+  assert (answer.status, answer.json) == (500, {"error": "embed: the result for row 0 is NaN or Inf"})
 
 
 def test_a_compressed_body_is_refused(client):

@@ -22,6 +22,19 @@ def start(*flags, **environ):
   return subprocess.Popen(command, cwd=tiny.ROOT, env=tiny.environment() | environ, **pipes)
 
 
+def answered(port: int, path: str):
+  connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+  connection.request("GET", path)
+  content = json.loads(connection.getresponse().read())
+  connection.close()
+  return content
+
+
+def is_open(port: int) -> bool:
+  with socket.socket() as probe:
+    return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def failing(*flags, **environ) -> str:
   """The line of a start that fails."""
   process = start(*flags, **environ)
@@ -46,8 +59,19 @@ def test_a_service_from_start_to_stop(checkpoint):
     assert (response.status, json.loads(response.read())) == (404, {"error": "/impute is not served, expected /embed"})
     connection.request("GET", "/health")
     assert json.loads(connection.getresponse().read())["status"] == "ok"
-    connection.close()
+    # A request that is on its way when the service is stopped is answered.
+    raw = json.dumps(body).encode()
+    connection.putrequest("POST", "/embed")
+    connection.putheader("Content-Length", str(len(raw)))
+    connection.endheaders(raw[:100])
+    while not answered(port, "/health")["requests"]:
+      pass
     process.send_signal(signal.SIGTERM)
+    while is_open(port):
+      pass
+    connection.send(raw[100:])
+    assert json.loads(connection.getresponse().read()) == answer
+    connection.close()
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "stopped\n"), err
     assert "Traceback" not in err
