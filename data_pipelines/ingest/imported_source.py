@@ -152,7 +152,7 @@ class ImportedSource:
       days = f"{counted(sum(self.left_out.values()), 'day')} of {counted(len(self.left_out), 'person')}"
       left_out = f"left out {days} with more than {100 * self.recipe.max_missing:g} % missing"
       lines.append("; ".join([left_out, *self._how_to_keep()]))
-    people_lost = sorted({*self.account.read} - {*self._store.people})
+    people_lost = sorted({*self.account.read} - {*self._store.people, ""})
     if people_lost:
       lines.append(f"no day is left of {counted(len(people_lost), 'person')}{self._named(people_lost)}")
     if len(self._channels) < len(self.recipe.signals):

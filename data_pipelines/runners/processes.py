@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import concurrent.futures.process
+import contextlib
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
@@ -55,9 +57,21 @@ def _in_order(pool: concurrent.futures.ProcessPoolExecutor, items: Sequence[Any]
   for item in items:
     if len(pending) == ahead:
       yield pending.pop(0).result()
-    pending.append(pool.submit(_work_on, pickle.dumps(item)))
+    packed = pickle.dumps(item)
+    with _without_interrupts():  # submitting starts processes, which inherit this
+      pending.append(pool.submit(_work_on, packed))
   for future in pending:
     yield future.result()
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+  """Keeps Ctrl-C, which a terminal sends to all processes, from those that are started: this one ends them."""
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _work: Work[Any, Any]  # set once per worker process, so that it is unpickled once

@@ -266,3 +266,30 @@ def test_an_import_continues_after_damage_to_what_it_had_stored(tmp_path, table,
   stored.write_bytes(damaged)
   assert build_main(["build", *flags, "--name=x"]) == 0
   assert Dataset.open(tmp_path / "data", "x").digest == Dataset.open(tmp_path / "data", "whole").digest
+
+
+def test_an_interrupted_import_is_not_continued_with_other_columns_or_times(tmp_path, capsys):
+  rows = [f"kim,03/04/2024 00:{minute:02d},60,100" for minute in range(60)]
+  (tmp_path / "t.csv").write_text("\n".join(["participant,when,pulse,pulse2", *rows]) + "\n")
+  flags = ["--source=long_table", f"--input={tmp_path / 't.csv'}", f"--data_dir={tmp_path / 'data'}", "--name=x"]
+  columns = "--columns=participant=participant,time=when,heart_rate="
+  day_first, month_first = "--time_format=%d/%m/%Y %H:%M", "--time_format=%m/%d/%Y %H:%M"
+  assert "no day is left" in refused(capsys, *flags, columns + "pulse", day_first)
+  assert build_main(["build", *flags, "--max_missing=1", "--split=1,0,0", columns + "pulse2", month_first]) == 0
+  (day,) = Dataset.open(tmp_path / "data", "x").days("pretrain")
+  assert day["date"] == b"2024-03-04" and np.nanmax(day["values"]) == 100
+
+
+def test_an_interrupted_import_is_not_continued_by_a_strict_one(tmp_path, capsys):
+  rows = [f"kim,2024-03-04 00:{minute:02d},60" for minute in range(60)]
+  (tmp_path / "t.csv").write_text("\n".join(["participant,time,heart_rate", *rows, "kim,2024-03-04"]) + "\n")
+  flags = ["--source=long_table", f"--input={tmp_path / 't.csv'}", f"--data_dir={tmp_path / 'data'}", "--name=x"]
+  assert "no day is left" in refused(capsys, *flags)
+  assert "row 62: more or fewer fields" in refused(capsys, *flags, "--strict", "--max_missing=1")
+
+
+def test_more_devices_than_a_small_number_counts(tmp_path):
+  rows = [f"kim,2024-03-04 {n // 60 % 24:02d}:{n % 60:02d},d{n},{60 + n % 9}" for n in range(33_000)]
+  (tmp_path / "t.csv").write_text("\n".join(["participant,time,device,heart_rate", *rows]) + "\n")
+  flags = ["--source=long_table", f"--input={tmp_path / 't.csv'}", f"--data_dir={tmp_path / 'data'}", "--name=x"]
+  assert build_main(["build", *flags, "--split=1,0,0"]) == 0

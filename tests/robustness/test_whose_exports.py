@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 
 import pytest
 
@@ -281,3 +282,34 @@ def test_the_shared_cases_have_the_right_people(case):
       people_of(CASES / case)
   else:
     assert people_of(CASES / case) == CASE_PEOPLE[case]
+
+
+def test_a_relative_input_has_the_same_account(tmp_path, monkeypatch):
+  table = "time,channel,value\n2024-06-04 08:00,heart_rate,61\n"
+  write(tmp_path / "in", {"kim/t.csv": table, "kim/notes.txt": "x", "lee/t.csv": table})
+  monkeypatch.chdir(tmp_path)
+  lines = [import_days(path, person_by="folder").lines for path in ("in", tmp_path / "in")]
+  assert [line.replace(f"{tmp_path}/", "") for line in lines[1]] == lines[0]
+  assert "not read: 1 file" in "\n".join(lines[0])
+
+
+def test_people_of_a_zip_share_the_open_file(tmp_path):
+  table = "time,channel,value\n2024-06-04T06:00:00Z,heart_rate,61\n"
+  folder = write(tmp_path / "in", {"study.zip": packed({f"p{n}/t.csv": table for n in range(30)})})
+  opened = len(os.listdir("/proc/self/fd"))
+  exports = ExportSet(folder / "study.zip", IMPORTERS["long_table"], "folder")
+  assert len(exports.exports) == 30 and len(os.listdir("/proc/self/fd")) == opened + 1
+
+
+def test_rows_with_names_count_more_than_folders(tmp_path):
+  table = "participant,time,heart_rate\n{},2024-06-04T06:00:00Z,61\n"
+  plain = "time,channel,value\n2024-06-04T06:00:00Z,heart_rate,61\n"
+  folder = write(tmp_path / "in", {"all.csv": table.format("ann")})
+  assert {who for who, *_ in import_days(folder, person_by="folder", timezone="UTC").values} == {"ann"}
+  write(folder, {"kim/hr.csv": plain})
+  imported = import_days(folder, person_by="folder", timezone="UTC")
+  assert {who for who, *_ in imported.values} == {"ann", "kim"}
+  with pytest.raises(
+    SchemaError, match=r"kim/hr.csv does not say whose it is, and all.csv has a name in each row; give --per"
+  ):
+    import_days(folder, timezone="UTC")

@@ -35,8 +35,8 @@ class ReadingColumns:
     file: [n], index into the files, by name.
   """
 
-  signal: Int16[np.ndarray, "n"]
-  device: Int16[np.ndarray, "n"]
+  signal: Int32[np.ndarray, "n"]
+  device: Int32[np.ndarray, "n"]
   start: Int64[np.ndarray, "n"]
   end: Int64[np.ndarray, "n"]
   value: Float64[np.ndarray, "n"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from data_pipelines.digests import FileDigest
 from data_pipelines.errors import SchemaError
-from data_pipelines.text_files import parse_json_object, replacing
+from data_pipelines.text_files import replacing
 
 
 def write_index(path: pathlib.Path, content: Mapping[str, Any], files: Sequence[str]) -> None:
@@ -29,7 +29,7 @@ def write_index(path: pathlib.Path, content: Mapping[str, Any], files: Sequence[
   digests = [[name, FileDigest.of(path.with_name(name)).blake2b] for name in files]
   text = json.dumps([digests, content])
   with replacing(_index(path)) as unfinished, unfinished.open("w") as file:
-    json.dump({"check": _check(text), "text": text}, file)
+    file.write(f"{_check(text)}\n{text}")
     file.flush()
     os.fsync(file.fileno())
 
@@ -54,9 +54,8 @@ def is_complete(path: pathlib.Path) -> bool:
 
 def _read(path: pathlib.Path) -> tuple[list[tuple[str, str]], dict[str, Any]]:
   index = _index(path)
-  raw = parse_json_object(index.read_text(errors="replace"), str(index))
-  text = raw.get("text")
-  if not isinstance(text, str) or raw.get("check") != _check(text):
+  check, _, text = index.read_text(errors="replace").partition("\n")
+  if check != _check(text):
     raise SchemaError(f"{index}: damaged; start the import again")
   digests, content = json.loads(text)
   return digests, content

@@ -216,7 +216,7 @@ class _Month:
     edges = np.searchsorted(self._readings.signal, np.arange(len(recipe.signals) + 1))
     self._slices = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
     self._values = np.full((self._steps.count, len(recipe.signals)), np.nan, np.float32)
-    self._winners = np.full(self._values.T.shape, -1, np.int16)
+    self._winners = np.full(self._values.T.shape, -1, np.int32)
     for c, signal in enumerate(recipe.signals):
       if self._slices[c].start < self._slices[c].stop:
         self._values[:, c], self._winners[c] = combine(self._readings.take(self._slices[c]), signal, self._steps)

@@ -157,7 +157,7 @@ def fill_spool(
     SchemaError: two people or channels differ in spelling only; or something cannot be read and `strict` is set.
   """
   folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-  tasks = list(_tasks(export_set, folder))
+  tasks = list(_tasks(export_set, folder, strict))
   complete = {task.path for task in tasks if is_complete(task.path)}
   SpoolGroup.delete_others(folder, complete)
   if strict:
@@ -185,7 +185,7 @@ def fill_spool(
   return spool
 
 
-def _tasks(export_set: ExportSet, folder: pathlib.Path) -> Iterator[_Task]:
+def _tasks(export_set: ExportSet, folder: pathlib.Path, strict: bool) -> Iterator[_Task]:
   """Divides the files into groups. A file is never divided, however large it is."""
   total = sum(export_set.files.values())
   # A power of two, so that groups stay the same when files change a little.
@@ -194,21 +194,26 @@ def _tasks(export_set: ExportSet, folder: pathlib.Path) -> Iterator[_Task]:
   size = 0
   for file, file_size in export_set.files.items():
     if group and size + file_size > most:
-      yield _task(export_set, folder, group, size)
+      yield _task(export_set, folder, group, size, strict)
       group, size = [], 0
     group.append(file)
     size += file_size
   if group:
-    yield _task(export_set, folder, group, size)
+    yield _task(export_set, folder, group, size, strict)
 
 
-def _task(export_set: ExportSet, folder: pathlib.Path, group: Sequence[tuple[int, str]], size: int) -> _Task:
+def _task(
+  export_set: ExportSet, folder: pathlib.Path, group: Sequence[tuple[int, str]], size: int, strict: bool
+) -> _Task:
   names: dict[int, list[str]] = {}
   for n, name in group:
     names.setdefault(n, []).append(name)
   content = [(key, export_set.digests[key]) for key in (export_set.key(n, name) for n, name in group)]
-  digest = hashlib.blake2b(repr(content).encode(), digest_size=12).hexdigest()
-  return _Task(folder / digest, tuple(export_set.part(n, own) for n, own in names.items()), size)
+  parts = tuple(export_set.part(n, own) for n, own in names.items())
+  # How files are read: an interrupted import may be started again with other columns or another form of times.
+  how = [(type(part.importer).__name__, sorted(vars(part.importer).items())) for part in parts]
+  digest = hashlib.blake2b(repr((content, how, strict)).encode(), digest_size=12).hexdigest()
+  return _Task(folder / digest, parts, size)
 
 
 def _readable(

@@ -40,7 +40,7 @@ Names = list[tuple[str, str, str]]
 _SCHEMA = pa.schema(
   [
     ("person", pa.int32()),
-    ("series", pa.int16()),
+    ("series", pa.int32()),
     ("start", pa.int64()),
     ("end", pa.int64()),
     ("value", pa.float64()),
@@ -227,7 +227,7 @@ def _columns(blocks: list[tuple[int, int, int, Readings]]) -> Mapping[str, np.nd
   fields = {name: np.concatenate([getattr(b, name) for *_, b in blocks]) for name in ("start", "end", "value")}
   return {
     "person": np.repeat(np.array([person for person, *_ in blocks], np.int32), sizes),
-    "series": np.repeat(np.array([series for _, series, _, _ in blocks], np.int16), sizes),
+    "series": np.repeat(np.array([series for _, series, _, _ in blocks], np.int32), sizes),
     **fields,
     "offset": np.clip(np.concatenate(offsets), NO_OFFSET, np.iinfo(np.int16).max).astype(np.int16),
     "file": np.repeat(np.array([file for _, _, file, _ in blocks], np.int32), sizes),

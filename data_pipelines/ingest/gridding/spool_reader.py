@@ -60,9 +60,9 @@ class SpoolReader:
     self.devices = device_order(trusted, {key.device for key in self._series})
     device = {name: n for n, name in enumerate(self.devices)}
     places = [recipe.place_of(key.signal, key.device) for key in self._series]
-    self._signal = np.array([-1 if place is None else place for place in places], np.int16)
+    self._signal = np.array([-1 if place is None else place for place in places], np.int32)
     self._signals = recipe.signals
-    self._device = np.array([device[key.device] for key in self._series], np.int16)
+    self._device = np.array([device[key.device] for key in self._series], np.int32)
     self._wall = np.array([key.clock == "wall" for key in self._series])
     named = {signal.source for signal in recipe.signals}
     self._by_another = np.array([key.signal in named for key in self._series], bool) & (self._signal < 0)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float64, Int16, Int64, UInt8
+from jaxtyping import Float64, Int32, Int64, UInt8
 
 from data_pipelines.ingest.gridding.columns import WallClockColumns
 from data_pipelines.ingest.reading.signals import Signal
@@ -60,7 +60,7 @@ def _lasts(signal: Signal) -> bool:
 
 def combine(
   readings: WallClockColumns, signal: Signal, steps: StepRange
-) -> tuple[Float64[np.ndarray, "t"], Int16[np.ndarray, "t"]]:
+) -> tuple[Float64[np.ndarray, "t"], Int32[np.ndarray, "t"]]:
   """Combines readings of one signal. In each step only the most trusted device with a reading there counts.
 
   Args:
@@ -71,7 +71,7 @@ def combine(
   Returns:
     The value of each step, NaN if it has none; and the device that the value is from, -1 if there is none.
   """
-  values, winner = np.full(steps.count, np.nan), np.full(steps.count, -1, np.int16)
+  values, winner = np.full(steps.count, np.nan), np.full(steps.count, -1, np.int32)
   for device in np.unique(readings.device):
     first, last = np.searchsorted(readings.device, device), np.searchsorted(readings.device, device, side="right")
     device_values = _combine_device(readings.take(slice(first, last)), signal, steps)
@@ -117,7 +117,7 @@ def outcomes(
   readings: WallClockColumns,
   signal: Signal,
   steps: StepRange,
-  winner: Int16[np.ndarray, "t"],
+  winner: Int32[np.ndarray, "t"],
   state: UInt8[np.ndarray, "t"],
   elsewhere: int,
 ) -> UInt8[np.ndarray, "n"]:

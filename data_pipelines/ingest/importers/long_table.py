@@ -67,6 +67,7 @@ SIGNALS = (
   common_signal("asleep"),
 )
 _KEYS = ("participant", "time", "end", "device", "unit", "channel", "value")
+_TEXTS = ("participant", "device", "unit", "channel")  # a 1.001 among them is a name
 _KEPT = ("participant", "end", "device", "unit")  # those that a table with other names of columns may have as well
 _ALSO_TIME = ("timestamp", "datetime")
 _ROWS_PER_BATCH = 2**17
@@ -214,7 +215,7 @@ def _columns(export: Export, name: str) -> list[str]:
 def _whole_column(export: Export, name: str, column: str) -> Iterator[pa.Array]:
   """Yields a column of a file, batch by batch."""
   if not name.lower().endswith(".parquet"):
-    for rows in csv_batches.read_batches(export, name, [column], ragged=lambda row, why: None):
+    for rows in csv_batches.read_batches(export, name, [column], texts=[column], ragged=lambda row, why: None):
       yield rows[column]
     return
   with export.on_disk(name) as path, pq.ParquetFile(path) as file:
@@ -241,7 +242,8 @@ def _batches(export: Export, name: str, account: Account, meaning: Mapping[str, 
     # A row that cannot be read does not say whose it is.
     owner = "" if "participant" in in_file else export.participant
     bad_rows = csv_batches.counting(account, owner, export, name)
-    for rows in csv_batches.read_batches(export, name, needed, ragged=bad_rows):
+    texts = [in_file[key] for key in _TEXTS if key in in_file]
+    for rows in csv_batches.read_batches(export, name, needed, texts=texts, ragged=bad_rows):
       names = [meaning[column] for column in rows.columns.schema.names]
       yield _Batch(dataclasses.replace(rows, columns=rows.columns.rename_columns(names)), channels)
     return

@@ -5,7 +5,8 @@ count. A row is one line: readings have no field with a line break, and a quote 
 is a stray one, which would swallow the readings after it.
 
 The header says what separates fields: a comma, a semicolon or a tab. Spreadsheets write semicolons where the comma is
-the decimal sign, so in a file with semicolons a number such as 60,5 is read as 60.5, and 1.200 beside it as 1200.
+the decimal sign, so in a file with semicolons a number such as 60,5 is read as 60.5, and 1.200 beside it as 1200. What
+a file means by them is found by reading all of it beforehand: the order of its rows does not matter.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import dataclasses
 import datetime
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import IO
 
 import numpy as np
@@ -47,6 +48,7 @@ _DELIMITERS = (",", ";", "\t")  # the first of those that give equally many fiel
 _DECIMAL_COMMA = r"^(\s*[+-]?[0-9]+),([0-9]+\s*)$"
 _DECIMAL_POINT = r"^\s*[+-]?[0-9]*\.[0-9]+\s*$"
 _THOUSANDS = r"^\s*[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+(,[0-9]+)?\s*$"
+_THOUSANDS_AND_COMMA = r"^\s*[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+,[0-9]+\s*$"
 # A number with a point that separates no thousands (RE2 has no look-ahead).
 _POINT_OF_ANOTHER_KIND = r"^\s*[+-]?(0[0-9]*|[0-9]{4,}|)\.[0-9]*\s*$|^\s*[+-]?[0-9]*\.([0-9]{0,2}|[0-9]{4,})\s*$"
 _QUOTE, _LINE_ENDS = ord('"'), (ord("\n"), ord("\r"))
@@ -108,6 +110,7 @@ def read_batches(
   columns: Sequence[str],
   optional: Sequence[str] = (),
   *,
+  texts: Collection[str] = (),
   delimiter: str | None = None,
   skip_rows: int = 0,
   ragged: Callable[[int, str], None] | None = None,
@@ -118,6 +121,7 @@ def read_batches(
     export, name: the file.
     columns: the columns to read, in any order.
     optional: further columns to read if the file has them.
+    texts: those of the columns that hold no numbers, such as names of people, which stay as they are.
     delimiter: separates fields. Quoted fields may contain it, but no line breaks. Without one, the header says it.
     skip_rows: number of lines before the header.
     ragged: called with the number of each row that has more or fewer fields than the header, a quote that does not
@@ -134,7 +138,13 @@ def read_batches(
     file = _text_stream(raw, where)
     names, delimiter = _read_names(file, where, delimiter, skip_rows)
     _check_columns(names, columns, where)
-    yield from _batches(file, where, names, [*columns, *optional], delimiter, skip_rows + 2, ragged)
+    columns = [*columns, *optional]
+    if delimiter != ";":
+      yield from _batches(file, where, names, columns, delimiter, skip_rows + 2, ragged)
+      return
+    signs = _signs(export, name, names, columns, delimiter, skip_rows)
+    for batch in _batches(file, where, names, columns, delimiter, skip_rows + 2, ragged):
+      yield dataclasses.replace(batch, columns=_with_points(batch.columns, signs, texts))
 
 
 def parse_numbers(column: pa.StringArray) -> tuple[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
@@ -330,7 +340,7 @@ def _batches(
     for row in left_out:
       ragged(row, faults[row])  # type: ignore[misc]  # without it, a fault has raised
     if record_batch.num_rows:
-      yield CsvBatch(where, first, _with_points(record_batch) if delimiter == ";" else record_batch, left_out)
+      yield CsvBatch(where, first, record_batch, left_out)
     first += record_batch.num_rows + len(left_out)
 
 
@@ -376,25 +386,72 @@ def _parse(
   return batch
 
 
-def _with_points(batch: pa.RecordBatch) -> pa.RecordBatch:
+@dataclasses.dataclass(frozen=True)
+class _Signs:
+  """How the numbers of a column are written, in some of its rows at least.
+
+  Attributes:
+    comma: a decimal comma, as in 60,5.
+    point: a decimal point, as in 60.5 or 1.200.
+    no_thousands: a point that cannot separate thousands, as in 60.5.
+    other_point: a decimal point that would not be one of thousands either.
+  """
+
+  comma: bool = False
+  point: bool = False
+  no_thousands: bool = False
+  other_point: bool = False
+
+  @classmethod
+  def of(cls, column: pa.StringArray) -> _Signs:
+    """Those of some rows."""
+    point = pc.match_substring_regex(column, _DECIMAL_POINT)
+    other = pc.and_(point, pc.invert(pc.match_substring_regex(column, _THOUSANDS)))
+    forms = _DECIMAL_COMMA, _THOUSANDS_AND_COMMA, _POINT_OF_ANOTHER_KIND
+    comma, both, no_thousands = (_any(pc.match_substring_regex(column, form)) for form in forms)
+    return cls(comma or both, _any(point), no_thousands, _any(other))
+
+  def __or__(self, other: _Signs) -> _Signs:
+    pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+    return _Signs(*(mine or theirs for mine, theirs in pairs))
+
+
+def _signs(
+  export: Export, name: str, names: Sequence[str], columns: Sequence[str], delimiter: str, skip_rows: int
+) -> Mapping[str, _Signs]:
+  """How the numbers of a whole file are written, by column."""
+  where = export.where(name)
+  found = dict.fromkeys(columns, _Signs())
+  with Export.open(export, name) as raw:  # an export that counts what has been read would count it twice
+    file = _text_stream(raw, where)
+    _read_names(file, where, delimiter, skip_rows)
+    for batch in _batches(file, where, names, columns, delimiter, skip_rows + 2, lambda row, why: None):
+      for column, sign in found.items():
+        found[column] = sign | _Signs.of(batch[column])
+  return found
+
+
+def _with_points(batch: pa.RecordBatch, signs: Mapping[str, _Signs], texts: Collection[str]) -> pa.RecordBatch:
   """The columns with decimal points for decimal commas, except those in which some numbers have a point.
 
   Beside decimal commas a point separates thousands: 1.200 and 1.005,5 are 1200 and 1005.5.
   """
-  commas = any(_any_like(column, _DECIMAL_COMMA) for column in batch.columns)
+  commas = any(sign.comma for name, sign in signs.items() if name not in texts)
   columns = []
-  for column in batch.columns:
-    if commas and not _any_like(column, _POINT_OF_ANOTHER_KIND):
-      thousands = pc.match_substring_regex(column, _THOUSANDS)
-      column = pc.if_else(thousands, pc.replace_substring(column, ".", ""), column)
-    if not _any_like(column, _DECIMAL_POINT):
-      column = pc.replace_substring_regex(column, _DECIMAL_COMMA, r"\1.\2")
+  for name, column in zip(batch.schema.names, batch.columns, strict=True):
+    sign = signs[name]
+    if name not in texts:
+      separated = commas and not sign.no_thousands
+      if separated:
+        column = pc.if_else(pc.match_substring_regex(column, _THOUSANDS), pc.replace_substring(column, ".", ""), column)
+      if not (sign.other_point if separated else sign.point):
+        column = pc.replace_substring_regex(column, _DECIMAL_COMMA, r"\1.\2")
     columns.append(column)
   return pa.record_batch(columns, batch.schema.names)
 
 
-def _any_like(column: pa.StringArray, form: str) -> bool:
-  return bool(pc.any(pc.match_substring_regex(column, form)).as_py())
+def _any(rows: pa.BooleanArray) -> bool:
+  return bool(pc.any(rows).as_py())
 
 
 def _whole_lines(file: IO[bytes], where: str) -> Iterator[bytes]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import codecs
 import collections
 import contextlib
-import copy
 import fnmatch
 import hashlib
 import io
@@ -197,7 +196,8 @@ class Export:
 
   def part(self, names: Sequence[str], participant: str) -> Export:
     """The same export with some of its files only, as those of a person."""
-    part = copy.copy(self)
+    part = Export.__new__(Export)
+    part.__dict__.update(self.__dict__)  # copy.copy would prepare it for another process and open the zip again
     part.names, part.participant = sorted(names), participant
     return part
 

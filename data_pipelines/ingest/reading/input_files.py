@@ -20,7 +20,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.importer import Importer, combined
 from data_pipelines.ingest.reading.owners import Owner, loose_places, takeout_marks
-from data_pipelines.ingest.reading.people import ACCOUNT, ONE, Unit, by_evidence, by_rule, listed
+from data_pipelines.ingest.reading.people import ACCOUNT, FOLDER, ONE, Unit, by_evidence, by_rule, listed
 from data_pipelines.ingest.reading.unknown_input import suggestions, unpacking
 
 _FEW = 100  # files of an export whose encoding is looked at although no importer reads them
@@ -110,6 +110,7 @@ class ExportSet:
     people = by_rule(units, person_by, str(path)) if person_by else by_evidence(units, str(path))
     if person_by not in (ONE, ACCOUNT):
       self._check_names_in_rows(units, str(path))
+    self._by_folder = person_by == FOLDER
     self.exports: list[Export] = []
     self.names: list[tuple[str, ...]] = []
     self.importers: list[Importer] = []
@@ -191,17 +192,17 @@ class ExportSet:
   def _left_out(self) -> dict[str, list[str]]:
     """What is not read, by reason."""
     whole = self._places[""]
-    read = {(self.exports[n].path.absolute(), name) for n, name in self.files}
-    several = len({export.participant for export in self.exports}) > 1
+    read = {(self.exports[n].path, name) for n, name in self.files}
+    several = self._by_folder or len({export.participant for export in self.exports}) > 1
     used = {within.partition("/")[0] for within in self._within}
-    used |= {name.partition("/")[0] for path, name in read if path == whole.path.absolute()}
+    used |= {name.partition("/")[0] for path, name in read if path == whole.path}
     names: dict[str, list[str]] = {}
     if several:  # a folder of people
       names["without a file that the importer reads"] = sorted({*whole.folders} - used)
     for within, place in self._places.items():
       prefix = f"{within}/" * bool(within)
       beside = {*place.matching(*self.importer.beside)} - self._unread_beside(place)
-      unread = [name for name in place.names if (place.path.absolute(), name) not in read and name not in beside]
+      unread = [name for name in place.names if (place.path, name) not in read and name not in beside]
       unread = [name for name in unread if f"{prefix}{name}" not in self._places]
       loose: list[str] = []
       if several and not within:

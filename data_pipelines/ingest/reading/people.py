@@ -48,9 +48,9 @@ def by_rule(units: Sequence[Unit], person_by: str, path: str) -> list[tuple[str,
     return [("", unit) for unit in units]
   if person_by == ACCOUNT:
     return _by_account(units, path)
-  people = []
+  people = [(_folder(unit, unit.names[0]), unit) for unit in units if unit.owner.in_rows]  # rows count more
   paths: dict[str, str] = {}  # of files, by the names that they give
-  for unit in units:
+  for unit in (unit for unit in units if not unit.owner.in_rows):
     names: dict[str, list[str]] = {}
     for name in unit.names:
       who = _folder(unit, name) if person_by == FOLDER else _stem(unit, name)
@@ -132,6 +132,7 @@ def by_evidence(units: Sequence[Unit], path: str) -> list[tuple[str, Unit]]:
     SchemaError: they do not say enough.
   """
   others = [unit for unit in units if not unit.owner.in_rows]
+  _check_nameless(units, path)
   groups = join([unit.owner for unit in others])
   owners = [[others[n].owner for n in group] for group in groups]
   if len(groups) > 1 and not are_told_apart(owners):
@@ -144,6 +145,18 @@ def by_evidence(units: Sequence[Unit], path: str) -> list[tuple[str, Unit]]:
     )
   _check_contradictions(owners, path)
   return [("" if len(units) == 1 else unit.name, unit) for unit in units if unit.owner.in_rows] + _named(others, groups)
+
+
+def _check_nameless(units: Sequence[Unit], path: str) -> None:
+  """Refuses files of a kind whose rows may name people, and do in other files of that kind but not in these."""
+  for table in (unit for unit in units if unit.owner.in_rows):
+    for unit in units:
+      if unit.kind == table.kind and unit.owner == Owner(place=unit.owner.place):
+        place, other = (u.path or u.names[0] for u in (unit, table))
+        raise SchemaError(
+          f"{path}: {place} does not say whose it is, and {other} has a name in each row; give --person_by=folder or "
+          "--person_by=file for files without names"
+        )
 
 
 def _check_subjects(groups: Iterable[Sequence[Unit]], path: str) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -128,3 +129,12 @@ class Deadly(Simulation):
     if multiprocessing.parent_process() is not None and participant == "sim000003":
       os._exit(9)
     return super().person(participant)
+
+
+def _blocks_interrupts(item, report):
+  return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_an_interrupt_of_the_terminal_does_not_reach_the_processes():
+  assert list(Processes(2)(_blocks_interrupts, [1, 2, 3], lambda amount: None)) == [True] * 3
+  assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

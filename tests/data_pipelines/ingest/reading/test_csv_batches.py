@@ -254,3 +254,16 @@ def test_beside_decimal_commas_a_point_separates_thousands(tmp_path):
   # Without a decimal comma in the file nothing says that a point is one of thousands.
   (batch,) = csv_batches.read_batches(export(tmp_path, "a;b\n1.200;60\n"), "rows.csv", ["a", "b"])
   assert batch["a"].to_pylist() == ["1.200"]
+
+
+def test_the_order_of_rows_does_not_change_what_a_point_means(tmp_path, monkeypatch):
+  monkeypatch.setattr(csv_batches, "BLOCK_BYTES", 64)
+  rows = [f"1.{n:03d};1.200;A{n}" for n in range(1, 40)] + [f"2.{n:03d};60,5;B{n}" for n in range(1, 40)]
+  found = []
+  for order in (rows, rows[::-1]):
+    table = export(tmp_path, "\n".join(["id;value;note", *order]) + "\n")
+    batches = [*csv_batches.read_batches(table, "rows.csv", ["id", "value"], texts=["id"])]
+    assert len(batches) > 5
+    found.append(sorted(row for b in batches for row in zip(b["id"].to_pylist(), b["value"].to_pylist(), strict=True)))
+  first, last = found
+  assert first == last and set(first) == {(r.split(";")[0], "1200" if r[0] == "1" else "60.5") for r in rows}
