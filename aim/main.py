@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
   arguments = _arguments()
   commands.check_flags(arguments)
   # Importing jax takes seconds, so it waits until the flags are known to be right.
-  from aim.runtime import compile_cache, compile_time, heap, processes, xla_alarms
+  from aim.runtime import compile_cache, compile_time, heap, jax_settings, processes, xla_alarms
   from aim.training import checkpoint
 
   if not flags.FLAGS["verbosity"].present:
@@ -90,6 +90,7 @@ def main(argv: Sequence[str]) -> None:
     xla_alarms.hide_alarms()
     checkpoint.hide_orbax_noise()
   heap.share_arenas()
+  jax_settings.check()
   compile_cache.use()
   processes.initialize(DISTRIBUTED.value, COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
   if processes.is_first_process():

@@ -73,6 +73,20 @@ def recorded(workdir: pathlib.Path, mode: str) -> ScoredModel | None:
   return _model(content, _path(workdir, mode)) if content else None
 
 
+def changed_file(workdir: pathlib.Path, mode: str) -> str:
+  """The name in a workdir of a file that is not as a mode wrote it, or missing; "" if all are.
+
+  Raises:
+    ScoredModelError: the record is damaged.
+  """
+  content = _read(workdir, mode)
+  if not content:
+    return _path(workdir, mode).relative_to(workdir).as_posix()
+  _model(content, _path(workdir, mode))
+  now, then = _digests(workdir, mode), content["files"]
+  return min((name for name in {*now, *then} if now.get(name) != then.get(name)), default="")
+
+
 def why_left_out(workdir: pathlib.Path, mode: str, shown: ScoredModel | None) -> str:
   """One line that says why the scores of a mode are not those of a model; "" if they are.
 
@@ -89,10 +103,8 @@ def why_left_out(workdir: pathlib.Path, mode: str, shown: ScoredModel | None) ->
   if not content:
     return f"{where}: does not record which model its scores are of, so they are {again}"
   scored = _model(content, _path(workdir, mode))
-  now, then = _digests(workdir, mode), content["files"]
-  changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
-  if changed:
-    return f"{workdir / changed[0]}: is not as --mode={mode} wrote it for {scored.text}, so these scores are {again}"
+  if changed := changed_file(workdir, mode):
+    return f"{workdir / changed}: is not as --mode={mode} wrote it for {scored.text}, so these scores are {again}"
   if shown is None or (scored.step, scored.parameters) == (shown.step, shown.parameters):
     return ""
   return f"{where}: its scores are of {scored.text}, not of {shown.text}, so they are {again}"

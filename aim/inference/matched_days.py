@@ -63,8 +63,8 @@ class Layout:
     Raises:
       SchemaError: the shape, a name, a unit or the clock does not fit.
     """
-    if channels is not None and not isinstance(channels, Iterable):
-      raise SchemaError(f"{where}: channels are {channels!r}, expected a list of names")
+    if channels is not None and (not isinstance(channels, Iterable) or isinstance(channels, set | frozenset)):
+      raise SchemaError(f"{where}: channels are {channels!r}, expected a list, in the order of the days' last axis")
     names = list(schema.names if channels is None else channels)
     if isinstance(channels, str) or not all(isinstance(name, str) for name in names):
       raise SchemaError(f"{where}: channels are {channels!r}, expected a list of names")

@@ -29,7 +29,7 @@ from aim.model.buffer_sizes import BufferSizes
 from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
 from aim.model.patches import Arrays
 from aim.model.token_buffers import TokenBuffer, move
-from aim.runtime import compile_options, sharding
+from aim.runtime import compile_options, jax_settings, sharding
 from aim.training import checkpoint
 from aim.training.checkpoint_metadata import told_about_data
 from aim.training.compatibility import MADE_WITH
@@ -198,8 +198,10 @@ class Pretrained:
       devices: those that compute; by default all of this process.
 
     Raises:
+      UserError: JAX computes with other numbers or masks than all models are made with (runtime/jax_settings.py).
       ConfigError: short_holes is unknown, or batch_size is not a whole number of at least 1.
     """
+    jax_settings.check()
     if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool) or batch_size < 1:
       raise ConfigError(f"batch_size is {batch_size!r}, expected a whole number of at least 1")
     self._restored = restored

@@ -30,6 +30,7 @@ import aim.training.defaults
 from aim.common import config_files, config_ranges
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
+from aim.evaluation import scored_model
 from aim.studies import fingerprints
 from data_pipelines.build import npz_request, simulate_request
 from data_pipelines.remote import copies
@@ -50,6 +51,12 @@ class Command:
 
   arguments: tuple[str, ...]
   fingerprint: str
+
+  @property
+  def mode(self) -> str:
+    """Its --mode; "" if it has none."""
+    flag = "--mode="
+    return next((argument.removeprefix(flag) for argument in self.arguments if argument.startswith(flag)), "")
 
   @property
   def text(self) -> str:
@@ -148,6 +155,9 @@ class Job:
   def of(cls, model: StudyModel, dataset: StudyDataset, data_dir: str, overrides: Sequence[str]) -> Job:
     """The job of training `model` with further overrides on `dataset` in `data_dir`."""
     where = (f"--config.data.dir={data_dir}", f"--config.data.name={dataset.name}")
+    key = lambda flag: flag.partition("=")[0]
+    if own := {*map(key, model.overrides)} & {*map(key, (*overrides, *where))}:
+      raise ConfigError(f"{model.name}: {min(own)} is set by the study for each of its models; leave it out")
     everything = (*model.overrides, *overrides, *where)
     return cls(model.config_name, everything, config_files.resolve(model.config_name, everything), dataset)
 
@@ -186,12 +196,16 @@ def _run_cell(cell: StudyCell, bar: tqdm) -> None:
 
 
 def run_command(command: Command, folder: pathlib.Path, bar: tqdm) -> None:
-  """Runs one command, unless commands.json in the folder lists its fingerprint as finished.
+  """Runs one command, unless commands.json in the folder lists its fingerprint as finished and its results are whole.
 
   Raises:
     CellError: it failed, or the code was edited while it ran, so that its fingerprint may be wrong.
   """
-  if command.fingerprint not in finished_commands(folder):
+  finished = command.fingerprint in finished_commands(folder)
+  if finished and command.mode in scored_model.FILES and (changed := scored_model.changed_file(folder, command.mode)):
+    bar.write(f"{folder / changed}: is not as --mode={command.mode} wrote it; computed again")
+    finished = False
+  if not finished:
     folder.mkdir(parents=True, exist_ok=True)
     code, began = fingerprints.code(), time.time()
     with (folder / "log.txt").open("a") as log:

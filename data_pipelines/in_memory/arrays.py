@@ -109,6 +109,8 @@ def _days(values: Any) -> np.ndarray:
 
 def _texts(what: str, entries: Sequence[Any]) -> list[str]:
   """Ids, names or dates as texts; "" is one, a missing entry is not."""
+  if isinstance(entries, set | frozenset):
+    raise SchemaError(f"{what}: is a {type(entries).__name__}, which has no order; expected a list")
   texts = [str(entry) for entry in entries]
   for place, text in enumerate(texts):
     if text in NOBODY - {""}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import pathlib
 import tempfile
@@ -109,7 +110,7 @@ def _arrow(frame: Any, what: str) -> pa.Table:
     frame = (frame if hasattr(frame, "data_vars") else frame.rename(frame.name or "value")).to_dataframe()
   try:
     if isinstance(frame, pd.DataFrame):
-      return pa.Table.from_pandas(_with_index(frame), preserve_index=False).replace_schema_metadata(None)
+      return pa.Table.from_pandas(_with_texts(_with_index(frame)), preserve_index=False).replace_schema_metadata(None)
     if isinstance(frame, pa.Table) or hasattr(frame, "__arrow_c_stream__"):
       return pa.table(frame).replace_schema_metadata(None)
   except SchemaError:
@@ -129,6 +130,18 @@ def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.rename_axis("time").reset_index()
   kept = [level for level in levels if level in _INDEX and level not in frame]
   return frame.reset_index(level=kept).reset_index(drop=True) if kept else frame.reset_index(drop=True)
+
+
+def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
+  """The frame with times of several zones, or with and without one, as texts: a column of Arrow has a single zone."""
+  mixed = [name for name in ("time", "end") if name in frame and frame[name].dtype == object]
+  return frame.assign(**{name: [_text(value) for value in frame[name]] for name in mixed})
+
+
+def _text(value: Any) -> Any:
+  if value is pd.NaT:
+    return None
+  return value.isoformat() if isinstance(value, datetime.datetime) else value
 
 
 def _with_participant(table: pa.Table, participant: str | None) -> pa.Table:

@@ -1,6 +1,7 @@
 """Days of other channels, order, units and steps: the model's answers do not depend on how its channels came."""
 
 import functools
+import inspect
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aim.inference.matched_days import Layout
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
 from tests import tiny
@@ -162,3 +164,10 @@ def test_a_day_with_nothing_in_the_matched_channels_is_refused():
   own[0, 0, 0] = 60
   with pytest.raises(SchemaError, match="embed: row 1 has no observed value"):
     model().embed(own, channels=["heart_rate", "mood"])
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_a_set_of_channels_has_no_order(kind):
+  of_days = inspect.unwrap(Layout.of_days.__func__)  # as it runs outside the tests, which check types
+  with pytest.raises(SchemaError, match=r"channels are .*, expected a list, in the order of the days' last axis"):
+    of_days(Layout, (2, 24, 1), model().schema, model().vocabulary, kind({"heart_rate"}), None, None, "embed")

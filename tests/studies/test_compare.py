@@ -65,6 +65,13 @@ def test_every_model_is_scored_on_every_fold_once(config, tmp_path, monkeypatch,
   assert results.read_csv(work / "comparison.csv") == rows
   assert [path for path, when in logs.items() if path.stat().st_mtime_ns != when] == [lost]
 
+  # Results that were changed or deleted since are computed again.
+  changed, deleted = sorted(work.glob("cells/*/evaluate/people.csv"))[:2]
+  changed.write_text(changed.read_text().replace("1", "2"))
+  deleted.unlink()
+  compare_run.compare(config, work)
+  assert results.read_csv(work / "comparison.csv") == rows
+
 
 def test_a_command_that_fails_is_reported_with_its_last_line(config, tmp_path, monkeypatch):
   for key, value in tiny.environment().items():
@@ -98,6 +105,10 @@ def test_values_that_cannot_be_used(config, tmp_path):
     cells()
   config.compare.common += ("--config.evaluate.days_a_task=0",)
   assert cells()
+  for own in ("--config.seed=1", "--config.data.name=mine"):
+    config.compare.models = (f"{tiny.CONFIG} {own}",)
+    with pytest.raises(config_files.ConfigError, match=rf"LSM-2: {own.split('=')[0]} is set by the study for each"):
+      cells()
   config.compare.models = ()
   with pytest.raises(config_files.ConfigError, match=r"config\.compare\.models is empty"):
     cells()

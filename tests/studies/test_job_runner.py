@@ -1,10 +1,12 @@
 """Commands run once, and one whose fingerprint is wrong or unknown is not taken for finished."""
 
 import json
+import pathlib
 
 import pytest
 from tqdm import tqdm
 
+from aim.evaluation import scored_model
 from aim.studies import fingerprints, job_runner
 from aim.studies.job_runner import CellError, Command, StudyModel
 from experiments import default
@@ -41,6 +43,26 @@ def test_a_command_during_which_the_code_was_edited_is_not_finished(tmp_path, mo
   with pytest.raises(CellError, match="the code was edited while it ran; repeat the command of the study"):
     job_runner.run_command(append(tmp_path / "out"), tmp_path, BAR)
   assert job_runner.finished_commands(tmp_path) == {}
+
+
+def test_a_command_whose_results_were_changed_or_lost_runs_again(tmp_path, capsys):
+  write = f"import pathlib; (pathlib.Path({str(tmp_path)!r}) / 'heldout.json').write_text('1')"
+  command = Command(("-c", write, "--mode=heldout"), "0")
+  ran = lambda: pathlib.Path(tmp_path / "log.txt").read_text().count("$ python")
+  model = scored_model.ScoredModel("LSM-2", 4, "f" * 32)
+
+  def run():
+    job_runner.run_command(command, tmp_path, BAR)
+    scored_model.record(tmp_path, "heldout", model)  # as the mode does
+    return ran()
+
+  assert [run(), run()] == [1, 1]
+  (tmp_path / "heldout.json").write_text("2")
+  assert run() == 2 and f"{tmp_path / 'heldout.json'}: is not as --mode=heldout wrote it" in capsys.readouterr().out
+  (tmp_path / "heldout.json").unlink()
+  assert [run(), run()] == [3, 3] and (tmp_path / "heldout.json").read_text() == "1"
+  (tmp_path / "scored" / "heldout.json").unlink()
+  assert [run(), run()] == [4, 4]
 
 
 def test_an_entry_names_an_experiment_and_its_overrides():

@@ -17,6 +17,7 @@ from aim.common.tables import csv_field, write_rows
 from aim.evaluation.difference import bounds
 from aim.evaluation.generative.scores import ALL, SUMS, ScoreRow, Scores
 from aim.evaluation.generative.tasks import GenerativeTask
+from data_pipelines.errors import UserError
 from data_pipelines.text_files import read_fields, read_number, read_whole_number
 
 PEOPLE_COLUMNS = ("task", "level", "method", "channel", "participant", *SUMS)
@@ -38,7 +39,7 @@ def load_people(path: str | pathlib.Path) -> Scores:
   """Reads what `save_people` wrote.
 
   Raises:
-    ValueError: the file is anything else; the message names file and line.
+    UserError: the file is anything else; the message names file and line.
   """
   sums: dict[tuple[GenerativeTask, str, str], dict[str, tuple[float, ...]]] = collections.defaultdict(dict)
   channels: dict[str, None] = {}
@@ -47,23 +48,23 @@ def load_people(path: str | pathlib.Path) -> Scores:
       key = GenerativeTask(line["task"], read_whole_number(line["level"], "level")), line["method"], line["participant"]
       numbers = float(read_whole_number(line["n"], "n")), *(read_number(line[name], name) for name in SUMS[1:])
     except (TypeError, ValueError) as error:
-      raise ValueError(f"{where}: {error}") from None
+      raise UserError(f"{where}: {error}") from None
     if not all(math.isfinite(number) and number >= 0 for number in numbers):
-      raise ValueError(f"{where}: {', '.join(SUMS)} are {numbers}, expected finite numbers of at least 0")
+      raise UserError(f"{where}: {', '.join(SUMS)} are {numbers}, expected finite numbers of at least 0")
     channel = line["channel"]
     if channel in sums[key]:
-      raise ValueError(
+      raise UserError(
         f"{where}: channel {channel!r} of participant {key[2]!r} appears twice for {key[1]}, {key[0].label}"
       )
     channels[channel] = None
     sums[key][channel] = numbers
   if not channels:
-    raise ValueError(f"{path}: no rows")
+    raise UserError(f"{path}: no rows")
   scores = Scores(tuple(channels))
   for (task, method, participant), of_channels in sums.items():
     missing = [channel for channel in channels if channel not in of_channels]
     if missing:
-      raise ValueError(f"{path}: participant {participant!r} has no channel {missing[0]!r} for {method}, {task.label}")
+      raise UserError(f"{path}: participant {participant!r} has no channel {missing[0]!r} for {method}, {task.label}")
     scores.sums[task, method][participant] = np.array([of_channels[channel] for channel in channels]).T
   return scores
 
@@ -107,16 +108,16 @@ def _read(path: str | pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[st
   try:
     text = pathlib.Path(path).read_bytes().decode()
   except FileNotFoundError:
-    raise ValueError(f"{path}: no such file") from None
+    raise UserError(f"{path}: no such file") from None
   except UnicodeDecodeError:
-    raise ValueError(f"{path}: not UTF-8 text, expected CSV") from None
+    raise UserError(f"{path}: not UTF-8 text, expected CSV") from None
   reader = csv.reader(io.StringIO(text, newline=""))
   header = next(reader, None)
   if header != list(columns):
-    raise ValueError(f"{path}: columns are {header}, expected {list(columns)}")
+    raise UserError(f"{path}: columns are {header}, expected {list(columns)}")
   for line in reader:
     where = f"{path} line {reader.line_num}"
     if len(line) != len(columns):
-      raise ValueError(f"{where}: {len(line)} fields, expected {len(columns)}")
+      raise UserError(f"{where}: {len(line)} fields, expected {len(columns)}")
     (fields,) = read_fields([line])
     yield where, dict(zip(columns, fields, strict=True))

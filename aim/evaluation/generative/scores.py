@@ -17,6 +17,7 @@ from jaxtyping import Float
 from aim.common.tables import PERCENTILES
 from aim.evaluation.difference import Difference
 from aim.evaluation.generative.tasks import GenerativeTask
+from data_pipelines.errors import UserError
 
 ALL = "all"  # the row with the mean over channels
 # Over a channel's scored values: their number, squared errors, absolute errors, absolute truths; then the last three in
@@ -135,7 +136,7 @@ class Scores:
       seed: seed of the draws.
 
     Raises:
-      ValueError: methods of a task were scored on different values.
+      UserError: methods of a task were scored on different values.
     """
     return [row for task in self.tasks for row in self._task_rows(task, n_bootstrap, seed)]
 
@@ -165,7 +166,7 @@ class Scores:
     """People with scored values in the task, sorted, and the sums [people, 7, C] of each method.
 
     Raises:
-      ValueError: the methods were scored on different values.
+      UserError: the methods were scored on different values.
     """
     methods = [method for of_task, method in self.sums if of_task == task]
     names = sorted({name for method in methods for name, sums in self.sums[task, method].items() if sums[0].any()})
@@ -184,7 +185,7 @@ class Scores:
       if differ.size:
         p, c = differ[0]
         counts = [int(sums[name][p, 0, c]) for name in (reference, method)]
-        raise ValueError(
+        raise UserError(
           f"scores of {task.label}: {reference} and {method} were scored on different values: participant "
           f"{names[p]!r}, channel {self.channels[c]!r} has {counts[0]} and {counts[1]}"
         )
@@ -221,11 +222,11 @@ def merge(parts: Iterable[Scores]) -> Scores:
   merged = Scores(parts[0].channels)
   for part in parts:
     if part.channels != merged.channels:
-      raise ValueError(f"scores: cannot merge channels {list(part.channels)} with {list(merged.channels)}")
+      raise UserError(f"scores: cannot merge channels {list(part.channels)} with {list(merged.channels)}")
     for (task, method), people in part.sums.items():
       repeated = sorted(merged.sums[task, method].keys() & people.keys())
       if repeated:
-        raise ValueError(f"scores: participant {repeated[0]!r} appears twice for {method}, {task.label}")
+        raise UserError(f"scores: participant {repeated[0]!r} appears twice for {method}, {task.label}")
       merged.sums[task, method].update(people)
   return merged
 

@@ -77,3 +77,10 @@ def test_values_beyond_float32_are_refused(tmp_path, value):
   days[2, 5, 1] = value
   with pytest.raises(SchemaError, match=f"values: is {re.escape(str(value))} on day 2, step 5, channel 1; too large"):
     data_pipelines.from_arrays(days, tmp_path, "mine", participant=WHO, channels=["a", "b"])
+
+
+@pytest.mark.parametrize("key", ["participant", "channels"])
+def test_sets_have_no_order(tmp_path, key):
+  options = {"participant": WHO, "channels": ["a", "b"]} | {key: {"a", "b"}}
+  with pytest.raises(SchemaError, match=f"{key}: is a set, which has no order"):
+    data_pipelines.from_arrays(DAYS, tmp_path, "mine", **options)

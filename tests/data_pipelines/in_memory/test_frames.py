@@ -64,6 +64,20 @@ def test_a_column_with_a_zone_is_on_its_wall_clock(built):
     built(WIDE.assign(time=MINUTES.tz_localize("UTC")), name="other")
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Asia/Tokyo"])
+def test_times_of_several_zones_in_one_column_are_each_on_their_own_wall_clock(built, zone):
+  other = WIDE.assign(participant="lee", time=MINUTES.tz_localize(zone), heart_rate=BEATS + 1)
+  third = WIDE.assign(participant="ann", time=MINUTES.tz_localize("America/New_York"), heart_rate=BEATS + 2)
+  for order in ([WIDE, other, third], [third, other, WIDE]):
+    mixed = pd.concat(order, ignore_index=True)
+    assert mixed["time"].dtype == object
+    days = built(mixed, name=f"mine{len(order[0])}{order[0]['participant'][0]}")
+    assert {who for who, *_ in days} == {"kim", "lee", "ann"}
+    for (who, date, _), values in days.items():
+      assert date == "2024-06-04"
+      np.testing.assert_array_equal(values, BEATS + ["kim", "lee", "ann"].index(who))
+
+
 def test_units_labels_and_gaps(built, tmp_path, capsys):
   frame = WIDE.assign(glucose=99.0).astype({"participant": "category"})
   frame.loc[10:19, "glucose"] = np.nan
