@@ -112,15 +112,15 @@ class BatchedModel(Pretrained):
     Returns:
       The number of programs.
     """
-    programs: dict[tuple[int, BufferSizes], tuple[int, int]] = {}
+    programs: dict[tuple[int, str, BufferSizes], tuple[int, int]] = {}
     n = self.architecture.tokens
-    all_targets = [targets for targets, name in ((0, EMBED), (n, IMPUTE)) if name in functions]
-    for days, targets, eighths in itertools.product(self.batch_sizes, all_targets, _FINE):
+    served = [(name, targets) for name, targets in ((EMBED, 0), (IMPUTE, n)) if name in functions]
+    for days, (name, targets), eighths in itertools.product(self.batch_sizes, served, _FINE):
       visible = eighths * n // 8
       if not targets or self.has_decoder:
-        programs.setdefault((days, self.batch_buffers(days, visible, targets)), (visible, targets))
+        programs.setdefault((days, name, self.batch_buffers(days, visible, targets)), (visible, targets))
     with progress_bar(len(programs), "compile", "program") as bar:
-      for (days, _), (visible, targets) in programs.items():
+      for (days, _, _), (visible, targets) in programs.items():
         self._compile(days, visible, targets)
         bar.update(1)
     return len(programs)
