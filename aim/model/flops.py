@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,6 @@ from aim.model.lsm2 import Architecture, Tower
 from aim.runtime import devices
 
 Number = TypeVar("Number", float, jax.Array, np.ndarray)
-Numbers = TypeVar("Numbers", jax.Array, np.ndarray)
 
 
 def tower_flops(tower: Tower, tokens: Number, pairs: Number, layers: int | None = None) -> Number:
@@ -48,7 +47,7 @@ def useful_flops(a: Architecture, counts: Int[Array, "b 3"]) -> Float[Array, ""]
   return _useful_flops(a, *(counts[:, i].astype(jnp.float32) for i in range(3)))
 
 
-def _useful_flops(a: Architecture, visible: Numbers, decoder: Numbers, targets: Numbers) -> Numbers:
+def _useful_flops(a: Architecture, visible: Any, decoder: Any, targets: Any) -> Any:
   """useful_flops of arrays [b] of either kind: of visible tokens, of visible or target ones, and of targets."""
   d = a.decoder
   forward = tower_flops(a.encoder, visible, visible**2) + _ends(a, visible, targets)

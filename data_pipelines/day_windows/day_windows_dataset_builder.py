@@ -8,6 +8,7 @@ shard in memory. What is learnt about the days while they are written (statistic
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -76,8 +77,11 @@ class Builder(tfds.core.ShardBasedBuilder):
     written: dict[str, list[tuple[int, int]]] = {shard.split: [] for shard in planned}
     write_shard = shards.ShardWriter(config.source, self._has_cause)
     # disable=None hides the bar where standard error is not a terminal.
-    with tqdm(total=config.source.n_days, desc=f"building {config.name}", unit="day", disable=None) as progress:
-      outcomes = config.runner(write_shard, planned, progress.update)
+    # Closed before anything is deleted: a process may still be writing when a shard is refused.
+    with (
+      tqdm(total=config.source.n_days, desc=f"building {config.name}", unit="day", disable=None) as progress,
+      contextlib.closing(config.runner(write_shard, planned, progress.update)) as outcomes,
+    ):
       for shard, outcome in zip(planned, outcomes, strict=True):
         config.tables.merge(outcome.tables, config.duplicates)
         written[shard.split].append((outcome.days, outcome.digest.size))

@@ -55,7 +55,7 @@ def test_the_image_that_serves_is_not_root_and_knows_when_it_is_ready():
   (check,) = of(path, "HEALTHCHECK")
   (port,) = of(path, "EXPOSE")
   program = json.loads(check.partition(" CMD ")[2])
-  assert f":{port}/health" in program[2]
+  assert f", {port}," in program[2] and "'/health'" in program[2]
   with socket.socket() as silent:  # takes a port, and does not listen
     silent.bind(("127.0.0.1", 0))
     code = program[2].replace(port, str(silent.getsockname()[1]))

@@ -139,6 +139,7 @@ def test_a_disk_that_is_full_at_the_end(use, suffix, tmp_path, monkeypatch):
   vars(model).update(
     schema=npz.read_days(tmp_path / "days.npz").schema,
     vocabulary=vocabulary.load(),
+    zero_is_missing=(),
     batch_size=4,
     mesh=types.SimpleNamespace(size=1),
     checked_days=lambda *_, **__: None,
