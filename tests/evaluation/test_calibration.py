@@ -67,6 +67,7 @@ def test_a_bin_with_few_errors_has_those_of_the_nearest():
   assert np.isnan(calibration.error_quantiles(np.ones(5), np.zeros(5, int), np.full(5, "p"), 0.5)).all()
 
 
+@pytest.mark.slow
 def test_what_is_measured_stays_with_the_parameters(tmp_path, capsys):
   (path,) = golden.FOLDER.glob("0.1.0/lsm2.zip")
   golden.unpacked(path, tmp_path)

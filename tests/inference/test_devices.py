@@ -47,7 +47,8 @@ def test_every_device_computes_an_equal_part(devices):
   )
 
 
-@pytest.mark.parametrize("batch_size", [5, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [5, 8])
 def test_finetuning_is_that_of_one_device(batch_size):
   """A batch that the devices do not divide is padded with examples that do not count."""
   fitted = []

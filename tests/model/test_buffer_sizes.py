@@ -163,7 +163,10 @@ def architecture(decoder_tokens: str) -> Architecture:
   return tiny.architecture(2, 8, 4, Tower(16, 24, 2, 2), Tower(8, 12, 2, 2), decoder_tokens=decoder_tokens)
 
 
-@pytest.mark.parametrize("decoder_tokens", lsm2.DECODER_TOKENS)
+@pytest.mark.parametrize(
+  "decoder_tokens",
+  ["all", *(pytest.param(name, marks=pytest.mark.slow) for name in lsm2.DECODER_TOKENS if name != "all")],
+)
 @given(groups=st.sampled_from([0, 1, 2, 4]), seed=st.integers(0, 2**32 - 1))
 def test_useful_flops_are_part_of_the_executed_ones(decoder_tokens, groups, seed):
   """Holds in textbook buffers, in those that just hold the step, and in the largest."""

@@ -288,6 +288,7 @@ def test_an_interrupted_import_is_not_continued_by_a_strict_one(tmp_path, capsys
   assert "row 62: more or fewer fields" in refused(capsys, *flags, "--strict", "--max_missing=1")
 
 
+@pytest.mark.slow
 def test_more_devices_than_a_small_number_counts(tmp_path):
   rows = [f"kim,2024-03-04 {n // 60 % 24:02d}:{n % 60:02d},d{n},{60 + n % 9}" for n in range(33_000)]
   (tmp_path / "t.csv").write_text("\n".join(["participant,time,device,heart_rate", *rows]) + "\n")

@@ -103,7 +103,10 @@ def assert_same_step(ours: tuple[dict, dict], theirs: tuple[dict, dict]) -> None
 
 @pytest.mark.parametrize(
   ("shape", "accumulate"),
-  [((8, 1, 1), 1), ((1, 8, 1), 1), ((1, 1, 8), 1), ((2, 2, 2), 2)],
+  [
+    ((2, 2, 2), 2),
+    *(pytest.param(shape, 1, marks=pytest.mark.slow) for shape in ((8, 1, 1), (1, 8, 1), (1, 1, 8))),
+  ],
   ids=["data8", "fsdp8", "tensor8", "2x2x2"],
 )
 def test_a_step_on_a_mesh_is_the_step_on_one_device(shape, accumulate):
@@ -122,7 +125,7 @@ def test_a_step_on_a_mesh_is_the_step_on_one_device(shape, accumulate):
     ("packed", "all", 2, "xla"),
     pytest.param("packed", "observed", 1, "xla", marks=pytest.mark.slow),
     pytest.param("packed", "visible", 2, "xla", marks=pytest.mark.slow),
-    ("packed", "all", 1, "native"),
+    pytest.param("packed", "all", 1, "native", marks=pytest.mark.slow),
     pytest.param("trimmed", "visible", 2, "native", marks=pytest.mark.slow),
   ],
 )

@@ -169,7 +169,7 @@ def smallest(ladder: tuple[BufferSizes, ...], tokens: TokenSet, accumulate: int 
     pytest.param("visible", 1, 1, 1, "xla", marks=pytest.mark.slow),
     pytest.param("visible", 4, 32, 2, "xla", marks=pytest.mark.slow),
     ("all", 1, 8, 1, "native"),
-    ("observed", 0, 8, 2, "native"),
+    pytest.param("observed", 0, 8, 2, "native", marks=pytest.mark.slow),
     pytest.param("visible", 4, 32, 2, "native", marks=pytest.mark.slow),
   ],
 )

@@ -118,6 +118,7 @@ def test_models_that_were_scored_on_other_rows_are_refused():
     robustness.score_models([*ours, *fewer], 10, 0, ["b"])
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path):
   """The pulse follows age, so losing it costs most; rows that lose everything are reported."""
   arrays = tiny.arrays(people=24, days=2)
