@@ -10,7 +10,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from aim.inference.matched_days import Layout
@@ -42,11 +42,13 @@ class Limits:
     days: in a request.
     body_bytes: of a request, as it is sent.
     requests: that are read, waiting or computed at a time.
+    silence: seconds without a byte of a body, after which the request is given up.
   """
 
   days: int = 256
   body_bytes: int = 64_000_000
   requests: int = 64
+  silence: float = 20
 
 
 class Service:
@@ -185,7 +187,7 @@ class Service:
     """The body of a request.
 
     Raises:
-      Refused: it is too large.
+      Refused: it is too large, or its client stopped sending it.
     """
     most = self.limits.body_bytes
     too_large = Refused(413, f"the body is larger than {most:,} bytes")
@@ -193,7 +195,8 @@ class Service:
     if declared.isdigit() and int(declared) > _DISCARDED * most:
       raise too_large
     parts, size = [], 0
-    async for part in request.stream():
+    stream = request.stream()
+    while (part := await self._next_part(stream)) is not None:
       size += len(part)
       if size > _DISCARDED * most:
         raise too_large
@@ -204,6 +207,14 @@ class Service:
     if size > most:
       raise too_large
     return b"".join(parts)
+
+  async def _next_part(self, stream: AsyncIterator[bytes]) -> bytes | None:
+    """What comes next of a body; None at its end."""
+    try:
+      async with asyncio.timeout(self.limits.silence):
+        return await anext(stream, None)
+    except TimeoutError:
+      raise Refused(408, f"no more of the body came for {self.limits.silence:g} s") from None
 
   async def _not_served(self, request: Any) -> Any:
     served = ", ".join(f"/{name}" for name in self.functions)

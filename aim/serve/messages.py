@@ -245,6 +245,7 @@ def _from_arrow(body: bytes, most_days: int) -> Message:
       for batch in reader:
         days += batch.num_rows
         _check_count(days, most_days)
+        batch.validate(full=True)  # Arrow trusts offsets and lengths, and reads outside the body where they are wrong
         batches.append(batch)
       table = pa.Table.from_batches(batches, reader.schema).combine_chunks()
   except SchemaError:

@@ -2,8 +2,11 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import http.client
 import json
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -123,7 +126,7 @@ def test_health_and_model(client, model):
   assert [channel["unit"] for channel in about["channels"]] == ["bpm", "count", ""]
   assert (about["minutes_per_step"], about["steps"], about["embedding_width"]) == (60, STEPS, 16)
   assert about["functions"] == ["embed", "impute"] and about["parameters"] == model.parameters_digest
-  assert about["limits"] == {"days": 12, "body_bytes": 40_000, "requests": 6}
+  assert about["limits"] == {"days": 12, "body_bytes": 40_000, "requests": 6, "silence": 20}
 
 
 DAY = nested(VALUES[:1])[0]
@@ -278,3 +281,56 @@ def test_what_nobody_foresaw_is_a_line_too(client, model, monkeypatch):
   monkeypatch.setattr(type(model), "embed", lambda *_: 1 / 0)
   answer = client.post("/embed", {"days": [DAY]})
   assert (answer.status, answer.json) == (500, {"error": "internal error; the service's log has it"})
+
+
+DAMAGED_STREAMS = """
+import struct, sys
+import numpy as np
+from aim.serve import messages
+from data_pipelines.errors import UserError
+whole = open(sys.argv[1], "rb").read()
+lengths = struct.pack("<iii", 0, 24, 48)
+place = whole.index(lengths)
+bodies = [
+  whole[:place] + struct.pack("<iii", *offsets) + whole[place + 12 :]
+  for offsets in ((0, 2**30, 48), (0, -5, 48), (48, 24, 0), (24, 0, 24), (0, 0, 1440), (1000, 1024, 1048))
+]
+random = np.random.default_rng(0)
+for _ in range(3000):
+  body = bytearray(whole)
+  for at in random.integers(0, len(body), random.integers(1, 5)):
+    body[at] = random.integers(256)
+  bodies.append(bytes(body))
+refused = 0
+for body in bodies:
+  try:
+    messages.read(body, messages.ARROW, 256)
+  except UserError as error:
+    refused += 1
+    assert "\\n" not in str(error)
+print(refused)
+"""
+
+
+def test_damaged_streams_are_refused_and_end_no_process(tmp_path):
+  (tmp_path / "stream").write_bytes(stream(columns(VALUES[:2])))
+  command = [sys.executable, "-c", DAMAGED_STREAMS, str(tmp_path / "stream")]
+  ended = subprocess.run(command, capture_output=True, text=True, cwd=tiny.ROOT)
+  assert ended.returncode == 0, (ended.returncode, ended.stderr[-2000:])
+  assert int(ended.stdout) > 500
+
+
+def test_a_client_that_stops_sending_is_given_up(client, service):
+  limits = service.limits
+  service.limits = dataclasses.replace(limits, silence=0.3)
+  try:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)) as connection:
+      connection.putrequest("POST", "/embed")
+      connection.putheader("Content-Type", messages.JSON)
+      connection.putheader("Content-Length", "1000")
+      connection.endheaders(b"{")
+      response = connection.getresponse()
+      assert response.status == 408
+      assert json.loads(response.read()) == {"error": "no more of the body came for 0.3 s"}
+  finally:
+    service.limits = limits
