@@ -83,8 +83,7 @@ def changed_file(workdir: pathlib.Path, mode: str) -> str:
   if not content:
     return _path(workdir, mode).relative_to(workdir).as_posix()
   _model(content, _path(workdir, mode))
-  now, then = _digests(workdir, mode), content["files"]
-  return min((name for name in {*now, *then} if now.get(name) != then.get(name)), default="")
+  return _changed(workdir, mode, content)
 
 
 def why_left_out(workdir: pathlib.Path, mode: str, shown: ScoredModel | None) -> str:
@@ -103,7 +102,7 @@ def why_left_out(workdir: pathlib.Path, mode: str, shown: ScoredModel | None) ->
   if not content:
     return f"{where}: does not record which model its scores are of, so they are {again}"
   scored = _model(content, _path(workdir, mode))
-  if changed := changed_file(workdir, mode):
+  if changed := _changed(workdir, mode, content):
     return f"{workdir / changed}: is not as --mode={mode} wrote it for {scored.text}, so these scores are {again}"
   if shown is None or (scored.step, scored.parameters) == (shown.step, shown.parameters):
     return ""
@@ -118,6 +117,12 @@ def _digests(workdir: pathlib.Path, mode: str) -> dict[str, str]:
   """The digest of each file of a mode, by its name in the workdir."""
   paths = sorted(path for pattern in FILES[mode] for path in workdir.glob(pattern))
   return {path.relative_to(workdir).as_posix(): FileDigest.of(path).blake2b for path in paths}
+
+
+def _changed(workdir: pathlib.Path, mode: str, content: Mapping[str, Any]) -> str:
+  """The first file of a mode that differs from what its record says; "" if none does."""
+  now, then = _digests(workdir, mode), content["files"]
+  return min((name for name in {*now, *then} if now.get(name) != then.get(name)), default="")
 
 
 def _read(workdir: pathlib.Path, mode: str) -> Mapping[str, Any]:

@@ -157,13 +157,11 @@ def _with_participant(table: pa.Table, participant: str | None) -> pa.Table:
     raise SchemaError(
       f"frame: row {row} has no participant; of {table.num_rows:,} rows {column.null_count:,} have none"
     )
-  if not pa.types.is_integer(column.type):
-    texts = column.cast(pa.string())
-    for text in NOBODY.intersection(pc.unique(texts).to_pylist()):
-      raise SchemaError(f"frame: participant {text!r} of {pc.sum(pc.equal(texts, text))} rows is nobody's name")
+  texts = column.cast(pa.string())
   if pa.types.is_integer(column.type):  # an id is text, and 7 is not 7.0
-    place = table.column_names.index("participant")
-    return table.set_column(place, "participant", column.cast(pa.string()))
+    return table.set_column(table.column_names.index("participant"), "participant", texts)
+  for text in NOBODY.intersection(pc.unique(texts).to_pylist()):
+    raise SchemaError(f"frame: participant {text!r} of {pc.sum(pc.equal(texts, text))} rows is nobody's name")
   return table
 
 

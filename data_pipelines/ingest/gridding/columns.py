@@ -150,7 +150,7 @@ def _elsewhere(readings: ReadingColumns, zone: zoneinfo.ZoneInfo | None) -> Bool
 
 
 def _skipped(readings: ReadingColumns, zone: zoneinfo.ZoneInfo | None) -> Bool[np.ndarray, "n"]:
-  """Which readings on the wall clock are in an hour that it does not show where the person lives."""
+  """A mask of the readings on the wall clock in an hour that it does not show where the person lives."""
   skipped = readings.wall.copy()
   if zone is None or not skipped.any():
     return np.zeros(len(readings), bool)

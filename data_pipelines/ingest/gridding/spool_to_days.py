@@ -7,6 +7,7 @@ interruption those that are complete are not gridded again.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -148,14 +149,17 @@ def _tasks(
   """Divides the people into batches."""
   basis = repr((recipe, [*trusted]))
   events = {name for signal in recipe.signals for name in signal.events}
-  stretches = [stretch for stretch in spool.stretches if stretch.name in events]
+  stretches = collections.defaultdict(list)  # by person: there may be many people, and many batches
+  for stretch in spool.stretches:
+    if stretch.name in events:
+      stretches[stretch.participant].append(stretch)
   batch: list[str] = []
   size = 0
   for person, rows in [*spool.people.items(), (None, 0)]:
     if batch and (person is None or size + rows > ROWS_PER_BATCH):
       people = tuple((name, zone_of(name)) for name in batch)
       groups = tuple(spool.groups[n] for n in sorted({n for name in batch for n in spool.groups_of[name]}))
-      own = tuple(stretch for stretch in stretches if stretch.participant in batch)
+      own = tuple(stretch for name in batch for stretch in stretches[name])
       contents = repr((basis, [(name, str(zone)) for name, zone in people], [group.name for group in groups], *own))
       digest = hashlib.blake2b(contents.encode(), digest_size=12).hexdigest()
       yield _Task(folder / digest, people, groups, size, own)

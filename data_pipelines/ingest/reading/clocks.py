@@ -71,7 +71,7 @@ class ZoneClock:
     return utc + self.offset[place], utc < self._repeats_until[place]
 
   def skips(self, wall: Int64[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-    """Which times, in ms on the wall clock, it never shows because it is put forward over them."""
+    """A mask of the times, in ms on the wall clock, that it never shows because it is put forward over them."""
     forward = np.flatnonzero(np.diff(self.offset) > 0)
     if not len(forward):
       return np.zeros(len(wall), bool)
