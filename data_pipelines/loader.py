@@ -27,6 +27,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Int
 
+from data_pipelines.context.other_days import OtherDays
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import CorruptError, DatasetError, is_whole
 from data_pipelines.subset import chosen_days
@@ -53,9 +54,37 @@ def _local_batch(batch_size: int, process_index: int, process_count: int) -> int
   return batch_size // process_count
 
 
-def _training_fields(day: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """The values of a stored day as they are, NaN where missing, and whether it substitutes a damaged one."""
-  return {"values": day["values"], "corrupt": np.int32(day.get("corrupt", 0))}
+def _training_fields(day: Mapping[str, Any]) -> dict[str, Any]:
+  """The values of a stored day as they are, NaN where missing, whether it substitutes a damaged one, and its place."""
+  return {"values": day["values"], "corrupt": np.int32(day.get("corrupt", 0)), "place": day["place"]}
+
+
+def _without_place(day: dict[str, Any]) -> dict[str, np.ndarray]:
+  return {name: value for name, value in day.items() if name != "place"}
+
+
+class _PlacedDays:
+  """The days of a split, each with its place in it."""
+
+  def __init__(self, source: Sequence[dict[str, Any]]):
+    self._source = source
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return {**self._source[index], "place": int(index)}
+
+
+class _WithContext:
+  """Adds to the n-th day of a stream the profile of some of the person's other days, drawn from the key and n alone."""
+
+  def __init__(self, others: OtherDays, key: Sequence[int]):
+    self._others, self._key = others, key
+
+  def __call__(self, index: int, day: dict[str, Any]) -> dict[str, np.ndarray]:
+    mean, count = self._others.profile(self._others.drawn(day["place"], (*self._key, int(index))))
+    return {**_without_place(day), "context_mean": mean, "context_count": count}
 
 
 class _SelectedDays:
@@ -172,6 +201,7 @@ def train_loader(
   max_participants: int = 0,
   max_days: int = 0,
   on_corrupt: str = "stop",
+  context_days: int = 0,
 ) -> TrainLoader:
   """Yields this process's part of every global batch from `start_step` on, without end.
 
@@ -188,11 +218,14 @@ def train_loader(
     max_missing, max_participants, max_days: which days to train on, see `subset.chosen_days`; by default all.
     on_corrupt: what to do about a day that cannot be read. "stop" raises DatasetError. "skip" substitutes another day,
       reports that on stderr and marks the day as corrupt; the order of all other days is unchanged.
+    context_days: above 0, each day comes with the means of 0 to so many of the person's nearest other days among those
+      that are trained on. How many and which is drawn anew every time that the day comes.
 
   Returns:
     An iterator of {"values": float32 [local, steps, channels], "corrupt": int32 [local]}, where local =
     batch_size // process_count. `values` are in physical units, NaN where missing; `corrupt` is 1 where a day replaces
-    one that cannot be read. Close the iterator, or use it in a `with` statement.
+    one that cannot be read. With context_days also "context_mean" and "context_count", the fields of a Profile
+    (data_pipelines/context/profile.py). Close the iterator, or use it in a `with` statement.
 
   Raises:
     DatasetError: the split is unknown or empty, or a number is out of range.
@@ -212,13 +245,21 @@ def train_loader(
   dataset.require_days(split)
   members = [(member, weight) for member, weight in dataset.members if member.num_days(split)]
   streams = []
-  for member, _ in members:
-    source: Any = member.days(split)
+  for number, (member, _) in enumerate(members):
+    source: Any = _PlacedDays(member.days(split))
+    chosen = None
     if max_missing != 1 or max_participants or max_days:
-      source = _SelectedDays(source, chosen_days(member, split, max_missing, max_participants, max_days))
+      chosen = chosen_days(member, split, max_missing, max_participants, max_days)
+      source = _SelectedDays(source, chosen)
     if on_corrupt == "skip":
       source = _DaysWithSubstitutes(source, seed)
-    streams.append(grain.MapDataset.source(source).map(_training_fields).shuffle(seed).repeat(_EPOCHS))
+    stream = grain.MapDataset.source(source).map(_training_fields).shuffle(seed).repeat(_EPOCHS)
+    if context_days:
+      others = OtherDays(member, split, context_days, chosen, on_corrupt)
+      stream = stream.map_with_index(_WithContext(others, (seed, number)))
+    else:
+      stream = stream.map(_without_place)
+    streams.append(stream)
   days = streams[0]
   if len(streams) > 1:
     days = grain.MapDataset.source(InterleavedDays(streams, [weight for _, weight in members]))

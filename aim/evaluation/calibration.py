@@ -17,6 +17,8 @@ from aim.common.seen_people import NONE, NOT_KNOWN
 from aim.inference.pretrained import Pretrained
 from aim.inference.uncertainty import BINS, LEVELS, Uncertainty, distance_bins
 from aim.training.trained import source
+from data_pipelines.context.other_days import OtherDays
+from data_pipelines.context.profile import Profile
 from data_pipelines.dataset import Dataset
 
 FILE = source.UNCERTAINTY
@@ -45,7 +47,7 @@ def calibrate(model: Pretrained, data_dir: str, names: Sequence[str], workdir: p
   """
   model.check_has_decoder("calibrate")
   model.one_program = True
-  sides: dict[str, list[tuple[np.ndarray, str]]] = {"tune": [], "eval": []}
+  sides: dict[str, list[tuple[np.ndarray, str, Profile | None]]] = {"tune": [], "eval": []}
   known = True
   for name in names:
     dataset = Dataset.open(data_dir, name)
@@ -58,12 +60,15 @@ def calibrate(model: Pretrained, data_dir: str, names: Sequence[str], workdir: p
       known = False
       print(f"note: --data={name}: {trained_on.text}")
     for split, days in sides.items():
-      days += _some_days(seen, split, name, MOST_DAYS // len(names))
+      days += _some_days(seen, split, name, MOST_DAYS // len(names), model.context_days)
   for split, days in sides.items():
     if not days:
       raise ConfigError(f"--data={','.join(names)}: nobody is in the split {split}, expected people never seen")
-  fitted, tested = ((np.stack([day for day, _ in days]), np.array([who for _, who in days])) for days in sides.values())
-  table = measure(model, fitted, tested, tuple(names), seed, NONE if known else NOT_KNOWN)
+  fitted, tested = (
+    (np.stack([day for day, _, _ in days]), np.array([who for _, who, _ in days])) for days in sides.values()
+  )
+  profiles = _profile(sides["tune"]), _profile(sides["eval"])
+  table = measure(model, fitted, tested, tuple(names), seed, NONE if known else NOT_KNOWN, profiles)
   source.write_uncertainty(workdir, model.parameters_digest, table.to_dict())
   print(table.text())
   for channel, shares in sorted(table.channel_coverage.items()):
@@ -71,14 +76,27 @@ def calibrate(model: Pretrained, data_dir: str, names: Sequence[str], workdir: p
   print(f"{workdir / FILE}: written; --mode=export takes it along")
 
 
-def _some_days(dataset: Dataset, split: str, name: str, most: int) -> Iterator[tuple[np.ndarray, str]]:
-  """Days of a split, evenly spaced, with a name of the person that no other dataset has."""
+def _some_days(
+  dataset: Dataset, split: str, name: str, most: int, context_days: int
+) -> Iterator[tuple[np.ndarray, str, Profile | None]]:
+  """Days of a split, evenly spaced, with a name of the person that no other dataset has, and what the model is given.
+
+  That is the profile of the person's nearest other days, if it reads any.
+  """
   total = dataset.num_days(split)
   if not total:
     return
   days = dataset.days(split)
+  others = OtherDays(dataset, split, context_days) if context_days else None
   for i in np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(int)):
-    yield np.asarray(days[int(i)]["values"]), f"{name} {days[int(i)]['participant'].decode()}"
+    profile = others.profile(others.nearest(int(i))) if others else None
+    yield np.asarray(days[int(i)]["values"]), f"{name} {days[int(i)]['participant'].decode()}", profile
+
+
+def _profile(days: Sequence[tuple[np.ndarray, str, Profile | None]]) -> Profile | None:
+  """The profiles of days as one; None if there are none."""
+  profiles = [profile for _, _, profile in days if profile is not None]
+  return Profile.stacked(profiles) if profiles else None
 
 
 def measure(
@@ -88,6 +106,7 @@ def measure(
   names: tuple[str, ...],
   seed: int = 0,
   seen_in_training: str = "",
+  profiles: tuple[Profile | None, Profile | None] = (None, None),
 ) -> Uncertainty:
   """The table of a model.
 
@@ -98,13 +117,14 @@ def measure(
     names: of the datasets.
     seed: of what is hidden.
     seen_in_training: see Uncertainty.
+    profiles: what the model is given of the other days of these people, for the days of either side.
   """
   schema = model.schema
   channels = np.flatnonzero(~schema.binary)
-  errors = hidden_errors(model, *fitted, seed)
+  errors = hidden_errors(model, *fitted, seed, profiles[0])
   known = {int(c): errors[c] for c in channels if len(errors[c][0])}
   table = {schema.names[c]: {level: error_quantiles(*known[c], level) for level in LEVELS} for c in known}
-  others = hidden_errors(model, *tested, seed + 1)
+  others = hidden_errors(model, *tested, seed + 1, profiles[1])
   inside: dict[str, dict[float, float]] = {}
   for c in known:
     size, bins, who = others[c]
@@ -121,6 +141,7 @@ def hidden_errors(
   values: Float[np.ndarray, "days steps channels"],
   participant: Shaped[np.ndarray, " days"],
   seed: int,
+  profile: Profile | None = None,
 ) -> list[Errors]:
   """Errors of the model at values that are hidden from it, by channel."""
   parts: list[list[Errors]] = [[] for _ in model.schema.names]
@@ -132,7 +153,7 @@ def hidden_errors(
     target = hidden & ~model.schema.binary
     if not target.any():
       continue
-    expected = model.physical(model.reconstruct(visible, target, progress=True))
+    expected = model.physical(model.reconstruct(visible, target, progress=True, profile=profile))
     error = np.abs(expected - values) / model.scale.std
     bins = distance_bins(~np.isnan(visible), model.schema.minutes_per_step)
     for c, found in enumerate(parts):

@@ -106,7 +106,8 @@ def impute(trained: str, source: str, output: str, own_vocabulary: str | None = 
     raise SchemaError(f"{source}: has the key 'filled', so its missing values are filled already")
   _print_notes(days)
   missing = matching.missing(days.values)
-  values = model.impute_matched(matching, days.values, progress=True, where=source)
+  whose = {"people": days.participant, "dates": days.day}
+  values = model.impute_matched(matching, days.values, progress=True, where=source, **whose)
   filled = missing & ~np.isnan(values)
   with output_files.naming(f"--output={output}"):
     npz.write_days(output, days.original, values, {"filled": filled})

@@ -28,6 +28,7 @@ from aim.model import from_config, loss, lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
 from aim.model.patches import Arrays
+from aim.model.person_context import Context
 from aim.model.token_buffers import TokenBuffer, move
 from aim.runtime import compile_options, jax_settings, sharding
 from aim.training import checkpoint
@@ -37,11 +38,15 @@ from aim.training.trained import exported, openmhc, source
 from data_pipelines.channels import vocabulary
 from data_pipelines.channels.matching import Matching
 from data_pipelines.channels.zeros import without_zeros
+from data_pipelines.context.profile import Profile, profiles_of_rows
 from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Schema, SchemaError
 
 # Days as callers have them; whatever numpy.asarray makes an array of numbers works, such as nested lists.
 Days = Shaped[np.ndarray, "days steps channels"] | Shaped[Array, "days steps channels"] | Sequence
+
+# One entry per day: ids of people, or dates.
+People = Shaped[np.ndarray, " days"] | Sequence
 
 POOLS = ("mean", "mean_std", "channel")
 FORMATS = ("aim", "openmhc")  # of folders that save() writes
@@ -267,6 +272,11 @@ class Pretrained:
     return self.batch_size * self.mesh.size
 
   @property
+  def context_days(self) -> int:
+    """The most of a person's other days that the model reads beside a day; 0 if it reads that day alone."""
+    return self.architecture.context_days
+
+  @property
   def imputes_input(self) -> bool:
     """Whether days are imputed before the network sees them (LSM-1)."""
     return self.imputation != "none"
@@ -416,6 +426,8 @@ class Pretrained:
     channels: Sequence[str] | None = None,
     minutes_per_step: int | None = None,
     units: Units | None = None,
+    people: People | None = None,
+    dates: People | None = None,
   ) -> Shaped[np.ndarray, "days steps channels"]:
     """Fills the missing values of days.
 
@@ -428,6 +440,9 @@ class Pretrained:
       channels: names of the channels of `values`, if they are not the model's or in another order (docs/channels.md).
       minutes_per_step: length of a step of `values`, if it is not the model's.
       units: of channels that are in another unit than is usual under their name: {channel: unit}.
+      people: whose each day is. A model with config.model.context_days then sees, for each day, the nearest other days
+        of the person among `values`; without, no other day. Other models make nothing of it.
+      dates: numbers or text by which the days of a person are in order; by default they come in the order of time.
 
     Returns:
       [days, steps, channels] without NaN, in physical units and of the dtype of `values`; observed values are returned
@@ -441,11 +456,11 @@ class Pretrained:
     """
     self.check_has_decoder("impute")
     if described := self._layout(values, "impute", channels, minutes_per_step, units):
-      return self.impute_matched(described.matching, _as_array(values, "impute"), progress)
+      return self.impute_matched(described.matching, _as_array(values, "impute"), progress, people=people, dates=dates)
     days = self.checked_days(values, "impute")
     filled, missing = days.copy(), np.isnan(days)
     if missing.any():
-      expected = self.physical(self.reconstruct(days, missing, progress))
+      expected = self.physical(self.reconstruct(days, missing, progress, people=people, dates=dates))
       with np.errstate(over="ignore"):  # of float16; refused in the next lines
         filled[missing] = expected[missing]
       if len(beyond := np.argwhere(~np.isfinite(filled))):
@@ -456,7 +471,14 @@ class Pretrained:
         )
     return filled
 
-  def impute_with_interval(self, values: Days, level: float = 0.9, progress: bool = False) -> ImputedDays:
+  def impute_with_interval(
+    self,
+    values: Days,
+    level: float = 0.9,
+    progress: bool = False,
+    people: People | None = None,
+    dates: People | None = None,
+  ) -> ImputedDays:
     """Fills the missing values of days of this model's schema, and says how sure that is.
 
     An interval is as wide as the model's errors on held-out people, at the same distance to the nearest observed
@@ -467,6 +489,7 @@ class Pretrained:
       values: days in physical units, NaN where missing.
       level: 0.5 or 0.9, the share of hidden values that intervals are made to hold.
       progress: show a progress bar.
+      people, dates: see impute().
 
     Returns:
       The filled days as impute() returns them, and the ends of the intervals; both ends are the value where it was
@@ -477,7 +500,7 @@ class Pretrained:
       ConfigError: level is neither.
     """
     self._errors_for(level)  # before the work
-    filled = self.impute(values, progress)
+    filled = self.impute(values, progress, people=people, dates=dates)
     low, high = self.interval(filled, ~np.isnan(self.checked_days(values, "impute_with_interval")), level)
     return ImputedDays(filled, low, high)
 
@@ -518,7 +541,13 @@ class Pretrained:
     return self.uncertainty
 
   def impute_matched(
-    self, matching: Matching, values: Shaped[np.ndarray, "days _ _"], progress: bool = False, where: str = "impute"
+    self,
+    matching: Matching,
+    values: Shaped[np.ndarray, "days _ _"],
+    progress: bool = False,
+    where: str = "impute",
+    people: People | None = None,
+    dates: People | None = None,
   ) -> Shaped[np.ndarray, "days _ _"]:
     """As impute(), of days of the schema matching.source; `where` begins messages about them.
 
@@ -526,12 +555,14 @@ class Pretrained:
       SchemaError, CheckpointError: as impute().
     """
     if matching.is_identity:
-      return self.impute(values, progress)
+      return self.impute(values, progress, people=people, dates=dates)
     self.check_has_decoder("impute")
     days = self.checked_days(self.matched_days(matching, values, where), where)
     layout = Layout(matching)
     missing = layout.model_target(matching.missing(values), values.shape, where) & np.isnan(days)
-    expected = self.physical(self.reconstruct(days, missing, progress)) if missing.any() else days
+    expected = days
+    if missing.any():
+      expected = self.physical(self.reconstruct(days, missing, progress, people=people, dates=dates))
     return layout.filled(values, np.where(missing, expected, days), where)
 
   def reconstruct(
@@ -542,6 +573,9 @@ class Pretrained:
     channels: Sequence[str] | None = None,
     minutes_per_step: int | None = None,
     units: Units | None = None,
+    people: People | None = None,
+    dates: People | None = None,
+    profile: Profile | None = None,
   ) -> Float[np.ndarray, "days steps channels"]:
     """What the model expects at every step, observed or not.
 
@@ -557,6 +591,9 @@ class Pretrained:
       channels: names of the channels of `values`, if they are not the model's or in another order (docs/channels.md).
       minutes_per_step: length of a step of `values`, if it is not the model's.
       units: of channels that are in another unit than is usual under their name: {channel: unit}.
+      people, dates: see impute().
+      profile: the means of other days, in the model's schema, in place of `people`: for days whose other days are not
+        among `values`.
 
     Returns:
       float32 [days, steps, channels]: z-scores, and probabilities on binary channels; physical() converts them. What is
@@ -570,23 +607,37 @@ class Pretrained:
     self.check_has_decoder("reconstruct")
     layout, days = self._model_days(values, "reconstruct", channels, minutes_per_step, units)
     days = self.checked_days(days, "reconstruct")
+    if people is not None and self.context_days:
+      profile = profiles_of_rows(days, people, self.context_days, dates, "reconstruct")
     if layout:
       own = _as_array(values, "reconstruct")
-      z = self.reconstruct(days, layout.model_target(target, own.shape, "reconstruct"), progress)
+      z = self.reconstruct(days, layout.model_target(target, own.shape, "reconstruct"), progress, profile=profile)
       return layout.matching.back(np.where(self.scale.binary, z, self.physical(z)))
     target = np.ones(days.shape, bool) if target is None else _as_array(target, "reconstruct", "target's values")
     if target.shape != days.shape or target.dtype != bool:
       raise SchemaError(f"reconstruct: target is {target.dtype} {target.shape}, expected bool {days.shape}")
     description = "reconstruct" if progress else None
     there, absent = self.divided_by_presence(days, target)
-    z = self.map_days("reconstruct", self.decode, days, description, target=there)
+    z = self._decoded(days, there, profile, description)
     some = np.flatnonzero(absent.any((1, 2)))
     if len(some):
-      others = self.map_days("reconstruct", self.decode, days[some], description, target=absent[some])
+      others = self._decoded(days[some], absent[some], profile.at(some) if profile else None, description)
       z[some] = np.where(absent[some], others, z[some])
     if not (np.isfinite(z) | ~target).all():
       self.check_result("reconstruct", np.where(target, z, 0).reshape(len(days), 1, -1))
     return z
+
+  def _decoded(
+    self,
+    days: Shaped[np.ndarray, "days steps channels"],
+    target: Bool[np.ndarray, "days steps channels"],
+    profile: Profile | None,
+    description: str | None,
+  ) -> Float[np.ndarray, "days steps channels"]:
+    """decode() of all days, with what is known of other days, if the model reads them."""
+    if profile is None or not self.context_days:
+      return self.map_days("reconstruct", self.decode, days, description, target=target)
+    return self.map_days("reconstruct in context", self.decode_in_context, days, description, False, target, *profile)
 
   def physical(self, z: Float[np.ndarray, "*days steps channels"]) -> Float[np.ndarray, "*days steps channels"]:
     """Converts reconstruct()'s output to physical units; binary channels become 0 or 1. NaN and Inf stay what they are.
@@ -806,7 +857,12 @@ class Pretrained:
     return EncodedTokens(known, positions, lengths)
 
   def decode(
-    self, params: dict[str, Array], values: Float[Array, "b s c"], target: Bool[Array, "b s c"], sizes: BufferSizes
+    self,
+    params: dict[str, Array],
+    values: Float[Array, "b s c"],
+    target: Bool[Array, "b s c"],
+    sizes: BufferSizes,
+    context: Context | None = None,
   ) -> Float[Array, "b s c"]:
     """What the model expects where `target` is; pure, and may be jitted.
 
@@ -815,12 +871,13 @@ class Pretrained:
       values: days in physical units, NaN where missing.
       target: where a reconstruction is needed; elsewhere the result means nothing.
       sizes: buffers that are large enough for every day's tokens and targets, from padded_sizes().
+      context: what is known of other days, for a model that reads them; by default nothing.
 
     Returns:
       z-scores, and probabilities on binary channels.
     """
     a = self.architecture
-    tokens = self._tokens(values, target=target)
+    tokens = self._tokens(values, target=target)._replace(context=context)
     targets = sizes.target_buffer(tokens)
     prediction = loss.forward(lsm2.merge(self._graph, params), tokens, sizes, targets)
     # From the targets' buffer to the order of the tokens, then to the grid; tokens without a target become 0.
@@ -830,6 +887,18 @@ class Pretrained:
     z = patches.unpatchify(z, a.channels, a.patch_channels)
     z = jnp.where(self.scale.binary, jax.nn.sigmoid(z), jnp.clip(z, -self.scale.clip, self.scale.clip))
     return z if self.short_holes == "decode" else self._with_lines(z, values)
+
+  def decode_in_context(
+    self,
+    params: dict[str, Array],
+    values: Float[Array, "b s c"],
+    target: Bool[Array, "b s c"],
+    mean: Float[Array, "b s c"],
+    days: Shaped[Array, "b s c"],
+    sizes: BufferSizes,
+  ) -> Float[Array, "b s c"]:
+    """As decode(), with mean and number of each person's other days (data_pipelines/context/profile.py)."""
+    return self.decode(params, values, target, sizes, Context.normalised(self.scale, mean, days))
 
   def divided_by_presence(self, values: Arrays, target: Arrays) -> tuple[Arrays, Arrays]:
     """The targets in channels that a day has, and in those it lacks, whole; all in the first where it is no matter.
@@ -910,6 +979,7 @@ class Pretrained:
     description: str | None = None,
     whole_day: bool = False,
     target: Bool[np.ndarray, "days steps channels"] | None = None,
+    *more: Shaped[np.ndarray, "days ..."],
   ) -> Shaped[np.ndarray, "days ..."]:
     """Computes a function of every day in batches, compiled once per model and batch shape.
 
@@ -918,12 +988,13 @@ class Pretrained:
 
     Args:
       name: of the function; the same name always means the same function of this model.
-      function: of (parameters, values [b, steps, channels], sizes), or of (parameters, values, target, sizes) if there
-        is a target; pure, with one array [b, ...] as its result. `sizes` are buffers that hold the batch's tokens.
+      function: of (parameters, values [b, steps, channels], sizes), or of (parameters, values, target, *more, sizes) if
+        there is a target; pure, with one array [b, ...] as its result. `sizes` are buffers that hold the tokens.
       values: days in physical units, NaN where missing.
       description: of a progress bar; None for no bar.
       whole_day: see _readable.
       target: passed to the function.
+      more: passed too.
     """
     if name not in self._programs:
       self._programs[name] = self._compiled(function)
@@ -938,6 +1009,7 @@ class Pretrained:
         batch = [np.pad(np.asarray(values[days], np.float32), padding, constant_values=np.nan)]
         if target is not None:
           batch.append(np.pad(target[days], padding))
+        batch += [np.pad(array[days], [(0, size - len(days))] + [(0, 0)] * (array.ndim - 1)) for array in more]
         fitted = slice(None) if self.one_program else days
         sizes = self.batch_buffers(size, int(visible[fitted].max()), int(targets[fitted].max()))
         on_devices = sharding.divided(batch, self.mesh)

@@ -44,6 +44,9 @@ def _model() -> ConfigDict:
   # What that mixes: "line", the line and the level; "smooth", also a cubic and local means, with a correction that
   # vanishes near visible values (aim/model/interpolation_skip.py).
   model.skip_evidence = "line"
+  # Also give that the means of so many of the person's other days, at most, the nearest (aim/model/person_context.py);
+  # 0: none, as published. Each day that is read costs the reading of so many more, unless they are in memory.
+  model.context_days = 0
   model.qk_init = 0.0  # above 0: queries and keys start as the same projection with this SD; 0 is published
   model.dtype = "auto"  # compute type: "float32", "bfloat16", or "auto": bfloat16 on accelerators, float32 on CPUs
   # Recompute activations in the backward pass: attention over 3,744 tokens would otherwise keep gigabytes per window.
@@ -114,6 +117,7 @@ RANGES: dict[str, Range] = {
   "model.attention": one_of("auto", "native", "cudnn", "splash", "xla"),
   "model.remat_when": one_of("needed", "always"),
   "model.skip_evidence": one_of("line", "smooth"),
+  "model.context_days": whole(0, 255),
   "model.qk_init": number(0, 100),
   "model.dtype": one_of("auto", "float32", "bfloat16"),
   "masking.min_observed_share": number(0, 1),

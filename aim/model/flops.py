@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from aim.model import person_context
 from aim.model.buffer_sizes import BufferSizes, ViewBufferSizes
 from aim.model.interpolation_skip import EMBEDDED, MEAN_MINUTES, head_outputs
 from aim.model.lsm2 import Architecture, Tower
@@ -166,14 +167,16 @@ def _skip_flops(a: Architecture, tokens: Number, targets: Number) -> Number:
   if not a.interpolation_skip:
     return 0 * tokens
   more_outputs = head_outputs(a.patch_values, a.skip_evidence) - a.patch_values
-  return 2 * a.decoder.width * (tokens * EMBEDDED * a.patch_values + targets * more_outputs)
+  embedded = EMBEDDED + (person_context.EMBEDDED if a.context_days else 0)
+  more_outputs += person_context.SHIFTS if a.context_days else 0
+  return 2 * a.decoder.width * (tokens * embedded * a.patch_values + targets * more_outputs)
 
 
 def local_mean_flops(a: Architecture) -> int:
   """The products that make a window's local means, of values and of their number. They have no gradient."""
-  if not (a.interpolation_skip and a.skip_evidence == "smooth"):
-    return 0
-  return len(MEAN_MINUTES) * 2 * (a.length * a.patch) ** 2 * 2 * a.channels
+  means = len(MEAN_MINUTES) if a.interpolation_skip and a.skip_evidence == "smooth" else 0
+  means += 1 if a.context_days else 0
+  return means * 2 * (a.length * a.patch) ** 2 * 2 * a.channels
 
 
 def _last_flops(tower: Tower, tokens: Number, targets: Number, pairs: Number) -> Number:

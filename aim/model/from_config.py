@@ -54,6 +54,7 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     observed_flags=model_keys.observed_flags,
     interpolation_skip=model_keys.interpolation_skip,
     skip_evidence=model_keys.skip_evidence,
+    context_days=context_days(config),
     qk_init=float(model_keys.qk_init),
     binary=tuple(schema.binary.tolist()),
     decoder_tokens=model_keys.decoder.tokens,
@@ -64,6 +65,22 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     remat=model_keys.remat,
     scan_layers=model_keys.scan_layers,
   )
+
+
+def context_days(config: ml_collections.ConfigDict) -> int:
+  """config.model.context_days.
+
+  Raises:
+    ConfigError: it is above 0 in a model that has no place for it.
+  """
+  days = int(config.model.context_days)
+  if days and (config.method != "mae" or not config.model.interpolation_skip):
+    missing = f"method {config.method!r}" if config.method != "mae" else "no interpolation skip"
+    raise ConfigError(
+      f"config.model.context_days is {days}, expected 0 with {missing}; it needs config.method='mae' and "
+      "config.model.interpolation_skip=True"
+    )
+  return days
 
 
 def places(config: ml_collections.ConfigDict, schema: Schema) -> tuple[int, ...]:

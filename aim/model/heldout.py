@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from aim.model import buffer_sizes, loss, masking, patches
 from aim.model.lsm2 import Lsm2
 from aim.model.masking import Masking
 from aim.model.patches import Scale
+from aim.model.person_context import Context
 
 
 def heldout_errors(
@@ -23,6 +24,7 @@ def heldout_errors(
   key: Key[Array, ""],
   values: Float[Array, "b s c"],
   place: Int[Array, " b"],
+  *profile: Shaped[Array, "b s c"],
 ) -> tuple[Float[Array, " b"], Float[Array, " b"], Int[Array, "b 3"]]:
   """Each day's sum of errors, its number of scored values and its token counts (aim/model/buffer_sizes.py).
 
@@ -36,10 +38,12 @@ def heldout_errors(
     key: of the masks.
     values: days in physical units, NaN where missing.
     place: number of each day among those scored.
+    profile: mean and count of the person's other days (data_pipelines/context/profile.py), if the model reads them.
   """
   a = model.architecture
   z, observed = (patches.fold(x, a.patch_channels) for x in patches.normalised_days(scale, values, impute))
   tokens = masking.fixed_token_set(key, masks, z, observed, a.patch_values, place)
+  tokens = tokens._replace(context=Context.normalised(scale, *profile) if profile else None)
   size = buffer_sizes.textbook(a.tokens, masks.dropped_count(a.channel_groups, a.length), a.decoder_tokens)
   parts = loss.predictions(model, tokens, jnp.asarray(scale.binary), size)
   error, scored = jax.vmap(loss.reconstruction_error)(*(part[:, None] for part in parts))

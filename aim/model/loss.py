@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from aim.model import patches
+from aim.model import patches, person_context
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.interpolation_skip import interpolation_evidence
 from aim.model.lsm2 import Architecture, Lsm2
@@ -72,18 +72,40 @@ def forward(model: Lsm2, tokens: TokenSet, sizes: BufferSizes, targets: TokenBuf
   """Encodes the visible tokens and predicts those in `targets`: z-scores, or logits on binary channels."""
   visible = sizes.visible_buffer(tokens)
   x = model.encode(visible.take(tokens.values), visible.take(tokens.visible), visible.take(tokens.order), visible)
-  evidence = token_evidence(tokens, model.architecture) if model.architecture.interpolation_skip else None
+  a = model.architecture
+  evidence = token_evidence(tokens, a) if a.interpolation_skip else None
+  context = token_context(tokens, a) if a.context_days else None
   decoder = sizes.decoder_buffer(tokens)
-  return model.decode(x, visible, tokens.order, decoder, None if sizes.predict_all else targets, evidence)
+  return model.decode(x, visible, tokens.order, decoder, None if sizes.predict_all else targets, evidence, context)
 
 
 def token_evidence(tokens: TokenSet, a: Architecture) -> Float[Array, "b n p features"]:
   """interpolation_evidence (aim/model/interpolation_skip.py) of the visible values, in the order of the tokens."""
+  return _in_order(interpolation_evidence(*_visible_days(tokens, a), a.skip_evidence), tokens, a)
+
+
+def token_context(tokens: TokenSet, a: Architecture) -> Float[Array, "b n p features"]:
+  """context_evidence (aim/model/person_context.py), in the order of the tokens; without tokens.context of no days."""
+  values, visible, binary = _visible_days(tokens, a)
+  context = person_context.Context.none(values) if tokens.context is None else tokens.context
+  return _in_order(person_context.context_evidence(values, visible, binary, context), tokens, a)
+
+
+def _visible_days(
+  tokens: TokenSet, a: Architecture
+) -> tuple[Float[Array, "b s c"], Bool[Array, "b s c"], Bool[Array, " c"]]:
+  """The visible values on the grid of the day, 0 elsewhere; which they are; which channels are binary."""
   grid = jnp.argsort(tokens.order, axis=1)
   on_grid = lambda x: patches.unpatchify(jnp.take_along_axis(x, grid[:, :, None], axis=1), a.channels, a.patch_channels)
   visible = on_grid(tokens.visible)
   binary = jnp.asarray(a.binary or (False,) * a.channels)
-  evidence = interpolation_evidence(jnp.where(visible, on_grid(tokens.values), 0.0), visible, binary, a.skip_evidence)
+  return jnp.where(visible, on_grid(tokens.values), 0.0), visible, binary
+
+
+def _in_order(
+  evidence: Float[Array, "b s c features"], tokens: TokenSet, a: Architecture
+) -> Float[Array, "b n p features"]:
+  """Evidence of the grid of the day in the order of the tokens."""
   in_order = lambda x: jnp.take_along_axis(
     patches.patchify(x, a.patch, a.patch_channels), tokens.order[:, :, None], axis=1
   )

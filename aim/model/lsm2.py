@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from aim.model import person_context
 from aim.model.interpolation_skip import CURVES, EMBEDDED, KNOTS, head_outputs, skip_output
 from aim.model.layers import Dense, LayerNorm, gelu, initializer
 from aim.model.positions import token_positions
@@ -59,6 +60,8 @@ class Architecture:
     interpolation_skip: whether the decoder also sees the line between visible values and the channel's level, and adds
       a learned mixture of the two to its output (aim/model/interpolation_skip.py). Not in the published layout.
     skip_evidence: what that skip mixes and how, one of interpolation_skip.KINDS.
+    context_days: the most of a person's other days that the skip also has the means of (aim/model/person_context.py);
+      0, as published, for none. Parameters and function depend only on whether it is 0.
     binary: which channels are binary, bool [channels].
     qk_init: above 0, queries and keys of a layer start as the same random projection with this SD, so that tokens
       attend to tokens at similar positions from the first step (after Trockman and Kolter 2023, "Mimetic
@@ -88,6 +91,7 @@ class Architecture:
   observed_flags: bool
   interpolation_skip: bool
   skip_evidence: str
+  context_days: int
   binary: tuple[bool, ...]
   qk_init: float
   decoder_tokens: str
@@ -290,6 +294,11 @@ class Lsm2(Encoder):
       if a.skip_evidence == "smooth":
         self.skip_curves = nnx.Param(jnp.zeros((a.channel_groups * a.patch_channels, CURVES, len(KNOTS))))
     self.head = Dense(a.decoder.width, outputs, jnp.float32, rngs)
+    if a.context_days:
+      self.context_embedding = Dense(person_context.EMBEDDED * a.patch_values, a.decoder.width, dtype, rngs)
+      self.context_head = Dense(a.decoder.width, person_context.SHIFTS, jnp.float32, rngs)
+      shape = (a.channel_groups * a.patch_channels, person_context.CURVES, len(person_context.KNOTS))
+      self.context_curves = nnx.Param(jnp.zeros(shape))
 
   def decode(
     self,
@@ -299,6 +308,7 @@ class Lsm2(Encoder):
     decoder_buffer: TokenBuffer,
     targets: TokenBuffer | None = None,
     evidence: Float[Array, "b n p features"] | None = None,
+    context: Float[Array, "b n p more"] | None = None,
   ) -> Float[Array, "g s p"]:
     """Predicts tokens from the encoded ones.
 
@@ -310,6 +320,7 @@ class Lsm2(Encoder):
         predict. Tokens that are not encoded are replaced by the learned mask token.
       targets: the tokens to predict; by default all in decoder_buffer.
       evidence: loss.token_evidence; given exactly if the architecture has interpolation_skip.
+      context: loss.token_context; given exactly if the architecture has context_days.
 
     Returns:
       float32 z-scores (logits on binary channels) in the slots of `targets`, or of decoder_buffer.
@@ -327,6 +338,9 @@ class Lsm2(Encoder):
     if evidence is not None:
       decoder_evidence = decoder_buffer.take(evidence[..., :EMBEDDED])
       x = x + self.evidence_embedding(decoder_evidence.reshape(*decoder_evidence.shape[:2], -1))
+    if context is not None:
+      usual = person_context.embedded(decoder_buffer.take(context))
+      x = x + self.context_embedding(usual.reshape(*usual.shape[:2], -1))
     if cross_attention:
       memory = encoded + place(encoder_buffer).astype(encoded.dtype)
       x = self.decoder.attend(x, decoder_buffer, memory, encoder_buffer)
@@ -336,17 +350,23 @@ class Lsm2(Encoder):
     if evidence is None:
       return out
     predicted = targets or decoder_buffer
-    curves = self._curves(predicted.take(order)) if a.skip_evidence == "smooth" else None
-    return skip_output(out, predicted.take(evidence), curves)
+    order = predicted.take(order)
+    curves = self._of_channels(self.skip_curves, order) if a.skip_evidence == "smooth" else None
+    value, correction = skip_output(out, predicted.take(evidence), curves)
+    if context is None:
+      return value
+    shifts = self.context_head(x.astype(jnp.float32))
+    curves = self._of_channels(self.context_curves, order)
+    return person_context.with_context(value, correction, shifts, predicted.take(context), curves)
 
-  def _curves(self, order: Int[Array, "g r"]) -> Float[Array, "g r channels m k"]:
-    """The curves of the interpolation skip, for the channels of each slot's patch."""
+  def _of_channels(self, curves: nnx.Param, order: Int[Array, "g r"]) -> Float[Array, "g r channels m k"]:
+    """Curves [channels, m, k], for the channels of each slot's patch."""
     a = self.architecture
     group = jax.nn.one_hot(order // a.length, a.channel_groups)
     # A product, because the gradient of a look-up is a slow scatter.
-    table = self.skip_curves.get_value().reshape(a.channel_groups, -1)
-    own = jnp.matmul(group, table, precision=jax.lax.Precision.HIGHEST)
-    return own.reshape(*own.shape[:2], a.patch_channels, CURVES, len(KNOTS))
+    table = curves.get_value()
+    own = jnp.matmul(group, table.reshape(a.channel_groups, -1), precision=jax.lax.Precision.HIGHEST)
+    return own.reshape(*own.shape[:2], a.patch_channels, *table.shape[1:])
 
 
 class Projector(Encoder):

@@ -29,6 +29,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from aim.model import patches
 from aim.model.patches import Arrays
+from aim.model.person_context import Context
 
 STRATEGIES = ("random", "temporal", "sensor", "gaps")
 
@@ -133,6 +134,7 @@ class TokenSet(NamedTuple):
     target_starts: int32 [b], number of tokens before the first with a target.
     target_ends: int32 [b], number of tokens up to the last that is visible or a target.
     present_ends: int32 [b], number of tokens up to the last of a channel with an observed value, hidden or not.
+    context: what the person's other days say of these, on the grid of the day rather than sorted; None if nothing does.
   """
 
   order: Int[Array, "b n"]
@@ -143,6 +145,7 @@ class TokenSet(NamedTuple):
   target_starts: Int[Array, " b"]
   target_ends: Int[Array, " b"]
   present_ends: Int[Array, " b"]
+  context: Context | None = None
 
 
 def inherited_missing(observed: Arrays, masking: Masking) -> Arrays:

@@ -107,7 +107,7 @@ class Plan(TrainingRun):
   @functools.cached_property
   def tokens(self) -> Any:
     """Shapes of the token sets of a step."""
-    return self.compiled.token_shapes(self.shape_of_key, self.batch_shape())
+    return self.compiled.token_shapes(self.shape_of_key, *self.batch_shapes())
 
   def programs(self, sizes: Sequence[BufferSizes], say: Callable[[str], None]) -> list[Program]:
     """Compiles the step for each of the sizes, several at a time, and reports progress to `say`."""

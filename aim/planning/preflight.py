@@ -113,7 +113,7 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
     say(f"  {counted(batch, 'window')} in {describe(program.size)}: {program.needs / 1e9:.2f} GB per device{fits}")
   first, whole = programs[0], programs[-1]
   tokens = sum(_held(leaf) for leaf in jax.tree.leaves(plan.tokens))
-  ahead = READ_AHEAD * _held(plan.batch_shape()) + tokens
+  ahead = READ_AHEAD * sum(_held(array) for array in plan.batch_shapes()) + tokens
   return {
     "topology": plan.on.name,
     "device": {"kind": plan.on.kind, **dataclasses.asdict(plan.device), "sheet": plan.on.sheet is not None},
@@ -279,7 +279,7 @@ def _moved(module: Module, compiled: Any) -> float:
 
 def _measure(plan: Plan, report: dict[str, Any]) -> dict[str, Any]:
   """Times real steps on the devices here, mask drawing included, all with the program for the largest buffers."""
-  program, drawing = plan.made[-1], plan.compiled.draw_program(plan.key, plan.batch_shape())
+  program, drawing = plan.made[-1], plan.compiled.draw_program(plan.key, *plan.batch_shapes())
   repeats = -(-plan.config.batch_size // len(plan.days))
   values = np.concatenate([plan.days] * repeats)[: plan.config.batch_size]
   batch = jax.device_put(values, sharding.batch_sharding(plan.mesh))

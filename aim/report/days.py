@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from aim.report.workdir import Workdir
 from data_pipelines.atlas import day_chart
 from data_pipelines.atlas.counts import StoredDay, cause_of
+from data_pipelines.context.other_days import profile_of_day
 from data_pipelines.dataset import Dataset
 from data_pipelines.page.blocks import Block, Choice, Section, TextLine
 from data_pipelines.page.chart import COLOURS, SERIES, Chart, panels
@@ -66,7 +67,7 @@ def section(workdirs: Sequence[Workdir], split: str, count: int) -> Section:
   chosen = day_chart.choose_days(first.dataset, [split], count)
   options = [
     (drawn.title, day_figure(first.dataset.schema, drawn, f"day-{i + 1}"))
-    for i, drawn in enumerate(_drawn(first.dataset, day, title, with_decoder) for title, day in chosen)
+    for i, drawn in enumerate(_drawn(first.dataset, split, day, title, with_decoder) for title, day in chosen)
   ]
   whose = _people(first.dataset, [day for _, day in chosen], with_decoder)
   blocks.insert(
@@ -88,10 +89,14 @@ def _people(dataset: Dataset, days: Sequence[StoredDay], workdirs: Sequence[Work
   return next(iter(texts.values()), counted(len(people), "person"))
 
 
-def _drawn(dataset: Dataset, day: StoredDay, title: str, workdirs: Sequence[Workdir]) -> DrawnDay:
+def _drawn(dataset: Dataset, split: str, day: StoredDay, title: str, workdirs: Sequence[Workdir]) -> DrawnDay:
   values = np.asarray(day["values"])
   visible = _hide(values)
-  reconstruction = {w.label: w.model.physical(w.model.reconstruct(visible[None]))[0] for w in workdirs if w.model}
+  reconstruction = {}
+  for w in workdirs:
+    if w.model:
+      profile = profile_of_day(dataset, split, day, w.model.context_days)
+      reconstruction[w.label] = w.model.physical(w.model.reconstruct(visible[None], profile=profile))[0]
   return DrawnDay(title, values, visible, cause_of(day), reconstruction)
 
 

@@ -22,14 +22,14 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
   (r"attention/out/kernel$", PartitionSpec("tensor", None, "fsdp")),  # [heads, head_dim, width]
   (r"mlp/up/kernel$", PartitionSpec("fsdp", "tensor")),
   (r"mlp/down/kernel$", PartitionSpec("tensor", "fsdp")),
-  (r"(patch_embedding|evidence_embedding|bridge)/kernel$", PartitionSpec(None, "fsdp")),
+  (r"(patch_embedding|evidence_embedding|context_embedding|bridge)/kernel$", PartitionSpec(None, "fsdp")),
   # Not over "tensor" as well: two kernels in a row that are ("fsdp", "tensor") get a wrong gradient on a 2 x 2 x 2
   # mesh, because XLA multiplies wrongly with their transposes (jax 0.10.2, on CPUs; found with DINO). A minimal example
   # in tests/runtime/test_sharding.py fails once XLA is right.
   (r"projection/\d+/kernel$", PartitionSpec("fsdp", None)),
   (r"prototypes$", PartitionSpec("fsdp", None)),
-  (r"head/kernel$", PartitionSpec("fsdp", None)),
-  (r"(bias|scale|mask_token|skip_curves)$", PartitionSpec()),
+  (r"(^|context_)head/kernel$", PartitionSpec("fsdp", None)),
+  (r"(bias|scale|mask_token|skip_curves|context_curves)$", PartitionSpec()),
 )
 
 

@@ -42,6 +42,7 @@ class _Job:
   values: Shaped[np.ndarray, "days steps channels"]
   whole_day: bool
   target: Bool[np.ndarray, "days steps channels"] | None
+  more: tuple[Shaped[np.ndarray, "days ..."], ...]
   arrived: float
   result: concurrent.futures.Future
 
@@ -149,9 +150,10 @@ class BatchedModel(Pretrained):
     description: str | None = None,
     whole_day: bool = False,
     target: Bool[np.ndarray, "days steps channels"] | None = None,
+    *more: Shaped[np.ndarray, "days ..."],
   ) -> Shaped[np.ndarray, "days ..."]:
     """See Pretrained; the days are computed together with those of other threads, without a progress bar."""
-    job = _Job(name, function, values, whole_day, target, time.monotonic(), concurrent.futures.Future())
+    job = _Job(name, function, values, whole_day, target, more, time.monotonic(), concurrent.futures.Future())
     with self._changed:
       self._waiting.append(job)
       self._changed.notify()
@@ -164,7 +166,8 @@ class BatchedModel(Pretrained):
         first = jobs[0]
         values = np.concatenate([job.values for job in jobs])
         target = None if first.target is None else np.concatenate([job.target for job in jobs])
-        results = super().map_days(first.name, first.function, values, None, first.whole_day, target)
+        more = map(np.concatenate, zip(*(job.more for job in jobs), strict=True))
+        results = super().map_days(first.name, first.function, values, None, first.whole_day, target, *more)
       except Exception as error:
         for job in jobs:
           job.result.set_exception(error)

@@ -34,6 +34,7 @@ MADE_WITH: dict[str, Any] = {
   "model.places": "schema",
   "model.qk_init": 0.0,
   "model.skip_evidence": "line",
+  "model.context_days": 0,
   "model.scan_layers": False,
   "model.remat_when": "always",
   "model.attention": "auto",

@@ -66,19 +66,19 @@ class CompiledStep:
     """The sizes that train() is compiled for, in the order in which compile() got them."""
     return tuple(self._programs)
 
-  def draw(self, key: jax.Array, step: int, values: jax.Array) -> Any:
-    """The step's draw() on a whole batch, values [batch_size, steps per day, channels]."""
-    return self.draw_program(key, values)(key, step, values)
+  def draw(self, key: jax.Array, step: int, *batch: jax.Array) -> Any:
+    """The step's draw() on a whole batch, arrays [batch_size, steps per day, channels]."""
+    return self.draw_program(key, *batch)(key, step, *batch)
 
-  def draw_program(self, key: jax.Array, values: jax.Array | jax.ShapeDtypeStruct) -> Any:
+  def draw_program(self, key: jax.Array, *batch: jax.Array | jax.ShapeDtypeStruct) -> Any:
     """The compiled draw() for arguments of such shapes."""
     if self._compiled_draw is None:
-      self._compiled_draw = self._draw.lower(key, 0, values).compile()
+      self._compiled_draw = self._draw.lower(key, 0, *batch).compile()
     return self._compiled_draw
 
-  def token_shapes(self, key: jax.Array, values: jax.ShapeDtypeStruct) -> Any:
-    """Shapes and shardings of the token sets of a batch shaped like `values`; nothing is compiled."""
-    shapes = jax.eval_shape(self._draw, key, 0, values)[0]
+  def token_shapes(self, key: jax.Array, *batch: jax.ShapeDtypeStruct) -> Any:
+    """Shapes and shardings of the token sets of a batch shaped like this one; nothing is compiled."""
+    shapes = jax.eval_shape(self._draw, key, 0, *batch)[0]
     return jax.tree.map(lambda leaf: _shape(leaf, self._by_window), shapes)
 
   def lower(self, size: BufferSizes, state: TrainState, tokens: Any) -> Any:
@@ -86,7 +86,7 @@ class CompiledStep:
     return self._train.lower(size, jax.tree.map(_shape, state, self._shardings), tokens)
 
   def compile(
-    self, sizes: tuple[BufferSizes, ...], key: jax.Array, state: TrainState, values: jax.ShapeDtypeStruct
+    self, sizes: tuple[BufferSizes, ...], key: jax.Array, state: TrainState, *batch: jax.ShapeDtypeStruct
   ) -> None:
     """Compiles draw() and, several sizes at a time, train(); shows a progress bar.
 
@@ -96,11 +96,11 @@ class CompiledStep:
       sizes: buffer sizes to compile train() for.
       key: any key.
       state: a train state or its shapes.
-      values: shape and sharding of a batch.
+      batch: shapes and shardings of the arrays of a batch.
     """
     compiled_before = compile_seconds()
-    tokens = self.token_shapes(key, values)
-    self.draw_program(key, values)
+    tokens = self.token_shapes(key, *batch)
+    self.draw_program(key, *batch)
     lowered = {size: self.lower(size, state, tokens) for size in sizes}
     workers = min(len(sizes), os.cpu_count() or 1)
     began = time.perf_counter()

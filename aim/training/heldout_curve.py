@@ -15,13 +15,15 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 
 from aim.runtime import compile_options, sharding
 from aim.training.contrastive_step import ContrastiveStep
 from aim.training.masked_step import MaskedStep
 from aim.training.metrics_writer import earlier_lines
 from aim.training.train_state import TrainState
+from data_pipelines.context.other_days import OtherDays
+from data_pipelines.context.profile import Profile
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import CorruptError
 from data_pipelines.subset import chosen_days, day_owners
@@ -63,7 +65,7 @@ def open_curve(
   if not dataset.num_days(SPLIT):
     print(f"no held-out loss: {dataset.name} has no days in split {SPLIT!r}", flush=True)
     return None
-  values, people = _read_days(config, dataset)
+  values, people, profiles = _read_days(config, dataset)
   size = _batch_size(config, step, mesh, len(values))
   count = len(values) // size * size if size and isinstance(step, ContrastiveStep) else len(values)
   if not size or not count:
@@ -72,7 +74,8 @@ def open_curve(
     return None
   days = f"{counted(count, 'day')} of {counted(len(set(people[:count])), 'person')}"
   print(f"held-out loss every {counted(every, 'step')}, on {days} of split {SPLIT!r}")
-  return HeldoutCurve(every, values[:count], size, step, mesh, earlier_lines(workdir, start))
+  profile = Profile.stacked(profiles[:count]) if profiles else None
+  return HeldoutCurve(every, values[:count], size, step, mesh, earlier_lines(workdir, start), profile)
 
 
 def period(config: ml_collections.ConfigDict) -> int:
@@ -82,10 +85,15 @@ def period(config: ml_collections.ConfigDict) -> int:
 
 def _read_days(
   config: ml_collections.ConfigDict, dataset: Dataset
-) -> tuple[list[Float[np.ndarray, "steps channels"]], list[str]]:
-  """The values of the days and whose they are. All processes read all of them, and so agree on which can be read."""
+) -> tuple[list[Float[np.ndarray, "steps channels"]], list[str], list[Profile]]:
+  """The values of the days, whose they are, and the profiles of the person's other days, if the model reads them.
+
+  All processes read all of them, and so agree on which can be read.
+  """
   source, owners = dataset.days(SPLIT), day_owners(dataset, SPLIT)[0]
-  values, people = [], []
+  most, on_corrupt = config.model.context_days, config.data.on_corrupt
+  others = OtherDays(dataset, SPLIT, most, on_corrupt=on_corrupt) if most else None
+  values, people, profiles = [], [], []
   for i in chosen_days(dataset, SPLIT, max_days=config.evaluate_days):
     try:
       values.append(source[int(i)]["values"])
@@ -95,7 +103,8 @@ def _read_days(
       print(f"{error}; left out of the held-out loss (config.data.on_corrupt)", file=sys.stderr, flush=True)
       continue
     people.append(str(owners[i]))
-  return values, people
+    profiles += [others.profile(others.nearest(int(i)))] if others else []
+  return values, people, profiles
 
 
 def _batch_size(
@@ -116,7 +125,8 @@ class HeldoutCurve:
   """The held-out losses of a run so far, and the program that computes the next one.
 
   Attributes:
-    batches: this process's part of each batch: days [local, steps, channels] in physical units, and their places.
+    batches: this process's part of each batch: days [local, steps, channels] in physical units, their places and, if
+      the model reads other days, the fields of their profiles.
     losses: [(steps completed, loss)] so far, of this process and of those before it.
   """
 
@@ -128,6 +138,7 @@ class HeldoutCurve:
     step: MaskedStep | ContrastiveStep,
     mesh: jax.sharding.Mesh,
     lines: Iterable[Mapping[str, Any]] = (),
+    profile: Profile | None = None,
   ):
     """Nothing is compiled yet.
 
@@ -138,9 +149,10 @@ class HeldoutCurve:
       step: of the run.
       mesh: of the run.
       lines: of metrics.jsonl, from the processes before this one.
+      profile: of the person's other days, for each of the days, if the model reads them.
     """
     self.every, self.step, self.mesh = every, step, mesh
-    self.batches = _local_parts(days, size)
+    self.batches = _local_parts(days, size, profile)
     self.losses = [(int(line["step"]), float(line[NAME])) for line in lines if line.get(NAME) is not None]
     self._program: Any = None
 
@@ -206,10 +218,16 @@ def turned(losses: Sequence[tuple[int, float]]) -> tuple[int, float] | None:
 
 
 def _local_parts(
-  days: list[Float[np.ndarray, "steps channels"]], size: int
-) -> list[tuple[Float[np.ndarray, "local steps channels"], Int[np.ndarray, " local"]]]:
-  """This process's part of each batch of `size` days and their places; filled up with days without any value."""
+  days: list[Float[np.ndarray, "steps channels"]], size: int, profile: Profile | None
+) -> list[tuple[Shaped[np.ndarray, "local ..."], ...]]:
+  """This process's part of each batch of `size` days, their places and profiles; filled up with empty days."""
   local, nothing = size // jax.process_count(), np.full_like(days[0], np.nan)
   firsts = range(jax.process_index() * local, len(days) + jax.process_index() * local, size)
   places = [np.arange(first, first + local, dtype=np.int32) for first in firsts]
-  return [(np.stack([days[i] if i < len(days) else nothing for i in part]), part) for part in places]
+  parts: list[tuple[np.ndarray, ...]] = [
+    (np.stack([days[i] if i < len(days) else nothing for i in part]), part) for part in places
+  ]
+  if profile is None:
+    return parts
+  # The days that fill up have the last day's profile, of which nothing is scored.
+  return [(*arrays, *profile.at(np.minimum(arrays[1], len(days) - 1))) for arrays in parts]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from aim.model import buffer_sizes, flops, loss, lsm2, patches
 from aim.model.activation_memory import activation_bytes
@@ -17,6 +17,7 @@ from aim.model.buffer_sizes import BufferSizes
 from aim.model.heldout import heldout_errors
 from aim.model.masking import Masking, TokenSet, training_token_set
 from aim.model.patches import Scale
+from aim.model.person_context import Context
 from aim.training.train_state import TrainState, ema_rate, initial_state, microbatches, update
 
 
@@ -66,7 +67,11 @@ class MaskedStep:
     return bool(self.groups) and self.architecture.attention == "splash"
 
   def draw(
-    self, key: jax.Array, step: int | Int[Array, ""], values: Float[Array, "b s c"]
+    self,
+    key: jax.Array,
+    step: int | Int[Array, ""],
+    values: Float[Array, "b s c"],
+    *profile: Shaped[Array, "b s c"],
   ) -> tuple[TokenSet, Int[Array, " 3"], Int[Array, "b 3"]]:
     """Hides part of each window.
 
@@ -74,6 +79,7 @@ class MaskedStep:
       key: of the run; with `step` it decides the masks.
       step: steps completed.
       values: days in physical units, NaN where missing.
+      profile: mean and number of other days of the same people, if the model reads them.
 
     Returns:
       The token sets; the slots that they need, by which smallest() chooses their buffer sizes; each window's slot
@@ -82,6 +88,7 @@ class MaskedStep:
     a = self.architecture
     z, observed = (patches.fold(x, a.patch_channels) for x in patches.normalised_days(self.scale, values, self.impute))
     tokens = training_token_set(jax.random.fold_in(key, step), self.masking, z, observed, a.patch_values)
+    tokens = tokens._replace(context=Context.normalised(self.scale, *profile) if profile else None)
     counts = buffer_sizes.slot_counts(tokens, a.decoder_tokens)
     return tokens, buffer_sizes.needed(counts, self.groups, self.accumulate), counts
 
@@ -138,7 +145,12 @@ class MaskedStep:
     return jax.lax.scan(add, zero, microbatches(tokens, self.accumulate))[0]
 
   def heldout(
-    self, key: jax.Array, weights: TrainState, values: Float[Array, "b s c"], place: Int[Array, " b"]
+    self,
+    key: jax.Array,
+    weights: TrainState,
+    values: Float[Array, "b s c"],
+    place: Int[Array, " b"],
+    *profile: Shaped[Array, "b s c"],
   ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The sum of errors and the number of scored values of days that are not trained on.
 
@@ -147,7 +159,8 @@ class MaskedStep:
       weights: the parts "params" and "ema" of a train state; the average is used if there is one.
       values: days in physical units, NaN where missing.
       place: number of each day among those scored.
+      profile: as in draw().
     """
     network = lsm2.merge(self.graph, weights["ema"] or weights["params"])
-    error, scored, _ = heldout_errors(network, self.masking, self.scale, self.impute, key, values, place)
+    error, scored, _ = heldout_errors(network, self.masking, self.scale, self.impute, key, values, place, *profile)
     return error.sum(), scored.sum()

@@ -12,7 +12,7 @@ import optax
 # (pattern of the name, whether weight decay applies); the first match wins, and every parameter must match one.
 DECAYED: tuple[tuple[str, bool], ...] = (
   (r"kernel$", True),
-  (r"(bias|scale|mask_token|skip_curves|prototypes)$", False),
+  (r"(bias|scale|mask_token|skip_curves|context_curves|prototypes)$", False),
 )
 
 

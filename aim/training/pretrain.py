@@ -42,7 +42,7 @@ from aim.training.step_profile import StepProfile, span
 from aim.training.train_log import TrainLog
 from aim.training.train_state import TrainState
 from data_pipelines.dataset import Dataset
-from data_pipelines.loader import device_prefetch, train_loader
+from data_pipelines.loader import Batch, device_prefetch, train_loader
 from data_pipelines.subset import chosen_days
 from data_pipelines.text_files import counted
 
@@ -219,7 +219,7 @@ class TrainingRun:
     self.announce(start, sizes)
     stop = processes.StopSignals(start)
     curve = heldout_curve.open_curve(self.config, self.dataset, self.step, self.mesh, self.workdir, start)
-    self.compiled.compile(sizes, self.key, self.abstract_state, self.batch_shape())
+    self.compiled.compile(sizes, self.key, self.abstract_state, *self.batch_shapes())
     if curve is not None:
       curve.compile(self.abstract_state, self.shardings)
     with contextlib.closing(MetricsWriter(self.workdir, self.config.log, start)) as writer:
@@ -293,11 +293,11 @@ class TrainingRun:
 
   # What the loop reads.
 
-  def batches(self, start: int) -> Generator[tuple[jax.Array, int]]:
+  def batches(self, start: int) -> Generator[tuple[tuple[jax.Array, ...], int]]:
     """Yields the batches of steps start, start + 1, ..., read ahead in a thread until the generator is closed.
 
-    Each is (values float32 [batch_size, steps per day, channels] on the devices, how many of this process's days stand
-    in for one that cannot be read). Which days they are depends on config.seed and the step alone.
+    Each is (the arrays of batch_shapes() on the devices, how many of this process's days stand in for one that cannot
+    be read). Which days they are depends on config.seed and the step alone.
     """
     loader = train_loader(
       self.dataset,
@@ -309,18 +309,25 @@ class TrainingRun:
       process_count=jax.process_count(),
       workers=self.config.data.workers,
       on_corrupt=self.config.data.on_corrupt,
+      context_days=self.config.model.context_days,
       **config_files.subset(self.config),
     )
-    put = lambda batch: (sharding.put_batch(batch["values"], self.mesh), int(batch["corrupt"].sum()))
+    names = ("values", "context_mean", "context_count") if self.config.model.context_days else ("values",)
+
+    def put(batch: Batch) -> tuple[tuple[jax.Array, ...], int]:
+      return tuple(sharding.put_batch(batch[name], self.mesh) for name in names), int(batch["corrupt"].sum())
+
     return device_prefetch(loader, put)
 
-  def draw(self, batches: Iterator[tuple[jax.Array, int]], step: int, log: TrainLog) -> tuple[Any, jax.Array]:
+  def draw(
+    self, batches: Iterator[tuple[tuple[jax.Array, ...], int]], step: int, log: TrainLog
+  ) -> tuple[Any, jax.Array]:
     """Draws the masks or views of a step's batch; returns its token sets and the buffer sizes that they need."""
     began = time.perf_counter()
-    values, corrupt = next(batches)
+    arrays, corrupt = next(batches)
     log.waited += time.perf_counter() - began
     log.corrupt += corrupt
-    return self.compiled.draw(self.key, step, values)[:2]
+    return self.compiled.draw(self.key, step, *arrays)[:2]
 
   # What is decided before the first step.
 
@@ -357,12 +364,14 @@ class TrainingRun:
     """
     with contextlib.closing(self.batches(0)) as batches:
       steps = range(-(-SAMPLED_WINDOWS // self.config.batch_size))
-      return np.concatenate([self.compiled.draw(self.key, step, next(batches)[0])[2] for step in steps])
+      return np.concatenate([self.compiled.draw(self.key, step, *next(batches)[0])[2] for step in steps])
 
-  def batch_shape(self) -> jax.ShapeDtypeStruct:
-    """Shape, dtype and sharding of a whole step's values."""
+  def batch_shapes(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Shapes, dtypes and shardings of a whole step's values and, with context, of mean and count of other days."""
     shape = (self.config.batch_size, self.dataset.schema.steps, self.step.architecture.channels)
-    return jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding.batch_sharding(self.mesh))
+    dtypes = (np.float32, np.float32, np.uint8) if self.step.architecture.context_days else (np.float32,)
+    by_window = sharding.batch_sharding(self.mesh)
+    return tuple(jax.ShapeDtypeStruct(shape, dtype, sharding=by_window) for dtype in dtypes)
 
   def announce(self, start: int, sizes: tuple[BufferSizes, ...]) -> None:
     """Prints what is about to run and, without an accelerator, how long it should take; writes parameters.txt."""

@@ -42,8 +42,14 @@ DECODER_KEYS = (
   *("method", "model.interpolation_skip", "model.skip_evidence"),
 )
 ENCODER = ("patch_embedding", "encoder")
-OF_CHANNELS = ("skip_curves",)  # a row per channel
-OF_A_PATCH = ("patch_embedding", "head", "evidence_embedding")  # parameters whose shapes depend on a patch's values
+OF_CHANNELS = ("skip_curves", "context_curves")  # a row per channel
+OF_CONTEXT = ("context_embedding", "context_head", "context_curves")  # fresh where the checkpoint has no context
+OF_A_PATCH = (
+  "patch_embedding",
+  "head",
+  "evidence_embedding",
+  "context_embedding",
+)  # parameters whose shapes depend on a patch's values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,6 +253,8 @@ def _taken(
   taken = {}
   for name, leaf in shapes.items():
     if (parts == "encoder" and not _is_part(name, ENCODER)) or (not same_patch and _is_part(name, OF_A_PATCH)):
+      continue
+    if not start.architecture.context_days and _is_part(name, OF_CONTEXT):
       continue
     theirs = start.params.get(name)
     if theirs is not None and name in OF_CHANNELS and architecture.patch_channels == 1:

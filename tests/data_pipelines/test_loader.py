@@ -281,3 +281,46 @@ def test_a_substitute_leaves_the_order_of_all_other_days(dataset, damaged, argum
   halves = [train_loader(damaged[0], process_index=p, **options) for p in range(2)]
   parts = [numbers(next(half)) for _ in range(10) for half in halves]
   assert [day for part in parts for day in part] == read_days
+
+
+CONTEXT = ("values", "context_mean", "context_count")
+
+
+def with_context(dataset, steps, **arguments):
+  """The arrays of batches with what is known of the person's other day, if it was drawn."""
+  with train_loader(dataset, **{"batch_size": 4, "seed": 3, "context_days": 5} | arguments) as loader:
+    return [[batch[name] for name in CONTEXT] for batch in itertools.islice(loader, steps)]
+
+
+def assert_equal(batches, others):
+  assert len(batches) == len(others)
+  for batch, other in zip(batches, others, strict=True):
+    for array, theirs in zip(batch, other, strict=True):
+      np.testing.assert_array_equal(array, theirs)
+
+
+def test_context_is_the_persons_other_day_or_nothing(dataset):
+  batches = with_context(dataset, 40)
+  assert_equal([batch[:1] for batch in batches], [[batch["values"]] for batch in _plain(dataset, 40)])
+  drawn = 0
+  for values, mean, count in batches:
+    assert mean.dtype == np.float32 and count.dtype == np.uint8
+    np.testing.assert_array_equal(count > 0, ~np.isnan(mean))
+    for day, others in zip(values[:, 0, 0], mean[:, 0, 0], strict=True):
+      assert np.isnan(others) or (others // 2 == day // 2 and others != day)
+      drawn += not np.isnan(others)
+  assert 50 < drawn < 110, "0 of 1 and 1 of 1 days are equally probable"
+
+
+def _plain(dataset, steps):
+  with train_loader(dataset, batch_size=4, seed=3) as loader:
+    return list(itertools.islice(loader, steps))
+
+
+def test_context_is_the_same_for_workers_processes_and_a_resumed_run(dataset):
+  whole = with_context(dataset, 6)
+  assert_equal(with_context(dataset, 4, start_step=2), whole[2:])
+  parts = [with_context(dataset, 6, process_index=p, process_count=2) for p in range(2)]
+  joined = [[np.concatenate(arrays) for arrays in zip(*local, strict=True)] for local in zip(*parts, strict=True)]
+  assert_equal(joined, whole)
+  assert_equal(with_context(dataset, 3, start_step=2, workers=2), whole[2:5])

@@ -38,6 +38,7 @@ def test_the_default_is_lsm2():
     observed_flags=True,
     interpolation_skip=False,
     skip_evidence="line",
+    context_days=0,
     qk_init=0.0,
     binary=(False,) * 26,
     decoder_tokens="all",
@@ -129,6 +130,16 @@ def test_compute_type_of_an_accelerator(monkeypatch):
     ({"masking__random__ratio": 1.0}, "config.masking.random.ratio is 1.0, expected a number above 0 and below 1"),
     ({"masking__min_observed_share": 1.5}, "config.masking.min_observed_share is 1.5, expected a number from 0 to 1"),
     ({"masking__random__unit_minutes": 7}, "config.masking.random.unit_minutes is 7, expected a multiple"),
+    (
+      {"model__context_days": 7},
+      "config.model.context_days is 7, expected 0 with no interpolation skip; it needs config.method='mae' and "
+      "config.model.interpolation_skip=True",
+    ),
+    ({"model__context_days": 256}, "config.model.context_days is 256, expected a whole number from 0 to 255"),
+    (
+      {"model__context_days": 7, "model__interpolation_skip": True, "method": "dino"},
+      "config.model.context_days is 7, expected 0 with method 'dino'",
+    ),
     (
       {"model__patch_minutes": 60, "masking__random__unit_minutes": 25},
       "config.masking.random.unit_minutes is 25: does not divide the patch",

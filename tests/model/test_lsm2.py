@@ -536,13 +536,16 @@ def test_remat_and_bfloat16_are_the_same_function():
 
 @pytest.mark.parametrize(
   ("tokens", "targets", "evidence"),
-  [("all", 128, ""), ("all", 40, ""), ("visible", 40, "line"), ("all", 40, "smooth")],
-  ids=["textbook", "targets", "cross-attention", "smooth"],
+  [("all", 128, ""), ("all", 40, ""), ("visible", 40, "line"), ("all", 40, "smooth"), ("all", 40, "context")],
+  ids=["textbook", "targets", "cross-attention", "smooth", "context"],
 )
 def test_flops_by_the_compiler(tokens, targets, evidence):
   """The count by formula against XLA's, which includes softmax, norms and GELU; within a tenth at this size."""
   a = tiny.architecture(2, 64, 8, Tower(128, 512, 2, 1), Tower(128, 512, 2, 2), decoder_tokens=tokens)
-  a = dataclasses.replace(a, interpolation_skip=bool(evidence), skip_evidence=evidence or "line")
+  kind = {"": "line", "context": "smooth"}.get(evidence, evidence)
+  a = dataclasses.replace(
+    a, interpolation_skip=bool(evidence), skip_evidence=kind, context_days=7 * (evidence == "context")
+  )
   graph, params = lsm2.split(lsm2.Lsm2(a, nnx.Rngs(0)))
   buffers = (
     buffer_sizes.textbook(128, 0, tokens) if targets == 128 else BufferSizes(0, 128, 128, targets, 128, 128, tokens)

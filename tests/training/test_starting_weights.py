@@ -105,6 +105,14 @@ def test_channels_are_found_by_name_and_keep_their_places(source, folder):
   assert measured.metadata["statistics"]["mean"] != run.metadata["statistics"]["mean"]
 
 
+def test_context_is_fresh_in_a_run_that_starts_without(source, dataset):
+  run = planned(dataset, source, model__context_days=3)
+  assert {name.split("/")[0] for name in run.start.entry["fresh"]} == {
+    "context_curves", "context_embedding", "context_head"
+  }  # fmt: skip
+  assert run.start.entry["taken"] == len(aim.load(source).params)
+
+
 def test_what_depends_on_a_patch_is_fresh_if_patches_are_others(source, folder, dataset):
   fresh = {"patch_embedding/kernel", "patch_embedding/bias", "head/kernel", "head/bias"}
   assert fresh <= set(planned(dataset, source, model__patch_minutes=240).start.entry["fresh"])

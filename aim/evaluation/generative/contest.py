@@ -21,6 +21,8 @@ from aim.evaluation.generative.scores import Scores
 from aim.evaluation.generative.tasks import GenerativeTask, hidden_in_days, scored_days, scored_values
 from aim.inference.pretrained import Pretrained
 from aim.runtime import processes
+from data_pipelines.context.other_days import OtherDays
+from data_pipelines.context.profile import Profile
 from data_pipelines.dataset import Dataset
 from data_pipelines.loader import eval_loader
 from data_pipelines.subset import day_owners
@@ -85,15 +87,16 @@ class HeldoutDays:
     self.days_in_split = dataset.num_days(config.split)
     self.count = min(config.days, self.days_in_split) if config.days else self.days_in_split
     self.clipping = ClippingCounts(*self.units.limits())
+    self._context_days = model.context_days
     # A cache of this object alone: it must not outlive the evaluation.
     self._means_of_person = functools.lru_cache(maxsize=PEOPLE_IN_MEMORY)(self._read_means)
 
   def batches(self, process_index: int = 0, process_count: int = 1) -> Iterator[dict[str, Any]]:
     """Yields batches of some hundred days without padding; with config.days, that many spread evenly over the split.
 
-    Only these days are read. The keys are those of `eval_loader`, and `place`, the number of each day among those
-    scored. Each of several processes gets every process_count-th batch; the batches are the same for any number of
-    processes.
+    Only these days are read. The keys are those of `eval_loader`; `place`, the number of each day among those scored;
+    and `position`, its number in the split. Each of several processes gets every process_count-th batch; the batches
+    are the same for any number of processes.
     """
     last = self.days_in_split - 1
     chosen = np.unique(np.linspace(0, last, self.count).round().astype(int)) if self.days_in_split else np.arange(0)
@@ -111,7 +114,8 @@ class HeldoutDays:
       real = batch["weight"] > 0
       if real.any():
         place = first + np.flatnonzero(real)
-        yield {name: np.asarray(array)[real] for name, array in batch.items()} | {"place": place}
+        numbers = {"place": place, "position": chosen[place]}
+        yield {name: np.asarray(array)[real] for name, array in batch.items()} | numbers
 
   def hidden(self, task: GenerativeTask, batch: Mapping[str, Any]) -> Bool[np.ndarray, "d s c"]:
     """The values of a batch that the task hides."""
@@ -150,6 +154,17 @@ class HeldoutDays:
       self._means_of_person(str(person))[int(day)]
       for person, day in zip(batch["participant"], batch["day"], strict=True)
     ])  # fmt: skip
+
+  def profile(self, batch: Mapping[str, Any]) -> Profile | None:
+    """What the model is given of the person's other days of the split, those of a batch; None if it reads none.
+
+    They are whole, as those that person_means averages.
+    """
+    return self._others.profiles(batch["position"]) if self._context_days else None
+
+  @functools.cached_property
+  def _others(self) -> OtherDays:
+    return OtherDays(self.dataset, self.config.split, self._context_days)
 
   @functools.cached_property
   def _positions(self) -> dict[str, list[int]]:
@@ -210,8 +225,9 @@ def run_contest(
   with progress_bar(days.count * len(tasks), "evaluate", "day") as bar:
     for batch in days.batches(process_index, process_count):
       person_means = days.person_means(batch) if PERSON_MEAN in days.config.imputers else None
+      profile = days.profile(batch)
       for task in tasks:
-        _score_batch(own, model, days, task, batch, person_means, external)
+        _score_batch(own, model, days, task, batch, person_means, profile, external)
         bar.update(process_count * len(batch["values"]))
   if process_count == 1:
     return own
@@ -229,6 +245,7 @@ def _score_batch(
   task: GenerativeTask,
   batch: Mapping[str, Any],
   person_means: np.ndarray | None,
+  profile: Profile | None,
   external: Mapping[str, ExternalImputation],
 ) -> None:
   """Adds the errors of all methods on one task and one batch of days."""
@@ -246,7 +263,8 @@ def _score_batch(
     in_units = days.units.physical(z), known_in_units
     sums.add(task, name, batch["participant"][rows], z, known, scored[rows], in_units)
 
-  reconstruction = model.reconstruct(np.where(visible, values, np.nan), scored[rows])
+  of_rows = None if profile is None else profile.at(rows)
+  reconstruction = model.reconstruct(np.where(visible, values, np.nan), scored[rows], profile=of_rows)
   add(model.name, days.units.z_scores_of_prediction(reconstruction))
   for name, impute in days.methods(None if person_means is None else person_means[rows]).items():
     add(name, impute(np.where(visible, truth, np.nan), scored[rows]))

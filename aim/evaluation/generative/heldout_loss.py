@@ -122,7 +122,9 @@ def _sum_by_person(trained: Pretrained, days: HeldoutDays) -> tuple[dict[str, di
         values, place = (batch[name][start : start + size] for name in ("values", "place"))
         short = size - len(values)  # padded, so that one shape is compiled
         padded = np.pad(values, ((0, short), (0, 0), (0, 0)), constant_values=np.nan)
-        batch_on_devices = sharding.divided((padded, np.pad(place, (0, short))), trained.mesh)
+        profile = days.profile({"position": batch["position"][start : start + size]}) or ()
+        more = (np.pad(array, ((0, short), (0, 0), (0, 0))) for array in profile)
+        batch_on_devices = sharding.divided((padded, np.pad(place, (0, short)), *more), trained.mesh)
         sums = sums_of_days(trained.params_on_mesh, *batch_on_devices)
         error, scored, counts = (np.asarray(array)[: len(values)] for array in sums)
         total_flops += float(flops.useful_flops(trained.architecture, jnp.asarray(counts)))
@@ -142,11 +144,10 @@ def _sum_by_person(trained: Pretrained, days: HeldoutDays) -> tuple[dict[str, di
 
 def objective(
   trained: Pretrained, seed: int
-) -> Callable[
-  [dict[str, Array], Float[Array | np.ndarray, "b s c"], Int[Array | np.ndarray, " b"]],
-  tuple[Float[Array, " b"], Float[Array, " b"], Int[Array, "b 3"]],
-]:
+) -> Callable[..., tuple[Float[Array, " b"], Float[Array, " b"], Int[Array, "b 3"]]]:
   """A compiled function of (parameters, days, their places among the scored days), computed by all devices.
+
+  A model that reads other days takes mean and count of these too (data_pipelines/context/profile.py).
 
   The number of devices must divide that of days. It returns each day's sum of squared errors, its number of scored
   values and its token counts (aim/model/buffer_sizes.py).
@@ -157,10 +158,11 @@ def objective(
   """
   graph = lsm2.abstract(trained.architecture)[0]
 
-  def sums(params: dict[str, Array], values: Float[Array, "b s c"], place: Int[Array, " b"]) -> tuple:
+  def sums(params: dict[str, Array], values: Float[Array, "b s c"], place: Int[Array, " b"], *profile: Array) -> tuple:
     network, key = lsm2.merge(graph, params), jax.random.key(seed)
-    return heldout_errors(network, trained.masking, trained.scale, trained.imputation, key, values, place)
+    return heldout_errors(network, trained.masking, trained.scale, trained.imputation, key, values, place, *profile)
 
-  placement = sharding.replicated(trained.mesh), *(sharding.batch_sharding(trained.mesh),) * 2
+  arrays = 4 if trained.context_days else 2
+  placement = sharding.replicated(trained.mesh), *(sharding.batch_sharding(trained.mesh),) * arrays
   options = compile_options.compiler_options()
   return jax.jit(sharding.on_own_windows(sums, trained.mesh), in_shardings=placement, compiler_options=options)

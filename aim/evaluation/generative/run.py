@@ -148,7 +148,8 @@ def draw_day(days: HeldoutDays, model: Pretrained, path: pathlib.Path) -> None:
   if values.shape[1] > 1:
     fullest = np.isnan(values).mean(axis=0).argsort(kind="stable")
     visible[:, fullest[0]] = np.nan
-  reconstruction = model.physical(model.reconstruct(visible[None]))[0]
+  profile = days.profile({"position": batch["position"][[row]]})
+  reconstruction = model.physical(model.reconstruct(visible[None], profile=profile))[0]
   who = f"participant {batch['participant'][row]}, day {batch['day'][row]}"
   seen = model.seen_people(days.dataset, [str(batch["participant"][row])]).trained_on
   history = {0: ", never seen in training", 1: ", trained on"}.get(-1 if seen is None else seen, "")

@@ -78,7 +78,8 @@ def fill(model: Pretrained, days: OwnDays) -> FilledDays:
   target = layout.model_target(np.isnan(days.values), days.values.shape, where) & np.isnan(matched)
   expected = matched
   if target.any():
-    expected = np.where(target, model.physical(model.reconstruct(matched, target, progress=True)), matched)
+    z = model.reconstruct(matched, target, progress=True, people=days.participant, dates=days.day)
+    expected = np.where(target, model.physical(z), matched)
   filled = layout.filled(days.values, expected, where)
   intervals = {}
   for level in LEVELS if model.uncertainty else ():

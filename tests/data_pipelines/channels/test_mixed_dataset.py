@@ -15,6 +15,7 @@ from data_pipelines.channels import vocabulary
 from data_pipelines.channels.matching import MatchingError
 from data_pipelines.channels.mixed_dataset import open_mix
 from data_pipelines.channels.union import union_schema
+from data_pipelines.context.other_days import OtherDays
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import DatasetError, SplitError
 from data_pipelines.loader import InterleavedDays, train_loader
@@ -135,6 +136,24 @@ def test_processes_and_resuming_see_the_same_batches(folder, mix):
   np.testing.assert_array_equal(read(mix, start_step=4, steps=2), whole[4:])
   np.testing.assert_array_equal(read(open_mix(folder / "data", {"first": 3, "second": 1}, VOCABULARY)), whole)
   assert not np.array_equal(read(mix, seed=4), whole, equal_nan=True)
+
+
+def test_context_is_the_other_day_of_the_same_person(mix):
+  """Members are matched to the common schema, and their people have two days each."""
+  days, owners = mix.days("pretrain"), day_owners(mix, "pretrain")[0]
+  place_of = {days[i]["values"].tobytes(): i for i in range(len(days))}
+  found = 0
+  with train_loader(mix, batch_size=4, seed=3, context_days=2) as loader:
+    for batch in itertools.islice(loader, 12):
+      for values, mean in zip(batch["values"], batch["context_mean"], strict=True):
+        own = place_of[values.tobytes()]
+        [other] = [i for i in np.flatnonzero(owners == owners[own]) if i != own]
+        if not np.isnan(mean).all():
+          np.testing.assert_array_equal(mean, days[int(other)]["values"])
+          found += 1
+  assert 12 < found < 36
+  profile = OtherDays(mix, "eval", 2).profiles([0, mix.num_days("eval") - 1])
+  np.testing.assert_array_equal(profile.mean[1], mix.days("eval")[mix.num_days("eval") - 2]["values"])
 
 
 def test_each_member_has_its_share_of_what_is_drawn(mix):

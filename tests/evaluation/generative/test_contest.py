@@ -3,6 +3,7 @@
 import csv
 import gc
 import weakref
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from aim.evaluation import defaults, results
 from aim.evaluation.generative import imputers, score_files, summary
 from aim.evaluation.generative.contest import HeldoutDays
 from aim.inference import pretrained
+from aim.model.patches import Scale
 from tests import tiny
 
 CONFIG = f"--config={tiny.CONFIG}"
@@ -202,3 +204,24 @@ def test_processes_share_some_days_by_the_same_batches(dataset, workdir):
   for ours, theirs in zip(alone, [*first, *second], strict=True):
     for name, array in ours.items():
       np.testing.assert_array_equal(theirs[name], array)
+
+
+def test_the_model_is_given_the_days_that_the_persons_mean_is_of(tmp_path):
+  """All other days, whole, whatever is hidden in this one; and the same in whatever batches and processes."""
+  dataset = tiny.dataset(tmp_path, people=5, days=6, channels=("pulse", "steps"))
+  scale = Scale.from_statistics(
+    dataset.schema, {key: getattr(dataset.statistics, key) for key in ("mean", "std", "min", "max")}
+  )
+  config = defaults.defaults().evaluate
+  config.batch_size = 2
+  read = lambda most: HeldoutDays(config, mock.Mock(pretrained.Pretrained, scale=scale, context_days=most), dataset)
+  [first, *others] = read(255).batches()
+  profile, means = read(255).profile(first), read(255).person_means(first)
+  assert len(first["values"]) == 8 and len(others) == 2
+  z = (profile.mean - scale.mean) / scale.std
+  np.testing.assert_allclose(z[profile.days > 0], means[profile.days > 0], atol=1e-5)
+  assert (profile.days > 0).mean() > 0.9
+  assert read(0).profile(first) is None
+  [other] = read(255).batches(process_index=1, process_count=3)
+  np.testing.assert_array_equal(other["position"], others[0]["position"])
+  assert read(2).profile(other).days.max() == 2

@@ -1,0 +1,99 @@
+"""The mean of some days at each step, and the choice of a day's nearest other days in arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float32, Int, Shaped, UInt8
+
+from data_pipelines.errors import SchemaError
+
+MOST_DAYS = 255  # behind one mean: counts are bytes
+
+
+class Profile(NamedTuple):
+  """The mean of some days at each step, and how many of them were observed there.
+
+  Attributes:
+    mean: in the days' units, of a binary channel the share of ones; NaN where none of the days has a value.
+    days: number of days behind each mean.
+  """
+
+  mean: Float32[np.ndarray, "*days steps channels"]
+  days: UInt8[np.ndarray, "*days steps channels"]
+
+  @classmethod
+  def of(cls, days: Iterable[Float[np.ndarray, "steps channels"]], shape: tuple[int, int]) -> Profile:
+    """The profile of at most MOST_DAYS days of this shape, NaN where missing; the same for the same days in order."""
+    total, count = np.zeros(shape), np.zeros(shape, np.uint8)
+    for day in days:
+      observed = ~np.isnan(day)
+      np.add(total, day, out=total, where=observed)
+      count += observed
+    with np.errstate(divide="ignore", invalid="ignore"):
+      return cls((total / count).astype(np.float32), count)
+
+  @classmethod
+  def stacked(cls, profiles: Sequence[Profile]) -> Profile:
+    """Profiles of several days as one, with the days as an axis in front."""
+    return cls(*(np.stack(arrays) for arrays in zip(*profiles, strict=True)))
+
+  def at(self, rows: Any) -> Profile:
+    """The profiles of some of the days, by whatever indexes an array."""
+    return Profile(self.mean[rows], self.days[rows])
+
+
+def nearest(places: Sequence[int], own: int, most: int) -> list[int]:
+  """The `most` others of a person's days that are nearest to the `own`-th of them, in ascending order.
+
+  Near is counted in days that there are, so that it follows from the order of the days alone; of two equally near days
+  the earlier one comes first.
+
+  Args:
+    places: of all of the person's days, in the order of time.
+    own: index into `places`.
+    most: how many are returned, if there are as many.
+  """
+  first, last = max(0, own - most), min(len(places), own + most + 1)
+  others = [i for i in range(first, last) if i != own]
+  return [places[i] for i in sorted(sorted(others, key=lambda i: abs(i - own))[:most])]
+
+
+def profiles_of_rows(
+  values: Float[np.ndarray, "days steps channels"],
+  people: Sequence[Any] | Shaped[np.ndarray, " days"],
+  most: int,
+  dates: Sequence[Any] | Shaped[np.ndarray, " days"] | None = None,
+  where: str = "days",
+) -> Profile:
+  """For each day of an array, the profile of the nearest other days of the same person.
+
+  Args:
+    values: days, NaN where missing.
+    people: whose each day is: names or numbers.
+    most: days behind a mean, at most.
+    dates: numbers or text by which the days of a person are in order; by default they come in the order of time.
+    where: begins messages.
+
+  Raises:
+    SchemaError: people or dates are not one for each day.
+  """
+  for name, given in (("people", people), ("dates", dates)):
+    if given is not None and np.shape(given) != (len(values),):
+      raise SchemaError(f"{where}: {name} have shape {np.shape(given)}, expected one for each of {len(values)} days")
+  when = np.arange(len(values)) if dates is None else np.unique(np.asarray(dates), return_inverse=True)[1]
+  whose = np.unique(np.asarray(people), return_inverse=True)[1]
+  profiles: list[Profile | None] = [None] * len(values)
+  for rows in _groups(whose, when):
+    for own, row in enumerate(rows):
+      others = nearest(rows, own, most)
+      profiles[row] = Profile.of((np.asarray(values[i], np.float32) for i in others), values.shape[1:])
+  return Profile.stacked([profile for profile in profiles if profile is not None])
+
+
+def _groups(whose: Int[np.ndarray, " days"], when: Int[np.ndarray, " days"]) -> Iterable[list[int]]:
+  """The rows of each person, in the order of time."""
+  order = np.lexsort((when, whose))
+  return (rows.tolist() for rows in np.split(order, np.flatnonzero(np.diff(whose[order])) + 1))
