@@ -68,7 +68,7 @@ def profiles_of_rows(
   dates: Sequence[Any] | Shaped[np.ndarray, " days"] | None = None,
   where: str = "days",
 ) -> Profile:
-  """For each day of an array, the profile of the nearest other days of the same person.
+  """The profile of the nearest other days of the same person, for each day of an array.
 
   Args:
     values: days, NaN where missing.
