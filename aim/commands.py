@@ -418,19 +418,36 @@ def saved_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   return complete
 
 
+def own_config(config: ml_collections.ConfigDict, where: str) -> ml_collections.ConfigDict:
+  """The config of --config, complete; a missing key is reported and gets its default.
+
+  Raises:
+    ConfigError: it has a key that no mode reads, such as a mistyped one.
+  """
+  defaults = ml_collections.ConfigDict({key: value for room in _defaults(config) for key, value in room.items()})
+  known = {key for key, _ in config_files.leaves(defaults)}
+  config_files.check_keys(defaults, [key for key, _ in config_files.leaves(config) if key not in known], f"{where}: ")
+  return completed(config, where)
+
+
 def completed(config: ml_collections.ConfigDict, where: str) -> ml_collections.ConfigDict:
-  """A config in the keys of this version: a file of one's own, or config.json, may be of another version.
+  """A config in the keys of this version: config.json may be of another version.
 
   Missing and unknown keys are reported; `where` names the file.
 
   Raises:
     ConfigError: it has an unknown key that would change the model's function.
   """
+  return compatibility.completed(config, _defaults(config), where)
+
+
+def _defaults(config: ml_collections.ConfigDict) -> list[ml_collections.ConfigDict]:
+  """The defaults of every room, with the sizes of `config` in place of the ladder's, because their names are free."""
   rooms = [room.defaults.defaults() for room in _ROOMS]
   for room in rooms:
     if "scaling" in room and "ladder" in config.get("scaling", {}):
-      room.scaling.ladder = config.scaling.ladder  # whose names are free
-  return compatibility.completed(config, rooms, where)
+      room.scaling.ladder = config.scaling.ladder
+  return rooms
 
 
 _RUN = ("config", "workdir")

@@ -102,7 +102,9 @@ def main(argv: Sequence[str]) -> None:
 def _arguments() -> commands.Arguments:
   return commands.Arguments(
     mode=MODE.value,
-    config=None if CONFIG.value is None else commands.completed(CONFIG.value, "--config"),
+    config=None
+    if CONFIG.value is None
+    else commands.own_config(CONFIG.value, f"--config={flags.FLAGS[CONFIG.name].config_filename}"),
     workdir=WORKDIR.value,
     checkpoint=CHECKPOINT.value or WORKDIR.value,
     data=DATA.value,

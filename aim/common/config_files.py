@@ -206,8 +206,11 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
       yield f"{prefix}{key}", value
 
 
-def check_keys(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> None:
-  """Raises ConfigError for an override ("model.widht") that is no key of the config, naming the nearest key."""
+def check_keys(config: ml_collections.ConfigDict, overrides: Sequence[str], where: str = "--config.") -> None:
+  """Raises ConfigError for an override ("model.widht") that is no key of the config, naming the nearest key.
+
+  In messages `where` stands before a key.
+  """
   known = [key for key, _ in leaves(config)]
   groups = {key.rsplit(".", i)[0] for key in known for i in range(1, key.count(".") + 1)}
   for key in overrides:
@@ -215,9 +218,9 @@ def check_keys(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> N
       continue
     if key in groups:
       example = next(name for name in known if name.startswith(f"{key}."))
-      raise ConfigError(f"--config.{key}: is a group of keys, such as --config.{example}")
+      raise ConfigError(f"{where}{key}: is a group of keys, such as {where}{example}")
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    raise ConfigError(f"--config.{key}: no such config key; the nearest is --config.{nearest[0]}")
+    raise ConfigError(f"{where}{key}: no such config key; the nearest is {where}{nearest[0]}")
 
 
 def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -208,7 +208,7 @@ def _unit_by_name(units: Units | None, names: Sequence[str], where: str) -> dict
   """{channel: unit} of the units that a caller gives."""
   if units is None or isinstance(units, Mapping):
     given = dict(units or {})
-  elif isinstance(units, str) or len(units) != len(names):
+  elif isinstance(units, str | set | frozenset) or len(units) != len(names):  # a set has no order
     raise SchemaError(
       f"{where}: units are {units!r}, expected one for each of {len(names)} channels, or {{name: unit}}"
     )

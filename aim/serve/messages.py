@@ -17,6 +17,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from data_pipelines.errors import SchemaError, first_line, is_whole
+from data_pipelines.text_files import parse_json
 
 JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
 KEYS = ("days", "channels", "minutes_per_step", "units")
@@ -95,6 +96,7 @@ def _from_json(body: bytes, most_days: int) -> Message:
     raise SchemaError(f"body: is no JSON: {first_line(error, 200)}") from None
   if not isinstance(content, dict):
     raise SchemaError('body: expected a JSON object with the key "days"')
+  _refuse_repeated_keys(body, content)
   for key in content:
     if key not in KEYS:
       near = difflib.get_close_matches(key, KEYS, 1)
@@ -121,6 +123,20 @@ def _from_json(body: bytes, most_days: int) -> Message:
     names, values = _from_objects(days)
     return Message(values, names, minutes, units, "objects")
   return Message(_from_lists(days), None if channels is None else tuple(channels), minutes, units, "arrays")
+
+
+def _refuse_repeated_keys(body: bytes, content: Mapping[str, Any]) -> None:
+  """Raises SchemaError if an object of the body has a key twice, of which orjson keeps the last alone.
+
+  A repeated key leaves fewer strings than the body's quotes enclose. So most bodies are only counted, and one whose
+  count differs is read again by a parser that tells.
+  """
+  days, channels, units = (content.get(key) for key in ("days", "channels", "units"))
+  strings = len(content) + (len(channels) if isinstance(channels, list) else 0)
+  strings += 2 * len(units) if isinstance(units, dict) else 0
+  strings += sum(len(day) for day in days if isinstance(day, dict)) if isinstance(days, list) else 0
+  if body.count(b'"') != 2 * strings:
+    parse_json(body.decode(), "body")
 
 
 def _said(value: Any, content: Mapping[str, Any], key: str) -> str:

@@ -118,6 +118,15 @@ def _texts(what: str, entries: Sequence[Any]) -> list[str]:
   return texts
 
 
+def check_units(units: object) -> None:
+  """Raises SchemaError if `units` is not a mapping of channels to the names of their units."""
+  if not isinstance(units, Mapping):
+    raise SchemaError(f'units: is a {type(units).__name__}, expected {{"glucose": "mg/dL"}} and so on')
+  for channel, unit in units.items():
+    if not isinstance(unit, str):
+      raise SchemaError(f"units: that of {channel!r} is {unit!r}, expected text")
+
+
 def _channels(names: Sequence[str] | None, number: int, units: Mapping[str, str]) -> dict[str, list[str]]:
   """Arrays of the npz layout that describe the channels."""
   if names is None:
@@ -131,6 +140,7 @@ def _channels(names: Sequence[str] | None, number: int, units: Mapping[str, str]
     if len(names) != number:
       raise SchemaError(f"channels: has {len(names)} names, expected one for each of the {number} channels")
     named = {"channels": _texts("channels", names)}
+  check_units(units)
   unknown = [name for name in units if name not in named["channels"]]
   if unknown:
     raise SchemaError(f"units: has {unknown[0]!r}, expected one of the channels {', '.join(named['channels'])}")

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from data_pipelines.build import build
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import SchemaError
+from data_pipelines.in_memory.arrays import check_units
 from data_pipelines.ingest import account_summary
 from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.imported_source import ImportedSource
@@ -174,6 +175,7 @@ def _check_columns(table: pa.Table) -> None:
 
 def _with_units(table: pa.Table, units: Mapping[str, str]) -> pa.Table:
   """The table with the unit of a channel in the name of its column, where LongTable looks for it."""
+  check_units(units)
   unknown = [channel for channel in units if channel not in table.column_names]
   if unknown:
     raise SchemaError(f"frame: units has {unknown[0]!r}, expected a column; there are {', '.join(table.column_names)}")

@@ -188,14 +188,21 @@ def test_a_checkpoint_of_the_first_format_is_read(workdir, dataset, capsys):
 
 
 def test_a_config_file_of_ones_own(dataset, tmp_path):
-  """Without a key it takes the default, with an unknown key of the model it is refused; both by name."""
+  """Without a key it takes the default, with an unknown key it is refused; both by name."""
   path = tmp_path / "own.py"
   text = "from experiments import lsm2_tiny\ndef get_config():\n  c = lsm2_tiny.get_config()\n  {}\n  return c\n"
   run = [f"--config={path}", f"--workdir={tmp_path}/run", *tiny.on(dataset), *tiny.overrides()]
-  path.write_text(text.format("c.unlock(); c.model.rotary = True"))
-  ended = tiny.run(*run)
-  assert ended.code == 2
-  assert ended.err.startswith("error: --config: config key model.rotary is not known to this version")
+  mistyped = {
+    "c.model.remta = True": ("model.remta", "model.remat"),
+    "c.optimizer.learning_rat = 1.0": ("optimizer.learning_rat", "optimizer.learning_rate"),
+    "c.probes = type(c)({'pool': 'mean'})": ("probes.pool", "probe.pool"),
+  }
+  for line, (key, meant) in mistyped.items():
+    path.write_text(text.format(f"c.unlock(); {line}"))
+    ended = tiny.run(*run)
+    assert (ended.code, ended.out) == (2, "")
+    where = f"--config={path}: "
+    assert ended.err == f"error: {where}{key}: no such config key; the nearest is {where}{meant}\n"
   path.write_text(text.format("c.unlock(); del c.model['qk_init'], c.log['wandb']"))
   ended = tiny.run(*run)
   assert ended.code == 0, ended.err

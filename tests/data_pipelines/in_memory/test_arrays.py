@@ -53,6 +53,8 @@ def test_pypots_arrays_of_26_channels_are_those_of_the_watch(tmp_path, capsys):
     (DAYS, {"channels": ["a", "b"], "participant": ["kim"]}, "participant: has 1 entries"),
     (DAYS, {"channels": ["a", "b"], "date": ["2024-06-04"] * 4}, "already has"),
     (DAYS, {"channels": ["a", "b"], "units": {"c": "bpm"}}, "units: has 'c'"),
+    (DAYS, {"channels": ["a", "b"], "units": ["bpm", "g"]}, "units: is a list, expected"),
+    (DAYS, {"channels": ["a", "b"], "units": {"a": 1}}, "units: that of 'a' is 1, expected text"),
     ([["x"]], {"channels": ["a"]}, "values: is no array of numbers"),
     (np.full((4, 96, 2), np.inf), {"channels": ["a", "b"]}, "inf"),
   ],

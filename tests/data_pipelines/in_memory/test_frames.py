@@ -105,6 +105,7 @@ def test_the_same_table_is_built_once_and_another_is_refused(built, capsys):
     (WIDE.drop(columns="time"), {}, "has the columns participant, heart_rate, expected time"),
     (WIDE.drop(columns="heart_rate"), {}, "has the columns participant, time, expected time"),
     (WIDE, {"units": {"pulse": "bpm"}}, "units has 'pulse'"),
+    (WIDE, {"units": {"heart_rate"}}, "units: is a set, expected"),
     (WIDE.assign(heart_rate=["fast", 1] * 720), {}, "no table of columns of one type each"),
     (WIDE.rename(columns={"heart_rate": 7}), {}, "frame: has a column 7, expected names"),
     ([1, 2], {}, "frame: is list"),
