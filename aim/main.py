@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -99,12 +100,16 @@ def main(argv: Sequence[str]) -> None:
     commands.run(arguments)
 
 
+def _own_config() -> ml_collections.ConfigDict | None:
+  if CONFIG.value is None:
+    return None
+  return commands.own_config(CONFIG.value, f"--config={config_flags.get_config_filename(flags.FLAGS[CONFIG.name])}")
+
+
 def _arguments() -> commands.Arguments:
   return commands.Arguments(
     mode=MODE.value,
-    config=None
-    if CONFIG.value is None
-    else commands.own_config(CONFIG.value, f"--config={flags.FLAGS[CONFIG.name].config_filename}"),
+    config=_own_config(),
     workdir=WORKDIR.value,
     checkpoint=CHECKPOINT.value or WORKDIR.value,
     data=DATA.value,
