@@ -20,6 +20,7 @@ from jaxtyping import Array, Int
 from aim.model.attention import blocks
 from aim.model.masking import TokenSet
 from aim.model.token_buffers import TokenBuffer
+from aim.model.window_balance import balanced_order
 
 FEWER_THAN_ALL = ("present", "observed")  # decoder_tokens of which a step may need fewer slots than there are tokens
 Counts = TypeVar("Counts", jax.Array, np.ndarray)
@@ -207,7 +208,8 @@ def ladder(
   """At most `count` sizes in ascending order: many steps fit the smaller ones, and every step fits the last.
 
   Args:
-    counts: slot_counts of a sample of windows. Steps are made up by drawing windows from it at random.
+    counts: slot_counts of a sample of windows. Steps are made up by drawing windows from it at random, which packed
+      buffers have in balanced_order() of their visible tokens.
     tokens: N, tokens per day.
     dropped: D, masked tokens that every window drops.
     decoder_tokens: as in Architecture.
@@ -218,7 +220,11 @@ def ladder(
     by_blocks: whether packed buffers are for a kernel that skips blocks, so that the sizes have `pairs`.
   """
   rng = np.random.default_rng(0)
-  draw = lambda: counts[rng.integers(len(counts), size=windows * accumulate)]
+
+  def draw() -> Int[np.ndarray, "b 3"]:
+    drawn = counts[rng.integers(len(counts), size=windows * accumulate)]
+    return drawn[balanced_order(drawn[:, 0], groups, accumulate)] if groups else drawn
+
   draws = [draw() for _ in range(500)]
   quantiles = np.linspace(0, 1, count)[1:]
   levels = np.quantile([needed(drawn, groups, accumulate) for drawn in draws], quantiles, axis=0)

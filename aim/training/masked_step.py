@@ -18,6 +18,7 @@ from aim.model.heldout import heldout_errors
 from aim.model.masking import Masking, TokenSet, training_token_set
 from aim.model.patches import Scale
 from aim.model.person_context import Context
+from aim.model.window_balance import balanced
 from aim.training.train_state import TrainState, ema_rate, initial_state, microbatches, update
 
 
@@ -82,13 +83,15 @@ class MaskedStep:
       profile: mean and number of other days of the same people, if the model reads them.
 
     Returns:
-      The token sets; the slots that they need, by which smallest() chooses their buffer sizes; each window's slot
-      counts (both in aim/model/buffer_sizes.py).
+      The token sets, in balanced order if they are packed (aim/model/window_balance.py); the slots that they need, by
+      which smallest() chooses their buffer sizes; each window's slot counts (both in aim/model/buffer_sizes.py).
     """
     a = self.architecture
     z, observed = (patches.fold(x, a.patch_channels) for x in patches.normalised_days(self.scale, values, self.impute))
     tokens = training_token_set(jax.random.fold_in(key, step), self.masking, z, observed, a.patch_values)
     tokens = tokens._replace(context=Context.normalised(self.scale, *profile) if profile else None)
+    if self.groups:
+      tokens = balanced(tokens, tokens.visible_lengths, self.groups, self.accumulate)
     counts = buffer_sizes.slot_counts(tokens, a.decoder_tokens)
     return tokens, buffer_sizes.needed(counts, self.groups, self.accumulate), counts
 
