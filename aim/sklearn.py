@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aim.inference.pretrained import Pretrained, load
 from data_pipelines.errors import SchemaError
+from data_pipelines.in_memory.plain_arrays import check_unmasked, plain_array
 
 
 class _OfDays(TransformerMixin, BaseEstimator):
@@ -39,8 +40,9 @@ class _OfDays(TransformerMixin, BaseEstimator):
     if hasattr(X, "to_pandas") and not hasattr(X, "iloc"):  # an Arrow table
       X = X.to_pandas()
     if getattr(X, "ndim", 2) == 3:
-      X = np.asarray(X).reshape(len(X), -1)
-    return validate_data(self, X, reset=reset, dtype=(np.float32, np.float64), ensure_all_finite="allow-nan")
+      X = plain_array(X, type(self).__name__, "X's values").reshape(len(X), -1)
+    check_unmasked(X, type(self).__name__, "X's values")
+    return validate_data(self, X, reset=reset, dtype=(np.float64, np.float32), ensure_all_finite="allow-nan")
 
   @staticmethod
   def _check_width(rows: Float[np.ndarray, "days values"], model: Pretrained) -> None:

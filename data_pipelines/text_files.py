@@ -398,7 +398,11 @@ def _convert(name: str, iconv_name: str) -> str:
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A path to write a file to, which becomes `path` when the block ends without an error, and is removed otherwise."""
+  """A path to write a file to, which becomes `path` when the block ends without an error, and is removed otherwise.
+
+  Where `path` is a symbolic link, the file that it points to is replaced.
+  """
+  path = path.resolve()
   unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")  # processes may write at the same time
   try:
     yield unfinished

@@ -110,3 +110,22 @@ def test_a_fitted_one_is_pickled(model, days):
 def test_days_of_another_model_are_one_line(model, days):
   with pytest.raises(SchemaError, match=r"^X has 48 values per day, expected 72: 24 steps of 3 channels$"):
     DayEmbedding(model).fit(days[:, :, :2])
+
+
+def masked(days):
+  return np.ma.masked_array(np.nan_to_num(days, nan=-999), mask=np.isnan(days))
+
+
+@pytest.mark.parametrize("shape", ["days", "rows"])
+def test_masks_are_not_lost(model, days, shape):
+  X = masked(days) if shape == "days" else masked(days.reshape(len(days), -1))
+  for estimator in (DayEmbedding(model), DayImputer(model)):
+    with pytest.raises(SchemaError, match=f"^{type(estimator).__name__}: X's values are a masked array, expected NaN"):
+      estimator.fit_transform(X)
+
+
+def test_whole_numbers_stay_what_they_are(model, days):
+  whole = np.ones((2, *days.shape[1:]), int)
+  whole[:, :, 0] = 2**24 + 1  # which float32 does not hold
+  rows = whole.reshape(2, -1)
+  np.testing.assert_array_equal(DayImputer(model).fit_transform(rows), rows)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import math
 import os
 import pathlib
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -40,6 +38,7 @@ from data_pipelines.channels.matching import Matching
 from data_pipelines.channels.zeros import without_zeros
 from data_pipelines.context.profile import Profile, profiles_of_rows
 from data_pipelines.dataset import Dataset
+from data_pipelines.in_memory.plain_arrays import plain_array
 from data_pipelines.schema import Schema, SchemaError
 
 # Days as callers have them; whatever numpy.asarray makes an array of numbers works, such as nested lists.
@@ -456,7 +455,7 @@ class Pretrained:
     """
     self.check_has_decoder("impute")
     if described := self._layout(values, "impute", channels, minutes_per_step, units):
-      return self.impute_matched(described.matching, _as_array(values, "impute"), progress, people=people, dates=dates)
+      return self.impute_matched(described.matching, plain_array(values, "impute"), progress, people=people, dates=dates)
     days = self.checked_days(values, "impute")
     filled, missing = days.copy(), np.isnan(days)
     if missing.any():
@@ -610,10 +609,10 @@ class Pretrained:
     if people is not None and self.context_days:
       profile = profiles_of_rows(days, people, self.context_days, dates, "reconstruct")
     if layout:
-      own = _as_array(values, "reconstruct")
+      own = plain_array(values, "reconstruct")
       z = self.reconstruct(days, layout.model_target(target, own.shape, "reconstruct"), progress, profile=profile)
       return layout.matching.back(np.where(self.scale.binary, z, self.physical(z)))
-    target = np.ones(days.shape, bool) if target is None else _as_array(target, "reconstruct", "target's values")
+    target = np.ones(days.shape, bool) if target is None else plain_array(target, "reconstruct", "target's values")
     if target.shape != days.shape or target.dtype != bool:
       raise SchemaError(f"reconstruct: target is {target.dtype} {target.shape}, expected bool {days.shape}")
     description = "reconstruct" if progress else None
@@ -645,7 +644,7 @@ class Pretrained:
     Raises:
       SchemaError: z is not an array of numbers [..., steps, channels].
     """
-    z = _as_array(z, "physical", "z-scores")
+    z = plain_array(z, "physical", "z-scores")
     expected = (self.schema.steps, len(self.schema.channels))
     if z.dtype.kind not in "fiu" or z.shape[-2:] != expected:
       steps, channels = expected
@@ -685,7 +684,7 @@ class Pretrained:
     """
     if channels is None and minutes_per_step is None and units is None:
       return None
-    shape = _as_array(values, where).shape
+    shape = plain_array(values, where).shape
     described = channels, minutes_per_step, units
     return Layout.of_days(shape, self.schema, self.vocabulary, *described, where, self.zero_is_missing)
 
@@ -699,7 +698,7 @@ class Pretrained:
   ) -> tuple[Layout | None, Any]:
     """The days in this model's schema, with the layout that they came in; None and the days as they are without one."""
     layout = self._layout(values, where, channels, minutes_per_step, units)
-    return layout, self.matched_days(layout.matching, _as_array(values, where), where) if layout else values
+    return layout, self.matched_days(layout.matching, plain_array(values, where), where) if layout else values
 
   def checked_days(self, values: Any, where: str, empty_days: bool = True) -> Shaped[np.ndarray, "days steps channels"]:
     """The days as a NumPy array of the dtype that they have, once they are known to be of this model's schema.
@@ -715,7 +714,7 @@ class Pretrained:
     Raises:
       SchemaError: they are not.
     """
-    days = _as_array(values, where)
+    days = plain_array(values, where)
     steps, channels = self.schema.steps, len(self.schema.channels)
     if days.ndim != 3:
       raise SchemaError(f"{where}: values have shape {days.shape}, expected [days, {steps}, {channels}]")
@@ -1103,32 +1102,3 @@ class Pretrained:
     visible = ~inherited_missing(tokens(readable), self.masking)
     targets = np.zeros(len(values), int) if target is None else tokens(target).any(-1).sum(1)
     return np.asarray(visible.sum(1)), np.asarray(targets)
-
-
-def _as_array(values: Any, where: str, name: str = "values") -> np.ndarray:
-  """What numpy.asarray makes of the days.
-
-  Raises:
-    SchemaError: it cannot, or what it makes of them has lost something.
-  """
-  if isinstance(values, np.ma.MaskedArray):
-    raise SchemaError(f"{where}: {name} are a masked array, expected NaN for missing, as values.filled(numpy.nan) has")
-  try:
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of numpy.ma.masked, refused below
-      array = np.asarray(values)
-  except (TypeError, ValueError) as error:
-    reason = str(error).splitlines()[0]
-    raise SchemaError(f"{where}: {name} are a {type(values).__name__} that is no array of numbers: {reason}") from None
-  if _holds_masks(values):
-    kind = type(values).__name__
-    raise SchemaError(
-      f"{where}: {name} are a {kind} of masked arrays, expected NaN for missing, as array.filled(numpy.nan) has"
-    )
-  return array
-
-
-def _holds_masks(values: Any) -> bool:
-  """Whether nested sequences hold a masked array or numpy.ma.masked, of which numpy.asarray would ignore the mask."""
-  if isinstance(values, np.ma.MaskedArray):
-    return True
-  return isinstance(values, list | tuple | collections.deque) and any(map(_holds_masks, values))

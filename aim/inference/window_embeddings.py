@@ -15,6 +15,7 @@ from aim.inference.pretrained import Days, EncodedTokens, Pretrained
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Architecture
 from data_pipelines.errors import SchemaError
+from data_pipelines.in_memory.plain_arrays import check_unmasked
 
 # Whole numbers [n] as callers have them; what does not fit is refused in one line.
 Whole = Shaped[np.ndarray, "..."] | Sequence
@@ -84,6 +85,7 @@ def _checked_windows(
   """
   windows = {}
   for name, given in {"day": day, "start": start, "end": end}.items():
+    check_unmasked(given, "embed_windows", f"the numbers of {name}")
     try:
       array = np.asarray(given)
     except ValueError:  # rows of different lengths

@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from aim.inference.pretrained import Pretrained, load
 from data_pipelines.errors import SchemaError
+from data_pipelines.in_memory.plain_arrays import check_unmasked, plain_array
 
 FLOOR = 0.005  # of 1 - AUC, before ratios are taken
 RATIOS = (0.01, 100.0)  # smallest and largest ratio of two errors
@@ -72,6 +73,8 @@ class Imputer:
     Raises:
       SchemaError: the arrays are not of one shape, or not of the model's channels and steps.
     """
+    for array in (data, observed_mask, target_mask):
+      check_unmasked(array, "impute", "data and masks")
     shapes = {np.shape(array) for array in (data, observed_mask, target_mask)}
     if len(shapes) > 1:
       raise SchemaError(f"impute: data and masks have shapes {', '.join(map(str, sorted(shapes)))}, expected one")
@@ -119,7 +122,7 @@ class Method:
     embeddings = self.embed(data)
     known = ~np.isnan(embeddings).any(axis=1)
     self._probe = self._make_probe(task_type)
-    self._probe.fit(embeddings[known], np.asarray(labels)[known])
+    self._probe.fit(embeddings[known], plain_array(labels, "fit", "labels")[known])
 
   def predict(self, data: Iterable[np.ndarray]) -> Float[np.ndarray, " people"]:
     """One prediction per person; NaN for one without a readable day.
@@ -141,7 +144,7 @@ class Method:
     channels = len(self.model.schema.channels)
     people = []
     for days in data:
-      values = np.asarray(days, np.float32)[..., :channels]
+      values = plain_array(days, "embed").astype(np.float32)[..., :channels]
       readable = self.model.readable_days(values) if len(values) else np.zeros(0, bool)
       width = self.model.embedding_width("mean")
       people.append(self.model.embed(values[readable]).mean(axis=0) if readable.any() else np.full(width, np.nan))

@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 
 from aim.inference.pretrained import Pretrained
 from data_pipelines.errors import SchemaError
+from data_pipelines.in_memory.plain_arrays import plain_array
 from data_pipelines.npz import DayArrays
 
 
@@ -19,7 +20,7 @@ def to_pypots(days: DayArrays | Shaped[np.ndarray, "days steps channels"]) -> di
   Args:
     days: of data_pipelines.npz.read_days, or an array with NaN where missing.
   """
-  return {"X": np.asarray(days.values if isinstance(days, DayArrays) else days, np.float32)}
+  return {"X": plain_array(days.values if isinstance(days, DayArrays) else days, "to_pypots").astype(np.float32)}
 
 
 def from_pypots(data: Mapping[str, Any] | Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "days steps channels"]:
@@ -29,7 +30,7 @@ def from_pypots(data: Mapping[str, Any] | Shaped[np.ndarray, "..."]) -> Float[np
     SchemaError: there is no array [days, steps, channels] under "X".
   """
   values = data.get("X") if isinstance(data, Mapping) else data
-  days = np.asarray(values, np.float32) if values is not None else np.zeros(0)
+  days = plain_array(values, "PyPOTS", "X's values").astype(np.float32) if values is not None else np.zeros(0)
   if days.ndim == 4 and days.shape[1] == 1:  # some of its models return samples
     days = days[:, 0]
   if days.ndim != 3:

@@ -17,6 +17,7 @@ from data_pipelines.errors import UserError
 
 TPUS = {"v5e": "TPU v5e", "v5p": "TPU v5p", "v6e": "TPU v6e"}
 GPUS = {"a100": "NVIDIA A100", "a100-80gb": "NVIDIA A100 80GB", "h100": "NVIDIA H100", "h200": "NVIDIA H200"}
+MOST_GPUS = 1024
 KNOWN = (
   "v5e:2x4, v5e:8x16, v5p:2x2x4, v6e:8x8 and other shapes of these TPUs, a100:8, a100-80gb:8, h100:8, h200:8, local"
 )
@@ -57,9 +58,13 @@ def find(name: str, slices: int = 1) -> Topology:
     local = jax.devices()
     kind = local[0].device_kind
     return Topology(name, jax.default_backend(), tuple(local), jax.process_count(), kind, devices.data_sheet(kind))
-  if kind in TPUS and re.fullmatch(r"\d+(x\d+){1,2}", shape):
+  if kind in TPUS and re.fullmatch(r"[1-9][0-9]*(x[1-9][0-9]*){1,2}", shape):
     return _tpu(name, TPUS[kind], slices)
-  if kind in GPUS and re.fullmatch(r"[1-9]\d*", shape):
+  if kind in GPUS and re.fullmatch(r"[1-9][0-9]*", shape):
+    if len(shape) > 9 or int(shape) > MOST_GPUS:
+      raise TopologyError(
+        f"--topology={name}: expected at most {MOST_GPUS:,} GPUs, for each of which a CPU device stands in"
+      )
     return _gpu(name, GPUS[kind], int(shape))
   raise TopologyError(f"--topology={name}: unknown; expected {KNOWN}")
 

@@ -20,6 +20,9 @@ from data_pipelines.errors import SchemaError, first_line, is_whole
 from data_pipelines.text_files import parse_json
 
 JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
+_END_OF_STREAM = (
+  b"\xff\xff\xff\xff\0\0\0\0"  # by the format's specification; streams may end without it, which looks cut
+)
 KEYS = ("days", "channels", "minutes_per_step", "units")
 
 
@@ -163,10 +166,9 @@ def _from_lists(days: list[Any]) -> Float[np.ndarray, "days steps channels"]:
 
 
 def _one_length(lists: pa.Array) -> int | None:
-  """The length of every list of an array; None if they differ or one is null."""
+  """The length of every list of an array; None if they differ."""
   lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
-  whole = not lists.null_count and len(lengths) and (lengths == lengths[0]).all()
-  return int(lengths[0]) if whole else None
+  return int(lengths[0]) if len(lengths) and (lengths == lengths[0]).all() else None
 
 
 def _numbers(values: pa.Array) -> Float[np.ndarray, " count"]:
@@ -255,8 +257,9 @@ def _channel(values: Any, steps: int, where: str) -> Float[np.ndarray, " steps"]
 
 def _from_arrow(body: bytes, most_days: int) -> Message:
   """Days of an Arrow stream. The unit of a channel may be in its field's metadata, under `unit`."""
+  source = pa.BufferReader(body)
   try:
-    with pa.ipc.open_stream(body) as reader:
+    with pa.ipc.open_stream(source) as reader:
       batches, days = [], 0
       for batch in reader:
         days += batch.num_rows
@@ -264,6 +267,12 @@ def _from_arrow(body: bytes, most_days: int) -> Message:
         batch.validate(full=True)  # Arrow trusts offsets and lengths, and reads outside the body where they are wrong
         batches.append(batch)
       table = pa.Table.from_batches(batches, reader.schema).combine_chunks()
+      if not body[: source.tell()].endswith(_END_OF_STREAM):
+        raise SchemaError(
+          f"body: the Arrow IPC stream ends after {days} days without its end mark, so some may be lacking"
+        )
+      if source.tell() < len(body):
+        raise SchemaError(f"body: {len(body) - source.tell():,} bytes follow the end of the Arrow IPC stream")
   except SchemaError:
     raise
   except (pa.ArrowException, OSError, ValueError) as error:
@@ -298,7 +307,10 @@ def _column(column: pa.ChunkedArray, where: str) -> Float[np.ndarray, "days step
   if isinstance(lists, pa.ChunkedArray):  # without a row
     lists = lists.chunk(0)
   steps = kind.list_size if pa.types.is_fixed_size_list(kind) else _one_length(lists)
-  if lists.null_count or steps is None:
+  if lists.null_count:
+    row = lists.is_null().to_pylist().index(True)
+    raise SchemaError(f"{where}: row {row} is null, expected a list, of nulls where a day lacks the channel")
+  if steps is None:
     raise SchemaError(f"{where}: has rows of different lengths, expected one length and nulls for missing values")
   narrow = pa.types.is_float32(kind.value_type) or pa.types.is_float16(kind.value_type)
   values = lists.flatten().cast(pa.float32() if narrow else pa.float64(), safe=False)

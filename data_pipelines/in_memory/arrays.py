@@ -15,6 +15,7 @@ import numpy as np
 from data_pipelines.build import build, npz_request
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import SchemaError
+from data_pipelines.in_memory.plain_arrays import check_unmasked
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.npz import NpzSource, is_date
 from data_pipelines.source import MAX_MISSING, NOBODY, Label
@@ -91,6 +92,7 @@ def from_arrays(
 
 def _days(values: Any) -> np.ndarray:
   """float32 [days, steps, channels]."""
+  check_unmasked(values, "from_arrays", "values")
   try:
     given = np.asarray(values)
     with np.errstate(over="ignore"):
@@ -111,6 +113,7 @@ def _texts(what: str, entries: Sequence[Any]) -> list[str]:
   """Ids, names or dates as texts; "" is one, a missing entry is not."""
   if isinstance(entries, set | frozenset):
     raise SchemaError(f"{what}: is a {type(entries).__name__}, which has no order; expected a list")
+  check_unmasked(entries, "from_arrays", f"the entries of {what}")
   texts = [str(entry) for entry in entries]
   for place, text in enumerate(texts):
     if text in NOBODY - {""}:

@@ -134,3 +134,13 @@ def test_numbers_have_no_exponents(value, digits):
 def test_nouns_after_one_are_in_the_singular():
   texts = [text_files.counted(n, noun) for n, noun in ((1, "person"), (0, "person"), (1, "day"), (1440, "step"))]
   assert texts == ["1 person", "0 people", "1 day", "1,440 steps"] and text_files.counted(2, "patch") == "2 patches"
+
+
+def test_the_file_behind_a_link_is_replaced(tmp_path):
+  (tmp_path / "elsewhere").mkdir()
+  target, link = tmp_path / "elsewhere" / "a.txt", tmp_path / "link.txt"
+  link.symlink_to("elsewhere/a.txt")
+  for text in ("new", "newer"):  # at first the link points to nothing
+    text_files.replace_text(link, text)
+    assert link.is_symlink() and target.read_text() == text
+  assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["a.txt"]

@@ -54,6 +54,8 @@ def test_masks_of_another_shape_are_one_line(model):
   data, observed, target = batch()
   with pytest.raises(SchemaError, match=r"^impute: data and masks have shapes \(1, 18, 1440\), \(1, 19, 1440\), expec"):
     Imputer(model).impute(data, observed, target[:, :18])
+  with pytest.raises(SchemaError, match=r"^impute: data and masks are a masked array"):
+    Imputer(model).impute(np.ma.masked_array(data), observed, target)
   untouched = Imputer(model).impute(data, observed, np.zeros_like(target))
   np.testing.assert_array_equal(untouched, data)
 

@@ -155,6 +155,19 @@ def test_without_libtpu_the_error_says_what_to_install(monkeypatch):
     topology.find("v5e:2x4")
 
 
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("h100:1000000000000", "expected at most 1,024 GPUs"),
+    ("h100:1025", "expected at most 1,024 GPUs"),
+    *((name, "unknown; expected v5e:2x4") for name in ("h100:0", "h100:٨", "v5e:0x8", "v5e:٨x٨", "v5e:8")),
+  ],
+)
+def test_a_topology_that_cannot_be_is_one_line(name, message):
+  with pytest.raises(UserError, match=f"^--topology={name}: {message}"):
+    topology.find(name)
+
+
 def test_the_table_shows_where_parameters_live():
   device_mesh = sharding.make_mesh(2, 2, 2)
   shapes = {

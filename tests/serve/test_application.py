@@ -198,10 +198,12 @@ def test_whatever_is_wrong_is_told_in_one_line(client, body, status, message):
     (stream({"pulse": pa.array([], pa.list_(pa.float32()))}), "body: has 0 days and 1 channels"),
     (stream({"pulse": [70.0, 71.0]}), "column 'pulse': is double, expected a list of numbers in each row"),
     (stream({"pulse": [[70.0], [1.0, 2.0]]}), "column 'pulse': has rows of different lengths"),
-    (stream({"pulse": [[70.0], None]}), "column 'pulse': has rows of different lengths"),
+    (stream({"pulse": [[70.0], None]}), "column 'pulse': row 1 is null, expected a list"),
     (stream({"pulse": [["a"]]}), "column 'pulse': is list<item: string>, expected a list of numbers"),
     (stream({"pulse": [[1.0, 2.0]], "steps": [[1.0]]}), "column 'steps': has 1 steps, column 'pulse' has 2"),
     (stream(columns(np.repeat(VALUES, 4, axis=0))), "days: "),
+    (stream(columns(VALUES))[:-8], "body: the Arrow IPC stream ends after"),
+    (stream(columns(VALUES)) + stream(columns(VALUES)), "body: 2,384 bytes follow the end"),
   ],
   ids=str,
 )

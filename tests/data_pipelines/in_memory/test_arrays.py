@@ -46,6 +46,8 @@ def test_pypots_arrays_of_26_channels_are_those_of_the_watch(tmp_path, capsys):
   ("values", "options", "message"),
   [
     (DAYS, {}, "channels: are missing; only 26"),
+    (np.ma.masked_greater(DAYS, 0.5), {"channels": ["a", "b"]}, "from_arrays: values are a masked array"),
+    (DAYS, {"channels": ["a", "b"], "participant": np.ma.masked_array(WHO)}, "the entries of participant are a masked"),
     (DAYS, {"channels": ["a"]}, "channels: has 1 names, expected one for each of the 2"),
     (DAYS[:, :7], {"channels": ["a", "b"]}, "values: has 7 steps per day"),
     (DAYS[0], {"channels": ["a", "b"]}, r"values: has shape \[96, 2\]"),
