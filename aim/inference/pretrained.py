@@ -455,7 +455,9 @@ class Pretrained:
     """
     self.check_has_decoder("impute")
     if described := self._layout(values, "impute", channels, minutes_per_step, units):
-      return self.impute_matched(described.matching, plain_array(values, "impute"), progress, people=people, dates=dates)
+      return self.impute_matched(
+        described.matching, plain_array(values, "impute"), progress, people=people, dates=dates
+      )
     days = self.checked_days(values, "impute")
     filled, missing = days.copy(), np.isnan(days)
     if missing.any():
