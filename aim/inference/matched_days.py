@@ -65,6 +65,8 @@ class Layout:
     """
     if channels is not None and (not isinstance(channels, Iterable) or isinstance(channels, set | frozenset)):
       raise SchemaError(f"{where}: channels are {channels!r}, expected a list, in the order of the days' last axis")
+    if isinstance(units, set | frozenset):
+      raise SchemaError(f"{where}: units are {units!r}, expected a list, in the order of the channels, or a mapping")
     names = list(schema.names if channels is None else channels)
     if isinstance(channels, str) or not all(isinstance(name, str) for name in names):
       raise SchemaError(f"{where}: channels are {channels!r}, expected a list of names")
@@ -208,7 +210,7 @@ def _unit_by_name(units: Units | None, names: Sequence[str], where: str) -> dict
   """{channel: unit} of the units that a caller gives."""
   if units is None or isinstance(units, Mapping):
     given = dict(units or {})
-  elif isinstance(units, str | set | frozenset) or len(units) != len(names):  # a set has no order
+  elif isinstance(units, str) or len(units) != len(names):
     raise SchemaError(
       f"{where}: units are {units!r}, expected one for each of {len(names)} channels, or {{name: unit}}"
     )

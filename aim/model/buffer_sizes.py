@@ -20,7 +20,7 @@ from jaxtyping import Array, Int
 from aim.model.attention import blocks
 from aim.model.masking import TokenSet
 from aim.model.token_buffers import TokenBuffer
-from aim.model.window_balance import balanced_order
+from aim.runtime.window_balance import balanced_order
 
 FEWER_THAN_ALL = ("present", "observed")  # decoder_tokens of which a step may need fewer slots than there are tokens
 Counts = TypeVar("Counts", jax.Array, np.ndarray)

@@ -18,7 +18,7 @@ from aim.model.heldout import heldout_errors
 from aim.model.masking import Masking, TokenSet, training_token_set
 from aim.model.patches import Scale
 from aim.model.person_context import Context
-from aim.model.window_balance import balanced
+from aim.runtime.window_balance import balanced
 from aim.training.train_state import TrainState, ema_rate, initial_state, microbatches, update
 
 
@@ -83,7 +83,7 @@ class MaskedStep:
       profile: mean and number of other days of the same people, if the model reads them.
 
     Returns:
-      The token sets, in balanced order if they are packed (aim/model/window_balance.py); the slots that they need, by
+      The token sets, in balanced order if they are packed (aim/runtime/window_balance.py); the slots that they need, by
       which smallest() chooses their buffer sizes; each window's slot counts (both in aim/model/buffer_sizes.py).
     """
     a = self.architecture

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aim.inference import matched_days
 from aim.inference.matched_days import Layout
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
@@ -172,6 +171,5 @@ def test_a_set_of_channels_or_units_has_no_order(kind):
   of_days = inspect.unwrap(Layout.of_days.__func__)  # as it runs outside the tests, which check types
   with pytest.raises(SchemaError, match=r"channels are .*, expected a list, in the order of the days' last axis"):
     of_days(Layout, (2, 24, 1), model().schema, model().vocabulary, kind({"heart_rate"}), None, None, "embed")
-  unit_by_name = inspect.unwrap(matched_days._unit_by_name)
-  with pytest.raises(SchemaError, match="expected one for each of 2 channels"):
-    unit_by_name(kind({"bpm", "mmol/l"}), ["heart_rate", "glucose"], "embed")
+  with pytest.raises(SchemaError, match=r"units are .*, expected a list, in the order of the channels, or a mapping"):
+    of_days(Layout, (2, 24, 1), model().schema, model().vocabulary, ["heart_rate"], None, kind({"bpm"}), "embed")

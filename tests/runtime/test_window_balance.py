@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aim.model.window_balance import balanced, balanced_order
 from aim.runtime import sharding
+from aim.runtime.window_balance import balanced, balanced_order
 
 
 def sums(lengths, groups, accumulate):
