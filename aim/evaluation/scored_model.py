@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aim.inference.pretrained import Pretrained
+from aim.training.trained import source
 from data_pipelines.digests import FileDigest
 from data_pipelines.errors import UserError
 from data_pipelines.text_files import json_text, parse_json_object, read_text, replace_text
@@ -73,17 +74,25 @@ def recorded(workdir: pathlib.Path, mode: str) -> ScoredModel | None:
   return _model(content, _path(workdir, mode)) if content else None
 
 
-def changed_file(workdir: pathlib.Path, mode: str) -> str:
-  """The name in a workdir of a file that is not as a mode wrote it, or missing; "" if all are.
+def why_not_own(workdir: pathlib.Path, mode: str) -> str:
+  """One line that says why the scores of a mode are not of the newest checkpoint of their workdir; "" if they are.
 
-  Raises:
-    ScoredModelError: the record is damaged.
+  They are not if a file is changed or missing since the mode wrote it, and if files came with their record from another
+  workdir.
   """
-  content = _read(workdir, mode)
-  if not content:
-    return _path(workdir, mode).relative_to(workdir).as_posix()
-  _model(content, _path(workdir, mode))
-  return _changed(workdir, mode, content)
+  path = _path(workdir, mode)
+  try:
+    content = _read(workdir, mode)
+    if not content:
+      return f"{path}: is missing, which --mode={mode} wrote"
+    scored = _model(content, path)
+  except UserError as error:
+    return str(error)
+  if changed := _changed(workdir, mode, content):
+    return f"{workdir / changed}: is not as --mode={mode} wrote it"
+  if source.saved_parameters_digest(workdir) not in (None, scored.parameters):
+    return f"{path}: its scores are of {scored.text}, which is not the newest checkpoint of {workdir}"
+  return ""
 
 
 def why_left_out(workdir: pathlib.Path, mode: str, shown: ScoredModel | None) -> str:

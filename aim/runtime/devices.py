@@ -86,6 +86,11 @@ def check_platform() -> None:
     ) from None
 
 
+def use_cpu_alone() -> None:
+  """Leaves accelerators to other processes. It has to come before this process asks JAX for its devices."""
+  jax.config.update("jax_platforms", "cpu")
+
+
 _target: str | None = None
 
 

@@ -16,7 +16,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import ml_collections
@@ -31,6 +31,7 @@ from aim.common import config_files, config_ranges
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.evaluation import scored_model
+from aim.runtime import devices
 from aim.studies import fingerprints
 from data_pipelines.build import npz_request, simulate_request
 from data_pipelines.remote import copies
@@ -172,8 +173,16 @@ class Job:
     return Command(arguments, self.fingerprint(mode))
 
 
-def run(cells: Sequence[StudyCell], description: str, jobs: int = 1) -> None:
+def run(
+  cells: Sequence[StudyCell], description: str, jobs: int = 1, after: Callable[[], object] = lambda: None
+) -> None:
   """Runs the unfinished commands of all cells, `jobs` cells at a time.
+
+  Args:
+    cells: the cells.
+    description: of the progress bar.
+    jobs: cells at once.
+    after: called whenever a cell is finished.
 
   Raises:
     CellError: a command failed, or the code was edited meanwhile; cells that have not begun are left out.
@@ -183,6 +192,7 @@ def run(cells: Sequence[StudyCell], description: str, jobs: int = 1) -> None:
     try:
       for future in concurrent.futures.as_completed([pool.submit(_run_cell, cell, bar) for cell in cells]):
         future.result()
+        after()
     finally:
       pool.shutdown(cancel_futures=True)
 
@@ -202,8 +212,8 @@ def run_command(command: Command, folder: pathlib.Path, bar: tqdm) -> None:
     CellError: it failed, or the code was edited while it ran, so that its fingerprint may be wrong.
   """
   finished = command.fingerprint in finished_commands(folder)
-  if finished and command.mode in scored_model.FILES and (changed := scored_model.changed_file(folder, command.mode)):
-    bar.write(f"{folder / changed}: is not as --mode={command.mode} wrote it; computed again")
+  if finished and command.mode in scored_model.FILES and (why := why_not_own(folder, command.mode)):
+    bar.write(f"{why}; computed again")
     finished = False
   if not finished:
     folder.mkdir(parents=True, exist_ok=True)
@@ -219,6 +229,12 @@ def run_command(command: Command, folder: pathlib.Path, bar: tqdm) -> None:
       raise CellError(f"{command.text}: the code was edited while it ran; repeat the command of the study")
     _record(command, round(time.time() - began, 1), folder)
   bar.update()
+
+
+def why_not_own(folder: pathlib.Path, mode: str) -> str:
+  """scored_model.why_not_own of a cell; the devices remain free for the commands of the study."""
+  devices.use_cpu_alone()  # reading what stands beside a checkpoint's arrays asks JAX for its devices
+  return scored_model.why_not_own(folder, mode)
 
 
 def _record(command: Command, seconds: float, folder: pathlib.Path) -> None:

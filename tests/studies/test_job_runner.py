@@ -63,6 +63,8 @@ def test_a_command_whose_results_were_changed_or_lost_runs_again(tmp_path, capsy
   assert [run(), run()] == [3, 3] and (tmp_path / "heldout.json").read_text() == "1"
   (tmp_path / "scored" / "heldout.json").unlink()
   assert [run(), run()] == [4, 4]
+  (tmp_path / "scored" / "heldout.json").write_text("{")
+  assert [run(), run()] == [5, 5] and "not JSON" in capsys.readouterr().out
 
 
 def test_an_entry_names_an_experiment_and_its_overrides():

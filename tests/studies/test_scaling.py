@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import shlex
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 
 from aim.common import config_files as config_settings
 from aim.common.config_files import ConfigError
+from aim.evaluation import scored_model
 from aim.evaluation.generative import heldout_loss
 from aim.inference import pretrained
 from aim.model import buffer_sizes, loss, lsm2, masking, patches
@@ -21,7 +23,7 @@ from aim.studies import job_runner
 from aim.studies.scaling import run as scaling_run
 from aim.studies.scaling.curves import along, curves
 from aim.studies.scaling.figure import draw_scaling
-from aim.studies.scaling.points import MEASURES, ScalingPoint
+from aim.studies.scaling.points import MEASURES, ScalingCell, ScalingPoint, read_points
 from aim.studies.scaling.power_law import Power
 from aim.training.checkpoint import Restored
 from data_pipelines.schema import Channel, Schema
@@ -240,6 +242,111 @@ def test_the_shipped_grid(tmp_path):
       flag[len("--config.") :].split("=")[0] for flag in cell.commands[0].arguments if flag.startswith("--config.")
     ]
     config_settings.check_keys(config_settings.load(path), keys)
+
+
+WRITE = """
+import hashlib, json, pathlib, sys
+folder, facts = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
+people = {f"p{i}": {"error": i + 1.0, "scored": 4.0, "cells": [4.0], "squared": [i + 2.0]} for i in range(3)}
+text = json.dumps(facts | {"parameters": 9, "flops": 1e6, "people": people})
+(folder / "heldout.json").write_text(text)
+(folder / "scored").mkdir(exist_ok=True)
+digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+record = {"name": "LSM-2", "step": 4, "parameters": folder.name, "files": {"heldout.json": digest}}
+(folder / "scored" / "heldout.json").write_text(json.dumps(record))
+"""
+
+
+@pytest.fixture
+def quick_cells(tmp_path, config, monkeypatch):
+  """Cells whose only command writes a result and its record at once, for parameters named like the cell's folder."""
+  job = lambda number, people: ScalingCell(
+    *(number, "d", "d", "LSM-2", "3XS", people, 0, 4, 0, tmp_path / "cells" / f"people_{people}"),
+    commands=(
+      job_runner.Command(
+        *(("-c", WRITE, str(tmp_path / "cells" / f"people_{people}"), facts(people), "--mode=heldout"), str(people))
+      ),
+    ),
+  )
+  facts = lambda people: json.dumps(
+    {"dataset": "d", "model": "LSM-2", "steps": 4, "seed": 0, "participants": people or 5, "days": 9}
+  )
+  cells = [job(0, 2), job(1, 0)]
+  monkeypatch.setattr(scaling_run, "cells", lambda *_: cells)
+  monkeypatch.setattr(scored_model.source, "saved_parameters_digest", lambda workdir: workdir.name)
+  monkeypatch.setattr(scaling_run, "study", lambda grid, finished, workdir: list(read_points(finished, 4)))
+  return cells
+
+
+def listed(workdir):
+  with (workdir / "cells.csv").open() as file:
+    return [(line["done"], float(line["seconds"])) for line in csv.DictReader(file)]
+
+
+def test_results_that_are_not_their_cells_are_computed_again(config, quick_cells, tmp_path, capsys):
+  few, everyone = quick_cells
+  ran = lambda cell: (cell.folder / "log.txt").read_text().count("$ python")
+
+  def run():
+    scaling_run.scaling(config, tmp_path)
+    assert all(done == "True" for done, _ in listed(tmp_path))
+    return ran(few), ran(everyone)
+
+  assert [run(), run()] == [(1, 1), (1, 1)]
+  whole = few.result.read_text()
+  few.result.write_text(whole.replace("4.0", "5.0", 1))
+  capsys.readouterr()
+  assert run() == (2, 1) and few.result.read_text() == whole
+  assert f"{few.result}: is not as --mode=heldout wrote it; computed again" in capsys.readouterr().out
+  few.result.unlink()
+  assert run() == (3, 1)
+  shutil.copy(everyone.result, few.result)
+  assert run() == (4, 1)
+  for name in ("heldout.json", "scored/heldout.json"):  # a file with its record
+    shutil.copy(everyone.folder / name, few.folder / name)
+  assert run() == (5, 1) and few.result.read_text() == whole
+  assert "its scores are of LSM-2 at step 4 (parameters people_0), which is not the newest" in capsys.readouterr().out
+
+  few.result.write_text("{}")
+  (few.folder / "commands.json").unlink()  # as if another scheduler had run it
+  config.scaling.cells = (1,)
+  scaling_run.scaling(config, tmp_path)
+  said = capsys.readouterr().out
+  assert ran(few) == 5 and "finished: 1 of 2 cells" in said and listed(tmp_path)[0][0] == "False"
+  assert f"note: {few.result}: is not as --mode=heldout wrote it; left out until its cell runs again" in said
+  config.scaling.cells = ()
+  assert run() == (6, 1)
+  assert f"{few.result}: is not as --mode=heldout wrote it; computed again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"dataset": "e"}, "dataset is 'e', expected 'd' of its cell"),
+    ({"model": "LSM-1"}, "model is 'LSM-1', expected 'LSM-2' of its cell"),
+    ({"steps": 8}, "steps is 8, expected 4 of its cell"),
+    ({"seed": 1}, "seed is 1, expected 0 of its cell"),
+    ({"participants": 5}, "participants is 5, expected at most 2 of its cell"),
+  ],
+)
+def test_a_result_of_another_training_is_refused(config, quick_cells, tmp_path, change, message):
+  few, _ = quick_cells
+  job_runner.run(quick_cells, "scaling")
+  few.result.write_text(json.dumps(json.loads(few.result.read_text()) | change))
+  with pytest.raises(ConfigError, match=f"heldout.json: {message}; remove the folder and repeat"):
+    list(read_points(quick_cells, 4))
+
+
+def test_the_list_of_cells_is_written_while_they_run(config, quick_cells, tmp_path, monkeypatch):
+  seen, write = [], scaling_run.write_rows
+  monkeypatch.setattr(
+    scaling_run,
+    "write_rows",
+    lambda path, columns, rows: seen.append([r[9:11] for r in rows]) or write(path, columns, rows),
+  )
+  scaling_run.scaling(config, tmp_path)
+  assert [[done for done, _ in rows] for rows in seen[:3]] == [[False, False], [True, False], [True, True]]
+  assert listed(tmp_path) == [("True", pytest.approx(0, abs=5))] * 2
 
 
 @pytest.mark.slow

@@ -50,6 +50,17 @@ class ScalingCell:
     """The file that its last command writes."""
     return self.folder / heldout_loss.FILE
 
+  def why_unfinished(self) -> str:
+    """One line that says why its result cannot be used; "" if it can, whoever ran the commands."""
+    if not self.result.exists():
+      return f"{self.result}: no such file yet"
+    return job_runner.why_not_own(self.folder, "heldout")
+
+  @property
+  def ran_here(self) -> bool:
+    """Whether this mode ran its last command, and no other scheduler."""
+    return self.commands[-1].fingerprint in job_runner.finished_commands(self.folder)
+
   @property
   def seconds(self) -> float:
     """Time that its commands took, of those that this mode ran."""
@@ -97,7 +108,7 @@ def read_points(cells: Sequence[ScalingCell], n_bootstrap: int) -> Iterator[Scal
   """Yields a point for every training that is finished on all folds.
 
   Raises:
-    UserError: a result is damaged, or a cell was scored on other people than the cells before it.
+    UserError: a result is damaged or of another cell, or a cell was scored on other people than the cells before it.
   """
   folds: dict[str, set[str]] = {}
   groups: dict[tuple, list[ScalingCell]] = {}
@@ -111,10 +122,14 @@ def read_points(cells: Sequence[ScalingCell], n_bootstrap: int) -> Iterator[Scal
       continue
     results = [_read(cell.result) for cell in group]
     people = {name: sums for result in results for name, sums in result["people"].items()}
+    if len(people) < sum(len(result["people"]) for result in results):
+      raise ConfigError(f"{group[0].result}: its people were scored in another fold too; remove it and repeat")
     if sorted(people) != everyone.setdefault(key[0], sorted(people)):
       raise ConfigError(f"{group[0].result}: other people were scored than in other cells; remove it and repeat")
     seconds = sum(cell.seconds for cell in group)
     try:
+      for cell, result in zip(group, results, strict=True):
+        _check_own(cell, result)
       _check_unseen(group, results)
       point = _point(key, results, people, n_bootstrap, seconds)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -128,6 +143,20 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
   if not isinstance(result, dict) or not isinstance(result.get("people"), dict) or not result["people"]:
     raise ConfigError(f"{path}: damaged, key 'people' with their losses is missing; remove it and repeat")
   return result
+
+
+def _check_own(cell: ScalingCell, result: dict[str, Any]) -> None:
+  """Raises ConfigError for a result that is of another training than that of its cell."""
+  for key, expected in {"dataset": cell.fold, "model": cell.model, "steps": cell.steps, "seed": cell.seed}.items():
+    if result[key] != expected:
+      raise ConfigError(
+        f"{cell.result}: {key} is {result[key]!r}, expected {expected!r} of its cell; remove the folder and repeat"
+      )
+  for key, most in {"participants": cell.participants, "days": cell.days}.items():
+    if most and result[key] > most:
+      raise ConfigError(
+        f"{cell.result}: {key} is {result[key]}, expected at most {most} of its cell; remove the folder and repeat"
+      )
 
 
 def _check_unseen(group: Sequence[ScalingCell], results: Sequence[dict[str, Any]]) -> None:

@@ -22,7 +22,7 @@ from aim.studies.job_runner import Job, StudyDataset, StudyModel
 from aim.studies.scaling.curves import Curve, curves
 from aim.studies.scaling.figure import draw_scaling
 from aim.studies.scaling.points import ScalingCell, points_table, read_points, write_points
-from data_pipelines.text_files import counted, json_text
+from data_pipelines.text_files import counted, json_text, replacing
 
 AXES = {"participants": "participants", "days": "days", "size": "sizes", "steps": "steps"}  # of a cell: config key
 
@@ -38,8 +38,9 @@ def scaling(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   all_cells = cells(config, datasets, workdir)
   chosen = _chosen(config.scaling.cells, all_cells)
   workdir.mkdir(parents=True, exist_ok=True)
-  _write_cells(all_cells, datasets, workdir / "cells.csv")
-  unfinished = [cell for cell in chosen if not cell.result.exists()]
+  overview = _CellList(all_cells, datasets, workdir / "cells.csv")
+  overview.write()
+  unfinished = [cell for cell in chosen if cell not in overview.finished]
   print(
     f"{workdir}: {counted(len(all_cells), 'cell')}, listed in {workdir / 'cells.csv'}; to run now: {len(unfinished)}; "
     f"output: {workdir}/cells/*/log.txt",
@@ -47,9 +48,14 @@ def scaling(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   )
   if unfinished:
     job_runner.build_datasets(datasets, workdir)
-    job_runner.run(unfinished, "scaling")
-    _write_cells(all_cells, datasets, workdir / "cells.csv")
-  finished = [cell for cell in all_cells if cell.result.exists()]
+    for cell in unfinished:
+      if cell.number in overview.unusable and not cell.ran_here:  # otherwise the job runner says so
+        print(f"{overview.unusable[cell.number]}; computed again", flush=True)
+    job_runner.run(unfinished, "scaling", after=overview.update)
+  overview.update()
+  finished = overview.finished
+  for line in overview.unusable.values():
+    print(f"note: {line}; left out until its cell runs again")
   print(f"finished: {len(finished)} of {counted(len(all_cells), 'cell')}")
   if finished:
     study(config.scaling, finished, workdir)
@@ -184,13 +190,41 @@ def _chosen(numbers: Sequence[int], all_cells: Sequence[ScalingCell]) -> list[Sc
   return [all_cells[number] for number in dict.fromkeys(numbers)] if numbers else list(all_cells)
 
 
-def _write_cells(all_cells: Sequence[ScalingCell], datasets: Sequence[StudyDataset], path: pathlib.Path) -> None:
-  """Lists what there is to run, for a shell: a row for each dataset to build first, then a row per cell."""
-  columns = ("number", "dataset", "fold", "model", "size", "participants", "days", "steps", "seed")
-  builds = [dataset.build.text for dataset in datasets if dataset.build]
-  lines: list[list[Any]] = [["build", *[""] * (len(columns) + 2), build] for build in builds]
-  for cell in all_cells:
-    values = [getattr(cell, column) for column in columns]
-    commands = " && ".join(command.text for command in cell.commands)
-    lines.append([*values, cell.result.exists(), f"{cell.seconds:.0f}", cell.folder, commands])
-  write_rows(path, (*columns, "done", "seconds", "folder", "commands"), lines)
+class _CellList:
+  """cells.csv: for a shell, a row per dataset to build first, then a row per cell; and which cells are finished.
+
+  Attributes:
+    finished: cells whose result can be used, in the order of all cells.
+    unusable: {cell's number: why its result cannot}, of those that have one.
+  """
+
+  def __init__(self, cells: Sequence[ScalingCell], datasets: Sequence[StudyDataset], path: pathlib.Path) -> None:
+    """Reads which cells are finished; whoever runs them may finish more."""
+    self._cells, self._path = cells, path
+    self._builds = [dataset.build.text for dataset in datasets if dataset.build]
+    self.finished: list[ScalingCell] = []
+    self.unusable: dict[int, str] = {}
+    self._look()
+
+  def update(self) -> None:
+    """Looks for cells that are finished since, and writes the file."""
+    self._look()
+    self.write()
+
+  def _look(self) -> None:
+    open_cells = [cell for cell in self._cells if cell not in self.finished]
+    why = {cell.number: cell.why_unfinished() for cell in open_cells}
+    self.finished = [cell for cell in self._cells if not why.get(cell.number)]
+    results = {cell.number for cell in open_cells if cell.result.exists()}
+    self.unusable = {number: line for number, line in why.items() if line and number in results}
+
+  def write(self) -> None:
+    """Writes the file, in one piece or not at all."""
+    columns = ("number", "dataset", "fold", "model", "size", "participants", "days", "steps", "seed")
+    lines: list[list[Any]] = [["build", *[""] * (len(columns) + 2), build] for build in self._builds]
+    for cell in self._cells:
+      values = [getattr(cell, column) for column in columns]
+      commands = " && ".join(command.text for command in cell.commands)
+      lines.append([*values, cell in self.finished, f"{cell.seconds:.0f}", cell.folder, commands])
+    with replacing(self._path) as unfinished:
+      write_rows(unfinished, (*columns, "done", "seconds", "folder", "commands"), lines)

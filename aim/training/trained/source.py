@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import pathlib
 import sys
 from collections.abc import Mapping
@@ -103,7 +101,18 @@ def write_uncertainty(workdir: pathlib.Path, of: str, table: Mapping[str, Any]) 
 
 def parameters_digest(restored: Restored) -> str:
   """Names the parameters of a model: the same for the same ones."""
-  return hashlib.blake2b(json.dumps(checksums(restored.params), sort_keys=True).encode(), digest_size=16).hexdigest()
+  return digest(checksums(restored.params))
+
+
+def saved_parameters_digest(workdir: pathlib.Path) -> str | None:
+  """`parameters_digest` of a workdir's newest checkpoint, by the checksums beside its arrays, which are not read.
+
+  None where there is no checkpoint, or none with checksums.
+  """
+  metadata = checkpoint.newest_metadata(workdir)
+  if metadata is None or "checksums" not in metadata:
+    return None
+  return digest(metadata["checksums"]["ema" if "ema" in metadata["items"] else "params"])
 
 
 def stored_schema(path: str | pathlib.Path) -> Schema | None:
