@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ml_collections
@@ -59,6 +59,7 @@ class Arguments:
   timezone: str | None = None
   vocabulary: str | None = None
   given: frozenset[str] = frozenset()  # names of the flags that the command line has
+  overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # {key: value} of its --config.key=value
 
   @property
   def own_vocabulary(self) -> str | None:
@@ -559,6 +560,16 @@ _MODES = (
 )
 MODES = {mode.name: mode for mode in _MODES}
 _EVERY_MODE = ("mode", "distributed", "coordinator", "num_processes", "process_id")
+# Config keys that say which days a study is about.
+_READ_BY_STUDIES = tuple(f"data.{key}" for key in ("dir", "name", "mix", "participants", "days", "seed"))
+# {config key: {study: key of its own that sets this one for its models}}
+_SET_BY_STUDIES = {
+  "seed": {"compare": "seeds", "scaling": "seeds"},
+  "total_steps": {"scaling": "steps"},
+  "optimizer.learning_rate": {"scaling": "ladder"},
+  "data.max_participants": {"scaling": "participants"},
+  "data.max_days": {"scaling": "days"},
+}
 # {(mode, flag that it does not use): what was probably meant}
 _MEANT = {
   (mode.name, flag): meant
@@ -594,6 +605,7 @@ def check_flags(arguments: Arguments) -> None:
   check_used(arguments, mode)
   for flag in mode.needs:
     arguments.required(flag)
+  _check_once((*([arguments.workdir] if arguments.workdir else ()), *arguments.workdirs))
   for flag in ("input", "data"):  # of the objects of a store; files are compared where they are opened
     if arguments.output and objects.is_remote(arguments.output) and arguments.output == getattr(arguments, flag):
       raise ConfigError(f"--output={arguments.output}: is what --{flag} names, which it would overwrite")
@@ -620,9 +632,42 @@ def check_used(arguments: Arguments, mode: Mode) -> None:
     raise ConfigError(
       f"--{flag}: --mode={mode.name} does not use it (those that do: {', '.join(others)})" + f"; {meant}" * bool(meant)
     )
+  if mode.task == _STUDY:
+    _check_of_study(mode.name, arguments.overrides)
   unused = _without_effect(arguments)
   for flag in (flag for flag in unused if flag in arguments.given):
     raise ConfigError(f"--{flag}: --mode={mode.name} does not use it {unused[flag]}")
+
+
+def _check_once(workdirs: Sequence[str]) -> None:
+  """Refuses a workdir that is listed twice, under whatever path.
+
+  Raises:
+    ConfigError: there is one; the first of them is --workdir.
+  """
+  known: dict[str, str] = {}
+  for workdir in workdirs:
+    place = workdir.rstrip("/") if objects.is_remote(workdir) else str(pathlib.Path(workdir).resolve())
+    if place in known:
+      raise ConfigError(f"--workdirs: {workdir} is the same workdir as {known[place]}; leave one of them out")
+    known[place] = workdir
+
+
+def _check_of_study(study: str, overrides: Mapping[str, Any]) -> None:
+  """Refuses config keys on the command line that a study does not read: its models have configs of their own.
+
+  Raises:
+    ConfigError: there is one; the message says where its value belongs.
+  """
+  for key, value in overrides.items():
+    if key.split(".")[0] == study or key in _READ_BY_STUDIES:
+      continue
+    where = f"--config.{key}: --mode={study} does not use it"
+    if key.split(".")[0] in ("compare", "scaling", "report"):
+      raise ConfigError(where)
+    place = _SET_BY_STUDIES.get(key, {}).get(study)
+    meant = f"--config.{study}.{place}" if place else f"--config.{study}.common=\"('--config.{key}={value}',)\""
+    raise ConfigError(f"{where}, as its models have configs of their own; expected {meant}")
 
 
 def _without_effect(arguments: Arguments) -> dict[str, str]:

@@ -153,6 +153,56 @@ def test_a_flag_without_effect_is_refused(given, message):
   assert str(error.value).startswith(message)
 
 
+@pytest.mark.parametrize(
+  ("study", "overrides", "meant"),
+  [
+    ("scaling", {"total_steps": 6}, "--config.scaling.steps"),
+    ("scaling", {"seed": 1}, "--config.scaling.seeds"),
+    ("scaling", {"evaluate.days": 20}, "--config.scaling.common=\"('--config.evaluate.days=20',)\""),
+    ("scaling", {"data.max_days": 20}, "--config.scaling.days"),
+    ("scaling", {"data.clip": False}, "--config.scaling.common=\"('--config.data.clip=False',)\""),
+    ("compare", {"total_steps": 6}, "--config.compare.common=\"('--config.total_steps=6',)\""),
+    ("compare", {"seed": 1}, "--config.compare.seeds"),
+    ("compare", {"scaling.bootstrap": 6}, ""),
+    ("compare", {"compare.jobs": 2, "data.dir": "x", "data.name": "y"}, None),
+    ("scaling", {"scaling.seeds": (1,), "data.participants": 9}, None),
+    ("pretrain", {"total_steps": 6}, None),
+  ],
+)
+def test_config_keys_that_a_study_does_not_read_are_refused(study, overrides, meant):
+  arguments = commands.Arguments(study, default.get_config(), "x", overrides=overrides)
+  if meant is None:
+    return commands.check_flags(arguments)
+  with pytest.raises(ConfigError) as error:
+    commands.check_flags(arguments)
+  advice = f", as its models have configs of their own; expected {meant}" if meant else ""
+  assert str(error.value) == f"--config.{next(iter(overrides))}: --mode={study} does not use it{advice}"
+
+
+def test_the_command_line_says_which_config_keys_it_has(tmp_path):
+  ended = tiny.run("--config=scaling", "--mode=scaling", f"--workdir={tmp_path}", "--config.batch_size=4")
+  assert ended.code == 2 and ended.err.startswith("error: --config.batch_size: --mode=scaling does not use it")
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", ["report", "scale_out"])
+def test_a_workdir_that_is_listed_twice_is_refused(mode, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "link").symlink_to("a")
+  (tmp_path / "a").mkdir()
+  check = lambda *others, first="w": commands.check_flags(
+    commands.Arguments(mode, workdir=first, checkpoint=first, workdirs=others)
+  )
+  check("a", "b")
+  for others in (("a", "./a"), ("a", "link"), ("a", str(tmp_path / "a"))):
+    with pytest.raises(ConfigError, match=f"--workdirs: {others[1]} is the same workdir as a; leave one of them out"):
+      check(*others)
+  with pytest.raises(ConfigError, match="--workdirs: a/ is the same workdir as a;"):
+    check("a/", first="a")
+  with pytest.raises(ConfigError, match="--workdirs: gs://b/a/ is the same workdir as gs://b/a;"):
+    check("gs://b/a", "gs://b/a/")
+
+
 def test_the_command_line_says_which_flags_it_has(tmp_path):
   flags = f"--config={tiny.CONFIG}", "--mode=heldout", f"--workdir={tmp_path}", "--overwrite=False"
   ended = tiny.run(*flags)
@@ -170,4 +220,6 @@ def test_commands_in_the_documents_have_no_flag_without_effect():
     mode = flags.get("mode", "pretrain")
     if mode in commands.MODES:
       values = {name: flags[name] for name in ("input", "data") if name in flags}
-      commands.check_used(commands.Arguments(mode, **values, given=frozenset(flags)), commands.MODES[mode])
+      overrides = dict(re.findall(r"--config\.([\w.]+)=(\S*)", line))
+      arguments = commands.Arguments(mode, **values, given=frozenset(flags), overrides=overrides)
+      commands.check_used(arguments, commands.MODES[mode])

@@ -73,6 +73,19 @@ def test_every_model_is_scored_on_every_fold_once(config, tmp_path, monkeypatch,
   assert results.read_csv(work / "comparison.csv") == rows
 
 
+def test_labels_are_those_that_the_models_of_the_study_can_probe(config, tmp_path, monkeypatch):
+  ran, config.compare.modes = [], ("probe",)
+  monkeypatch.setattr(job_runner, "build_datasets", lambda *_: None)
+  monkeypatch.setattr(compare_run.Dataset, "open", lambda *_: None)
+  monkeypatch.setattr(compare_run.label_tasks, "usable_tasks", lambda probe, _: (["age"] * (probe.min_people < 8), []))
+  monkeypatch.setattr(job_runner, "run", lambda cells, *_: ran.extend(cells))
+  monkeypatch.setattr(compare_run, "gather", lambda *_: None)
+  for least in (7, 8):
+    config.compare.common = (f"--config.probe.min_people={least}",)
+    compare_run.compare(config, tmp_path)
+  assert [list(cell.by_mode) for cell in ran] == [["pretrain", "probe"]] * 4 + [["pretrain"]] * 4
+
+
 def test_a_command_that_fails_is_reported_with_its_last_line(config, tmp_path, monkeypatch):
   for key, value in tiny.environment().items():
     monkeypatch.setenv(key, value)

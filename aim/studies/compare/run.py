@@ -37,7 +37,8 @@ def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """
   requested = list(cells(config, workdir))
   job_runner.build_datasets(job_runner.datasets(config, "compare"), workdir)
-  runnable = [_with_answerable_modes(cell, config) for cell in requested]
+  probes = {model.name: model.resolved.probe for model in _models(config.compare)}
+  runnable = [_with_answerable_modes(cell, probes[cell.model], config.data.dir) for cell in requested]
   commands = sum(len(cell.commands) for cell in runnable)
   print(
     f"{workdir}: {counted(len(runnable), 'cell')}, {counted(commands, 'command')}; output: {workdir}/cells/*/log.txt",
@@ -97,9 +98,9 @@ def _check_scored_values(models: Sequence[StudyModel]) -> None:
         )
 
 
-def _with_answerable_modes(cell: CompareCell, config: ml_collections.ConfigDict) -> CompareCell:
-  """The cell without the modes that need labels, if its dataset has none."""
-  tasks, _ = label_tasks.usable_tasks(config.probe, Dataset.open(config.data.dir, cell.fold))
+def _with_answerable_modes(cell: CompareCell, probe: ml_collections.ConfigDict, data_dir: str) -> CompareCell:
+  """The cell without the modes that need labels, if its dataset has none that its config.probe can use."""
+  tasks, _ = label_tasks.usable_tasks(probe, Dataset.open(data_dir, cell.fold))
   if tasks:
     return cell
   kept = {mode: command for mode, command in cell.by_mode.items() if mode not in NEED_LABELS}
