@@ -82,7 +82,10 @@ def test_masks_are_the_same_for_every_size_and_batch(kind):
   of_small = tokens(8)
   small, large, other = of_small(values, places), tokens(16)(values, places), of_small(values, places + 5)
   alone = of_small(values[3:4], places[3:4])
-  for ours, theirs, one in zip(small, large, alone, strict=True):
+  for name, ours, theirs, one in zip(small._fields, small, large, alone, strict=True):
+    if ours is None:  # means of other days, which these models do not read
+      assert name == "context" and theirs is None and one is None
+      continue
     np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_array_equal(ours[3:4], one)
   shown = lambda tokens: [set(o[:n].tolist()) for o, n in zip(tokens.order, tokens.visible_lengths, strict=True)]
