@@ -27,7 +27,7 @@ SMOOTH_MINUTES = 60  # a mean over few days is noisy from step to step, and a pe
 CURVES = 4
 SHIFTS = 3  # that the decoder predicts per token: of the first three curves
 KNOTS = tuple(6 * 240 ** (i / 5) for i in range(6))  # minutes, from 6 to a whole day; equal steps of the logarithm
-START = (-2.0, -1.5, -1.0, -0.5, 0.0, 1.0)  # of the first curve: what is near is interpolated at first
+START = (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0)  # of the first curve: what is near is interpolated at first
 
 
 class Context(NamedTuple):

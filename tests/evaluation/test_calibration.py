@@ -30,7 +30,9 @@ class Noisy(Pretrained):
     self.schema, self.scale = SCHEMA, SCALE
     self.truth, self.rng = truth, np.random.default_rng(1)
 
-  def reconstruct(self, values, target, progress):
+  context_days = 0
+
+  def reconstruct(self, values, target, progress, profile):
     assert np.isnan(values[target]).all(), "what is scored is hidden"
     bins = calibration.distance_bins(~np.isnan(values), 5)
     return self.truth + self.rng.normal(size=values.shape) * (1 + bins) * np.array([2, 1, 1]) * SCALE.std
@@ -116,7 +118,7 @@ def test_people_who_may_have_been_trained_on_are_not_called_unseen(tmp_path, mon
   monkeypatch.setattr(Noisy, "seen_people", lambda *_: seen_people.SeenPeople(8, trained, "its start is an export"))
   told = {}
   table = Uncertainty({}, dict.fromkeys(LEVELS, 0.5), {}, (4, 4), (4, 4), ("tiny",))
-  monkeypatch.setattr(calibration, "measure", lambda *a: dataclasses.replace(table, seen_in_training=a[-1]))
+  monkeypatch.setattr(calibration, "measure", lambda *a: dataclasses.replace(table, seen_in_training=a[-2]))
   for trained in (0, None):
     calibration.calibrate(model, str(dataset.path.parents[2]), ["tiny"], tmp_path)
     told[trained] = capsys.readouterr().out, json.loads((tmp_path / calibration.FILE).read_text())["seen_in_training"]
