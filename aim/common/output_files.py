@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import shutil
 import tempfile
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 
 from aim.common.config_files import ConfigError
 
@@ -54,6 +56,29 @@ def check_not_input(path: str | pathlib.Path, flag: str, source: str | pathlib.P
   if inside or (os.path.exists(path) and os.path.samefile(path, source)):
     what = "is inside" if inside else "is the same file as"
     raise ConfigError(f"{flag}: {what} {source_flag}, which it would overwrite; expected another file")
+
+
+@contextlib.contextmanager
+def replaced_together(folder: str | pathlib.Path, names: Sequence[str]) -> Iterator[pathlib.Path]:
+  """A folder to write files to, which take the place of those in `folder` once all of them are written.
+
+  The old ones are removed before the first new one gets its name: a process that is killed there leaves too few files,
+  never files of two results. Other files in `folder` stay as they are.
+
+  Args:
+    folder: exists; nothing in it changes if the block ends with an error.
+    names: of the files; the first one, which a reader opens, is the last to appear.
+  """
+  unfinished = pathlib.Path(folder, f"{uuid.uuid4().hex}.new")  # inside, as the folder may be a mount point
+  try:
+    unfinished.mkdir()
+    yield unfinished
+    for name in names:
+      pathlib.Path(folder, name).unlink(missing_ok=True)
+    for name in reversed(names):
+      (unfinished / name).rename(pathlib.Path(folder, name))
+  finally:
+    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextlib.contextmanager

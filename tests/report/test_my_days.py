@@ -1,6 +1,8 @@
 """An export of a watch becomes a filled, embedded, drawn page with one command."""
 
 import dataclasses
+import errno
+import pathlib
 import re
 
 import numpy as np
@@ -111,6 +113,28 @@ def test_bands_are_those_of_the_table(trained, tmp_path):
     low, high = (filled[f"{name}_90"][:, :, 0] for name in ("low", "high"))
     assert (low[hole] < filled["values"][:, :, 0][hole]).all() and (high - low)[~hole].max() == 0
     assert np.allclose((high - filled["values"][:, :, 0])[hole], 2 * 12, rtol=1e-3)
+
+
+def test_files_of_two_people_are_never_in_one_folder(trained, tmp_path, monkeypatch):
+  folder = tmp_path / "out"
+  for who, people in (("a", 1), ("b", 2)):
+    np.savez(tmp_path / f"{who}.npz", **tiny.arrays(people, 1, channels=("heart_rate", "steps", "glucose")))
+  contents = lambda: {path.name: path.read_bytes() for path in folder.iterdir()}
+  write(trained, folder, tmp_path / "a.npz")
+  (folder / "notes.txt").write_text("mine")
+  before = contents()
+
+  original = pathlib.Path.write_text
+
+  def full_disk(path, *arguments, **keywords):
+    if path.name.startswith("index.html"):
+      raise OSError(errno.ENOSPC, "No space left on device")
+    return original(path, *arguments, **keywords)
+
+  monkeypatch.setattr(pathlib.Path, "write_text", full_disk)
+  with pytest.raises(ConfigError, match=f"--output={folder}: cannot be written: No space left on device"):
+    write(trained, folder, tmp_path / "b.npz")
+  assert contents() == before
 
 
 def test_errors_are_one_line(trained, tmp_path):

@@ -12,7 +12,7 @@ from aim.report.my_days.filled_days import FilledDays, fill
 from data_pipelines import npz
 from data_pipelines.page import chart, document
 from data_pipelines.remote.objects import is_remote
-from data_pipelines.text_files import counted, replace_text, replacing
+from data_pipelines.text_files import counted, replace_text
 
 OUTPUT = "my_days"
 PAGE, FILLED, EMBEDDINGS = "index.html", "filled.npz", "embeddings.parquet"
@@ -70,10 +70,13 @@ def write(
     parts = sections.sections(model, made, () if alone else _FILES)
     text = document.render(parts, f"My days: {days.origin}", "days", files=False)
   with output_files.naming(f"--output={target}"):
-    if not alone:
-      _write_files(made, target)
-    page = target if alone else target / PAGE
-    replace_text(page, text)
+    if alone:
+      replace_text(target, text)
+    else:
+      with output_files.replaced_together(target, (PAGE, FILLED, EMBEDDINGS)) as unfinished:
+        _write_files(made, unfinished)
+        (unfinished / PAGE).write_text(text, encoding="utf-8")
+  page = target if alone else target / PAGE
   print(f"{page}: {counted(len(made.days.values), 'day')}, {page.stat().st_size / 1e6:.1f} MB")
 
 
@@ -100,5 +103,4 @@ def _write_files(made: FilledDays, folder: pathlib.Path) -> None:
     for name, end in zip(("low", "high"), pair, strict=True)
   }
   npz.write_days(folder / FILLED, made.days.arrays(), made.filled, {"filled": made.missing, **ends})
-  with replacing(folder / EMBEDDINGS) as unfinished:
-    commands.write_embedding(unfinished, ".parquet", made.embedding, made.days.participant, made.days.date)
+  commands.write_embedding(folder / EMBEDDINGS, ".parquet", made.embedding, made.days.participant, made.days.date)

@@ -1,0 +1,37 @@
+"""Where results go: files that belong together are of one result."""
+
+import pathlib
+
+import pytest
+
+from aim.common import output_files
+
+
+def test_files_that_belong_together_are_replaced_together(tmp_path, monkeypatch):
+  names, contents = ("page", "data"), lambda: {path.name: path.read_text() for path in tmp_path.iterdir()}
+
+  def write(text, names=names):
+    with output_files.replaced_together(tmp_path, ("page", "data")) as unfinished:
+      for name in names:
+        (unfinished / name).write_text(text)
+
+  (tmp_path / "notes").write_text("mine")
+  write("first")
+  write("second")
+  assert contents() == {"page": "second", "data": "second", "notes": "mine"}
+  with pytest.raises(OSError), output_files.replaced_together(tmp_path, names) as unfinished:
+    (unfinished / "page").write_text("third")
+    raise OSError("disk full")
+  assert contents() == {"page": "second", "data": "second", "notes": "mine"}
+
+  rename = pathlib.Path.rename
+
+  def killed(path, target):
+    if path.name == "page":
+      raise KeyboardInterrupt
+    return rename(path, target)
+
+  monkeypatch.setattr(pathlib.Path, "rename", killed)
+  with pytest.raises(KeyboardInterrupt):
+    write("third")
+  assert contents() == {"data": "third", "notes": "mine"}, "too few files, none of the one before"
