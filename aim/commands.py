@@ -182,20 +182,54 @@ def open_dataset(config: ml_collections.ConfigDict) -> data_pipelines.dataset.Da
   from data_pipelines.simulator.simulation import Simulation
 
   data = config.data
-  if datasets.is_named(data) or data.minutes_per_step:
+  if _is_named(data):
     return datasets.open_named(data)
   source = lambda: Simulation(participants=data.participants, days=data.days, seed=data.seed)
   request = simulate_request(data.participants, data.days, data.seed)
   return datasets.as_configured(build(source, data.dir, config_files.simulated_name(data), request=request), data)
 
 
-def open_scored(config: ml_collections.ConfigDict, split: str = "eval") -> data_pipelines.dataset.Dataset:
-  """The dataset of `open_dataset`, before a model is loaded to score it.
+def open_built(config: ml_collections.ConfigDict) -> data_pipelines.dataset.Dataset:
+  """The dataset of `open_dataset`, which nothing is built for.
 
   Raises:
-    UserError: there is no such dataset, or it has no days in this split.
+    UserError: there is no such dataset, or it is not built yet.
   """
-  dataset = open_dataset(config)
+  from aim.common import datasets
+  from data_pipelines.dataset import Dataset
+
+  data = config.data
+  if _is_named(data):
+    return datasets.open_named(data)
+  return datasets.as_configured(Dataset.open(data.dir, config_files.simulated_name(data)), data)
+
+
+def _is_named(data: ml_collections.ConfigDict) -> bool:
+  """Whether config.data is of datasets that were built with a name, rather than of the simulated cohort."""
+  return bool(data.name or data.mix or data.minutes_per_step)
+
+
+def open_scored(config: ml_collections.ConfigDict, trained: str, split: str = "eval") -> data_pipelines.dataset.Dataset:
+  """The dataset of `open_dataset`, before a model is loaded to score it.
+
+  Args:
+    config: names the dataset.
+    trained: the model, which has to be there before a cohort is simulated for it.
+    split: of the days that are scored.
+
+  Raises:
+    UserError: there is no such dataset, it has no days in this split, or there is no model.
+  """
+  from data_pipelines.errors import UserError
+
+  try:
+    dataset = open_built(config)
+  except UserError:
+    if not _is_named(config.data):
+      from aim.training.trained import source
+
+      source.read(trained)
+    dataset = open_dataset(config)
   dataset.require_days(split)
   return dataset
 
@@ -239,7 +273,7 @@ def evaluate_mode(arguments: Arguments) -> None:
   from aim.inference import pretrained
 
   config, workdir = arguments.opened_for_scores()
-  dataset = open_scored(config, config.evaluate.split)
+  dataset = open_scored(config, arguments.required("checkpoint"), config.evaluate.split)
   model, dataset = pretrained.load_for(
     arguments.required("checkpoint"),
     dataset,
@@ -257,7 +291,7 @@ def heldout_mode(arguments: Arguments) -> None:
   from aim.inference import pretrained
 
   config, workdir = arguments.opened_for_scores()
-  dataset = open_scored(config, config.evaluate.split)
+  dataset = open_scored(config, arguments.required("checkpoint"), config.evaluate.split)
   model, dataset = pretrained.load_for(
     arguments.required("checkpoint"), dataset, config.evaluate.batch_size, own_vocabulary=arguments.own_vocabulary
   )
@@ -271,7 +305,7 @@ def probe_mode(arguments: Arguments) -> None:
   from aim.inference import pretrained
 
   config, workdir = arguments.opened_for_scores()
-  dataset = open_scored(config)
+  dataset = open_scored(config, arguments.required("checkpoint"))
   model, dataset = pretrained.load_for(
     arguments.required("checkpoint"), dataset, config.probe.batch_size, own_vocabulary=arguments.own_vocabulary
   )
@@ -285,7 +319,7 @@ def finetune_mode(arguments: Arguments) -> None:
   from aim.inference import pretrained
 
   config, workdir = arguments.opened_for_scores()
-  dataset = open_scored(config)
+  dataset = open_scored(config, arguments.required("checkpoint"))
   model, dataset = pretrained.load_for(
     arguments.required("checkpoint"), dataset, config.finetune.batch_size, own_vocabulary=arguments.own_vocabulary
   )
@@ -299,7 +333,7 @@ def robustness_mode(arguments: Arguments) -> None:
   from aim.inference import pretrained
 
   config, workdir = arguments.opened_for_scores()
-  dataset = open_scored(config)
+  dataset = open_scored(config, arguments.required("checkpoint"))
   model, dataset = pretrained.load_for(
     arguments.required("checkpoint"), dataset, config.probe.batch_size, own_vocabulary=arguments.own_vocabulary
   )
@@ -350,7 +384,7 @@ def scale_out_mode(arguments: Arguments) -> None:
 def report_mode(arguments: Arguments) -> None:
   """Writes the page of the workdir, beside those of --workdirs; without --config it reads the workdir's config.json.
 
-  With --input or --data it is the page of these days.
+  With --input or --data it is the page of these days. Of the folder of a study it is the page of its results.
   """
   if arguments.input or arguments.data:
     from aim.report.my_days.command import write
@@ -358,14 +392,23 @@ def report_mode(arguments: Arguments) -> None:
     options = arguments.source, arguments.timezone, arguments.data, arguments.data_dir, arguments.split
     write(arguments.required("checkpoint"), arguments.input, *options, arguments.output, arguments.own_vocabulary)
     return
-  from aim.report import page
+  from aim.report import page, study
   from aim.report.workdir import Workdir
 
   folder = pathlib.Path(arguments.required("workdir"))
+  if study.is_study(folder):
+    for flag in ("checkpoint", "workdirs"):
+      if flag in arguments.given:
+        raise ConfigError(f"--{flag}: --mode=report does not use it for the folder of a study, {folder}")
+    output_files.check_folder(folder / "report", f"--workdir={folder}")
+    print(study.write(folder, folder / "report"))
+    return
+  for path in filter(study.is_study, map(pathlib.Path, arguments.workdirs)):
+    raise ConfigError(f"--workdirs: {path} is the folder of a study, expected runs, such as {path}/cells/NAME")
   config = arguments.config or saved_config(folder)
   output_files.check_folder(folder / "report", f"--workdir={folder}")
-  first = Workdir(folder, config, open_dataset, arguments.required("checkpoint"))
-  others = [Workdir(path, saved_config(path), open_dataset) for path in map(pathlib.Path, arguments.workdirs)]
+  first = Workdir(folder, config, open_built, arguments.required("checkpoint"))
+  others = [Workdir(path, saved_config(path), open_built) for path in map(pathlib.Path, arguments.workdirs)]
   written = page.write([first, *others], first.config, folder / "report")
   for line in (line for workdir in (first, *others) for line in workdir.left_out.values()):
     print(f"note: {line}")

@@ -3,7 +3,7 @@
 `blocks` are the contents of a section, `chart` draws, and `document` writes the page.
 """
 
-from data_pipelines.page.blocks import Block, Choice, Code, Section, Table, TextLine, number, percent
+from data_pipelines.page.blocks import Block, Choice, Code, Link, Picture, Section, Table, TextLine, number, percent
 from data_pipelines.page.chart import (
   COLOURS,
   MARKERS,
@@ -29,6 +29,8 @@ __all__ = [
   "Chart",
   "Choice",
   "Code",
+  "Link",
+  "Picture",
   "Section",
   "Table",
   "TextLine",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import itertools
 import math
@@ -17,7 +18,8 @@ class TextLine:
 
   Attributes:
     text: the text.
-    tone: "" for plain text; "yes", "no" or "open" for a verdict; "hint" for a remark about something missing.
+    tone: "" for plain text; "yes", "no" or "open" for a verdict; "best" for the best entry of a row; "hint" for a
+      remark about something missing.
     command: a command that the reader can run, displayed below the text.
   """
 
@@ -28,13 +30,26 @@ class TextLine:
 
 
 @dataclasses.dataclass(frozen=True)
+class Link:
+  """An entry of a table that leads somewhere else.
+
+  Attributes:
+    text: the text.
+    address: relative to the page, in the characters of a URL.
+  """
+
+  text: str
+  address: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Table:
   """A table, which scrolls in its box if it is wide.
 
   Attributes:
     title: heading of the table.
     columns: headings of the columns; all empty for none.
-    rows: one sequence per row; an entry may be a TextLine.
+    rows: one sequence per row; an entry may be a TextLine or a Link.
     folded: show only the title until the reader unfolds the table.
   """
 
@@ -73,7 +88,28 @@ class Code:
   kind = "code"
 
 
-Block = TextLine | Table | Choice | Code | Chart
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A picture that exists already, which becomes a part of the page.
+
+  Attributes:
+    title: heading above it.
+    alt: what it is, for readers who do not see it.
+    png: the bytes of a PNG file.
+  """
+
+  title: str
+  alt: str
+  png: bytes
+  kind = "picture"
+
+  @property
+  def source(self) -> str:
+    """The picture as an address of itself."""
+    return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+Block = TextLine | Table | Choice | Code | Picture | Chart
 
 
 @dataclasses.dataclass(frozen=True)

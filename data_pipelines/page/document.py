@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import jinja2
 
 from data_pipelines.page import chart
-from data_pipelines.page.blocks import Section, TextLine
+from data_pipelines.page.blocks import Link, Section, TextLine
 
 
 def write(sections: Sequence[Section], title: str, kind: str, output: pathlib.Path) -> pathlib.Path:
@@ -53,5 +53,6 @@ def render(sections: Sequence[Section], title: str, kind: str, files: bool = Tru
   loader = jinja2.PackageLoader("data_pipelines.page", "")
   environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
   environment.tests["text"] = lambda value: isinstance(value, TextLine)
+  environment.tests["link"] = lambda value: isinstance(value, Link)
   template = environment.get_template("page.html")
   return template.render(title=title, kind=kind, sections=sections, palette=chart.PALETTE, files=files)

@@ -75,7 +75,7 @@ def study(config: ml_collections.ConfigDict, finished: Sequence[ScalingCell], wo
   at = {axis: config.at[axis] for axis in config.at}
   fits = list(curves(points, at))
   write_points(points, workdir / "scaling.csv")
-  raw = [dataclasses.asdict(curve) for curve in fits]
+  raw = [dataclasses.asdict(curve) | {"line": curve.line()} for curve in fits]
   (workdir / "fits.json").write_text(json_text({"law": "a * x ** -b + c", "at": at, "curves": raw}, indent=1) + "\n")
   written = [workdir / "scaling.csv", workdir / "fits.json"]
   for dataset in dict.fromkeys(point.dataset for point in points):
