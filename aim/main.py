@@ -130,7 +130,7 @@ def _arguments() -> commands.Arguments:
     source=SOURCE.value,
     timezone=TIMEZONE.value,
     given=frozenset(holder.name for holder in _FLAGS if flags.FLAGS[holder.name].present),
-    overrides=config_flags.get_override_values(flags.FLAGS["config"]),
+    overrides={} if CONFIG.value is None else config_flags.get_override_values(flags.FLAGS["config"]),
   )
 
 

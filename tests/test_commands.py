@@ -183,6 +183,8 @@ def test_the_command_line_says_which_config_keys_it_has(tmp_path):
   ended = tiny.run("--config=scaling", "--mode=scaling", f"--workdir={tmp_path}", "--config.batch_size=4")
   assert ended.code == 2 and ended.err.startswith("error: --config.batch_size: --mode=scaling does not use it")
   assert not list(tmp_path.iterdir())
+  ended = tiny.run("--mode=report", f"--workdir={tmp_path}")  # without --config
+  assert ended.err.startswith(f"error: {tmp_path}/config.json: no such file")
 
 
 @pytest.mark.parametrize("mode", ["report", "scale_out"])
