@@ -226,9 +226,9 @@ def open_scored(config: ml_collections.ConfigDict, trained: str, split: str = "e
     dataset = open_built(config)
   except UserError:
     if not _is_named(config.data):
-      from aim.training.trained import source
+      from aim.training.trained.source import read
 
-      source.read(trained)
+      read(trained)
     dataset = open_dataset(config)
   dataset.require_days(split)
   return dataset
@@ -392,18 +392,18 @@ def report_mode(arguments: Arguments) -> None:
     options = arguments.source, arguments.timezone, arguments.data, arguments.data_dir, arguments.split
     write(arguments.required("checkpoint"), arguments.input, *options, arguments.output, arguments.own_vocabulary)
     return
-  from aim.report import page, study
+  from aim.report import page, study_page
   from aim.report.workdir import Workdir
 
   folder = pathlib.Path(arguments.required("workdir"))
-  if study.is_study(folder):
+  if study_page.is_study(folder):
     for flag in ("checkpoint", "workdirs"):
       if flag in arguments.given:
         raise ConfigError(f"--{flag}: --mode=report does not use it for the folder of a study, {folder}")
     output_files.check_folder(folder / "report", f"--workdir={folder}")
-    print(study.write(folder, folder / "report"))
+    print(study_page.write(folder, folder / "report"))
     return
-  for path in filter(study.is_study, map(pathlib.Path, arguments.workdirs)):
+  for path in filter(study_page.is_study, map(pathlib.Path, arguments.workdirs)):
     raise ConfigError(f"--workdirs: {path} is the folder of a study, expected runs, such as {path}/cells/NAME")
   config = arguments.config or saved_config(folder)
   output_files.check_folder(folder / "report", f"--workdir={folder}")

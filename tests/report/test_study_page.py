@@ -10,7 +10,7 @@ from aim import commands
 from aim.common import config_files
 from aim.common.config_files import ConfigError
 from aim.common.plotting import new_figure, save_figure
-from aim.report import study
+from aim.report import study_page
 from data_pipelines.errors import UserError
 from experiments import default
 from tests import tiny
@@ -49,12 +49,17 @@ def test_the_page_of_a_study_shows_its_results(mode, tmp_path):
   assert not (tmp_path / "data").exists() and "There is no comparison yet" not in text
   assert {path.name for path in (folder / "report").iterdir()} == {"index.html"}
   expected = {
-    "compare": ('<strong class="best">0.531 [0.47, 0.596]</strong>', "Probes", "person_time_of_day_mean", "**"),
+    "compare": (
+      '<strong class="best">0.531 [0.47, 0.596]</strong>',
+      "Paired differences (",
+      "person_time_of_day_mean",
+      "**",
+    ),
     "scaling": ("LSM-1", "participants", "of 32 finished", "mse_low"),
   }[mode]
   assert all(words in shown for words in expected[:3]) and expected[3] not in text
   links = [a["href"] for a in outline.attributes if "href" in a and a["href"].startswith("../")]
-  assert {"../cells/plain/", "../cells/a%20fold%20%26%20%3Cb%3E/", f"../{study.FILES[mode][0]}"} <= set(links)
+  assert {"../cells/plain/", "../cells/a%20fold%20%26%20%3Cb%3E/", f"../{study_page.FILES[mode][0]}"} <= set(links)
   images = [a for tag, a in zip(outline.tags, outline.attributes, strict=True) if tag == "img"]
   assert [a["src"].startswith("data:image/png;base64,") and bool(a["alt"]) for a in images] == [True]
 
@@ -97,7 +102,7 @@ def test_a_study_has_a_page_of_its_own(tmp_path):
   with pytest.raises(ConfigError, match=rf"--workdirs: {folder} is the folder of a study, expected runs"):
     report(run, workdirs=[str(folder)])
   (folder / "checkpoints").mkdir()
-  assert not study.is_study(folder) and not study.is_study(run)
+  assert not study_page.is_study(folder) and not study_page.is_study(run)
 
 
 def test_a_report_builds_no_dataset(tmp_path):

@@ -105,7 +105,9 @@ def _blocks(lines: Sequence[str]) -> Iterator[Block]:
     table.append(line.removeprefix("| ").removesuffix(" |").split(" | "))
     if not following.startswith("| ") or following.startswith("| data | "):  # two tables may follow one another
       columns, _, *rows = table if len(table) > 1 else (*table, [])
-      yield Table("", columns, [list(map(_entry, row)) for row in rows], folded=len(rows) > _LONG)
+      paired = any(column.startswith("against ") for column in columns)
+      title, long = ("Paired differences", len(rows) > _LONG) if paired else ("", False)
+      yield Table(title, columns, [list(map(_entry, row)) for row in rows], folded=long)
       table = []
 
 
@@ -138,7 +140,7 @@ def _with_intervals(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Tab
     return _rounded(row[name]) + (f" [{low}, {high}]" if low and high else "")
 
   named = [dict(zip(header, row, strict=True)) for row in rows]
-  return Table("", shown, [[entry(row, name) for name in shown] for row in named], folded=len(rows) > _LONG)
+  return Table("", shown, [[entry(row, name) for name in shown] for row in named])
 
 
 def _rounded(field: str) -> str:
@@ -188,7 +190,12 @@ def _cells(folder: pathlib.Path) -> Section:
     "cells",
     "Cells",
     [
-      Table("", ["cell", "has a model", "scored by --mode="], rows, folded=len(rows) > _LONG),
+      Table(
+        "Cells" if len(rows) > _LONG else "",
+        ["cell", "has a model", "scored by --mode="],
+        rows,
+        folded=len(rows) > _LONG,
+      ),
       TextLine("Each cell is the workdir of a run, with a page of its own:", "", command),
     ],
   )
