@@ -55,7 +55,7 @@ def test_the_page_of_a_study_shows_its_results(mode, tmp_path):
   expected = {
     "compare": (
       '<strong class="best">0.531 [0.47, 0.596]</strong>',
-      "Paired differences (",
+      "<h3>Paired differences</h3>",
       "person_time_of_day_mean",
       "**",
     ),
