@@ -362,7 +362,9 @@ def test_cells_run_once_by_anyone(config, tmp_path, monkeypatch, capsys):
   config.data.name = ""
   config.scaling.inputs = (f"{tmp_path / 'study.npz'}:4",)
   config.scaling.run_folds = (1,)
-  config.scaling.common = tuple(tiny.overrides())
+  of_study = ("model.encoder.", "model.decoder.", "optimizer.learning_rate=", "total_steps=", "seed=")
+  of_study = tuple(f"--config.{key}" for key in of_study)
+  config.scaling.common = tuple(flag for flag in tiny.overrides() if not flag.startswith(of_study))
   config.scaling.participants, config.scaling.days, config.scaling.sizes = (2, 0), (0,), ("3XS",)
   config.scaling.steps, config.scaling.bootstrap = (2,), 10
   config.scaling.at.update({"size": "3XS", "steps": 2})
