@@ -5,6 +5,7 @@ The people of the split `tune` make the table (aim/inference/uncertainty.py), th
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -60,7 +61,7 @@ def calibrate(model: Pretrained, data_dir: str, names: Sequence[str], workdir: p
       known = False
       print(f"note: --data={name}: {trained_on.text}")
     for split, days in sides.items():
-      days += _some_days(seen, split, name, MOST_DAYS // len(names), model.context_days)
+      days += some_days(seen, split, name, MOST_DAYS // len(names), model)
   for split, days in sides.items():
     if not days:
       raise ConfigError(f"--data={','.join(names)}: nobody is in the split {split}, expected people never seen")
@@ -68,7 +69,12 @@ def calibrate(model: Pretrained, data_dir: str, names: Sequence[str], workdir: p
     (np.stack([day for day, _, _ in days]), np.array([who for _, who, _ in days])) for days in sides.values()
   )
   profiles = _profile(sides["tune"]), _profile(sides["eval"])
-  table = measure(model, fitted, tested, tuple(names), seed, NONE if known else NOT_KNOWN, profiles)
+  seen_in_training = NONE if known else NOT_KNOWN
+  if profiles[0] is None or profiles[1] is None:
+    table = measure(model, fitted, tested, tuple(names), seed, seen_in_training, (None, None))
+  else:
+    given = profiles[0], profiles[1]
+    table = measure_with_and_without(model, fitted, tested, tuple(names), seed, seen_in_training, given)
   source.write_uncertainty(workdir, model.parameters_digest, table.to_dict())
   print(table.text())
   for channel, shares in sorted(table.channel_coverage.items()):
@@ -76,8 +82,8 @@ def calibrate(model: Pretrained, data_dir: str, names: Sequence[str], workdir: p
   print(f"{workdir / FILE}: written; --mode=export takes it along")
 
 
-def _some_days(
-  dataset: Dataset, split: str, name: str, most: int, context_days: int
+def some_days(
+  dataset: Dataset, split: str, name: str, most: int, model: Pretrained
 ) -> Iterator[tuple[np.ndarray, str, Profile | None]]:
   """Days of a split, evenly spaced, with a name of the person that no other dataset has, and what the model is given.
 
@@ -87,7 +93,7 @@ def _some_days(
   if not total:
     return
   days = dataset.days(split)
-  others = OtherDays(dataset, split, context_days) if context_days else None
+  others = OtherDays(dataset, split, model.context_days, on_corrupt=model.on_corrupt) if model.context_days else None
   for i in np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(int)):
     profile = others.profile(others.nearest(int(i))) if others else None
     yield np.asarray(days[int(i)]["values"]), f"{name} {days[int(i)]['participant'].decode()}", profile
@@ -97,6 +103,32 @@ def _profile(days: Sequence[tuple[np.ndarray, str, Profile | None]]) -> Profile 
   """The profiles of days as one; None if there are none."""
   profiles = [profile for _, _, profile in days if profile is not None]
   return Profile.stacked(profiles) if profiles else None
+
+
+def measure_with_and_without(
+  model: Pretrained,
+  fitted: tuple[Float[np.ndarray, "days steps channels"], Shaped[np.ndarray, " days"]],
+  tested: tuple[Float[np.ndarray, "days2 steps channels"], Shaped[np.ndarray, " days2"]],
+  names: tuple[str, ...],
+  seed: int,
+  seen_in_training: str,
+  profiles: tuple[Profile, Profile],
+) -> Uncertainty:
+  """The table of a model that reads other days: of days that have some, and, as its `alone`, of all days without.
+
+  Where nobody has other days, the two are the same, which is printed. For the arguments see measure().
+  """
+  alone = measure(model, fitted, tested, names, seed, seen_in_training, (None, None))
+  sides, given = [], []
+  for (values, who), profile in zip((fitted, tested), profiles, strict=True):
+    rows = np.flatnonzero(profile.known)
+    sides.append((values[rows], who[rows]))
+    given.append(profile.at(rows))
+  if not all(len(values) for values, _ in sides):
+    print(f"note: --data={','.join(names)}: nobody has other days in the split tune or eval; measured without them")
+    return dataclasses.replace(alone, alone=alone)
+  beside = measure(model, sides[0], sides[1], names, seed, seen_in_training, (given[0], given[1]))
+  return dataclasses.replace(beside, alone=alone)
 
 
 def measure(

@@ -7,6 +7,7 @@ import functools
 import math
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -36,9 +37,9 @@ from aim.training.trained import exported, openmhc, source
 from data_pipelines.channels import vocabulary
 from data_pipelines.channels.matching import Matching
 from data_pipelines.channels.zeros import without_zeros
-from data_pipelines.context.profile import Profile, profiles_of_rows
+from data_pipelines.context.profile import Profile, people_and_order, profiles_of_rows
 from data_pipelines.dataset import Dataset
-from data_pipelines.in_memory.plain_arrays import plain_array
+from data_pipelines.in_memory.plain_arrays import check_unmasked, plain_array
 from data_pipelines.schema import Schema, SchemaError
 
 # Days as callers have them; whatever numpy.asarray makes an array of numbers works, such as nested lists.
@@ -214,6 +215,7 @@ class Pretrained:
     self.architecture, self.params, self.batch_size = restored.architecture, restored.params, int(batch_size)
     self.training_data = restored.training_data
     self._told_data: set[str] = set()
+    self._told_alone = False  # that intervals are too narrow
     self.mesh = sharding.data_mesh(devices or jax.local_devices())
     self.name = str(restored.config.get("name", "LSM-2"))
     self.masking = from_config.masking(restored.config, restored.schema)
@@ -274,6 +276,11 @@ class Pretrained:
   def context_days(self) -> int:
     """The most of a person's other days that the model reads beside a day; 0 if it reads that day alone."""
     return self.architecture.context_days
+
+  @property
+  def on_corrupt(self) -> str:
+    """What the training run did about a day that cannot be read, "stop" or "skip" (config.data.on_corrupt)."""
+    return str(self.config.data.get("on_corrupt", MADE_WITH["data.on_corrupt"]))
 
   @property
   def imputes_input(self) -> bool:
@@ -459,9 +466,10 @@ class Pretrained:
         described.matching, plain_array(values, "impute"), progress, people=people, dates=dates
       )
     days = self.checked_days(values, "impute")
+    profile = self.profile_of_rows(days, people, dates, "impute")
     filled, missing = days.copy(), np.isnan(days)
     if missing.any():
-      expected = self.physical(self.reconstruct(days, missing, progress, people=people, dates=dates))
+      expected = self.physical(self.reconstruct(days, missing, progress, profile=profile))
       with np.errstate(over="ignore"):  # of float16; refused in the next lines
         filled[missing] = expected[missing]
       if len(beyond := np.argwhere(~np.isfinite(filled))):
@@ -484,7 +492,9 @@ class Pretrained:
 
     An interval is as wide as the model's errors on held-out people, at the same distance to the nearest observed
     value of the channel; `uncertainty` has the table, and how often such intervals were right. Binary channels and
-    channels that nobody was scored on have none.
+    channels that nobody was scored on have none. Of a model that reads a person's other days, days that are given
+    without any have intervals of their own, `uncertainty.alone`; if its table is of an early version and has none, a
+    line on stderr says so.
 
     Args:
       values: days in physical units, NaN where missing.
@@ -502,7 +512,9 @@ class Pretrained:
     """
     self._errors_for(level)  # before the work
     filled = self.impute(values, progress, people=people, dates=dates)
-    low, high = self.interval(filled, ~np.isnan(self.checked_days(values, "impute_with_interval")), level)
+    days = self.checked_days(values, "impute_with_interval")
+    profile = self.profile_of_rows(days, people, dates, "impute_with_interval")
+    low, high = self.interval(filled, ~np.isnan(days), level, profile.known if profile else None)
     return ImputedDays(filled, low, high)
 
   def interval(
@@ -510,6 +522,7 @@ class Pretrained:
     filled: Float[np.ndarray, "days steps channels"],
     observed: Bool[np.ndarray, "days steps channels"],
     level: float = 0.9,
+    beside: Bool[np.ndarray, " days"] | None = None,
   ) -> tuple[Float[np.ndarray, "days steps channels"], Float[np.ndarray, "days steps channels"]]:
     """The ends of the intervals of days that are filled already; see impute_with_interval().
 
@@ -517,17 +530,30 @@ class Pretrained:
       filled: days of this model's schema in physical units.
       observed: which values were not filled in.
       level: see impute_with_interval().
+      beside: which days the model filled with another day of the person beside them; by default none. Only a model
+        that reads other days makes something of it.
 
     Raises:
       CheckpointError: the model has no table of its errors.
       ConfigError: level is none of the table's.
-      SchemaError: `filled` are not days, or `observed` does not say for each of their values whether it was observed.
+      SchemaError: `filled` are not days, `observed` does not say for each of their values whether it was observed, or
+        `beside` is not one bool per day.
     """
     table = self._errors_for(level)
     filled, observed = self.checked_days(filled, "interval"), np.asarray(observed)
     if observed.dtype != bool or observed.shape != filled.shape:
       raise SchemaError(f"interval: observed is {observed.dtype} {observed.shape}, expected bool {filled.shape}")
-    width = table.half_widths(self.schema, observed, level) * self.scale.std
+    known = np.zeros(len(filled), bool) if beside is None else np.asarray(beside)
+    if known.dtype != bool or known.shape != (len(filled),):
+      raise SchemaError(f"interval: beside is {known.dtype} {known.shape}, expected bool ({len(filled)},)")
+    if self.context_days and table.alone is None and not known.all() and not self._told_alone:
+      self._told_alone = True
+      print(
+        f"note: {self.name}: intervals of days without other days of the person are too narrow: its table of errors "
+        "was measured with other days; --mode=calibrate makes one for both",
+        file=sys.stderr,
+      )
+    width = table.half_widths(self.schema, observed, level, known) * self.scale.std
     low = np.maximum(filled - width, np.minimum(self.scale.low, filled))  # no steps below none
     return low.astype(filled.dtype), (filled + width).astype(filled.dtype)
 
@@ -561,9 +587,9 @@ class Pretrained:
     days = self.checked_days(self.matched_days(matching, values, where), where)
     layout = Layout(matching)
     missing = layout.model_target(matching.missing(values), values.shape, where) & np.isnan(days)
-    expected = days
+    profile, expected = self.profile_of_rows(days, people, dates, where), days
     if missing.any():
-      expected = self.physical(self.reconstruct(days, missing, progress, people=people, dates=dates))
+      expected = self.physical(self.reconstruct(days, missing, progress, profile=profile))
     return layout.filled(values, np.where(missing, expected, days), where)
 
   def reconstruct(
@@ -594,7 +620,7 @@ class Pretrained:
       units: of channels that are in another unit than is usual under their name: {channel: unit}.
       people, dates: see impute().
       profile: the means of other days, in the model's schema, in place of `people`: for days whose other days are not
-        among `values`.
+        among `values`. Not together with `people`.
 
     Returns:
       float32 [days, steps, channels]: z-scores, and probabilities on binary channels; physical() converts them. What is
@@ -602,14 +628,19 @@ class Pretrained:
       model does not know.
 
     Raises:
-      SchemaError: days or target of another shape or dtype, infinite values, no days, or the model has no decoder.
+      SchemaError: days, target or profile of another shape or dtype, infinite values, no days, people or dates that are
+        not one for each day, or the model has no decoder.
       CheckpointError: the result is NaN or Inf, because the model's parameters are.
     """
     self.check_has_decoder("reconstruct")
     layout, days = self._model_days(values, "reconstruct", channels, minutes_per_step, units)
     days = self.checked_days(days, "reconstruct")
-    if people is not None and self.context_days:
-      profile = profiles_of_rows(days, people, self.context_days, dates, "reconstruct")
+    if profile is None:
+      profile = self.profile_of_rows(days, people, dates, "reconstruct")
+    elif people is not None or dates is not None:
+      raise SchemaError("reconstruct: has a profile and people or dates, expected one of them")
+    else:
+      _check_profile(profile, days.shape, "reconstruct")
     if layout:
       own = plain_array(values, "reconstruct")
       z = self.reconstruct(days, layout.model_target(target, own.shape, "reconstruct"), progress, profile=profile)
@@ -652,6 +683,35 @@ class Pretrained:
       steps, channels = expected
       raise SchemaError(f"physical: z-scores are {z.dtype} {z.shape}, expected numbers [..., {steps}, {channels}]")
     return self.scale.physical(z)
+
+  def profile_of_rows(
+    self,
+    days: Shaped[np.ndarray, "days steps channels"],
+    people: People | None,
+    dates: People | None,
+    where: str,
+  ) -> Profile | None:
+    """What the model is given of each person's other days among `days`; None without people, or if it reads none.
+
+    Args:
+      days: of this model's schema.
+      people, dates: see impute(); checked whether or not the model reads other days.
+      where: begins messages.
+
+    Raises:
+      SchemaError: people or dates are masked, not one for each day, missing for one, or cannot be compared; or there
+        are dates without people.
+    """
+    if people is None:
+      if dates is not None:
+        raise SchemaError(f"{where}: has dates without people, expected whose each day is, too")
+      return None
+    check_unmasked(people, where, "people")
+    check_unmasked(dates, where, "dates")
+    if not self.context_days:
+      people_and_order(len(days), people, dates, where)
+      return None
+    return profiles_of_rows(days, people, self.context_days, dates, where)
 
   # Checks of input.
 
@@ -1104,3 +1164,14 @@ class Pretrained:
     visible = ~inherited_missing(tokens(readable), self.masking)
     targets = np.zeros(len(values), int) if target is None else tokens(target).any(-1).sum(1)
     return np.asarray(visible.sum(1)), np.asarray(targets)
+
+
+def _check_profile(profile: Any, shape: tuple[int, ...], where: str) -> None:
+  """Raises SchemaError unless it is a Profile of days of this shape; `where` begins the message."""
+  if not isinstance(profile, Profile):
+    raise SchemaError(f"{where}: profile is a {type(profile).__name__}, expected a Profile")
+  for name, array, kinds in (("mean", profile.mean, "f"), ("days", profile.days, "iu")):
+    if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype.kind not in kinds:
+      found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+      expected = "floats" if name == "mean" else "whole numbers"
+      raise SchemaError(f"{where}: profile's {name} is {found}, expected {expected} {shape}")

@@ -41,6 +41,8 @@ class Uncertainty:
     data: names of the datasets.
     seen_in_training: "none" of these people, or "not known" (aim/common/seen_people.py); "" in a table of an early
       version, which does not say.
+    alone: of a model that reads a person's other days, the table of days that are given without any; this one is then
+      of days that are given with some. None of other models, and in a table of an early version.
   """
 
   errors: Mapping[str, Mapping[float, Sequence[float]]]
@@ -50,9 +52,14 @@ class Uncertainty:
   days: tuple[int, int]
   data: tuple[str, ...]
   seen_in_training: str = ""
+  alone: Uncertainty | None = None
 
   def half_widths(
-    self, schema: Schema, observed: Bool[np.ndarray, "days steps channels"], level: float
+    self,
+    schema: Schema,
+    observed: Bool[np.ndarray, "days steps channels"],
+    level: float,
+    beside: Bool[np.ndarray, " days"] | None = None,
   ) -> Float[np.ndarray, "days steps channels"]:
     """Half the width of the interval of every value, in SDs of the training data.
 
@@ -60,6 +67,7 @@ class Uncertainty:
       schema: of the model.
       observed: which values are known to the model.
       level: one of LEVELS.
+      beside: which days were given with another day of the person; by default none.
 
     Returns:
       Half widths, 0 where a value is observed, NaN where nothing is known, as on binary channels.
@@ -68,18 +76,25 @@ class Uncertainty:
     unknown = [math.nan] * len(BINS)
     table = np.array([self.errors.get(name, {}).get(level, unknown) for name in schema.names])
     widths = table[np.arange(len(schema.names)), bins]
-    return np.where(observed, 0.0, widths)
+    widths = np.where(observed, 0.0, widths)
+    if self.alone is None:
+      return widths
+    known = np.zeros(len(observed), bool) if beside is None else beside
+    return np.where(known[:, None, None], widths, self.alone.half_widths(schema, observed, level))
 
   def text(self) -> str:
     """A line on what the intervals are made from, and how often they were right."""
-    shares = " and ".join(
-      f"{100 * self.coverage[level]:.0f} % of the {100 * level:.0f} % intervals" for level in LEVELS
-    )
+    shares, alone = self._shares(), ""
+    if self.alone is not None:
+      alone = f" Days without other days of the person have intervals of their own: {self.alone._shares()} held it."
     who = _SEEN.get(self.seen_in_training, " ({})").format(", ".join(self.data))
     return (
       f"Intervals are the errors on {self.people[0]} people{who}, by channel and distance to the nearest recorded "
-      f"value. On {self.people[1]} other people {shares} held the hidden value."
+      f"value. On {self.people[1]} other people {shares} held the hidden value.{alone}"
     )
+
+  def _shares(self) -> str:
+    return " and ".join(f"{100 * self.coverage[level]:.0f} % of the {100 * level:.0f} % intervals" for level in LEVELS)
 
   def to_dict(self) -> dict[str, Any]:
     """The table as JSON-able data; NaN becomes null."""
@@ -98,6 +113,7 @@ class Uncertainty:
       "days": list(self.days),
       "data": list(self.data),
       "seen_in_training": self.seen_in_training,
+      **({} if self.alone is None else {"alone": self.alone.to_dict()}),
     }
 
   @classmethod
@@ -134,7 +150,8 @@ class Uncertainty:
     overall = shares.pop("")
     if fault := _fault(errors, {"coverage": overall, **shares}, counts, seen, schema):
       raise CheckpointError(f"{where}: {fault}")
-    return cls(errors, overall, shares, counts[0], counts[1], data, seen)
+    alone = None if raw.get("alone") is None else cls.from_dict(raw["alone"], schema, f"{where}: alone")
+    return cls(errors, overall, shares, counts[0], counts[1], data, seen, alone)
 
 
 def _fault(

@@ -95,7 +95,7 @@ def _drawn(dataset: Dataset, split: str, day: StoredDay, title: str, workdirs: S
   reconstruction = {}
   for w in workdirs:
     if w.model:
-      profile = profile_of_day(dataset, split, day, w.model.context_days)
+      profile = profile_of_day(dataset, split, day, w.model.context_days, w.model.on_corrupt)
       reconstruction[w.label] = w.model.physical(w.model.reconstruct(visible[None], profile=profile))[0]
   return DrawnDay(title, values, visible, cause_of(day), reconstruction)
 

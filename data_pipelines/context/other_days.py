@@ -127,20 +127,29 @@ class OtherDays:
     return values
 
 
-def profile_of_day(dataset: Dataset, split: str, day: Mapping[str, Any], most: int) -> Profile | None:
+def profile_of_day(
+  dataset: Dataset, split: str, day: Mapping[str, Any], most: int, on_corrupt: str = "stop"
+) -> Profile | None:
   """The profile of the nearest other days of a stored day of a split, [1, steps, channels]; None for 0 days.
 
   Args:
-    dataset, split, most: see OtherDays.
+    dataset, split, most, on_corrupt: see OtherDays.
     day: as dataset.days(split) has it.
 
   Raises:
     DatasetError: the split has no such day, or see OtherDays.
+    CorruptError: one of the person's days cannot be read and on_corrupt is "stop".
   """
   if not most:
     return None
   days, person = dataset.days(split), day["participant"].decode()
   for place in np.flatnonzero(day_owners(dataset, split)[0] == person).tolist():
-    if int(days[place]["day"]) == int(day["day"]):
-      return OtherDays(dataset, split, most).profiles([place])
+    try:
+      number = int(days[place]["day"])
+    except CorruptError:
+      if on_corrupt == "stop":
+        raise
+      continue  # OtherDays reports it, if it is one of the nearest
+    if number == int(day["day"]):
+      return OtherDays(dataset, split, most, on_corrupt=on_corrupt).profiles([place])
   raise DatasetError(f"dataset {dataset.name!r}: split {split!r} has no day {int(day['day'])} of {person!r}")

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt8
 
 from data_pipelines.errors import SchemaError
+from data_pipelines.source import NOBODY
 
 MOST_DAYS = 255  # behind one mean: counts are bytes
 
@@ -39,6 +40,11 @@ class Profile(NamedTuple):
   def stacked(cls, profiles: Sequence[Profile]) -> Profile:
     """Profiles of several days as one, with the days as an axis in front."""
     return cls(*(np.stack(arrays) for arrays in zip(*profiles, strict=True)))
+
+  @property
+  def known(self) -> Bool[np.ndarray, "*days"]:
+    """Which of the profiles have a value of any day."""
+    return np.asarray(self.days.any(axis=(-2, -1)))
 
   def at(self, rows: Any) -> Profile:
     """The profiles of some of the days, by whatever indexes an array."""
@@ -78,19 +84,51 @@ def profiles_of_rows(
     where: begins messages.
 
   Raises:
-    SchemaError: people or dates are not one for each day.
+    SchemaError: see people_and_order().
   """
-  for name, given in (("people", people), ("dates", dates)):
-    if given is not None and np.shape(given) != (len(values),):
-      raise SchemaError(f"{where}: {name} have shape {np.shape(given)}, expected one for each of {len(values)} days")
-  when = np.arange(len(values)) if dates is None else np.unique(np.asarray(dates), return_inverse=True)[1]
-  whose = np.unique(np.asarray(people), return_inverse=True)[1]
-  profiles: list[Profile | None] = [None] * len(values)
-  for rows in _groups(whose, when):
+  made = Profile(np.empty(values.shape, np.float32), np.empty(values.shape, np.uint8))
+  for rows in _groups(*people_and_order(len(values), people, dates, where)):
     for own, row in enumerate(rows):
-      others = nearest(rows, own, most)
-      profiles[row] = Profile.of((np.asarray(values[i], np.float32) for i in others), values.shape[1:])
-  return Profile.stacked([profile for profile in profiles if profile is not None])
+      others = (np.asarray(values[i], np.float32) for i in nearest(rows, own, most))
+      made.mean[row], made.days[row] = Profile.of(others, values.shape[1:])
+  return made
+
+
+def people_and_order(
+  count: int,
+  people: Sequence[Any] | Shaped[np.ndarray, " days"],
+  dates: Sequence[Any] | Shaped[np.ndarray, " days"] | None = None,
+  where: str = "days",
+) -> tuple[Int[np.ndarray, " days"], Int[np.ndarray, " days"]]:
+  """Whose each day is and its place in time, as numbers: equal ones for equal entries, in the entries' order.
+
+  Args:
+    count: of the days.
+    people, dates, where: see profiles_of_rows.
+
+  Raises:
+    SchemaError: people or dates are not one for each day, one of them is missing, or they cannot be compared.
+  """
+  whose = _ranks(count, people, where, "people")
+  return whose, np.arange(count) if dates is None else _ranks(count, dates, where, "dates")
+
+
+def _ranks(count: int, given: Any, where: str, name: str) -> Int[np.ndarray, " days"]:
+  """The place of each entry among the different ones, in ascending order."""
+  try:
+    shape, entries = np.shape(given), np.asarray(given)
+  except (TypeError, ValueError) as error:
+    raise SchemaError(f"{where}: {name} are no array: {str(error).splitlines()[0]}") from None
+  if shape != (count,):
+    raise SchemaError(f"{where}: {name} have shape {shape}, expected one for each of {count} days")
+  for row, entry in enumerate(entries):
+    text = entry.decode(errors="replace") if isinstance(entry, bytes) else str(entry)
+    if text in NOBODY:
+      raise SchemaError(f"{where}: {name}: row {row} is {text!r}, which says that it is missing; expected one per day")
+  try:
+    return np.unique(entries, return_inverse=True)[1]
+  except TypeError as error:
+    raise SchemaError(f"{where}: {name} cannot be put in an order: {str(error).splitlines()[0]}") from None
 
 
 def _groups(whose: Int[np.ndarray, " days"], when: Int[np.ndarray, " days"]) -> Iterable[list[int]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import types
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from aim.inference.pretrained import Pretrained
 from aim.inference.uncertainty import BINS, LEVELS, Uncertainty
 from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.trained import source
+from data_pipelines.context.profile import Profile
+from data_pipelines.errors import CorruptError
 from data_pipelines.schema import Channel, Schema
 from tests import tiny
 from tests.golden import checkpoints as golden
@@ -54,6 +57,52 @@ def test_intervals_hold_the_promised_share_at_every_distance():
     assert abs(table.coverage[level] - level) < 0.02
     for name, size in (("a", 2), ("b", 1)):
       assert np.allclose(table.errors[name][level], size * normal * np.arange(1, 1 + len(BINS)), rtol=0.2)
+
+
+def test_a_model_that_reads_other_days_is_measured_with_and_without(capsys):
+  truth = np.random.default_rng(0).normal(size=(40, 288, 3))
+  who = np.array([f"p{d // 4}" for d in range(40)])
+
+  class Reader(Noisy):
+    def reconstruct(self, values, target, progress, profile):
+      beside = profile is not None
+      assert not beside or profile.known.all(), "days without other days are measured alone"
+      self.truth = truth[: len(values)]
+      return self.truth + (super().reconstruct(values, target, progress, profile) - self.truth) / (1 + beside)
+
+  number = np.full(truth.shape, 2, np.uint8)
+  number[30:] = 0
+  profile = Profile(truth.astype(np.float32), number)
+  arguments = Reader(truth), (truth, who), (truth, who), ("made_up",), 0, "none"
+  table = calibration.measure_with_and_without(*arguments, (profile, profile))
+  assert (table.days, table.alone.days) == ((30, 30), (40, 40))
+  for name in ("a", "b"):
+    np.testing.assert_allclose(np.array(table.alone.errors[name][0.9]), 2 * np.array(table.errors[name][0.9]), rtol=0.2)
+  assert Uncertainty.from_dict(json.loads(json.dumps(table.to_dict())), SCHEMA, "table").alone is not None
+  nothing = profile._replace(days=np.zeros_like(number))
+  table = calibration.measure_with_and_without(*arguments, (profile, nothing))
+  assert table.errors == table.alone.errors
+  assert "nobody has other days in the split tune or eval; measured without them" in capsys.readouterr().out
+
+
+def test_a_day_that_cannot_be_read_is_no_context_of_a_run_that_skips_such_days(tmp_path, monkeypatch, capsys):
+  dataset = tiny.dataset(tmp_path, people=6, days=3, evaluated=2, tuned=2)
+  days = dataset.days("tune")
+
+  class Broken:
+    def __getitem__(self, place):
+      if place == 1:
+        raise CorruptError("shard: record 1 cannot be read")
+      return days[place]
+
+  monkeypatch.setattr(type(dataset), "days", lambda *_: Broken())
+  found = lambda on_corrupt: list(
+    calibration.some_days(dataset, "tune", "tiny", 2, mock.Mock(Pretrained, context_days=1, on_corrupt=on_corrupt))
+  )
+  assert [bool(profile.known) for _, _, profile in found("skip")] == [False, True], "the first day has only that one"
+  assert "record 1 cannot be read; left out of the context" in capsys.readouterr().err
+  with pytest.raises(CorruptError, match="record 1"):
+    found("stop")
 
 
 def test_every_person_counts_the_same():

@@ -28,10 +28,10 @@ TABLE = Uncertainty(
 )
 
 
-def with_table(table=TABLE) -> Pretrained:
+def with_table(table=TABLE, kind=Pretrained) -> Pretrained:
   restored = my_days.restored()
   raw = table.to_dict() if isinstance(table, Uncertainty) else table
-  return Pretrained(dataclasses.replace(restored, metadata={**restored.metadata, "uncertainty": raw}))
+  return kind(dataclasses.replace(restored, metadata={**restored.metadata, "uncertainty": raw}))
 
 
 @given(arrays.arrays(bool, (2, 48, 2)))
@@ -56,6 +56,52 @@ def test_intervals_are_the_errors_around_what_is_filled_in():
   assert low[0, :, 1].min() >= 0, "no steps below none"
   assert np.isnan(low[0, :, 2]).all() and np.isnan(high[0, :, 2]).all(), "nobody measured glucose"
   assert (model.impute_with_interval(days, 0.5).high <= high)[:, :, :2].all()
+
+
+def context_model(table) -> Pretrained:
+  """A model that says it reads two other days; what it makes of them is no matter here."""
+
+  class Reader(Pretrained):
+    context_days = 2
+
+    def reconstruct(self, values, target, progress, profile):
+      assert profile is None or profile.mean.shape == values.shape
+      return np.zeros(values.shape, np.float32)
+
+  return with_table(table, Reader)
+
+
+def some_days() -> np.ndarray:
+  days = np.full((3, 24, 3), np.nan, np.float32)
+  days[:, 10, 0] = 80
+  return days
+
+
+def test_days_without_other_days_have_intervals_of_their_own(monkeypatch, capsys):
+  wide = dataclasses.replace(TABLE, errors={"heart_rate": {0.5: ROW, 0.9: [4 * size for size in ROW]}})
+  table = dataclasses.replace(TABLE, alone=wide)
+  model = context_model(table)
+  assert model.uncertainty == table and "Days without other days of the person have" in table.text()
+  filled, _, high = model.impute_with_interval(some_days(), people=["a", "a", "b"])
+  width = (high - filled)[:, 11, 0]
+  np.testing.assert_allclose(width, np.array([2, 2, 4]) * 0.3 * 12, rtol=1e-5)
+  filled, _, high = model.impute_with_interval(some_days())
+  np.testing.assert_allclose((high - filled)[:, 11, 0], 4 * 0.3 * 12, rtol=1e-5)
+  assert capsys.readouterr().err == ""
+  monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users get the function's own error
+  with pytest.raises(SchemaError, match=r"^interval: beside is int64 \(3,\), expected bool \(3,\)$"):
+    model.interval(filled, ~np.isnan(some_days()), beside=np.arange(3))
+  with pytest.raises(CheckpointError, match=r"^watch: uncertainty: alone: people and days are"):
+    _ = with_table(table.to_dict() | {"alone": wide.to_dict() | {"people": [-1, 2]}}).uncertainty
+
+
+def test_a_table_of_an_early_version_says_what_it_lacks(capsys):
+  model = context_model(TABLE)
+  model.impute_with_interval(some_days(), people=["a", "a", "a"])
+  assert capsys.readouterr().err == ""
+  model.impute_with_interval(some_days(), people=["a", "a", "b"])
+  model.impute_with_interval(some_days())
+  assert capsys.readouterr().err.count("note: watch: intervals of days without other days of the person are too") == 1
 
 
 def test_an_export_keeps_the_table_and_its_card_states_the_coverage(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import pathlib
 import re
+from unittest import mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from aim.common.config_files import ConfigError
 from aim.inference.pretrained import Pretrained
 from aim.inference.uncertainty import BINS, Uncertainty
 from aim.report.my_days import command, own_days, sections, unlike
+from aim.report.my_days.filled_days import FilledDays
 from data_pipelines.errors import UserError
 from tests import tiny
 from tests.report import my_days
@@ -113,6 +115,14 @@ def test_bands_are_those_of_the_table(trained, tmp_path):
     low, high = (filled[f"{name}_90"][:, :, 0] for name in ("low", "high"))
     assert (low[hole] < filled["values"][:, :, 0][hole]).all() and (high - low)[~hole].max() == 0
     assert np.allclose((high - filled["values"][:, :, 0])[hole], 2 * 12, rtol=1e-3)
+
+
+def test_the_page_says_where_bands_are_too_narrow():
+  model = mock.Mock(Pretrained, uncertainty=TABLE, context_days=2)
+  made = mock.Mock(FilledDays, beside=np.array([True, False]))
+  assert "They are too narrow for 1 day without other days of the person" in sections.how_sure(model, made)
+  model.uncertainty = dataclasses.replace(TABLE, alone=TABLE)
+  assert "too narrow" not in sections.how_sure(model, made)
 
 
 def test_files_of_two_people_are_never_in_one_folder(trained, tmp_path, monkeypatch):

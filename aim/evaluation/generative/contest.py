@@ -87,7 +87,7 @@ class HeldoutDays:
     self.days_in_split = dataset.num_days(config.split)
     self.count = min(config.days, self.days_in_split) if config.days else self.days_in_split
     self.clipping = ClippingCounts(*self.units.limits())
-    self._context_days = model.context_days
+    self._context_days, self._on_corrupt = model.context_days, model.on_corrupt
     # A cache of this object alone: it must not outlive the evaluation.
     self._means_of_person = functools.lru_cache(maxsize=PEOPLE_IN_MEMORY)(self._read_means)
 
@@ -164,7 +164,7 @@ class HeldoutDays:
 
   @functools.cached_property
   def _others(self) -> OtherDays:
-    return OtherDays(self.dataset, self.config.split, self._context_days)
+    return OtherDays(self.dataset, self.config.split, self._context_days, on_corrupt=self._on_corrupt)
 
   @functools.cached_property
   def _positions(self) -> dict[str, list[int]]:

@@ -29,6 +29,7 @@ class FilledDays:
       are.
     missing: which values were filled.
     distances: from the model's training data.
+    beside: on which days the model read other days of the person.
     intervals: {level: (low, high)}, of each value; NaN where nothing is known. Empty if the model has no table of its
       errors.
   """
@@ -39,6 +40,7 @@ class FilledDays:
   filled: Float[np.ndarray, "days steps channels"]
   missing: Bool[np.ndarray, "days steps channels"]
   distances: list[Distance]
+  beside: Bool[np.ndarray, " days"]
   intervals: dict[float, tuple[Float[np.ndarray, "days steps channels"], Float[np.ndarray, "days steps channels"]]]
 
   @property
@@ -76,16 +78,17 @@ def fill(model: Pretrained, days: OwnDays) -> FilledDays:
   embedding = model.embed(matched, progress=True)
   layout, where = Layout(matching), days.origin
   target = layout.model_target(np.isnan(days.values), days.values.shape, where) & np.isnan(matched)
-  expected = matched
+  profile, expected = model.profile_of_rows(matched, days.participant, days.day, where), matched
+  beside = np.zeros(len(matched), bool) if profile is None else profile.known
   if target.any():
-    z = model.reconstruct(matched, target, progress=True, people=days.participant, dates=days.day)
+    z = model.reconstruct(matched, target, progress=True, profile=profile)
     expected = np.where(target, model.physical(z), matched)
   filled = layout.filled(days.values, expected, where)
   intervals = {}
   for level in LEVELS if model.uncertainty else ():
-    low, high = model.interval(expected, ~np.isnan(matched), level)
+    low, high = model.interval(expected, ~np.isnan(matched), level, beside)
     intervals[level] = layout.filled(days.values, low, where), layout.filled(days.values, high, where)
   distances = Distances(model.schema, model.scale.mean, model.scale.std, model.vocabulary)
   distances.add(matched)
   missing = np.isnan(days.values) & ~np.isnan(filled)
-  return FilledDays(days, matching, embedding, filled, missing, distances.found(), intervals)
+  return FilledDays(days, matching, embedding, filled, missing, distances.found(), beside, intervals)

@@ -17,6 +17,10 @@ from data_pipelines.text_files import counted
 
 MOST_DRAWN, FEWEST_DRAWN = 31, 7  # days; a page of more is slow to open
 _POINTS = MOST_DRAWN * 6 * 288  # drawn in all, which is about three megabytes
+_TOO_NARROW = (
+  "They are too narrow for {} without other days of the person, because the model's errors were measured with such "
+  "days (--mode=calibrate measures both)."
+)
 
 
 def sections(model: Pretrained, made: FilledDays, files: Sequence[tuple[str, str]]) -> list[Section]:
@@ -69,10 +73,14 @@ def _clock(made: FilledDays) -> str:
   return counted(ours, "minute") + (f" (the model's steps are {theirs})" if ours != theirs else "")
 
 
-def _how_sure(model: Pretrained) -> str:
+def how_sure(model: Pretrained, made: FilledDays) -> str:
+  """What the page says of the bands, and on how many days they are too narrow."""
   if model.uncertainty is None:
     return "How sure that is, nobody measured for this model, so there is no band (--mode=calibrate measures it)."
-  return f"The bands say how sure that is. {model.uncertainty.text()} On people and devices unlike those they may fail."
+  told = f"The bands say how sure that is. {model.uncertainty.text()} On people and devices unlike those they may fail."
+  if model.context_days and model.uncertainty.alone is None and not made.beside.all():
+    return f"{told} {_TOO_NARROW.format(counted(int((~made.beside).sum()), 'day'))}"
+  return told
 
 
 def _drawn_days(
@@ -92,7 +100,7 @@ def _drawn_days(
   told = [
     "The thin line is what was recorded. Grey stretches were not, and the thick line is what the model expects there. "
     "It is no measurement.",
-    _how_sure(model),
+    how_sure(model, made),
   ]
   if len(chosen) < len(names):
     told.append(

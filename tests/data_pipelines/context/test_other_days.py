@@ -115,6 +115,17 @@ def test_a_day_that_cannot_be_read_is_left_out_or_stops(monkeypatch, dataset, ca
     broken(patch, dataset, 1)[0].profile([0, 1])
 
 
+def test_a_day_is_found_behind_one_that_cannot_be_read(monkeypatch, dataset, capsys):
+  day = dataset.days("pretrain")[4]
+  with monkeypatch.context() as patch:
+    broken(patch, dataset, 3)
+    found = profile_of_day(dataset, "pretrain", day, 2, "skip")
+    with pytest.raises(CorruptError, match="record 3"):
+      profile_of_day(dataset, "pretrain", day, 2)
+  np.testing.assert_array_equal(found.mean[0], OtherDays(dataset, "pretrain", 2).profile([5]).mean)
+  assert "record 3 cannot be read; left out of the context" in capsys.readouterr().err
+
+
 def test_days_are_kept_while_there_is_room(monkeypatch, dataset):
   others, days = broken(monkeypatch, dataset, None)
   others.profile([0, 1])

@@ -1,6 +1,7 @@
 """Profiles against NumPy, and the choice of the nearest days against its definition."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,3 +85,38 @@ def test_dates_say_which_days_are_near():
 def test_one_person_and_date_for_each_day(people, dates, named):
   with pytest.raises(SchemaError, match=rf"^impute: {named} have shape \(\d,\), expected one for each of 3 days$"):
     profiles_of_rows(days(3), people, 2, dates, "impute")
+
+
+@pytest.mark.parametrize(
+  "missing", [None, float("nan"), pd.NaT, pd.NA, "", "NA", np.datetime64("NaT")], ids=lambda missing: repr(missing)
+)
+@pytest.mark.parametrize("name", ["people", "dates"])
+def test_missing_people_and_dates_are_refused(name, missing):
+  given = {"people": ["a"] * 3, "dates": [3, 4, 5]}
+  for entries in ([given[name][0], missing, given[name][2]], pd.Series([*given[name][:1], missing, missing])):
+    with pytest.raises(SchemaError, match=rf"^impute: {name}: row 1 is '.*', which says that it is missing[^\n]*$"):
+      profiles_of_rows(days(3), most=2, where="impute", **given | {name: entries})
+
+
+@pytest.mark.parametrize(
+  ("people", "message"),
+  [
+    ([{}, 1, 2], "people cannot be put in an order: '<' not supported between"),
+    ([["a"], ["b", "c"], "d"], "people are no array: "),
+    ("abc", r"people have shape \(\), expected one for each of 3 days"),
+  ],
+)
+def test_people_who_cannot_be_compared_are_one_line(people, message):
+  with pytest.raises(SchemaError, match=rf"^impute: {message}[^\n]*$"):
+    profiles_of_rows(days(3), people, 2, None, "impute")
+
+
+def test_no_days_have_no_profiles():
+  profile = profiles_of_rows(days(0), [], 2, [])
+  assert profile.mean.shape == profile.days.shape == (0, *SHAPE) and profile.known.shape == (0,)
+
+
+def test_a_profile_is_known_where_a_day_has_a_value():
+  values = days(3)
+  values[1] = np.nan
+  assert profiles_of_rows(values, ["a", "a", "b"], 2).known.tolist() == [False, True, False]

@@ -13,6 +13,7 @@ from aim.evaluation.generative import imputers, score_files, summary
 from aim.evaluation.generative.contest import HeldoutDays
 from aim.inference import pretrained
 from aim.model.patches import Scale
+from data_pipelines.errors import CorruptError
 from tests import tiny
 
 CONFIG = f"--config={tiny.CONFIG}"
@@ -204,6 +205,29 @@ def test_processes_share_some_days_by_the_same_batches(dataset, workdir):
   for ours, theirs in zip(alone, [*first, *second], strict=True):
     for name, array in ours.items():
       np.testing.assert_array_equal(theirs[name], array)
+
+
+@pytest.mark.parametrize("on_corrupt", ["skip", "stop"])
+def test_the_model_is_given_the_days_that_can_be_read_if_the_run_skipped_others(tmp_path, monkeypatch, on_corrupt):
+  dataset = tiny.dataset(tmp_path, people=4, days=3)
+  scale = Scale.from_statistics(
+    dataset.schema, {key: getattr(dataset.statistics, key) for key in ("mean", "std", "min", "max")}
+  )
+  model = mock.Mock(pretrained.Pretrained, scale=scale, context_days=1, on_corrupt=on_corrupt)
+  held, days = HeldoutDays(defaults.defaults().evaluate, model, dataset), dataset.days("eval")
+
+  class Broken:
+    def __getitem__(self, place):
+      if place == 1:
+        raise CorruptError("shard: record 1 cannot be read")
+      return days[place]
+
+  monkeypatch.setattr(type(dataset), "days", lambda *_: Broken())
+  if on_corrupt == "stop":
+    with pytest.raises(CorruptError, match="record 1"):
+      held.profile({"position": [0]})
+  else:
+    assert held.profile({"position": [0, 1]}).known.tolist() == [False, True], "the first day has only the second"
 
 
 def test_the_model_is_given_the_days_that_the_persons_mean_is_of(tmp_path):
