@@ -10,8 +10,9 @@ EXTRAS := $(VENV)/.extras
 DEMO_CONFIG ?= experiments/lsm2_tiny.py
 DEMO_DIR ?= runs/demo
 
-# Worker processes of the test run (0: none) and further arguments of pytest, as in `make test ARGS="-k masking"`.
-WORKERS ?= 2
+# Worker processes of the test run (0: none), by default one per core, 2 to 4, because each takes up to 2 GB; and
+# further arguments of pytest, as in `make test ARGS="-k masking"`.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
 ARGS ?=
 # A file stays with one worker: what its tests share is made once.
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10

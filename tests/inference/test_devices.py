@@ -75,6 +75,7 @@ def trained(dataset, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_the_command_line_embeds_alike(dataset, trained, tmp_path):
   tables = {}
   for devices in (1, 8):

@@ -118,6 +118,7 @@ def test_a_model_without_a_decoder_only_embeds(tmp_path):
   np.testing.assert_allclose(embed(values), model.embed(values), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_printed_lines_run_without_this_package(tmp_path):
   """Exactly the page's code, in a process that can import JAX and NumPy but neither this package nor Flax."""
   code = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]

@@ -127,6 +127,7 @@ def hidden_tokens() -> jnp.ndarray:
   return jnp.asarray(np.repeat(rng.random((4, 24, 1)) < 0.5, PATCH, axis=2) | (rng.random((4, 24, PATCH)) < 0.1))
 
 
+@pytest.mark.slow
 def test_packed_trimmed_and_textbook_steps_are_the_same():
   z, observed, mean, number = days()
   arguments = (jnp.asarray(z), jnp.asarray(observed), context(mean, number))

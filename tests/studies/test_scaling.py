@@ -74,7 +74,7 @@ def fixed_tokens(trained, key, values, places):
   return masking.fixed_token_set(key, trained.masking, z, observed, a.patch_values, places)
 
 
-@pytest.mark.parametrize("kind", ["LSM-2", "LSM-1"])
+@pytest.mark.parametrize("kind", ["LSM-2", pytest.param("LSM-1", marks=pytest.mark.slow)])
 def test_masks_are_the_same_for_every_size_and_batch(kind):
   config = lambda: lsm1_xs.as_lsm1(default.get_config()) if kind == "LSM-1" else default.get_config()
   key, values, places = jax.random.key(0), days(), jnp.arange(5)

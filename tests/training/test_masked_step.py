@@ -158,7 +158,7 @@ def smallest(ladder: tuple[BufferSizes, ...], tokens: TokenSet, accumulate: int 
 @pytest.mark.parametrize(
   ("decoder_tokens", "groups", "windows", "accumulate", "attention"),
   [
-    ("all", 0, 1, 1, "xla"),
+    pytest.param("all", 0, 1, 1, "xla", marks=pytest.mark.slow),
     pytest.param("all", 0, 64, 2, "xla", marks=pytest.mark.slow),
     ("all", 1, 8, 1, "xla"),
     pytest.param("all", 4, 32, 2, "xla", marks=pytest.mark.slow),
@@ -168,7 +168,7 @@ def smallest(ladder: tuple[BufferSizes, ...], tokens: TokenSet, accumulate: int 
     pytest.param("visible", 0, 8, 1, "xla", marks=pytest.mark.slow),
     pytest.param("visible", 1, 1, 1, "xla", marks=pytest.mark.slow),
     pytest.param("visible", 4, 32, 2, "xla", marks=pytest.mark.slow),
-    ("all", 1, 8, 1, "native"),
+    pytest.param("all", 1, 8, 1, "native", marks=pytest.mark.slow),
     pytest.param("observed", 0, 8, 2, "native", marks=pytest.mark.slow),
     pytest.param("visible", 4, 32, 2, "native", marks=pytest.mark.slow),
   ],

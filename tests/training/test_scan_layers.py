@@ -100,7 +100,7 @@ def test_repeated_blocks_are_the_blocks_one_by_one(form, decoder_tokens, attenti
 @pytest.mark.parametrize(
   ("shape", "form", "attention", "remat"),
   [
-    ((2, 2, 2), "trimmed", "xla", True),
+    slow((2, 2, 2), "trimmed", "xla", True),
     slow((2, 2, 2), "packed", "native", False),
     slow((1, 8, 1), "trimmed", "xla", True),
     slow((1, 4, 2), "textbook", "xla", False),

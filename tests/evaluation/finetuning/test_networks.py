@@ -62,6 +62,7 @@ def test_the_encoder_reads_no_parameter_that_is_never_trained(kind):
   assert {name for name, leaf in gradient.items() if np.any(leaf)} == set(network.rates)
 
 
+@pytest.mark.slow
 def test_layer_decay_slows_the_first_update():
   start, ends = encoder().init(jax.random.key(0)), {}
   for decay in (1.0, 0.5):
