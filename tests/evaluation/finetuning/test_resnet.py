@@ -23,7 +23,9 @@ def test_resnet_has_about_the_encoder_s_parameters():
   assert size == sum(leaf.size for name, leaf in shapes.items() if name.startswith(("patch_embedding/", "encoder/")))
 
 
-@pytest.mark.parametrize(("channels", "steps", "width"), [pytest.param(1, 24, 1, marks=pytest.mark.slow), (26, 1440, 2)])
+@pytest.mark.parametrize(
+  ("channels", "steps", "width"), [pytest.param(1, 24, 1, marks=pytest.mark.slow), (26, 1440, 2)]
+)
 def test_resnet_takes_any_schema(channels, steps, width):
   network = resnet.ResNet(channels, width, nnx.Rngs(0))
   z = jnp.ones((2, steps, channels))
