@@ -163,6 +163,11 @@ def test_a_flag_without_effect_is_refused(given, message):
     ("scaling", {"data.clip": False}, "--config.scaling.common=\"('--config.data.clip=False',)\""),
     ("compare", {"total_steps": 6}, "--config.compare.common=\"('--config.total_steps=6',)\""),
     ("compare", {"seed": 1}, "--config.compare.seeds"),
+    (
+      "compare",
+      {"probe.tasks": ("a",)},
+      """'--config.compare.common=("--config.probe.tasks=('"'"'a'"'"',)",)'""",
+    ),
     ("compare", {"scaling.bootstrap": 6}, ""),
     ("compare", {"compare.jobs": 2, "data.dir": "x", "data.name": "y"}, None),
     ("scaling", {"scaling.seeds": (1,), "data.participants": 9}, None),
@@ -177,6 +182,13 @@ def test_config_keys_that_a_study_does_not_read_are_refused(study, overrides, me
     commands.check_flags(arguments)
   advice = f", as its models have configs of their own; expected {meant}" if meant else ""
   assert str(error.value) == f"--config.{next(iter(overrides))}: --mode={study} does not use it{advice}"
+
+
+def test_advice_keeps_what_a_study_has_in_common():
+  config = default.get_config()
+  config.compare.common = ("--config.evaluate.days=9",)
+  with pytest.raises(ConfigError, match=r"""common="\('--config.evaluate.days=9', '--config.total_steps=6'\)"$"""):
+    commands.check_flags(commands.Arguments("compare", config, "x", overrides={"total_steps": 6}))
 
 
 def test_the_command_line_says_which_config_keys_it_has(tmp_path):

@@ -220,7 +220,8 @@ def check_keys(config: ml_collections.ConfigDict, overrides: Sequence[str], wher
       example = next(name for name in known if name.startswith(f"{key}."))
       raise ConfigError(f"{where}{key}: is a group of keys, such as {where}{example}")
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    raise ConfigError(f"{where}{key}: no such config key; the nearest is {where}{nearest[0]}")
+    nearest_key = f"--config.{nearest[0]}" if where == "--config." else nearest[0]
+    raise ConfigError(f"{where}{key}: no such config key; the nearest is {nearest_key}")
 
 
 def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -63,20 +63,21 @@ def replaced_together(folder: str | pathlib.Path, names: Sequence[str]) -> Itera
   """A folder to write files to, which take the place of those in `folder` once all of them are written.
 
   The old ones are removed before the first new one gets its name: a process that is killed there leaves too few files,
-  never files of two results. Other files in `folder` stay as they are.
+  never files of two results. Other files in `folder` stay as they are, and links stay links to what they point to.
 
   Args:
     folder: exists; nothing in it changes if the block ends with an error.
     names: of the files; the first one, which a reader opens, is the last to appear.
   """
   unfinished = pathlib.Path(folder, f"{uuid.uuid4().hex}.new")  # inside, as the folder may be a mount point
+  places = {name: pathlib.Path(folder, name).resolve() for name in names}
   try:
     unfinished.mkdir()
     yield unfinished
-    for name in names:
-      pathlib.Path(folder, name).unlink(missing_ok=True)
+    for place in places.values():
+      place.unlink(missing_ok=True)
     for name in reversed(names):
-      (unfinished / name).rename(pathlib.Path(folder, name))
+      (unfinished / name).rename(places[name])
   finally:
     shutil.rmtree(unfinished, ignore_errors=True)
 

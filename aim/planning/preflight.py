@@ -282,12 +282,14 @@ def _measure(plan: Plan, report: dict[str, Any]) -> dict[str, Any]:
   program, drawing = plan.made[-1], plan.compiled.draw_program(plan.key, *plan.batch_shapes())
   repeats = -(-plan.config.batch_size // len(plan.days))
   values = np.concatenate([plan.days] * repeats)[: plan.config.batch_size]
-  batch = jax.device_put(values, sharding.batch_sharding(plan.mesh))
+  # No other days, so no mean is known.
+  others = [np.full(s.shape, np.nan if s.dtype.kind == "f" else 0, s.dtype) for s in plan.batch_shapes()[1:]]
+  batch = jax.device_put((values, *others), sharding.batch_sharding(plan.mesh))
   state = jax.jit(plan.step.init, out_shardings=plan.shardings)(plan.key)
   seconds = []
   for step in range(MEASURED_STEPS + 1):
     began = time.perf_counter()
-    tokens = drawing(plan.key, step, batch)[0]
+    tokens = drawing(plan.key, step, *batch)[0]
     state, metrics = jax.block_until_ready(program.compiled(state, tokens))
     seconds.append(time.perf_counter() - began)
   median = float(np.median(seconds[1:]))  # without the first, which warms up

@@ -257,6 +257,8 @@ def _channel(values: Any, steps: int, where: str) -> Float[np.ndarray, " steps"]
 
 def _from_arrow(body: bytes, most_days: int) -> Message:
   """Days of an Arrow stream. The unit of a channel may be in its field's metadata, under `unit`."""
+  if body[:4] != _END_OF_STREAM[:4]:
+    raise SchemaError("body: is no Arrow IPC stream, or one of the format before version 0.15, which is not read")
   source = pa.BufferReader(body)
   try:
     with pa.ipc.open_stream(source) as reader:
@@ -267,7 +269,7 @@ def _from_arrow(body: bytes, most_days: int) -> Message:
         batch.validate(full=True)  # Arrow trusts offsets and lengths, and reads outside the body where they are wrong
         batches.append(batch)
       table = pa.Table.from_batches(batches, reader.schema).combine_chunks()
-      if not body[: source.tell()].endswith(_END_OF_STREAM):
+      if not body.endswith(_END_OF_STREAM, 0, source.tell()):
         raise SchemaError(
           f"body: the Arrow IPC stream ends after {days} days without its end mark, so some may be lacking"
         )

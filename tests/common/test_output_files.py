@@ -35,3 +35,13 @@ def test_files_that_belong_together_are_replaced_together(tmp_path, monkeypatch)
   with pytest.raises(KeyboardInterrupt):
     write("third")
   assert contents() == {"data": "third", "notes": "mine"}, "too few files, none of the one before"
+
+
+def test_a_link_stays_one(tmp_path):
+  (tmp_path / "web").mkdir()
+  (tmp_path / "out").mkdir()
+  (tmp_path / "out" / "page").symlink_to(tmp_path / "web" / "page")
+  for text in ("first", "second"):
+    with output_files.replaced_together(tmp_path / "out", ("page",)) as unfinished:
+      (unfinished / "page").write_text(text)
+    assert (tmp_path / "out" / "page").is_symlink() and (tmp_path / "web" / "page").read_text() == text

@@ -184,10 +184,12 @@ CHECKED = ("parameters", "memory", "roofline", "flops_per_window", "data", "larg
 
 
 @pytest.mark.slow
-def test_local_end_to_end(tmp_path):
+@pytest.mark.parametrize("context_days", [0, 3])
+def test_local_end_to_end(context_days, tmp_path):
   """On two fake devices the report is complete and consistent, and steps are measured."""
   data = tiny.dataset(tmp_path)
-  flags = tiny.overrides(form="trimmed", batch_size=8)
+  context = {"interpolation_skip": True, "skip_evidence": "smooth", "context_days": context_days}
+  flags = tiny.overrides(form="trimmed", batch_size=8, **{f"model__{key}": value for key, value in context.items()})
   ended = tiny.run(
     *("--mode=preflight", f"--config={tiny.CONFIG}", *flags, *tiny.on(data)),
     *("--topology=local", f"--workdir={tmp_path}/run"),

@@ -202,7 +202,7 @@ def test_a_config_file_of_ones_own(dataset, tmp_path):
     ended = tiny.run(*run)
     assert (ended.code, ended.out) == (2, "")
     where = f"--config={path}: "
-    assert ended.err == f"error: {where}{key}: no such config key; the nearest is {where}{meant}\n"
+    assert ended.err == f"error: {where}{key}: no such config key; the nearest is {meant}\n"
   path.write_text(text.format("c.unlock(); del c.model['qk_init'], c.log['wandb']"))
   ended = tiny.run(*run)
   assert ended.code == 0, ended.err
