@@ -258,7 +258,7 @@ def _channel(values: Any, steps: int, where: str) -> Float[np.ndarray, " steps"]
 def _from_arrow(body: bytes, most_days: int) -> Message:
   """Days of an Arrow stream. The unit of a channel may be in its field's metadata, under `unit`."""
   if body[:4] != _END_OF_STREAM[:4]:
-    raise SchemaError("body: is no Arrow IPC stream, or one of the format before version 0.15, which is not read")
+    raise SchemaError("body: is no Arrow IPC stream: it begins otherwise; the format before version 0.15 is not read")
   source = pa.BufferReader(body)
   try:
     with pa.ipc.open_stream(source) as reader:
