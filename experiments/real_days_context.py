@@ -3,9 +3,9 @@
   python -m aim.main --config=real_days_context --config.data.name=mine --workdir=runs/mine
 
 Hardware and time: as real_days, ten to fifteen minutes on one CPU core.
-Result (2026-11-29, docs/results/real_days.md): on the three people of t1d_uom's development fold, 700 steps, one seed,
-below the person's own time-of-day mean in all 22 tasks: 2 channels lost 1.055 and 1.065 (real_days 1.420), six hours of
-sleep 1.317 and 1.438 (1.434); a gap of 60 minutes .716 (.698). Held-out people were not scored.
+Result (2026-11-29, docs/results/real_days.md): on nine people of t1d_uom never seen, 700 steps, one seed, below the
+person's own time-of-day mean beyond chance in all 22 tasks, and the lowest of all methods in 21: 2 channels lost .661
+and .670, six hours of sleep .955 and 1.003.
 """
 
 from experiments import real_days
