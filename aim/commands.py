@@ -677,7 +677,7 @@ def check_used(arguments: Arguments, mode: Mode) -> None:
       f"--{flag}: --mode={mode.name} does not use it (those that do: {', '.join(others)})" + f"; {meant}" * bool(meant)
     )
   if mode.task == _STUDY:
-    _check_of_study(mode.name, arguments.required("config"), arguments.overrides)
+    _check_of_study(mode.name, arguments.config, arguments.overrides)
   unused = _without_effect(arguments)
   for flag in (flag for flag in unused if flag in arguments.given):
     raise ConfigError(f"--{flag}: --mode={mode.name} does not use it {unused[flag]}")
@@ -697,7 +697,7 @@ def _check_once(workdirs: Sequence[str]) -> None:
     known[place] = workdir
 
 
-def _check_of_study(study: str, config: ml_collections.ConfigDict, overrides: Mapping[str, Any]) -> None:
+def _check_of_study(study: str, config: ml_collections.ConfigDict | None, overrides: Mapping[str, Any]) -> None:
   """Refuses config keys on the command line that a study does not read: its models have configs of their own.
 
   Raises:
@@ -712,7 +712,7 @@ def _check_of_study(study: str, config: ml_collections.ConfigDict, overrides: Ma
     place = _SET_BY_STUDIES.get(key, {}).get(study)
     meant = f"--config.{study}.{place}"
     if not place:  # what the study has in common stays
-      flags = repr((*config[study].common, f"--config.{key}={value}"))
+      flags = repr((*(config[study].common if config else ()), f"--config.{key}={value}"))
       start = f"--config.{study}.common="
       meant = shlex.quote(start + flags) if '"' in flags else f'{start}"{flags}"'
     raise ConfigError(f"{where}, as its models have configs of their own; expected {meant}")
