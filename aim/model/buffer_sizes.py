@@ -225,7 +225,7 @@ def ladder(
     drawn = counts[rng.integers(len(counts), size=windows * accumulate)]
     return drawn[balanced_order(drawn[:, 0], groups, accumulate)] if groups else drawn
 
-  draws = [draw() for _ in range(min(500, max(50, SAMPLED // (windows * accumulate))))]
+  draws = [draw() for _ in range(min(500, max(200, SAMPLED // (windows * accumulate))))]
   quantiles = np.linspace(0, 1, count)[1:]
   levels = np.quantile([needed(drawn, groups, accumulate) for drawn in draws], quantiles, axis=0)
   per_group = windows // groups if groups else 1

@@ -17,6 +17,7 @@ from aim.model import buffer_sizes, flops, from_config, lsm2
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Architecture, Tower
 from aim.model.masking import TokenSet
+from aim.runtime.window_balance import balanced_order
 from data_pipelines.build import build, npz_request
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.npz import NpzSource
@@ -106,7 +107,8 @@ def test_most_steps_take_a_small_size(groups):
   ladder = buffer_sizes.ladder(sample, 3744, 0, "observed", 32, groups, 1, 6)
   chosen, empty = [], []
   for _ in range(200):
-    need = buffer_sizes.needed(sample[rng.integers(256, size=32)], groups, 1)
+    drawn = sample[rng.integers(256, size=32)]
+    need = buffer_sizes.needed(drawn[balanced_order(drawn[:, 0], groups, 1)], groups, 1)
     chosen.append(size := buffer_sizes.smallest(ladder, need))
     empty.append(1 - need[0] / size.encoder)
   assert np.mean([ladder.index(size) < len(ladder) - 1 for size in chosen]) > 0.95

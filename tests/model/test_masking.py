@@ -308,7 +308,7 @@ def test_one_compilation_serves_every_mask():
   for seed, rate in enumerate((0.0, 0.4, 1.0)):
     observed = np.random.default_rng(seed).random((64, 32, 3)) < rate
     tokens = draw_mix(jax.random.key(seed), jnp.ones(observed.shape), jnp.asarray(observed))
-    shapes.add(tuple((leaf.shape, str(leaf.dtype)) for leaf in tokens))
+    shapes.add(tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(tokens)))
   assert len(TRACES) == 1
   wide = ((64, 24, 4), "float32"), ((64, 24, 4), "bool"), ((64, 24, 4), "bool")
   assert shapes == {(((64, 24), "int32"), *wide, *4 * (((64,), "int32"),))}

@@ -65,10 +65,12 @@ def test_without_skipping_the_same_run_stops_at_the_step(dataset, tmp_path):
 @pytest.mark.parametrize("mode", ["pretrain", "evaluate", "probe", "finetune", "report", "compare", "heldout"])
 def test_a_number_out_of_its_range_is_refused_before_anything_is_done(mode, tmp_path):
   workdir = tmp_path / "workdir"
-  flags = [CONFIG, f"--mode={mode}", f"--workdir={workdir}", "--config.optimizer.learning_rate=inf"]
-  ended = tiny.run(*flags)
+  key, value, expected = "optimizer.learning_rate", "inf", "a number above 0 and at most 1,000"
+  if mode == "compare":  # whose models have learning rates of their own
+    key, value, expected = "compare.jobs", "0", "a whole number from 1 to 1,000"
+  ended = tiny.run(CONFIG, f"--mode={mode}", f"--workdir={workdir}", f"--config.{key}={value}")
   assert ended.code == 2 and not workdir.exists()
-  assert ended.err == "error: config.optimizer.learning_rate is inf, expected a number above 0 and at most 1,000\n"
+  assert ended.err == f"error: config.{key} is {value}, expected {expected}\n"
 
 
 def test_no_mode_writes_the_results_of_a_model_that_is_not_finite(dataset, diverged, tmp_path, monkeypatch):
