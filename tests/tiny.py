@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import collections
 import dataclasses
 import functools
 import json
@@ -23,6 +24,7 @@ from aim.model.lsm2 import Architecture, Tower
 from aim.model.masking import Masking
 from data_pipelines.build import build, npz_request
 from data_pipelines.dataset import Dataset
+from data_pipelines.errors import CorruptError
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.npz import NpzSource
 from data_pipelines.splits import ListSplit
@@ -125,6 +127,19 @@ def dataset(folder: pathlib.Path, name: str = "tiny", evaluated: int = 3, tuned:
   cut = len(people) - evaluated
   split = ListSplit(tuple(people[: cut - tuned]), tuple(people[cut - tuned : cut]), tuple(people[cut:]))
   return build(NpzSource(path), folder / "data", name, split=split, request=npz_request(path))
+
+
+class BrokenDays:
+  """Days of which one cannot be read, and which count how often they are."""
+
+  def __init__(self, days, broken):
+    self.days, self.broken, self.reads = days, broken, collections.Counter()
+
+  def __getitem__(self, place):
+    self.reads[place] += 1
+    if place == self.broken:
+      raise CorruptError(f"shard: record {place} cannot be read")
+    return self.days[place]
 
 
 def without_digests(dataset: Dataset) -> None:

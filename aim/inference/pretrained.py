@@ -466,7 +466,12 @@ class Pretrained:
         described.matching, plain_array(values, "impute"), progress, people=people, dates=dates
       )
     days = self.checked_days(values, "impute")
-    profile = self.profile_of_rows(days, people, dates, "impute")
+    return self._filled(days, self.profile_of_rows(days, people, dates, "impute"), progress)
+
+  def _filled(
+    self, days: Shaped[np.ndarray, "days steps channels"], profile: Profile | None, progress: bool
+  ) -> Shaped[np.ndarray, "days steps channels"]:
+    """Days of this model's schema, with what it expects where they are NaN."""
     filled, missing = days.copy(), np.isnan(days)
     if missing.any():
       expected = self.physical(self.reconstruct(days, missing, progress, profile=profile))
@@ -511,9 +516,10 @@ class Pretrained:
       ConfigError: level is neither.
     """
     self._errors_for(level)  # before the work
-    filled = self.impute(values, progress, people=people, dates=dates)
-    days = self.checked_days(values, "impute_with_interval")
-    profile = self.profile_of_rows(days, people, dates, "impute_with_interval")
+    self.check_has_decoder("impute")
+    days = self.checked_days(values, "impute")
+    profile = self.profile_of_rows(days, people, dates, "impute")
+    filled = self._filled(days, profile, progress)
     low, high = self.interval(filled, ~np.isnan(days), level, profile.known if profile else None)
     return ImputedDays(filled, low, high)
 

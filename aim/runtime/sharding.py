@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from data_pipelines.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
+WINDOW_AXES = AXES[:2]  # those that share the windows of a batch
 
 # The first match wins, and every parameter must match. A spec names the mesh axis of each array dimension.
 RULES: tuple[tuple[str, PartitionSpec], ...] = (
@@ -121,7 +122,7 @@ def divided(arrays: Any, mesh: Mesh) -> Any:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Splits the windows of a batch over data and fsdp."""
-  return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+  return NamedSharding(mesh, PartitionSpec(WINDOW_AXES))
 
 
 def parameter_spec(name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:

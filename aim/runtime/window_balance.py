@@ -19,9 +19,9 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Int
 
-Lengths = TypeVar("Lengths", jax.Array, np.ndarray)
+from aim.runtime.sharding import WINDOW_AXES
 
-_AXES = ("data", "fsdp")  # of the mesh, that share the windows
+Lengths = TypeVar("Lengths", jax.Array, np.ndarray)
 
 
 def balanced_order(lengths: Lengths, groups: int, accumulate: int) -> Lengths:
@@ -40,8 +40,7 @@ def balanced_order(lengths: Lengths, groups: int, accumulate: int) -> Lengths:
     hands = xp.take_along_axis(windows, order, axis=1).reshape(dealt.shape)
     windows = xp.take_along_axis(hands, dealt, axis=3).transpose(0, 3, 1, 2).reshape(devices, -1)
   if accumulate > 1:
-    order = _longest_first(lengths[windows])[:, _dealt_ranks(windows.shape[1], accumulate)]
-    windows = xp.take_along_axis(windows, order, axis=1)
+    windows = xp.take_along_axis(windows, _in_microbatches(lengths[windows], accumulate), axis=1)
   return windows.reshape(-1)
 
 
@@ -58,27 +57,27 @@ def balanced(tree: Any, lengths: Int[Array, " b"], groups: int, accumulate: int)
   if groups <= 1 or mesh.empty or mesh.size == 1:
     order = balanced_order(lengths, groups, accumulate)
     return jax.tree.map(lambda x: x[order], tree)
-  windows = PartitionSpec(_AXES)
+  windows = PartitionSpec(WINDOW_AXES)
   exchange = lambda tree, lengths: _exchange(tree, lengths, groups, accumulate)
   return jax.shard_map(exchange, in_specs=windows, out_specs=windows, check_vma=False)(tree, lengths)
 
 
 def _exchange(tree: Any, lengths: Int[Array, " w"], groups: int, accumulate: int) -> Any:
   """What one device does: balanced_order() of all devices' windows, by an exchange of equal parts."""
-  device = jax.lax.axis_index(_AXES)
-  order, dealt = _deal(jax.lax.all_gather(lengths, _AXES))
+  device = jax.lax.axis_index(WINDOW_AXES)
+  order, dealt = _deal(jax.lax.all_gather(lengths, WINDOW_AXES))
   k = dealt.shape[1]
   own = dealt[device // k, device % k]
   sent = jnp.take_along_axis(order[device].reshape(own.shape), own, axis=1).T  # [destination, hand]
   neighbours = np.arange(groups).reshape(-1, k).tolist() if k < groups else None
 
   def received(x: Array) -> Array:
-    x = jax.lax.all_to_all(x[sent], _AXES, 0, 0, axis_index_groups=neighbours)
+    x = jax.lax.all_to_all(x[sent], WINDOW_AXES, 0, 0, axis_index_groups=neighbours)
     return x.reshape(-1, *x.shape[2:])
 
   tree, lengths = jax.tree.map(received, (tree, lengths))
   if accumulate > 1:
-    order = _longest_first(lengths[None])[0][_dealt_ranks(len(lengths), accumulate)]
+    order = _in_microbatches(lengths[None], accumulate)[0]
     tree = jax.tree.map(lambda x: x[order], tree)
   return tree
 
@@ -119,7 +118,11 @@ def _longest_first(lengths: Lengths) -> Lengths:
   return lengths.__array_namespace__().argsort(-lengths, axis=1, stable=True)
 
 
-def _dealt_ranks(windows: int, accumulate: int) -> Int[np.ndarray, " w"]:
-  """The rank at each of a device's places, which belong to the microbatches in turn; every other turn goes back."""
-  turn, microbatch = np.divmod(np.arange(windows), accumulate)
-  return turn * accumulate + np.where(turn % 2, accumulate - 1 - microbatch, microbatch)
+def _in_microbatches(lengths: Lengths, accumulate: int) -> Lengths:
+  """Which of a device's windows [d, w] is at each of its places, which belong to the microbatches in turn.
+
+  Every other turn goes back, so that who got a longer one in a turn gets a shorter one in the next.
+  """
+  turn, microbatch = np.divmod(np.arange(lengths.shape[1]), accumulate)
+  rank = turn * accumulate + np.where(turn % 2, accumulate - 1 - microbatch, microbatch)
+  return _longest_first(lengths)[:, rank]

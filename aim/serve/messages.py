@@ -20,9 +20,8 @@ from data_pipelines.errors import SchemaError, first_line, is_whole
 from data_pipelines.text_files import parse_json
 
 JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
-_END_OF_STREAM = (
-  b"\xff\xff\xff\xff\0\0\0\0"  # by the format's specification; streams may end without it, which looks cut
-)
+# By Arrow's specification. A stream may end without it, but cannot be told from one that was cut then.
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 KEYS = ("days", "channels", "minutes_per_step", "units")
 
 

@@ -168,12 +168,10 @@ def check_resumable(saved: Mapping[str, Any], current: Mapping[str, Any], where:
     )
   saved_config = config_files.to_dict(completed(saved["config"], where))
   for key, ours_value, theirs_value in config_files.difference(current["config"], saved_config):
-    more_days = key == "model.context_days" and ours_value and theirs_value  # the same parameters read them
-    if compatibility.changes_function(key) and not key.startswith("masking.") and not more_days:
-      raise CheckpointError(
-        f"{where} is of another architecture: {key} is {theirs_value} there, {ours_value} in this config"
-      )
-    if key == "optimizer.ema" and bool(ours_value) != bool(theirs_value):
+    other = compatibility.changes_function(key) and not key.startswith("masking.")
+    if key in compatibility.ON_OR_OFF:
+      other = bool(ours_value) != bool(theirs_value)
+    if other:
       raise CheckpointError(
         f"{where} is of another architecture: {key} is {theirs_value} there, {ours_value} in this config"
       )

@@ -19,6 +19,8 @@ RESUMABLE_MODEL_KEYS = (
   "model.attention",
   "model.qk_init",
 )
+# Config keys of which a checkpoint depends only on whether they are 0: that decides which arrays there are.
+ON_OR_OFF = ("model.context_days", "optimizer.ema")
 # Config keys outside `model` that the model's function or the shapes of its parameters depend on.
 OTHER_MODEL_KEYS = ("method", "data.impute", "data.clip", "data.zero_is_missing", "views.prototypes")
 

@@ -87,15 +87,8 @@ def test_a_model_that_reads_other_days_is_measured_with_and_without(capsys):
 
 def test_a_day_that_cannot_be_read_is_no_context_of_a_run_that_skips_such_days(tmp_path, monkeypatch, capsys):
   dataset = tiny.dataset(tmp_path, people=6, days=3, evaluated=2, tuned=2)
-  days = dataset.days("tune")
-
-  class Broken:
-    def __getitem__(self, place):
-      if place == 1:
-        raise CorruptError("shard: record 1 cannot be read")
-      return days[place]
-
-  monkeypatch.setattr(type(dataset), "days", lambda *_: Broken())
+  days = tiny.BrokenDays(dataset.days("tune"), 1)
+  monkeypatch.setattr(type(dataset), "days", lambda *_: days)
   found = lambda on_corrupt: list(
     calibration.some_days(dataset, "tune", "tiny", 2, mock.Mock(Pretrained, context_days=1, on_corrupt=on_corrupt))
   )

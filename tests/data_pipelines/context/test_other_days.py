@@ -13,6 +13,7 @@ from data_pipelines.errors import CorruptError, DatasetError
 from data_pipelines.schema import Channel, Schema
 from data_pipelines.source import Day, Person
 from data_pipelines.splits import ListSplit
+from tests import tiny
 
 DAYS = {"p0": 6, "p1": 1, "p2": 4, "p3": 3}  # the last of them is held out
 SCHEMA = Schema(60, (Channel("pulse"), Channel("asleep", kind="binary")))
@@ -85,21 +86,8 @@ def test_a_day_is_found_by_person_and_number(dataset):
     profile_of_day(dataset, "eval", day, 2)
 
 
-class Broken:
-  """Days of which one cannot be read, and which count how often they are."""
-
-  def __init__(self, days, broken):
-    self.days, self.broken, self.reads = days, broken, collections.Counter()
-
-  def __getitem__(self, place):
-    self.reads[place] += 1
-    if place == self.broken:
-      raise CorruptError(f"shard: record {place} cannot be read")
-    return self.days[place]
-
-
 def broken(monkeypatch, dataset, place, **arguments):
-  days = Broken(dataset.days("pretrain"), place)
+  days = tiny.BrokenDays(dataset.days("pretrain"), place)
   monkeypatch.setattr(type(dataset), "days", lambda self, split: days)
   return OtherDays(dataset, "pretrain", 3, **arguments), days
 

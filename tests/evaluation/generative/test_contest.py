@@ -214,15 +214,9 @@ def test_the_model_is_given_the_days_that_can_be_read_if_the_run_skipped_others(
     dataset.schema, {key: getattr(dataset.statistics, key) for key in ("mean", "std", "min", "max")}
   )
   model = mock.Mock(pretrained.Pretrained, scale=scale, context_days=1, on_corrupt=on_corrupt)
-  held, days = HeldoutDays(defaults.defaults().evaluate, model, dataset), dataset.days("eval")
-
-  class Broken:
-    def __getitem__(self, place):
-      if place == 1:
-        raise CorruptError("shard: record 1 cannot be read")
-      return days[place]
-
-  monkeypatch.setattr(type(dataset), "days", lambda *_: Broken())
+  held = HeldoutDays(defaults.defaults().evaluate, model, dataset)
+  days = tiny.BrokenDays(dataset.days("eval"), 1)
+  monkeypatch.setattr(type(dataset), "days", lambda *_: days)
   if on_corrupt == "stop":
     with pytest.raises(CorruptError, match="record 1"):
       held.profile({"position": [0]})
