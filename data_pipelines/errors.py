@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import numbers
 
+import numpy as np
+
 
 class UserError(ValueError):
   """A problem the user can fix."""
@@ -41,13 +43,13 @@ class CorruptError(DatasetError):
 
 
 def is_whole(value: object) -> bool:
-  """Whether a value is a whole number, of Python or NumPy; True and False are none."""
-  return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  """Whether a value is a whole number, of Python or NumPy; True, False and spans of time are none."""
+  return isinstance(value, numbers.Integral) and not isinstance(value, bool | np.timedelta64)
 
 
 def is_number(value: object) -> bool:
-  """Whether a value is a number, of Python or NumPy; True and False are none. NaN is one."""
-  return isinstance(value, numbers.Real) and not isinstance(value, bool)
+  """Whether a value is a number, of Python or NumPy; True, False and spans of time are none. NaN is one."""
+  return isinstance(value, numbers.Real) and not isinstance(value, bool | np.timedelta64)
 
 
 def first_line(error: object, most: int | None = None) -> str:

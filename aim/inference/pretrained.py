@@ -37,7 +37,8 @@ from aim.training.trained import exported, openmhc, source
 from data_pipelines.channels import vocabulary
 from data_pipelines.channels.matching import Matching
 from data_pipelines.channels.zeros import without_zeros
-from data_pipelines.context.profile import Profile, people_and_order, profiles_of_rows
+from data_pipelines.context.day_order import people_and_order
+from data_pipelines.context.profile import Profile, profiles_of_rows
 from data_pipelines.dataset import Dataset
 from data_pipelines.in_memory.plain_arrays import check_unmasked, plain_array
 from data_pipelines.schema import Schema, SchemaError
@@ -448,7 +449,8 @@ class Pretrained:
       units: of channels that are in another unit than is usual under their name: {channel: unit}.
       people: whose each day is. A model with config.model.context_days then sees, for each day, the nearest other days
         of the person among `values`; without, no other day. Other models make nothing of it.
-      dates: numbers or text by which the days of a person are in order; by default they come in the order of time.
+      dates: the date of each day, each once per person: all dates (of datetime or NumPy, or text that begins
+        YYYY-MM-DD), or all whole numbers. By default a person's days come in the order of time.
 
     Returns:
       [days, steps, channels] without NaN, in physical units and of the dtype of `values`; observed values are returned
@@ -457,7 +459,7 @@ class Pretrained:
 
     Raises:
       SchemaError: days of another shape or dtype, infinite values, no days, a dtype that cannot hold what is filled in,
-        or the model has no decoder.
+        people or dates that profile_of_rows() refuses, or the model has no decoder.
       CheckpointError: the result is NaN or Inf, because the model's parameters are.
     """
     self.check_has_decoder("impute")
@@ -705,8 +707,8 @@ class Pretrained:
       where: begins messages.
 
     Raises:
-      SchemaError: people or dates are masked, not one for each day, missing for one, or cannot be compared; or there
-        are dates without people.
+      SchemaError: people or dates are masked, not one for each day, missing for one or of several kinds; a person has
+        a date twice; or there are dates without people.
     """
     if people is None:
       if dates is not None:

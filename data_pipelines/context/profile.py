@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt8
 
-from data_pipelines.errors import SchemaError
-from data_pipelines.source import NOBODY
+from data_pipelines.context.day_order import people_and_order
 
 MOST_DAYS = 255  # behind one mean: counts are bytes
 
@@ -78,10 +77,8 @@ def profiles_of_rows(
 
   Args:
     values: days, NaN where missing.
-    people: whose each day is: names or numbers.
     most: days behind a mean, at most.
-    dates: numbers or text by which the days of a person are in order; by default they come in the order of time.
-    where: begins messages.
+    people, dates, where: see people_and_order().
 
   Raises:
     SchemaError: see people_and_order().
@@ -92,43 +89,6 @@ def profiles_of_rows(
       others = (np.asarray(values[i], np.float32) for i in nearest(rows, own, most))
       made.mean[row], made.days[row] = Profile.of(others, values.shape[1:])
   return made
-
-
-def people_and_order(
-  count: int,
-  people: Sequence[Any] | Shaped[np.ndarray, " days"],
-  dates: Sequence[Any] | Shaped[np.ndarray, " days"] | None = None,
-  where: str = "days",
-) -> tuple[Int[np.ndarray, " days"], Int[np.ndarray, " days"]]:
-  """Whose each day is and its place in time, as numbers: equal ones for equal entries, in the entries' order.
-
-  Args:
-    count: of the days.
-    people, dates, where: see profiles_of_rows.
-
-  Raises:
-    SchemaError: people or dates are not one for each day, one of them is missing, or they cannot be compared.
-  """
-  whose = _ranks(count, people, where, "people")
-  return whose, np.arange(count) if dates is None else _ranks(count, dates, where, "dates")
-
-
-def _ranks(count: int, given: Any, where: str, name: str) -> Int[np.ndarray, " days"]:
-  """The place of each entry among the different ones, in ascending order."""
-  try:
-    shape, entries = np.shape(given), np.asarray(given)
-  except (TypeError, ValueError) as error:
-    raise SchemaError(f"{where}: {name} are no array: {str(error).splitlines()[0]}") from None
-  if shape != (count,):
-    raise SchemaError(f"{where}: {name} have shape {shape}, expected one for each of {count} days")
-  for row, entry in enumerate(entries):
-    text = entry.decode(errors="replace") if isinstance(entry, bytes) else str(entry)
-    if text in NOBODY:
-      raise SchemaError(f"{where}: {name}: row {row} is {text!r}, which says that it is missing; expected one per day")
-  try:
-    return np.unique(entries, return_inverse=True)[1]
-  except TypeError as error:
-    raise SchemaError(f"{where}: {name} cannot be put in an order: {str(error).splitlines()[0]}") from None
 
 
 def _groups(whose: Int[np.ndarray, " days"], when: Int[np.ndarray, " days"]) -> Iterable[list[int]]:

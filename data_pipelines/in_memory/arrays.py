@@ -15,7 +15,7 @@ import numpy as np
 from data_pipelines.build import build, npz_request
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import SchemaError
-from data_pipelines.in_memory.plain_arrays import check_unmasked
+from data_pipelines.in_memory.plain_arrays import check_one_kind, check_unmasked
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.npz import NpzSource, is_date
 from data_pipelines.source import MAX_MISSING, NOBODY, Label
@@ -114,10 +114,12 @@ def _texts(what: str, entries: Sequence[Any]) -> list[str]:
   if isinstance(entries, set | frozenset):
     raise SchemaError(f"{what}: is a {type(entries).__name__}, which has no order; expected a list")
   check_unmasked(entries, "from_arrays", f"the entries of {what}")
-  texts = [str(entry) for entry in entries]
+  texts = [entry.decode(errors="backslashreplace") if isinstance(entry, bytes) else str(entry) for entry in entries]
   for place, text in enumerate(texts):
     if text in NOBODY - {""}:
       raise SchemaError(f'{what}: entry {place} is {text}, which is nothing; write "" where a date is unknown')
+  if what == "participant":
+    check_one_kind(list(entries), what)
   return texts
 
 

@@ -1,13 +1,11 @@
 """Profiles against NumPy, and the choice of the nearest days against its definition."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.context.profile import Profile, nearest, profiles_of_rows
-from data_pipelines.errors import SchemaError
 
 SHAPE = (4, 2)
 
@@ -79,36 +77,6 @@ def test_dates_say_which_days_are_near():
   by_date = profiles_of_rows(values, ["a"] * 4, 1, dates)
   assert by_date.mean[:, 0, 0].tolist() == [3, 2, 1, 2]
   assert profiles_of_rows(values, ["a"] * 4, 1).mean[:, 0, 0].tolist() == [1, 0, 1, 2]
-
-
-@pytest.mark.parametrize(("people", "dates", "named"), [(["a"], None, "people"), (["a"] * 3, [1, 2], "dates")])
-def test_one_person_and_date_for_each_day(people, dates, named):
-  with pytest.raises(SchemaError, match=rf"^impute: {named} have shape \(\d,\), expected one for each of 3 days$"):
-    profiles_of_rows(days(3), people, 2, dates, "impute")
-
-
-@pytest.mark.parametrize(
-  "missing", [None, float("nan"), pd.NaT, pd.NA, "", "NA", np.datetime64("NaT")], ids=lambda missing: repr(missing)
-)
-@pytest.mark.parametrize("name", ["people", "dates"])
-def test_missing_people_and_dates_are_refused(name, missing):
-  given = {"people": ["a"] * 3, "dates": [3, 4, 5]}
-  for entries in ([given[name][0], missing, given[name][2]], pd.Series([*given[name][:1], missing, missing])):
-    with pytest.raises(SchemaError, match=rf"^impute: {name}: row 1 is '.*', which says that it is missing[^\n]*$"):
-      profiles_of_rows(days(3), most=2, where="impute", **given | {name: entries})
-
-
-@pytest.mark.parametrize(
-  ("people", "message"),
-  [
-    ([{}, 1, 2], "people cannot be put in an order: '<' not supported between"),
-    ([["a"], ["b", "c"], "d"], "people are no array: "),
-    ("abc", r"people have shape \(\), expected one for each of 3 days"),
-  ],
-)
-def test_people_who_cannot_be_compared_are_one_line(people, message):
-  with pytest.raises(SchemaError, match=rf"^impute: {message}[^\n]*$"):
-    profiles_of_rows(days(3), people, 2, None, "impute")
 
 
 def test_no_days_have_no_profiles():

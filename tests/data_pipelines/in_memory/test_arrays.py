@@ -53,6 +53,11 @@ def test_pypots_arrays_of_26_channels_are_those_of_the_watch(tmp_path, capsys):
     (DAYS[0], {"channels": ["a", "b"]}, r"values: has shape \[96, 2\]"),
     ({"Y": DAYS}, {}, "values: has the keys Y, expected X"),
     (DAYS, {"channels": ["a", "b"], "participant": ["kim"]}, "participant: has 1 entries"),
+    (
+      DAYS,
+      {"channels": ["a", "b"], "participant": [1, 1, "1", 2]},
+      "participant: row 0 is 1 and row 2 is '1', expected",
+    ),
     (DAYS, {"channels": ["a", "b"], "date": ["2024-06-04"] * 4}, "already has"),
     (DAYS, {"channels": ["a", "b"], "units": {"c": "bpm"}}, "units: has 'c'"),
     (DAYS, {"channels": ["a", "b"], "units": ["bpm", "g"]}, "units: is a list, expected"),
@@ -65,6 +70,11 @@ def test_what_does_not_fit_is_one_line(tmp_path, values, options, message):
   with pytest.raises(SchemaError, match=message) as error:
     data_pipelines.from_arrays(values, tmp_path, "mine", **{"participant": WHO, **options})
   assert "\n" not in str(error.value)
+
+
+def test_ids_of_bytes_are_text(tmp_path):
+  dataset = data_pipelines.from_arrays(DAYS, tmp_path, "mine", participant=np.array(WHO, "S"), channels=["a", "b"])
+  assert {person for split in ("pretrain", "tune", "eval") for person in dataset.people(split)} == {*WHO}
 
 
 @pytest.mark.parametrize("nobody", [None, float("nan"), np.datetime64("NaT"), "NA"])
