@@ -55,3 +55,8 @@ def is_number(value: object) -> bool:
 def first_line(error: object, most: int | None = None) -> str:
   """The first line of an error's text, or of its type's name where it has none; cut after `most` characters."""
   return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
+
+
+def shown(entry: Any) -> str:
+  """An entry in a message, of at most 40 characters."""
+  return first_line(str(entry) if isinstance(entry, np.generic) else repr(entry), 40)

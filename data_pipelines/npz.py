@@ -37,7 +37,7 @@ from jaxtyping import Bool, Float32, Float64, Int8, Integer, Shaped, UInt8
 
 from data_pipelines.errors import SchemaError, is_number
 from data_pipelines.schema import Channel, Schema
-from data_pipelines.source import MISSINGNESS_MODES, Day, Event, Label, Person, check_label, check_people
+from data_pipelines.source import MISSINGNESS_MODES, Day, Event, Label, Person, check_label, check_people, is_date
 from data_pipelines.text_files import (
   check_names,
   check_regular,
@@ -492,14 +492,6 @@ def _check_order(path: pathlib.Path, rows: list[tuple[str, int, int]], date: Sha
         f"{path}: rows {d} and {e}: participant {person!r} has day {number} on {date[d]} and day {following} on "
         f"{date[e]}, expected dates at least {following - number} days apart, in the order of the days"
       )
-
-
-def is_date(text: str) -> bool:
-  """Whether the text is a day of the calendar, written YYYY-MM-DD."""
-  try:
-    return datetime.date.fromisoformat(text).isoformat() == text
-  except ValueError:
-    return False
 
 
 def _labels(days: DayArrays, people: Collection[str]) -> tuple[dict[str, dict[str, Label]], tuple[str, ...]]:

@@ -7,14 +7,15 @@ importer of device exports.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from data_pipelines.errors import SchemaError
+from data_pipelines.errors import SchemaError, is_number, shown
 from data_pipelines.schema import Schema
 from data_pipelines.text_files import check_names
 
@@ -58,6 +59,27 @@ def check_people(names: Iterable[str], where: str) -> None:
     if name in NOBODY - {""}:
       raise SchemaError(f"{where}: participant {name!r} says that somebody's name is missing")
   check_names(people, "participant", where)
+
+
+def check_one_kind(entries: Sequence[Any], name: str) -> None:
+  """Refuses a mixture of text, numbers and other types, of which 1 and "1" may be the same or not; `name` is theirs.
+
+  Raises:
+    SchemaError: an entry is of another kind than the first one.
+  """
+  kind = lambda entry: "number" if is_number(entry) else "text" if isinstance(entry, str | bytes) else type(entry)
+  for row, entry in enumerate(entries):
+    if kind(entry) != kind(entries[0]):
+      both = f"row 0 is {shown(entries[0])} and row {row} is {shown(entry)}"
+      raise SchemaError(f"{name}: {both}, expected all text or all numbers")
+
+
+def is_date(text: str) -> bool:
+  """Whether the text is a day of the calendar, written YYYY-MM-DD."""
+  try:
+    return datetime.date.fromisoformat(text).isoformat() == text
+  except ValueError:
+    return False
 
 
 def check_label(value: Label, where: str) -> None:

@@ -89,6 +89,10 @@ class Service:
 
   async def about(self, request: Any) -> Any:
     """What the model is, and which days it takes."""
+    try:
+      _check_no_query(request)
+    except Refused as error:
+      return _json({"error": str(error)}, error.status, error.headers)
     model = self.model
     return _json(
       {
@@ -143,6 +147,7 @@ class Service:
 
     try:
       with self._place():
+        _check_no_query(request)
         media_type = _media_type(request)
         work = functools.partial(self._computed, compute, await self._body(request), media_type)
         body, media_type = await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -219,6 +224,16 @@ class Service:
   async def _not_served(self, request: Any) -> Any:
     served = ", ".join(f"/{name}" for name in self.functions)
     return _json({"error": f"{request.url.path} is not served, expected {served}"}, 404)
+
+
+def _check_no_query(request: Any) -> None:
+  """Refuses what stands behind the "?" of a path, which nothing would read.
+
+  Raises:
+    Refused: there is something.
+  """
+  if request.url.query:
+    raise Refused(400, f"query: {request.url.query[:80]!r}, expected none")
 
 
 def _media_type(request: Any) -> str:

@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from data_pipelines.errors import SchemaError, first_line, is_number, is_whole
-from data_pipelines.in_memory.plain_arrays import check_one_kind, shown
-from data_pipelines.npz import is_date
-from data_pipelines.source import NOBODY
+from data_pipelines.errors import SchemaError, first_line, is_number, is_whole, shown
+from data_pipelines.source import NOBODY, check_one_kind, is_date
 
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 

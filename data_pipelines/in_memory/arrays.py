@@ -15,10 +15,10 @@ import numpy as np
 from data_pipelines.build import build, npz_request
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import SchemaError
-from data_pipelines.in_memory.plain_arrays import check_one_kind, check_unmasked
+from data_pipelines.in_memory.plain_arrays import check_unmasked
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
-from data_pipelines.npz import NpzSource, is_date
-from data_pipelines.source import MAX_MISSING, NOBODY, Label
+from data_pipelines.npz import NpzSource
+from data_pipelines.source import MAX_MISSING, NOBODY, Label, check_one_kind, is_date
 from data_pipelines.splits import Split
 
 _DAY = 1440  # minutes

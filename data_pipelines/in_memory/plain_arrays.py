@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from data_pipelines.errors import SchemaError, first_line, is_number
+from data_pipelines.errors import SchemaError
 
 
 def plain_array(values: Any, where: str, name: str = "values") -> np.ndarray:
@@ -41,21 +40,3 @@ def _holds_masks(values: Any) -> bool:
   if isinstance(values, np.ma.MaskedArray):
     return True
   return isinstance(values, list | tuple | collections.deque) and any(map(_holds_masks, values))
-
-
-def check_one_kind(entries: Sequence[Any], name: str) -> None:
-  """Refuses a mixture of text, numbers and other types, of which 1 and "1" may be the same or not; `name` is theirs.
-
-  Raises:
-    SchemaError: an entry is of another kind than the first one.
-  """
-  kind = lambda entry: "number" if is_number(entry) else "text" if isinstance(entry, str | bytes) else type(entry)
-  for row, entry in enumerate(entries):
-    if kind(entry) != kind(entries[0]):
-      both = f"row 0 is {shown(entries[0])} and row {row} is {shown(entry)}"
-      raise SchemaError(f"{name}: {both}, expected all text or all numbers")
-
-
-def shown(entry: Any) -> str:
-  """An entry in a message, of at most 40 characters."""
-  return first_line(str(entry) if isinstance(entry, np.generic) else repr(entry), 40)

@@ -217,6 +217,9 @@ def test_what_is_wrong_in_a_stream(client, body, message):
   [
     ("GET", "/embed", "application/json", 405, "Method Not Allowed"),
     ("GET", "/nothing", None, 404, "Not Found"),
+    ("POST", "/embed?pool=channel", "application/json", 400, "query: 'pool=channel', expected none"),
+    ("POST", "/impute?level=0.9", "application/json", 400, "query: 'level=0.9', expected none"),
+    ("GET", "/model?name=other", None, 400, "query: 'name=other', expected none"),
     ("POST", "/embed", "text/csv", 415, "content-type: 'text/csv', expected application/json or application/vnd"),
   ],
 )
