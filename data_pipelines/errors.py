@@ -14,6 +14,7 @@ catch UserError, print that line without a traceback and exit with code 2.
 from __future__ import annotations
 
 import numbers
+from typing import Any
 
 import numpy as np
 
