@@ -35,6 +35,9 @@ EXCLUSIVE_EVENTS = "exclusive_events.json"
 
 Label = float | int | str | bool | None
 
+LARGEST_WHOLE = 2**53  # a label that is a whole number: beyond, different ones are equal as numbers of 64 bits
+LARGEST_LABEL = 3e38  # about the largest number of 32 bits, in which models learn
+
 # Days on which a greater share of values is missing, over the channels that the day has, are left out by default.
 MAX_MISSING = 0.8
 
@@ -86,12 +89,17 @@ def check_label(value: Label, where: str) -> None:
   """Refuses numbers that cannot be stored or learned from; `where` names them in messages.
 
   Raises:
-    SchemaError: a number is infinite, or an integer has more than 64 bits.
+    SchemaError: a number is infinite or beyond LARGEST_LABEL, or an integer is beyond LARGEST_WHOLE.
   """
   if isinstance(value, float) and math.isinf(value):
     raise SchemaError(f"{where}: value is {value}, expected a finite number")
-  if isinstance(value, int) and not -(2**63) <= value < 2**63:
-    raise SchemaError(f"{where}: value is an integer of {value.bit_length()} bits, expected at most 64 with the sign")
+  if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+    raise SchemaError(
+      f"{where}: value is an integer of {value.bit_length()} bits, expected at most 2^53 in size; write an identifier "
+      "as text"
+    )
+  if isinstance(value, float) and abs(value) > LARGEST_LABEL:
+    raise SchemaError(f"{where}: value is {value:g}, expected at most {LARGEST_LABEL:g} in size")
 
 
 @dataclasses.dataclass(frozen=True)

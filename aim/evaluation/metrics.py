@@ -93,10 +93,11 @@ def _regression(
 ) -> np.ndarray:
   error = predicted - truth
   x, y = (values - _fold_mean(values, fold)[fold] for values in (predicted, truth))
-  spread = np.sqrt((x**2).mean() * (y**2).mean())
+  spread, of_truth = np.sqrt((x**2).mean()), np.sqrt((y**2).mean())
   # A constant has no correlation with anything; its SD may be a rounding error.
-  constant = spread <= 1e-12 * max(np.abs(truth).max() * np.abs(predicted).max(), 1e-12)
-  return np.array([np.abs(error).mean(), np.sqrt((error**2).mean()), np.nan if constant else (x * y).mean() / spread])
+  constant = spread <= 1e-12 * np.abs(predicted).max() or of_truth <= 1e-12 * np.abs(truth).max()
+  r = np.nan if constant else (x / spread * (y / of_truth)).mean()
+  return np.array([np.abs(error).mean(), np.sqrt((error**2).mean()), r])
 
 
 def _fold_mean(values: Float[np.ndarray, " n"], fold: Int[np.ndarray, " n"]) -> Float[np.ndarray, " folds"]:

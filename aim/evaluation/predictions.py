@@ -343,7 +343,7 @@ def format_tables(results: Sequence[Result]) -> str:
 def _interval(r: Result) -> str:
   if math.isnan(r.value):
     return "-"
-  number = lambda x: plain_number(x) if abs(x) >= 1 else f"{x:.3f}"
+  number = lambda x: plain_number(x) if abs(x) >= 1 else f"{x:.3f}" if abs(x) >= 5e-4 or x == 0 else f"{x:.3g}"
   return number(r.value) + bounds(r.ci_low, r.ci_high, number)
 
 

@@ -164,12 +164,27 @@ class _LargerLabel:
     return self._classifier.predict_proba(inputs)[:, -1]
 
 
+class _StandardisedLabel:
+  """A regression of standardised labels: by itself it has the precision of its inputs, float32."""
+
+  def __init__(self, regression: Any):
+    self._regression, self._mean, self._sd = regression, 0.0, 1.0
+
+  def fit(self, inputs: np.ndarray, labels: np.ndarray) -> None:
+    labels = np.asarray(labels, np.float64)
+    self._mean, self._sd = float(labels.mean()), float(labels.std()) or 1.0
+    self._regression.fit(inputs, (labels - self._mean) / self._sd)
+
+  def predict(self, inputs: np.ndarray) -> np.ndarray:
+    return self._regression.predict(inputs).astype(np.float64) * self._sd + self._mean
+
+
 def linear_probe(task_type: str) -> Any:
   """The default probe of a Method, see there."""
   if task_type in ("binary", "multiclass"):
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     return _LargerLabel(classifier) if task_type == "binary" else classifier
-  return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 4, 13)))
+  return _StandardisedLabel(make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 4, 13))))
 
 
 def fill_tasks(imputer: TheirImputer, tasks: str | os.PathLike, output: str | os.PathLike) -> list[pathlib.Path]:

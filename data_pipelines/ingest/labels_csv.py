@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from data_pipelines.errors import SchemaError
+from data_pipelines.errors import SchemaError, shown
 from data_pipelines.ingest.reading import clocks, csv_batches
 from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.readings import Stretch
-from data_pipelines.source import MISSING_TEXTS, MISSING_WORDS, SPREADSHEET_ERRORS, Label, check_people
+from data_pipelines.source import LARGEST_WHOLE, MISSING_TEXTS, MISSING_WORDS, SPREADSHEET_ERRORS, Label, check_people
 from data_pipelines.text_files import check_names, check_reserved, counted, in_other_notation, read_text
 
 MOST_TABLE = 2**30  # bytes: ten million events
@@ -177,11 +177,13 @@ def _check_fields(
   for (number, (who, *_)), field in zip(rows, fields, strict=True):
     where = f"{path} row {number}: participant {who!r}, label {name!r}"
     if field.upper() in SPREADSHEET_ERRORS:
-      raise SchemaError(f"{where}: found {field!r}, an error of a spreadsheet, expected a value or an empty field")
+      raise SchemaError(f"{where}: found {shown(field)}, an error of a spreadsheet, expected a value or an empty field")
     if _infinite(field):
-      infinite.append(f"{where}: found {field!r}, expected a finite number")
+      infinite.append(f"{where}: found {shown(field)}, expected a finite number")
     elif in_other_notation(field):
-      other.append(f"{where}: found {field!r}, expected a number in the digits 0 to 9 with a point, such as 1234.5")
+      other.append(
+        f"{where}: found {shown(field)}, expected a number in the digits 0 to 9 with a point, such as 1234.5"
+      )
   if infinite or other:
     plain = [f for f in fields if f.lower() not in MISSING_WORDS and not _infinite(f) and not in_other_notation(f)]
     _, bad = csv_batches.parse_numbers(pa.array(plain, pa.string()))
@@ -212,7 +214,7 @@ def _typed(fields: Sequence[str]) -> list[Label]:
 def _is_code(field: str) -> bool:
   """Whether digits are more than a number keeps: with leading zeros, or too many of them."""
   return bool(re.fullmatch("0[0-9]+", field)) or (
-    bool(re.fullmatch("[+-]?[0-9]{16,}", field)) and not -(2**63) <= int(field) < 2**63
+    bool(re.fullmatch("[+-]?[0-9]{16,}", field)) and (len(field) > 32 or abs(int(field)) > LARGEST_WHOLE)
   )
 
 

@@ -76,8 +76,12 @@ WRONG = {
   "infinite": (dict(labels=np.array('{"a": {"age": Infinity}}')), "'a', label 'age': value is inf, expected a finite"),
   "too_large": (dict(labels=np.array('{"a": {"age": -1e400}}')), "'a', label 'age': value is -inf, expected a finite"),
   "long": (
-    dict(labels=np.array(json.dumps({"a": {"age": 2**63}}))),
-    "'a', label 'age': value is an integer of 64 bits",
+    dict(labels=np.array(json.dumps({"a": {"age": 2**53 + 1}}))),
+    r"'a', label 'age': value is an integer of 54 bits, expected at most 2\^53 in size; write an identifier as text",
+  ),
+  "huge": (
+    dict(labels=np.array(json.dumps({"a": {"age": -1e39}}))),
+    r"'a', label 'age': value is -1e\+39, expected at most 3e\+38 in size",
   ),
   "half_pair": (dict(labels=np.array(r'{"a": {"sex": "\ud800"}}')), r"'labels': holds '\\ud800', which is half of a"),
   "unit": (dict(unit=np.array(["bpm\x1b[2J", "", ""])), r"channel 'heart_rate': unit is 'bpm\\x1b"),

@@ -48,6 +48,13 @@ def test_metrics_of_values_equal_scikit_learn_and_numpy(seed):
   assert r == pytest.approx(np.corrcoef(truth, predicted)[0, 1])
 
 
+@pytest.mark.parametrize(("offset", "factor"), [(1e9, 1.0), (1.7e12, 1e3), (0.0, 1e-30), (0.0, 1e35)])
+def test_r_is_that_of_any_offset_and_unit(offset, factor):
+  truth, predicted = np.random.default_rng(0).normal(50, 20, (2, 30))
+  moved = agreement("regression", truth * factor + offset, (predicted * factor + offset)[:, None])
+  assert moved[2] == pytest.approx(agreement("regression", truth, predicted[:, None])[2], abs=1e-5)
+
+
 def test_what_is_not_defined_is_nan():
   one_fold = np.zeros(3, int)
   assert np.isnan(ranking(np.ones(3, bool), np.arange(3.0), one_fold)).all()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aim.inference.pretrained import Pretrained
-from aim.interop.openmhc import Imputer, Method, fill_tasks, person_error, skill_score
+from aim.interop.openmhc import Imputer, Method, fill_tasks, linear_probe, person_error, skill_score
 from aim.training.trained import source
 from data_pipelines.errors import SchemaError
 from tests import openmhc_release, tiny
@@ -77,6 +77,18 @@ def test_a_method_is_a_probe_of_the_mean_day(tmp_path, task_type):
     assert (np.nan_to_num(predictions) >= 0).all() and (np.nan_to_num(predictions) <= 1).all()
   np.testing.assert_allclose(method.embed(people)[0], model.embed(days[:2]).mean(0), rtol=1e-5)
   assert tuple(method.data_spec) == ("minute", "day")
+
+
+def test_the_probe_follows_the_offset_of_labels():
+  """Embeddings are float32, in which seconds since 1970 that differ by 30 are equal."""
+  embeddings = np.random.default_rng(0).normal(0, 1, (40, 3)).astype(np.float32)
+  labels = embeddings[:, 0] * np.float64(30)
+  predictions = []
+  for offset in (0, 1.7e9):
+    probe = linear_probe("regression")
+    probe.fit(embeddings, labels + offset)
+    predictions.append(probe.predict(embeddings) - offset)
+  np.testing.assert_allclose(*predictions, atol=1e-3)
 
 
 def tiny_model():

@@ -1,4 +1,4 @@
-"""Label columns that are nearly numbers become text with a note, and whole numbers keep every digit."""
+"""Label columns that are nearly numbers, or whole numbers of more digits than a number keeps, are text with a note."""
 
 import pytest
 
@@ -18,7 +18,14 @@ from data_pipelines.ingest.labels_csv import ParticipantTable
     (["yes", "no", "1"], ["yes", "no", "1"], "of 3 fields 2 cannot be read as numbers (first: row 2, 'yes')"),
     (["000", "001"], ["000", "001"], "digits that a number does not keep (first: row 2, '000')"),
     (["1", str(2**63)], ["1", str(2**63)], f"digits that a number does not keep (first: row 3, '{2**63}')"),
-    ([str(2**53 + 1), "-7"], [2**53 + 1, -7], None),
+    (
+      [str(2**53 + 1), "-7"],
+      [str(2**53 + 1), "-7"],
+      "digits that a number does not keep (first: row 2, '9007",
+    ),
+    (["1.5", str(-(2**53) - 1)], ["1.5", str(-(2**53) - 1)], "digits that a number does not keep (first: row 3, "),
+    (["1", "9" * 40], ["1", "9" * 40], "digits that a number does not keep (first: row 3, '999"),
+    ([str(2**53), "-7"], [2**53, -7], None),
     (["0", "10", "-0"], [0, 10, 0], None),
     (["0.5", "10"], [0.5, 10.0], None),
     (["red", "blue"], ["red", "blue"], None),

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from aim.common.config_files import ConfigError
 from aim.model.from_config import steps
 from data_pipelines.dataset import Dataset
+from data_pipelines.source import LARGEST_LABEL
 from data_pipelines.text_files import counted
 
 _NOT_LABELS = ("participant", "split", "days")  # columns of the participants table
@@ -164,6 +165,11 @@ def _person_task(name: str, labels: Mapping[str, Any]) -> LabelTask | str:
     return f"everyone has {values[0]!r}" if values else "known of nobody"
   is_text = isinstance(values[0], str)
   if len(values) > 2 and not is_text:
+    numbers = np.array(values, np.float64)
+    if len(np.unique(numbers)) < len(values):
+      return f"has integers beyond 2^53, such as {max(values, key=abs)}, which are equal as numbers: an identifier"
+    if np.abs(numbers).max() > LARGEST_LABEL or not numbers.std() > 0:
+      return f"{values[0]} to {values[-1]} is beyond the numbers that can be learnt"
     return LabelTask(name, "regression", "day", (), {person: float(value) for person, value in labels.items()})
   if len(values) > max(2, min(_MAX_CLASSES, len(labels) // 2)):
     return f"{counted(len(values), 'value')} among {counted(len(labels), 'person')}: an identifier or free text"
@@ -173,7 +179,8 @@ def _person_task(name: str, labels: Mapping[str, Any]) -> LabelTask | str:
 
 
 def _class_name(value: Any) -> str:
-  return f"{value:g}" if isinstance(value, float) else str(value)
+  short = f"{value:g}" if isinstance(value, float) else str(value)
+  return short if not isinstance(value, float) or float(short) == value else repr(value)
 
 
 def _event_tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, LabelTask | str]:

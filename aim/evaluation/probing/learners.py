@@ -119,6 +119,27 @@ class FittedProbe:
     return cls(**{**fields, **names, "classes": tuple(fields["classes"].tolist())})
 
 
+@dataclasses.dataclass(frozen=True)
+class TruthScale:
+  """Mean and SD of the numbers of a regression, 0 and 1 for classes.
+
+  Learners are fitted on standardised numbers, because scikit-learn computes in the precision of the inputs, which is
+  float32: it cannot tell times in seconds since 1970 apart.
+  """
+
+  mean: float
+  sd: float
+
+  @classmethod
+  def of(cls, task: LabelTask, truth: Float[np.ndarray, " n"]) -> TruthScale:
+    """That of the rows that are fitted."""
+    return cls(float(truth.mean()), float(truth.std()) or 1.0) if task.kind == "regression" else cls(0.0, 1.0)
+
+  def apply(self, rows: FitData) -> FitData:
+    """The rows with standardised numbers."""
+    return dataclasses.replace(rows, truth=(rows.truth - self.mean) / self.sd)
+
+
 def fit_linear(config: ml_collections.ConfigDict, task: LabelTask, rows: FitData) -> FittedProbe:
   """Fits a logistic or ridge regression on standardised inputs, after a PCA if there are more than config.pca of them.
 
@@ -135,8 +156,9 @@ def fit_linear(config: ml_collections.ConfigDict, task: LabelTask, rows: FitData
     steps.append(("pca", PCA(min(config.pca, smallest_fold), random_state=0)))
   steps.append(("model", _linear(config, task)))
   key, grid = _grid(config, task)
-  pipeline = _search(Pipeline(steps), {key: grid}, task, rows)
-  return _as_affine(task, pipeline, known)
+  scale = TruthScale.of(task, rows.truth)
+  pipeline = _search(Pipeline(steps), {key: grid}, task, scale.apply(rows))
+  return _as_affine(task, pipeline, scale, known)
 
 
 def _linear(config: ml_collections.ConfigDict, task: LabelTask) -> BaseEstimator:
@@ -195,10 +217,11 @@ def _log_likelihood(estimator: Any, inputs: np.ndarray, truth: np.ndarray) -> fl
   return float(np.mean([log[truth == c].mean() for c in np.unique(truth)]))
 
 
-def _as_affine(task: LabelTask, pipeline: Pipeline, known: Bool[np.ndarray, " f"]) -> FittedProbe:
+def _as_affine(task: LabelTask, pipeline: Pipeline, truth: TruthScale, known: Bool[np.ndarray, " f"]) -> FittedProbe:
   """The fitted pipeline as one affine map; classes that no training row has get the logit -inf."""
   model, scale = pipeline["model"], pipeline["scale"]
-  weights, intercept = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_).astype(np.float64)
+  weights, intercept = (np.asarray(fitted, np.float64) for fitted in (model.coef_, model.intercept_))
+  weights, intercept = np.atleast_2d(weights) * truth.sd, np.atleast_1d(intercept) * truth.sd + truth.mean
   if "pca" in pipeline.named_steps:
     pca = pipeline["pca"]
     intercept = intercept - weights @ (pca.components_ @ pca.mean_)
@@ -220,11 +243,12 @@ class PipelinePredictor:
 
   task: LabelTask
   pipeline: Pipeline
+  truth: TruthScale
 
   def predict(self, inputs: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n k"]:
     """Values [n, 1] of a regression, probabilities [n, classes]; 0 for a class that no training row has."""
     if self.task.kind == "regression":
-      return self.pipeline.predict(inputs)[:, None]
+      return self.pipeline.predict(inputs)[:, None] * self.truth.sd + self.truth.mean
     probability = np.zeros((len(inputs), len(self.task.classes)))
     probability[:, self.pipeline["model"].classes_] = self.pipeline.predict_proba(inputs)
     return probability
@@ -236,8 +260,9 @@ def fit_forest(config: ml_collections.ConfigDict, task: LabelTask, rows: FitData
   weight = {} if task.kind == "regression" else {"class_weight": "balanced" if config.balanced else None}
   model = kind(config.forest_trees, min_samples_leaf=3, max_features="sqrt", random_state=0, **weight)
   pipeline = Pipeline([("fill", SimpleImputer(keep_empty_features=True)), ("model", model)])
-  truth = rows.truth if task.kind == "regression" else rows.truth.astype(int)
-  return PipelinePredictor(task, pipeline.fit(rows.inputs, truth))
+  scale = TruthScale.of(task, rows.truth)
+  truth = scale.apply(rows).truth if task.kind == "regression" else rows.truth.astype(int)
+  return PipelinePredictor(task, pipeline.fit(rows.inputs, truth), scale)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,6 +77,30 @@ def test_every_label_is_a_task_or_has_a_reason(labelled):
   assert "absence is never recorded" in reasons["home"]
 
 
+@pytest.mark.parametrize(
+  ("values", "reason"),
+  [
+    ([2**62 + i for i in range(9)], f"has integers beyond 2^53, such as {2**62 + 8}, which are equal as numbers"),
+    ([1e307 * i for i in range(9)], "0.0 to 8e+307 is beyond the numbers that can be learnt"),
+    ([1e-310 * i for i in range(9)], "is beyond the numbers that can be learnt"),
+  ],
+)
+def test_numbers_that_cannot_be_learnt_are_left_out(monkeypatch, labelled, values, reason):
+  """Of a dataset that was built by an earlier version."""
+  people = labelled.participants()
+  table = people.append_column("odd", [[values[i % 9] for i in range(len(people))]])
+  monkeypatch.setattr(type(labelled), "participants", lambda _: table)
+  assert reason in dict(line.split(": ", 1) for line in label_tasks.usable_tasks(config(), labelled)[1])["odd"]
+
+
+def test_two_numbers_have_two_names(monkeypatch, labelled):
+  people = labelled.participants()
+  table = people.append_column("seen", [[1e9 + 21 + i % 2 for i in range(len(people))]])
+  monkeypatch.setattr(type(labelled), "participants", lambda _: table)
+  tasks, _ = label_tasks.usable_tasks(config(tasks=("seen",)), labelled)
+  assert tasks[0].classes == ("1000000021.0", "1000000022.0")
+
+
 def test_an_unknown_name_is_answered_with_the_nearest(labelled):
   with pytest.raises(ConfigError, match=r"no label 'agee'; the nearest is 'age'"):
     label_tasks.usable_tasks(config(tasks=("agee",)), labelled)

@@ -52,6 +52,17 @@ def test_a_fitted_probe_is_scikit_learns_pipeline(kind, classes, pca, tmp_path):
   np.testing.assert_array_equal(FittedProbe.load(tmp_path / "probe.npz").predict(new), fitted.predict(new))
 
 
+@pytest.mark.parametrize("fit", [learners.fit_linear, learners.fit_forest], ids=["linear", "forest"])
+@pytest.mark.parametrize(("offset", "factor"), [(1e9, 1.0), (1.7e12, 1e3), (0.0, 2.0**116), (0.0, 2.0**-116)])
+def test_learners_follow_the_offset_and_the_unit_of_a_label(fit, offset, factor):
+  """In float32, the precision of embeddings, seconds since 1970 that differ by 30 are equal."""
+  task, rows = training("regression")
+  rows = dataclasses.replace(rows, inputs=rows.inputs.astype(np.float32))
+  expected = fit(config(), task, rows).predict(rows.inputs)
+  moved = fit(config(), task, dataclasses.replace(rows, truth=rows.truth * factor + offset)).predict(rows.inputs)
+  np.testing.assert_allclose((moved - offset) / factor, expected, atol=1e-4)
+
+
 def test_an_unknown_input_is_replaced_by_the_training_mean():
   task, rows = training("regression")
   holes = dataclasses.replace(rows, inputs=np.where(np.arange(60)[:, None] % 4 == 0, np.nan, rows.inputs))
