@@ -86,7 +86,7 @@ def test_every_label_is_a_task_or_has_a_reason(labelled):
   ],
 )
 def test_numbers_that_cannot_be_learnt_are_left_out(monkeypatch, labelled, values, reason):
-  """Of a dataset that was built by an earlier version."""
+  """An earlier version may have built the dataset with such labels."""
   people = labelled.participants()
   table = people.append_column("odd", [[values[i % 9] for i in range(len(people))]])
   monkeypatch.setattr(type(labelled), "participants", lambda _: table)

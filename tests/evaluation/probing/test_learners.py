@@ -55,7 +55,7 @@ def test_a_fitted_probe_is_scikit_learns_pipeline(kind, classes, pca, tmp_path):
 @pytest.mark.parametrize("fit", [learners.fit_linear, learners.fit_forest], ids=["linear", "forest"])
 @pytest.mark.parametrize(("offset", "factor"), [(1e9, 1.0), (1.7e12, 1e3), (0.0, 2.0**116), (0.0, 2.0**-116)])
 def test_learners_follow_the_offset_and_the_unit_of_a_label(fit, offset, factor):
-  """In float32, the precision of embeddings, seconds since 1970 that differ by 30 are equal."""
+  """Seconds since 1970 that differ by 30 are equal in float32, the precision of embeddings."""
   task, rows = training("regression")
   rows = dataclasses.replace(rows, inputs=rows.inputs.astype(np.float32))
   expected = fit(config(), task, rows).predict(rows.inputs)
