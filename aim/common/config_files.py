@@ -21,7 +21,8 @@ from data_pipelines.text_files import json_text, read_json, replace_text
 
 # What ml_collections says when a key is set to a value of another type.
 _OTHER_TYPE = re.compile(
-  r"Could not override field '(.*?)' \(reference\)\. (.*) is of original type .* casted to type <class '(.*)'>",
+  r"Could not override field '(.*?)' \(reference\)\. (.*) is of original type <class '(.*)'> "
+  r".* casted to type <class '(.*)'>",
   re.DOTALL,
 )
 
@@ -73,8 +74,10 @@ def load(name: str) -> ml_collections.ConfigDict:
   except Exception as error:  # a Python file can raise anything
     other_type = _OTHER_TYPE.match(str(error))
     if other_type:
-      key, value, expected = other_type.groups()
+      key, value, found, expected = other_type.groups()
+      value = repr(value) if found == "str" else f"{value} of type {found}" if "." in found else value
       expected = {"int": "a whole number", "float": "a number"}.get(expected, f"a {expected}")
+      expected += " of Python" if "." in found else ""
       raise ConfigError(f"--config={name}: key {key!r} is {value}, expected {expected}") from None
     raise ConfigError(f"--config={name}: {type(error).__name__}: {error}") from None
   if not isinstance(config, ml_collections.ConfigDict):

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from data_pipelines.errors import SchemaError, first_line, is_number, is_whole, shown
-from data_pipelines.source import NOBODY, check_one_kind, is_date
+from data_pipelines.source import NOBODY, check_one_kind, check_people, is_date
 
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 
@@ -31,8 +31,8 @@ def people_and_order(
     where: begins messages.
 
   Raises:
-    SchemaError: people or dates are not one for each day, one of them is missing or of another kind, or a person has
-      two days of the same date.
+    SchemaError: people or dates are not one for each day, one of them is missing or of another kind, names of people
+      look alike (source.check_people), or a person has two days of the same date.
   """
   owners = _owners(_entries(count, people, where, "people"), where)
   if dates is None:
@@ -80,6 +80,8 @@ def _plain(entry: Any) -> Any:
 def _owners(people: list[Any], where: str) -> list[Any]:
   """The people, if they can be told apart and put in an order."""
   check_one_kind(people, f"{where}: people")
+  if people and isinstance(people[0], str):
+    check_people(people, f"{where}: people")
   try:
     sorted(set(people))
   except TypeError as error:

@@ -75,6 +75,8 @@ def profiles_of_rows(
 ) -> Profile:
   """The profile of the nearest other days of the same person, for each day of an array.
 
+  A day without any value is none of them, as in a dataset, which has no such days.
+
   Args:
     values: days, NaN where missing.
     most: days behind a mean, at most.
@@ -85,9 +87,14 @@ def profiles_of_rows(
   """
   made = Profile(np.empty(values.shape, np.float32), np.empty(values.shape, np.uint8))
   for rows in _groups(*people_and_order(len(values), people, dates, where)):
-    for own, row in enumerate(rows):
-      others = (np.asarray(values[i], np.float32) for i in nearest(rows, own, most))
+    recorded = [row for row in rows if not np.isnan(values[row]).all()]
+    own = 0  # its place among them
+    for row in rows:
+      present = own < len(recorded) and recorded[own] == row
+      places = recorded if present else [*recorded[:own], row, *recorded[own:]]
+      others = (np.asarray(values[i], np.float32) for i in nearest(places, own, most))
       made.mean[row], made.days[row] = Profile.of(others, values.shape[1:])
+      own += present
   return made
 
 

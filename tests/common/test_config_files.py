@@ -48,9 +48,15 @@ def test_a_value_that_is_no_number_is_told_in_plain_words(override, message):
 
 def test_a_value_of_another_type_in_a_file(tmp_path):
   path = tmp_path / "mine.py"
-  for value, message in (("float('nan')", "nan, expected a whole number"), ("2.5", "2.5, expected a whole number")):
+  for value, message in (
+    ("float('nan')", "nan, expected a whole number"),
+    ("2.5", "2.5, expected a whole number"),
+    ("'16'", "'16', expected a whole number"),
+    ("np.int64(16)", "16 of type numpy.int64, expected a whole number of Python"),
+  ):
     lines = "  config = lsm2_tiny.get_config()", f"  config.batch_size = {value}", "  return config"
-    path.write_text("\n".join(("from experiments import lsm2_tiny", "def get_config():", *lines, "")))
+    imports = "import numpy as np", "from experiments import lsm2_tiny"
+    path.write_text("\n".join((*imports, "def get_config():", *lines, "")))
     with pytest.raises(ConfigError) as error:
       config_files.load(str(path))
     assert str(error.value) == f"--config={path}: key 'batch_size' is {message}"

@@ -109,6 +109,9 @@ def test_missing_people_and_dates_are_refused(name, missing):
     ([1, 1, "1"], "people: row 0 is 1 and row 2 is '1', expected all text or all numbers"),
     ([{}, 1, 2], "people: row 0 is {} and row 1 is 1, expected all text or all numbers"),
     ([["a"], ["b", "c"], "d"], "people are no array: "),
+    (["Kim", "kim", "sam"], "people: participant 'Kim' and 'kim' differ only in case"),
+    (["kim ", "kim ", "kim "], "people: participant 'kim ' has spaces around it, expected none"),
+    (["Zoe\u0308", "Zo\u00eb", "sam"], "people: participant .* differ only in "),
     ("abc", r"people have shape \(\), expected one for each of 3 days"),
   ],
 )

@@ -57,7 +57,7 @@ def test_rows_have_the_days_of_their_person_but_never_themselves(people, most, s
   values, row = days(len(people), seed), seed % len(people)
   profile = profiles_of_rows(values, people, most)
   for i, person in enumerate(people):
-    rows = [j for j, other in enumerate(people) if other == person]
+    rows = [j for j, other in enumerate(people) if other == person and (j == i or not np.isnan(values[j]).all())]
     others = nearest(rows, rows.index(i), most)
     mean, number = mean_and_number(values[others])
     np.testing.assert_array_equal(profile.days[i], number)
@@ -69,6 +69,16 @@ def test_rows_have_the_days_of_their_person_but_never_themselves(people, most, s
   np.testing.assert_array_equal(after.days[row], profile.days[row])
   others = [i for i, person in enumerate(people) if person != people[row]]
   np.testing.assert_array_equal(after.at(others).mean, profile.at(others).mean)
+
+
+def test_a_day_of_nothing_takes_no_place_of_another():
+  values = days(6)
+  values[[1, 4]] = np.nan
+  recorded = [0, 2, 3, 5]
+  profile, expected = profiles_of_rows(values, ["a"] * 6, 1), profiles_of_rows(values[recorded], ["a"] * 4, 1)
+  np.testing.assert_array_equal(profile.at(recorded).mean, expected.mean)
+  for row, nearest_row in ((1, 0), (4, 3)):
+    np.testing.assert_array_equal(profile.mean[row], values[nearest_row])
 
 
 def test_dates_say_which_days_are_near():
