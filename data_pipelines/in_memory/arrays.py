@@ -5,8 +5,6 @@ from __future__ import annotations
 import collections
 import json
 import os
-import pathlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +14,7 @@ from data_pipelines.build import build, npz_request
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import SchemaError
 from data_pipelines.in_memory.plain_arrays import check_unmasked
+from data_pipelines.in_memory.temporary_files import temporary_files
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from data_pipelines.npz import NpzSource
 from data_pipelines.source import MAX_MISSING, NOBODY, Label, check_one_kind, is_date
@@ -73,8 +72,8 @@ def from_arrays(
   for what, found in ("participant", people), ("date", dates):
     if len(found) != len(days):
       raise SchemaError(f"{what}: has {len(found)} entries, expected one for each of the {len(days)} days")
-  with tempfile.TemporaryDirectory() as temporary:
-    path = pathlib.Path(temporary) / "arrays.npz"
+  with temporary_files(from_arrays="arrays.npz") as paths:
+    path = paths["from_arrays"]
     np.savez(
       path,
       values=days,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from data_pipelines.build import build
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import SchemaError
 from data_pipelines.in_memory.arrays import check_units
+from data_pipelines.in_memory.temporary_files import temporary_files
 from data_pipelines.ingest import account_summary
 from data_pipelines.ingest.gridding.recipe import Recipe
 from data_pipelines.ingest.imported_source import ImportedSource
@@ -77,25 +77,24 @@ def from_frame(
   options["timezone"] = timezone or _zone(table)
   if recipe is not None:
     options["recipe"] = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-  with tempfile.TemporaryDirectory() as temporary:
-    folder = pathlib.Path(temporary)
+  with temporary_files(frame="frame.parquet", labels="labels.csv", readings="readings") as paths:
     if labels is not None:
-      options["people"] = _people(labels, folder / "labels.csv")
+      options["people"] = _people(labels, paths["labels"])
     try:
-      pq.write_table(_with_units(table, units or {}), folder / "frame.parquet")
+      pq.write_table(_with_units(table, units or {}), paths["frame"])
     except (pa.ArrowException, OSError) as error:
       raise SchemaError(f"frame: cannot be stored: {str(error).splitlines()[0]}") from None
-    export_set = ExportSet(folder / "frame.parquet", LongTable())
+    export_set = ExportSet(paths["frame"], LongTable())
     sources: list[ImportedSource] = []
 
     def source() -> ImportedSource:
-      sources.append(ImportedSource(export_set, folder / "readings", ImportOptions(**options)))
+      sources.append(ImportedSource(export_set, paths["readings"], ImportOptions(**options)))
       return sources[0]
 
     request = {
       "source": "from_frame",
       "frame": [digest for _, digest in sorted(export_set.digests.items())],
-      "labels": (folder / "labels.csv").read_text() if labels is not None else None,
+      "labels": paths["labels"].read_text() if labels is not None else None,
       **{key: options[key] for key in ("timezone", "minutes_per_step", "max_missing")},
       "recipe": options["recipe"].to_yaml(comments=False) if recipe is not None else None,
     }

@@ -58,7 +58,7 @@ def test_pypots_arrays_of_26_channels_are_those_of_the_watch(tmp_path, capsys):
       {"channels": ["a", "b"], "participant": [1, 1, "1", 2]},
       "participant: row 0 is 1 and row 2 is '1', expected",
     ),
-    (DAYS, {"channels": ["a", "b"], "date": ["2024-06-04"] * 4}, "already has"),
+    (DAYS, {"channels": ["a", "b"], "date": ["2024-06-04"] * 4}, "^from_arrays: row 1: participant 'kim' already"),
     (DAYS, {"channels": ["a", "b"], "units": {"c": "bpm"}}, "units: has 'c'"),
     (DAYS, {"channels": ["a", "b"], "units": ["bpm", "g"]}, "units: is a list, expected"),
     (DAYS, {"channels": ["a", "b"], "units": {"a": 1}}, "units: that of 'a' is 1, expected text"),

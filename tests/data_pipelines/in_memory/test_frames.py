@@ -111,6 +111,12 @@ def test_the_same_table_is_built_once_and_another_is_refused(built, capsys):
     ([1, 2], {}, "frame: is list"),
     (WIDE, {"labels": {"kim": 1}}, "labels: is dict"),
     (WIDE, {"timezone": "Berlin"}, "not an IANA time zone"),
+    (WIDE.assign(time="noon"), {}, "^frame[ :]"),
+    (
+      WIDE,
+      {"labels": pd.DataFrame({"participant": ["kim", "kim"], "age": [1, 2]})},
+      "^labels row 3: participant 'kim'",
+    ),
   ],
 )
 def test_what_cannot_be_used_is_one_line(built, frame, options, message):
