@@ -22,7 +22,7 @@ from aim.model.masking import TokenSet
 from aim.model.token_buffers import TokenBuffer
 from aim.runtime.window_balance import balanced_order
 
-FEWER_THAN_ALL = ("present", "observed")  # decoder_tokens of which a step may need fewer slots than there are tokens
+FEWER_THAN_ALL = ("present", "observed", "refined")  # decoder_tokens of which a step may need fewer slots than there are tokens
 Counts = TypeVar("Counts", jax.Array, np.ndarray)
 
 
@@ -69,7 +69,7 @@ class BufferSizes:
       return self.target_buffer(tokens)
     first = jnp.zeros_like(tokens.target_ends)
     if self.decoder_tokens in FEWER_THAN_ALL:
-      ends = tokens.target_ends if self.decoder_tokens == "observed" else tokens.present_ends
+      ends = tokens.target_ends if self.decoder_tokens in ("observed", "refined") else tokens.present_ends
       return self._buffer(first, ends, self.decoder, self.tokens)
     if self.pairs is not None:
       return TokenBuffer.aligned(first, jnp.full_like(first, self.tokens), self.groups, self.tokens)
@@ -120,8 +120,9 @@ def block_pairs(
   """BufferSizes.pairs of one step; arguments as in ladder() and needed()."""
   windows = _by_group(lengths, groups, accumulate)
   visible, decoder, targets = (_Side.packed(windows[:, :, i]) for i in range(3))
-  keys = {"all": _Side.aligned(len(windows), windows.shape[1], tokens), "visible": visible}.get(decoder_tokens, decoder)
-  own = 0 if decoder_tokens == "visible" else keys.pairs(keys)
+  queries = _Side.aligned(len(windows), windows.shape[1], tokens) if decoder_tokens == "all" else decoder
+  keys = visible if decoder_tokens in ("visible", "refined") else queries
+  own = 0 if decoder_tokens == "visible" else queries.pairs(keys)
   return np.array([visible.pairs(visible), own, targets.pairs(keys)]) // accumulate
 
 

@@ -113,7 +113,7 @@ RANGES: dict[str, Range] = {
     for tower in ("encoder", "decoder")
     for key, most in (("width", 100_000), ("mlp", 1_000_000), ("heads", 10_000), ("layers", 1000))
   },
-  "model.decoder.tokens": one_of("all", "present", "observed", "visible"),
+  "model.decoder.tokens": one_of("all", "present", "observed", "refined", "visible"),
   "model.attention": one_of("auto", "native", "cudnn", "splash", "xla"),
   "model.remat_when": one_of("needed", "always"),
   "model.skip_evidence": one_of("line", "smooth"),

@@ -38,7 +38,7 @@ def useful_flops(a: Architecture, counts: Int[Array, "b 3"]) -> Float[Array, ""]
   """Forward and backward FLOPs (3 x forward) of the computations that contribute to the result.
 
   Visible tokens attend to visible ones in the encoder. In the decoder, visible and target tokens attend to one another
-  (in a cross-attention decoder only to visible ones), and in its last layer only the targets are computed. Masked
+  (with decoder_tokens "visible" and "refined" only to visible ones), and in its last layer only the targets are computed. Masked
   tokens in the encoder, inherited-missing positions in the decoder and padding are not useful.
 
   Args:
@@ -54,6 +54,12 @@ def _useful_flops(a: Architecture, visible: Any, decoder: Any, targets: Any) -> 
   forward = tower_flops(a.encoder, visible, visible**2) + _ends(a, visible, targets)
   if a.decoder_tokens == "visible":
     forward += _cross_flops(d, targets, visible, targets * visible) + _skip_flops(a, targets, targets)
+  elif a.decoder_tokens == "refined":
+    forward += (
+      _skip_flops(a, decoder, targets)
+      + _cross_flops(d, decoder, visible, decoder * visible, d.layers - 1)
+      + _cross_flops(d, targets, visible, targets * visible, 1)
+    )
   else:
     forward += (
       _skip_flops(a, decoder, targets)
@@ -80,8 +86,8 @@ def executed_parts(
   useful = float(_useful_flops(a, visible, decoder, targets)) / len(counts)
   keys = np.full_like(decoder, a.tokens) if a.decoder_tokens == "all" else decoder
   needed = float(_useful_flops(a, visible, keys, targets)) / len(counts)
-  last_keys = visible if a.decoder_tokens == "visible" else keys
-  own_pairs = [float((x * y).mean()) * windows for x, y in ((visible, visible), (keys, keys), (targets, last_keys))]
+  read = visible if a.decoder_tokens in ("visible", "refined") else keys
+  own_pairs = [float((x * y).mean()) * windows for x, y in ((visible, visible), (keys, read), (targets, read))]
   tight, executed = (executed_flops(a, sizes, windows, pairs) / windows for pairs in (own_pairs, None))
   return {"useful": useful, "missing": needed - useful, "padding": tight - needed, "blocks": executed - tight}
 
@@ -102,15 +108,15 @@ def executed_flops(a: Architecture, sizes: BufferSizes, windows: int, pairs: Seq
   visible_length = sizes.largest if sizes.groups else sizes.encoder
   target_length = sizes.tokens if sizes.groups else sizes.targets
   all_tokens = a.decoder_tokens == "all"
-  keys = sizes.tokens if all_tokens or sizes.groups else sizes.decoder
-  last_keys = visible_length if a.decoder_tokens == "visible" else keys
+  queries = sizes.tokens if all_tokens or sizes.groups else sizes.decoder
+  keys = visible_length if a.decoder_tokens in ("visible", "refined") else queries
   visible_pairs, decoder_pairs, last_pairs = (
     pairs
     or sizes.pairs
     or (
       windows * visible_length**2,
-      windows * keys**2,
-      windows * target_length * last_keys,
+      windows * queries * keys,
+      windows * target_length * keys,
     )
   )
   forward = tower_flops(a.encoder, encoder, visible_pairs) + _ends(a, encoder, targets)
@@ -120,6 +126,10 @@ def executed_flops(a: Architecture, sizes: BufferSizes, windows: int, pairs: Seq
     return 3 * (forward + _skip_flops(a, targets, targets)) + once
   decoder = windows * sizes.slots_of_a_day if all_tokens else groups * sizes.decoder
   forward += _skip_flops(a, decoder, decoder if sizes.predict_all else targets)
+  if a.decoder_tokens == "refined":
+    last = (decoder, decoder_pairs) if sizes.predict_all else (targets, last_pairs)
+    forward += _cross_flops(a.decoder, decoder, encoder, decoder_pairs, a.decoder.layers - 1)
+    return 3 * (forward + _cross_flops(a.decoder, last[0], encoder, last[1], 1)) + once
   if sizes.predict_all:
     return 3 * (forward + tower_flops(a.decoder, decoder, decoder_pairs)) + once
   forward += tower_flops(a.decoder, decoder, decoder_pairs, a.decoder.layers - 1)
@@ -184,10 +194,10 @@ def _last_flops(tower: Tower, tokens: Number, targets: Number, pairs: Number) ->
   return tower_flops(tower, targets, pairs, layers=1) + 2 * 2 * (tokens - targets) * tower.width**2
 
 
-def _cross_flops(tower: Tower, queries: Number, keys: Number, pairs: Number) -> Number:
-  """Layers of cross-attention to keys that no layer changes."""
+def _cross_flops(tower: Tower, queries: Number, keys: Number, pairs: Number, layers: int | None = None) -> Number:
+  """Layers, all by default, in which tokens attend to others: projections of both, attention, and MLPs of queries."""
   per_query, per_key = 2 * (2 * tower.width**2 + 2 * tower.width * tower.mlp), 2 * 2 * tower.width**2
-  return tower.layers * (queries * per_query + keys * per_key + 4 * pairs * tower.width)
+  return (tower.layers if layers is None else layers) * (queries * per_query + keys * per_key + 4 * pairs * tower.width)
 
 
 def peak_flops() -> float | None:

@@ -23,7 +23,7 @@ from aim.model.layers import Dense, LayerNorm, gelu, initializer
 from aim.model.positions import token_positions
 from aim.model.token_buffers import TokenBuffer, buffer_attention, move
 
-DECODER_TOKENS = ("all", "present", "observed", "visible")
+DECODER_TOKENS = ("all", "present", "observed", "refined", "visible")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +206,18 @@ class Transformer(nnx.Module):
     last = lambda block, x: block(x, targets, memory, buffer)
     return self.norm(self._run(self.blocks[-1:], move(memory, buffer, targets), last))
 
+  def read_visible(
+    self, x: Float[Array, "g r d"], buffer: TokenBuffer, visible: TokenBuffer, targets: TokenBuffer | None
+  ) -> Float[Array, "g s d"]:
+    """In every block all tokens of x attend to the visible ones among them; with `targets`, as __call__()."""
+    attend = lambda block, x: block(x, buffer, move(x, buffer, visible), visible)
+    if targets is None:
+      return self.norm(self._run(self.blocks, x, attend))
+    x = self._run(self.blocks[:-1], x, attend)
+    memory = move(x, buffer, visible)
+    last = lambda block, x: block(x, targets, memory, visible)
+    return self.norm(self._run(self.blocks[-1:], move(x, buffer, targets), last))
+
   def attend(
     self, x: Float[Array, "g r d"], buffer: TokenBuffer, memory: Float[Array, "g s d"], memory_buffer: TokenBuffer
   ) -> Float[Array, "g r d"]:
@@ -344,6 +356,8 @@ class Lsm2(Encoder):
     if cross_attention:
       memory = encoded + place(encoder_buffer).astype(encoded.dtype)
       x = self.decoder.attend(x, decoder_buffer, memory, encoder_buffer)
+    elif a.decoder_tokens == "refined":
+      x = self.decoder.read_visible(x, decoder_buffer, encoder_buffer, targets)
     else:
       x = self.decoder(x, decoder_buffer, targets)
     out = self.head(x.astype(jnp.float32))
