@@ -30,6 +30,11 @@ def activation_bytes(a: Architecture, sizes: BufferSizes, windows: int) -> int:
   values = a.encoder.layers * encoder * _per_slot(a.encoder)
   if a.decoder_tokens == "visible":
     values += a.decoder.layers * (targets * _per_slot(a.decoder) + encoder * 3 * a.decoder.width)
+  elif a.decoder_tokens == "refined":
+    # Keys and values are of the visible tokens alone, which are laid out and normed apart.
+    queries = (a.decoder.layers - 1) * days + (days if sizes.predict_all else targets)
+    values += queries * (_per_slot(a.decoder) - 2 * a.decoder.width)
+    values += a.decoder.layers * encoder * 4 * a.decoder.width
   elif sizes.predict_all:
     values += a.decoder.layers * days * _per_slot(a.decoder)
   else:

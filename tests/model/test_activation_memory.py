@@ -23,6 +23,13 @@ def test_what_a_slot_keeps_by_hand():
   assert activation_bytes(dataclasses.replace(observed, dtype="bfloat16"), PACKED, 4) == 2 * values
 
 
+def test_visible_keys_by_hand():
+  encoder, queries, keys = 8 * 16 + 2 * 64, 6 * 8 + 2 * 32, 4 * 8
+  values = 2 * (3 * 100 * encoder + (300 + 50) * queries + 2 * 100 * keys)
+  refined = dataclasses.replace(A, decoder_tokens="refined")
+  assert activation_bytes(refined, dataclasses.replace(PACKED, decoder_tokens="refined"), 4) == 4 * values
+
+
 def test_textbook_decodes_every_token_in_every_layer():
   size = textbook(A.tokens, 10, "all")
   values = 3 * (A.tokens - 10) * (8 * 16 + 2 * 64) + 2 * A.tokens * (8 * 8 + 2 * 32)

@@ -85,7 +85,7 @@ def test_the_ladder_is_short_and_holds_every_step(step, decoder_tokens, count):
     batch = lengths[rng.integers(20, size=windows * accumulate)]
     need = buffer_sizes.needed(batch, groups, accumulate)
     assert need.tolist() == ref_needed(batch, groups, accumulate)
-    relevant = [True, decoder_tokens in ("present", "observed"), True]
+    relevant = [True, decoder_tokens not in ("all", "visible"), True]
     holds = [all(a >= b for a, b, r in zip(row, need, relevant, strict=True) if r) for row in rows]
     assert holds[-1] and ladder.index(buffer_sizes.smallest(ladder, need)) == holds.index(True)
 
@@ -147,7 +147,8 @@ def test_buffers_hold_the_tokens_of_their_kind(form, decoder_tokens):
   visible, scored, targets = counts.T
   span = lambda rows: (rows.first.reshape(-1).tolist(), rows.lengths.reshape(-1).tolist())
   assert span(size.visible_buffer(tokens)) == ([0] * 6, visible.tolist())
-  ends = {"observed": scored.tolist(), "present": ((scored + 10) // 2).tolist()}.get(decoder_tokens, [10] * 6)
+  part = {"observed": scored, "refined": scored, "present": (scored + 10) // 2}
+  ends = part.get(decoder_tokens, np.full(6, 10)).tolist()
   whole = ([0] * 6, ends)
   stretch = ((scored - targets).tolist(), targets.tolist())
   assert span(size.target_buffer(tokens)) == (whole if form == "textbook" else stretch)
@@ -206,6 +207,9 @@ def test_without_padding_and_missing_tokens_all_flops_are_useful(decoder_tokens)
   ends = 2 * 12 * (8 * 16 + 16 * 8) + 2 * 4 * 8 * 4
   if decoder_tokens == "visible":  # queries and outputs for 4, keys and values for 12, in both layers
     decoder = 2 * (4 * 2 * (2 * 8 * 8 + 2 * 8 * 12) + 12 * 2 * 2 * 8 * 8 + 4 * 4 * 12 * 8)
+  elif decoder_tokens == "refined":  # as that, with queries of 16 in the first layer
+    layers = [2 * queries * (2 * 8 * 8 + 2 * 8 * 12) + 4 * queries * 12 * 8 for queries in (16, 4)]
+    decoder = sum(layers) + 2 * 12 * 2 * 2 * 8 * 8
   else:  # one layer for 16 tokens; the last for 4, with keys and values for 16
     decoder = 16 * per_token(8, 12) + 4 * 16 * 16 * 8
     decoder += 4 * 2 * (2 * 8 * 8 + 2 * 8 * 12) + 16 * 2 * 2 * 8 * 8 + 4 * 4 * 16 * 8

@@ -78,10 +78,14 @@ def ref_attention(x: np.ndarray, memory: np.ndarray, params: dict, name: str) ->
   return out
 
 
-def ref_tower(x: np.ndarray, params: dict, name: str, tower: Tower, memory: np.ndarray | None = None) -> np.ndarray:
-  """Tokens attend to one another or, if there is a memory, to it alone."""
+def ref_tower(
+  x: np.ndarray, params: dict, name: str, tower: Tower, memory: np.ndarray | None = None, read: int | None = None
+) -> np.ndarray:
+  """Tokens attend to one another or, if there is a memory, to it alone; or only to the first `read` of them."""
   for i in range(tower.layers):
     block = f"{name}/blocks/{i}"
+    if read is not None:
+      memory = x[:read]
     norm = lambda y, block=block: ref_norm(y, params, f"{block}/norm1")
     x = x + ref_attention(norm(x), norm(x if memory is None else memory), params, f"{block}/attention")
     hidden = ref_gelu(ref_linear(ref_norm(x, params, f"{block}/norm2"), params, f"{block}/mlp/up"))
@@ -112,7 +116,8 @@ def ref_decode(a: Architecture, params: dict, encoded, token, evidence=None):
   memory = x[: len(encoded)] if a.decoder_tokens == "visible" else None
   if evidence is not None:
     x = x + ref_linear(evidence[..., :4].reshape(len(token), -1), params, "evidence_embedding")
-  out = ref_linear(ref_tower(x, params, "decoder", a.decoder, memory), params, "head")
+  read = len(encoded) if a.decoder_tokens == "refined" else None
+  out = ref_linear(ref_tower(x, params, "decoder", a.decoder, memory, read), params, "head")
   if evidence is None:
     return out
   line, level = evidence[..., 0], evidence[..., 1]
@@ -180,8 +185,8 @@ def test_encoder_is_the_reference(a):
 
 @pytest.mark.parametrize(
   ("a", "tokens"),
-  [(PLAIN, "all"), (SKIP, "all"), (SMOOTH, "all"), (PLAIN, "observed"), (SMOOTH, "observed"), (PLAIN, "visible"),
-   (SKIP, "visible")],
+  [(PLAIN, "all"), (SKIP, "all"), (SMOOTH, "all"), (PLAIN, "observed"), (SMOOTH, "observed"), (PLAIN, "refined"),
+   (SMOOTH, "refined"), (PLAIN, "visible"), (SKIP, "visible")],
 )  # fmt: skip
 @pytest.mark.parametrize("part", [False, True])
 def test_decoder_is_the_reference(a, tokens, part):
@@ -248,6 +253,8 @@ def ref_evidence(a: Architecture, z: np.ndarray, shown: np.ndarray) -> np.ndarra
     (SMOOTH, "all", 2),
     (SKIP, "observed", None),
     (FLAGS, "observed", 1),
+    (SKIP, "refined", None),
+    (FLAGS, "refined", 2),
     (FLAGS, "visible", 0),
     (SKIP, "visible", 2),
   ],
@@ -276,7 +283,7 @@ def test_whole_forward_pass_is_the_reference(a, tokens, groups):
   assert (tokens.target_starts < tokens.visible_lengths).any(), "no token is visible in part"
   hidden = hidden.reshape(4, 3, 32).transpose(0, 2, 1)
   for i, k in enumerate(tokens.visible_lengths):
-    m = tokens.target_ends[i] if kind == "observed" else 24
+    m = tokens.target_ends[i] if kind in ("observed", "refined") else 24
     evidence = None
     if a.interpolation_skip:
       grid = ref_evidence(a, z[i].astype(np.float64), observed[i] & ~hidden[i])
@@ -396,6 +403,7 @@ def test_permuting_tokens_with_their_positions_permutes_the_output():
     (SKIP, "all", 1.0, None),
     (SMOOTH, "all", 0.0, 2),
     (FLAGS, "observed", 0.0, 2),
+    (FLAGS, "refined", 1.0, 2),
     (SKIP, "visible", 0.0, None),
     (SMOOTH, "visible", 1.0, 1),
   ],
@@ -536,8 +544,9 @@ def test_remat_and_bfloat16_are_the_same_function():
 
 @pytest.mark.parametrize(
   ("tokens", "targets", "evidence"),
-  [("all", 128, ""), ("all", 40, ""), ("visible", 40, "line"), ("all", 40, "smooth"), ("all", 40, "context")],
-  ids=["textbook", "targets", "cross-attention", "smooth", "context"],
+  [("all", 128, ""), ("all", 40, ""), ("visible", 40, "line"), ("refined", 40, "line"),
+   ("all", 40, "smooth"), ("all", 40, "context")],
+  ids=["textbook", "targets", "cross-attention", "refined", "smooth", "context"],
 )
 def test_flops_by_the_compiler(tokens, targets, evidence):
   """The count by formula against XLA's, which includes softmax, norms and GELU; within a tenth at this size."""

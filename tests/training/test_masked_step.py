@@ -165,6 +165,9 @@ def smallest(ladder: tuple[BufferSizes, ...], tokens: TokenSet, accumulate: int 
     pytest.param("observed", 0, 8, 2, "xla", marks=pytest.mark.slow),
     ("observed", 2, 64, 1, "xla"),
     ("present", 2, 8, 1, "native"),
+    ("refined", 2, 32, 1, "xla"),
+    pytest.param("refined", 0, 8, 2, "native", marks=pytest.mark.slow),
+    pytest.param("refined", 4, 32, 2, "native", marks=pytest.mark.slow),
     pytest.param("visible", 0, 8, 1, "xla", marks=pytest.mark.slow),
     pytest.param("visible", 1, 1, 1, "xla", marks=pytest.mark.slow),
     pytest.param("visible", 4, 32, 2, "xla", marks=pytest.mark.slow),
@@ -195,7 +198,7 @@ def test_every_form_is_textbook(
 @pytest.mark.slow
 @pytest.mark.parametrize(
   ("decoder_tokens", "groups", "windows", "accumulate"),
-  [("all", 1, 8, 1), ("observed", 2, 64, 1), ("present", 1, 1, 1), ("visible", 4, 32, 2)],
+  [("all", 1, 8, 1), ("observed", 2, 64, 1), ("present", 1, 1, 1), ("refined", 2, 64, 1), ("visible", 4, 32, 2)],
 )
 @given(
   kind=st.sampled_from(["mixed", *KINDS]),
@@ -250,9 +253,9 @@ def test_absent_channels_are_not_in_the_decoder(absent):
   return None
 
 
-@pytest.mark.parametrize("decoder_tokens", ["all", "observed", "visible"])
+@pytest.mark.parametrize("decoder_tokens", ["all", "observed", "refined", "visible"])
 def test_decoders_differ_in_what_they_see(decoder_tokens):
-  """The three decoders are three functions if the sensor lost something; otherwise "observed" equals "all"."""
+  """The decoders are different functions if the sensor lost something; otherwise "observed" equals "all"."""
   for missing in (0.0, 0.5):
     tokens = tokens_of("temporal", 0.0, jnp.asarray(days(missing)), 8)
     total, everyone = (float(textbook_gradient(kind, tokens)[0]) for kind in (decoder_tokens, "all"))
