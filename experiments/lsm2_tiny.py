@@ -24,9 +24,11 @@ def get_config():
   config.model.remat = False  # few tokens per day
   config.model.interpolation_skip = True
   config.model.qk_init = 0.25
-  config.masking.random.weight = 0.25
-  config.masking.temporal.weight = 0.25
-  config.masking.sensor.weight = 0.5  # the slowest to learn: one channel from another
+  config.masking.random.weight = 0.2
+  config.masking.random.unit_minutes = 10
+  config.masking.temporal.weight = 0.2
+  config.masking.sensor.weight = 0.4  # the slowest to learn: one channel from another
+  config.masking.gaps.weight = 0.2  # without minutes hidden inside patches, what fills them would not be trained
   config.optimizer.learning_rate = 2e-3
   config.optimizer.ema = 0.99
   config.optimizer.accumulate = 4

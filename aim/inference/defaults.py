@@ -9,9 +9,10 @@ from aim.common.config_ranges import Range, one_of
 
 def defaults() -> ConfigDict:
   """The group impute."""
-  # How a hole inside a partly observed patch is filled: "decode" (by the model) or "interpolate" (linearly in time).
-  return ConfigDict({"impute": {"short_holes": "decode"}})
+  # How a hole inside a partly observed patch is filled: "decode" (by the model), "interpolate" (linearly in time), or
+  # "auto": by the model if training hid steps inside patches (masking.gaps, random.unit_minutes), else linearly.
+  return ConfigDict({"impute": {"short_holes": "auto"}})
 
 
 # The range of every key, checked before anything is built (aim/common/config_ranges.py).
-RANGES: dict[str, Range] = {"impute.short_holes": one_of("decode", "interpolate")}
+RANGES: dict[str, Range] = {"impute.short_holes": one_of("auto", "decode", "interpolate")}

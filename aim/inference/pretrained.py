@@ -51,7 +51,7 @@ People = Shaped[np.ndarray, " days"] | Sequence
 
 POOLS = ("mean", "mean_std", "channel")
 FORMATS = ("aim", "openmhc")  # of folders that save() writes
-SHORT_HOLES = ("decode", "interpolate")
+SHORT_HOLES = ("auto", "decode", "interpolate")
 
 
 def load(
@@ -68,8 +68,9 @@ def load(
       hf://owner/name@revision on a hub; or the name of shipped weights (aim.weights.names()), unless a local folder
       has this name.
     batch_size: days that each local device computes at a time, at most. It changes speed and memory, not results.
-    short_holes: what fills a missing value inside a patch that is partly observed: "decode" (the model) or
-      "interpolate" (a straight line in time). By default what the model was trained for, config.impute.short_holes.
+    short_holes: what fills a missing value inside a patch that is partly observed: "decode" (the model),
+      "interpolate" (a straight line in time), or "auto": the model if its training hid steps inside patches, and
+      otherwise the line, because what it gives there was then never trained. By default config.impute.short_holes.
     own_vocabulary: a YAML file that adds names to the vocabulary by which days of other channels are matched. By
       default that of the training run (config.data.vocabulary), if the file is here.
 
@@ -225,9 +226,11 @@ class Pretrained:
     self.zero_is_missing = tuple(name for name, is_so in named if is_so)
     trained_for = restored.config.get("impute", {}).get("short_holes", MADE_WITH["impute.short_holes"])
     # A hole in a visible token of an imputed day is no hole to the model, which sees the imputed value.
-    self.short_holes = "interpolate" if self.imputes_input else short_holes or trained_for
-    if self.short_holes not in SHORT_HOLES:
-      raise ConfigError(f"config.impute.short_holes is {self.short_holes!r}, expected one of {', '.join(SHORT_HOLES)}")
+    chosen = "interpolate" if self.imputes_input else short_holes or trained_for
+    if chosen not in SHORT_HOLES:
+      raise ConfigError(f"config.impute.short_holes is {chosen!r}, expected one of {', '.join(SHORT_HOLES)}")
+    trained = self.masking.hides_inside_patches(self.architecture.patch)
+    self.short_holes = chosen if chosen != "auto" else "decode" if trained else "interpolate"
     self._graph = lsm2.abstract(self.architecture)[0]
     self._programs: dict[str, Callable[..., Any]] = {}  # compiled ones, freed with the model
     own_vocabulary = restored.config.data.get("vocabulary", "")

@@ -108,6 +108,15 @@ class Masking:
     """Whether training drops a fixed share of the tokens, visible ones too where fewer are masked."""
     return self.drop_ratio >= 0
 
+  def hides_inside_patches(self, patch: int) -> bool:
+    """Whether training hides steps of a patch of which others stay visible, so that the model learns to fill them.
+
+    Args:
+      patch: steps per patch.
+    """
+    usable = dict(zip(STRATEGIES, self.weights, strict=True))
+    return usable["gaps"] > 0 or (usable["random"] > 0 and 0 < self.random_unit < patch)
+
   def hides_equal_counts(self, channels: int) -> bool:
     """Whether the only strategy in use hides whole tokens, so that every window has the same number of hidden ones."""
     used = self.strategies_in_use(channels)

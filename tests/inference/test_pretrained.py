@@ -28,6 +28,7 @@ TINY = {
   "model.patch_minutes": 180,
   "model.encoder": {"width": 16, "mlp": 32, "heads": 2, "layers": 1},
   "model.decoder": {"width": 8, "mlp": 16, "heads": 2, "layers": 1, "tokens": "all"},
+  "impute.short_holes": "decode",
 }
 MEAN, STD = np.array([70.0, 0.3, 33.0]), np.array([10.0, 0.46, 1.0])
 
@@ -194,6 +195,7 @@ def test_results_do_not_depend_on_batches(batch_size):
   [
     ("all", 4, False),
     pytest.param("observed", 4, True, marks=pytest.mark.slow),
+    pytest.param("refined", 4, True, marks=pytest.mark.slow),
     pytest.param("visible", 4, False, marks=pytest.mark.slow),
     pytest.param("all", 32, True, marks=pytest.mark.slow),
   ],
@@ -232,6 +234,14 @@ def test_days_of_any_coverage_are_computed_as_each_alone(tokens, batch_size, ski
   # In another order the days are sorted into other batches, and get the same results.
   again = rng.permutation(24)
   np.testing.assert_allclose(trained.impute(values[again]), filled[again], rtol=1e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize("tokens", ["refined", pytest.param("all", marks=pytest.mark.slow)])
+def test_what_is_asked_together_does_not_matter(tokens):
+  trained, values = pretrained(model__decoder__tokens=tokens), days(3)
+  everything = trained.reconstruct(values)
+  some = np.random.default_rng(0).random(values.shape) < 0.02
+  np.testing.assert_allclose(trained.reconstruct(values, some)[some], everything[some], rtol=0, atol=1e-5)
 
 
 def test_encoded_tokens_lie_where_they_are_in_the_day():
@@ -358,6 +368,22 @@ def test_short_holes_can_be_filled_with_lines():
   other = np.ones((24, 3), bool)
   other[[4, 9, 10], 0] = False
   np.testing.assert_array_equal(lines[0][other], decoded[0][other])
+
+
+@pytest.mark.parametrize(
+  ("masks", "filled"),
+  [
+    ({}, "interpolate"),
+    ({"masking__random__unit_minutes": 180}, "interpolate"),  # whole patches
+    ({"masking__random__unit_minutes": 60, "masking__random__weight": 0.0}, "interpolate"),
+    ({"masking__random__unit_minutes": 60}, "decode"),
+    ({"masking__gaps__weight": 0.1, "masking__gaps__shortest_minutes": 60}, "decode"),
+  ],
+)
+def test_short_holes_are_decoded_where_training_had_some(masks, filled):
+  assert pretrained(impute__short_holes="auto", **masks).short_holes == filled
+  assert pretrained(short_holes="auto", **masks).short_holes == filled
+  assert pretrained(short_holes="decode", **masks).short_holes == "decode"
 
 
 def test_an_empty_day_is_filled():
@@ -542,7 +568,7 @@ def test_an_empty_day_has_no_embedding():
 def test_unknown_choices_are_one_line():
   with pytest.raises(ConfigError, match="pool is 'max', expected one of mean, mean_std, channel"):
     pretrained().embed(days(1), pool="max")
-  with pytest.raises(ConfigError, match=r"short_holes is 'guess', expected one of decode, interpolate"):
+  with pytest.raises(ConfigError, match=r"short_holes is 'guess', expected one of auto, decode, interpolate"):
     pretrained(short_holes="guess")
 
 

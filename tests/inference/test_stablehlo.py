@@ -81,6 +81,7 @@ def test_functions_are_the_model(model, portable):
   [
     {"model__decoder__tokens": "all"},
     {"model__decoder__tokens": "observed"},
+    {"model__decoder__tokens": "refined"},
     {"model__decoder__tokens": "visible"},
     {"model__interpolation_skip": False, "model__observed_flags": False, "model__scan_layers": True},
     {"masking__min_observed_share": 1.0, "masking__any_observed": ("pulse",), "data__zero_is_missing": ("skin",)},
