@@ -1,12 +1,14 @@
-"""The quality of each config.model.decoder.tokens on real days of people never seen, at equal steps or equal time.
+"""The quality of each config.model.decoder.tokens on people never seen, at equal steps or equal time.
 
-  python -m benchmarks.decoders --input=../shared/data/t1d_uom.npz,../shared/data/mss.npz,../shared/data/nhanes.npz \
-      --seeds=3 --steps=400 --output=runs/decoders [--equal_time] [--config.optimizer.learning_rate=0.001 ...]
+  python -m benchmarks.decoders --input=demo,../shared/data/t1d_uom.npz,../shared/data/mss.npz \
+      --decoders=all,refined --seeds=3 --output=runs/decoders [--equal_time] [--config.optimizer.ema=0 ...]
 
-Seed s trains on all people except fold s of 4 and is scored on that fold, so every seed is scored on other people.
---equal_time gives each decoder as many steps as it manages in the time that "all" takes for --steps, according to the
-metrics.jsonl of the runs at equal steps, which must exist. A repeated command continues where it stopped. It writes
-<output>/<data>/decoders.csv and prints each decoder against "all", paired over people.
+On real days (npz files) seed s trains on all people except fold s of 4, for --steps steps, and is scored on that fold,
+so every seed is scored on other people. "demo" is the shipped config lsm2_tiny on its simulated people, for its own
+number of steps; there all seeds are scored on the same people. --equal_time gives each decoder as many steps as it
+manages in the time that the first takes, according to the metrics.jsonl of the runs at equal steps, which must exist.
+A repeated command continues where it stopped. It writes <output>/<data>/decoders.csv and prints each decoder against
+the first, paired over people.
 """
 
 from __future__ import annotations
@@ -23,12 +25,18 @@ from aim.evaluation.generative import score_files, scores
 from aim.model.lsm2 import DECODER_TOKENS
 from benchmarks import programs
 from data_pipelines.text_files import read_json_lines
+from experiments import lsm2_tiny
 
-INPUT = flags.DEFINE_list("input", None, "npz files of days.", required=True)
+DEMO = "demo"
+INPUT = flags.DEFINE_list("input", None, "npz files of days, or demo.", required=True)
+DECODERS = flags.DEFINE_list(
+  "decoders", list(DECODER_TOKENS), "Decoders, the first of which the others are held against."
+)
 OUTPUT = flags.DEFINE_string("output", "runs/decoders", "Folder for runs and results.")
-SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds, each scored on other people.", lower_bound=1, upper_bound=4)
-STEPS = flags.DEFINE_integer("steps", 400, "Training steps.", lower_bound=1)
-EQUAL_TIME = flags.DEFINE_boolean("equal_time", False, "Give every decoder the time that 'all' takes.")
+SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds.", lower_bound=1, upper_bound=4)
+STEPS = flags.DEFINE_integer("steps", 400, "Training steps on real days.", lower_bound=1)
+EQUAL_TIME = flags.DEFINE_boolean("equal_time", False, "Give every decoder the time that the first takes.")
+flags.register_validator("decoders", lambda names: set(names) <= set(DECODER_TOKENS), f"of {', '.join(DECODER_TOKENS)}")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
   for source in INPUT.value:
     folder = pathlib.Path(OUTPUT.value) / pathlib.Path(source).stem
     for seed in range(SEEDS.value):
-      for tokens in DECODER_TOKENS:
+      for tokens in DECODERS.value:
         train(source, folder, tokens, seed, argv[1:])
     report(folder)
 
@@ -46,44 +54,55 @@ def run_folder(folder: pathlib.Path, tokens: str, seed: int, equal_time: bool) -
   return folder / (f"{tokens}_equal_time" if equal_time else tokens) / f"seed{seed}"
 
 
+def workdir(output: pathlib.Path, seed: int) -> pathlib.Path:
+  """The work folder of the model in a run's folder: real days have one per fold."""
+  return output if output.parts[-3] == DEMO else output / f"fold{seed}"
+
+
 def train(source: str, folder: pathlib.Path, tokens: str, seed: int, overrides: Sequence[str]) -> None:
   """Trains and scores one decoder, unless its results exist."""
-  output = run_folder(folder, tokens, seed, EQUAL_TIME.value and tokens != "all")
+  output = run_folder(folder, tokens, seed, EQUAL_TIME.value and tokens != DECODERS.value[0])
   if (output / "generative.csv").exists():
     return
-  steps = STEPS.value
+  steps = lsm2_tiny.get_config().total_steps if source == DEMO else STEPS.value
   if EQUAL_TIME.value:
-    ours, reference = (step_seconds(run_folder(folder, name, seed, False), seed) for name in (tokens, "all"))
+    ours, reference = (
+      step_seconds(run_folder(folder, name, seed, False), seed) for name in (tokens, DECODERS.value[0])
+    )
     steps = round(steps * reference / ours)
-  command = ["benchmarks.real_days", f"--input={source}", "--folds=4", f"--run={seed}", f"--output={output}"]
-  options = {"total_steps": steps, "seed": seed, "model.decoder.tokens": tokens, "sizes": 2}
-  options |= {"evaluate.bootstrap": 100, "evaluate.days": 150}
-  settings = [f"--config.{name}={value}" for name, value in options.items()]
-  programs.run_module(*command, *settings, *overrides)
+  options = {"total_steps": steps, "seed": seed, "model.decoder.tokens": tokens, "sizes": 2, "evaluate.bootstrap": 100}
+  settings = [*(f"--config.{name}={value}" for name, value in options.items()), *overrides]
+  if source == DEMO:
+    for mode in ("pretrain", "evaluate"):
+      programs.run_module("aim.main", "--config=lsm2_tiny", f"--workdir={output}", f"--mode={mode}", *settings)
+  else:
+    split = [f"--input={source}", "--folds=4", f"--run={seed}", f"--output={output}"]
+    programs.run_module("benchmarks.real_days", *split, "--config.evaluate.days=150", *settings)
 
 
 def step_seconds(output: pathlib.Path, seed: int) -> float:
   """The median seconds per step of a run."""
-  lines = read_json_lines(output / f"fold{seed}" / "metrics.jsonl")
-  return statistics.median(line["seconds_per_step"] for _, line in lines)
+  lines = read_json_lines(workdir(output, seed) / "metrics.jsonl")
+  return statistics.median(line["seconds_per_step"] for _, line in lines if "seconds_per_step" in line)
 
 
 def report(folder: pathlib.Path) -> None:
-  """Writes and prints the tables of a dataset, with all seeds pooled."""
+  """Writes and prints the tables of a dataset, with all seeds added up."""
   parts = []
-  for tokens in DECODER_TOKENS:
+  reference, *others = DECODERS.value
+  for tokens in DECODERS.value:
     for seed in range(SEEDS.value):
-      output = run_folder(folder, tokens, seed, EQUAL_TIME.value and tokens != "all")
-      parts.append(renamed(output / f"fold{seed}" / "evaluate" / "people.csv", tokens))
-  pooled = scores.merge(parts)
+      output = run_folder(folder, tokens, seed, EQUAL_TIME.value and tokens != reference)
+      parts.append(renamed(workdir(output, seed) / "evaluate" / "people.csv", tokens))
+  pooled = scores.add(parts)
   rows = pooled.table()
   score_files.write_channels(folder / ("decoders_equal_time.csv" if EQUAL_TIME.value else "decoders.csv"), rows)
   print(f"{folder.name}\n{score_files.format_table(rows)}")
-  for tokens in DECODER_TOKENS[1:]:
-    differences = pooled.differences(tokens, "all")
+  for tokens in others:
+    differences = pooled.differences(tokens, reference)
     verdicts = "; ".join(f"{task.label}: {difference.verdict}" for task, difference in differences.items())
     mean = statistics.mean(difference.value for difference in differences.values())
-    print(f"{tokens} against all: mean {mean:+.1f} %; {verdicts}")
+    print(f"{tokens} against {reference}: mean {mean:+.1f} %; {verdicts}")
 
 
 def renamed(people: pathlib.Path, method: str) -> scores.Scores:
