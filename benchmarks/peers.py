@@ -57,6 +57,7 @@ def competitors(quick: bool, dtype: str = "bfloat16") -> list[Row]:
   specs = [
     ours("textbook", "textbook", "all", dtype),
     ours("compact", "auto", "all", dtype),
+    ours("compact refined", "auto", "refined", dtype),
     ours("compact visible", "auto", "visible", dtype),
     torch("torch textbook bf16", "textbook", "bfloat16"),
     torch("torch strongest", "strongest", "bfloat16"),

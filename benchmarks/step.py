@@ -42,7 +42,7 @@ def variants(quick: bool) -> list[Row]:
   """Specs of all variants; the first is the reference."""
   backend, *others = BACKENDS.value
   specs = [variant(form, backend, "bfloat16") for form in ("textbook", "trimmed", "packed")]
-  specs += [variant("packed", backend, "bfloat16", tokens) for tokens in ("observed", "visible")]
+  specs += [variant("packed", backend, "bfloat16", tokens) for tokens in ("observed", "refined", "visible")]
   if not quick:
     specs += [variant(form, backend, "float32") for form in ("textbook", "trimmed", "packed")]
     specs += [variant(form, other, "float32") for other, form in itertools.product(others, ("textbook", "trimmed"))]

@@ -23,6 +23,7 @@ def as_lsm1(config):
   config.data.impute = "linear"
   config.model.patch_channels = 5
   config.model.observed_flags = False  # after imputation every value is observed
+  config.model.decoder.tokens = "all"  # as published
   config.masking.random.weight = 1.0
   config.masking.temporal.weight = 0.0
   config.masking.sensor.weight = 0.0

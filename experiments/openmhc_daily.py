@@ -16,6 +16,7 @@ def get_config():
   config = lsm2_base.get_config()
   config.name = "LSM-2 (OpenMHC layout)"
   config.model.observed_flags = False
+  config.model.decoder.tokens = "all"
   config.masking.min_observed_share = 1.0
   config.masking.any_observed = ("watch_hr",)
   config.data.clip = False

@@ -22,6 +22,7 @@ def get_config():
   config.model.patch_minutes = 60
   config.model.encoder.update({"width": 96, "mlp": 384, "heads": 3, "layers": 3})
   config.model.decoder.update({"width": 64, "mlp": 256, "heads": 2, "layers": 1})
+  config.model.decoder.tokens = "all"  # the results of this config and of those that start from it are of this decoder
   config.model.remat = False  # few tokens per day
   config.model.interpolation_skip = True
   config.model.skip_evidence = "smooth"

@@ -32,11 +32,11 @@ def _model() -> ConfigDict:
   model.places = "schema"
   model.encoder = ConfigDict({"width": 384, "mlp": 1536, "heads": 6, "layers": 12})
   model.decoder = ConfigDict({"width": 256, "mlp": 1024, "heads": 4, "layers": 4})
-  # What a token attends to in the decoder: "all" positions (published), those of the channels that are "present" in the
-  # day, which is the same unless a channel is missing all day, the "observed" ones, which cost a third of that at this
-  # size, or only the "visible" tokens. The last two are on a par with "all" on some real days and worse where much is
-  # missing (docs/results).
-  model.decoder.tokens = "all"
+  # What a token attends to in the decoder: "all" positions (published); those of the channels that are "present" in the
+  # day, which is the same unless a channel is missing all day; the "observed" ones; the visible ones as each layer has
+  # "refined" them, which is level with "all" for half the work (docs/results/decoders.md); or the "visible" ones as the
+  # encoder left them.
+  model.decoder.tokens = "refined"
   model.attention = "auto"  # or the name of a backend of aim/model/attention
   model.observed_flags = True  # give the patch embedding the observed flag of every step; not published
   # Let the decoder correct a learned mixture of interpolation and channel level; not published.

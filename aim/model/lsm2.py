@@ -69,9 +69,10 @@ class Architecture:
     decoder_tokens: what a token attends to in the decoder, one of DECODER_TOKENS. "all": every position of the day,
       with the mask token at those not visible (published). "present": every position of the channels that were observed
       at any time of the day, so that a channel that a data set does not have costs nothing. "observed": all positions
-      but those that the sensor lost.
-      "visible": only the visible tokens, by cross-attention (after Fu et al. 2024, "Rethinking patch dependence for
-      masked autoencoders").
+      but those that the sensor lost. "refined": the visible tokens, which go through the same layers, so that what is
+      predicted for a position depends on no other position that is asked for. "visible": the visible tokens as the
+      encoder left them, by cross-attention (after Fu et al. 2024, "Rethinking patch dependence for masked
+      autoencoders").
     attention: backend of aim/model/attention.
     dtype: compute type. Parameters and softmax statistics are float32.
     remat: whether each block's activations are recomputed in the backward pass.

@@ -41,7 +41,7 @@ def test_the_default_is_lsm2():
     context_days=0,
     qk_init=0.0,
     binary=(False,) * 26,
-    decoder_tokens="all",
+    decoder_tokens="refined",
     attention=choose_backend("auto", (64, 64), "float32"),
     dtype="float32",
     remat=True,
