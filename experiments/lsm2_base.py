@@ -2,15 +2,17 @@
 
   python -m aim.main --config=lsm2_base --config.data.name=mine --workdir=runs/base
 
-Not as published are two values (docs/decisions/011-inherited-rule.md):
+Not as published are three values (docs/decisions/011-inherited-rule.md and 101-refined-decoder.md):
 
-  masking.min_observed_share  0.0   a token is lost only if no step of it was observed; published: 1.0, if any was not
-  model.observed_flags        True  the patch embedding also sees which steps were observed; published: it does not
+  masking.min_observed_share  0.0        a token is lost if no step of it was observed; published: 1.0, if any was not
+  model.observed_flags        True       the patch embedding also sees which steps were observed; published: it does not
+  model.decoder.tokens        "refined"  the decoder attends to visible tokens; published: "all", to every position
 
-The rule was measured with patches of 60 minutes (docs/results/inherited_rule.md), the flags were not measured. As
-published: --config.masking.min_observed_share=1.0 --config.model.observed_flags=False. Off, as published, are
-interpolation_skip, qk_init, masking.gaps and random.unit_minutes, which small models on real days use. So no loss
-trains the holes inside a visible patch; --config.impute.short_holes=interpolate fills those with a straight line.
+The rule was measured with patches of 60 minutes (docs/results/inherited_rule.md), the decoder with small models
+(docs/results/decoders.md), the flags were not measured. As published: --config.masking.min_observed_share=1.0
+--config.model.observed_flags=False --config.model.decoder.tokens=all. Off, as published, are interpolation_skip,
+qk_init, masking.gaps and random.unit_minutes, which small models on real days use. So no loss trains the holes inside a
+visible patch, and imputing fills those with a straight line (impute.short_holes).
 
 Hardware: a TPU slice or GPU machine. On several accelerators it needs a --config.data.name; on one, and on a CPU, where
 it prints how long a step would take, it otherwise trains on the simulated cohort.
