@@ -22,7 +22,8 @@ from aim.model.masking import TokenSet
 from aim.model.token_buffers import TokenBuffer
 from aim.runtime.window_balance import balanced_order
 
-FEWER_THAN_ALL = ("present", "observed", "refined")  # decoder_tokens of which a step may need fewer slots than there are tokens
+# decoder_tokens of which a step may need fewer slots than there are tokens.
+FEWER_THAN_ALL = ("present", "observed", "refined")
 Counts = TypeVar("Counts", jax.Array, np.ndarray)
 
 

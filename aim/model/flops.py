@@ -38,8 +38,8 @@ def useful_flops(a: Architecture, counts: Int[Array, "b 3"]) -> Float[Array, ""]
   """Forward and backward FLOPs (3 x forward) of the computations that contribute to the result.
 
   Visible tokens attend to visible ones in the encoder. In the decoder, visible and target tokens attend to one another
-  (with decoder_tokens "visible" and "refined" only to visible ones), and in its last layer only the targets are computed. Masked
-  tokens in the encoder, inherited-missing positions in the decoder and padding are not useful.
+  (with decoder_tokens "visible" and "refined" only to visible ones), and in its last layer only the targets are
+  computed. Masked tokens in the encoder, inherited-missing positions in the decoder and padding are not useful.
 
   Args:
     a: the architecture.

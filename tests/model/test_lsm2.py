@@ -544,8 +544,14 @@ def test_remat_and_bfloat16_are_the_same_function():
 
 @pytest.mark.parametrize(
   ("tokens", "targets", "evidence"),
-  [("all", 128, ""), ("all", 40, ""), ("visible", 40, "line"), ("refined", 40, "line"),
-   ("all", 40, "smooth"), ("all", 40, "context")],
+  [
+    ("all", 128, ""),
+    ("all", 40, ""),
+    ("visible", 40, "line"),
+    ("refined", 40, "line"),
+    ("all", 40, "smooth"),
+    ("all", 40, "context"),
+  ],
   ids=["textbook", "targets", "cross-attention", "refined", "smooth", "context"],
 )
 def test_flops_by_the_compiler(tokens, targets, evidence):
