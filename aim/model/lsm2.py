@@ -197,26 +197,23 @@ class Transformer(nnx.Module):
     self.dtype = jnp.dtype(a.dtype)
 
   def __call__(
-    self, x: Float[Array, "g r d"], buffer: TokenBuffer, targets: TokenBuffer | None = None
+    self,
+    x: Float[Array, "g r d"],
+    buffer: TokenBuffer,
+    targets: TokenBuffer | None = None,
+    read: TokenBuffer | None = None,
   ) -> Float[Array, "g s d"]:
-    """Self-attention. With `targets`, the last block computes the outputs of those tokens only."""
-    attend = lambda block, x: block(x, buffer)
-    if targets is None:
-      return self.norm(self._run(self.blocks, x, attend))
-    memory = self._run(self.blocks[:-1], x, attend)
-    last = lambda block, x: block(x, targets, memory, buffer)
-    return self.norm(self._run(self.blocks[-1:], move(memory, buffer, targets), last))
+    """Self-attention. With `targets`, the last block computes the outputs of those tokens only.
 
-  def read_visible(
-    self, x: Float[Array, "g r d"], buffer: TokenBuffer, visible: TokenBuffer, targets: TokenBuffer | None
-  ) -> Float[Array, "g s d"]:
-    """In every block all tokens of x attend to the visible ones among them; with `targets`, as __call__()."""
-    attend = lambda block, x: block(x, buffer, move(x, buffer, visible), visible)
+    With `read`, which holds a part of each window's tokens, all tokens attend to those alone.
+    """
+    source = lambda x: None if read is None else move(x, buffer, read)
+    attend = lambda block, x: block(x, buffer, source(x), read)
     if targets is None:
       return self.norm(self._run(self.blocks, x, attend))
     x = self._run(self.blocks[:-1], x, attend)
-    memory = move(x, buffer, visible)
-    last = lambda block, x: block(x, targets, memory, visible)
+    memory = x if read is None else move(x, buffer, read)
+    last = lambda block, x: block(x, targets, memory, read or buffer)
     return self.norm(self._run(self.blocks[-1:], move(x, buffer, targets), last))
 
   def attend(
@@ -357,10 +354,8 @@ class Lsm2(Encoder):
     if cross_attention:
       memory = encoded + place(encoder_buffer).astype(encoded.dtype)
       x = self.decoder.attend(x, decoder_buffer, memory, encoder_buffer)
-    elif a.decoder_tokens == "refined":
-      x = self.decoder.read_visible(x, decoder_buffer, encoder_buffer, targets)
     else:
-      x = self.decoder(x, decoder_buffer, targets)
+      x = self.decoder(x, decoder_buffer, targets, encoder_buffer if a.decoder_tokens == "refined" else None)
     out = self.head(x.astype(jnp.float32))
     if evidence is None:
       return out
