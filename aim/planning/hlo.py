@@ -12,6 +12,8 @@ _COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[^\s(]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?(?P<name>\S+) = (?P<shape>.*?) (?P<opcode>[a-z][a-z0-9\-]*)\((?P<rest>.*)$")
 _CALL = re.compile(r"(?:calls|to_apply|body|called_computations=\{|branch_computations=\{)=?\{?%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_KERNEL = re.compile(r'custom_call_target="([^"]+)"|"fusion_backend_config":\s*\{"kind":\s*"([^"]+)"')
+_NO_KERNEL = "AllocateBuffer"  # a custom call of TPU programs that computes nothing
 _ARRAY = re.compile(r"\b(pred|[a-z]+[0-9]+[a-z0-9]*)\[([\d,]*)\]")
 # Instructions that touch no memory, or whose memory is that of the computations they call.
 _FREE = ("parameter", "tuple", "get-tuple-element", "bitcast", "constant", "while", "conditional", "call", "after-all")
@@ -94,6 +96,19 @@ class Module:
       return 1
     limits = [_constant(lines[name]) for name in root.operands if name in lines]
     return next((limit for limit in limits if limit is not None), 1)
+
+  def kernels(self) -> dict[str, int]:
+    """How often each kernel runs that is not XLA's own code: {target of a custom call, or kind of a fusion: times}.
+
+    Fusions that say which generator makes them, such as "__triton_gemm", are counted by it.
+    """
+    counts: dict[str, int] = {}
+    for _, line, times in self.executions():
+      if line.opcode in ("custom-call", "fusion") and (match := _KERNEL.search(line.rest)):
+        name = match[1] or match[2]
+        counts[name] = counts.get(name, 0) + times
+    counts.pop(_NO_KERNEL, None)
+    return dict(sorted(counts.items()))
 
   def bytes_moved(self, once: bool = False) -> int:
     """Bytes that all instructions read and write; with `once`, as if every loop ran once."""

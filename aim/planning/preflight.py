@@ -2,8 +2,8 @@
 
 The step of the run, with its shardings, kernels and buffer sizes, is compiled for the devices of --topology. The
 result is the compiler's account of memory, traffic and exchanges, our count of FLOPs, and from these a lower bound on
-the time per step. The GPU compiler needs a GPU, so CPU devices stand in for GPUs: the exchanges are the same, and the
-memory is an estimate.
+the time per step. Where the CUDA compiler is not installed, CPU devices stand in for GPUs: the exchanges are the same,
+and the memory is an estimate.
 """
 
 from __future__ import annotations
@@ -63,10 +63,12 @@ def preflight(
   forms.check_forms(compared, config.method)
   began = time.perf_counter()
   say = lambda text: print(f"[{time.perf_counter() - began:4.0f} s] {text}", flush=True)
+  if on.stand_in:
+    say(f"CPU devices stand in for {on.kind}, so memory and traffic are estimates: {on.stand_in}")
   planned = sharding.make_mesh(**config.mesh, planned=on.devices)
   say("drawing days" if dataset is None else f"reading days of {dataset.name}")
   dataset, days = _simulated() if dataset is None else (dataset, _days(dataset))
-  with devices.target_platform(on.platform):
+  with devices.target_platform(on.platform, on.capability):
     plan = Plan(config, workdir, dataset, days, on, planned)
     say(f"{100 * np.isnan(days).mean():.0f} % of {counted(len(days), 'day')} is missing; drawing masks")
     plan.count()
@@ -117,6 +119,7 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
   return {
     "topology": plan.on.name,
     "device": {"kind": plan.on.kind, **dataclasses.asdict(plan.device), "sheet": plan.on.sheet is not None},
+    "stand_in": plan.on.stand_in,
     "devices": len(plan.on.devices),
     "hosts": plan.on.hosts,
     "mesh": dict(plan.mesh.shape) | {"slices": config.mesh.slices},
@@ -219,9 +222,9 @@ def _speed(plan: Plan, program: Program, typical: BufferSizes) -> dict[str, Any]
   if textbook:
     speed["executed_to_textbook"] = executed / textbook
   if program.compiled is None:
-    return speed | {"collectives": None, "bytes_moved": None, "roofline": None, "data": None}
+    return speed | {"kernels": None, "collectives": None, "bytes_moved": None, "roofline": None, "data": None}
   module = Module.read(program.compiled.as_text())
-  moved = _moved(module, program.compiled)
+  moved, counted_by = _moved(module, program.compiled)
   exchanges = collectives.read(module, count)
   slices = config.mesh.slices
   box = count // slices if slices > 1 else plan.device.box
@@ -231,6 +234,8 @@ def _speed(plan: Plan, program: Program, typical: BufferSizes) -> dict[str, Any]
   window_bytes = 4 * plan.dataset.schema.steps * len(plan.dataset.schema.channels)
   return speed | {
     "bytes_moved": moved,
+    "bytes_counted_by": counted_by,
+    "kernels": module.kernels(),
     "collectives": [
       {
         "kind": c.kind,
@@ -266,15 +271,19 @@ def stored_bytes_per_window(dataset: Dataset) -> float | None:
   return sum(shard.stat().st_size for shard in shards) / dataset.num_days("pretrain") if shards else None
 
 
-def _moved(module: Module, compiled: Any) -> float:
-  """Bytes of memory traffic per device and step.
+def _moved(module: Module, compiled: Any) -> tuple[float, str]:
+  """Bytes of memory traffic per device and step, and who counted them: "compiler", or "text" for ourselves.
 
   The compiler counts all that its kernels read and write, which is an upper bound where values stay in caches. It
-  counts the body of a loop once, so its count is scaled by ours, with each loop as often as it runs and once.
+  counts the body of a loop once, so its count is scaled by ours, with each loop as often as it runs and once. The CUDA
+  compiler counts nothing, so for its programs ours is taken as it is.
   """
   cost = compiled.cost_analysis()
-  counted = float((cost[0] if isinstance(cost, list) else cost).get("bytes accessed", 0.0))
-  return counted * module.bytes_moved() / max(module.bytes_moved(once=True), 1)
+  cost = cost[0] if isinstance(cost, list) else cost
+  counted = float((cost or {}).get("bytes accessed", 0.0))
+  if not counted:
+    return module.bytes_moved(), "text"
+  return counted * module.bytes_moved() / max(module.bytes_moved(once=True), 1), "compiler"
 
 
 def _measure(plan: Plan, report: dict[str, Any]) -> dict[str, Any]:

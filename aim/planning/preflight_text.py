@@ -6,6 +6,9 @@ from typing import Any
 
 from data_pipelines.text_files import counted, plain_number
 
+# The CUDA compiler leaves cuDNN's calls as they are, with a workspace of 0 bytes; cuDNN plans them on the GPU.
+CUDNN_WORKSPACE = "; without what cuDNN's attention needs for itself, which only a GPU shows"
+
 
 def text(report: dict[str, Any]) -> str:
   """The report of a preflight as lines of "name  value"."""
@@ -25,7 +28,8 @@ def text(report: dict[str, Any]) -> str:
   rows += [(f"  {name.replace('_', ' ')}", _size(memory[name])) for name in names]
   fits = "fits" if memory["fits"] else "DOES NOT FIT"
   held, share = f"{_size(memory['total'])} of {_size(memory['capacity'])}", 100 * memory["headroom"]
-  rows.append(("memory", f"{held}: {fits}, headroom {share:.0f} %"))
+  unseen = CUDNN_WORKSPACE if any(name.startswith("__cudnn") for name in report["kernels"] or ()) else ""
+  rows.append(("memory", f"{held}: {fits}, headroom {share:.0f} %{unseen}"))
   rows.append(("largest batch", _batch_text(report["largest_batch"])))
   parts = [f"{name.replace('_', ' ')} {flops / 1e9:.4g}" for name, flops in work.items() if flops]
   ratio = f"; executed is {report['executed_to_textbook']:.2f} x textbook" if "executed_to_textbook" in report else ""
@@ -58,7 +62,11 @@ def _batch_text(report: dict[str, Any]) -> str:
 
 def _time_rows(report: dict[str, Any], line: dict[str, Any]) -> list[tuple[str, str]]:
   ms = lambda seconds: f"{plain_number(1000 * seconds)} ms"
-  rows = [("memory traffic", f"{plain_number(report['bytes_moved'] / 1e9)} GB per step and device")]
+  how = "" if report["bytes_counted_by"] == "compiler" else ", counted from the program's text"
+  rows = [("memory traffic", f"{plain_number(report['bytes_moved'] / 1e9)} GB per step and device{how}")]
+  if report["kernels"]:
+    kernels = ", ".join(f"{count} x {name}" for name, count in report["kernels"].items())
+    rows.append(("kernels", f"{kernels} per step"))
   by_kind: dict[tuple[str, int], list[dict]] = {}
   for exchange in report["collectives"]:
     by_kind.setdefault((exchange["kind"], exchange["devices"]), []).append(exchange)

@@ -11,6 +11,7 @@ import re
 import jax
 from jax.experimental import topologies
 
+from aim.planning import gpu_compiler
 from aim.runtime import devices
 from aim.runtime.devices import DataSheet
 from data_pipelines.errors import UserError
@@ -33,10 +34,12 @@ class Topology:
 
   Attributes:
     platform: "cpu", "gpu" or "tpu".
-    devices: descriptions of TPUs, the devices here, or CPU devices that stand in for GPUs.
+    devices: descriptions of TPUs or GPUs, the devices here, or CPU devices that stand in for GPUs.
     hosts: number of machines that hold them.
     kind: the maker's name of a device.
     sheet: data sheet of one device; None if the maker's is unknown.
+    capability: compute capability of GPUs that their own compiler compiles for, such as "9.0".
+    stand_in: why CPU devices stand in for GPUs; None if none do.
   """
 
   name: str
@@ -45,6 +48,8 @@ class Topology:
   hosts: int
   kind: str
   sheet: DataSheet | None
+  capability: str | None = None
+  stand_in: str | None = None
 
 
 def find(name: str, slices: int = 1) -> Topology:
@@ -57,13 +62,14 @@ def find(name: str, slices: int = 1) -> Topology:
   if name == "local":
     local = jax.devices()
     kind = local[0].device_kind
-    return Topology(name, jax.default_backend(), tuple(local), jax.process_count(), kind, devices.data_sheet(kind))
+    sheet, capability = devices.data_sheet(kind), devices.compute_capability()
+    return Topology(name, jax.default_backend(), tuple(local), jax.process_count(), kind, sheet, capability)
   if kind in TPUS and re.fullmatch(r"[1-9][0-9]*(x[1-9][0-9]*){1,2}", shape):
     return _tpu(name, TPUS[kind], slices)
   if kind in GPUS and re.fullmatch(r"[1-9][0-9]*", shape):
     if len(shape) > 9 or int(shape) > MOST_GPUS:
       raise TopologyError(
-        f"--topology={name}: expected at most {MOST_GPUS:,} GPUs, for each of which a CPU device stands in"
+        f"--topology={name}: expected at most {MOST_GPUS:,} GPUs, for each of which a CPU device may stand in"
       )
     return _gpu(name, GPUS[kind], int(shape))
   raise TopologyError(f"--topology={name}: unknown; expected {KNOWN}")
@@ -91,12 +97,19 @@ def _tpu(name: str, kind: str, slices: int) -> Topology:
 
 
 def _gpu(name: str, kind: str, count: int) -> Topology:
-  _on_cpu(count)
-  if jax.device_count("cpu") < count:
-    raise TopologyError(f"--topology={name}: JAX has already started, with {jax.device_count('cpu')} CPU devices")
   sheet = devices.data_sheet(kind)
   assert sheet is not None and sheet.box is not None
-  return Topology(name, "gpu", tuple(jax.devices("cpu")[:count]), -(-count // sheet.box), kind, sheet)
+  hosts = -(-count // sheet.box)
+  _on_cpu(count)  # all of them, because JAX cannot have more once it has started
+  try:
+    chips = gpu_compiler.compile_only_devices(kind, sheet, count)
+    return Topology(name, "gpu", chips, hosts, kind, sheet, gpu_compiler.capability(kind))
+  except gpu_compiler.Unavailable as reason:
+    if jax.device_count("cpu") < count:
+      raise TopologyError(
+        f"--topology={name}: JAX has already started, with {jax.device_count('cpu')} CPU devices"
+      ) from None
+    return Topology(name, "gpu", tuple(jax.devices("cpu")[:count]), hosts, kind, sheet, stand_in=str(reason))
 
 
 def _on_cpu(count: int) -> None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 
 import jax
+import jax.extend.backend
 
 from data_pipelines.errors import UserError
 
@@ -91,19 +92,39 @@ def use_cpu_alone() -> None:
   jax.config.update("jax_platforms", "cpu")
 
 
-_target: str | None = None
+@dataclasses.dataclass(frozen=True)
+class _Target:
+  platform: str
+  capability: str | None
+
+
+_target: _Target | None = None
 
 
 def platform() -> str:
   """The platform that programs are compiled for, "cpu", "gpu" or "tpu"; see target_platform()."""
-  return _target or jax.default_backend()
+  return _target.platform if _target else jax.default_backend()
+
+
+def compute_capability() -> str | None:
+  """That of the NVIDIA GPUs that programs are compiled for, such as "9.0"; None if they are for other devices."""
+  if _target:
+    return _target.capability
+  if jax.default_backend() != "gpu" or "cuda" not in jax.extend.backend.get_backend().platform_version:
+    return None
+  return jax.local_devices()[0].compute_capability
 
 
 @contextlib.contextmanager
-def target_platform(name: str) -> Iterator[None]:
-  """Programs traced inside this context are for the platform `name`, which need not be present."""
+def target_platform(name: str, capability: str | None = None) -> Iterator[None]:
+  """Programs traced inside this context are for the platform `name`, which need not be present.
+
+  Args:
+    capability: compute capability of the NVIDIA GPUs; None for other platforms, and for CPU devices that stand in for
+      GPUs, whose own kernels cannot be compiled.
+  """
   global _target
-  previous, _target = _target, name
+  previous, _target = _target, _Target(name, capability)
   try:
     yield
   finally:

@@ -45,6 +45,44 @@ ENTRY %main (a: f32[16]) -> f32[7,16] {
 }
 """
 
+# As the CUDA compiler prints kernels: cuDNN forward and Triton in a loop of three, cuDNN backward and Triton outside.
+GPU = """HloModule jit_f, is_scheduled=true
+
+%triton (p: bf16[8,8]) -> bf16[8,8] {
+  %p = bf16[8,8]{1,0} parameter(0)
+  ROOT %dot = bf16[8,8]{1,0} dot(%p, %p), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+%plain (q: bf16[8,8]) -> bf16[8,8] {
+  %q = bf16[8,8]{1,0} parameter(0)
+  ROOT %sum = bf16[8,8]{1,0} add(%q, %q)
+}
+
+%body (x: bf16[8,8]) -> bf16[8,8] {
+  %x = bf16[8,8]{1,0} parameter(0)
+  %attend = (bf16[8,8]{1,0}, u8[0]{0}) custom-call(%x), custom_call_target="__cudnn$fmhaSoftmax", backend_config={"a":1}
+  %out = bf16[8,8]{1,0} get-tuple-element(%attend), index=0
+  ROOT %product = bf16[8,8]{1,0} fusion(%out), kind=kCustom, calls=%triton, backend_config={"fusion_backend_config":{"kind":"__triton_gemm","b":1}}
+}
+
+%cond (c: bf16[8,8]) -> pred[] {
+  ROOT %c = pred[] constant(true)
+}
+
+ENTRY %main (a: bf16[8,8]) -> bf16[8,8] {
+  %a = bf16[8,8]{1,0} parameter(0)
+  %loop = bf16[8,8]{1,0} while(%a), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"3"}}
+  %twice = bf16[8,8]{1,0} fusion(%loop), kind=kLoop, calls=%plain
+  %once = bf16[8,8]{1,0} fusion(%twice), kind=kCustom, calls=%triton, backend_config={"fusion_backend_config":{"kind":"__triton_gemm"}}
+  ROOT %back = bf16[8,8]{1,0} custom-call(%once), custom_call_target="__cudnn$fmhaSoftmaxBackward"
+}
+"""  # noqa: E501
+
+
+def test_kernels_by_name_as_often_as_they_run():
+  assert Module.read(GPU).kernels() == {"__cudnn$fmhaSoftmax": 3, "__cudnn$fmhaSoftmaxBackward": 1, "__triton_gemm": 4}
+  assert Module.read(TPU).kernels() == {}, "its one custom call computes nothing"
+
 
 def test_a_loop_of_a_tpu_program():
   module = Module.read(TPU)

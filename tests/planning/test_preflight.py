@@ -12,13 +12,19 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from aim.planning import collectives, planned_run, preflight_text, topology
+from aim.planning import collectives, gpu_compiler, planned_run, topology
 from aim.planning.collectives import Collective, Roofline
 from aim.planning.hlo import Module
 from aim.runtime import devices, sharding
 from aim.runtime.devices import DataSheet
 from data_pipelines.errors import UserError
 from tests import tiny
+
+try:
+  gpu_compiler.check_installed()
+  NO_CUDA = None
+except gpu_compiler.Unavailable as reason:
+  NO_CUDA = str(reason)
 
 # As TPU compilers print it: tuples with comments, layouts, asynchronous pairs, a loop, and groups in all notations.
 HLO = """HloModule jit_train
@@ -238,20 +244,44 @@ def test_a_mesh_that_does_not_divide_is_one_line(tmp_path):
   )
   assert ended.code == 2
   assert ended.err.strip() == "error: config.mesh: data -1 x fsdp 1 x tensor 3 does not equal 8 devices"
+  assert ("CPU devices stand in for NVIDIA H100" in ended.out) == (NO_CUDA is not None)
 
 
-@pytest.mark.slow
-def test_gpus_by_their_data_sheet(tmp_path):
+def h100(count, tmp_path):
+  """The output of preflight for so many H100s, and what preflight.json holds."""
   data = tiny.dataset(tmp_path)
   ended = tiny.run(
     *("--mode=preflight", f"--config={tiny.CONFIG}", *tiny.overrides(form="trimmed", batch_size=8), *tiny.on(data)),
-    *("--topology=h100:4", f"--workdir={tmp_path}/run"),
+    *(f"--topology=h100:{count}", f"--workdir={tmp_path}/run"),
   )
   assert ended.code == 0, ended.err
   report = json.loads((tmp_path / "run/preflight.json").read_text())
-  assert report["device"]["sheet"] and report["device"]["flops"] == 989e12 and report["devices"] == 4
+  assert report["device"]["sheet"] and report["device"]["flops"] == 989e12 and report["devices"] == count
   assert report["config"]["dtype"] == "bfloat16" and "measured" not in report
-  assert preflight_text.text(report).count("\n") > 10
+  return ended.out, report
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NO_CUDA is None, reason="the CUDA compiler is installed here")
+def test_gpus_by_their_data_sheet(tmp_path):
+  out, report = h100(4, tmp_path)
+  assert report["config"]["attention"] == "xla" and report["bytes_counted_by"] == "compiler"
+  assert report["stand_in"] == NO_CUDA and f"memory and traffic are estimates: {NO_CUDA}" in out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NO_CUDA is not None, reason=str(NO_CUDA))
+def test_gpus_by_their_own_compiler(tmp_path):
+  """Attention is cuDNN's, forward and backward once per layer, and the gradients are summed over the GPUs."""
+  out, report = h100(2, tmp_path)
+  assert report["config"]["attention"] == "cudnn" and report["stand_in"] is None
+  assert "stand in" not in out and "only a GPU shows" in out
+  kernels, towers = report["kernels"], 2  # of one layer each
+  assert kernels["__cudnn$fmhaSoftmaxBackward"] == towers <= kernels["__cudnn$fmhaSoftmax"] <= 2 * towers
+  reduced = sum(c["bytes"] * c["count"] for c in report["collectives"] if c["kind"] == "all-reduce")
+  assert reduced >= 2 * report["parameters"], "gradients are summed in bfloat16 at least"
+  assert all(c["devices"] == 2 for c in report["collectives"])
+  assert report["memory"]["fits"] and report["bytes_counted_by"] == "text" and report["bytes_moved"] > 0
 
 
 @pytest.mark.slow

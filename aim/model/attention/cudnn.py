@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import jax
-import jax.extend.backend
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from aim.runtime import devices
 
 LARGEST_HEAD = 128  # limit of the backward pass on every generation
 OLDEST = 8  # major compute capability; 8 is Ampere
@@ -13,10 +14,9 @@ OLDEST = 8  # major compute capability; 8 is Ampere
 
 def unavailable(head_dim: int, dtype: str) -> str | None:
   """The reason why cuDNN cannot run here with this head size and compute type; None if it can."""
-  device = jax.local_devices()[0]
-  if jax.default_backend() != "gpu" or "cuda" not in jax.extend.backend.get_backend().platform_version:
-    return f"it needs an NVIDIA GPU, this is {device.device_kind}"
-  capability = device.compute_capability
+  capability = devices.compute_capability()
+  if capability is None:
+    return f"it needs an NVIDIA GPU, this is {jax.local_devices()[0].device_kind}"
   if int(capability.split(".")[0]) < OLDEST:
     return f"it needs compute capability {OLDEST}.0 or higher, this GPU has {capability}"
   if dtype != "bfloat16":
