@@ -170,7 +170,7 @@ def environment() -> dict[str, str]:
     "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles in half the time
     "JAX_COMPILATION_CACHE_DIR": cache,
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "PYTHONPATH": str(ROOT),
+    "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     "PYTHONUNBUFFERED": "1",
   }
 
