@@ -182,11 +182,14 @@ def _skip_flops(a: Architecture, tokens: Number, targets: Number) -> Number:
   return 2 * a.decoder.width * (tokens * embedded * a.patch_values + targets * more_outputs)
 
 
-def local_mean_flops(a: Architecture) -> int:
-  """The products that make a window's local means, of values and of their number. They have no gradient."""
+def local_mean_flops(a: Architecture) -> float:
+  """The products that make a window's local means, of values and of their number. They have no gradient.
+
+  A float, because a compiled step counts with it, in which a whole number has 32 bits.
+  """
   means = len(MEAN_MINUTES) if a.interpolation_skip and a.skip_evidence == "smooth" else 0
   means += 1 if a.context_days else 0
-  return means * 2 * (a.length * a.patch) ** 2 * 2 * a.channels
+  return float(means * 2 * (a.length * a.patch) ** 2 * 2 * a.channels)
 
 
 def _last_flops(tower: Tower, tokens: Number, targets: Number, pairs: Number) -> Number:

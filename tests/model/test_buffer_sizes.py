@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -188,6 +189,17 @@ def test_useful_flops_are_part_of_the_executed_ones(decoder_tokens, groups, seed
     parts = flops.executed_parts(a, size, 8, counts)
     assert 8 * sum(parts.values()) == pytest.approx(executed) and 8 * parts["useful"] == pytest.approx(useful)
     assert min(parts.values()) >= -1e-6 * executed
+
+
+def test_flops_of_a_compiled_step_may_exceed_32_bits():
+  a = dataclasses.replace(
+    tiny.architecture(26, 144, 10, Tower(16, 24, 2, 1), Tower(8, 12, 2, 1)),
+    interpolation_skip=True,
+    skip_evidence="smooth",
+    context_days=7,
+  )
+  counted = jax.jit(lambda counts: flops.useful_flops(a, counts))(jnp.full((16, 3), 100))
+  assert float(counted) > 16 * flops.local_mean_flops(a) > 2**32
 
 
 @pytest.mark.parametrize("decoder_tokens", lsm2.DECODER_TOKENS)
