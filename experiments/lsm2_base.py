@@ -16,7 +16,7 @@ visible patch, and imputing fills those with a straight line (impute.short_holes
 
 Hardware: a TPU slice or GPU machine. On several accelerators it needs a --config.data.name; on one, and on a CPU, where
 it prints how long a step would take, it otherwise trains on the simulated cohort.
-Time: --mode=preflight --topology=v5e:8x16 says at least 101 ms per step, 1.4 hours in all, with 8.1 of 16 GB per chip
+Time: --mode=preflight --topology=v5e:8x16 says at least 106 ms per step, 1.5 hours in all, with 6.4 of 16 GB per chip
 in the buffers of a typical step (docs/results/accelerators.md). Two steps of two windows on two CPU cores: 140 s of
 processor time, 7.6 GB.
 Result: not measured, we have not run it to its end.
