@@ -279,7 +279,7 @@ def evaluate_mode(arguments: Arguments) -> None:
     arguments.required("checkpoint"),
     dataset,
     config.evaluate.batch_size,
-    config.impute.short_holes,
+    None if config.impute.short_holes == "auto" else config.impute.short_holes,  # None: as the model has it
     own_vocabulary=arguments.own_vocabulary,
   )
   evaluate(config.evaluate, model, dataset, workdir)

@@ -24,7 +24,7 @@ def as_lsm1(config):
   config.model.patch_channels = 5
   config.model.observed_flags = False  # after imputation every value is observed
   config.model.decoder.tokens = "all"  # as published
-  config.masking.random.weight = 1.0
-  config.masking.temporal.weight = 0.0
-  config.masking.sensor.weight = 0.0
+  config.masking.random.update({"weight": 1.0, "unit_minutes": 0})
+  for strategy in ("temporal", "sensor", "gaps"):
+    config.masking[strategy].weight = 0.0
   return config

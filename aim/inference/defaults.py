@@ -10,7 +10,7 @@ from aim.common.config_ranges import Range, one_of
 def defaults() -> ConfigDict:
   """The group impute."""
   # How a hole inside a partly observed patch is filled: "decode" (by the model), "interpolate" (linearly in time), or
-  # "auto": by the model if training hid steps inside patches (masking.gaps, random.unit_minutes), else linearly.
+  # "auto": by the model if that was trained (masking.gaps, random.unit_minutes, min_observed_share 1), or linearly.
   return ConfigDict({"impute": {"short_holes": "auto"}})
 
 

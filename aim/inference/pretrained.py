@@ -69,8 +69,9 @@ def load(
       has this name.
     batch_size: days that each local device computes at a time, at most. It changes speed and memory, not results.
     short_holes: what fills a missing value inside a patch that is partly observed: "decode" (the model),
-      "interpolate" (a straight line in time), or "auto": the model if its training hid steps inside patches, and
-      otherwise the line, because what it gives there was then never trained. By default config.impute.short_holes.
+      "interpolate" (a straight line in time), or "auto": the model if its training hid steps inside patches or drops
+      patches with a hole (masking.min_observed_share=1), and otherwise the line, because what it gives there was
+      then never trained. By default what the model was trained with, config.impute.short_holes.
     own_vocabulary: a YAML file that adds names to the vocabulary by which days of other channels are matched. By
       default that of the training run (config.data.vocabulary), if the file is here.
 
@@ -229,7 +230,7 @@ class Pretrained:
     chosen = "interpolate" if self.imputes_input else short_holes or trained_for
     if chosen not in SHORT_HOLES:
       raise ConfigError(f"config.impute.short_holes is {chosen!r}, expected one of {', '.join(SHORT_HOLES)}")
-    trained = self.masking.hides_inside_patches(self.architecture.patch)
+    trained = self.masking.trains_short_holes(self.architecture.patch_values)
     self.short_holes = chosen if chosen != "auto" else "decode" if trained else "interpolate"
     self._graph = lsm2.abstract(self.architecture)[0]
     self._programs: dict[str, Callable[..., Any]] = {}  # compiled ones, freed with the model

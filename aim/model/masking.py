@@ -108,14 +108,16 @@ class Masking:
     """Whether training drops a fixed share of the tokens, visible ones too where fewer are masked."""
     return self.drop_ratio >= 0
 
-  def hides_inside_patches(self, patch: int) -> bool:
-    """Whether training hides steps of a patch of which others stay visible, so that the model learns to fill them.
+  def trains_short_holes(self, patch_values: int) -> bool:
+    """Whether training scores what a model gives in the holes of a patch of which it sees the rest, or never sees it.
 
     Args:
-      patch: steps per patch.
+      patch_values: values per patch, steps x channels, which random_unit is counted in.
     """
-    usable = dict(zip(STRATEGIES, self.weights, strict=True))
-    return usable["gaps"] > 0 or (usable["random"] > 0 and 0 < self.random_unit < patch)
+    if self.min_observed_share >= 1:  # a patch with a hole is lost whole
+      return True
+    weights = dict(zip(STRATEGIES, self.weights, strict=True))
+    return weights["gaps"] > 0 or (weights["random"] > 0 and 0 < self.random_unit < patch_values)
 
   def hides_equal_counts(self, channels: int) -> bool:
     """Whether the only strategy in use hides whole tokens, so that every window has the same number of hidden ones."""

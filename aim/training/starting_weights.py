@@ -96,6 +96,9 @@ class Start:
       lines.append(
         f"    these data are unlike them: {'; '.join(entry['unlike'])}; config.init.statistics='data' fits them"
       )
+    there, here = entry.get("decoder_tokens", ("", ""))  # runs that began before it was told have none
+    if entry["parts"] == "all" and there != here:
+      lines.append(f"    the decoder is of model.decoder.tokens={there}, and goes on as {here}")
     if entry["frozen"]:
       lines.append(f"  frozen: {', '.join(entry['frozen'])}")
     if entry["learning_rate"] != 1:
@@ -192,6 +195,7 @@ def _from_checkpoint(
     "unlike": unlike,
     "frozen": list(frozen),
     "learning_rate": float(chosen.learning_rate),
+    "decoder_tokens": [start.architecture.decoder_tokens, architecture.decoder_tokens],
   }
   return Start(places, kept, [*start.metadata.get("history", []), entry], params)
 

@@ -377,6 +377,9 @@ def test_short_holes_can_be_filled_with_lines():
     ({"masking__random__unit_minutes": 180}, "interpolate"),  # whole patches
     ({"masking__random__unit_minutes": 60, "masking__random__weight": 0.0}, "interpolate"),
     ({"masking__random__unit_minutes": 60}, "decode"),
+    ({"masking__random__unit_minutes": 60, "model__patch_channels": 3}, "decode"),
+    ({"masking__random__unit_minutes": 180, "model__patch_channels": 3}, "interpolate"),
+    ({"masking__min_observed_share": 1.0}, "decode"),
     ({"masking__gaps__weight": 0.1, "masking__gaps__shortest_minutes": 60}, "decode"),
   ],
 )

@@ -192,6 +192,17 @@ def test_a_missing_checkpoint_is_told_before_compiling(dataset, tmp_path, mode):
   assert len(ended.err.splitlines()) == 1 and "compil" not in ended.out
 
 
+@pytest.mark.parametrize(
+  ("parts", "tokens", "told"), [("all", "visible", 1), ("encoder", "visible", 0), ("all", "", 0)]
+)
+def test_another_decoder_is_told(source, dataset, parts, tokens, told):
+  changes = {"init__checkpoint": source, "init__parts": parts} | ({"model__decoder__tokens": tokens} if tokens else {})
+  config = config_files.resolve(tiny.CONFIG, [*tiny.on(dataset), *overrides(**changes)])
+  start = starting_weights.start_of(config, NOWHERE, dataset.schema, model_statistics(source))
+  line = "the decoder is of model.decoder.tokens=refined, and goes on as visible"
+  assert start.text.count(line) == told
+
+
 def test_data_unlike_those_of_the_weights_are_told(source, dataset):
   kept = model_statistics(source)
   shifted = kept | {"mean": [kept["mean"][0] + 3 * kept["std"][0], *kept["mean"][1:]]}
