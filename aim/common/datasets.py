@@ -62,6 +62,6 @@ def told(dataset: Dataset, decoder_tokens: str) -> list[str]:
   if decoder_tokens == "all" and dataset.present_share < 1:
     lines.append(
       f"note: a day of this mix has {100 * dataset.present_share:.0f} % of the channels, and the decoder computes all "
-      "of them; --config.model.decoder.tokens=present leaves absent ones out"
+      "of them; --config.model.decoder.tokens=refined (or present) leaves absent ones out"
     )
   return lines

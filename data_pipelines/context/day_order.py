@@ -27,7 +27,7 @@ def people_and_order(
     count: of the days.
     people: whose each day is: all text, all numbers, or all of another type that has an order. Bytes are text.
     dates: the date of each day, by default in the order of time: all dates (of datetime or NumPy, or text that begins
-      YYYY-MM-DD; a time behind it makes no difference), or all whole numbers. Each occurs once per person.
+      YYYY-MM-DD; an ISO time behind it makes no difference), or all whole numbers. Each occurs once per person.
     where: begins messages.
 
   Raises:
