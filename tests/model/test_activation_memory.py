@@ -11,7 +11,7 @@ from tests import tiny
 from tests.training.test_masked_step import STEP
 
 # 8 slots of 16 numbers and 2 of 64 per layer and slot in the encoder, and half of that in the decoder.
-A = tiny.architecture(4, 8, 2, Tower(16, 64, 2, 3), Tower(8, 32, 2, 2))
+A = tiny.architecture(4, 8, 2, Tower(16, 64, 2, 3), Tower(8, 32, 2, 2), decoder_tokens="all")
 PACKED = BufferSizes(2, 100, 300, 50, A.tokens, A.tokens, "observed")
 
 

@@ -58,7 +58,7 @@ steps = st.fixed_dictionaries(
 
 
 @given(step=steps, decoder_tokens=st.sampled_from(lsm2.DECODER_TOKENS), count=st.integers(1, 6))
-@examples(max_examples=40)
+@examples(max_examples=15)
 def test_the_ladder_is_short_and_holds_every_step(step, decoder_tokens, count):
   tokens, groups, accumulate = step["tokens"], step["groups"], step["accumulate"]
   dropped = int(step["dropped_share"] * (tokens - 1))
