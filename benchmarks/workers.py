@@ -336,7 +336,8 @@ def write_inputs(path: pathlib.Path, layout: str, batch: int) -> dict[str, Any]:
   for i in range(BATCHES):
     rows = rng.choice(len(days), batch, replace=batch > len(days))
     tokens = draw(jax.random.key(0), jnp.int32(i), jnp.asarray(days[rows]))[0]
-    arrays |= {f"{i}/{name}": np.asarray(array) for name, array in tokens._asdict().items()}
+    known = {name: array for name, array in tokens._asdict().items() if array is not None}
+    arrays |= {f"{i}/{name}": np.asarray(array) for name, array in known.items()}
   np.savez(path, **arrays)
   return {}
 

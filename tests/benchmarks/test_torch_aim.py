@@ -124,7 +124,7 @@ def test_competitors_take_turns(tmp_path):
     {"framework": "torch", "form": "textbook", "dtype": "float32"},
     {"framework": "torch", "form": "strongest", "dtype": "bfloat16", "options": {"attention": "blocks"}},
     {"framework": "torch", "form": "strongest", "dtype": "float32", "options": {"atention": "blocks"}},
-    {"framework": "jax", "form": "trimmed", "dtype": "float32"},
+    {"framework": "jax", "form": "trimmed", "dtype": "float32", "options": {"model.decoder.tokens": "all"}},
   ]
   rows = workers.measure(specs, "tiny", batch=3, repeats=5)
   assert "atention" in rows[2]["error"] and "median_s" not in rows[2]
