@@ -24,6 +24,7 @@ from aim.runtime.window_balance import balanced_order
 
 # decoder_tokens of which a step may need fewer slots than there are tokens.
 FEWER_THAN_ALL = ("present", "observed", "refined")
+VISIBLE_KEYS = ("refined", "visible")  # those with which tokens attend to the visible ones alone
 Counts = TypeVar("Counts", jax.Array, np.ndarray)
 
 
@@ -70,7 +71,7 @@ class BufferSizes:
       return self.target_buffer(tokens)
     first = jnp.zeros_like(tokens.target_ends)
     if self.decoder_tokens in FEWER_THAN_ALL:
-      ends = tokens.target_ends if self.decoder_tokens in ("observed", "refined") else tokens.present_ends
+      ends = tokens.present_ends if self.decoder_tokens == "present" else tokens.target_ends
       return self._buffer(first, ends, self.decoder, self.tokens)
     if self.pairs is not None:
       return TokenBuffer.aligned(first, jnp.full_like(first, self.tokens), self.groups, self.tokens)
@@ -122,7 +123,7 @@ def block_pairs(
   windows = _by_group(lengths, groups, accumulate)
   visible, decoder, targets = (_Side.packed(windows[:, :, i]) for i in range(3))
   queries = _Side.aligned(len(windows), windows.shape[1], tokens) if decoder_tokens == "all" else decoder
-  keys = visible if decoder_tokens in ("visible", "refined") else queries
+  keys = visible if decoder_tokens in VISIBLE_KEYS else queries
   own = 0 if decoder_tokens == "visible" else queries.pairs(keys)
   return np.array([visible.pairs(visible), own, targets.pairs(keys)]) // accumulate
 

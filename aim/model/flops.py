@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aim.model import person_context
-from aim.model.buffer_sizes import BufferSizes, ViewBufferSizes
+from aim.model.buffer_sizes import VISIBLE_KEYS, BufferSizes, ViewBufferSizes
 from aim.model.interpolation_skip import EMBEDDED, MEAN_MINUTES, head_outputs
 from aim.model.lsm2 import Architecture, Tower
 from aim.runtime import devices
@@ -54,17 +54,12 @@ def _useful_flops(a: Architecture, visible: Any, decoder: Any, targets: Any) -> 
   forward = tower_flops(a.encoder, visible, visible**2) + _ends(a, visible, targets)
   if a.decoder_tokens == "visible":
     forward += _cross_flops(d, targets, visible, targets * visible) + _skip_flops(a, targets, targets)
-  elif a.decoder_tokens == "refined":
-    forward += (
-      _skip_flops(a, decoder, targets)
-      + _cross_flops(d, decoder, visible, decoder * visible, d.layers - 1)
-      + _cross_flops(d, targets, visible, targets * visible, 1)
-    )
   else:
+    keys = visible if a.decoder_tokens in VISIBLE_KEYS else decoder
     forward += (
       _skip_flops(a, decoder, targets)
-      + tower_flops(d, decoder, decoder**2, d.layers - 1)
-      + _last_flops(d, decoder, targets, targets * decoder)
+      + _cross_flops(d, decoder, keys, decoder * keys, d.layers - 1)
+      + _cross_flops(d, targets, keys, targets * keys, 1)
     )
   return 3 * forward.sum() + len(visible) * local_mean_flops(a)
 
@@ -86,7 +81,7 @@ def executed_parts(
   useful = float(_useful_flops(a, visible, decoder, targets)) / len(counts)
   keys = np.full_like(decoder, a.tokens) if a.decoder_tokens == "all" else decoder
   needed = float(_useful_flops(a, visible, keys, targets)) / len(counts)
-  read = visible if a.decoder_tokens in ("visible", "refined") else keys
+  read = visible if a.decoder_tokens in VISIBLE_KEYS else keys
   own_pairs = [float((x * y).mean()) * windows for x, y in ((visible, visible), (keys, read), (targets, read))]
   tight, executed = (executed_flops(a, sizes, windows, pairs) / windows for pairs in (own_pairs, None))
   return {"useful": useful, "missing": needed - useful, "padding": tight - needed, "blocks": executed - tight}
@@ -109,7 +104,7 @@ def executed_flops(a: Architecture, sizes: BufferSizes, windows: int, pairs: Seq
   target_length = sizes.tokens if sizes.groups else sizes.targets
   all_tokens = a.decoder_tokens == "all"
   queries = sizes.tokens if all_tokens or sizes.groups else sizes.decoder
-  keys = visible_length if a.decoder_tokens in ("visible", "refined") else queries
+  keys = visible_length if a.decoder_tokens in VISIBLE_KEYS else queries
   visible_pairs, decoder_pairs, last_pairs = (
     pairs
     or sizes.pairs
@@ -126,14 +121,10 @@ def executed_flops(a: Architecture, sizes: BufferSizes, windows: int, pairs: Seq
     return 3 * (forward + _skip_flops(a, targets, targets)) + once
   decoder = windows * sizes.slots_of_a_day if all_tokens else groups * sizes.decoder
   forward += _skip_flops(a, decoder, decoder if sizes.predict_all else targets)
-  if a.decoder_tokens == "refined":
-    last = (decoder, decoder_pairs) if sizes.predict_all else (targets, last_pairs)
-    forward += _cross_flops(a.decoder, decoder, encoder, decoder_pairs, a.decoder.layers - 1)
-    return 3 * (forward + _cross_flops(a.decoder, last[0], encoder, last[1], 1)) + once
-  if sizes.predict_all:
-    return 3 * (forward + tower_flops(a.decoder, decoder, decoder_pairs)) + once
-  forward += tower_flops(a.decoder, decoder, decoder_pairs, a.decoder.layers - 1)
-  return 3 * (forward + _last_flops(a.decoder, decoder, targets, last_pairs)) + once
+  read = encoder if a.decoder_tokens in VISIBLE_KEYS else decoder
+  last, last_pairs = (decoder, decoder_pairs) if sizes.predict_all else (targets, last_pairs)
+  forward += _cross_flops(a.decoder, decoder, read, decoder_pairs, a.decoder.layers - 1)
+  return 3 * (forward + _cross_flops(a.decoder, last, read, last_pairs, 1)) + once
 
 
 def view_flops(
@@ -190,11 +181,6 @@ def local_mean_flops(a: Architecture) -> float:
   means = len(MEAN_MINUTES) if a.interpolation_skip and a.skip_evidence == "smooth" else 0
   means += 1 if a.context_days else 0
   return float(means * 2 * (a.length * a.patch) ** 2 * 2 * a.channels)
-
-
-def _last_flops(tower: Tower, tokens: Number, targets: Number, pairs: Number) -> Number:
-  """A layer in which all tokens give keys and values, and only the targets are computed further."""
-  return tower_flops(tower, targets, pairs, layers=1) + 2 * 2 * (tokens - targets) * tower.width**2
 
 
 def _cross_flops(tower: Tower, queries: Number, keys: Number, pairs: Number, layers: int | None = None) -> Number:
