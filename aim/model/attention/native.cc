@@ -5,9 +5,10 @@
 // one product kernel serves every matrix product. The backward pass recomputes the probabilities from the saved
 // log-sum-exp and forms them, and the score gradients, in the registers that hold the product.
 //
-// Arithmetic is float32. bfloat16 inputs multiply in bfloat16 with float32 sums where the CPU has AVX512_BF16 and are
-// converted to float32 elsewhere. A "word" below is one operand of a product: a float, or two bfloat16 that are
-// neighbours along the summed dimension.
+// Arithmetic is float32. bfloat16 inputs multiply in bfloat16 with float32 sums where the CPU has AVX512_BF16, in its
+// matrix registers if it has AMX too, and are converted to float32 elsewhere. A "word" below is one operand of a
+// product: a float, or two bfloat16 that are neighbours along the summed dimension. Every product has words of one row
+// after another on its left, as `lines` has them, and on its right vectors of words that belong to a column each.
 //
 // Results do not depend on the number of threads: every sum has a fixed order, and threads share whole tasks only.
 
@@ -30,6 +31,10 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#endif
+#if defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include "xla/ffi/api/ffi.h"
@@ -181,11 +186,13 @@ float dot(const In* a, const In* b, long d) {
   return sum;
 }
 
-// How the two kinds of word are laid out. `lines` is [row][word along d]; `stacked` is [row / kPair][column] words of
-// rows, the right-hand operand of a product that sums over rows. Both are zero-padded to whole vectors and words.
+// Three kinds of arithmetic. `lines` is [row][word along d]; `stacked` is [row / kPair][column] words of rows, the
+// right-hand operand of a product that sums over rows. Both are zero-padded to whole vectors and to padded_rows. Products
+// sum over multiples of kDepth words.
 struct Float32 {
-  static constexpr int kPair = 1;
-  static constexpr bool kExact = true;
+  static constexpr int kPair = 1, kDepth = 1;
+  static constexpr bool kExact = true, kMatrix = false;
+  struct Unit {};
 
   INLINE static Vec multiply_add(Vec sum, float a, Vec b) { return sum + splat(a) * b; }
 
@@ -199,8 +206,8 @@ struct Float32 {
   }
 
   template <class In>
-  static void stacked(float* to, long width, const In* from, long stride, long rows, long d) {
-    lines(to, width, from, stride, rows, rows, d);
+  static void stacked(float* to, long width, const In* from, long stride, long rows, long padded_rows, long d) {
+    lines(to, width, from, stride, rows, padded_rows, d);
   }
 
   // Rows of register tile [kRows, kCols] to rows of scores.
@@ -227,8 +234,9 @@ struct Float32 {
 #if LANES_512 && defined(__AVX512BF16__)
 #define PAIRS 1
 struct Pairs {
-  static constexpr int kPair = 2;
-  static constexpr bool kExact = false;
+  static constexpr int kPair = 2, kDepth = 1;
+  static constexpr bool kExact = false, kMatrix = false;
+  struct Unit {};
 
   INLINE static Vec multiply_add(Vec sum, float a, Vec b) {
     return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_ps(a), (__m512bh)b);
@@ -243,7 +251,8 @@ struct Pairs {
     std::memset(bytes, 0, (padded_rows - rows) * 4 * width);
   }
 
-  static void stacked(float* to, long width, const Bfloat16* from, long stride, long rows, long d) {
+  static void stacked(float* to, long width, const Bfloat16* from, long stride, long rows, long padded_rows, long d) {
+    std::fill(to + (rows + 1) / 2 * width, to + (padded_rows + 1) / 2 * width, 0.f);
     for (long r = 0; r < rows; r += 2, to += width, from += 2 * stride) {
       const bool both = r + 1 < rows;
       for (long j = 0; j < width; j += kLanes) {
@@ -287,14 +296,88 @@ struct Pairs {
   }
   INLINE static void store_last(float* to, Vec a) { store_pair(to, 0, a, Vec{}); }
 };
-template <class In>
-using Words = std::conditional_t<std::is_same_v<In, Bfloat16>, Pairs, Float32>;
-#else
-template <class In>
-using Words = Float32;
 #endif
 
-// Transposes lines [row][word] to [word along d][row], in whole vectors both ways.
+#if PAIRS && defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__linux__)
+#define MATRIX_UNIT 1
+// The words of Pairs, multiplied by AMX in tiles of 16 rows of 16 words: registers 0 to 3 sum two tiles by two, 4 and 5
+// hold the left-hand ones, 6 and 7 the right-hand ones. Arrays have room for whole tiles.
+struct MatrixPairs : Pairs {
+  static constexpr int kDepth = 16;
+  static constexpr bool kMatrix = true;
+
+  // Whether Linux lets this process use the tile registers, which it must request once.
+  static bool available() {
+    static const bool granted = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
+    return granted;
+  }
+
+  // Sets up this thread's tile registers, and frees them, as the system saves and restores them while they are in use.
+  struct Unit {
+    Unit() {
+      alignas(64) static constexpr uint8_t config[64] = {
+          1,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,   // the only palette
+          64, 0,  64, 0,  64, 0,  64, 0,  64, 0,  64, 0,  64, 0,  64, 0,   // bytes per row
+          0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,   // of registers that do not exist
+          16, 16, 16, 16, 16, 16, 16, 16, 0,  0,  0,  0,  0,  0,  0,  0};  // rows
+      _tile_loadconfig(config);
+    }
+    ~Unit() { _tile_release(); }
+  };
+
+  // to = a b, or to + a b if `add`, of [rows, vectors].
+  static void multiply(float* to, long to_width, const float* a, long a_width, const float* b, long b_width, long rows,
+                       long vectors, long words, bool add) {
+    // GCC does not know that loading a tile reads memory.
+    asm volatile("" ::: "memory");
+    for (long r = 0; r < rows; r += 32)
+      for (long c = 0; c < vectors; c += 2) {
+        float* const out = to + r * to_width + c * 16;
+        const auto part = rows - r > 16 ? (vectors - c > 1 ? &MatrixPairs::part<2, 2> : &MatrixPairs::part<2, 1>)
+                                        : (vectors - c > 1 ? &MatrixPairs::part<1, 2> : &MatrixPairs::part<1, 1>);
+        part(out, to_width, a + r * a_width, a_width, b + c * 16, b_width, words, add);
+      }
+  }
+
+ private:
+  template <int kRows, int kCols>
+  static void part(float* to, long to_width, const float* a, long a_width, const float* b, long b_width, long words,
+                   bool add) {
+    float* const below = to + 16 * to_width;
+    if (add) {
+      _tile_loadd(0, to, 4 * to_width);
+      if constexpr (kCols > 1) _tile_loadd(1, to + 16, 4 * to_width);
+      if constexpr (kRows > 1) _tile_loadd(2, below, 4 * to_width);
+      if constexpr (kRows * kCols > 2) _tile_loadd(3, below + 16, 4 * to_width);
+    } else {
+      _tile_zero(0);
+      _tile_zero(1);
+      _tile_zero(2);
+      _tile_zero(3);
+    }
+    for (long i = 0; i < words; i += 16, a += 16, b += 16 * b_width) {
+      _tile_loadd(4, a, 4 * a_width);
+      _tile_loadd(6, b, 4 * b_width);
+      _tile_dpbf16ps(0, 4, 6);
+      if constexpr (kCols > 1) {
+        _tile_loadd(7, b + 16, 4 * b_width);
+        _tile_dpbf16ps(1, 4, 7);
+      }
+      if constexpr (kRows > 1) {
+        _tile_loadd(5, a + 16 * a_width, 4 * a_width);
+        _tile_dpbf16ps(2, 5, 6);
+        if constexpr (kCols > 1) _tile_dpbf16ps(3, 5, 7);
+      }
+    }
+    _tile_stored(0, to, 4 * to_width);
+    if constexpr (kCols > 1) _tile_stored(1, to + 16, 4 * to_width);
+    if constexpr (kRows > 1) _tile_stored(2, below, 4 * to_width);
+    if constexpr (kRows * kCols > 2) _tile_stored(3, below + 16, 4 * to_width);
+  }
+};
+#endif
+
+// Transposes words [row][word] to [word along d][row], in whole vectors both ways.
 void transpose(float* to, long to_stride, const float* from, long width, long rows) {
   for (long r = 0; r < rows; r += kLanes)
     for (long j = 0; j < width; j += kLanes)
@@ -303,32 +386,38 @@ void transpose(float* to, long to_stride, const float* from, long width, long ro
 
 // -------------------------------------------------------------------------------------------------- products
 
-// sum[r][c] = sum over i < count of a[r * row_step + i * step] * b[i * b_width + c].
+// sum[r][c] = sum over i < words of a[r * a_width + i] * b[i * b_width + c].
 template <class W, int kRows, int kCols>
-INLINE void product(Vec (&sum)[kRows][kCols], const float* a, long row_step, long step, const float* b, long b_width,
-                    long count) {
+INLINE void product(Vec (&sum)[kRows][kCols], const float* a, long a_width, const float* b, long b_width, long words) {
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int c = 0; c < kCols; ++c) sum[r][c] = Vec{};
-  for (long i = 0; i < count; ++i, a += step, b += b_width) {
+  for (long i = 0; i < words; ++i, ++a, b += b_width) {
     Vec x[kCols];
 #pragma GCC unroll 4
     for (int c = 0; c < kCols; ++c) x[c] = load(b + c * kLanes);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-      for (int c = 0; c < kCols; ++c) sum[r][c] = W::multiply_add(sum[r][c], a[r * row_step], x[c]);
+      for (int c = 0; c < kCols; ++c) sum[r][c] = W::multiply_add(sum[r][c], a[r * a_width], x[c]);
   }
 }
 
 template <int n>
 using Const = std::integral_constant<int, n>;
 
+template <int kRows, int kCols>
+INLINE void load_rows(Vec (&x)[kRows][kCols], const float* from, long width) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int c = 0; c < kCols; ++c) x[r][c] = load(from + r * width + c * kLanes);
+}
+
 // Calls f(rows, cols, first row, first column) for the register tiles of [rows, vectors]. Only the last row may be odd.
-template <int kCols, class F>
+template <int kCols, int kRows = tile_rows(kCols), class F>
 INLINE void strip(long rows, long column, F f) {
-  constexpr int kRows = tile_rows(kCols);
   long r = 0;
   for (; r + kRows <= rows; r += kRows) f(Const<kRows>{}, Const<kCols>{}, r, column);
   for (; r + 4 <= rows; r += 4) f(Const<4>{}, Const<kCols>{}, r, column);
@@ -355,21 +444,38 @@ INLINE void tiles(long rows, long vectors, F f) {
   }
 }
 
-// to[r] = keep[r] * to[r] + (a b)[r]; to is not read where `first`, and a null keep is 1.
+// The number of words that a product sums over for so many rows.
 template <class W>
-void add_product(float* to, const float* a, long row_step, long step, const float* b, long width, long rows, long count,
-                 bool first, const float* keep = nullptr) {
-  tiles(rows, width / kLanes, [&](auto n, auto m, long r, long c) {
+constexpr long words_of(long rows) {
+  return round_up((rows + W::kPair - 1) / W::kPair, W::kDepth);
+}
+
+// to = keep * to + a b, of [rows, vectors], with one number to keep per column; to is not read where `first`, and a null
+// keep is 1.
+template <class W>
+void add_product(float* to, long to_width, const float* a, long a_width, const float* b, long b_width, long rows,
+                 long vectors, long words, bool first, const float* keep = nullptr) {
+#if MATRIX_UNIT
+  if constexpr (W::kMatrix) {
+    if (!first && keep && std::any_of(keep, keep + vectors * kLanes, [](float x) { return x != 1; }))
+      for (long r = 0; r < rows; ++r)
+        for (long c = 0; c < vectors * kLanes; c += kLanes)
+          store(to + r * to_width + c, load(to + r * to_width + c) * load(keep + c));
+    W::multiply(to, to_width, a, a_width, b, b_width, rows, vectors, words, !first);
+    return;
+  }
+#endif
+  tiles(rows, vectors, [&](auto n, auto m, long r, long c) {
     Vec sum[n()][m()];
-    product<W>(sum, a + r * row_step, row_step, step, b + c, width, count);
-    float* out = to + r * width + c;
+    product<W>(sum, a + r * a_width, a_width, b + c, b_width, words);
+    float* out = to + r * to_width + c;
 #pragma GCC unroll 16
     for (int i = 0; i < n(); ++i)
 #pragma GCC unroll 4
       for (int j = 0; j < m(); ++j) {
-        float* p = out + i * width + j * kLanes;
+        float* p = out + i * to_width + j * kLanes;
         if (first) store(p, sum[i][j]);
-        else if (keep) store(p, load(p) * splat(keep[r + i]) + sum[i][j]);
+        else if (keep) store(p, load(p) * load(keep + c + j * kLanes) + sum[i][j]);
         else store(p, load(p) + sum[i][j]);
       }
   });
@@ -379,6 +485,7 @@ void add_product(float* to, const float* a, long row_step, long step, const floa
 
 constexpr long kQueries = 64;  // of a block of scores; the probabilities and gradients of a block stay in L1 and L2
 constexpr long kKeys = 128;
+constexpr long kStrip = 32;  // keys of a block whose scores the matrix unit computes at a time
 constexpr long kQueryChunk = 512;  // of a forward task
 constexpr long kKeyChunk = 1024;   // of a backward task
 
@@ -438,9 +545,9 @@ class Scratch {
 };
 thread_local Scratch scratch;
 
-template <class In>
+template <class In, class W>
 struct Forward {
-  using W = Words<In>;
+  using Words = W;
 
   Rows rows;
   const In *q, *k, *v;
@@ -449,42 +556,46 @@ struct Forward {
   long lse_stride;
 
   void operator()(const Task& task) const {
-    const long d = rows.d, width = round_up(d, kLanes), depth = (d + W::kPair - 1) / W::kPair;
-    const long lines = round_up(depth, kLanes), queries = task.to - task.from, padded = round_up(queries, kQueries);
-    auto [q_columns, sums, best, total, keep, q_lines, k_lines, v_stacked, scores, probs] =
-        scratch.split(padded * lines, padded * width, padded, padded, kQueries, kQueries * lines, kKeys * lines,
-                      kKeys / W::kPair * width, kKeys * kQueries, kKeys * kQueries / W::kPair);
+    const long d = rows.d, width = round_up(d, kLanes), depth = words_of<W>(d), lines = round_up(depth, kLanes);
+    const long queries = task.to - task.from, padded = round_up(queries, kQueries);
+    constexpr long pairs = kKeys / W::kPair;
+    // The sums are [width][query] of one block of queries after another.
+    auto [q_columns, sums, best, total, keep, temporary, k_lines, v_stacked, v_columns, scores, probs] =
+        scratch.split(padded * lines, padded * width, padded, padded, kQueries, kQueries * std::max(lines, width),
+                      kKeys * lines, pairs * width, pairs * width, kKeys * kQueries, pairs * kQueries);
     if (W::kPair == 1) probs = scores;  // in place
 
     const In* q_rows = q + (task.window.q + task.from) * rows.stride + task.head * d;
     for (long i = 0; i < queries; i += kQueries) {
-      W::lines(q_lines, lines, q_rows + i * rows.stride, rows.stride, std::min(kQueries, queries - i), kQueries, d);
-      transpose(q_columns + i * lines, kQueries, q_lines, lines, kQueries);
+      W::lines(temporary, lines, q_rows + i * rows.stride, rows.stride, std::min(kQueries, queries - i), kQueries, d);
+      transpose(q_columns + i * lines, kQueries, temporary, lines, kQueries);
     }
     std::fill(best, best + padded, std::numeric_limits<float>::lowest());
     std::fill(total, total + padded, 0.f);
 
-    const long step = part_size(task.window.keys, kKeys, 2);
+    const long step = part_size(task.window.keys, kKeys, 2 * W::kDepth);
     for (long first = 0; first < task.window.keys; first += step) {
-      const long keys = std::min(step, task.window.keys - first);
+      const long keys = std::min(step, task.window.keys - first), words = words_of<W>(keys);
       const long offset = (task.window.k + first) * rows.stride + task.head * d;
-      W::lines(k_lines, lines, k + offset, rows.stride, keys, keys, d);
-      W::stacked(v_stacked, width, v + offset, rows.stride, keys, d);
+      W::lines(k_lines, lines, k + offset, rows.stride, keys, round_up(keys, W::kDepth), d);
+      W::stacked(v_stacked, width, v + offset, rows.stride, keys, round_up(words, kLanes) * W::kPair, d);
+      transpose(v_columns, pairs, v_stacked, width, round_up(words, kLanes));
       for (long i = 0; i < queries; i += kQueries) {
         const long here = std::min(kQueries, queries - i), vectors = (here + kLanes - 1) / kLanes;
         alignas(64) float before[kQueries];
         std::copy(best + i, best + i + kQueries, before);
         score(scores, best + i, k_lines, q_columns + i * lines, lines, depth, keys, vectors);
         weigh(probs, keep, total + i, scores, best + i, before, keys, vectors);
-        add_product<W>(sums + i * width, probs, 1, kQueries, v_stacked, width, here, (keys + W::kPair - 1) / W::kPair,
-                       first == 0, keep);
+        add_product<W>(sums + i * width, kQueries, v_columns, pairs, probs, kQueries, d, vectors, words, first == 0,
+                       keep);
       }
     }
 
     In* out_rows = out + (task.window.q + task.from) * rows.stride + task.head * d;
     float* lse_row = lse + task.head * lse_stride + task.window.q + task.from;
     for (long i = 0; i < queries; ++i) {
-      write_row(out_rows + i * rows.stride, sums + i * width, 1 / total[i], d);
+      if (i % kQueries == 0) transpose(temporary, width, sums + i * width, kQueries, width);
+      write_row(out_rows + i * rows.stride, temporary + i % kQueries * width, 1 / total[i], d);
       lse_row[i] = best[i] * rows.scale2() + std::log2(total[i]);
     }
   }
@@ -492,15 +603,19 @@ struct Forward {
   // Scores [keys][queries] of one block, and the maximum of each query with those before.
   static void score(float* scores, float* best, const float* k_lines, const float* q_columns, long lines, long depth,
                     long keys, long vectors) {
+    if constexpr (W::kMatrix)
+      add_product<W>(scores, kQueries, k_lines, lines, q_columns, kQueries, keys, vectors, depth, true);
     tiles(keys, vectors, [&](auto n, auto m, long r, long c) {
       Vec s[n()][m()];
-      product<W>(s, k_lines + r * lines, lines, 1, q_columns + c, kQueries, depth);
+      float* const to = scores + r * kQueries + c;
+      if constexpr (W::kMatrix) load_rows(s, to, kQueries);
+      else product<W>(s, k_lines + r * lines, lines, q_columns + c, kQueries, depth);
 #pragma GCC unroll 4
       for (int j = 0; j < m(); ++j) {
         Vec most = load(best + c + j * kLanes);
 #pragma GCC unroll 16
         for (int i = 0; i < n(); ++i) {
-          store(scores + (r + i) * kQueries + c + j * kLanes, s[i][j]);
+          if constexpr (!W::kMatrix) store(to + i * kQueries + j * kLanes, s[i][j]);
           most = maximum(s[i][j], most);
         }
         store(best + c + j * kLanes, most);
@@ -531,6 +646,7 @@ struct Forward {
         sum += a;
         W::store_last(to, a);
       }
+      for (r = (keys + W::kPair - 1) / W::kPair; r < words_of<W>(keys); ++r) store(probs + r * kQueries + c, Vec{});
       store(total + c, sum + sum2);
       store(keep + c, kept);
     }
@@ -543,9 +659,9 @@ struct Part {
   std::atomic<long> left{0};
 };
 
-template <class In>
+template <class In, class W>
 struct Backward {
-  using W = Words<In>;
+  using Words = W;
 
   Rows rows;
   const In *q, *k, *v, *out, *g;  // g: the cotangent of out
@@ -556,15 +672,17 @@ struct Backward {
 
   void operator()(const Task& task) const {
     const Window& w = task.window;
-    const long d = rows.d, width = round_up(d, kLanes), depth = (d + W::kPair - 1) / W::kPair;
-    const long lines = round_up(depth, kLanes), padded = round_up(w.queries, kQueries), line = kQueries / W::kPair;
+    const long d = rows.d, width = round_up(d, kLanes), depth = words_of<W>(d), lines = round_up(depth, kLanes);
+    const long padded = round_up(w.queries, kQueries), size = padded * width;
+    constexpr long line = kQueries / W::kPair, pairs = kKeys / W::kPair;
+    // The sums for dq are [width][query] of one block of queries after another.
     auto [q_columns, g_columns, q_stacked, g_stacked, lse2, delta, dq_sums, temporary, k_lines, v_lines, k_stacked,
-          dk_sums, dv_sums, probs, grads, grads_stacked] =
-        scratch.split(padded * lines, padded * lines, padded / W::kPair * width, padded / W::kPair * width, padded,
-                      padded, task.chunks > 1 ? 0 : padded * width, kQueries * lines, kKeys * lines, kKeys * lines,
-                      kKeys / W::kPair * width, kKeys * width, kKeys * width, kKeys * line, kKeys * line,
-                      kKeys * kQueries / W::kPair);
-    if (task.chunks > 1) dq_sums = (*parts)[task.group].dq.get() + task.chunk * w.queries * width;
+          k_columns, dk_sums, dv_sums, probs, grads, grads_stacked] =
+        scratch.split(padded * lines, padded * lines, size / W::kPair, size / W::kPair, padded, padded,
+                      task.chunks > 1 ? 0 : size, kQueries * std::max(lines, width), kKeys * lines, kKeys * lines,
+                      pairs * width, pairs * width, kKeys * width, kKeys * width, kKeys * line, kKeys * line,
+                      pairs * kQueries);
+    if (task.chunks > 1) dq_sums = (*parts)[task.group].dq.get() + task.chunk * size;
 
     const long q_offset = w.q * rows.stride + task.head * d;
     for (long i = 0; i < w.queries; i += kQueries) {
@@ -573,8 +691,8 @@ struct Backward {
       transpose(q_columns + i * lines, kQueries, temporary, lines, kQueries);
       W::lines(temporary, lines, g + offset, rows.stride, here, kQueries, d);
       transpose(g_columns + i * lines, kQueries, temporary, lines, kQueries);
-      W::stacked(q_stacked + i / W::kPair * width, width, q + offset, rows.stride, here, d);
-      W::stacked(g_stacked + i / W::kPair * width, width, g + offset, rows.stride, here, d);
+      W::stacked(q_stacked + i / W::kPair * width, width, q + offset, rows.stride, here, kQueries, d);
+      W::stacked(g_stacked + i / W::kPair * width, width, g + offset, rows.stride, here, kQueries, d);
     }
     for (long i = 0; i < w.queries; ++i)
       delta[i] = dot(g + q_offset + i * rows.stride, out + q_offset + i * rows.stride, d);
@@ -582,20 +700,23 @@ struct Backward {
     std::fill(delta + w.queries, delta + padded, 0.f);
     std::fill(lse2 + w.queries, lse2 + padded, 0.f);
 
-    const long step = part_size(task.to - task.from, kKeys, 2);
+    const long step = part_size(task.to - task.from, kKeys, 2 * W::kDepth);
     for (long first = task.from; first < task.to; first += step) {
       const long keys = std::min(step, task.to - first), offset = (w.k + first) * rows.stride + task.head * d;
-      W::lines(k_lines, lines, k + offset, rows.stride, keys, keys, d);
-      W::lines(v_lines, lines, v + offset, rows.stride, keys, keys, d);
-      W::stacked(k_stacked, width, k + offset, rows.stride, keys, d);
+      const long words = words_of<W>(keys), padded_keys = round_up(keys, W::kDepth);
+      W::lines(k_lines, lines, k + offset, rows.stride, keys, padded_keys, d);
+      W::lines(v_lines, lines, v + offset, rows.stride, keys, padded_keys, d);
+      W::stacked(k_stacked, width, k + offset, rows.stride, keys, round_up(words, kLanes) * W::kPair, d);
+      transpose(k_columns, pairs, k_stacked, width, round_up(words, kLanes));
       for (long i = 0; i < w.queries; i += kQueries) {
-        const long here = std::min(kQueries, w.queries - i), words = (here + W::kPair - 1) / W::kPair;
+        const long here = std::min(kQueries, w.queries - i), summed = words_of<W>(here);
+        const float *q_words = q_stacked + i / W::kPair * width, *g_words = g_stacked + i / W::kPair * width;
         differentiate(probs, grads, grads_stacked, k_lines, v_lines, q_columns + i * lines, g_columns + i * lines,
                       lse2 + i, delta + i, lines, depth, keys, (here + kLanes - 1) / kLanes);
-        add_product<W>(dv_sums, probs, line, 1, g_stacked + i / W::kPair * width, width, keys, words, i == 0);
-        add_product<W>(dk_sums, grads, line, 1, q_stacked + i / W::kPair * width, width, keys, words, i == 0);
-        add_product<W>(dq_sums + i * width, W::stacked_of(grads, grads_stacked), 1, kQueries, k_stacked, width, here,
-                       (keys + W::kPair - 1) / W::kPair, first == task.from);
+        add_product<W>(dv_sums, width, probs, line, g_words, width, keys, width / kLanes, summed, i == 0);
+        add_product<W>(dk_sums, width, grads, line, q_words, width, keys, width / kLanes, summed, i == 0);
+        add_product<W>(dq_sums + i * width, kQueries, k_columns, pairs, W::stacked_of(grads, grads_stacked), kQueries, d,
+                       (here + kLanes - 1) / kLanes, words, first == task.from);
       }
       for (long i = 0; i < keys; ++i) {
         write_row(dk + offset + i * rows.stride, dk_sums + i * width, rows.scale(), d);
@@ -606,13 +727,14 @@ struct Backward {
     if (task.chunks > 1) {
       if (--(*parts)[task.group].left > 0) return;
       dq_sums = (*parts)[task.group].dq.get();  // all chunks are done; sums them, always in this order
-      const long size = w.queries * width;
       for (long chunk = 1; chunk < task.chunks; ++chunk)
         for (long i = 0; i < size; i += kLanes)
           store(dq_sums + i, load(dq_sums + i) + load(dq_sums + chunk * size + i));
     }
-    for (long i = 0; i < w.queries; ++i)
-      write_row(dq + q_offset + i * rows.stride, dq_sums + i * width, rows.scale(), d);
+    for (long i = 0; i < w.queries; ++i) {
+      if (i % kQueries == 0) transpose(temporary, width, dq_sums + i * width, kQueries, width);
+      write_row(dq + q_offset + i * rows.stride, temporary + i % kQueries * width, rows.scale(), d);
+    }
   }
 
   // Probabilities and score gradients [keys][queries] of one block.
@@ -621,9 +743,11 @@ struct Backward {
                      long depth, long keys, long vectors) const {
     constexpr long line = kQueries / W::kPair;
     const Vec scale = splat(rows.scale2());
-    tiles(keys, vectors, [&](auto n, auto m, long r, long c) {
+    // `ready` is null, or has the two products.
+    const auto part = [&](auto n, auto m, long r, long c, const float* ready) {
       Vec p[n()][m()], s[n()][m()];
-      product<W>(p, k_lines + r * lines, lines, 1, q_columns + c, kQueries, depth);
+      if constexpr (W::kMatrix) load_rows(p, ready, kQueries);
+      else product<W>(p, k_lines + r * lines, lines, q_columns + c, kQueries, depth);
 #pragma GCC unroll 4
       for (int j = 0; j < m(); ++j) {
         const Vec shift = load(lse2 + c + j * kLanes);
@@ -631,7 +755,8 @@ struct Backward {
         for (int i = 0; i < n(); ++i) p[i][j] = exp2<W::kExact>(p[i][j] * scale - shift);
       }
       W::store_lines(probs + r * line + c / W::kPair, line, p);
-      product<W>(s, v_lines + r * lines, lines, 1, g_columns + c, kQueries, depth);
+      if constexpr (W::kMatrix) load_rows(s, ready + kStrip * kQueries, kQueries);
+      else product<W>(s, v_lines + r * lines, lines, g_columns + c, kQueries, depth);
 #pragma GCC unroll 4
       for (int j = 0; j < m(); ++j) {
         const Vec shift = load(delta + c + j * kLanes);
@@ -640,7 +765,25 @@ struct Backward {
       }
       W::store_lines(grads + r * line + c / W::kPair, line, s);
       W::store_stacked(grads_stacked + r / W::kPair * kQueries + c, kQueries, s);
-    });
+    };
+    if constexpr (!W::kMatrix) {
+      tiles(keys, vectors, [&](auto n, auto m, long r, long c) { part(n, m, r, c, nullptr); });
+    } else {
+      alignas(64) float ready[2 * kStrip * kQueries];
+      vectors = round_up(vectors, 2);
+      for (long from = 0; from < keys; from += kStrip) {
+        const long here = std::min(kStrip, keys - from);
+        add_product<W>(ready, kQueries, k_lines + from * lines, lines, q_columns, kQueries, here, vectors, depth, true);
+        add_product<W>(ready + kStrip * kQueries, kQueries, v_lines + from * lines, lines, g_columns, kQueries, here,
+                       vectors, depth, true);
+        for (long column = 0; column < vectors * kLanes; column += 2 * kLanes)
+          strip<2, 4>(here, column, [&](auto n, auto m, long r, long c) {
+            part(n, m, from + r, c, ready + r * kQueries + c);
+          });
+      }
+      for (long r = (keys + 1) / 2; r < words_of<W>(keys); ++r)
+        std::fill_n(grads_stacked + r * kQueries, vectors * kLanes, 0.f);
+    }
   }
 };
 
@@ -682,6 +825,7 @@ struct Shared {
 
   void help() {
     FlushSubnormals flush;
+    [[maybe_unused]] typename Work::Words::Unit unit;
     for (size_t i; (i = next++) < tasks.size();) {
       work(tasks[i]);
       if (++done == tasks.size()) {
@@ -766,7 +910,7 @@ Sizes sizes_of(const ffi::AnyBuffer& q, const ffi::AnyBuffer& k) {
   return {n[0], k.dimensions()[0], {n[1], n[2], n[1] * n[2]}};
 }
 
-template <class In>
+template <class In, class W>
 ffi::Error forward(ffi::ThreadPool& pool, const ffi::AnyBuffer& q, const ffi::AnyBuffer& k, const ffi::AnyBuffer& v,
                    const std::vector<Window>& windows, ffi::AnyBuffer& out, float* lse) {
   const auto [q_rows, kv_rows, rows] = sizes_of(q, k);
@@ -777,12 +921,12 @@ ffi::Error forward(ffi::ThreadPool& pool, const ffi::AnyBuffer& q, const ffi::An
   for (long head = 0; head < rows.heads; ++head) heads.push_back(lse + head * q_rows);
   if (error.success()) error = clear_rest(windows, &Window::q, &Window::queries, q_rows, 1, heads);
   if (error.failure()) return error;
-  run(pool, Forward<In>{rows, data(q), data(k), data(v), data(out), lse, q_rows},
+  run(pool, Forward<In, W>{rows, data(q), data(k), data(v), data(out), lse, q_rows},
       tasks_of(windows, rows.heads, &Window::queries, kQueryChunk));
   return ffi::Error::Success();
 }
 
-template <class In>
+template <class In, class W>
 ffi::Error backward(ffi::ThreadPool& pool, const ffi::AnyBuffer& q, const ffi::AnyBuffer& k, const ffi::AnyBuffer& v,
                     const ffi::AnyBuffer& out, const float* lse, const ffi::AnyBuffer& g,
                     const std::vector<Window>& windows, ffi::AnyBuffer& dq, ffi::AnyBuffer& dk, ffi::AnyBuffer& dv) {
@@ -799,30 +943,53 @@ ffi::Error backward(ffi::ThreadPool& pool, const ffi::AnyBuffer& q, const ffi::A
   std::vector<Part> parts(groups);
   for (const Task& task : tasks)
     if (task.group >= 0 && task.chunk == 0) {
-      parts[task.group].dq = allocate(task.chunks * task.window.queries * round_up(rows.d, kLanes));
+      parts[task.group].dq = allocate(task.chunks * round_up(task.window.queries, kQueries) * round_up(rows.d, kLanes));
       parts[task.group].left = task.chunks;
     }
   run(pool,
-      Backward<In>{rows, data(q), data(k), data(v), data(out), data(g), lse, q_rows, data(dq), data(dk), data(dv),
+      Backward<In, W>{rows, data(q), data(k), data(v), data(out), data(g), lse, q_rows, data(dq), data(dk), data(dv),
                    &parts},
       std::move(tasks));
   return ffi::Error::Success();
 }
 
+template <class W>
+struct Kind {
+  using type = W;
+};
+
+// pass(element, kind of arithmetic) for these elements on this machine.
+template <class Pass>
+auto arithmetic(const ffi::AnyBuffer& q, [[maybe_unused]] bool matrix_unit, Pass pass) {
+  if (q.element_type() != ffi::BF16) return pass(float{}, Kind<Float32>{});
+#if MATRIX_UNIT
+  if (matrix_unit && MatrixPairs::available()) return pass(Bfloat16{}, Kind<MatrixPairs>{});
+#endif
+#if PAIRS
+  return pass(Bfloat16{}, Kind<Pairs>{});
+#else
+  return pass(Bfloat16{}, Kind<Float32>{});
+#endif
+}
+
 ffi::Error forward_handler(ffi::ThreadPool pool, ffi::AnyBuffer q, ffi::AnyBuffer k, ffi::AnyBuffer v, Ints q_starts,
                            Ints q_lengths, Ints kv_starts, Ints kv_lengths, ffi::Result<ffi::AnyBuffer> out,
-                           ffi::Result<ffi::Buffer<ffi::F32>> lse) {
+                           ffi::Result<ffi::Buffer<ffi::F32>> lse, bool matrix_unit) {
   const auto windows = windows_of(q_starts, q_lengths, kv_starts, kv_lengths);
-  const auto pass = q.element_type() == ffi::BF16 ? forward<Bfloat16> : forward<float>;
+  const auto pass = arithmetic(q, matrix_unit, [](auto in, auto words) {
+    return forward<decltype(in), typename decltype(words)::type>;
+  });
   return pass(pool, q, k, v, windows, *out, lse->typed_data());
 }
 
 ffi::Error backward_handler(ffi::ThreadPool pool, ffi::AnyBuffer q, ffi::AnyBuffer k, ffi::AnyBuffer v,
                             ffi::AnyBuffer out, ffi::Buffer<ffi::F32> lse, ffi::AnyBuffer g, Ints q_starts,
                             Ints q_lengths, Ints kv_starts, Ints kv_lengths, ffi::Result<ffi::AnyBuffer> dq,
-                            ffi::Result<ffi::AnyBuffer> dk, ffi::Result<ffi::AnyBuffer> dv) {
+                            ffi::Result<ffi::AnyBuffer> dk, ffi::Result<ffi::AnyBuffer> dv, bool matrix_unit) {
   const auto windows = windows_of(q_starts, q_lengths, kv_starts, kv_lengths);
-  const auto pass = q.element_type() == ffi::BF16 ? backward<Bfloat16> : backward<float>;
+  const auto pass = arithmetic(q, matrix_unit, [](auto in, auto words) {
+    return backward<decltype(in), typename decltype(words)::type>;
+  });
   return pass(pool, q, k, v, out, lse.typed_data(), g, windows, *dq, *dk, *dv);
 }
 
@@ -839,7 +1006,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(varlen_attention_forward, forward_handler,
                                   .Arg<Ints>()
                                   .Arg<Ints>()
                                   .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::Buffer<ffi::F32>>());
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Attr<bool>("matrix_unit"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(varlen_attention_backward, backward_handler,
                               ffi::Ffi::Bind()
@@ -856,4 +1024,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(varlen_attention_backward, backward_handler,
                                   .Arg<Ints>()
                                   .Ret<ffi::AnyBuffer>()
                                   .Ret<ffi::AnyBuffer>()
-                                  .Ret<ffi::AnyBuffer>());
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<bool>("matrix_unit"));

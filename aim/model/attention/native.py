@@ -133,13 +133,14 @@ def varlen_attention(
   q_lengths: Int[Array, " b"],
   kv_starts: Int[Array, " b"],
   kv_lengths: Int[Array, " b"],
+  matrix_unit: bool = True,
 ) -> Float[Array, "rows_q h d"]:
   """Scaled dot-product attention of windows laid end to end: a packed buffer, or a padded batch flattened to rows.
 
   The queries of window i are the q_lengths[i] rows from q_starts[i] on, its keys the kv_lengths[i] rows from
   kv_starts[i] on. Windows may not overlap. Rows outside every window, and queries without keys, give exactly 0 and get
   a gradient of exactly 0, whatever they hold, and cost no time. q, k and v are all float32 or all bfloat16; sums are
-  float32.
+  float32. bfloat16 is multiplied in the CPU's matrix unit (AMX) if there is one, unless `matrix_unit` is False.
 
   Results are reproducible to the bit. Works under jit, grad, scan, checkpoint and shard_map, but not under vmap, which
   is not needed because a window may start at any row.
@@ -154,24 +155,24 @@ def varlen_attention(
   if reason is not None:
     raise RuntimeError(reason)
   spans = (x.astype(jnp.int32) for x in (q_starts, q_lengths, kv_starts, kv_lengths))
-  return _attention(q, k, v, *spans)
+  return _attention(matrix_unit, q, k, v, *spans)
 
 
-@jax.custom_vjp
-def _attention(q: Array, k: Array, v: Array, *spans: Array) -> Array:
-  return _forward(q, k, v, *spans)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attention(matrix_unit: bool, q: Array, k: Array, v: Array, *spans: Array) -> Array:
+  return _forward(matrix_unit, q, k, v, *spans)[0]
 
 
-def _forward(q: Array, k: Array, v: Array, *spans: Array) -> tuple[Array, tuple]:
+def _forward(matrix_unit: bool, q: Array, k: Array, v: Array, *spans: Array) -> tuple[Array, tuple]:
   lse = q[:, :, 0].T.astype(jnp.float32)  # never computed; gives the result's type, also inside shard_map
-  out, lse = jax.ffi.ffi_call(HANDLERS[0], (jax.typeof(q), jax.typeof(lse)))(q, k, v, *spans)
+  out, lse = jax.ffi.ffi_call(HANDLERS[0], (jax.typeof(q), jax.typeof(lse)))(q, k, v, *spans, matrix_unit=matrix_unit)
   return out, (q, k, v, out, lse, spans)
 
 
-def _backward(saved: tuple, cotangent: Array) -> tuple:
+def _backward(matrix_unit: bool, saved: tuple, cotangent: Array) -> tuple:
   q, k, v, out, lse, spans = saved
   call = jax.ffi.ffi_call(HANDLERS[1], (jax.typeof(q), jax.typeof(k), jax.typeof(v)))
-  return *call(q, k, v, out, lse, cotangent, *spans), *(None for _ in spans)
+  return *call(q, k, v, out, lse, cotangent, *spans, matrix_unit=matrix_unit), *(None for _ in spans)
 
 
 _attention.defvjp(_forward, _backward)

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,22 @@ from aim.model.attention import native
 
 REASON = native.unavailable(64, "float32")
 needs_kernel = pytest.mark.skipif(REASON is not None, reason=str(REASON))
-DTYPES = {jnp.float32: 1e-5, jnp.bfloat16: 2e-2}  # largest error, over the largest value
+ERRORS = {jnp.float32: 1e-5, jnp.bfloat16: 2e-2}  # largest error, over the largest value
+
+
+class Kind(NamedTuple):
+  """A kind of arithmetic. Without AMX, or permission to use it, the last two are the same."""
+
+  dtype: Any
+  matrix_unit: bool
+
+  def attend(self, *arguments):
+    """The kernel with this arithmetic."""
+    return native.varlen_attention(*arguments, matrix_unit=self.matrix_unit)
+
+
+KINDS = [Kind(jnp.float32, False), Kind(jnp.bfloat16, False), Kind(jnp.bfloat16, True)]
+of_every_kind = pytest.mark.parametrize("kind", KINDS, ids=["float32", "bfloat16", "bfloat16-matrix-unit"])
 
 
 def reference(q, k, v, q_starts, q_lengths, kv_starts, kv_lengths):
@@ -53,9 +69,9 @@ def rows_of(starts, lengths, rows):
   return inside
 
 
-def compare(q_lengths, kv_lengths, heads, d, dtype, gap=0):
+def compare(q_lengths, kv_lengths, heads, d, kind, gap=0):
   """Kernel and reference agree; NaN in padding has no effect, and outputs and gradients there are 0."""
-  gaps = [gap] * len(q_lengths)
+  dtype, gaps = kind.dtype, [gap] * len(q_lengths)
   (q_starts, rows_q), (kv_starts, rows_k) = layout(q_lengths, gaps), layout(kv_lengths, gaps[::-1])
   spans = [np.asarray(x, np.int32) for x in (q_starts, q_lengths, kv_starts, kv_lengths)]
   q, g = normal(0, rows_q, heads, d), normal(1, rows_q, heads, d)
@@ -68,7 +84,7 @@ def compare(q_lengths, kv_lengths, heads, d, dtype, gap=0):
   k_counts = rows_of(kv_starts, [m if b else 0 for m, b in zip(kv_lengths, both, strict=True)], rows_k)
   at = lambda x, inside: jnp.asarray(np.where(inside[:, None, None], x, np.nan), dtype)
   clean = lambda x, inside: jnp.asarray(np.where(inside[:, None, None], x, 0), dtype)
-  mine = with_gradients(native.varlen_attention, at(q, q_inside), at(k, k_inside), at(v, k_inside), at(g, q_inside),
+  mine = with_gradients(kind.attend, at(q, q_inside), at(k, k_inside), at(v, k_inside), at(g, q_inside),
                         *map(jnp.asarray, spans))  # fmt: skip
   static = tuple(tuple(map(int, x)) for x in spans)
   theirs = with_gradients(
@@ -81,7 +97,7 @@ def compare(q_lengths, kv_lengths, heads, d, dtype, gap=0):
     x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
     assert not np.any(x[~counts]), name
     # The gradient of a single key or query is a difference of equal numbers, so 0 except for rounding.
-    np.testing.assert_allclose(x, y, rtol=0, atol=DTYPES[dtype] * max(1, np.abs(y).max(initial=0)), err_msg=name)
+    np.testing.assert_allclose(x, y, rtol=0, atol=ERRORS[dtype] * max(1, np.abs(y).max(initial=0)), err_msg=name)
 
 
 class Reference(tuple):
@@ -96,31 +112,36 @@ class Reference(tuple):
   windows=st.lists(st.tuples(st.integers(0, 70), st.sampled_from([0, 1, 2, 17, 64, 131])), min_size=1, max_size=3),
   heads=st.integers(1, 3),
   d=st.sampled_from([8, 16, 24, 32, 48, 64, 80]),
-  dtype=st.sampled_from(list(DTYPES)),
+  kind=st.sampled_from(KINDS),
   gap=st.integers(0, 5),
 )
 @settings(max_examples=20)  # each example compiles
-def test_any_windows(windows, heads, d, dtype, gap):
-  compare(*zip(*windows, strict=True), heads, d, dtype, gap)
+def test_any_windows(windows, heads, d, kind, gap):
+  compare(*zip(*windows, strict=True), heads, d, kind, gap)
 
 
 @needs_kernel
-@pytest.mark.parametrize("dtype", list(DTYPES))
-def test_long_windows_in_several_parts(dtype):
-  compare((600, 3), (1100, 2100), 2, 48, dtype)
+@of_every_kind
+@pytest.mark.parametrize("d", [16, 24, 32, 48, 64])
+def test_any_width(kind, d):
+  compare((33, 150), (47, 290), 2, d, kind)
 
 
 @needs_kernel
-@pytest.mark.parametrize("dtype", list(DTYPES))
+@of_every_kind
+def test_long_windows_in_several_parts(kind):
+  compare((600, 3), (1100, 2100), 2, 48, kind)
+
+
+@needs_kernel
+@of_every_kind
 @pytest.mark.parametrize("which", [0, 1, 2, 3])
-def test_nan_reaches_its_window_and_no_other(dtype, which):
+def test_nan_reaches_its_window_and_no_other(kind, which):
   spans = [jnp.asarray(x, jnp.int32) for x in ([0, 40], [40, 30], [0, 50], [50, 20])]
   arrays = [normal(i, rows, 2, 16) for i, rows in enumerate((70, 70, 70, 70))]
   arrays[which][10, 1, 3] = np.nan
-  q, k, v, g = (jnp.asarray(x, dtype) for x in arrays)
-  out, dq, dk, dv = (
-    np.isnan(np.asarray(x, np.float32)) for x in with_gradients(native.varlen_attention, q, k, v, g, *spans)
-  )
+  q, k, v, g = (jnp.asarray(x, kind.dtype) for x in arrays)
+  out, dq, dk, dv = (np.isnan(np.asarray(x, np.float32)) for x in with_gradients(kind.attend, q, k, v, g, *spans))
   for x, first in ((out, 40), (dq, 40), (dk, 50), (dv, 50)):
     assert not x[first:].any() and not x[:, 0].any()  # the other window, the other head
   if which < 3:
@@ -129,11 +150,11 @@ def test_nan_reaches_its_window_and_no_other(dtype, which):
 
 
 @needs_kernel
-@pytest.mark.parametrize("dtype", list(DTYPES))
-def test_infinite_scores_are_not_hidden(dtype):
-  q, k, v = (jnp.asarray(normal(i, 20, 1, 16), dtype) for i in range(3))
+@of_every_kind
+def test_infinite_scores_are_not_hidden(kind):
+  q, k, v = (jnp.asarray(normal(i, 20, 1, 16), kind.dtype) for i in range(3))
   zero, twenty = jnp.zeros(1, jnp.int32), jnp.full(1, 20, jnp.int32)
-  out = native.varlen_attention(q.at[3].set(jnp.inf), k, v, zero, twenty, zero, twenty)
+  out = kind.attend(q.at[3].set(jnp.inf), k, v, zero, twenty, zero, twenty)
   assert np.isnan(np.asarray(out[3], np.float32)).all() and np.isfinite(np.asarray(out[:3], np.float32)).all()
 
 
@@ -151,14 +172,13 @@ def test_large_scores_do_not_overflow():
 
 
 @needs_kernel
-@pytest.mark.parametrize("dtype", list(DTYPES))
-def test_repeats_to_the_bit_from_several_threads(dtype):
+@of_every_kind
+def test_repeats_to_the_bit_from_several_threads(kind):
   lengths = np.asarray([700, 90, 1300, 5], np.int32)  # the third falls into parts whose sums are added at the end
   starts, rows = layout(lengths, [0] * 4)
-  arrays = [jnp.asarray(normal(i, rows, 2, 16), dtype) for i in range(4)]
+  arrays = [jnp.asarray(normal(i, rows, 2, 16), kind.dtype) for i in range(4)]
   call = lambda _=None: [
-    np.asarray(x, np.float32)
-    for x in with_gradients(native.varlen_attention, *arrays, starts, lengths, starts, lengths)
+    np.asarray(x, np.float32) for x in with_gradients(kind.attend, *arrays, starts, lengths, starts, lengths)
   ]
   first = call()
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
