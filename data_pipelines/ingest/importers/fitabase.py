@@ -17,7 +17,9 @@ https://doi.org/10.5281/zenodo.53894. These kinds, recognised by part of the fil
 
 All times are on the wearer's wall clock without a zone, as the Fitbit Web API gives them ("4/12/2016 1:05:00 PM";
 "mm/dd/yyyy hh:mm:ss AM/PM" in the dictionary; "4/12/2016 13:05" or "12.04.2016 13:05" when a spreadsheet has saved
-them), so the nights on which clocks change lack an hour or have one twice.
+them), so the nights on which clocks change lack an hour or have one twice. A spreadsheet may also have put the day
+first with slashes ("13/05/2016 08:00"). A date with a number above 12 shows which order a file has; a file without one
+has that of the export's other files, or else the month first. A file with dates of both orders is refused.
 Restless minutes count as not asleep, as in Fitbit's TotalMinutesAsleep, which counts the 1s. A minute that is
 in both a narrow and a wide file is read from the narrow one; heart rates by second are preferred to those by minute.
 Hourly and daily files (hourlySteps, dailyActivity, sleepDay, weightLogInfo, ...) are sums of these and are not read. In
@@ -29,6 +31,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -41,20 +44,16 @@ from data_pipelines.ingest.importers.categories import ASLEEP, category_values
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import MINUTE
+from data_pipelines.ingest.reading.date_order import DateOrder
 from data_pipelines.ingest.reading.export_files import Export, base_name
 from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 # As exported, and as spreadsheets save it: without seconds, on a clock of 24 hours, with points where German ones do.
-_TIMES = (
-  "%m/%d/%Y %I:%M:%S %p",
-  "%m/%d/%Y %I:%M %p",
-  "%m/%d/%Y %H:%M:%S",
-  "%m/%d/%Y %H:%M",
-  "%d.%m.%Y %H:%M:%S",
-  "%d.%m.%Y %H:%M",
-)
+_CLOCKS = ("%I:%M:%S %p", "%I:%M %p", "%H:%M:%S", "%H:%M")
+_POINTS = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M")
+_DAY_FIRST = "times with the day first, as some of them show"
 _STATES = {"1": 1.0, "2": 0.0, "3": 0.0}
 
 
@@ -101,6 +100,8 @@ _KINDS = {
   "30secondSleepStages": _Kind("asleep", "", "Time", "SleepStage", 30_000, value_of=ASLEEP),
   "minuteSleep": _Kind("asleep", "", "date", "value", MINUTE, value_of=_STATES),
 }
+# The orders of the dates with slashes and with points in each file of an export, which all of its files may ask for.
+_orders: weakref.WeakKeyDictionary[Export, dict[str, tuple[DateOrder, DateOrder]]] = weakref.WeakKeyDictionary()
 _NAME = re.compile(rf"(?P<before>.*?)(?P<kind>{'|'.join(_KINDS)})(?P<after>(_.*)?\.csv)", re.IGNORECASE)
 _BY_LOWER = {name.lower(): name for name in _KINDS}
 
@@ -141,6 +142,10 @@ class Fitabase:
     owner = prefix or export.participant
     blamed = prefix or ("" if in_rows else owner)  # for rows that do not say whose they are
     bad_rows = csv_batches.counting(account, blamed, export, name)
+    day_first = _is_day_first(export, name)
+    if day_first:
+      account.remark(blamed, _DAY_FIRST)
+    forms = *(f"{'%d/%m' if day_first else '%m/%d'}/%Y {clock}" for clock in _CLOCKS), *_POINTS
     for rows in csv_batches.read_batches(export, name, [kind.time, *columns], optional=["Id"], ragged=bad_rows):
       for participant, own_rows in _people(rows, owner):
         account.add(participant, len(own_rows) * len(columns))
@@ -148,7 +153,7 @@ class Fitabase:
           why = f"the same minutes in {kind.preferred}"
           account.drop(participant, why, len(own_rows) * len(columns), rows.where(int(own_rows[0])))
           continue
-        start, value, usable = _values_of(kind, columns, rows, own_rows, participant, account)
+        start, value, usable = _values_of(kind, columns, forms, rows, own_rows, participant, account)
         if usable.any():
           begin = start[usable]
           end = begin + kind.duration
@@ -162,6 +167,47 @@ def _owner(export: Export, name: str) -> Owner:
     if "Id" not in csv_batches.read_header(export, name):
       return Owner(name.rpartition("/")[0], subject=match["before"].rstrip("_") if match else "")
   return Owner(in_rows=True)
+
+
+def _is_day_first(export: Export, name: str) -> bool:
+  """Whether dates with slashes have the day first: what the file itself shows, or else the other files do.
+
+  Raises:
+    SchemaError: the file has dates of both orders, or shows none while other files show both; or dates with points have
+      the month first.
+  """
+  slashes, points = _date_orders(export, name)
+  points.check(True, "as dates with points have it")
+  if slashes.day_first and slashes.month_first:
+    slashes.check(True, f"as in {slashes.day_first}")
+  if slashes.day_first or slashes.month_first:
+    return bool(slashes.day_first)
+  others = [_date_orders(export, other)[0] for other in Fitabase().files(export) if other != name]
+  day_first, month_first = (
+    next((getattr(order, first) for order in others if getattr(order, first)), "")
+    for first in ("day_first", "month_first")
+  )
+  if day_first and month_first:
+    raise SchemaError(
+      f"{export.where(name)}: no date shows whether the day or the month comes first, and other files have both: "
+      f"{day_first} and {month_first}; import it alone if it has the month first"
+    )
+  return bool(day_first)
+
+
+def _date_orders(export: Export, name: str) -> tuple[DateOrder, DateOrder]:
+  """The orders of the dates with slashes and with points that a file has."""
+  known = _orders.setdefault(export, {})
+  if name not in known:
+    known[name] = slashes, points = DateOrder("/"), DateOrder(".")
+    match = _NAME.fullmatch(base_name(name))
+    time = [_KINDS[_BY_LOWER[match["kind"].lower()]].time] if match else []
+    whole = export.part(export.names, export.participant)  # whose bytes no progress bar counts
+    with contextlib.suppress(SchemaError):  # reading the file says what is wrong
+      for rows in csv_batches.read_batches(whole, name, time, ragged=lambda row, why: None):
+        slashes.add(rows, time)
+        points.add(rows, time)
+  return known[name]
 
 
 def _has_preferred(export: Export, name: str, match: re.Match[str], preferred: str) -> bool:
@@ -182,6 +228,7 @@ def _people(rows: csv_batches.CsvBatch, owner: str) -> Iterator[tuple[str, Int64
 def _values_of(
   kind: _Kind,
   columns: Sequence[str],
+  forms: Sequence[str],
   rows: csv_batches.CsvBatch,
   own_rows: Int64[np.ndarray, "k"],
   participant: str,
@@ -189,7 +236,7 @@ def _values_of(
 ) -> tuple[Int64[np.ndarray, "k c"], Float64[np.ndarray, "k c"], Bool[np.ndarray, "k c"]]:
   """Start (ms) and value of a participant's readings, [rows `own_rows`, columns], and which of them are usable."""
   part = rows.columns.take(pa.array(own_rows))
-  clock, no_time = csv_batches.parse_times(part.column(kind.time), *_TIMES)
+  clock, no_time = csv_batches.parse_times(part.column(kind.time), *forms)
   columns_read = [_numbers(part.column(column), kind) for column in columns]
   value = np.stack([values for values, _ in columns_read], axis=1)
   unreadable = np.stack([bad for _, bad in columns_read], axis=1)

@@ -43,6 +43,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import MINUTE
+from data_pipelines.ingest.reading.date_order import orders_of_format
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
@@ -169,6 +170,7 @@ class LongTable:
     clock_faces = _ClockFaces()
     columns = self._meaning(_columns(export, name))
     empty = dict.fromkeys(_chosen([*columns.values()])[0])
+    _check_dates(export, name, columns, self._time_format)
     for batch in _batches(export, name, account, columns):
       times = _Times.of(batch, self._time_format)
       for channel in batch.channels or [""]:
@@ -258,6 +260,23 @@ def _batches(export: Export, name: str, account: Account, meaning: Mapping[str, 
         first += batch.num_rows
   except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
     raise SchemaError(f"{export.where(name)}: not Parquet, or damaged: {str(error).splitlines()[0]}") from None
+
+
+def _check_dates(export: Export, name: str, meaning: Mapping[str, str], time_format: str) -> None:
+  """Refuses a table with a date that the format cannot be that of; the rest of its days would be in other months."""
+  looked_for = orders_of_format(time_format or _DOTTED_FORMATS[0])
+  if looked_for is None:
+    return
+  order, day_first = looked_for
+  whole = export.part(export.names, export.participant)  # whose bytes no progress bar counts
+  with contextlib.suppress(SchemaError):  # reading the file says what is wrong
+    for number, batch in enumerate(_batches(whole, name, Account(), meaning)):
+      names = [key for key in ("time", "end") if batch.has(key) and pa.types.is_string(batch.rows[key].type)]
+      dotted = any(pc.any(pc.match_substring_regex(batch.rows[key], _DOTTED)).as_py() for key in names)
+      if not number and not time_format and not dotted:
+        return
+      order.add(batch.rows, names)
+  order.check(day_first, f"as --time_format={time_format!r} says" if time_format else "as dates with points have it")
 
 
 def _plain(column: pa.Array, name: str, where: str) -> pa.Array:

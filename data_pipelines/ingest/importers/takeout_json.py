@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int64
 
+from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.categories import ASLEEP
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
@@ -45,6 +47,7 @@ class JsonFiles:
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     """Yields a file's readings, block by block."""
     before = 0
+    _check_dates(export, name, "dateTime")
     for items in export.json_items(name, _damaged(export, name, account)):
       account.add(export.participant, len(items))
       clock, no_time, no_clock = self._times(_texts(_get_all(_date_time, items)))
@@ -102,6 +105,7 @@ def nights(export: Export, name: str, account: Account, device: str) -> Iterator
 
 def workouts(export: Export, name: str, account: Account, redundant: bool) -> Iterator[Stretch]:
   """Yields the workouts of an exercise-*.json; `redundant` if the export has them in a better file."""
+  _check_dates(export, name, "startTime")
   for row, record in enumerate(_records(export, name, account), start=1):
     account.add(export.participant)
     stretch = _workout(export.participant, record)
@@ -110,6 +114,20 @@ def workouts(export: Export, name: str, account: Account, redundant: bool) -> It
       account.drop(export.participant, why, 1, export.where(name, row))
     else:
       yield stretch
+
+
+def _check_dates(export: Export, name: str, key: str) -> None:
+  """Refuses a file with a date that has the day first; its other days would be in other months.
+
+  The text is searched before it is parsed, which takes a hundredth of the time.
+  """
+  whole = export.part(export.names, export.participant)  # whose bytes no progress bar counts
+  text = ""
+  with contextlib.suppress(SchemaError), whole.text(name) as file:  # reading the file says what is wrong
+    text = file.read()
+  if date := re.search(f'"{key}"\\s*:\\s*"((?:1[3-9]|2[0-9]|3[01])/(?:0?[1-9]|1[0-2])/[0-9]{{2,4}})', text):
+    row = text.count(f'"{key}"', 0, date.start()) + 1
+    raise SchemaError(f"{export.where(name, row)} ({date[1]!r}): a date with the day first, expected the month first")
 
 
 def _records(export: Export, name: str, account: Account) -> Iterator[dict[str, Any]]:

@@ -27,12 +27,14 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import MINUTE
+from data_pipelines.ingest.reading.date_order import orders_of_format
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings
 
 _START = re.compile(r"\W*-+ ?Data (Table )?File Created By ActiGraph", re.IGNORECASE)
 _HEAD = 8192  # bytes, in which the lines before the header must end
 _LONGEST_EPOCH = 3600  # seconds
+_MOST_READINGS = 1_000_000  # per block
 _AXES = {"axis1": "activity_counts", "axis2": "activity_counts_axis2", "axis3": "activity_counts_axis3"}
 _OTHERS = {"steps": ("steps", "steps"), "lux": ("light", "lux")}
 _DATES = {"m": "%m", "d": "%d", "yyyy": "%Y", "yy": "%y"}
@@ -75,6 +77,8 @@ def read_epochs(export: Export, name: str, participant: str, account: Account) -
   columns = [*found.values(), *([by_name["date"], by_name["time"]] if timed else [])]
   device = f"{_DEVICE} {head.serial}".rstrip()
   magnitude = _Magnitude(participant, head.epoch, device)
+  if timed:
+    _check_dates(export, name, head, by_name["date"])
 
   bad_rows = csv_batches.counting(account, participant, export, name)
   batches = csv_batches.read_batches(
@@ -103,8 +107,22 @@ def read_epochs(export: Export, name: str, participant: str, account: Account) -
       signal, unit = units[key]
       yield Readings(participant, signal, unit, start, end, value, device, clock="wall")
     if set(_AXES) <= set(values):
-      yield from magnitude.readings(start, np.stack([values[axis] for axis in _AXES], axis=1))
-  yield from magnitude.rest()
+      magnitude.add(start, np.stack([values[axis] for axis in _AXES], axis=1))
+  yield from magnitude.readings()
+
+
+def _check_dates(export: Export, name: str, head: _Head, date: str) -> None:
+  """Refuses a table with a date that its date format cannot be that of."""
+  looked_for = orders_of_format(head.date)
+  if looked_for is None:
+    return
+  order, day_first = looked_for
+  whole = export.part(export.names, export.participant)  # whose bytes no progress bar counts
+  for rows in csv_batches.read_batches(
+    whole, name, [date], delimiter=head.delimiter, skip_rows=head.skip_rows, ragged=lambda row, why: None
+  ):
+    order.add(rows, [date])
+  order.check(day_first, "as the date format in the first line says")
 
 
 def _drop(
@@ -117,38 +135,36 @@ def _drop(
 
 
 class _Magnitude:
-  """Vector magnitude of the axes' sums in each minute, or in each epoch that is as long or longer."""
+  """Vector magnitude of the axes' sums in each minute, or in each epoch that is as long or longer.
+
+  An epoch that the table has several times counts once, with the largest count of each axis, as the grid has it for the
+  axes themselves. Its rows may be far apart, so all epochs are held: 32 bytes each, 80 MB for a month by the second.
+  """
 
   def __init__(self, participant: str, epoch: int, device: str):
     self._device = device
     self._participant, self._span, self._long = participant, max(MINUTE, epoch * 1000), epoch * 1000 >= MINUTE
-    self._pending = np.zeros(0, np.int64), np.zeros((0, 3))
+    self._epochs: list[tuple[Int64[np.ndarray, "n"], Float64[np.ndarray, "n 3"]]] = []
 
-  def readings(self, start: Int64[np.ndarray, "n"], counts: Float64[np.ndarray, "n 3"]) -> Iterator[Readings]:
-    """Yields those of the spans that are complete once these epochs are known."""
-    start = np.concatenate([self._pending[0], start])
-    counts = np.concatenate([self._pending[1], counts])
-    complete = self._begin(start) != self._begin(start[-1:])
-    self._pending = start[~complete], counts[~complete]
-    yield from self._of(start[complete], counts[complete])
+  def add(self, start: Int64[np.ndarray, "n"], counts: Float64[np.ndarray, "n 3"]) -> None:
+    """Adds epochs."""
+    self._epochs.append((start, counts))
 
-  def _begin(self, start: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
-    """When the spans begin that these epochs are in."""
-    return start if self._long else start // self._span * self._span
-
-  def rest(self) -> Iterator[Readings]:
-    """Yields the last one."""
-    yield from self._of(*self._pending)
-
-  def _of(self, start: Int64[np.ndarray, "n"], counts: Float64[np.ndarray, "n 3"]) -> Iterator[Readings]:
-    if not len(start):
+  def readings(self) -> Iterator[Readings]:
+    """Yields the magnitudes, once all epochs are known."""
+    if not self._epochs:
       return
-    begin, place = np.unique(self._begin(start), return_inverse=True)
-    total = np.zeros((len(begin), 3))
-    np.add.at(total, place, counts)
-    size = np.sqrt((total**2).sum(axis=1))
+    start, counts = (np.concatenate(parts) for parts in zip(*self._epochs, strict=True))
+    order = np.argsort(start, kind="stable")
+    first = np.flatnonzero(np.diff(start[order], prepend=start.min() - 1))
+    start, counts = start[order][first], np.maximum.reduceat(counts[order], first)
+    begin = start if self._long else start // self._span * self._span
+    first = np.flatnonzero(np.diff(begin, prepend=begin[0] - 1))
+    begin, size = begin[first], np.sqrt((np.add.reduceat(counts, first) ** 2).sum(axis=1))
     signal = "activity_counts_vm"
-    yield Readings(self._participant, signal, "counts", begin, begin + self._span, size, self._device, clock="wall")
+    for at in range(0, len(begin), _MOST_READINGS):
+      some, values = begin[at : at + _MOST_READINGS], size[at : at + _MOST_READINGS]
+      yield Readings(self._participant, signal, "counts", some, some + self._span, values, self._device, clock="wall")
 
 
 def _read_head(export: Export, name: str) -> _Head:

@@ -270,3 +270,56 @@ def test_what_a_spreadsheet_has_saved(tmp_path, mark, times):
   day = pd.Timestamp("2016-04-12").value // 10**6
   assert ((block.start - day) // 60_000).tolist() == [480, 781] and block.value.tolist() == [1.5, 2.5]
   assert not account.dropped and block.participant == "7"
+
+
+DAYS_OF_MAY = "".join(f"7,{day:02d}/05/2016 08:00:00,{day}\n" for day in range(1, 32))
+STEPS = "Id,ActivityMinute,Steps\n"
+
+
+def days_of(table):
+  return pd.to_datetime(table.start, unit="ms").dt.strftime("%m-%d").tolist()
+
+
+def test_a_file_with_a_thirteenth_first_has_the_day_first(tmp_path, monkeypatch):
+  monkeypatch.setattr("data_pipelines.ingest.reading.csv_batches.BLOCK_BYTES", 64)  # which shows after many batches
+  table, account = read(written(tmp_path, {"minuteStepsNarrow_merged.csv": STEPS + DAYS_OF_MAY}))
+  assert days_of(table) == [f"05-{day:02d}" for day in range(1, 32)] and table.value.tolist() == [*range(1, 32)]
+  assert not account.dropped and account.remarks == {("", "times with the day first, as some of them show"): 1}
+
+
+@pytest.mark.parametrize(("other", "first"), [("13/05/2016 08:00", "05-04"), ("05/13/2016 08:00", "04-05")])
+def test_a_file_that_may_have_either_order_has_that_of_the_others(tmp_path, other, first):
+  steps = STEPS + "7,04/05/2016 08:00:00,1\n"
+  hearts = f"Id,Time,Value\n7,{other}:00,60\n"
+  files = {"minuteStepsNarrow_merged.csv": steps, "heartrate_seconds_merged.csv": hearts}
+  table, account = read(written(tmp_path, files), "Steps")
+  assert days_of(table) == [first] and not account.dropped
+
+
+def test_a_file_alone_that_may_have_either_order_has_the_month_first(tmp_path):
+  table, account = read(written(tmp_path, {"minuteStepsNarrow_merged.csv": STEPS + "7,04/05/2016 08:00:00,1\n"}))
+  assert days_of(table) == ["04-05"] and not account.remarks
+
+
+@pytest.mark.parametrize(
+  ("rows", "message"),
+  [
+    ("7,13/05/2016 8:00,1\n7,05/13/2016 8:00,1\n", r"row 3 \('05/13/2016 8:00'\): .* month first, .* as in .* row 2"),
+    ("7,04.05.2016 8:00,1\n7,05.13.2016 8:00,1\n", r"row 3 \('05.13.2016 8:00'\): a date with the month first"),
+  ],
+)
+def test_dates_of_both_orders_cost_the_file(tmp_path, rows, message):
+  with pytest.raises(SchemaError, match=message):
+    read(written(tmp_path, {"minuteStepsNarrow_merged.csv": STEPS + rows}))
+
+
+def test_other_files_of_both_orders_settle_nothing(tmp_path):
+  files = {
+    "a_minuteStepsNarrow_1.csv": STEPS + "7,04/05/2016 08:00:00,1\n",
+    "b_minuteStepsNarrow_1.csv": STEPS + "8,13/05/2016 08:00:00,1\n",
+    "c_minuteStepsNarrow_1.csv": STEPS + "9,05/13/2016 08:00:00,1\n",
+  }
+  export = written(tmp_path, files)
+  with pytest.raises(SchemaError, match="no date shows whether the day or the month comes first"):
+    read(export, "a_")
+  assert len(read(export, "b_")[0]) == len(read(export, "c_")[0]) == 1

@@ -468,3 +468,11 @@ def test_a_thermometer_is_no_skin(tmp_path):
   account = Account()
   (block,) = Fitbit().read(Export(tmp_path / name, "p"), name, account)
   assert block.value.tolist() == [-1.2, 0.5] and account.dropped == {("p", "sensor_type CORE"): 1}
+
+
+@pytest.mark.parametrize(("kind", "key", "value"), [("steps", "dateTime", '"5"'), ("exercise", "startTime", '"5"')])
+def test_a_file_with_the_day_first_is_refused(tmp_path, kind, key, value):
+  items = ", ".join(f'{{"{key}": "{day:02d}/06/24 08:00:00", "value": {value}}}' for day in range(1, 14))
+  name = f"Fitbit/Global Export Data/{kind}-{'100' if kind == 'exercise' else '2024-06-01'}.json"
+  with pytest.raises(SchemaError, match=r"row 13 \('13/06/24'\): a date with the day first, expected the month first"):
+    read(written(tmp_path, {name: f"[{items}]"}))

@@ -304,3 +304,32 @@ def test_numbers_and_iso_times_may_be_in_one_column(tmp_path):
   rows, account, _ = table(tmp_path, text)
   assert rows == [("steps", "steps", [361, 362], [2.0, 3.0], "utc"), ("steps", "steps", [480], [1.0], "wall")]
   assert account.dropped.total() == 1
+
+
+@pytest.mark.parametrize(
+  ("late", "time_format", "message"),
+  [
+    (
+      "13/06/2024 08:00",
+      "%m/%d/%Y %H:%M",
+      r"row 14 \('13/06/2024 08:00'\): a date with the day first, expected the mo",
+    ),
+    ("06-13-24 08:00", "%d-%m-%y %H:%M", r"row 14 \('06-13-24 08:00'\): a date with the month first, expected the day"),
+    ("06.13.2024 08:00", "", r"row 14 \('06.13.2024 08:00'\): .* as dates with points have it"),
+  ],
+)
+@pytest.mark.parametrize("column", ("time", "end"))
+def test_a_date_of_the_other_order_costs_the_table(tmp_path, monkeypatch, late, time_format, message, column):
+  monkeypatch.setattr("data_pipelines.ingest.reading.csv_batches.BLOCK_BYTES", 64)  # it comes after many batches
+  mark = late[2]
+  rows = [f"{day:02d}{mark}06{mark}{late[6:]}" for day in range(1, 13)]
+  text = "time,end,channel,value\n" + "".join(f"{row},{row},steps,5\n" for row in rows)
+  text += f"{late},{rows[-1]},steps,5\n" if column == "time" else f"{rows[-1]},{late},steps,5\n"
+  with pytest.raises(SchemaError, match=message):
+    table(tmp_path, text, time_format=time_format)
+
+
+def test_dates_that_the_format_fits_are_read(tmp_path):
+  text = "time,channel,value\n13/06/2024 08:00,steps,5\n04/06/2024 08:00,steps,6\n13.06.24,steps,7\n"
+  rows, account, _ = table(tmp_path, text, time_format="%d/%m/%Y %H:%M")
+  assert sorted(rows[0][3]) == [5.0, 6.0] and [why for _, why in account.dropped] == ["no time"]

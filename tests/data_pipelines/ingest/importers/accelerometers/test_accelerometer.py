@@ -353,6 +353,32 @@ def test_the_magnitude_of_long_epochs_has_their_times(tmp_path):
   assert found["a", "activity_counts_vm"] == {1000 * (EIGHT + 420 * k): 5 for k in range(3)}
 
 
+@pytest.mark.parametrize("epoch", (20, 60))
+def test_an_epoch_that_is_there_twice_counts_once_in_every_channel(tmp_path, monkeypatch, epoch):
+  monkeypatch.setattr("data_pipelines.ingest.reading.csv_batches.BLOCK_BYTES", 256)
+  names = "Date, Time, Axis1,Axis2,Axis3,Steps,Vector Magnitude"
+  once = [f"6/4/2024,08:{s // 60:02d}:{s % 60:02d},{s + 9},{2 * s},{s // 3},{s % 7},{s}" for s in range(0, 600, epoch)]
+  smaller = ["6/4/2024,08:01:00,3,900,1,0,4"]  # counted again: the larger count of each axis
+  more = [line.replace("69,120,20", "69,900,20") for line in once]  # what both rows say together
+  for case, rows in {"once": more, "twice": [*once, *smaller, *once[3:], once[0]], "back": [*smaller, *once]}.items():
+    (tmp_path / case).mkdir()
+    table(tmp_path / case / "a.csv", rows, epoch=f"{epoch}", columns=names)
+  expected, twice, back = (import_days(tmp_path / case / "a.csv") for case in ("once", "twice", "back"))
+  assert twice.values == back.values == expected.values
+  assert {channel for *_, channel in expected.values} >= {"activity_counts_axis2", "activity_counts_vm", "steps"}
+  sums = {axis: expected.of(axis) for axis in ("activity_counts", "activity_counts_axis2", "activity_counts_axis3")}
+  for minute, size in expected.of("activity_counts_vm").items():
+    assert size == pytest.approx(np.sqrt(sum(counts.get(minute, 0) ** 2 for counts in sums.values())), rel=1e-6)
+
+
+def test_a_date_that_contradicts_the_tables_date_format_costs_the_table(tmp_path):
+  table(tmp_path / "a.csv", ["4/6/2024,08:00:00,1,0,0,0,0", "13/6/2024,08:00:00,1,0,0,0,0"])
+  with pytest.raises(SchemaError, match=r"a.csv row 13 \('13/6/2024'\): a date with the day first, expected the month"):
+    read(tmp_path)
+  table(tmp_path / "a.csv", ["4/6/2024,08:00:00,1,0,0,0,0", "13/6/2024,08:00:00,1,0,0,0,0"], form="d/M/yyyy")
+  assert len(read(tmp_path)[0]["a", "activity_counts"]) == 2
+
+
 def test_bad_rows_of_a_table_are_counted(tmp_path):
   rows = ["6/4/2024,08:00:00,1,2,3,4,5", "6/4/2024,8 o'clock,1,2,3,4,5", "6/4/2024,08:02:00,x,2,3,4,5", "6/4/2024,1"]
   table(tmp_path / "a.csv", rows)
