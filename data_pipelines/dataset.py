@@ -281,7 +281,7 @@ class Dataset:
     if not 0 <= max_missing <= 1:
       raise DatasetError(f"max_missing is {max_missing}, expected 0 to 1")
     shares = self.missing_shares(split)
-    indices = np.flatnonzero(shares <= max_missing)
+    indices = np.flatnonzero(shares <= np.float32(max_missing))  # rounded as they are: a float64 of 0.8 is less
     if not len(indices):
       raise DatasetError(
         f"max_missing is {max_missing}: no day of {len(shares):,} in split {split!r} of dataset {self.name!r} "

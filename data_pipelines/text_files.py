@@ -11,6 +11,7 @@ import codecs
 import collections
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 import stat
 import unicodedata
 import uuid
@@ -28,6 +30,7 @@ from data_pipelines.errors import SchemaError
 
 MOST_BYTES = 64 * 2**20  # of a file that is read whole: settings, labels and lists of people
 LONGEST_NAME = 80  # characters of a file name made from a name of the data; file systems allow 255 bytes
+UNFINISHED = r"\.[0-9a-f]{32}\.new"  # what follows the name of a file that is being replaced
 _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}  # of Windows
 MOST_LINES_BYTES = 2**30  # of a file with a line per step or row
 DEEPEST = 32  # levels of nested JSON
@@ -400,15 +403,80 @@ def _convert(name: str, iconv_name: str) -> str:
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """A path to write a file to, which becomes `path` when the block ends without an error, and is removed otherwise.
 
-  Where `path` is a symbolic link, the file that it points to is replaced.
+  Where `path` is a symbolic link, the file that it points to is replaced. What killed processes have left of earlier
+  ones is removed.
   """
   path = path.resolve()
-  unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")  # processes may write at the same time
+  remove_abandoned(path.parent, re.escape(path.name) + UNFINISHED)
+  with unfinished(path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")) as new:  # processes may write at the same time
+    yield new
+    new.replace(path)
+
+
+@contextlib.contextmanager
+def unfinished(path: pathlib.Path, folder: bool = False) -> Iterator[pathlib.Path]:
+  """Makes an empty file, or a folder, to write to; it is removed at the end if it still has this name.
+
+  This process has the lock of it, by which `remove_abandoned` knows that somebody is at work there. The kernel releases
+  it however the process ends.
+  """
+  lock = None
+  while lock is None:
+    if folder:
+      path.mkdir()
+    else:
+      path.touch(exist_ok=False)
+    lock = _locked(path, fcntl.LOCK_EX)  # None if it was removed before it was locked
   try:
-    yield unfinished
-    unfinished.replace(path)
+    yield path
   finally:
-    unfinished.unlink(missing_ok=True)
+    _remove(path)
+    if lock >= 0:
+      os.close(lock)
+
+
+def remove_abandoned(folder: pathlib.Path, names: str) -> None:
+  """Removes what processes that are no more have left unfinished in a folder.
+
+  Args:
+    folder: the folder; it may be absent.
+    names: a regular expression for all of the name of a file or folder that `unfinished` makes.
+  """
+  with contextlib.suppress(OSError):  # the folder may be absent, or not be listed
+    for name in os.listdir(folder):
+      if re.fullmatch(names, name):
+        path = pathlib.Path(folder, name)
+        lock = _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock is not None and lock >= 0:
+          _remove(path)
+          os.close(lock)
+
+
+def _locked(path: pathlib.Path, how: int) -> int | None:
+  """The descriptor that has the lock of a file or folder; None if it is gone or another has it, -1 without locks."""
+  try:
+    lock = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_NOFOLLOW)
+  except OSError:
+    return None
+  try:
+    fcntl.flock(lock, how)
+    if os.fstat(lock).st_ino == path.stat().st_ino:
+      return lock
+  except (BlockingIOError, FileNotFoundError):
+    pass
+  except OSError:  # the file system has no locks: nobody knows who is at work
+    os.close(lock)
+    return -1
+  os.close(lock)
+  return None
+
+
+def _remove(path: pathlib.Path) -> None:
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path, ignore_errors=True)
+  else:
+    with contextlib.suppress(OSError):
+      path.unlink(missing_ok=True)
 
 
 def replace_text(path: pathlib.Path, text: str) -> None:

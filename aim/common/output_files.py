@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 
 from aim.common.config_files import ConfigError
+from data_pipelines import text_files
 
 
 def check_folder(folder: str | pathlib.Path, flag: str) -> None:
@@ -63,23 +63,27 @@ def replaced_together(folder: str | pathlib.Path, names: Sequence[str]) -> Itera
   """A folder to write files to, which take the place of those in `folder` once all of them are written.
 
   The old ones are removed before the first new one gets its name: a process that is killed there leaves too few files,
-  never files of two results. Other files in `folder` stay as they are, and links stay links to what they point to.
+  never files of two results. What such a process has not put in place is removed by the next one. Other files in
+  `folder` stay as they are, and links stay links to what they point to.
 
   Args:
     folder: exists; nothing in it changes if the block ends with an error.
     names: of the files; the first one, which a reader opens, is the last to appear.
   """
-  unfinished = pathlib.Path(folder, f"{uuid.uuid4().hex}.new")  # inside, as the folder may be a mount point
   places = {name: pathlib.Path(folder, name).resolve() for name in names}
-  try:
-    unfinished.mkdir()
-    yield unfinished
+  remove_unfinished(folder)
+  new = pathlib.Path(folder, f"{uuid.uuid4().hex}.new")  # inside, as the folder may be a mount point
+  with text_files.unfinished(new, folder=True):
+    yield new
     for place in places.values():
       place.unlink(missing_ok=True)
     for name in reversed(names):
-      (unfinished / name).rename(places[name])
-  finally:
-    shutil.rmtree(unfinished, ignore_errors=True)
+      (new / name).rename(places[name])
+
+
+def remove_unfinished(folder: str | pathlib.Path) -> None:
+  """Removes the files that killed processes have left in a folder whose files they were to replace together."""
+  text_files.remove_abandoned(pathlib.Path(folder), text_files.UNFINISHED.removeprefix(r"\."))
 
 
 @contextlib.contextmanager

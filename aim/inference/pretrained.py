@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -494,7 +494,7 @@ class Pretrained:
   def impute_with_interval(
     self,
     values: Days,
-    level: float = 0.9,
+    level: SupportsFloat = 0.9,
     progress: bool = False,
     people: People | None = None,
     dates: People | None = None,
@@ -533,7 +533,7 @@ class Pretrained:
     self,
     filled: Float[np.ndarray, "days steps channels"],
     observed: Bool[np.ndarray, "days steps channels"],
-    level: float = 0.9,
+    level: SupportsFloat = 0.9,
     beside: Bool[np.ndarray, " days"] | None = None,
   ) -> tuple[Float[np.ndarray, "days steps channels"], Float[np.ndarray, "days steps channels"]]:
     """The ends of the intervals of days that are filled already; see impute_with_interval().
@@ -569,14 +569,13 @@ class Pretrained:
     low = np.maximum(filled - width, np.minimum(self.scale.low, filled))  # no steps below none
     return low.astype(filled.dtype), (filled + width).astype(filled.dtype)
 
-  def _errors_for(self, level: float) -> uncertainty.Uncertainty:
+  def _errors_for(self, level: SupportsFloat) -> uncertainty.Uncertainty:
     """The table of errors, once it is known that it has this level; see interval()."""
     if self.uncertainty is None:
       raise checkpoint.CheckpointError(
         f"{self.name}: has no table of its errors, so it gives no intervals; --mode=calibrate makes one"
       )
-    if level not in uncertainty.LEVELS:
-      raise ConfigError(f"level is {level!r}, expected one of {', '.join(map(str, uncertainty.LEVELS))}")
+    uncertainty.level_of(level)
     return self.uncertainty
 
   def impute_matched(

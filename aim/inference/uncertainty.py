@@ -7,14 +7,16 @@ or of whom that is not known, which the table then says.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from aim.common.config_files import ConfigError
 from aim.common.seen_people import NONE, NOT_KNOWN
 from aim.training.checkpoint_metadata import CheckpointError
 from data_pipelines.schema import Schema
@@ -58,7 +60,7 @@ class Uncertainty:
     self,
     schema: Schema,
     observed: Bool[np.ndarray, "days steps channels"],
-    level: float,
+    level: SupportsFloat,
     beside: Bool[np.ndarray, " days"] | None = None,
   ) -> Float[np.ndarray, "days steps channels"]:
     """Half the width of the interval of every value, in SDs of the training data.
@@ -66,12 +68,16 @@ class Uncertainty:
     Args:
       schema: of the model.
       observed: which values are known to the model.
-      level: one of LEVELS.
+      level: one of LEVELS, see `level_of`.
       beside: which days were given with another day of the person; by default none.
 
     Returns:
       Half widths, 0 where a value is observed, NaN where nothing is known, as on binary channels.
+
+    Raises:
+      ConfigError: level is none of LEVELS.
     """
+    level = level_of(level)
     bins = distance_bins(observed, schema.minutes_per_step)
     unknown = [math.nan] * len(BINS)
     table = np.array([self.errors.get(name, {}).get(level, unknown) for name in schema.names])
@@ -183,6 +189,21 @@ def _fault(
   if min(min(pair) for pair in counts) < 0:
     return f"people and days are {counts}, expected numbers of at least 0"
   return "" if seen in ("", NONE, NOT_KNOWN) else f"seen_in_training is {seen!r}, expected {NONE!r} or {NOT_KNOWN!r}"
+
+
+def level_of(level: SupportsFloat) -> float:
+  """The one of LEVELS that a number is, up to rounding: a float32 or bfloat16 of 0.9 is 0.9.
+
+  Raises:
+    ConfigError: it is none of them.
+  """
+  number = np.asarray(level)
+  if number.ndim == 0 and number.dtype != bool and not isinstance(level, str | bytes):
+    for own in LEVELS:
+      with contextlib.suppress(TypeError, ValueError):  # of what is no number
+        if math.isclose(float(number), own, rel_tol=1e-12) or number == np.asarray(own).astype(number.dtype):
+          return own
+  raise ConfigError(f"level is {level!r}, expected one of {', '.join(map(str, LEVELS))}")
 
 
 def distance_bins(observed: Bool[np.ndarray, "days steps channels"], minutes_per_step: int) -> np.ndarray:

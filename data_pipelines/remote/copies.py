@@ -22,7 +22,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.progress import progress_bar
 from data_pipelines.remote.cache_dir import cache_folder
 from data_pipelines.remote.objects import RemoteError, RemoteFile, RemoteFolder, is_remote
-from data_pipelines.text_files import counted, parse_json_object, read_text, replace_text
+from data_pipelines.text_files import counted, parse_json_object, read_text, replace_text, replacing
 
 CONNECTIONS = 8  # files fetched or sent at the same time
 
@@ -188,15 +188,11 @@ def _in_parallel(work: Callable[[str], None], names: Sequence[str], description:
 
 def _fetch(remote: RemoteFolder, name: str, file: RemoteFile, path: pathlib.Path) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
-  unfinished = path.with_name(f"{path.name}.part{os.getpid()}")
-  try:
+  with replacing(path) as unfinished:
     remote.fetch(name, unfinished)
     size = unfinished.stat().st_size
     if size != file.size:
       raise RemoteError(f"{remote.url}/{name}: {size:,} bytes arrived, expected {file.size:,}; repeat the command")
-    unfinished.replace(path)
-  finally:
-    unfinished.unlink(missing_ok=True)
 
 
 def _check_room(url: str, folder: pathlib.Path, needed: int) -> None:

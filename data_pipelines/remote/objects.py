@@ -196,7 +196,7 @@ class RemoteFolder:
     Raises:
       RemoteError: there is no such bucket, no permission, or no connection.
     """
-    name = f".write_test_{os.getpid()}"
+    name = ".write_test"  # always the same, so that a killed process leaves one at most, and the next one removes it
     self.write(name, b"")
     self.remove([name])
 

@@ -340,3 +340,15 @@ def test_an_array_that_appears_twice_is_refused(tmp_path):
     archive.writestr("values.npy", archive.read("values.npy"))
   with pytest.raises(SchemaError, match=f"{path}: key 'values' appears twice, expected once"):
     NpzSource(path)
+
+
+def test_a_day_of_which_as_much_is_missing_as_may_be_is_kept(tmp_path):
+  path = tmp_path / "a.npz"
+  for places in range(1, 13):  # shares of which a mean over channels is off by the last bit
+    for kept in range(1, 48, 3):
+      values = np.full((1, 48, places), np.nan, np.float32)
+      values[0, :kept] = 1
+      names = np.array([f"c{n}" for n in range(places)])
+      one = dict(participant=np.array(["a"]), day=np.zeros(1, int), date=np.array([""]), labels=None)
+      save(path, values=values, channels=names, minutes_per_step=np.array(30), **one)
+      assert NpzSource(path, max_missing=(48 - kept) / 48).n_days == 1, (places, kept)

@@ -54,6 +54,15 @@ def test_complete_days_are_selected_before_people(dataset):
   assert (shares[selected] <= limit).all() and len(owners_of(dataset, selected)) == 2
 
 
+def test_a_limit_is_the_same_in_every_precision(dataset):
+  shares = dataset.missing_shares("pretrain")
+  limit = float(np.median(shares))
+  expected = np.flatnonzero(shares <= np.median(shares)).tolist()
+  texts = [float(f"{limit:.9g}"), float(f"{limit:.17g}") - 1e-12]  # as a config has it; a little less, as 0.8 is less
+  for same in (limit, np.float32(limit), np.float64(limit), *texts, *map(np.float64, texts)):
+    assert chosen_days(dataset, "pretrain", same).tolist() == expected
+
+
 def test_the_loader_yields_only_the_chosen_days(dataset):
   days, selected = dataset.days("pretrain"), chosen_days(dataset, "pretrain", max_participants=2, max_days=5)
   with train_loader(dataset, batch_size=5, seed=0, max_participants=2, max_days=5) as loader:

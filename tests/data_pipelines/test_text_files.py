@@ -1,10 +1,13 @@
 """Text, JSON and CSV from others."""
 
 import csv
+import errno
 import json
 import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -12,6 +15,8 @@ from hypothesis import strategies as st
 
 from data_pipelines import text_files
 from data_pipelines.errors import SchemaError
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(pathlib.Path(text_files.__file__).parents[1])}
 
 
 @pytest.mark.parametrize(
@@ -144,3 +149,49 @@ def test_the_file_behind_a_link_is_replaced(tmp_path):
     text_files.replace_text(link, text)
     assert link.is_symlink() and target.read_text() == text
   assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["a.txt"]
+
+
+def writer(folder, code):
+  """A process that runs `code` in a folder, prints a line, and waits."""
+  code = f"import pathlib, time\nfrom data_pipelines import text_files\n{code}\n  print('ready', flush=True)\n"
+  code += "  time.sleep(600)"
+  process = subprocess.Popen(
+    [sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+  )
+  assert process.stdout.readline() == "ready\n"
+  return process
+
+
+@pytest.mark.parametrize("text", ("", "half of it"))
+def test_what_a_killed_process_left_of_a_file_is_removed_by_the_next_one_and_never_what_a_living_one_writes(
+  tmp_path, text
+):
+  (tmp_path / f"other.csv.{'0' * 32}.new").write_text("of another file")
+  mine = tmp_path / f"a.csv.{'0' * 31}.new"
+  mine.write_text("not a name that is made here")
+  code = f"with text_files.replacing(pathlib.Path('a.csv')) as new:\n  new.write_text({text!r})"
+  dead, living = writer(tmp_path, code), writer(tmp_path, code)
+  try:
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert len(kept) == 4
+    dead.kill()
+    dead.wait()
+    text_files.replace_text(tmp_path / "a.csv", "whole")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert len(left & kept) == 3 and left - kept == {"a.csv"} and (tmp_path / "a.csv").read_text() == "whole"
+  finally:
+    for process in (dead, living):
+      process.kill()
+      process.wait()
+  text_files.replace_text(tmp_path / "a.csv", "again")
+  assert {path.name for path in tmp_path.iterdir()} == {"a.csv", mine.name, f"other.csv.{'0' * 32}.new"}
+
+
+def test_without_locks_nothing_is_removed_but_everything_written(tmp_path, monkeypatch):
+  def flock(lock, how):
+    raise OSError(errno.ENOTSUP, "no locks here")
+
+  monkeypatch.setattr("fcntl.flock", flock)
+  (tmp_path / f"a.csv.{'0' * 32}.new").write_text("whose?")
+  text_files.replace_text(tmp_path / "a.csv", "whole")
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", f"a.csv.{'0' * 32}.new"]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 import aim
 from aim.common.config_files import ConfigError
 from aim.inference.pretrained import Pretrained
-from aim.inference.uncertainty import BINS, Uncertainty, distance_bins
+from aim.inference.uncertainty import BINS, LEVELS, Uncertainty, distance_bins, level_of
 from aim.training.checkpoint_metadata import CheckpointError
 from data_pipelines.errors import SchemaError
 from tests.report import my_days
@@ -169,3 +170,29 @@ def test_intervals_of_other_arrays_are_refused(monkeypatch, filled, observed, me
   monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # users get the function's own error
   with pytest.raises(SchemaError, match=message):
     with_table().interval(filled, observed)
+
+
+@pytest.mark.parametrize("kind", (float, np.float64, np.float32, np.float16, jnp.bfloat16, jnp.float32, np.array))
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_level_is_known_in_every_precision(kind, level):
+  model, days = with_table(), np.full((1, 24, 3), np.nan, np.float32)
+  days[0, 10, 0] = 80
+  expected, found = (model.impute_with_interval(days, number) for number in (level, kind(level)))
+  for ends, own in zip(found, expected, strict=True):
+    np.testing.assert_array_equal(ends, own)
+  assert not np.isnan(found.high[:, :, :2]).any()
+
+
+@pytest.mark.parametrize(
+  "level", (0.89, np.float32(0.899), np.float16(0.8), 90, True, "0.9", None, [0.9], float("nan"))
+)
+def test_other_levels_are_refused(level):
+  model, days = with_table(), np.full((1, 24, 3), 80.0, np.float32)
+  for act in (
+    lambda: model.impute_with_interval(days, level),
+    lambda: model.interval(days, ~np.isnan(days), level),
+    lambda: TABLE.half_widths(model.schema, ~np.isnan(days), level),
+    lambda: level_of(level),
+  ):
+    with pytest.raises((ConfigError, jaxtyping.TypeCheckError), match=r"level.* expected one of 0.5, 0.9|level"):
+      act()

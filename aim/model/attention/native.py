@@ -16,13 +16,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
+import uuid
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from aim.runtime import devices
+from data_pipelines import text_files
 from data_pipelines.remote.cache_dir import cache_folder
 
 SOURCE = pathlib.Path(__file__).with_name("native.cc")
@@ -85,17 +86,18 @@ def built_library() -> pathlib.Path:
   print(f"compiling the CPU attention kernel into {folder} (once, about 20 seconds)", file=sys.stderr, flush=True)
   folder.mkdir(parents=True, exist_ok=True)
   # Compiled in a temporary folder and renamed, because another process may build or load it at the same time.
-  with tempfile.TemporaryDirectory(dir=folder) as scratch:
-    compiled = pathlib.Path(scratch) / "native.so"
+  text_files.remove_abandoned(folder, f"build{text_files.UNFINISHED}")
+  with text_files.unfinished(folder / f"build.{uuid.uuid4().hex}.new", folder=True) as scratch:
+    compiled = scratch / "native.so"
     command = [*command, *FLAGS, f"-I{jax.ffi.include_dir()}", str(SOURCE), "-o", str(compiled)]
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if result.returncode:
       lines = result.stderr.splitlines()
       error = next((line for line in lines if "error" in line), lines[0] if lines else f"exit {result.returncode}")
       raise Unavailable(f"the CPU attention kernel does not compile: {error.strip()}")
-    (pathlib.Path(scratch) / digest.name).write_text(_digest(compiled))
+    (scratch / digest.name).write_text(_digest(compiled))
     library.unlink(missing_ok=True)  # a process that looks in between finds no library and compiles one too
-    (pathlib.Path(scratch) / digest.name).replace(digest)
+    (scratch / digest.name).replace(digest)
     compiled.replace(library)
   return library
 

@@ -93,6 +93,8 @@ def _checked_output(output: str, source: str) -> str:
   for path in [output] if output.endswith(".html") else [f"{output}/{name}" for name in (PAGE, FILLED, EMBEDDINGS)]:
     output_files.check_not_input(path, flag, source, f"--input={source}")
   check(output, flag)
+  if not output.endswith(".html"):
+    output_files.remove_unfinished(output)  # at once: they may be days of another person
   return output
 
 

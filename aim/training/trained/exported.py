@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -43,7 +44,7 @@ from data_pipelines import text_files
 from data_pipelines.channels import vocabulary
 from data_pipelines.errors import SchemaError, first_line
 from data_pipelines.schema import Schema
-from data_pipelines.text_files import json_text, read_json
+from data_pipelines.text_files import json_text, read_json, remove_abandoned, unfinished
 
 FORMAT = 1
 ARRAYS, CONFIG, SCHEMA, STATISTICS = "model.safetensors", "config.json", "schema.json", "statistics.json"
@@ -165,13 +166,18 @@ def check_target(folder: pathlib.Path, overwrite: bool, own_names: Collection[st
 
 @contextlib.contextmanager
 def built_beside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A folder to write, which gets its name only when everything in it is written."""
+  """A folder to write, which gets its name only when everything in it is written.
+
+  What processes that were killed have left of earlier ones is removed.
+  """
   building, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("incomplete", "old"))
+  abandoned = rf"\.{re.escape(folder.name)}\.[0-9]+\."
   with output_files.naming(f"export to {folder}"):
-    try:
-      building.mkdir()
+    remove_abandoned(folder.parent, abandoned + "incomplete")
+    with unfinished(building, folder=True):
       yield building
       if folder.is_dir():
+        shutil.rmtree(old, ignore_errors=True)  # of a process that had the same number
         folder.rename(old)
       try:
         building.rename(folder)
@@ -179,9 +185,10 @@ def built_beside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         if old.is_dir():
           old.rename(folder)
         raise
-    finally:
-      shutil.rmtree(building, ignore_errors=True)
-      shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    for name in os.listdir(folder.parent):  # not before: it may have been all that was left of the export
+      if re.fullmatch(abandoned + "old", name) and not folder.with_name(f"{name[:-3]}incomplete").exists():
+        shutil.rmtree(folder.with_name(name), ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -405,9 +405,10 @@ def _second(ms: int) -> str:
 
 def _missing_share(missing: Bool[np.ndarray, "days steps c"]) -> Float64[np.ndarray, "days"]:
   """The share of missing values of each day, over the channels that have any; more than 1 on days without values."""
-  by_channel = missing.mean(axis=1)
-  observed = by_channel < 1
-  share = np.where(observed, by_channel, 0).sum(axis=1) / np.maximum(observed.sum(axis=1), 1)
+  number, steps = missing.sum(axis=1), missing.shape[1]
+  observed = number < steps
+  # A quotient of whole numbers: a mean of shares may be 0.8000000000000002 on a day of which 80 % is missing.
+  share = np.where(observed, number, 0).sum(axis=1) / (steps * np.maximum(observed.sum(axis=1), 1))
   return np.where(observed.any(axis=1), share, 2.0)
 
 

@@ -3,9 +3,12 @@
 import dataclasses
 import json
 import os
+import pathlib
 import random
 import resource
 import shutil
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -297,3 +300,36 @@ def test_the_version_of_the_vocabulary(tmp_path):
   exported.write(restored(places), tmp_path / "model", "")
   again = source.read(tmp_path / "model")
   assert again.architecture.places == tuple(places) and exported.vocabulary_version(again) == known.version
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next_one(tmp_path):
+  code = """
+import pathlib, time
+from aim.training.trained import exported
+with exported.built_beside(pathlib.Path("model").absolute()) as building:
+  (building / "model.safetensors").write_text("half of it")
+  print("ready", flush=True)
+  time.sleep(600)
+"""
+  environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(exported.__file__).parents[3])}
+  runs = [
+    subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment)
+    for _ in range(2)
+  ]
+  try:
+    assert all(run.stdout.readline() == "ready\n" for run in runs)
+    runs[0].kill()
+    runs[0].wait()
+    same_number = tmp_path / f".model.{os.getpid()}.incomplete"  # in a container, processes often have the same one
+    for place in (same_number, tmp_path / f".model.{os.getpid()}.old", tmp_path / ".model.999999999.old"):
+      place.mkdir()
+      (place / "config.json").write_text("of an earlier one")
+    for text in ("first", "second"):
+      with exported.built_beside(tmp_path / "model") as building:
+        (building / "config.json").write_text(text)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".model.{runs[1].pid}.incomplete", "model"]
+    assert (tmp_path / "model" / "config.json").read_text() == "second"
+  finally:
+    for run in runs:
+      run.kill()
+      run.wait()

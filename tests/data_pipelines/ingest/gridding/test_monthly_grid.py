@@ -1,5 +1,7 @@
 """Readings on the steps of days: values, clocks, devices, duplicates, wear time and what is dropped."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -140,6 +142,16 @@ def test_days_with_too_few_values_are_left_out():
   # The share is over the channels that the day has, and steps were never read.
   assert [day.date for day in days] == ["2024-01-10"] and grid.left_out == {"p": 1}
   assert account.dropped == {("p", "day with more than 80 % missing"): 287}
+
+
+@pytest.mark.parametrize("channels", (1, 3, 7, 9))
+def test_a_day_of_which_as_much_is_missing_as_may_be_is_kept(channels):
+  signals = [dataclasses.replace(HEART, name=f"heart {n}") for n in range(channels)]
+  for kept in (1, 288, 432):  # of 1,440 minutes; a mean of the channels' shares may be off by the last bit
+    times = [NOON - 720 * MINUTE + m * MINUTE for m in range(kept)]
+    readings = to_columns([(c, start, start, 60) for c in range(channels) for start in times])
+    for share, number in (((1440 - kept) / 1440, 1), ((1440 - kept) / 1440 - 1e-9, 0)):
+      assert len(grid_days(readings, signals, max_missing=share)[0]) == number, (kept, share)
 
 
 def test_parts_out_of_order_are_refused():
