@@ -9,6 +9,7 @@ from data_pipelines.channels import vocabulary
 from data_pipelines.channels.matched_dataset import matched
 from data_pipelines.channels.mixed_dataset import MixedDataset, open_mix
 from data_pipelines.dataset import Dataset
+from data_pipelines.schema import MINUTES_PER_DAY
 
 
 def is_named(data: ml_collections.ConfigDict) -> bool:
@@ -40,6 +41,10 @@ def open_named(data: ml_collections.ConfigDict) -> Dataset:
   repeated = [name for name in names if names.count(name) > 1]
   if repeated:
     raise ConfigError(f"config.data.mix names {repeated[0]!r} more than once, expected one weight per dataset")
+  if data.minutes_per_step and MINUTES_PER_DAY % data.minutes_per_step:
+    raise ConfigError(
+      f"config.data.minutes_per_step is {data.minutes_per_step}, expected 0 or a divisor of {MINUTES_PER_DAY}"
+    )
   known = vocabulary.load(data.vocabulary)
   return open_mix(data.dir, dict(data.mix), known, data.minutes_per_step, data.zero_is_missing)
 

@@ -39,7 +39,10 @@ def test_people_in_two_datasets(folder, tmp_path):
     ("(('first',-1.0),)", "config.data.mix holds ('first', -1.0)"),
     ("(('third',1.0),)", "no dataset 'third'"),
     ("(('first',1.0),) --config.data.name=first", "leave one of them out"),
-    ("(('first',1.0),) --config.data.minutes_per_step=7", "minutes_per_step is 7"),
+    (
+      "(('first',1.0),) --config.data.minutes_per_step=7",
+      "error: config.data.minutes_per_step is 7, expected 0 or a divisor of 1440",
+    ),
     ("() --config.data.minutes_per_step=120 --config.data.name=first", "expected 0 without config.data.mix"),
   ],
 )

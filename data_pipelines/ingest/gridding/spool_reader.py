@@ -141,7 +141,11 @@ class SpoolReader:
       of_series, key = series == number, self._series[number]
       if self._signal[number] >= 0:
         signal = self._signals[self._signal[number]]
-        converted = units.convert(value[of_series], key.unit, signal.unit, f"signal {key.signal!r}")
+        first = int(of_series.argmax())
+        moment = np.datetime64(int(rows["start"][first]), "ms").astype("datetime64[s]")
+        clock = "" if self._wall[number] else " UTC"
+        where = f"{self.files[self._file[rows['file'][first]]]}: {key.signal!r} of {person!r} at {moment}{clock}"
+        converted = units.convert(value[of_series], key.unit, signal.unit, where)
         value[of_series] = 1 if signal.present else converted
     in_recipe, typed_in = self._signal[series] >= 0, self._typed_in[series]
     by_another = self._by_another[series]

@@ -1,6 +1,7 @@
 """Reads an untrusted SQLite file without relying on its schema (https://www.sqlite.org/security.html).
 
-The file is opened read-only and as immutable, so that a journal beside it is not replayed. Only plain columns of plain
+The file is opened read-only and as immutable, so that a journal beside it is not replayed; where there is one, the
+account notes that its rows are not read. Only plain columns of plain
 tables are read: no views, virtual tables, computed columns or functions, and triggers have nothing to run on. A file
 whose pages form a cycle ends with an error, because the work is bounded by the size of the file.
 """
@@ -15,12 +16,31 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data_pipelines.errors import SchemaError
+from data_pipelines.ingest.reading.account import Account
+from data_pipelines.ingest.reading.export_files import Export
 
 HEADER = b"SQLite format 3\0"  # how a database file begins
 ROWS_PER_BATCH = 50_000
+_JOURNALS, _JOURNAL_HEAD = ("-wal", "-journal"), 32  # bytes, which an empty one has at most
 _LONGEST_ROW = 16 * 2**20  # bytes
 # Steps of SQLite's virtual machine: allowed per byte of the file, allowed on top, and between two checks.
 _STEPS, _STEPS_FREE, _EVERY = 64, 10_000_000, 100_000
+
+
+def note_journal(export: Export, name: str, account: Account) -> None:
+  """Notes in the account that a database has a journal beside it, whose rows are not read."""
+  alone = export.path.is_file() and export.names == [name]  # a file given by itself; its journal may lie beside it
+  for end in _JOURNALS:
+    beside = export.path.with_name(f"{export.path.name}{end}")
+    size = export.size(f"{name}{end}") if export.holds(f"{name}{end}") else 0
+    if alone and beside.is_file():
+      size = beside.stat().st_size
+    if size > _JOURNAL_HEAD:
+      account.remark(
+        export.participant,
+        f"an app was still writing into its database: what lies in the file {end} beside it is not read; open the "
+        'database once, as with sqlite3 FILE "pragma wal_checkpoint(truncate)", and import it again',
+      )
 
 
 class Database:

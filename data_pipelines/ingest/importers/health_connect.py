@@ -34,7 +34,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.importers.database import HEADER, Database
+from data_pipelines.ingest.importers.database import HEADER, Database, note_journal
 from data_pipelines.ingest.importers.health_connect_tables import (
   APPS,
   ASLEEP,
@@ -91,6 +91,7 @@ class HealthConnect:
     return {name: Owner(name) for name in names}
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings | Stretch]:
+    note_journal(export, name, account)
     with export.on_disk(name) as path:
       database = Database(path, export.where(name), TABLES)
       try:

@@ -117,6 +117,7 @@ _TYPES = {
   "com.samsung.health.sleep": _NIGHT,
 }
 _FOLDER = re.compile(r"samsunghealth_([^/]+)_\d{8,14}")
+_NO_ZONE = "time_offset that is no offset from UTC"
 _PROFILE = "com.samsung.health.device_profile"
 
 
@@ -231,7 +232,10 @@ class _CsvFile:
     summed_up = in_export & (self._type is not _EXERCISE)  # a workout has data of its own besides the binned ones
     self._account.add(self._person, int((~summed_up).sum()))
     when, no_time = self._times(rows)
-    good = ~summed_up
+    no_zone = mask(pc.not_equal(pc.utf8_trim_whitespace(self._texts(rows, "time_offset")), "")) & ~when.has_offset
+    self._account.add(self._person, int((summed_up & no_zone).sum()))
+    rows.drop(self._account, self._person, _NO_ZONE, summed_up & no_zone)
+    good = self._without(rows, ~summed_up, _NO_ZONE, no_zone)
     if self._type is _EXERCISE:
       self._count_lost_heart_rates(rows, binned & ~in_export)
     else:
@@ -242,7 +246,7 @@ class _CsvFile:
       yield from self._stretches(rows, good, when)
     else:
       yield from self._values(rows, good, when)
-    which = np.flatnonzero(in_export)
+    which = np.flatnonzero(in_export & ~no_zone)
     if len(which):
       yield from self._bins([self._json[names[i]] for i in which], when.take(which))
 
@@ -262,7 +266,7 @@ class _CsvFile:
     """The rows' times, and where there are none. A row without an end is a sample."""
     (start, bad), (end, no_end) = (instants(self._texts(rows, field)) for field in ("start_time", "end_time"))
     sample = mask(pc.equal(self._texts(rows, "end_time"), ""))
-    offset, has_offset = convert_texts(self._texts(rows, "time_offset"), offset_minutes)
+    offset, has_offset = convert_texts(pc.utf8_trim_whitespace(self._texts(rows, "time_offset")), offset_minutes)
     in_ms, _ = convert_texts(self._texts(rows, "time_offset"), lambda text: is_number(text) or None, bool)
     start, end = (
       np.where(in_ms & ~self._are_numbers(rows, field), time - MINUTE * offset, time)

@@ -52,7 +52,16 @@ def day_bins(export: Export, file: str, keys: Sequence[str], account: Account) -
   entries = _entries(export, file, account)
   if len(entries) != DAY_BINS:
     raise SchemaError(f"{export.where(file)}: {len(entries)} bins, expected {DAY_BINS} of ten minutes")
-  return np.array([[_number(entry, key) for key in keys] for entry in entries]).T
+  numbers = np.array([[_number(entry, key) for key in keys] for entry in entries])
+  unreadable = [
+    not isinstance(entry, dict) or any(key in entry and np.isnan(value) for key, value in zip(keys, row, strict=True))
+    for entry, row in zip(entries, numbers, strict=True)
+  ]
+  if any(unreadable):
+    account.add(export.participant, sum(unreadable))
+    first = export.where(file, unreadable.index(True) + 1)
+    account.drop(export.participant, "binned entry without time or number", sum(unreadable), first)
+  return numbers.T
 
 
 def _entries(export: Export, file: str, account: Account) -> list[Any]:

@@ -34,10 +34,11 @@ def is_number(text: str) -> bool:
 
 
 def offset_minutes(text: str) -> int | None:
-  """Converts "UTC+0100", or a number of milliseconds, to minutes; None if the text is neither."""
-  if match := re.fullmatch(r"UTC([+-])([01]?[0-9]):?([0-5][0-9])?", text):
-    return int(match[1] + "1") * (60 * int(match[2]) + int(match[3] or 0))
-  if text in ("UTC", "GMT", "Z"):
+  """Converts "UTC+0100", "+01:00" and the like, or a number of milliseconds, to minutes; None if it is no offset."""
+  if match := re.fullmatch(r"(?:UTC|GMT)?([+-])([01]?[0-9]):?([0-5][0-9])?", text, re.IGNORECASE):
+    minutes = int(match[1] + "1") * (60 * int(match[2]) + int(match[3] or 0))
+    return minutes if abs(minutes) <= _MOST_OFFSET else None
+  if text.upper() in ("UTC", "GMT", "Z"):
     return 0
   if re.fullmatch(r"-?[0-9]{1,8}", text) and int(text) % MINUTE == 0 and abs(int(text)) <= _MOST_OFFSET * MINUTE:
     return int(text) // MINUTE

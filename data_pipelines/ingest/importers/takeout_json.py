@@ -92,6 +92,9 @@ def nights(export: Export, name: str, account: Account, device: str) -> Iterator
   """Yields the signal "asleep" for every night of a sleep-*.json; each stage counts as a row of the account."""
   for night, record in enumerate(_records(export, name, account), start=1):
     levels = record.get("levels")
+    lists = [levels.get("data"), levels.get("shortData", [])] if isinstance(levels, dict) else [None]
+    if not all(isinstance(part, list) for part in lists):
+      _damaged(export, name, account)(f" row {night}", "night without lists of its stages")
     stages, wakes = (_stages(levels, part) for part in ("data", "shortData"))
     account.add(export.participant, len(stages) + len(wakes))
     good, short = ([stage for stage in part if stage is not None] for part in (stages, wakes))

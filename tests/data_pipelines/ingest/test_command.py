@@ -224,6 +224,11 @@ BAD_INPUT = {
   "kind": ("a,b\n1,2\n", {}, "holds nothing that an importer reads"),
   "named": ("a,b\n1,2\n", dict(source="long_table"), "holds no file for the importer that reads CSV or Parquet with"),
   "unit": (ROW.replace("bpm", "parsec"), {}, "unit is 'parsec', expected 'bpm'"),
+  "two_units": (
+    "participant,time,channel,value,unit\na,2024-01-01 10:00,fat,60,\na,2024-01-01 10:05,fat,60,kg\n",
+    {},
+    "input.csv: 'fat' of 'a' at 2024-01-01T10:00:00: unit is '', expected 'kg' or a unit that converts to it",
+  ),
   "no_channel": ("participant,time,value\n", {}, "no channel; the header has participant, time, value"),
   "times": (
     ROW.replace("2024-01-01", "1/1/24"),

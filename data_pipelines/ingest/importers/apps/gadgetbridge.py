@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 
 from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.apps.rows import Row, number, readings
-from data_pipelines.ingest.importers.database import HEADER, Database
+from data_pipelines.ingest.importers.database import HEADER, Database, note_journal
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.export_files import Export
@@ -76,6 +76,7 @@ class Gadgetbridge:
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
     where = export.where(name)
+    note_journal(export, name, account)
     with export.on_disk(name) as path:
       database = Database(path, where, [table.name for table in _TABLES])
       try:

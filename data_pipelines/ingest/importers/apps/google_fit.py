@@ -26,7 +26,18 @@ import re
 from collections.abc import Iterator, Sequence
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, instants, items, number, readings, stretch
+from data_pipelines.ingest.importers.apps.rows import (
+  Row,
+  Unexpected,
+  entry,
+  fields,
+  instants,
+  items,
+  members,
+  number,
+  readings,
+  stretch,
+)
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import DAY
@@ -104,11 +115,13 @@ def _quarters(export: Export, name: str) -> bool:
     return False
 
 
-def _points(export: Export, name: str, account: Account) -> Iterator[Row]:
+def _points(export: Export, name: str, account: Account) -> Iterator[Row | Unexpected]:
   content = export.json(name)
   source = _sources(export).get(name, name)
   device, redundant = _device(_sources(export), source)
-  for place, point in enumerate(items(entry(content, "Data Points")), start=1):
+  found, odd = members(content, "Data Points", ())
+  yield from odd
+  for place, point in enumerate(found, start=1):
     kind = entry(point, "dataTypeName")
     if not isinstance(kind, str) or kind not in _TYPES:
       account.pass_over(export.participant, kind if isinstance(kind, str) else "point without a type")

@@ -18,7 +18,15 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from data_pipelines.ingest.importers.apps.rows import Row, entry, items, number, offset_minutes, readings
+from data_pipelines.ingest.importers.apps.rows import (
+  Row,
+  Unexpected,
+  entry,
+  members,
+  number,
+  offset_minutes,
+  readings,
+)
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.readings import Readings
@@ -64,10 +72,12 @@ class Huawei:
       first += len(block)
 
 
-def _details(records: Iterable[tuple[int, Any]], participant: str, account: Account) -> Iterator[Row]:
+def _details(records: Iterable[tuple[int, Any]], participant: str, account: Account) -> Iterator[Row | Unexpected]:
   for n, record in records:
     offset = offset_minutes(entry(record, "timeZone"))
-    for k, point in enumerate(items(entry(record, "samplePoints")), start=1):
+    points, odd = members(record, "samplePoints", ("record", n))
+    yield from odd
+    for k, point in enumerate(points, start=1):
       key = entry(point, "key")
       start, end = number(entry(point, "startTime")), number(entry(point, "endTime"))
       if isinstance(key, str) and key in _STAGES:
@@ -79,14 +89,20 @@ def _details(records: Iterable[tuple[int, Any]], participant: str, account: Acco
         account.pass_over(participant, key if isinstance(key, str) else "point without a key")
 
 
-def _minutes(records: Iterable[tuple[int, Any]]) -> Iterator[Row]:
+def _minutes(records: Iterable[tuple[int, Any]]) -> Iterator[Row | Unexpected]:
   for n, record in records:
-    for k, span in enumerate(items(entry(record, "sportDataUserData")), start=1):
+    spans, odd = members(record, "sportDataUserData", ("record", n))
+    yield from odd
+    for k, span in enumerate(spans, start=1):
       start, end = number(entry(span, "startTime")), number(entry(span, "endTime"))
       offset = offset_minutes(entry(span, "timeZone"))
       device = f"device {entry(span, 'deviceCode')}"
-      for info in items(entry(span, "sportBasicInfos")):
+      place = ("record", n, "sportDataUserData", k)
+      infos, odd = members(span, "sportBasicInfos", place)
+      yield from odd
+      for info in infos:
+        if not isinstance(info, dict):
+          yield Unexpected((*place, "sportBasicInfos"), "not a JSON object")
         for key, unit in (("steps", "steps"), ("distance", "m")):
           if entry(info, key) is not None:
-            place = ("record", n, "sportDataUserData", k)
             yield Row(key, unit, start, end, number(entry(info, key)), offset, device, place)

@@ -19,7 +19,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.importers.apps.rows import Row, entry, fields, instants, items, number, parsed, readings
+from data_pipelines.ingest.importers.apps.rows import (
+  Row,
+  Unexpected,
+  entry,
+  fields,
+  instants,
+  members,
+  number,
+  parsed,
+  readings,
+)
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export, without_copy_number
@@ -28,6 +38,7 @@ from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
 _FIVE_MINUTES = 300_000
+_LONGEST_INTERVAL = 3600  # seconds between values
 _ASLEEP = {"1": 1.0, "2": 1.0, "3": 1.0, "4": 0.0}
 _NAN = float("nan")
 _Place = tuple[object, ...]
@@ -102,39 +113,57 @@ def _table(export: Export, name: str) -> tuple[str, str] | None:
   return None
 
 
-def _lists(content: Any) -> Iterator[Iterator[Row]]:
+def _lists(content: Any) -> Iterator[Iterator[Row | Unexpected]]:
+  known = [key for keys in _LISTS.values() for key in keys]
+  if not isinstance(content, dict) or not content.keys() & {*known}:
+    yield iter([Unexpected((), f"none of the lists {', '.join(known)}")])
+    return
   for kind, keys in _LISTS.items():
     for key in keys:
-      found = entry(content, key)
-      records = items(entry(found, "data")) if isinstance(found, dict) else items(found)
+      found = content.get(key)
+      records, odd = (
+        members(found, "data", (key,)) if isinstance(found, dict) else members(content, key, ()) if found else ([], [])
+      )
+      yield iter(odd)
       yield _rows(kind, records, [(key, n) for n in range(1, len(records) + 1)])
 
 
-def _rows(kind: str, records: Sequence[Any], places: Sequence[_Place]) -> Iterator[Row]:
+def _rows(kind: str, records: Sequence[Any], places: Sequence[_Place]) -> Iterator[Row | Unexpected]:
   if kind == "heart":
     at, offsets = instants([entry(record, "timestamp") for record in records])
     for record, place, start, offset in zip(records, places, at, offsets, strict=True):
       yield Row("heart_rate", "bpm", start, start, number(entry(record, "bpm")), offset, place=place)
     return
   for record, place in zip(records, places, strict=True):
-    if kind == "activity":
-      yield from _series("mets", "MET", entry(record, "met"), (*place, "met"))
+    if not isinstance(record, dict):
+      yield Unexpected(place, "not a JSON object")
       continue
-    yield from _series("heart_rate", "bpm", entry(record, "heart_rate"), (*place, "heart_rate"))
-    yield from _series("hrv_rmssd", "ms", entry(record, "hrv"), (*place, "hrv"))
-    (start,), (offset,) = instants([entry(record, "bedtime_start")])
-    phases = entry(record, "sleep_phase_5_min")
-    for n, phase in enumerate(phases.strip('"') if isinstance(phases, str) else ""):
+    if kind == "activity":
+      yield from _series("mets", "MET", record.get("met"), (*place, "met"))
+      continue
+    yield from _series("heart_rate", "bpm", record.get("heart_rate"), (*place, "heart_rate"))
+    yield from _series("hrv_rmssd", "ms", record.get("hrv"), (*place, "hrv"))
+    (start,), (offset,) = instants([record.get("bedtime_start")])
+    phases = record.get("sleep_phase_5_min")
+    if phases is not None and not isinstance(phases, str):
+      yield Unexpected((*place, "sleep_phase_5_min"), "not a text of phases")
+      continue
+    for n, phase in enumerate((phases or "").strip('"')):
       begin = start + _FIVE_MINUTES * n
       in_night = (*place, "sleep_phase_5_min", n + 1)
       yield Row("asleep", "", begin, begin + _FIVE_MINUTES, _ASLEEP.get(phase, _NAN), offset, place=in_night)
 
 
-def _series(signal: str, unit: str, content: Any, place: _Place) -> Iterator[Row]:
+def _series(signal: str, unit: str, content: Any, place: _Place) -> Iterator[Row | Unexpected]:
   """The values that were measured, each at its time."""
-  interval = 1000 * number(entry(content, "interval"))
+  if content is None:  # nothing was measured
+    return
+  values, odd = members(content, "items", place)
+  yield from odd
+  seconds = number(entry(content, "interval"))
+  interval = 1000 * seconds if 0 < seconds <= _LONGEST_INTERVAL else _NAN
   (start,), (offset,) = instants([entry(content, "timestamp")])
-  for n, value in enumerate(items(entry(content, "items"))):
+  for n, value in enumerate(values):
     if value is not None:
       at = start + interval * n
       yield Row(signal, unit, at, at, number(value), offset, place=(*place, "items", n + 1))

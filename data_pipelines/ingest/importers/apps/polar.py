@@ -17,7 +17,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.importers.apps.rows import NO_TIME, Row, entry, instants, items, number, readings
+from data_pipelines.ingest.importers.apps.rows import (
+  NO_TIME,
+  Row,
+  Unexpected,
+  entry,
+  instants,
+  members,
+  number,
+  readings,
+)
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import MINUTE
 from data_pipelines.ingest.reading.export_files import Export, base_name
@@ -25,6 +34,7 @@ from data_pipelines.ingest.reading.owners import Owner, loose_places
 from data_pipelines.ingest.reading.readings import Readings
 from data_pipelines.ingest.reading.signals import Signal, common_signal
 
+_DAY = 86_400  # seconds
 _HEART = re.compile(r"247ohr_.*\.json", re.IGNORECASE)
 _ACTIVITY = re.compile(r"activity-\d{4}-\d\d-\d\d.*\.json", re.IGNORECASE)
 
@@ -68,21 +78,30 @@ def _account(export: Export, folder: str) -> str:
   return ""
 
 
-def _heart_rates(content: Any) -> Iterator[Row]:
-  days = items(entry(content, "deviceDays"))
+def _heart_rates(content: Any) -> Iterator[Row | Unexpected]:
+  days, odd = members(content, "deviceDays", ())
+  yield from odd
   midnights = _midnights([entry(day, "date") for day in days])
   for n, (day, midnight) in enumerate(zip(days, midnights, strict=True), start=1):
-    for k, sample in enumerate(items(entry(day, "samples")), start=1):
-      at = midnight + 1000 * number(entry(sample, "secondsFromDayStart"))
+    samples, odd = members(day, "samples", ("deviceDays", n))
+    yield from odd
+    for k, sample in enumerate(samples, start=1):
+      seconds = number(entry(sample, "secondsFromDayStart"))
+      at = midnight + 1000 * seconds if 0 <= seconds < _DAY else NO_TIME  # on another day it would be another's
       place = ("deviceDays", n, "samples", k)
       yield Row("heart_rate", "bpm", at, at, number(entry(sample, "heartRate")), place=place)
 
 
-def _activity(content: Any) -> Iterator[Row]:
+def _activity(content: Any) -> Iterator[Row | Unexpected]:
   (midnight,) = _midnights([entry(content, "date")])
   samples = entry(content, "samples")
+  if not isinstance(samples, dict) or (samples and not {"steps", "mets"} & samples.keys()):
+    yield Unexpected(("samples",), "neither steps nor mets")
+    return
   for key, unit, duration in (("steps", "steps", MINUTE), ("mets", "MET", 0)):
-    for n, sample in enumerate(items(entry(samples, key)), start=1):
+    values, odd = members(samples, key, ("samples",)) if key in samples else ([], [])
+    yield from odd
+    for n, sample in enumerate(values, start=1):
       at = midnight + _since_midnight(entry(sample, "localTime"))
       yield Row(key, unit, at, at + duration, number(entry(sample, "value")), place=(key, n))
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipelines.ingest.reading.account import Account
-from data_pipelines.ingest.reading.clocks import MINUTE
+from data_pipelines.ingest.reading.clocks import MINUTE, MOST_OFFSET
 from data_pipelines.ingest.reading.csv_batches import CsvBatch, parse_zoned_times
 from data_pipelines.ingest.reading.readings import Readings, Stretch
 
@@ -23,7 +23,7 @@ _ROWS_PER_BLOCK = 200_000
 _LONGEST_PART = 80  # characters
 _FIRST, _LAST = 631_152_000_000, 4_102_444_800_000  # 1990 and 2100, ms
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d\d):?(\d\d)")
+_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d\d):?([0-5]\d)")
 
 
 class Row(NamedTuple):
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     signal, unit: as in Readings.
     start, end: ms since 1970; equal for a sample.
     value: the value.
-    offset: minutes that the wall clock was ahead of UTC, None if unknown.
+    offset: minutes that the wall clock was ahead of UTC, None if unknown, NaN if it is none that there is.
     device: as in Readings.
     place: where it is in the file, as a user finds it: ("row", 7), or keys and numbers from 1, ("deviceDays", 2,
       "samples", 15).
@@ -44,22 +44,38 @@ class Row(NamedTuple):
   start: float
   end: float
   value: float
-  offset: int | None = None
+  offset: float | None = None
   device: str = ""
   place: tuple[object, ...] = ()
 
 
+class Unexpected(NamedTuple):
+  """A part of a file that has another shape than its readings have; it counts as a damaged part.
+
+  Attributes:
+    place: where it is, as in Row.
+    why: what is wrong, in a few words.
+  """
+
+  place: tuple[object, ...]
+  why: str
+
+
 def readings(
-  rows: Iterable[Row], participant: str, where: str, account: Account, clock: Literal["utc", "wall"] = "utc"
+  rows: Iterable[Row | Unexpected],
+  participant: str,
+  where: str,
+  account: Account,
+  clock: Literal["utc", "wall"] = "utc",
 ) -> Iterator[Readings]:
   """Yields the usable rows as blocks of readings, and counts all of them; `where` names the file."""
-  source = iter(rows)
+  source = _without_unexpected(rows, participant, where, account)
   while block := list(itertools.islice(source, _ROWS_PER_BLOCK)):
     account.add(participant, len(block))
     good: dict[tuple[str, str, str, bool], list[Row]] = collections.defaultdict(list)
     for row in block:
       if why := _fault(row):
-        account.drop(participant, why, 1, " ".join([where, *(str(part)[:_LONGEST_PART] for part in row.place)]))
+        account.drop(participant, why, 1, f"{where}{_text_of(row.place)}")
       else:
         good[row.signal, row.unit, row.device, row.offset is not None].append(row)
     for (signal, unit, device, zoned), group in good.items():
@@ -88,11 +104,27 @@ def stretch(
     account.drop(participant, "workout or night without a name or time", 1, where)
 
 
+def _without_unexpected(
+  rows: Iterable[Row | Unexpected], participant: str, where: str, account: Account
+) -> Iterator[Row]:
+  for row in rows:
+    if isinstance(row, Unexpected):
+      account.damaged(participant, row.why, where, _text_of(row.place))
+    else:
+      yield row
+
+
+def _text_of(place: tuple[object, ...]) -> str:
+  return "".join(f" {str(part)[:_LONGEST_PART]}" for part in place)
+
+
 def _fault(row: Row) -> str:
   if not (_FIRST <= row.start < _LAST and _FIRST <= row.end < _LAST):
     return "unreadable time"
   if row.end < row.start:
     return "record that ends before it starts"
+  if row.offset is not None and math.isnan(row.offset):
+    return "impossible time zone"
   return "" if math.isfinite(row.value) else f"unreadable {row.signal}"
 
 
@@ -105,10 +137,13 @@ def number(value: Any) -> float:
   return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) else math.nan
 
 
-def offset_minutes(text: Any) -> int | None:
-  """Minutes ahead of UTC of "+0200", "+02:00" or "UTC+02:00"; None for anything else."""
+def offset_minutes(text: Any) -> float | None:
+  """Minutes ahead of UTC of "+0200", "+02:00" or "UTC+02:00"; None for nothing, and NaN for anything else."""
+  if text is None or text == "":
+    return None
   match = _OFFSET.fullmatch(text.strip()) if isinstance(text, str) else None
-  return int(match[1] + "1") * (60 * int(match[2]) + int(match[3])) if match else None
+  minutes = int(match[1] + "1") * (60 * int(match[2]) + int(match[3])) if match else math.inf
+  return minutes if abs(minutes) <= MOST_OFFSET else math.nan
 
 
 def instants(texts: Sequence[Any]) -> tuple[list[float], list[int | None]]:
@@ -131,11 +166,22 @@ def fields(rows: CsvBatch, column: str) -> list[str]:
 
 
 def parsed(text: str) -> Any:
-  """The value that a text of JSON holds; None if it is none."""
+  """The value that a text of JSON holds; the text itself if it is no JSON, and None if it is empty."""
   try:
     return json.loads(text)
   except (ValueError, RecursionError):
-    return None
+    return text or None
+
+
+def members(record: Any, key: str, place: tuple[object, ...]) -> tuple[list[Any], list[Unexpected]]:
+  """The list under a key of a JSON object, and, where there is none, what is wrong with the object at this place."""
+  if not isinstance(record, dict):
+    return [], [Unexpected(place, "not a JSON object")]
+  if key not in record:
+    return [], [Unexpected(place, f"a record without {key}")]
+  if not isinstance(record[key], list):
+    return [], [Unexpected((*place, key), "not a JSON list")]
+  return record[key], []
 
 
 def items(value: Any) -> list[Any]:

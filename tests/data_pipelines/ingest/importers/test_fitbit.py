@@ -181,8 +181,18 @@ def test_classic_sleep_and_odd_stages(tmp_path):
   data = [{"dateTime": t, "level": level, "seconds": s} for t, (level, s) in zip(times, levels, strict=True)]
   night = {"levels": {"data": [*data, "?", {}]}}
   block, account = one(written(tmp_path, {"sleep-2020-06-01.json": json.dumps([night, {"levels": None}])}), "sleep")
-  assert block.value.tolist() == [1, 0, 0] and account.read == {"me": 9}
-  assert account.dropped == {("me", "unreadable sleep stage"): 6}
+  assert block.value.tolist() == [1, 0, 0] and account.read == {"me": 10}
+  no_lists = ("me", "night without lists of its stages")
+  assert account.dropped == {("me", "unreadable sleep stage"): 6, no_lists: 1}
+  assert account.example[no_lists].endswith("sleep-2020-06-01.json row 2")
+
+
+@pytest.mark.parametrize("levels", ("x", {}, {"data": {}}, {"data": [], "shortData": "x"}, {"short": []}))
+def test_a_night_of_another_shape_is_counted(tmp_path, levels):
+  export = written(tmp_path, {"sleep-2020-06-01.json": json.dumps([{"levels": levels}])})
+  assert read(export)[1].dropped == {("me", "night without lists of its stages"): 1}
+  with pytest.raises(SchemaError, match="row 1: night without lists of its stages"):
+    read(export, strict=True)
 
 
 def test_json_workouts(export):
@@ -310,7 +320,7 @@ def test_bad_rows_are_counted(tmp_path):
     ("steps-2020-06-01.json", "[1] [2]", "broken JSON item"),
     ("steps-2020-06-01.json", FILES[f"{JSON}/steps-2020-06-01.json"].encode("utf-16-le"), "UTF-16"),
     ("sleep-2020-06-01.json", '{"sleep": []}', "not a JSON array"),
-    ("sleep-2020-06-01.json", "[{}, 4]", "sleep-2020-06-01.json row 2: not a JSON object"),
+    ("sleep-2020-06-01.json", '[{"levels": {"data": []}}, 4]', "sleep-2020-06-01.json row 2: not a JSON object"),
     ("exercise-0.json", '[{"duration": NaN}]', "row 1: broken JSON item"),
     ("heart_rate_2020-06-01.csv", "timestamp,data source\n", "column 'beats per minute' is missing"),
     ("UserSleepStages_2020-06-01.csv", "a,b\n", "column 'sleep_stage_type' is missing"),

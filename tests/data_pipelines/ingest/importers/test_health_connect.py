@@ -258,6 +258,26 @@ def test_a_journal_beside_the_database_is_not_replayed(tmp_path):
   assert points(read(path)[0], "steps") == [(0, 1, 5)]
 
 
+@pytest.mark.parametrize("kind", ("folder", "file", "zip"))
+def test_rows_in_a_journal_beside_the_database_are_noted(tmp_path, kind):
+  path = database(tmp_path / "health_connect_export.db", ("steps_record_table", interval(0, 1, count=5)))
+  for size, notes in ((0, 0), (32, 0), (4152, 1)):
+    journal = tmp_path / "health_connect_export.db-wal"
+    journal.write_bytes(b"\x37\x7f\x06\x82" * (size // 4))
+    export = {"folder": tmp_path, "file": path, "zip": tmp_path / "a.zip"}[kind]
+    if kind == "zip":
+      with zipfile.ZipFile(export, "w") as file:
+        for member in (path, journal):
+          file.write(member, member.name)
+    account = Account()
+    opened = Export(export, "p")
+    found = [block for name in HEALTH_CONNECT.files(opened) for block in HEALTH_CONNECT.read(opened, name, account)]
+    assert points(found, "steps") == [(0, 1, 5)]
+    assert len(account.remarks) == notes and all("-wal beside it is not read" in text for _, text in account.remarks)
+    if kind == "zip":
+      export.unlink()
+
+
 def test_pages_that_form_a_cycle_end_with_an_error(tmp_path):
   """The root page of a table, an interior page, is made to point to itself again and again."""
   rows = [("steps_record_table", interval(k, k + 1, count=k, client_record_id="x" * 300)) for k in range(2000)]

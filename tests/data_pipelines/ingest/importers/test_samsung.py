@@ -241,11 +241,26 @@ def test_exercises_become_stretches(tmp_path):
   ("text", "minutes"),
   [
     *[("UTC+0100", 60), ("UTC-0330", -210), ("UTC+0545", 345), ("UTC+05:45", 345), ("UTC", 0), ("12600000", 210)],
+    *[("GMT+0200", 120), ("utc+0200", 120), ("+02:00", 120), ("-0330", -210), ("UTC+2", 120), ("gmt", 0)],
+    *[("UTC+2500", None), ("UTC+1830", None), ("UTC+1800", 1080), ("UTC0200", None), ("+", None)],
     *[("", None), ("CET", None), ("UTC+9900", None), ("99999999", None), ("3600001", None)],
   ],
 )
 def test_offsets(text, minutes):
   assert offset_minutes(text) == minutes
+
+
+@pytest.mark.parametrize("offset", ("UTC+2500", "UTC0200", "+1900", "Berlin"))
+def test_an_offset_that_is_none_is_counted_for_every_kind_of_row(tmp_path, offset):
+  other = {name: text.replace("UTC+0100", offset) for name, text in FILES.items() if isinstance(text, str)}
+  sound, workouts, before = imported(write(tmp_path / "sound"))
+  found, stretches, account = imported(write(tmp_path / "other", {**FILES, **other}))
+  lost = {row for row in rows(sound) if row[-1] == 60 and row[0] != "floors"}  # whose offset is in ms
+  assert len(lost) > 10 and rows(found) == rows(sound) - lost
+  assert [stretch.offset for stretch in workouts] == [60, None] and [stretch.offset for stretch in stretches] == [None]
+  why = "p1", "time_offset that is no offset from UTC"
+  assert account.dropped[why] > 10 and why not in before.dropped
+  assert account.read.total() - account.dropped.total() == len(stretches) + sum(len(block.start) for block in found)
 
 
 def test_a_watch_goes_before_a_phone():

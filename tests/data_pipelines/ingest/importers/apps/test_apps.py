@@ -199,7 +199,9 @@ def test_polar(tmp_path):
   write(
     tmp_path,
     {
-      "247ohr_2024_06-1.json": {"deviceDays": [{"date": "2024-06-04", "samples": samples}, {"date": "?"}]},
+      "247ohr_2024_06-1.json": {
+        "deviceDays": [{"date": "2024-06-04", "samples": samples}, {"date": "?", "samples": []}]
+      },
       "activity-2024-06-04-1.json": {
         "date": "2024-06-04",
         "samples": {
@@ -240,6 +242,106 @@ def test_what_is_dropped_of_huawei_and_oura_is_named_by_its_place_in_the_file(tm
     "unreadable heart_rate": "oura_1.json sleep 2 heart_rate items 2",
     "unreadable asleep": "oura_1.json sleep 2 sleep_phase_5_min 3",
   }
+
+
+BEAT = {"heartRate": 61, "secondsFromDayStart": 28_800}
+POINT = {"key": "DATA_POINT_DYNAMIC_HEARTRATE", "value": "61", "startTime": EIGHT, "endTime": EIGHT}
+WALK = {"startTime": EIGHT, "endTime": EIGHT + MINUTE, "timeZone": "+0200", "sportBasicInfos": [{"steps": 40}]}
+STEPS = "com.google.step_count.delta"
+# By source and name: a content of the shape that is read, and others, each with what is said of its odd part.
+SHAPES = {
+  ("polar", "247ohr_1.json"): (
+    {"deviceDays": [{"date": "2024-06-04", "samples": [BEAT]}]},
+    ({"deviceDays": [{"date": "2024-06-05", "samples": BEAT}]}, "deviceDays 1 samples", "not a JSON list"),
+    ({"deviceDays": [{"date": "2024-06-05", "sample": [BEAT]}]}, "deviceDays 1", "a record without samples"),
+    ({"deviceDays": ["junk"]}, "deviceDays 1", "not a JSON object"),
+    ({"deviceDays": {"date": "2024-06-05"}}, "deviceDays", "not a JSON list"),
+    ({"days": []}, "", "a record without deviceDays"),
+    ([1], "", "not a JSON object"),
+  ),
+  ("polar", "activity-2024-06-04-1.json"): (
+    {"date": "2024-06-04", "samples": {"steps": [{"localTime": "08:00:00", "value": 5}]}},
+    ({"date": "2024-06-04", "samples": [{"steps": []}]}, "samples", "neither steps nor mets"),
+    ({"date": "2024-06-04", "samples": {"step": []}}, "samples", "neither steps nor mets"),
+    ({"date": "2024-06-04"}, "samples", "neither steps nor mets"),
+    ({"date": "2024-06-04", "samples": {"mets": {"value": 1}}}, "samples mets", "not a JSON list"),
+  ),
+  ("huawei", "health detail data.json"): (
+    [{"timeZone": "+0200", "samplePoints": [POINT]}],
+    ([{"samplePoints": POINT}], "record 1 samplePoints", "not a JSON list"),
+    ([{"samplePoint": [POINT]}], "record 1", "a record without samplePoints"),
+    (["junk"], "record 1", "not a JSON object"),
+  ),
+  ("huawei", "sport per minute merged data.json"): (
+    [{"sportDataUserData": [WALK]}],
+    ([{"sportDataUserData": WALK}], "record 1 sportDataUserData", "not a JSON list"),
+    ([{"sportDataUserData": [{}]}], "record 1 sportDataUserData 1", "a record without sportBasicInfos"),
+    (
+      [{"sportDataUserData": [{**WALK, "sportBasicInfos": ["junk"]}]}],
+      "record 1 sportDataUserData 1 sportBasicInfos",
+      "not a JSON object",
+    ),
+  ),
+  ("oura", "oura.json"): (
+    {"heart_rate": [{"timestamp": "2024-06-04T08:00:00+02:00", "bpm": 61}]},
+    ({"heart_rate": {"bpm": 61}}, "heart_rate", "a record without data"),
+    ({"sleep": "junk"}, "sleep", "not a JSON list"),
+    ({"sleep": ["junk"]}, "sleep 1", "not a JSON object"),
+    ({"activity": [{"met": {"items": 5}}]}, "activity 1 met items", "not a JSON list"),
+    ({"activity": [{"met": [1, 2]}]}, "activity 1 met", "not a JSON object"),
+    ({"sleep": [{"sleep_phase_5_min": [4, 2]}]}, "sleep 1 sleep_phase_5_min", "not a text of phases"),
+    ({"hearts": []}, "", "none of the lists heart_rate, heartrate, sleep, sleep_periods, activity, daily_activity"),
+  ),
+  ("google_fit", f"Takeout/Fit/All Data/derived_{STEPS}_merge.json"): (
+    points(STEPS, (EIGHT, EIGHT + MINUTE, {"intVal": 5})),
+    ({"Data Points": {"0": 1}}, "Data Points", "not a JSON list"),
+    ({"Points": []}, "", "a record without Data Points"),
+    ("junk", "", "not a JSON object"),
+  ),
+}
+
+
+@pytest.mark.parametrize(("source", "name"), SHAPES)
+def test_records_of_another_shape_are_counted_and_named(tmp_path, source, name):
+  sound, *others = SHAPES[source, name]
+  write(tmp_path, {name: json.dumps(sound)})
+  found, _, account = read(source, tmp_path)
+  assert len(found) == 1 and not account.dropped
+  for content, place, why in others:
+    write(tmp_path, {name: json.dumps(content)})
+    found, _, account = read(source, tmp_path)
+    assert not found and account.read.total() == account.dropped.total() == 1, content
+    assert firsts(account) == {why: f"{name.rpartition('/')[2]} {place}".rstrip()}
+
+
+def test_seconds_beyond_their_day_are_of_no_day(tmp_path):
+  days = [{"date": "2024-06-04", "samples": [{**BEAT, "secondsFromDayStart": at} for at in (-60, 86_399, 90_000, 3e7)]}]
+  write(tmp_path, {"247ohr_1.json": {"deviceDays": days}})
+  found, _, account = read("polar", tmp_path)
+  assert [row[1] for row in found] == [WALL + 1000 * (86_399 - 28_800)]
+  assert {why: n for (_, why), n in account.dropped.items()} == {"unreadable time": 3}
+
+
+@pytest.mark.parametrize("interval", (0, -300, 1e7, None))
+def test_values_that_are_days_apart_are_no_series(tmp_path, interval):
+  write(tmp_path, {"oura.json": {"activity": [{"met": {**OURA_MET, "interval": interval}}]}})
+  found, _, account = read("oura", tmp_path)
+  assert not found and {why: n for (_, why), n in account.dropped.items()} == {"unreadable time": 2}
+
+
+def test_broken_json_in_a_field_of_oura_is_counted(tmp_path):
+  night = f"{OURA_NIGHT['bedtime_start']};4;{json.dumps(OURA_NIGHT['heart_rate'])[:-5]}\n"
+  write(tmp_path, {"sleepmodel.csv": f"bedtime_start;sleep_phase_5_min;heart_rate\n{night}"})
+  found, _, account = read("oura", tmp_path)
+  assert [row[0] for row in found] == ["asleep"]
+  assert firsts(account) == {"not a JSON object": "sleepmodel.csv row 2 heart_rate"}
+
+
+@pytest.mark.parametrize("zone", ("+2500", "+0275", "Berlin", 120, "0200"))
+def test_a_time_zone_that_is_none_is_counted(tmp_path, zone):
+  write(tmp_path, {"health detail data.json": [{"timeZone": zone, "samplePoints": [POINT]}]})
+  found, _, account = read("huawei", tmp_path)
+  assert not found and {why: n for (_, why), n in account.dropped.items()} == {"impossible time zone": 1}
 
 
 def test_huawei(tmp_path):
