@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import pathlib
+import re
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -129,6 +132,7 @@ def run_import(
   folder = _work_folder(values, name)
 
   def make_source() -> ImportedSource:
+    _remove_others(folder, values.name)  # under the lock of the dataset's build, which nobody else can have
     source = ImportedSource(export_set, folder, options, runner)
     _write_recipe(source, values.write_recipe)
     sources.append(source)
@@ -197,6 +201,13 @@ def _work_folder(values: flags.FlagValues, source: str) -> pathlib.Path:
   origin = f"{source} {pathlib.Path(values.input).resolve()} {values.person_by} {values.one_person}"
   digest = hashlib.blake2b(origin.encode(), digest_size=6).hexdigest()
   return pathlib.Path(values.data_dir).expanduser() / ".importing" / f"{values.name}-{digest}"
+
+
+def _remove_others(folder: pathlib.Path, name: str) -> None:
+  """Removes what killed imports of other exports into the dataset have left: readings that nobody will ask for."""
+  for other in folder.parent.glob(f"{glob.escape(name)}-*"):
+    if other != folder and re.fullmatch(r"[0-9a-f]{12}", other.name.removeprefix(f"{name}-")):
+      shutil.rmtree(other, ignore_errors=True)
 
 
 def _request(values: flags.FlagValues, source: str, export_set: ExportSet, options: ImportOptions) -> dict[str, Any]:

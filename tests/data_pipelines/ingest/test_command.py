@@ -176,6 +176,17 @@ def test_a_killed_import_resumes(tmp_path, monkeypatch):
   assert not work_folder.exists()
 
 
+def test_readings_of_a_killed_import_of_another_export_do_not_stay(tmp_path):
+  path = write_csv(tmp_path, make_rows(4)[0])
+  importing = tmp_path / "data" / ".importing"
+  for folder in ("mine-0123456789ab", "mine-2-0123456789ab", "mine-notes"):
+    (importing / folder / "readings").mkdir(parents=True)
+    (importing / folder / "readings" / "0.parquet").write_text("of another person")
+  flags = [f"--input={path}", "--source=auto", f"--data_dir={tmp_path / 'data'}", "--name=mine", "--minutes_per_step=5"]
+  assert run_build(*flags) == 0
+  assert sorted(folder.name for folder in importing.iterdir()) == ["mine-2-0123456789ab", "mine-notes"]
+
+
 def test_a_changed_input_is_not_the_same_dataset(tmp_path, capsys):
   rows, _ = make_rows(4)
   path = write_csv(tmp_path, rows)
