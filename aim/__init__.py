@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from aim import weights
 
 if TYPE_CHECKING:
-  from aim.inference.pretrained import Pretrained, load
+  from aim.inference.loading import load
+  from aim.inference.pretrained import Pretrained
 
 __all__ = ["Pretrained", "load", "weights"]
 
@@ -21,9 +22,9 @@ if not TYPE_CHECKING:  # a type checker must see that aim has no other names
   def __getattr__(name: str) -> Any:
     # Importing jax takes seconds, which only users of these names should pay for.
     if name in __all__:
-      from aim.inference import pretrained
+      from aim import inference
 
-      return getattr(pretrained, name)
+      return getattr(inference, name)
     raise AttributeError(f"module 'aim' has no attribute {name!r}")
 
 

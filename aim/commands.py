@@ -28,7 +28,7 @@ from data_pipelines.remote import objects
 
 if TYPE_CHECKING:
   import data_pipelines.dataset
-  from aim.inference import pretrained
+  from aim.inference.pretrained import Pretrained
 
 _ROOMS = (aim.model, aim.training, aim.inference, aim.evaluation, aim.studies, aim.report)
 RANGES = {key: allowed for room in _ROOMS for key, allowed in room.defaults.RANGES.items()}
@@ -125,7 +125,7 @@ class Arguments:
         f"{steps[-1]}; name another --workdir for the scores of this one"
       )
 
-  def keep_record(self, model: pretrained.Pretrained) -> None:
+  def keep_record(self, model: Pretrained) -> None:
     """Records which model the scores are of that are complete, and the resolved config that they were made with."""
     from aim.evaluation import scored_model
     from aim.runtime import processes
@@ -271,11 +271,11 @@ def pretrain_mode(arguments: Arguments) -> None:
 def evaluate_mode(arguments: Arguments) -> None:
   """Scores the model at generative tasks, beside the imputers."""
   from aim.evaluation.generative.run import evaluate
-  from aim.inference import pretrained
+  from aim.inference import loading
 
   config, workdir = arguments.opened_for_scores()
   dataset = open_scored(config, arguments.required("checkpoint"), config.evaluate.split)
-  model, dataset = pretrained.load_for(
+  model, dataset = loading.load_for(
     arguments.required("checkpoint"),
     dataset,
     config.evaluate.batch_size,
@@ -289,11 +289,11 @@ def evaluate_mode(arguments: Arguments) -> None:
 def heldout_mode(arguments: Arguments) -> None:
   """Computes the loss on people never seen, under masks that every model of a kind shares."""
   from aim.evaluation.generative.heldout_loss import heldout
-  from aim.inference import pretrained
+  from aim.inference import loading
 
   config, workdir = arguments.opened_for_scores()
   dataset = open_scored(config, arguments.required("checkpoint"), config.evaluate.split)
-  model, dataset = pretrained.load_for(
+  model, dataset = loading.load_for(
     arguments.required("checkpoint"), dataset, config.evaluate.batch_size, own_vocabulary=arguments.own_vocabulary
   )
   heldout(config, model, dataset, workdir)
@@ -303,11 +303,11 @@ def heldout_mode(arguments: Arguments) -> None:
 def probe_mode(arguments: Arguments) -> None:
   """Fits and scores linear probes of the frozen embedding."""
   from aim.evaluation.probing.run import run_probe
-  from aim.inference import pretrained
+  from aim.inference import loading
 
   config, workdir = arguments.opened_for_scores()
   dataset = open_scored(config, arguments.required("checkpoint"))
-  model, dataset = pretrained.load_for(
+  model, dataset = loading.load_for(
     arguments.required("checkpoint"), dataset, config.probe.batch_size, own_vocabulary=arguments.own_vocabulary
   )
   run_probe(config.probe, model, dataset, workdir / "probe")
@@ -317,11 +317,11 @@ def probe_mode(arguments: Arguments) -> None:
 def finetune_mode(arguments: Arguments) -> None:
   """Trains the encoder on labels, beside networks from scratch."""
   from aim.evaluation.finetuning.run import run_finetune
-  from aim.inference import pretrained
+  from aim.inference import loading
 
   config, workdir = arguments.opened_for_scores()
   dataset = open_scored(config, arguments.required("checkpoint"))
-  model, dataset = pretrained.load_for(
+  model, dataset = loading.load_for(
     arguments.required("checkpoint"), dataset, config.finetune.batch_size, own_vocabulary=arguments.own_vocabulary
   )
   run_finetune(config, model, dataset, workdir / "finetune")
@@ -331,11 +331,11 @@ def finetune_mode(arguments: Arguments) -> None:
 def robustness_mode(arguments: Arguments) -> None:
   """Scores the probes on days that lost sensors or hours."""
   from aim.evaluation.probing.robustness import run_robustness
-  from aim.inference import pretrained
+  from aim.inference import loading
 
   config, workdir = arguments.opened_for_scores()
   dataset = open_scored(config, arguments.required("checkpoint"))
-  model, dataset = pretrained.load_for(
+  model, dataset = loading.load_for(
     arguments.required("checkpoint"), dataset, config.probe.batch_size, own_vocabulary=arguments.own_vocabulary
   )
   run_robustness(config, model, dataset, workdir / "robustness")
@@ -436,10 +436,10 @@ def impute_mode(arguments: Arguments) -> None:
 def calibrate_mode(arguments: Arguments) -> None:
   """Measures the errors on people never seen, so that what is filled in has intervals."""
   from aim.evaluation.calibration import calibrate
-  from aim.inference import pretrained
+  from aim.inference import loading
 
   workdir, names = arguments.writable_workdir(), arguments.required("data").split(",")
-  calibrate(pretrained.load(workdir, own_vocabulary=arguments.own_vocabulary), arguments.data_dir, names, workdir)
+  calibrate(loading.load(workdir, own_vocabulary=arguments.own_vocabulary), arguments.data_dir, names, workdir)
 
 
 def export_mode(arguments: Arguments) -> None:

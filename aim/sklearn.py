@@ -13,7 +13,8 @@ from jaxtyping import Float, Shaped
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from aim.inference.pretrained import Pretrained, load
+from aim.inference.loading import load
+from aim.inference.pretrained import Pretrained
 from data_pipelines.errors import SchemaError
 from data_pipelines.in_memory.plain_arrays import check_unmasked, plain_array
 

@@ -34,7 +34,8 @@ import pyarrow as pa
 from absl import app, flags
 
 from aim.common import config_files
-from aim.inference import pretrained
+from aim.inference import loading
+from aim.inference.pretrained import Pretrained
 from aim.runtime import compile_cache
 from aim.serve.messages import ARROW, JSON
 from aim.training import checkpoint
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
   with tempfile.TemporaryDirectory() as folder:
     days = write_model(pathlib.Path(folder) / "model", LAYOUT.value, DAYS.value)
     with service(f"--checkpoint={folder}/model", "--functions=embed") as (port, process):
-      rows = measure(pretrained.load(f"{folder}/model"), days, port, process)
+      rows = measure(loading.load(f"{folder}/model"), days, port, process)
   with open(OUTPUT.value, "w", newline="") as file:
     writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -112,7 +113,7 @@ def cpu_seconds(process: int) -> float:
   return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(model: pretrained.Pretrained, days: np.ndarray, port: int, process: int) -> list[dict[str, Any]]:
+def measure(model: Pretrained, days: np.ndarray, port: int, process: int) -> list[dict[str, Any]]:
   """Rows of the table."""
   parts = [days[start : start + BATCH] for start in range(0, len(days) - BATCH + 1, BATCH)]
   count = sum(map(len, parts))
@@ -158,7 +159,7 @@ def measure(model: pretrained.Pretrained, days: np.ndarray, port: int, process: 
   return rows
 
 
-def row(model: pretrained.Pretrained, name: str, repeats: int, **figures: float) -> dict[str, Any]:
+def row(model: Pretrained, name: str, repeats: int, **figures: float) -> dict[str, Any]:
   """A row of the table."""
   about = {"name": name, "layout": LAYOUT.value, "tokens": model.architecture.tokens, "repeats": repeats}
   empty = dict.fromkeys(("days_per_second", "of_embed", "cpu_ms_per_day", "median_ms", "p99_ms"), "")
@@ -167,7 +168,7 @@ def row(model: pretrained.Pretrained, name: str, repeats: int, **figures: float)
   return about | empty | rounded | machine | {"date": datetime.date.today().isoformat()}
 
 
-def arrow_body(model: pretrained.Pretrained, days: np.ndarray) -> bytes:
+def arrow_body(model: Pretrained, days: np.ndarray) -> bytes:
   """Days as an Arrow stream."""
   columns = [
     pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(days[:, :, c]).reshape(-1)), days.shape[1])
@@ -209,7 +210,7 @@ def ask_all(port: int, kind: str, bodies: Sequence[bytes]) -> list[bytes]:
 
 
 def one_by_one(
-  model: pretrained.Pretrained, days: np.ndarray, port: int, bodies: Sequence[bytes]
+  model: Pretrained, days: np.ndarray, port: int, bodies: Sequence[bytes]
 ) -> tuple[list[float], list[float]]:
   """Seconds per single day, in turns: embedded in this process, and by the service for one client."""
   connection = http.client.HTTPConnection("127.0.0.1", port)

@@ -11,7 +11,7 @@ import pytest
 
 from aim import commands
 from aim.common.config_files import ConfigError
-from aim.inference import pretrained
+from aim.inference import loading
 from experiments import default
 from tests import tiny
 
@@ -83,7 +83,7 @@ def test_several_accelerators_do_not_train_on_simulated_people_by_oversight(plat
 
 @pytest.fixture(scope="module")
 def model():
-  return pretrained.load("lsm2-watch-xs")
+  return loading.load("lsm2-watch-xs")
 
 
 def test_scoring_leaves_the_config_of_the_training_run(tmp_path, model):

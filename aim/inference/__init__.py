@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from aim.runtime.lazy_exports import lazy_getattr
 
 if TYPE_CHECKING:
-  from aim.inference.pretrained import EncodedTokens, Pretrained, load
+  from aim.inference.loading import load
+  from aim.inference.pretrained import EncodedTokens, Pretrained
   from aim.inference.window_embeddings import embed_windows, sums_by_time
 
 __all__ = ["EncodedTokens", "Pretrained", "embed_windows", "load", "sums_by_time"]
@@ -19,7 +20,7 @@ _MODULES = {
   "EncodedTokens": "pretrained",
   "Pretrained": "pretrained",
   "embed_windows": "window_embeddings",
-  "load": "pretrained",
+  "load": "loading",
   "sums_by_time": "window_embeddings",
 }
 

@@ -13,7 +13,8 @@ from aim.common import config_files, datasets, output_files
 from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.common.seen_people import known_counts
-from aim.inference import matched_days, model_card, pretrained, stablehlo
+from aim.inference import loading, matched_days, model_card, stablehlo
+from aim.inference.pretrained import Pretrained
 from aim.runtime import processes
 from aim.training.trained import exported, openmhc
 from data_pipelines import npz
@@ -35,7 +36,7 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str, own_v
     data_dir: folder of the datasets.
     split: of the dataset: pretrain, tune, eval or all.
     output: .parquet with columns participant, date, e000, e001, ...; or .npz with arrays embedding, participant, date.
-    own_vocabulary: see pretrained.load.
+    own_vocabulary: see loading.load.
 
   Raises:
     ConfigError: `output` has another suffix, cannot be written, or is what is read.
@@ -50,9 +51,9 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str, own_v
     folder_or_file = data if data.endswith(".npz") else dataset_path(data_dir, data)
     output_files.check_not_input(output, f"--output={output}", folder_or_file, f"--data={data}")
   if data.endswith(".npz"):
-    model, dataset = pretrained.load_for_npz(trained, data, own_vocabulary), None
+    model, dataset = loading.load_for_npz(trained, data, own_vocabulary), None
   else:
-    model, dataset = pretrained.load_for(trained, Dataset.open(data_dir, data), own_vocabulary=own_vocabulary)
+    model, dataset = loading.load_for(trained, Dataset.open(data_dir, data), own_vocabulary=own_vocabulary)
   embedding, participant, date = _embed_all(model, *_batches(model, data, dataset, split))
   if not processes.is_first_process():
     return
@@ -88,7 +89,7 @@ def impute(trained: str, source: str, output: str, own_vocabulary: str | None = 
     trained: a workdir or a checkpoint.
     source: npz file of days.
     output: .npz, with the arrays of `source` and `filled`, bool [days, steps, channels], which values were filled.
-    own_vocabulary: see pretrained.load.
+    own_vocabulary: see loading.load.
 
   Raises:
     ConfigError: `output` has another suffix, cannot be written, or is what is read.
@@ -99,7 +100,7 @@ def impute(trained: str, source: str, output: str, own_vocabulary: str | None = 
     raise ConfigError(f"--output={output}: expected a name ending in .npz")
   output_files.check_file(output, f"--output={output}")
   output_files.check_not_input(output, f"--output={output}", source, f"--input={source}")
-  model = pretrained.load_for_npz(trained, source, own_vocabulary)
+  model = loading.load_for_npz(trained, source, own_vocabulary)
   matching = matched_days.npz_matching(source, model.schema, model.vocabulary, model.zero_is_missing)
   days = npz.read_days(source, schema=matching.source, allow_empty_days=True)
   if "filled" in days.original:
@@ -124,7 +125,7 @@ def export(
   dtype: str,
   overwrite: bool,
   card: str | None,
-  scores: Callable[[pretrained.Pretrained], str],
+  scores: Callable[[Pretrained], str],
   format: str = "aim",
 ) -> None:
   """Writes a trained model as a folder of safetensors and JSON, perhaps with a model card, and prints what was written.
@@ -149,7 +150,7 @@ def export(
     stablehlo.check_installed(f"--format={format}")
     if dtype != "float32" or card:
       raise ConfigError(f"--format={format}: has no model card and no other dtype; leave out --card and --export_dtype")
-  model = pretrained.load(trained)
+  model = loading.load(trained)
   if format == "stablehlo":
     stablehlo.write(model, output, overwrite)
   else:
@@ -164,7 +165,7 @@ def export(
     print(f"note: {output}/{exported.CARD} states no {' and no '.join(unstated)}; --card=FILE.yaml can")
 
 
-def _trained_on(model: pretrained.Pretrained) -> str:
+def _trained_on(model: Pretrained) -> str:
   """Says on how many people and days a model was trained; "" where its checkpoint does not and its dataset is gone."""
   data, saved = model.config.data, model.training_data
   people, days = known_counts(saved)
@@ -187,7 +188,7 @@ def _print_notes(days: npz.DayArrays) -> None:
 
 
 def _batches(
-  model: pretrained.Pretrained, data: str, dataset: Dataset | None, split: str
+  model: Pretrained, data: str, dataset: Dataset | None, split: str
 ) -> tuple[Iterator[dict[str, np.ndarray]], int]:
   """Batches of values, participant and date from an npz file or a dataset, and the number of days in all.
 
@@ -218,7 +219,7 @@ def _batches(
 
 
 def _embed_all(
-  model: pretrained.Pretrained, batches: Iterator[dict[str, np.ndarray]], total: int
+  model: Pretrained, batches: Iterator[dict[str, np.ndarray]], total: int
 ) -> tuple[Float[np.ndarray, "days features"], Shaped[np.ndarray, " days"], Shaped[np.ndarray, " days"]]:
   """Embeddings, participants and dates of all days; each process computes its own batches and gets all."""
   parts = []

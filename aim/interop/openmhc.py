@@ -18,7 +18,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from aim.inference.pretrained import Pretrained, load
+from aim.inference.loading import load
+from aim.inference.pretrained import Pretrained
 from data_pipelines.errors import SchemaError
 from data_pipelines.in_memory.plain_arrays import check_unmasked, plain_array
 

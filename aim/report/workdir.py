@@ -12,7 +12,8 @@ import ml_collections
 
 from aim.evaluation.results import Result, ResultsError, read_csv
 from aim.evaluation.scored_model import ScoredModel, recorded, why_left_out
-from aim.inference import pretrained
+from aim.inference import loading
+from aim.inference.pretrained import Pretrained
 from aim.runtime import working_copy
 from aim.training import heldout_curve
 from data_pipelines.dataset import Dataset
@@ -62,10 +63,10 @@ class Workdir:
     self._opener = opener
 
   @functools.cached_property
-  def model(self) -> pretrained.Pretrained | None:
+  def model(self) -> Pretrained | None:
     """The trained model, or None; `missing` then says why."""
     try:
-      return pretrained.load(self.trained, self.config.evaluate.batch_size)
+      return loading.load(self.trained, self.config.evaluate.batch_size)
     except UserError as error:
       self.missing["model"] = str(error)
       return None

@@ -206,11 +206,11 @@ def load(
   """Loads a trained model to be served.
 
   Args:
-    path, own_vocabulary: see pretrained.load.
+    path, own_vocabulary: see aim.inference.loading.load.
     batch_size, wait_seconds, devices: see BatchedModel.
 
   Raises:
-    CheckpointError, ConfigError, VocabularyError: see pretrained.load.
+    CheckpointError, ConfigError, VocabularyError: see aim.inference.loading.load.
   """
   known_channels = vocabulary.load(own_vocabulary)
   model = BatchedModel(source.read(path), batch_size, wait_seconds, devices)

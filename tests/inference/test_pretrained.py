@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aim.common.config_files import ConfigError
-from aim.inference.pretrained import Pretrained, load
+from aim.inference.loading import load
+from aim.inference.pretrained import Pretrained
 from aim.inference.window_embeddings import embed_windows
 from aim.model import from_config, lsm2
 from aim.model.interpolation_skip import interpolation_evidence

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from aim.evaluation.scored_model import ScoredModel, record, recorded
-from aim.inference import pretrained
+from aim.inference import loading
 from aim.report.workdir import RESULTS
 from data_pipelines.build import build, npz_request
 from data_pipelines.npz import NpzSource
@@ -54,7 +54,7 @@ def trained(dataset, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("runs") / "one"
   ended = tiny.run(f"--config={tiny.CONFIG}", *tiny.on(dataset), *tiny.overrides(), f"--workdir={workdir}")
   assert ended.code == 0, ended.err
-  model = ScoredModel.of(pretrained.load(workdir))
+  model = ScoredModel.of(loading.load(workdir))
   for kind in RESULTS:
     write_scores(workdir, kind, made_up(kind, "LSM-2"), model)
   return workdir

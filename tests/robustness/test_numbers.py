@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aim.inference import pretrained
+from aim.inference import loading
 from aim.training import checkpoint
 from tests import tiny
 
@@ -93,4 +93,4 @@ def test_no_mode_writes_the_results_of_a_model_that_is_not_finite(dataset, diver
     ):
       use(str(diverged), *arguments)
   assert not list(tmp_path.iterdir())
-  assert pretrained.load(diverged).params is broken
+  assert loading.load(diverged).params is broken

@@ -14,6 +14,7 @@ import pytest
 from aim.common.config_files import ConfigError
 from aim.evaluation.generative.external_imputations import ExternalError, read_external
 from aim.inference import commands
+from aim.inference.pretrained import Pretrained
 from data_pipelines import npz, streams
 from data_pipelines.channels import vocabulary
 from data_pipelines.dataset import dataset_path
@@ -135,7 +136,7 @@ def test_a_disk_that_is_full_at_the_end(use, suffix, tmp_path, monkeypatch):
   """A limit on the size of files fails a write as a full disk does; the model's part is played by simple arithmetic."""
   arrays = tiny.arrays(minutes_per_step=5)
   np.savez(tmp_path / "days.npz", **arrays)
-  model = object.__new__(commands.pretrained.Pretrained)
+  model = object.__new__(Pretrained)
   vars(model).update(
     schema=npz.read_days(tmp_path / "days.npz").schema,
     vocabulary=vocabulary.load(),
@@ -146,7 +147,7 @@ def test_a_disk_that_is_full_at_the_end(use, suffix, tmp_path, monkeypatch):
     embed=lambda days, **_: np.random.default_rng(0).normal(size=(len(days), 500)),
     impute=lambda days, *_, **__: np.nan_to_num(days),
   )
-  monkeypatch.setattr(commands.pretrained, "load", lambda path, **_: model)
+  monkeypatch.setattr(commands.loading, "load", lambda path, **_: model)
   output = tmp_path / f"out{suffix}"
   given = {"embed": ("data", "all"), "impute": ()}[use]
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)

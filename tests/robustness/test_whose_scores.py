@@ -8,7 +8,7 @@ from aim import commands
 from aim.common.config_files import ConfigError
 from aim.evaluation.results import Result, write_csv
 from aim.evaluation.scored_model import ScoredModel, record
-from aim.inference import pretrained
+from aim.inference import loading
 from aim.report import tables
 from aim.report.workdir import Workdir
 from experiments import default
@@ -48,7 +48,7 @@ def test_a_card_and_a_page_have_scores_of_their_model_only(trained, tmp_path):
   """Here the scores are of step 3, as if the run had gone on after it was scored."""
   run = shutil.copytree(trained, tmp_path / "run")
   write_csv(run / "generative.csv", [Result("tiny", "random", "80 %", "LSM-2", "mse", 0.123456, 0.1, 0.2, 9, 0)])
-  record(run, "evaluate", ScoredModel.of(pretrained.load(run / "checkpoints" / "3")))
+  record(run, "evaluate", ScoredModel.of(loading.load(run / "checkpoints" / "3")))
   for flags, shown in (((), False), ((f"--checkpoint={run}/checkpoints/3",), True)):
     output = tmp_path / f"{shown}"
     exported = tiny.run("--mode=export", f"--workdir={run}", *flags, f"--output={output}")

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from aim.inference import pretrained
+from aim.inference import loading
 from tests import tiny
 
 
@@ -53,7 +53,7 @@ def test_a_service_from_start_to_stop(checkpoint):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("POST", "/embed", json.dumps(body), {"Content-Type": "application/json"})
     answer = json.loads(connection.getresponse().read())
-    np.testing.assert_allclose(answer["embeddings"], pretrained.load(checkpoint).embed(values), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(answer["embeddings"], loading.load(checkpoint).embed(values), rtol=1e-5, atol=1e-5)
     connection.request("POST", "/impute", json.dumps(body))
     response = connection.getresponse()
     assert (response.status, json.loads(response.read())) == (404, {"error": "/impute is not served, expected /embed"})

@@ -6,7 +6,7 @@ import pathlib
 
 from aim.common import output_files
 from aim.common.config_files import ConfigError
-from aim.inference import commands, pretrained
+from aim.inference import commands, loading
 from aim.report.my_days import own_days, sections
 from aim.report.my_days.filled_days import FilledDays, fill
 from data_pipelines import npz
@@ -56,7 +56,7 @@ def write(
     raise ConfigError("--mode=report of your own days takes either --input or --data, not both")
   target = pathlib.Path(_checked_output(output or OUTPUT, str(source or data)))
   alone = target.suffix == ".html"
-  model = pretrained.load(trained, own_vocabulary=own_vocabulary)
+  model = loading.load(trained, own_vocabulary=own_vocabulary)
   model.one_program = True
   if source or str(data).endswith(".npz"):
     print(f"reading {source or data}", flush=True)

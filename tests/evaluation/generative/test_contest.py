@@ -11,7 +11,8 @@ import pytest
 from aim.evaluation import defaults, results
 from aim.evaluation.generative import imputers, score_files, summary
 from aim.evaluation.generative.contest import HeldoutDays
-from aim.inference import pretrained
+from aim.inference import loading
+from aim.inference.pretrained import Pretrained
 from aim.model.patches import Scale
 from data_pipelines.errors import CorruptError
 from tests import tiny
@@ -169,7 +170,7 @@ def test_bad_settings(dataset, workdir, changes, message):
 
 def test_the_cache_of_person_means_does_not_outlive_the_days(dataset, workdir):
   config = defaults.defaults().evaluate
-  days = HeldoutDays(config, pretrained.load(workdir), dataset)
+  days = HeldoutDays(config, loading.load(workdir), dataset)
   batch = next(days.batches())
   assert days.person_means(batch).shape == batch["values"].shape
   reference = weakref.ref(days)
@@ -181,7 +182,7 @@ def test_the_cache_of_person_means_does_not_outlive_the_days(dataset, workdir):
 def test_some_days_are_read_without_the_others(dataset, workdir, monkeypatch):
   """The evaluation of a few days of a large split takes the time of a few days."""
   config = defaults.defaults().evaluate
-  model = pretrained.load(workdir)
+  model = loading.load(workdir)
   everything = np.concatenate([batch["values"] for batch in HeldoutDays(config, model, dataset).batches()])
   config.days = 3
   reads = []
@@ -199,7 +200,7 @@ def test_some_days_are_read_without_the_others(dataset, workdir, monkeypatch):
 def test_processes_share_some_days_by_the_same_batches(dataset, workdir):
   config = defaults.defaults().evaluate
   config.update({"days": 5, "batch_size": 1})  # batches of MODEL_BATCHES = 4 days
-  days = HeldoutDays(config, pretrained.load(workdir), dataset)
+  days = HeldoutDays(config, loading.load(workdir), dataset)
   alone, first, second = (list(days.batches(*process)) for process in ((0, 1), (0, 2), (1, 2)))
   assert [batch["place"].tolist() for batch in alone] == [[0, 1, 2, 3], [4]]
   for ours, theirs in zip(alone, [*first, *second], strict=True):
@@ -213,7 +214,7 @@ def test_the_model_is_given_the_days_that_can_be_read_if_the_run_skipped_others(
   scale = Scale.from_statistics(
     dataset.schema, {key: getattr(dataset.statistics, key) for key in ("mean", "std", "min", "max")}
   )
-  model = mock.Mock(pretrained.Pretrained, scale=scale, context_days=1, on_corrupt=on_corrupt)
+  model = mock.Mock(Pretrained, scale=scale, context_days=1, on_corrupt=on_corrupt)
   held = HeldoutDays(defaults.defaults().evaluate, model, dataset)
   days = tiny.BrokenDays(dataset.days("eval"), 1)
   monkeypatch.setattr(type(dataset), "days", lambda *_: days)
@@ -232,7 +233,7 @@ def test_the_model_is_given_the_days_that_the_persons_mean_is_of(tmp_path):
   )
   config = defaults.defaults().evaluate
   config.batch_size = 2
-  read = lambda most: HeldoutDays(config, mock.Mock(pretrained.Pretrained, scale=scale, context_days=most), dataset)
+  read = lambda most: HeldoutDays(config, mock.Mock(Pretrained, scale=scale, context_days=most), dataset)
   [first, *others] = read(255).batches()
   profile, means = read(255).profile(first), read(255).person_means(first)
   assert len(first["values"]) == 8 and len(others) == 2

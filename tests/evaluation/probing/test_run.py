@@ -10,7 +10,7 @@ import pytest
 from aim.evaluation import predictions, results
 from aim.evaluation.probing.learners import FittedProbe
 from aim.evaluation.probing.run import fit_probes
-from aim.inference import pretrained
+from aim.inference import loading
 from data_pipelines.splits import HashSplit
 from experiments import default
 from tests import tiny
@@ -87,7 +87,7 @@ def test_only_held_out_people_are_predicted(workdir, dataset):
 
 
 def test_stored_probes_are_those_of_fit_probes(workdir, dataset):
-  model = pretrained.load(workdir)
+  model = loading.load(workdir)
   config = default.get_config().probe
   config.window_minutes = 120
   fitted = fit_probes(config, model, dataset)
