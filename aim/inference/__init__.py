@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from aim.runtime.lazy_exports import lazy_getattr
 
 if TYPE_CHECKING:
+  from aim.inference.day_functions import EncodedTokens
   from aim.inference.loading import load
-  from aim.inference.pretrained import EncodedTokens, Pretrained
+  from aim.inference.pretrained import Pretrained
   from aim.inference.window_embeddings import embed_windows, sums_by_time
 
 __all__ = ["EncodedTokens", "Pretrained", "embed_windows", "load", "sums_by_time"]
 
 _MODULES = {
-  "EncodedTokens": "pretrained",
+  "EncodedTokens": "day_functions",
   "Pretrained": "pretrained",
   "embed_windows": "window_embeddings",
   "load": "loading",

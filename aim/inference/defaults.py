@@ -1,4 +1,4 @@
-"""Default config of a trained model's use (aim/inference/pretrained.py)."""
+"""Default config of a trained model's use (aim/inference/day_functions.py)."""
 
 from __future__ import annotations
 

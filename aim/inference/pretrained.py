@@ -4,68 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsFloat
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 from aim.common import seen_people
 from aim.common.config_files import ConfigError
-from aim.common.progress import progress_bar
 from aim.common.seen_people import SeenPeople
 from aim.inference import matched_days, model_card, uncertainty
+from aim.inference.day_functions import POOLS, DayFunctions, EncodedTokens
+from aim.inference.day_runner import DayRunner, Days
 from aim.inference.matched_days import Layout, Units
+from aim.inference.people import People, check_profile, profile_of_rows
 from aim.inference.uncertainty import Uncertainty
-from aim.model import from_config, loss, lsm2, patches
 from aim.model.buffer_sizes import BufferSizes
-from aim.model.masking import TokenSet, evaluation_token_set, inherited_missing
-from aim.model.patches import Arrays
-from aim.model.person_context import Context
-from aim.model.token_buffers import TokenBuffer, move
-from aim.runtime import compile_options, jax_settings, sharding
+from aim.runtime import jax_settings
 from aim.training import checkpoint
 from aim.training.checkpoint_metadata import told_about_data
 from aim.training.compatibility import MADE_WITH
 from aim.training.trained import exported, openmhc, source
 from data_pipelines.channels import vocabulary
 from data_pipelines.channels.matching import Matching
-from data_pipelines.channels.zeros import without_zeros
-from data_pipelines.context.day_order import people_and_order
-from data_pipelines.context.profile import Profile, profiles_of_rows
+from data_pipelines.context.profile import Profile
 from data_pipelines.dataset import Dataset
-from data_pipelines.in_memory.plain_arrays import check_unmasked, plain_array
-from data_pipelines.schema import Schema, SchemaError
+from data_pipelines.in_memory.plain_arrays import plain_array
+from data_pipelines.schema import SchemaError
 
-# Days as callers have them; whatever numpy.asarray makes an array of numbers works, such as nested lists.
-Days = Shaped[np.ndarray, "days steps channels"] | Shaped[Array, "days steps channels"] | Sequence
-
-# One entry per day: ids of people, or dates.
-People = Shaped[np.ndarray, " days"] | Sequence
-
-POOLS = ("mean", "mean_std", "channel")
 FORMATS = ("aim", "openmhc")  # of folders that save() writes
-SHORT_HOLES = ("auto", "decode", "interpolate")
-
-
-class EncodedTokens(NamedTuple):
-  """The encoder's output for a batch of days, in token buffers.
-
-  Attributes:
-    embeddings: float32; only the first `lengths` tokens of each day mean anything.
-    positions: each token's place on the day's grid, channel (of LSM-1: group of channels) * patches per day + patch.
-    lengths: how many tokens each day has.
-  """
-
-  embeddings: Float[Array, "b k d"]
-  positions: Int[Array, "b k"]
-  lengths: Int[Array, " b"]
 
 
 class ImputedDays(NamedTuple):
@@ -81,7 +52,7 @@ class ImputedDays(NamedTuple):
   high: Shaped[np.ndarray, "days steps channels"]
 
 
-class Pretrained:
+class Pretrained(DayRunner):
   """A trained model as a function of days.
 
   Days are arrays of numbers [days, steps, channels] of the model's schema, in its physical units, with NaN where
@@ -97,6 +68,7 @@ class Pretrained:
     trained_steps (int): number of completed training steps.
     architecture (Architecture): sizes and options of the network.
     params (dict): the network's parameters, {name: array}, as they were read: on one device.
+    functions (DayFunctions): what is computed, as pure functions of parameters and days.
     scale (Scale): normalisation by the statistics of the training data.
     masking (Masking): the training run's masking, of which inference reads min_observed_share only.
     imputation (str): how days are imputed before the network sees them; "none" except for LSM-1.
@@ -108,8 +80,6 @@ class Pretrained:
     one_program (bool): pad every batch like the largest, so that a few hundred days cost one compilation per function;
       False at first, which computes many days faster. It changes no results.
   """
-
-  one_program = False
 
   def __init__(
     self,
@@ -131,33 +101,21 @@ class Pretrained:
       ConfigError: short_holes is unknown, or batch_size is not a whole number of at least 1.
     """
     jax_settings.check()
-    if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool) or batch_size < 1:
-      raise ConfigError(f"batch_size is {batch_size!r}, expected a whole number of at least 1")
+    functions = DayFunctions.of(restored, short_holes)
+    super().__init__(restored.schema, functions, restored.params, batch_size, devices)
     self._restored = restored
-    self.schema: Schema = restored.schema
-    self.scale, self.config, self.trained_steps = restored.scale, restored.config, restored.step
-    self.architecture, self.params, self.batch_size = restored.architecture, restored.params, int(batch_size)
-    self.training_data = restored.training_data
-    self._told_data: set[str] = set()
-    self._told_alone = False  # that intervals are too narrow
-    self.mesh = sharding.data_mesh(devices or jax.local_devices())
+    self.config, self.trained_steps, self.training_data = restored.config, restored.step, restored.training_data
     self.name = str(restored.config.get("name", "LSM-2"))
-    self.masking = from_config.masking(restored.config, restored.schema)
-    self.imputation = restored.config.data.impute
+    self.architecture, self.scale = functions.architecture, functions.scale
+    self.masking, self.imputation, self.short_holes = functions.masking, functions.imputation, functions.short_holes
     named = zip(self.schema.names, self.scale.zero_is_missing, strict=True)
     self.zero_is_missing = tuple(name for name, is_so in named if is_so)
-    trained_for = restored.config.get("impute", {}).get("short_holes", MADE_WITH["impute.short_holes"])
-    # A hole in a visible token of an imputed day is no hole to the model, which sees the imputed value.
-    chosen = "interpolate" if self.imputes_input else short_holes or trained_for
-    if chosen not in SHORT_HOLES:
-      raise ConfigError(f"config.impute.short_holes is {chosen!r}, expected one of {', '.join(SHORT_HOLES)}")
-    trained = self.masking.trains_short_holes(self.architecture.patch_values)
-    self.short_holes = chosen if chosen != "auto" else "decode" if trained else "interpolate"
-    self._graph = lsm2.abstract(self.architecture)[0]
-    self._programs: dict[str, Callable[..., Any]] = {}  # compiled ones, freed with the model
     own_vocabulary = restored.config.data.get("vocabulary", "")
     self.vocabulary = vocabulary.load(own_vocabulary if os.path.isfile(own_vocabulary) else None)
-    self._told: set[Matching] = set()  # what has been printed about days of other channels
+    # What has been printed: about days of other channels, about other datasets, that intervals are too narrow.
+    self._told: set[Matching] = set()
+    self._told_data: set[str] = set()
+    self._told_alone = False
 
   def __reduce__(self) -> tuple[Any, ...]:
     """What pickle keeps: what was read, without compiled programs; the copy computes on the devices of its process."""
@@ -188,16 +146,6 @@ class Pretrained:
     """Names the parameters: the same for the same ones."""
     return source.parameters_digest(self._restored)
 
-  @functools.cached_property
-  def params_on_mesh(self) -> dict[str, Array]:
-    """The parameters on every device of the mesh."""
-    return jax.device_put(self.params, sharding.replicated(self.mesh))
-
-  @property
-  def days_at_once(self) -> int:
-    """The most days that all devices together compute at a time."""
-    return self.batch_size * self.mesh.size
-
   @property
   def context_days(self) -> int:
     """The most of a person's other days that the model reads beside a day; 0 if it reads that day alone."""
@@ -211,7 +159,7 @@ class Pretrained:
   @property
   def imputes_input(self) -> bool:
     """Whether days are imputed before the network sees them (LSM-1)."""
-    return self.imputation != "none"
+    return self.functions.imputes_input
 
   def save(
     self,
@@ -297,7 +245,7 @@ class Pretrained:
     self.embedding_width(pool)
     layout, days = self._model_days(values, "embed", channels, minutes_per_step, units)
     days = self.checked_days(days, "embed", empty_days=False)
-    function, description = functools.partial(self._embed, pool), "embed" if progress else None
+    function, description = functools.partial(self.functions.embed, pool), "embed" if progress else None
     embedding = self.map_days(f"embed, {pool}", function, days, description, whole_day=True)
     groups = self.architecture.channel_groups if pool == "channel" else 1
     self.check_result("embed", embedding.reshape(len(days), groups, -1))
@@ -347,7 +295,7 @@ class Pretrained:
     layout, days = self._model_days(values, "encode_tokens", channels, minutes_per_step, units)
     days = self.checked_days(days, "encode_tokens", empty_days=False)
     description = "encode" if progress else None
-    tokens = self.map_days("encode tokens", self._encode_on_grid, days, description, whole_day=True)
+    tokens = self.map_days("encode tokens", self.functions.encode_on_grid, days, description, whole_day=True)
     self.check_result("encode_tokens", tokens.reshape(len(days), -1, tokens.shape[-1]))
     return tokens[:, layout.blocks] if layout and tokens.shape[1] == len(self.schema.channels) else tokens
 
@@ -393,7 +341,7 @@ class Pretrained:
         described.matching, plain_array(values, "impute"), progress, people=people, dates=dates
       )
     days = self.checked_days(values, "impute")
-    return self._filled(days, self.profile_of_rows(days, people, dates, "impute"), progress)
+    return self._filled(days, profile_of_rows(days, people, dates, self.context_days, "impute"), progress)
 
   def _filled(
     self, days: Shaped[np.ndarray, "days steps channels"], profile: Profile | None, progress: bool
@@ -445,7 +393,7 @@ class Pretrained:
     self._errors_for(level)  # before the work
     self.check_has_decoder("impute")
     days = self.checked_days(values, "impute")
-    profile = self.profile_of_rows(days, people, dates, "impute")
+    profile = profile_of_rows(days, people, dates, self.context_days, "impute")
     filled = self._filled(days, profile, progress)
     low, high = self.interval(filled, ~np.isnan(days), level, profile.known if profile else None)
     return ImputedDays(filled, low, high)
@@ -519,7 +467,7 @@ class Pretrained:
     days = self.checked_days(self.matched_days(matching, values, where), where)
     layout = Layout(matching)
     missing = layout.model_target(matching.missing(values), values.shape, where) & np.isnan(days)
-    profile, expected = self.profile_of_rows(days, people, dates, where), days
+    profile, expected = profile_of_rows(days, people, dates, self.context_days, where), days
     if missing.any():
       expected = self.physical(self.reconstruct(days, missing, progress, profile=profile))
     return layout.filled(values, np.where(missing, expected, days), where)
@@ -568,11 +516,11 @@ class Pretrained:
     layout, days = self._model_days(values, "reconstruct", channels, minutes_per_step, units)
     days = self.checked_days(days, "reconstruct")
     if profile is None:
-      profile = self.profile_of_rows(days, people, dates, "reconstruct")
+      profile = profile_of_rows(days, people, dates, self.context_days, "reconstruct")
     elif people is not None or dates is not None:
       raise SchemaError("reconstruct: has a profile and people or dates, expected one of them")
     else:
-      _check_profile(profile, days.shape, "reconstruct")
+      check_profile(profile, days.shape, "reconstruct")
     if layout:
       own = plain_array(values, "reconstruct")
       z = self.reconstruct(days, layout.model_target(target, own.shape, "reconstruct"), progress, profile=profile)
@@ -581,7 +529,7 @@ class Pretrained:
     if target.shape != days.shape or target.dtype != bool:
       raise SchemaError(f"reconstruct: target is {target.dtype} {target.shape}, expected bool {days.shape}")
     description = "reconstruct" if progress else None
-    there, absent = self.divided_by_presence(days, target)
+    there, absent = self.functions.divided_by_presence(days, target)
     z = self._decoded(days, there, profile, description)
     some = np.flatnonzero(absent.any((1, 2)))
     if len(some):
@@ -598,10 +546,12 @@ class Pretrained:
     profile: Profile | None,
     description: str | None,
   ) -> Float[np.ndarray, "days steps channels"]:
-    """decode() of all days, with what is known of other days, if the model reads them."""
+    """DayFunctions.decode of all days, with what is known of other days, if the model reads them."""
     if profile is None or not self.context_days:
-      return self.map_days("reconstruct", self.decode, days, description, target=target)
-    return self.map_days("reconstruct in context", self.decode_in_context, days, description, False, target, *profile)
+      return self.map_days("reconstruct", self.functions.decode, days, description, target=target)
+    return self.map_days(
+      "reconstruct in context", self.functions.decode_in_context, days, description, False, target, *profile
+    )
 
   def physical(self, z: Float[np.ndarray, "*days steps channels"]) -> Float[np.ndarray, "*days steps channels"]:
     """Converts reconstruct()'s output to physical units; binary channels become 0 or 1. NaN and Inf stay what they are.
@@ -616,36 +566,7 @@ class Pretrained:
       raise SchemaError(f"physical: z-scores are {z.dtype} {z.shape}, expected numbers [..., {steps}, {channels}]")
     return self.scale.physical(z)
 
-  def profile_of_rows(
-    self,
-    days: Shaped[np.ndarray, "days steps channels"],
-    people: People | None,
-    dates: People | None,
-    where: str,
-  ) -> Profile | None:
-    """What the model is given of each person's other days among `days`; None without people, or if it reads none.
-
-    Args:
-      days: of this model's schema.
-      people, dates: see impute(); checked whether or not the model reads other days.
-      where: begins messages.
-
-    Raises:
-      SchemaError: people or dates are masked, not one for each day, missing for one or of several kinds; a person has
-        a date twice; or there are dates without people.
-    """
-    if people is None:
-      if dates is not None:
-        raise SchemaError(f"{where}: has dates without people, expected whose each day is, too")
-      return None
-    check_unmasked(people, where, "people")
-    check_unmasked(dates, where, "dates")
-    if not self.context_days:
-      people_and_order(len(days), people, dates, where)
-      return None
-    return profiles_of_rows(days, people, self.context_days, dates, where)
-
-  # Checks of input.
+  # Days and datasets that are not of the model's schema.
 
   def matched_days(
     self, matching: Matching, values: Shaped[np.ndarray, "days _ _"], where: str
@@ -693,81 +614,6 @@ class Pretrained:
     """The days in this model's schema, with the layout that they came in; None and the days as they are without one."""
     layout = self._layout(values, where, channels, minutes_per_step, units)
     return layout, self.matched_days(layout.matching, plain_array(values, where), where) if layout else values
-
-  def checked_days(self, values: Any, where: str, empty_days: bool = True) -> Shaped[np.ndarray, "days steps channels"]:
-    """The days as a NumPy array of the dtype that they have, once they are known to be of this model's schema.
-
-    Args:
-      values: what was passed as days.
-      where: begins the message, for example a file or a method.
-      empty_days: whether days without any observed value are accepted.
-
-    Returns:
-      The days, with NaN for each 0 of the channels of config.data.zero_is_missing.
-
-    Raises:
-      SchemaError: they are not.
-    """
-    days = plain_array(values, where)
-    steps, channels = self.schema.steps, len(self.schema.channels)
-    if days.ndim != 3:
-      raise SchemaError(f"{where}: values have shape {days.shape}, expected [days, {steps}, {channels}]")
-    # To NumPy the bfloat16 of JAX is no floating point.
-    as_floats = {"i": np.float64, "u": np.float64, "V": np.float32 if days.dtype == jnp.bfloat16 else days.dtype}
-    self.schema.check(days.astype(as_floats.get(days.dtype.kind, days.dtype), copy=False), where)
-    if not len(days):
-      raise SchemaError(f"{where}: there are no days")
-    largest = np.finfo(np.float32).max
-    if days.dtype.itemsize > 4 and len(beyond := np.argwhere(np.abs(days) > largest)):
-      row, step, channel = beyond[0]
-      raise SchemaError(
-        f"{where}: row {row} step {step} channel {self.schema.names[channel]!r} is {days[row, step, channel]:g}, "
-        f"expected at most {largest:.2g}: the model computes in float32"
-      )
-    days = without_zeros(days, self.scale.zero_is_missing)
-    if not empty_days:
-      self._check_observed(days, where)
-    return days
-
-  def _check_observed(self, days: Shaped[np.ndarray, "days steps channels"], where: str) -> None:
-    """Raises SchemaError for a day that has nothing to embed."""
-    empty = np.flatnonzero(np.isnan(days).all(axis=(1, 2)))
-    if len(empty):
-      raise SchemaError(f"{where}: row {empty[0]} has no observed value; a day needs at least one")
-    share = self.masking.min_observed_share
-    if share and len(unusable := np.flatnonzero(self._token_counts(days, whole_day=True)[0] == 0)):
-      raise SchemaError(
-        f"{where}: row {unusable[0]} has no patch of which a share of {share:g} is observed, as this model was trained "
-        "to need (config.masking.min_observed_share)"
-      )
-
-  def readable_days(self, values: Days) -> Bool[np.ndarray, " days"]:
-    """Which days have something that the model can read, so that they have an embedding.
-
-    Args:
-      values: days in physical units, NaN where missing.
-
-    Raises:
-      SchemaError: days of another shape or dtype, infinite values, or no days.
-    """
-    days = self.checked_days(values, "readable_days")
-    return ~np.isnan(days).all(axis=(1, 2)) & (self._token_counts(days, whole_day=True)[0] > 0)
-
-  def check_result(self, where: str, result: Float[np.ndarray, "days groups numbers"]) -> None:
-    """Checks that a result is finite. A group of numbers may be NaN as a whole, but not every group of a day.
-
-    Raises:
-      CheckpointError: it is not; the message names the parameter to blame.
-    """
-    unknown = np.isnan(result).all(axis=2)
-    damaged = (~np.isfinite(result).all(axis=2) & ~unknown).any(axis=1) | unknown.all(axis=1)
-    if not damaged.any():
-      return
-    bad = [name for name, parameter in sorted(self.params.items()) if not jnp.isfinite(parameter).all()]
-    reason = f"parameter {bad[0]} of the model is not finite" if bad else f"{self.architecture.dtype} overflowed"
-    raise checkpoint.CheckpointError(
-      f"{where}: the result for row {np.flatnonzero(damaged)[0]} is NaN or Inf, although its values are not: {reason}"
-    )
 
   def matched(self, dataset: Dataset) -> Dataset:
     """A dataset in this model's schema: itself if it is of that schema, otherwise a view, which is reported on stderr.
@@ -834,95 +680,7 @@ class Pretrained:
     Raises:
       SchemaError: a day has more tokens than `sizes` have slots, or `sizes` are of no encoder or of another model.
     """
-    self._check_sizes(sizes)
-    tokens = self._tokens(values, whole_day=True)
-    lengths, slots = tokens.visible_lengths, min(sizes.encoder, sizes.largest)
-    if not isinstance(lengths, jax.core.Tracer) and len(rows := np.flatnonzero(np.asarray(lengths) > slots)):
-      raise SchemaError(
-        f"encode: row {rows[0]} has {int(lengths[rows[0]])} tokens, but sizes are buffers of {slots} tokens; "
-        "model.encoder_sizes(days), of all days that will be encoded, gives sizes that hold them"
-      )
-    buffer = sizes.visible_buffer(tokens._replace(visible_lengths=jnp.minimum(lengths, slots)))
-    positions = buffer.take(tokens.order)
-    network = lsm2.merge(self._graph, params)
-    encoded = network.encode(buffer.take(tokens.values), buffer.take(tokens.visible), positions, buffer)
-    known = jnp.where((lengths <= slots)[:, None, None], encoded.astype(jnp.float32), jnp.nan)
-    return EncodedTokens(known, positions, lengths)
-
-  def decode(
-    self,
-    params: dict[str, Array],
-    values: Float[Array, "b s c"],
-    target: Bool[Array, "b s c"],
-    sizes: BufferSizes,
-    context: Context | None = None,
-  ) -> Float[Array, "b s c"]:
-    """What the model expects where `target` is; pure, and may be jitted.
-
-    Args:
-      params: self.params, or others of the same architecture.
-      values: days in physical units, NaN where missing.
-      target: where a reconstruction is needed; elsewhere the result means nothing.
-      sizes: buffers that are large enough for every day's tokens and targets, from padded_sizes().
-      context: what is known of other days, for a model that reads them; by default nothing.
-
-    Returns:
-      z-scores, and probabilities on binary channels.
-    """
-    a = self.architecture
-    tokens = self._tokens(values, target=target)._replace(context=context)
-    targets = sizes.target_buffer(tokens)
-    prediction = loss.forward(lsm2.merge(self._graph, params), tokens, sizes, targets)
-    # From the targets' buffer to the order of the tokens, then to the grid; tokens without a target become 0.
-    in_order = TokenBuffer.padded(jnp.zeros_like(tokens.target_ends), tokens.target_ends, a.tokens)
-    grid = jnp.argsort(tokens.order, axis=1)
-    z = jnp.take_along_axis(move(prediction, targets, in_order), grid[:, :, None], axis=1)
-    z = patches.unpatchify(z, a.channels, a.patch_channels)
-    z = jnp.where(self.scale.binary, jax.nn.sigmoid(z), jnp.clip(z, -self.scale.clip, self.scale.clip))
-    return z if self.short_holes == "decode" else self._with_lines(z, values)
-
-  def decode_in_context(
-    self,
-    params: dict[str, Array],
-    values: Float[Array, "b s c"],
-    target: Bool[Array, "b s c"],
-    mean: Float[Array, "b s c"],
-    days: Shaped[Array, "b s c"],
-    sizes: BufferSizes,
-  ) -> Float[Array, "b s c"]:
-    """As decode(), with mean and number of each person's other days (data_pipelines/context/profile.py)."""
-    return self.decode(params, values, target, sizes, Context.normalised(self.scale, mean, days))
-
-  def divided_by_presence(self, values: Arrays, target: Arrays) -> tuple[Arrays, Arrays]:
-    """The targets in channels that a day has, and in those it lacks, whole; all in the first where it is no matter.
-
-    With decoder_tokens "present", tokens of a channel without a value are in the decoder only if they are asked for,
-    and the others attend to them. Apart, they change nothing of the others, as in training.
-
-    Args:
-      values: days in physical units, NaN where missing.
-      target: bool of the same shape.
-    """
-    xp = target.__array_namespace__()
-    if self.architecture.decoder_tokens != "present":
-      return target, xp.zeros_like(target)
-    group = self.architecture.patch_channels
-    grouped = lambda x: xp.repeat(x.any(axis=1).reshape(x.shape[0], -1, group).any(axis=2), group, axis=1)
-    present = grouped(~xp.isnan(values))[:, None]
-    lost = xp.broadcast_to(grouped(target)[:, None] & ~present, target.shape)
-    return target & present, lost
-
-  def _check_sizes(self, sizes: BufferSizes) -> None:
-    """Raises SchemaError for sizes that are not those of an encoder of this model's days."""
-    expected = "expected those that model.encoder_sizes(days) returns"
-    if not isinstance(sizes, BufferSizes):
-      raise SchemaError(f"encode: sizes are a {type(sizes).__name__}, {expected}")
-    if sizes.groups:
-      raise SchemaError(f"encode: sizes are of days that are packed in {sizes.groups} buffers, {expected}")
-    if sizes.tokens != self.architecture.tokens:
-      raise SchemaError(
-        f"encode: sizes are of days of {sizes.tokens} tokens, the model's have {self.architecture.tokens}, {expected}"
-      )
+    return self.functions.encode(params, values, sizes)
 
   def encoder_sizes(self, *days: Float[np.ndarray, "_ steps channels"]) -> BufferSizes:
     """Buffers for encode() that hold the observed tokens of every day of these arrays.
@@ -933,177 +691,5 @@ class Pretrained:
     if not days:
       raise SchemaError("encoder_sizes: there are no days")
     days = tuple(self.checked_days(values, "encoder_sizes") for values in days)
-    return self.padded_sizes(max(int(self._token_counts(values, whole_day=True)[0].max()) for values in days), 1)
-
-  def padded_sizes(self, visible: int, targets: int) -> BufferSizes:
-    """Padded buffers for batches of days with at most so many visible tokens and tokens to predict.
-
-    They come in few sizes because each is compiled: eighths of the grid to encode; an eighth, half or all of it to
-    predict.
-
-    Raises:
-      SchemaError: no day has so many tokens.
-    """
-    n = self.architecture.tokens
-    for what, count in ("visible", visible), ("targets", targets):
-      if not 0 <= count <= n:
-        raise SchemaError(f"padded_sizes: {what} is {count}, expected 0 to {n}, the tokens of a day")
-    unit = 128 if n >= 1024 else 8
-    slots = lambda eighths: min(n, math.ceil(eighths * n / 8 / unit) * unit)
-    smallest = lambda count, of: slots(next(eighths for eighths in of if 8 * count <= eighths * n))
-    encoder, decoder = smallest(visible, range(1, 9)), smallest(targets, (1, 4, 8))
-    return BufferSizes(0, encoder, n, decoder, n, n, self.architecture.decoder_tokens)
-
-  def days_per_batch(self, days: int) -> int:
-    """The size of the batches in which so many days are computed, the last of them padded."""
-    # Powers of two: few shapes to compile, whatever the number of days. Every device gets the same number of days.
-    size = min(self.days_at_once, 1 << max(days - 1, 0).bit_length())
-    return -(-size // self.mesh.size) * self.mesh.size
-
-  def batch_buffers(self, days: int, visible: int, targets: int) -> BufferSizes:
-    """Buffers for a batch of so many days, as padded_sizes() has them for any number of days."""
-    return self.padded_sizes(visible, targets)
-
-  def map_days(
-    self,
-    name: str,
-    function: Callable[..., Any],
-    values: Shaped[np.ndarray, "days steps channels"],
-    description: str | None = None,
-    whole_day: bool = False,
-    target: Bool[np.ndarray, "days steps channels"] | None = None,
-    *more: Shaped[np.ndarray, "days ..."],
-  ) -> Shaped[np.ndarray, "days ..."]:
-    """Computes a function of every day in batches, compiled once per model and batch shape.
-
-    Days are computed in the order of their observed tokens, so that a batch needs little padding, and returned in the
-    order in which they came. Each device computes an equal part of every batch.
-
-    Args:
-      name: of the function; the same name always means the same function of this model.
-      function: of (parameters, values [b, steps, channels], sizes), or of (parameters, values, target, *more, sizes) if
-        there is a target; pure, with one array [b, ...] as its result. `sizes` are buffers that hold the tokens.
-      values: days in physical units, NaN where missing.
-      description: of a progress bar; None for no bar.
-      whole_day: see _readable.
-      target: passed to the function.
-      more: passed too.
-    """
-    if name not in self._programs:
-      self._programs[name] = self._compiled(function)
-    visible, targets = self._token_counts(values, whole_day, target)
-    order = np.argsort(visible, kind="stable")
-    size = self.days_per_batch(len(values))
-    results: np.ndarray | None = None
-    with progress_bar(len(values), description or "", "day", disable=description is None) as bar:
-      for start in range(0, len(values), size):
-        days = order[start : start + size]
-        padding = ((0, size - len(days)), (0, 0), (0, 0))
-        batch = [np.pad(np.asarray(values[days], np.float32), padding, constant_values=np.nan)]
-        if target is not None:
-          batch.append(np.pad(target[days], padding))
-        batch += [np.pad(array[days], [(0, size - len(days))] + [(0, 0)] * (array.ndim - 1)) for array in more]
-        fitted = slice(None) if self.one_program else days
-        sizes = self.batch_buffers(size, int(visible[fitted].max()), int(targets[fitted].max()))
-        on_devices = sharding.divided(batch, self.mesh)
-        result = np.asarray(self._programs[name](self.params_on_mesh, on_devices, sizes))
-        results = np.empty((len(values), *result.shape[1:]), result.dtype) if results is None else results
-        results[days] = result[: len(days)]
-        bar.update(len(days))
-    assert results is not None  # there is at least one day
-    return results
-
-  def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A compiled function of (parameters, arrays of days, sizes) that divides the days among the devices."""
-
-    def program(params: dict[str, Array], days: list[Array], sizes: BufferSizes) -> Array:
-      return sharding.on_own_windows(lambda *arrays: function(*arrays, sizes), self.mesh)(params, *days)
-
-    placement = sharding.replicated(self.mesh), sharding.batch_sharding(self.mesh)
-    options = compile_options.compiler_options()
-    return jax.jit(program, static_argnums=2, in_shardings=placement, compiler_options=options)
-
-  # What is compiled.
-
-  def _embed(
-    self, pool: str, params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes
-  ) -> Float[Array, "b features"]:
-    encoded, positions, lengths = self.encode(params, values, sizes)
-    if pool == "channel":
-      a = self.architecture
-      return lsm2.pooled_by_channel(encoded, lengths, positions // a.length, a.channel_groups)
-    return lsm2.pooled(encoded, lengths, pool)
-
-  def _encode_on_grid(
-    self, params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes
-  ) -> Float[Array, "b groups length d"]:
-    a = self.architecture
-    encoded, positions, lengths = self.encode(params, values, sizes)
-    # Slots without a token hold arbitrary numbers; they are dropped.
-    positions = jnp.where(jnp.arange(positions.shape[1]) < lengths[:, None], positions, a.tokens)
-    grid = jnp.full((len(values), a.tokens, encoded.shape[-1]), jnp.nan)
-    grid = grid.at[jnp.arange(len(values))[:, None], positions].set(encoded, mode="drop")
-    return grid.reshape(len(values), a.channel_groups, a.length, -1)
-
-  def _with_lines(self, z: Float[Array, "b s c"], values: Float[Array, "b s c"]) -> Float[Array, "b s c"]:
-    """Replaces z at the missing steps of partly observed patches by the line through the channel's observed steps."""
-    a = self.architecture
-    line = patches.normalised_days(self.scale, values, "linear")[0]
-    observed = ~jnp.isnan(values)
-    tokens = patches.patchify(observed, a.patch, a.patch_channels)
-    partly = jnp.broadcast_to(tokens.any(2, keepdims=True), tokens.shape)
-    partly = patches.unpatchify(partly, a.channels, a.patch_channels)
-    return jnp.where(partly & ~observed, line, z)
-
-  def _tokens(
-    self, values: Float[Array, "b s c"], whole_day: bool = False, target: Bool[Array, "b s c"] | None = None
-  ) -> TokenSet:
-    """The tokens that are visible to the encoder, and those with a target."""
-    a = self.architecture
-    z = patches.normalised_days(self.scale, values, self.imputation)[0]
-    readable = self._readable(~jnp.isnan(values), whole_day)
-    fold = lambda x: patches.fold(x, a.patch_channels)
-    return evaluation_token_set(
-      self.masking, fold(z), fold(readable), a.patch_values, None if target is None else fold(target)
-    )
-
-  def _readable(self, observed: Arrays, whole_day: bool) -> Arrays:
-    """The values that tokens may be made of.
-
-    They are the observed ones. Of an imputed day (LSM-1) they are all values if `whole_day`; otherwise those of the
-    tokens with an observed value, so that the others can be reconstructed.
-    """
-    if not self.imputes_input:
-      return observed
-    xp = observed.__array_namespace__()
-    if whole_day:
-      return xp.ones_like(observed)
-    a = self.architecture
-    tokens = patches.patchify(observed, a.patch, a.patch_channels)
-    visible = ~inherited_missing(tokens, self.masking)
-    return patches.unpatchify(xp.broadcast_to(visible[:, :, None], tokens.shape), a.channels, a.patch_channels)
-
-  def _token_counts(
-    self,
-    values: Shaped[np.ndarray, "days s c"],
-    whole_day: bool,
-    target: Bool[np.ndarray, "days s c"] | None = None,
-  ) -> tuple[Int[np.ndarray, " days"], Int[np.ndarray, " days"]]:
-    """How many visible tokens each day has, and how many tokens with a target."""
-    a = self.architecture
-    tokens = lambda x: patches.patchify(x, a.patch, a.patch_channels)
-    readable = self._readable(~np.isnan(values), whole_day)
-    visible = ~inherited_missing(tokens(readable), self.masking)
-    targets = np.zeros(len(values), int) if target is None else tokens(target).any(-1).sum(1)
-    return np.asarray(visible.sum(1)), np.asarray(targets)
-
-
-def _check_profile(profile: Any, shape: tuple[int, ...], where: str) -> None:
-  """Raises SchemaError unless it is a Profile of days of this shape; `where` begins the message."""
-  if not isinstance(profile, Profile):
-    raise SchemaError(f"{where}: profile is a {type(profile).__name__}, expected a Profile")
-  for name, array, kinds in (("mean", profile.mean, "f"), ("days", profile.days, "iu")):
-    if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype.kind not in kinds:
-      found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
-      expected = "floats" if name == "mean" else "whole numbers"
-      raise SchemaError(f"{where}: profile's {name} is {found}, expected {expected} {shape}")
+    counts = (self.functions.token_counts(values, whole_day=True)[0] for values in days)
+    return self.functions.padded_sizes(max(int(count.max()) for count in counts), 1)

@@ -88,8 +88,9 @@ def check_installed(where: str) -> None:
 def embedding(model: Pretrained, values: Float[Array, "days steps channels"]) -> Float[Array, "days width"]:
   """Pretrained.embed as a pure function; NaN for a day that it refuses."""
   days, accepted = _days(model, values)
-  every_token = model.padded_sizes(model.architecture.tokens, 1)
-  encoded, _, lengths = model.encode(model.params, days, every_token)
+  functions = model.functions
+  every_token = functions.padded_sizes(functions.architecture.tokens, 1)
+  encoded, _, lengths = functions.encode(model.params, days, every_token)
   known = accepted & _readable(model, ~jnp.isnan(days))
   return jnp.where(known[:, None], lsm2.pooled(encoded, lengths), jnp.nan)
 
@@ -98,11 +99,12 @@ def filled(model: Pretrained, values: Float[Array, "days steps channels"]) -> Fl
   """Pretrained.impute as a pure function; NaN for a day that it refuses."""
   days, accepted = _days(model, values)
   missing = jnp.isnan(days)
-  sizes = model.padded_sizes(model.architecture.tokens, model.architecture.tokens)
-  there, absent = model.divided_by_presence(days, missing)
-  z = model.decode(model.params, days, there, sizes)
+  functions, tokens = model.functions, model.architecture.tokens
+  sizes = functions.padded_sizes(tokens, tokens)
+  there, absent = functions.divided_by_presence(days, missing)
+  z = functions.decode(model.params, days, there, sizes)
   if model.architecture.decoder_tokens == "present":  # otherwise no target is in `absent`
-    others = jax.lax.cond(absent.any(), lambda: model.decode(model.params, days, absent, sizes), lambda: z)
+    others = jax.lax.cond(absent.any(), lambda: functions.decode(model.params, days, absent, sizes), lambda: z)
     z = jnp.where(absent, others, z)
   whole = jnp.where(missing, model.scale.physical(z), days)
   return jnp.where(accepted[:, None, None], whole, jnp.nan)

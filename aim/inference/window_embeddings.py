@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from aim.common.config_files import ConfigError
-from aim.inference.pretrained import Days, EncodedTokens, Pretrained
+from aim.inference.day_functions import DayFunctions, EncodedTokens
+from aim.inference.day_runner import Days
+from aim.inference.pretrained import Pretrained
 from aim.model.buffer_sizes import BufferSizes
 from aim.model.lsm2 import Architecture
 from data_pipelines.errors import SchemaError
@@ -58,7 +60,7 @@ def embed_windows(
     raise ConfigError(f"pool is {pool!r}, expected one of {', '.join(_POOLS)}")
   values = trained.checked_days(values, "embed_windows", empty_days=False)
   day, start, end = _checked_windows(day, start, end, values.shape)
-  function = functools.partial(_sums, trained, pool)
+  function = functools.partial(_sums, trained.functions, pool)
   by_time = trained.map_days(f"sums by time, {pool}", function, values, whole_day=True)  # [d, g, length, width + 1]
   trained.check_result("embed_windows", by_time.reshape(len(by_time), 1, -1))
   first, last = start // a.patch, -(-end // a.patch)
@@ -112,10 +114,10 @@ def _checked_windows(
 
 
 def _sums(
-  trained: Pretrained, pool: str, params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes
+  functions: DayFunctions, pool: str, params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes
 ) -> Float[Array, "b g length w"]:
   """sums_by_time of days, per channel or, for "mean", of all channels together (g = 1)."""
-  sums = sums_by_time(trained.encode(params, values, sizes), trained.architecture)
+  sums = sums_by_time(functions.encode(params, values, sizes), functions.architecture)
   return sums if pool == "channel" else sums.sum(1, keepdims=True)
 
 

@@ -93,16 +93,16 @@ class BatchedModel(Pretrained):
       return sum(len(job.values) for job in self._waiting)
 
   def days_per_batch(self, days: int) -> int:
-    """See Pretrained; one of batch_sizes."""
+    """See DayRunner; one of batch_sizes."""
     return next((size for size in self.batch_sizes if size >= days), self.batch_sizes[-1])
 
   def batch_buffers(self, days: int, visible: int, targets: int) -> BufferSizes:
-    """See Pretrained; one of few, so that all are compiled before."""
+    """See DayRunner; one of few, so that all are compiled before."""
     n = self.architecture.tokens
     rung = lambda count, of: next(eighths for eighths in of if 8 * count <= eighths * n) * n // 8
     finely = days == self.batch_sizes[-1] and not targets
     visible = rung(visible, _FINE if finely else _COARSE)
-    return self.padded_sizes(visible, n if targets else 0)
+    return self.functions.padded_sizes(visible, n if targets else 0)
 
   def compile_all(self, functions: Collection[str] = FUNCTIONS) -> int:
     """Compiles whatever these functions will need, with a progress bar.
@@ -138,7 +138,7 @@ class BatchedModel(Pretrained):
     values = repeated(np.where(where(token < max(visible, 1)), value, np.nan).astype(np.float32))
     if targets:
       target = repeated(where(token >= a.tokens - targets))
-      super().map_days("reconstruct", self.decode, values, target=target)
+      super().map_days("reconstruct", self.functions.decode, values, target=target)
     else:
       self.embed(values)
 
@@ -152,7 +152,7 @@ class BatchedModel(Pretrained):
     target: Bool[np.ndarray, "days steps channels"] | None = None,
     *more: Shaped[np.ndarray, "days ..."],
   ) -> Shaped[np.ndarray, "days ..."]:
-    """See Pretrained; the days are computed together with those of other threads, without a progress bar."""
+    """See DayRunner; the days are computed together with those of other threads, without a progress bar."""
     job = _Job(name, function, values, whole_day, target, more, time.monotonic(), concurrent.futures.Future())
     with self._changed:
       self._waiting.append(job)

@@ -11,7 +11,7 @@ from aim import commands
 from aim.common import config_files, config_ranges
 from aim.common.config_files import ConfigError
 from aim.common.config_ranges import Either, Number, OneOf, Range, Row, Several, Spelled, Text
-from aim.inference import pretrained
+from aim.inference import day_functions
 from aim.model import lsm2
 from aim.model.attention.backends import BACKENDS
 from tests.common.test_config_files import config
@@ -127,8 +127,8 @@ def test_choices_are_those_of_the_code():
   words = lambda key: set(range_of(key).words)
   assert words("model.attention") == {"auto", *BACKENDS}
   assert words("model.decoder.tokens") == set(lsm2.DECODER_TOKENS)
-  assert words("probe.pool") == set(pretrained.POOLS)
-  assert words("impute.short_holes") == set(pretrained.SHORT_HOLES)
+  assert words("probe.pool") == set(day_functions.POOLS)
+  assert words("impute.short_holes") == set(day_functions.SHORT_HOLES)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aim.common.config_files import ConfigError
+from aim.inference.day_functions import DayFunctions
 from aim.inference.loading import load
 from aim.inference.pretrained import Pretrained
 from aim.inference.window_embeddings import embed_windows
@@ -214,8 +215,8 @@ def test_days_of_any_coverage_are_computed_as_each_alone(tokens, batch_size, ski
   order = rng.permutation(24)
   values = values[order]
   used = set()
-  padded_sizes = trained.padded_sizes
-  monkeypatch.setattr(trained, "padded_sizes", lambda *counts: used.add(sizes := padded_sizes(*counts)) or sizes)
+  padded_sizes = DayFunctions.padded_sizes
+  monkeypatch.setattr(DayFunctions, "padded_sizes", lambda *counts: used.add(sizes := padded_sizes(*counts)) or sizes)
   embedding, z, filled = trained.embed(values), trained.reconstruct(values), trained.impute(values)
   if batch_size == 4:
     assert len({size.encoder for size in used}) > 2 and len({size.targets for size in used}) > 2, (

@@ -242,10 +242,9 @@ def test_in_jit_a_day_that_a_buffer_does_not_hold_is_nan(model):
 
 
 def test_counts_of_padded_buffers(model):
-  refused(
-    lambda: model.padded_sizes(37, 1), SchemaError, "padded_sizes: visible is 37, expected 0 to 36, the tokens of"
-  )
-  refused(lambda: model.padded_sizes(1, -1), SchemaError, "padded_sizes: targets is -1, expected 0 to 36")
+  padded_sizes = model.functions.padded_sizes
+  refused(lambda: padded_sizes(37, 1), SchemaError, "padded_sizes: visible is 37, expected 0 to 36, the tokens of")
+  refused(lambda: padded_sizes(1, -1), SchemaError, "padded_sizes: targets is -1, expected 0 to 36")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from aim.common.config_files import ConfigError
+from aim.inference.day_runner import DayRunner
 from aim.inference.pretrained import Pretrained
 from aim.runtime import compile_time
 from aim.serve.batched_model import BatchedModel
@@ -47,7 +48,7 @@ def test_nothing_is_compiled_once_all_is(model, client):
 def test_one_batch_holds_what_waits(model, monkeypatch, client):
   """While the first call is computed, the others gather; a call that does not fit waits for the next batch."""
   sizes, entered, go_on = [], threading.Event(), threading.Event()
-  original = Pretrained.map_days
+  original = DayRunner.map_days
 
   def computed(self, name, function, values, *rest, **options):
     sizes.append(len(values))
@@ -55,7 +56,7 @@ def test_one_batch_holds_what_waits(model, monkeypatch, client):
     assert go_on.wait(60)
     return original(self, name, function, values, *rest, **options)
 
-  monkeypatch.setattr(Pretrained, "map_days", computed)
+  monkeypatch.setattr(DayRunner, "map_days", computed)
   values = tiny.arrays(people=8)["values"]
   with concurrent.futures.ThreadPoolExecutor(6) as pool:
     first = pool.submit(model.embed, values[:4])

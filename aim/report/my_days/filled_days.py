@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from aim.inference.matched_days import Layout, npz_matching
+from aim.inference.people import profile_of_rows
 from aim.inference.pretrained import Pretrained
 from aim.inference.uncertainty import LEVELS
 from aim.report.my_days.own_days import OwnDays
@@ -78,7 +79,7 @@ def fill(model: Pretrained, days: OwnDays) -> FilledDays:
   embedding = model.embed(matched, progress=True)
   layout, where = Layout(matching), days.origin
   target = layout.model_target(np.isnan(days.values), days.values.shape, where) & np.isnan(matched)
-  profile, expected = model.profile_of_rows(matched, days.participant, days.day, where), matched
+  profile, expected = profile_of_rows(matched, days.participant, days.day, model.context_days, where), matched
   beside = np.zeros(len(matched), bool) if profile is None else profile.known
   if target.any():
     z = model.reconstruct(matched, target, progress=True, profile=profile)
