@@ -17,6 +17,14 @@ ARGS ?=
 # A file stays with one worker: what its tests share is made once.
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10
 
+# What bench-gpu measures. `make bench-gpu GPU_LAYOUT=tiny GPU_WINDOWS=2 GPU_LARGEST=4 GPU_STEPS=20 GPU_RESULTS=build/gpu`
+# rehearses it on a CPU.
+GPU_LAYOUT ?= lsm2
+GPU_WINDOWS ?= 16
+GPU_LARGEST ?= 256
+GPU_STEPS ?= 200
+GPU_RESULTS ?= benchmarks/results
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -45,10 +53,17 @@ test: $(INSTALLED) ## the fast tests, some minutes
 test-all: $(INSTALLED) $(EXTRAS) ## every test
 	$(PYTEST) $(ARGS)
 
-bench-gpu: ## on a machine with one NVIDIA GPU, jax[cuda13] and torch: every GPU figure, about 8 minutes
-	$(PYTHON) -m benchmarks.peers --layouts=lsm2:256 --repeats=5 --batches=2 --output=benchmarks/results/gpu_peers.csv \
-	  "--only=textbook,compact,compact observed,compact visible,torch textbook bf16,torch strongest,torch strongest observed"
-	$(PYTHON) -m benchmarks.step --layouts=lsm2:256 --repeats=5 --backends=cudnn,xla --output=benchmarks/results/gpu_step.csv
+bench-gpu: ## on a machine with one NVIDIA GPU, jax[cuda13] and torch: kernels by value, every GPU figure; 8 minutes
+	$(PYTHON) -m pytest -q -p no:cacheprovider tests/model/attention tests/model/test_token_buffers.py
+	@# All take turns and keep their memory, so what is compared has few windows; the largest step runs alone.
+	$(PYTHON) -m benchmarks.peers --layouts=$(GPU_LAYOUT):$(GPU_WINDOWS) --repeats=5 --batches=2 --together \
+	  --output=$(GPU_RESULTS)/gpu_peers.csv "--only=textbook,compact,compact refined,compact visible,$\
+	  torch textbook bf16,torch strongest,torch strongest observed"
+	for step in "compact refined" "torch strongest observed"; do \
+	  $(PYTHON) -m benchmarks.peers --layouts=$(GPU_LAYOUT):$(GPU_LARGEST) --repeats=3 --batches=2 "--only=$$step" \
+	    "--output=$(GPU_RESULTS)/gpu_$$(echo $$step | tr ' ' '_').csv" || exit 1; done
+	$(PYTHON) -m benchmarks.accelerator_run --steps=$(GPU_STEPS) --reference=benchmarks/results/losses_cpu.csv \
+	  --output=$(GPU_RESULTS)/losses_gpu.csv
 
 lint: $(INSTALLED) ## style, formatting, types, the arrows between rooms, the documents
 	$(BIN)/ruff check .

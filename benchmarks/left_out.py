@@ -101,7 +101,7 @@ def build(name: str, source: pathlib.Path, output: pathlib.Path, counts: Sequenc
   path = weights.input_of(name, source, output / "inputs")
   days = np.load(path)
   owners, observed = days["participant"].astype(str), ~np.isnan(days["values"]).all(axis=1)
-  people = splits.ranked(set(owners), name)
+  people = splits.ranked(set(owners[observed.any(axis=1)]), name)  # days without any value are not built
   scored, rest = people[: len(people) // 2], people[len(people) // 2 :]
   # Those with the most channels come first: a channel of which nothing is known cannot be normalised.
   rest.sort(key=lambda person: -observed[owners == person].any(axis=0).sum())

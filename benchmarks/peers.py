@@ -32,6 +32,7 @@ BATCHES = flags.DEFINE_integer(
 REPEATS = flags.DEFINE_integer("repeats", 7, "Rounds.", lower_bound=3)
 LAYOUTS = flags.DEFINE_list("layouts", ["xs:16", "lsm2:2"], "Layout and windows per step, as layout:batch.")
 
+TOGETHER = flags.DEFINE_boolean("together", False, "Prepare all at once: faster, but compile times mean nothing.")
 ONLY = flags.DEFINE_list("only", None, "Names of competitors to run; all of them at LSM-2's size need 40 GB together.")
 
 Row = dict[str, Any]
@@ -86,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
     specs = [spec | {"batches": 1 if QUICK.value else BATCHES.value} for spec in specs]
     specs = [spec for spec in specs if ONLY.value is None or spec["name"] in ONLY.value]
     repeats = (5 if layout == "xs" else 3) if QUICK.value else REPEATS.value
-    measured = workers.measure(specs, layout, int(batch), repeats, together=QUICK.value)
+    measured = workers.measure(specs, layout, int(batch), repeats, together=QUICK.value or TOGETHER.value)
     rows += measured
     print_table(measured)
     print_ratios(measured)
