@@ -17,13 +17,15 @@ ARGS ?=
 # A file stays with one worker: what its tests share is made once.
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10
 
-# What bench-gpu measures. `make bench-gpu GPU_LAYOUT=tiny GPU_WINDOWS=2 GPU_LARGEST=4 GPU_STEPS=20 GPU_RESULTS=build/gpu`
-# rehearses it on a CPU.
+# What bench-gpu measures. On a CPU it is rehearsed by
+# make bench-gpu GPU_PLATFORMS=cpu GPU_LAYOUT=tiny GPU_WINDOWS=2 GPU_LARGEST=4 GPU_RESULTS=build/gpu PYTHON=...
 GPU_LAYOUT ?= lsm2
 GPU_WINDOWS ?= 16
 GPU_LARGEST ?= 256
 GPU_STEPS ?= 200
 GPU_RESULTS ?= benchmarks/results
+GPU_PLATFORMS ?= cuda,cpu
+GPU_PEERS := textbook,compact,compact refined,compact visible,torch textbook bf16,torch strongest,torch strongest observed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -54,11 +56,12 @@ test-all: $(INSTALLED) $(EXTRAS) ## every test
 	$(PYTEST) $(ARGS)
 
 bench-gpu: ## on a machine with one NVIDIA GPU, jax[cuda13] and torch: kernels by value, every GPU figure; 8 minutes
-	$(PYTHON) -m pytest -q -p no:cacheprovider tests/model/attention tests/model/test_token_buffers.py
+	@# What follows is measured even if a test fails.
+	-JAX_PLATFORMS=$(GPU_PLATFORMS) $(PYTHON) -m pytest -q -p no:cacheprovider \
+	  tests/model/attention/test_backends.py tests/model/test_token_buffers.py
 	@# All take turns and keep their memory, so what is compared has few windows; the largest step runs alone.
 	$(PYTHON) -m benchmarks.peers --layouts=$(GPU_LAYOUT):$(GPU_WINDOWS) --repeats=5 --batches=2 --together \
-	  --output=$(GPU_RESULTS)/gpu_peers.csv "--only=textbook,compact,compact refined,compact visible,$\
-	  torch textbook bf16,torch strongest,torch strongest observed"
+	  "--only=$(GPU_PEERS)" --output=$(GPU_RESULTS)/gpu_peers.csv
 	for step in "compact refined" "torch strongest observed"; do \
 	  $(PYTHON) -m benchmarks.peers --layouts=$(GPU_LAYOUT):$(GPU_LARGEST) --repeats=3 --batches=2 "--only=$$step" \
 	    "--output=$(GPU_RESULTS)/gpu_$$(echo $$step | tr ' ' '_').csv" || exit 1; done

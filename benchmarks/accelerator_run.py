@@ -1,7 +1,8 @@
 """A short training run on the accelerator of this machine: its losses beside those of a CPU, its speed and memory.
 
   JAX_PLATFORMS=cpu python -m benchmarks.accelerator_run --output=benchmarks/results/losses_cpu.csv
-  python -m benchmarks.accelerator_run --reference=benchmarks/results/losses_cpu.csv --output=benchmarks/results/losses_gpu.csv
+  python -m benchmarks.accelerator_run --reference=benchmarks/results/losses_cpu.csv \
+      --output=benchmarks/results/losses_gpu.csv
 
 The first command writes the losses of a CPU, the second compares those of the accelerator with them. Both train on the
 same simulated days with the same masks: only the order and precision of sums, the form of the step and the attention
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from aim import commands
@@ -35,13 +36,10 @@ OUTPUT = flags.DEFINE_string("output", None, "Where to write the losses.", requi
 COLUMNS = ("step", "loss", "windows_per_second", "mfu_useful", "mfu_executed")
 
 
-class ReferenceError(Exception):
-  """The reference is of another run."""
-
-
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  logging.set_verbosity(logging.WARNING)  # checkpoints log every step of theirs
   config = CONFIG.value
   config.update({"total_steps": STEPS.value, "batch_size": BATCH.value, "evaluate_every": 0})
   config.optimizer.accumulate = 1  # memory and speed of whole batches
@@ -61,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"memory: {peak / 1e9:.1f} GB at most")
   print(f"wrote {OUTPUT.value}")
   if reference:
-    print(comparison({line["step"]: line["loss"] for line in lines}, reference))
+    print(comparison({line["step"]: line["loss"] for line in lines}, reference, REFERENCE.value))
 
 
 def train(config: Any) -> tuple[list[dict[str, Any]], int]:
@@ -85,32 +83,35 @@ def write_losses(path: pathlib.Path, lines: Sequence[dict[str, Any]]) -> None:
 
 
 def read_losses(path: pathlib.Path) -> dict[int, float]:
-  """{step: loss} of a file of write_losses."""
+  """{step: loss} of a file of write_losses; ValueError if it is not one."""
   with path.open(newline="") as file:
-    return {int(row["step"]): float(row["loss"]) for row in csv.DictReader(file)}
+    reader = csv.DictReader(file)
+    if not {"step", "loss"} <= set(reader.fieldnames or ()):
+      raise ValueError(f"{path}: expected the columns step and loss")
+    return {int(row["step"]): float(row["loss"]) for row in reader}
 
 
-def comparison(losses: dict[int, float], reference: dict[int, float]) -> str:
+def comparison(losses: dict[int, float], reference: dict[int, float], name: str) -> str:
   """How far the losses lie from the reference, in words.
 
+  Args:
+    losses: {step: loss} of this machine.
+    reference: those of another one.
+    name: the reference's file, for messages.
+
   Raises:
-    ReferenceError: they were logged at other steps.
+    ValueError: they were logged at other steps.
   """
   if list(losses) != list(reference):
-    raise ReferenceError(
-      f"{REFERENCE.value}: losses of steps {_ends(reference)}, expected {_ends(losses)}; make it with the same --steps"
-    )
+    steps = [f"{min(each)} to {max(each)}" for each in (reference, losses)]
+    raise ValueError(f"{name}: losses of steps {steps[0]}, expected {steps[1]}; make it with the same --steps")
   shares = {step: losses[step] / reference[step] - 1 for step in losses}
   worst = max(shares, key=lambda step: abs(shares[step]))
   first, *_, last = losses
   return (
-    f"losses against {REFERENCE.value}: {100 * shares[first]:+.3f} % at step {first}, {100 * shares[last]:+.3f} % at "
+    f"losses against {name}: {100 * shares[first]:+.3f} % at step {first}, {100 * shares[last]:+.3f} % at "
     f"step {last}, at most {100 * shares[worst]:+.3f} %, at step {worst}"
   )
-
-
-def _ends(steps: dict[int, float]) -> str:
-  return ", ".join(map(str, [*list(steps)[:2], "...", *list(steps)[-1:]]))
 
 
 if __name__ == "__main__":

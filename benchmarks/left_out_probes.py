@@ -1,13 +1,16 @@
 """What encoders know about people of a data set: one that never saw the set, one that did, one that is not trained.
 
   python -m benchmarks.left_out_probes --input=../shared/data --output=runs/left_out [--set=nhanes] [--task=age]
-      [--pretrain_steps=1600]
+      [--pretrain_steps=1600] [--stand_in=activity_counts_hip:mss:activity_counts_chest]
 
 Trains the recipe of the shipped weights without the set, and with it for as many steps. Linear probes on the frozen
 encoders predict the label of people in five folds, each held out once, beside the baselines of --mode=probe. The first
 of these folds is what the recipe holds out; of the others, the encoder that saw the set read the days (of training
 people of the recipe), never the label. A repeated command goes on where it stopped. It writes
 --output/probes_SET/TASK.csv.
+
+A set whose channels are in no other cannot be read by an encoder that never saw it. --stand_in=OWN:OTHER:CHANNEL gives
+that encoder the set's channel OWN as CHANNEL of the set OTHER, scaled to its SD there.
 """
 
 from __future__ import annotations
@@ -16,12 +19,14 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
 from absl import flags
 
 from aim.evaluation import predictions, results
 from benchmarks import programs, weights
 
 NEVER, SAW, UNTRAINED = "never saw the set", "saw the set", "not trained"
+MINUTES = 5  # per step, of the weights
 OVERRIDES = ("--config.optimizer.ema=0.99", "--config.checkpoint.every_steps=800", "--config.evaluate_every=0")
 
 
@@ -32,12 +37,17 @@ def main(argv: Sequence[str]) -> None:
   source, data = pathlib.Path(chosen.input), output / "data"
   for each in weights.SHARES:
     weights.build(each, source, output / "inputs", data)
-  path = weights.input_of(name, source, output / "inputs")
-  for fold in range(weights.FOLDS):
-    programs.run_module(
-      "data_pipelines.build", "--source=npz", f"--input={path}", f"--data_dir={data}", f"--name={name}_fold{fold}",
-      f"--folds={weights.FOLDS}", f"--fold={fold}",
-    )  # fmt: skip
+  inputs = {SAW: weights.input_of(name, source, output / "inputs")}
+  inputs[NEVER] = stand_in(chosen.stand_in, inputs[SAW], source, output / "inputs") if chosen.stand_in else inputs[SAW]
+  folds = {
+    path: [f"{path.stem}_fold{fold}" for fold in range(weights.FOLDS)] for path in dict.fromkeys(inputs.values())
+  }
+  for path, names in folds.items():
+    for fold, built in enumerate(names):
+      programs.run_module(
+        "data_pipelines.build", "--source=npz", f"--input={path}", f"--data_dir={data}", f"--name={built}",
+        f"--folds={weights.FOLDS}", f"--fold={fold}",
+      )  # fmt: skip
   steps = {NEVER: chosen.pretrain_steps, SAW: chosen.pretrain_steps, UNTRAINED: 1}
   found = []
   for label, count in steps.items():
@@ -49,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
       "aim.main", f"--config={weights.CONFIG}", f"--config.data.dir={data}", f"--config.data.mix={mix!r}",
       f"--config.total_steps={count}", *OVERRIDES, *argv[1:], *still, f"--workdir={workdir}",
     )  # fmt: skip
-    paths = [probed(workdir, data, f"{name}_fold{fold}") for fold in range(weights.FOLDS)]
+    paths = [probed(workdir, data, fold) for fold in folds[inputs.get(label, inputs[SAW])]]
     for of_model in predictions.read_folds(paths, name):
       if of_model.model not in predictions.BASELINES:
         found.append(dataclasses.replace(of_model, model=label))
@@ -60,6 +70,27 @@ def main(argv: Sequence[str]) -> None:
   results.write_csv(table, lines)
   print(predictions.format_tables(lines))
   print(f"wrote {table}")
+
+
+def stand_in(wanted: str, path: pathlib.Path, source: pathlib.Path, inputs: pathlib.Path) -> pathlib.Path:
+  """The npz file of the set with one channel under the name, and at the SD, of a channel of another set."""
+  own, other, channel = wanted.split(":")
+  content = dict(np.load(path))
+  place = list(content["channels"]).index(own)
+  values = content["values"].copy()
+  values[..., place] *= sd(weights.input_of(other, source, inputs), channel) / sd(path, own)
+  channels = np.array([channel if each == own else each for each in content["channels"]])
+  made = inputs / f"{path.stem}_as_{channel}.npz"
+  np.savez_compressed(made, **content | {"values": values, "channels": channels})
+  return made
+
+
+def sd(path: pathlib.Path, channel: str) -> float:
+  """The SD of a channel's sums over five minutes, of observed minutes."""
+  with np.load(path) as content:
+    values = content["values"][..., list(content["channels"]).index(channel)].astype(np.float64)
+    parts = values.reshape(len(values), -1, MINUTES // int(content["minutes_per_step"]))
+  return float(np.nansum(parts, axis=-1)[~np.isnan(parts).all(axis=-1)].std())
 
 
 def probed(workdir: pathlib.Path, data: pathlib.Path, name: str) -> pathlib.Path:
@@ -80,5 +111,6 @@ if __name__ == "__main__":
   flags.DEFINE_string("output", None, "Folder for all that is made.", required=True)
   flags.DEFINE_enum("set", "nhanes", sorted(weights.SHARES), "The set of the people.")
   flags.DEFINE_string("task", "age", "The label.")
+  flags.DEFINE_string("stand_in", None, "OWN:OTHER:CHANNEL, for a set whose channels are in no other.")
   flags.DEFINE_integer("pretrain_steps", 1600, "Steps of the encoders.")
   programs.run_main(main)
