@@ -31,6 +31,8 @@ from aim.evaluation.results import Result
 from benchmarks import programs, weights
 from data_pipelines import splits
 from data_pipelines.dataset import Dataset
+from data_pipelines.npz import NpzSource
+from data_pipelines.source import MAX_MISSING
 
 CONFIG = weights.CONFIG
 BASELINES = ("linear", "time_of_day_mean", "person_time_of_day_mean")
@@ -101,7 +103,7 @@ def build(name: str, source: pathlib.Path, output: pathlib.Path, counts: Sequenc
   path = weights.input_of(name, source, output / "inputs")
   days = np.load(path)
   owners, observed = days["participant"].astype(str), ~np.isnan(days["values"]).all(axis=1)
-  people = splits.ranked(set(owners[observed.any(axis=1)]), name)  # days without any value are not built
+  people = splits.ranked(NpzSource(path, MAX_MISSING).participants, name)  # some have no day that is built
   scored, rest = people[: len(people) // 2], people[len(people) // 2 :]
   # Those with the most channels come first: a channel of which nothing is known cannot be normalised.
   rest.sort(key=lambda person: -observed[owners == person].any(axis=0).sum())
