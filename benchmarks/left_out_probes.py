@@ -1,23 +1,22 @@
 """What encoders know about people of a data set: one that never saw the set, one that did, one that is not trained.
 
   python -m benchmarks.left_out_probes --input=../shared/data --output=runs/left_out [--set=nhanes] [--task=age]
-      [--pretrain_steps=1600] [--stand_in=activity_counts_hip:mss:activity_counts_chest]
+      [--pretrain_steps=1600] [--folds=5] [--stand_in=activity_counts_hip:mss:activity_counts_chest]
 
-Trains the recipe of the shipped weights without the set, and with it for as many steps. Linear probes on the frozen
-encoders predict the label of people in five folds, each held out once, beside the baselines of --mode=probe. The first
-of these folds is what the recipe holds out; of the others, the encoder that saw the set read the days (of training
-people of the recipe), never the label. A repeated command goes on where it stopped. It writes
---output/probes_SET/TASK.csv.
+Trains the recipe of the shipped weights without the set, and with it for as many steps, once for each fold of the set's
+people, whom that encoder does not see. Linear probes on the frozen encoders predict the label of the people of each
+fold, fitted on the others, beside the baselines of --mode=probe. --folds=2 does the first two of the five folds. A
+repeated command goes on where it stopped. It writes --output/probes_SET/TASK.csv.
 
 A set whose channels are in no other cannot be read by an encoder that never saw it. --stand_in=OWN:OTHER:CHANNEL gives
-that encoder the set's channel OWN as CHANNEL of the set OTHER, scaled to its SD there.
+that encoder, and the one that is not trained, the set's channel OWN as CHANNEL of the set OTHER, scaled to its SD.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import flags
@@ -37,39 +36,60 @@ def main(argv: Sequence[str]) -> None:
   source, data = pathlib.Path(chosen.input), output / "data"
   for each in weights.SHARES:
     weights.build(each, source, output / "inputs", data)
-  inputs = {SAW: weights.input_of(name, source, output / "inputs")}
-  inputs[NEVER] = stand_in(chosen.stand_in, inputs[SAW], source, output / "inputs") if chosen.stand_in else inputs[SAW]
-  folds = {
-    path: [f"{path.stem}_fold{fold}" for fold in range(weights.FOLDS)] for path in dict.fromkeys(inputs.values())
-  }
-  for path, names in folds.items():
-    for fold, built in enumerate(names):
+  own = weights.input_of(name, source, output / "inputs")
+  read = stand_in(chosen.stand_in, own, source, output / "inputs") if chosen.stand_in else own
+  folds = range(chosen.folds)
+  # The recipe's own dataset holds out the first fold.
+  built = {path: [name if path == own and not k else f"{path.stem}_fold{k}" for k in folds] for path in (own, read)}
+  for path, names in built.items():
+    for k, fold in enumerate(names):
       programs.run_module(
-        "data_pipelines.build", "--source=npz", f"--input={path}", f"--data_dir={data}", f"--name={built}",
-        f"--folds={weights.FOLDS}", f"--fold={fold}",
+        "data_pipelines.build", "--source=npz", f"--input={path}", f"--data_dir={data}", f"--name={fold}",
+        f"--folds={weights.FOLDS}", f"--fold={k}",
       )  # fmt: skip
-  steps = {NEVER: chosen.pretrain_steps, SAW: chosen.pretrain_steps, UNTRAINED: 1}
+  others = {each: share for each, share in weights.SHARES.items() if each != name}
+  still = ["--config.optimizer.learning_rate=1e-12"]  # one step at next to none leaves the random start as it was
+  never = trained(output / "never", data, others, chosen.pretrain_steps, argv)
+  untrained = trained(output / "untrained", data, others, 1, [*argv, *still])
+  saw = [
+    trained(
+      output / f"saw_fold{k}",
+      data,
+      {fold if each == name else each: share for each, share in weights.SHARES.items()},
+      chosen.pretrain_steps,
+      argv,
+    )
+    for k, fold in enumerate(built[own])
+  ]
   found = []
-  for label, count in steps.items():
-    mix = tuple((each, share) for each, share in weights.SHARES.items() if each != name or label == SAW)
-    workdir = output / label.replace(" ", "_")
-    # One step at next to no learning rate leaves the random start as it was.
-    still = ["--config.optimizer.learning_rate=1e-12"] if label == UNTRAINED else []
-    programs.run_module(
-      "aim.main", f"--config={weights.CONFIG}", f"--config.data.dir={data}", f"--config.data.mix={mix!r}",
-      f"--config.total_steps={count}", *OVERRIDES, *argv[1:], *still, f"--workdir={workdir}",
-    )  # fmt: skip
-    paths = [probed(workdir, data, fold) for fold in folds[inputs.get(label, inputs[SAW])]]
+  for label, encoders, names in (
+    (NEVER, [never] * chosen.folds, built[read]),
+    (SAW, saw, built[own]),
+    (UNTRAINED, [untrained] * chosen.folds, built[read]),
+  ):
+    paths = [probed(encoder, data, fold) for encoder, fold in zip(encoders, names, strict=True)]
     for of_model in predictions.read_folds(paths, name):
       if of_model.model not in predictions.BASELINES:
         found.append(dataclasses.replace(of_model, model=label))
-      elif label == NEVER:
+      elif label == SAW:
         found.append(of_model)
   lines = predictions.score(found, against=(SAW, UNTRAINED, *predictions.BASELINES))
   table = output / f"{chosen.task}.csv"
   results.write_csv(table, lines)
   print(predictions.format_tables(lines))
   print(f"wrote {table}")
+
+
+def trained(
+  workdir: pathlib.Path, data: pathlib.Path, shares: Mapping[str, float], steps: int, argv: Sequence[str]
+) -> pathlib.Path:
+  """The workdir of an encoder that was trained on these shares of sets."""
+  programs.run_module(
+    "aim.main", f"--config={weights.CONFIG}", f"--config.data.dir={data}",
+    f"--config.data.mix={tuple(shares.items())!r}", f"--config.total_steps={steps}", *OVERRIDES, *argv[1:],
+    f"--workdir={workdir}",
+  )  # fmt: skip
+  return workdir
 
 
 def stand_in(wanted: str, path: pathlib.Path, source: pathlib.Path, inputs: pathlib.Path) -> pathlib.Path:
@@ -113,4 +133,5 @@ if __name__ == "__main__":
   flags.DEFINE_string("task", "age", "The label.")
   flags.DEFINE_string("stand_in", None, "OWN:OTHER:CHANNEL, for a set whose channels are in no other.")
   flags.DEFINE_integer("pretrain_steps", 1600, "Steps of the encoders.")
+  flags.DEFINE_integer("folds", weights.FOLDS, "Of the five folds of people, how many to score.", 1, weights.FOLDS)
   programs.run_main(main)
