@@ -1,0 +1,20 @@
+"""LSM-2 with the means of the person's other days beside LSM-1, on the real days of people never seen, three seeds.
+
+  python -m aim.main --mode=compare --config=compare_context --workdir=runs/compare_context
+
+It needs the npz files of ../shared/data, or --config.compare.inputs="('mine.npz:4',)" of people with many days.
+
+Hardware and time: one CPU core, two hours; a repeated command goes on where it stopped.
+"""
+
+from experiments import compare_real
+
+
+def get_config():
+  config = compare_real.get_config()
+  config.compare.models = ("experiments/real_days_context.py", "experiments/lsm1_real.py")
+  config.compare.inputs = (f"{compare_real.DATA}/mss.npz:4", f"{compare_real.DATA}/t1d_uom.npz:4")
+  config.compare.common = ("--config.evaluate.days=150", "--config.total_steps=700")
+  config.compare.seeds = (0, 1, 2)
+  config.compare.modes = ("evaluate",)
+  return config
