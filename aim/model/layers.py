@@ -68,7 +68,8 @@ def affine(x: Float[Array, "r k"], w: Float[Array, "k n"], b: Float[Array, " n"]
 
 def _affine_backward(saved: tuple[Array, Array], gradient: Float[Array, "r n"]) -> tuple[Array, Array, Array]:
   x, w = saved
-  return _dot(gradient, w.T).astype(x.dtype), _dot(_transpose(x), gradient).astype(w.dtype), _sum_rows(gradient)
+  dx, dw = _dot(gradient, _transpose(w)), _dot(_transpose(x), gradient)
+  return dx.astype(x.dtype), dw.astype(w.dtype), _sum_rows(gradient)
 
 
 affine.defvjp(lambda x, w, b: (affine(x, w, b), (x, w)), _affine_backward)
@@ -105,7 +106,8 @@ def _dot(x: Float[Array, "r k"], w: Float[Array, "k n"]) -> Float[Array, "r n"]:
 
 
 def _transpose(x: Float[Array, "r k"]) -> Float[Array, "k r"]:
-  # Without the constraint the compiler only changes the layout and does not transpose, which makes the product slow.
+  # Without the constraint the compiler only changes the layout and does not transpose. It has no bfloat16 product that
+  # contracts these dimensions, and converts both operands to float32.
   return with_layout_constraint(x.T, Layout((0, 1))) if devices.platform() == "cpu" else x.T
 
 
