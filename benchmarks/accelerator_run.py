@@ -83,7 +83,9 @@ def write_losses(path: pathlib.Path, lines: Sequence[dict[str, Any]]) -> None:
 
 
 def read_losses(path: pathlib.Path) -> dict[int, float]:
-  """{step: loss} of a file of write_losses; ValueError if it is not one."""
+  """{step: loss} of a file of write_losses; ValueError if it is absent or no such file."""
+  if not path.is_file():
+    raise ValueError(f"{path}: no such file; the first command of this module's text makes it")
   with path.open(newline="") as file:
     reader = csv.DictReader(file)
     if not {"step", "loss"} <= set(reader.fieldnames or ()):

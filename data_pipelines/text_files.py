@@ -418,7 +418,8 @@ def unfinished(path: pathlib.Path, folder: bool = False) -> Iterator[pathlib.Pat
   """Makes an empty file, or a folder, to write to; it is removed at the end if it still has this name.
 
   This process has the lock of it, by which `remove_abandoned` knows that somebody is at work there. The kernel releases
-  it however the process ends.
+  it however the process ends. The block writes in place: a file that is put there under the same name has no lock. On a
+  file system whose locks hold on one machine only, two machines must not write the same target at once.
   """
   lock = None
   while lock is None:

@@ -7,12 +7,12 @@ or of whom that is not known, which the table then says.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -198,11 +198,11 @@ def level_of(level: SupportsFloat) -> float:
     ConfigError: it is none of them.
   """
   number = np.asarray(level)
-  if number.ndim == 0 and number.dtype != bool and not isinstance(level, str | bytes):
+  # To NumPy the bfloat16 of JAX is no floating point. No level is a whole number, and as one 0.5 would be 0.
+  if number.ndim == 0 and (np.issubdtype(number.dtype, np.floating) or number.dtype == jnp.bfloat16):
     for own in LEVELS:
-      with contextlib.suppress(TypeError, ValueError):  # of what is no number
-        if math.isclose(float(number), own, rel_tol=1e-12) or number == np.asarray(own).astype(number.dtype):
-          return own
+      if math.isclose(float(number), own, rel_tol=1e-12) or number == np.asarray(own).astype(number.dtype):
+        return own
   raise ConfigError(f"level is {level!r}, expected one of {', '.join(map(str, LEVELS))}")
 
 

@@ -31,3 +31,8 @@ def test_a_file_without_losses_is_refused(tmp_path):
   (tmp_path / "cpu.csv").write_text("step,time\n1,2\n")
   with pytest.raises(ValueError, match=r"cpu.csv: expected the columns step and loss"):
     accelerator_run.read_losses(tmp_path / "cpu.csv")
+
+
+def test_an_absent_file_is_refused(tmp_path):
+  with pytest.raises(ValueError, match=r"cpu.csv: no such file"):
+    accelerator_run.read_losses(tmp_path / "cpu.csv")

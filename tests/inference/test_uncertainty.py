@@ -184,7 +184,23 @@ def test_a_level_is_known_in_every_precision(kind, level):
 
 
 @pytest.mark.parametrize(
-  "level", (0.89, np.float32(0.899), np.float16(0.8), 90, True, "0.9", None, [0.9], float("nan"))
+  "level",
+  (
+    0.89,
+    np.float32(0.899),
+    np.float16(0.8),
+    0,
+    1,
+    90,
+    np.int64(0),
+    np.uint8(1),
+    np.timedelta64(0),
+    True,
+    "0.9",
+    None,
+    [0.9],
+    float("nan"),
+  ),
 )
 def test_other_levels_are_refused(level):
   model, days = with_table(), np.full((1, 24, 3), 80.0, np.float32)

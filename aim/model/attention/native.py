@@ -144,8 +144,8 @@ def varlen_attention(
   a gradient of exactly 0, whatever they hold, and cost no time. q, k and v are all float32 or all bfloat16; sums are
   float32. bfloat16 is multiplied in the CPU's matrix unit (AMX) if there is one, unless `matrix_unit` is False.
 
-  Results are reproducible to the bit. Works under jit, grad, scan, checkpoint and shard_map, but not under vmap, which
-  is not needed because a window may start at any row.
+  Results are reproducible to the bit on one kind of CPU, by one kind of arithmetic. Works under jit, grad, scan,
+  checkpoint and shard_map, but not under vmap, which is not needed because a window may start at any row.
 
   Raises:
     RuntimeError: if unavailable() gives a reason; when the program runs, if windows overlap or exceed the rows.

@@ -22,6 +22,7 @@ import os
 import pathlib
 import re
 import shutil
+import uuid
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -170,18 +171,23 @@ def built_beside(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
   What processes that were killed have left of earlier ones is removed.
   """
-  building, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("incomplete", "old"))
-  abandoned = rf"\.{re.escape(folder.name)}\.[0-9]+\."
+  own = uuid.uuid4().hex
+  building, old = (folder.with_name(f".{folder.name}.{own}.{what}") for what in ("incomplete", "old"))
+  abandoned = rf"\.{re.escape(folder.name)}\.[0-9a-f]+\."
   with output_files.naming(f"export to {folder}"):
     remove_abandoned(folder.parent, abandoned + "incomplete")
     with unfinished(building, folder=True):
       yield building
       if folder.is_dir():
-        shutil.rmtree(old, ignore_errors=True)  # of a process that had the same number
         folder.rename(old)
       try:
         building.rename(folder)
-      except OSError:
+      except OSError as error:
+        if folder.exists():
+          shutil.rmtree(old, ignore_errors=True)
+          raise ConfigError(
+            f"export to {folder}: another process exported there meanwhile; its export stays"
+          ) from error
         if old.is_dir():
           old.rename(folder)
         raise

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -199,6 +200,17 @@ def test_windows_outside_the_rows_or_overlapping_are_errors():
     jax.block_until_ready(native.varlen_attention(q, q, q, *spans))
   with pytest.raises(TypeError, match="all float32 or all bfloat16"):
     native.varlen_attention(q, q.astype(jnp.bfloat16), q, *spans)
+
+
+def test_the_matrix_unit_is_used_where_there_is_one():
+  """Its sums have another order than those of vectors, so that some bit differs."""
+  cpu = pathlib.Path("/proc/cpuinfo")
+  if not cpu.exists() or not {"amx_bf16", "avx512_bf16"} <= set(cpu.read_text().split()):
+    pytest.skip("no AMX")
+  q, k, v = (jax.random.normal(jax.random.key(i), (300, 2, 48), jnp.bfloat16) for i in range(3))
+  spans = [jnp.asarray([x], jnp.int32) for x in (0, 300, 0, 300)]
+  by_vectors, by_tiles = (np.asarray(kind.attend(q, k, v, *spans), np.float32) for kind in KINDS[1:])
+  assert 0 < np.abs(by_vectors - by_tiles).max() < 0.02
 
 
 def layers(q, k, v, starts, lengths):

@@ -320,16 +320,37 @@ with exported.built_beside(pathlib.Path("model").absolute()) as building:
     assert all(run.stdout.readline() == "ready\n" for run in runs)
     runs[0].kill()
     runs[0].wait()
-    same_number = tmp_path / f".model.{os.getpid()}.incomplete"  # in a container, processes often have the same one
-    for place in (same_number, tmp_path / f".model.{os.getpid()}.old", tmp_path / ".model.999999999.old"):
+    for place in (tmp_path / ".model.0a1b.incomplete", tmp_path / ".model.0a1b.old", tmp_path / ".model.2c.old"):
       place.mkdir()
       (place / "config.json").write_text("of an earlier one")
     for text in ("first", "second"):
       with exported.built_beside(tmp_path / "model") as building:
         (building / "config.json").write_text(text)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f".model.{runs[1].pid}.incomplete", "model"]
+    living, own = sorted(tmp_path.iterdir())
+    assert living.suffix == ".incomplete" and own.name == "model"
+    assert (living / "model.safetensors").exists() and not list(tmp_path.glob(".model.*.old"))
     assert (tmp_path / "model" / "config.json").read_text() == "second"
   finally:
     for run in runs:
       run.kill()
       run.wait()
+
+
+def test_an_export_that_another_process_overtakes_says_so(tmp_path, monkeypatch):
+  folder, rename = tmp_path / "model", pathlib.Path.rename
+
+  def overtaken(path, target):
+    if target == folder:  # the other one is done between the two renames of this one
+      folder.mkdir()
+      (folder / "config.json").write_text("theirs")
+    return rename(path, target)
+
+  folder.mkdir()
+  (folder / "config.json").write_text("old")
+  with (
+    pytest.raises(ConfigError, match=rf"^export to {folder}: another process exported there meanwhile"),
+    exported.built_beside(folder) as building,
+  ):
+    (building / "config.json").write_text("ours")
+    monkeypatch.setattr(pathlib.Path, "rename", overtaken)
+  assert (folder / "config.json").read_text() == "theirs" and [*tmp_path.iterdir()] == [folder]
