@@ -19,7 +19,8 @@ All times are on the wearer's wall clock without a zone, as the Fitbit Web API g
 "mm/dd/yyyy hh:mm:ss AM/PM" in the dictionary; "4/12/2016 13:05" or "12.04.2016 13:05" when a spreadsheet has saved
 them), so the nights on which clocks change lack an hour or have one twice. A spreadsheet may also have put the day
 first with slashes ("13/05/2016 08:00"). A date with a number above 12 shows which order a file has; a file without one
-has that of the export's other files, or else the month first. A file with dates of both orders is refused.
+has that of the person's other files, or else of all files in the folder or zip, whose files one spreadsheet program has
+probably saved, or else the month first. A file with dates of both orders is refused.
 Restless minutes count as not asleep, as in Fitbit's TotalMinutesAsleep, which counts the 1s. A minute that is
 in both a narrow and a wide file is read from the narrow one; heart rates by second are preferred to those by minute.
 Hourly and daily files (hourlySteps, dailyActivity, sleepDay, weightLogInfo, ...) are sums of these and are not read. In
@@ -31,7 +32,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -53,7 +53,7 @@ from data_pipelines.ingest.reading.signals import Signal, common_signal
 # As exported, and as spreadsheets save it: without seconds, on a clock of 24 hours, with points where German ones do.
 _CLOCKS = ("%I:%M:%S %p", "%I:%M %p", "%H:%M:%S", "%H:%M")
 _POINTS = ("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M")
-_DAY_FIRST = "times with the day first, as some of them show"
+_DAY_FIRST = "times with the day first, as a day after the 12th shows"
 _STATES = {"1": 1.0, "2": 0.0, "3": 0.0}
 
 
@@ -100,8 +100,9 @@ _KINDS = {
   "30secondSleepStages": _Kind("asleep", "", "Time", "SleepStage", 30_000, value_of=ASLEEP),
   "minuteSleep": _Kind("asleep", "", "date", "value", MINUTE, value_of=_STATES),
 }
-# The orders of the dates with slashes and with points in each file of an export, which all of its files may ask for.
-_orders: weakref.WeakKeyDictionary[Export, dict[str, tuple[DateOrder, DateOrder]]] = weakref.WeakKeyDictionary()
+# The orders of the dates with slashes and with points in each file as it is on the disk, by `_state`: everybody's files
+# may be looked at for each person.
+_orders: dict[tuple[str, str, int, int], tuple[DateOrder, DateOrder]] = {}
 _NAME = re.compile(rf"(?P<before>.*?)(?P<kind>{'|'.join(_KINDS)})(?P<after>(_.*)?\.csv)", re.IGNORECASE)
 _BY_LOWER = {name.lower(): name for name in _KINDS}
 
@@ -182,11 +183,9 @@ def _is_day_first(export: Export, name: str) -> bool:
     slashes.check(True, f"as in {slashes.day_first}")
   if slashes.day_first or slashes.month_first:
     return bool(slashes.day_first)
-  others = [_date_orders(export, other)[0] for other in Fitabase().files(export) if other != name]
-  day_first, month_first = (
-    next((getattr(order, first) for order in others if getattr(order, first)), "")
-    for first in ("day_first", "month_first")
-  )
+  day_first, month_first = _shown(export, name)
+  if not day_first and not month_first:  # an export may be one person's part of a folder
+    day_first, month_first = _shown(export.whole(), name)
   if day_first and month_first:
     raise SchemaError(
       f"{export.where(name)}: no date shows whether the day or the month comes first, and other files have both: "
@@ -195,11 +194,27 @@ def _is_day_first(export: Export, name: str) -> bool:
   return bool(day_first)
 
 
+def _shown(export: Export, name: str) -> tuple[str, str]:
+  """The first dates with slashes that only have the day first, and the month, in files of an export beside one."""
+  others = [_date_orders(export, other)[0] for other in Fitabase().files(export) if other != name]
+  return (
+    next((order.day_first for order in others if order.day_first), ""),
+    next((order.month_first for order in others if order.month_first), ""),
+  )
+
+
+def _state(export: Export, name: str) -> tuple[str, str, int, int]:
+  """The place of a file, with what changes when it is written again."""
+  file = export.path / name
+  status = (file if file.is_file() else export.path).stat()  # in a zip, or packed by gzip
+  return str(export.path.absolute()), name, status.st_mtime_ns, export.size(name)
+
+
 def _date_orders(export: Export, name: str) -> tuple[DateOrder, DateOrder]:
   """The orders of the dates with slashes and with points that a file has."""
-  known = _orders.setdefault(export, {})
-  if name not in known:
-    known[name] = slashes, points = DateOrder("/"), DateOrder(".")
+  key = _state(export, name)
+  if key not in _orders:
+    _orders[key] = slashes, points = DateOrder("/"), DateOrder(".")
     match = _NAME.fullmatch(base_name(name))
     time = [_KINDS[_BY_LOWER[match["kind"].lower()]].time] if match else []
     whole = export.part(export.names, export.participant)  # whose bytes no progress bar counts
@@ -207,7 +222,7 @@ def _date_orders(export: Export, name: str) -> tuple[DateOrder, DateOrder]:
       for rows in csv_batches.read_batches(whole, name, time, ragged=lambda row, why: None):
         slashes.add(rows, time)
         points.add(rows, time)
-  return known[name]
+  return _orders[key]
 
 
 def _has_preferred(export: Export, name: str, match: re.Match[str], preferred: str) -> bool:

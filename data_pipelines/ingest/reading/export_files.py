@@ -201,6 +201,12 @@ class Export:
     part.names, part.participant = sorted(names), participant
     return part
 
+  def whole(self) -> Export:
+    """The same folder, zip or file with all of its files, of whomever they are, listed anew."""
+    whole = Export(self.path, label=self.label if self._nested else None, follow_links=self.follow_links)
+    whole.label = self.label
+    return whole
+
   def matching(self, *patterns: str) -> list[str]:
     """Names that end in one of the patterns, such as "Physical Activity/heart_rate-*.json", in any letter case.
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import zipfile
 
 import hypothesis
@@ -16,6 +17,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.importers.fitabase import Fitabase
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.export_files import Export
+from data_pipelines.ingest.reading.input_files import ExportSet
 from data_pipelines.loader import eval_loader
 
 FOLDER = "Fitabase Data 4.12.16-5.12.16"
@@ -284,7 +286,7 @@ def test_a_file_with_a_thirteenth_first_has_the_day_first(tmp_path, monkeypatch)
   monkeypatch.setattr("data_pipelines.ingest.reading.csv_batches.BLOCK_BYTES", 64)  # which shows after many batches
   table, account = read(written(tmp_path, {"minuteStepsNarrow_merged.csv": STEPS + DAYS_OF_MAY}))
   assert days_of(table) == [f"05-{day:02d}" for day in range(1, 32)] and table.value.tolist() == [*range(1, 32)]
-  assert not account.dropped and account.remarks == {("", "times with the day first, as some of them show"): 1}
+  assert not account.dropped and account.remarks == {("", "times with the day first, as a day after the 12th shows"): 1}
 
 
 @pytest.mark.parametrize(("other", "first"), [("13/05/2016 08:00", "05-04"), ("05/13/2016 08:00", "04-05")])
@@ -323,3 +325,41 @@ def test_other_files_of_both_orders_settle_nothing(tmp_path):
   with pytest.raises(SchemaError, match="no date shows whether the day or the month comes first"):
     read(export, "a_")
   assert len(read(export, "b_")[0]) == len(read(export, "c_")[0]) == 1
+
+
+def days_of_people(folder, person_by=None):
+  """The days of each person's readings as the build command reads them, in this process and in others."""
+  found = {}
+  export_set = ExportSet(folder, Fitabase(), person_by)
+  for n, name in export_set.files:
+    export = export_set.exports[n]
+    here, there = (
+      [day for block in Fitabase().read(each, name, Account()) for day in days_of(pd.DataFrame({"start": block.start}))]
+      for each in (export, pickle.loads(pickle.dumps(export)))
+    )
+    assert here == there
+    found.setdefault(export.participant, set()).update(here)
+  return found
+
+
+@pytest.mark.parametrize("folders", (False, True))
+@pytest.mark.parametrize(("other", "days"), [("13/05/2016", ("05-04", "05-13")), ("05/13/2016", ("04-05", "05-13"))])
+def test_the_order_of_dates_may_be_shown_by_another_person(tmp_path, folders, other, days):
+  ann, bob = ("ann/", "bob/") if folders else ("", "")
+  write = {
+    f"{ann}ann_minuteStepsNarrow_20160401_20160501.csv": "ActivityMinute,Steps\n04/05/2016 08:00:00,1\n",
+    f"{bob}bob_heartrate_seconds_20160401_20160501.csv": f"Time,Value\n{other} 08:00:00,60\n",
+  }
+  for name, text in write.items():
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+  assert days_of_people(tmp_path, "folder" if folders else None) == {"ann": {days[0]}, "bob": {days[1]}}
+
+
+def test_the_order_of_dates_is_looked_at_again_in_a_file_that_has_changed(tmp_path):
+  ann, bob = (tmp_path / f"{who}_minuteStepsNarrow_1_2.csv" for who in ("ann", "bob"))
+  ann.write_text("ActivityMinute,Steps\n04/05/2016 08:00:00,1\n")
+  bob.write_text("ActivityMinute,Steps\n06/05/2016 08:00:00,1\n")
+  assert days_of_people(tmp_path)["ann"] == {"04-05"}
+  bob.write_text("ActivityMinute,Steps\n13/05/2016 08:00:00,12\n")
+  assert days_of_people(tmp_path)["ann"] == {"05-04"}
