@@ -266,8 +266,9 @@ class _CsvFile:
     """The rows' times, and where there are none. A row without an end is a sample."""
     (start, bad), (end, no_end) = (instants(self._texts(rows, field)) for field in ("start_time", "end_time"))
     sample = mask(pc.equal(self._texts(rows, "end_time"), ""))
-    offset, has_offset = convert_texts(pc.utf8_trim_whitespace(self._texts(rows, "time_offset")), offset_minutes)
-    in_ms, _ = convert_texts(self._texts(rows, "time_offset"), lambda text: is_number(text) or None, bool)
+    zone = pc.utf8_trim_whitespace(self._texts(rows, "time_offset"))
+    offset, has_offset = convert_texts(zone, offset_minutes)
+    in_ms, _ = convert_texts(zone, lambda text: is_number(text) or None, bool)
     start, end = (
       np.where(in_ms & ~self._are_numbers(rows, field), time - MINUTE * offset, time)
       for field, time in (("start_time", start), ("end_time", end))

@@ -263,6 +263,15 @@ def test_an_offset_that_is_none_is_counted_for_every_kind_of_row(tmp_path, offse
   assert account.read.total() - account.dropped.total() == len(stretches) + sum(len(block.start) for block in found)
 
 
+def test_spaces_around_an_offset_do_not_move_a_reading(tmp_path):
+  name, wall = "com.samsung.health.floors_climbed" + DATE, "2024-01-01 11:00:00.000"  # a text is on the wall clock
+  text = MILLISECONDS.replace(str(HOUR + 30_000), wall).replace(str(HOUR), wall)
+  plain, _, _ = imported(write(tmp_path / "plain", {**FILES, name: text}))
+  padded, _, account = imported(write(tmp_path / "padded", {**FILES, name: text.replace("3600000", " 3600000 ")}))
+  assert rows(padded) == rows(plain) and any(row[0] == "floors" and HOUR in row for row in rows(padded))
+  assert not any("offset" in why for _, why in account.dropped)
+
+
 def test_a_watch_goes_before_a_phone():
   assert Samsung.devices.index("watch 2") < Samsung.devices.index("phone") < Samsung.devices.index("other")
 
