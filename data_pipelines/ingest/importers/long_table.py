@@ -43,7 +43,7 @@ from data_pipelines.errors import SchemaError
 from data_pipelines.ingest.reading import csv_batches
 from data_pipelines.ingest.reading.account import Account
 from data_pipelines.ingest.reading.clocks import MINUTE
-from data_pipelines.ingest.reading.date_order import orders_of_format
+from data_pipelines.ingest.reading.date_order import check_format, orders_of_format
 from data_pipelines.ingest.reading.export_files import Export
 from data_pipelines.ingest.reading.owners import Owner
 from data_pipelines.ingest.reading.readings import Readings
@@ -161,8 +161,9 @@ class LongTable:
     in_file = {meaning: column for column, meaning in self._meaning(_columns(export, name)).items()}
     found: set[str] = set()
     with contextlib.suppress(SchemaError, pa.ArrowException, OSError, UnicodeDecodeError):
-      for column in _whole_column(export, name, in_file["participant"]):
-        found.update(text.strip() for text in pc.unique(column.cast(pa.string())).to_pylist() if text)
+      for rows in _whole_columns(export, name, [in_file["participant"]]):
+        texts = rows[in_file["participant"]].cast(pa.string())
+        found.update(text.strip() for text in pc.unique(texts).to_pylist() if text)
     return found - NOBODY
 
   def read(self, export: Export, name: str, account: Account) -> Iterator[Readings]:
@@ -214,15 +215,17 @@ def _columns(export: Export, name: str) -> list[str]:
     return []
 
 
-def _whole_column(export: Export, name: str, column: str) -> Iterator[pa.Array]:
-  """Yields a column of a file, batch by batch."""
+def _whole_columns(export: Export, name: str, columns: Sequence[str]) -> Iterator[csv_batches.CsvBatch]:
+  """Yields some columns of a file, batch by batch, of a CSV without its ragged rows."""
   if not name.lower().endswith(".parquet"):
-    for rows in csv_batches.read_batches(export, name, [column], texts=[column], ragged=lambda row, why: None):
-      yield rows[column]
+    yield from csv_batches.read_batches(export, name, columns, texts=columns, ragged=lambda row, why: None)
     return
+  first = 1
   with export.on_disk(name) as path, pq.ParquetFile(path) as file:
-    for batch in file.iter_batches(_ROWS_PER_BATCH, columns=[column]):
-      yield _plain(batch.column(0), column, export.where(name))
+    for batch in file.iter_batches(_ROWS_PER_BATCH, columns=columns):
+      plain = [_plain(batch.column(column), column, export.where(name)) for column in columns]
+      yield csv_batches.CsvBatch(export.where(name), first, pa.record_batch(plain, [*columns]))
+      first += batch.num_rows
 
 
 def _chosen(columns: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -264,19 +267,26 @@ def _batches(export: Export, name: str, account: Account, meaning: Mapping[str, 
 
 def _check_dates(export: Export, name: str, meaning: Mapping[str, str], time_format: str) -> None:
   """Refuses a table with a date that the format cannot be that of; the rest of its days would be in other months."""
+  because = f"as --time_format={time_format!r} says" if time_format else "as dates with points have it"
   looked_for = orders_of_format(time_format or _DOTTED_FORMATS[0])
-  if looked_for is None:
-    return
-  order, day_first = looked_for
+  columns = [column for column, name_here in meaning.items() if name_here in ("time", "end")]
   whole = export.part(export.names, export.participant)  # whose bytes no progress bar counts
-  with contextlib.suppress(SchemaError):  # reading the file says what is wrong
-    for number, batch in enumerate(_batches(whole, name, Account(), meaning)):
-      names = [key for key in ("time", "end") if batch.has(key) and pa.types.is_string(batch.rows[key].type)]
-      dotted = any(pc.any(pc.match_substring_regex(batch.rows[key], _DOTTED)).as_py() for key in names)
-      if not number and not time_format and not dotted:
-        return
-      order.add(batch.rows, names)
-  order.check(day_first, f"as --time_format={time_format!r} says" if time_format else "as dates with points have it")
+  batches = _whole_columns(whole, name, columns) if columns else iter(())
+  while (rows := _next_readable(batches)) is not None:
+    texts = [column for column in columns if pa.types.is_string(rows[column].type)]
+    if looked_for:
+      order, day_first = looked_for
+      order.add(rows, texts)
+      order.check(day_first, because)
+    if time_format:
+      check_format(rows, texts, time_format, because)
+
+
+def _next_readable(batches: Iterator[csv_batches.CsvBatch]) -> csv_batches.CsvBatch | None:
+  """The next batch; None after the last that can be read, because reading the file says what is wrong with it."""
+  with contextlib.suppress(SchemaError, pa.ArrowException, OSError, UnicodeDecodeError):
+    return next(batches, None)
+  return None
 
 
 def _plain(column: pa.Array, name: str, where: str) -> pa.Array:

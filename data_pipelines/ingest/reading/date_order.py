@@ -10,10 +10,12 @@ import dataclasses
 import re
 from collections.abc import Iterable
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipelines.errors import SchemaError
-from data_pipelines.ingest.reading.csv_batches import CsvBatch
+from data_pipelines.ingest.reading.csv_batches import CsvBatch, parse_times
 
 _SMALL, _LARGE = "(0?[1-9]|1[0-2])", "(1[3-9]|2[0-9]|3[01])"
 _LONGEST = 40  # characters of a date in messages
@@ -70,3 +72,31 @@ def orders_of_format(form: str) -> tuple[DateOrder, bool] | None:
   if match is None or match[1] == match[3]:
     return None
   return DateOrder(match[2]), match[1] == "d"
+
+
+def check_format(rows: CsvBatch, columns: Iterable[str], form: str, because: str) -> None:
+  """Refuses times that do not fit a strptime format, but do with its day and month exchanged, wherever these stand.
+
+  Args:
+    rows, columns: columns of text.
+    form: the format.
+    because: why it is expected, for the message.
+
+  Raises:
+    SchemaError: there is such a time.
+  """
+  numbers = re.findall(r"%([dm])", form.replace("%%", ""))
+  if {*numbers} != {"d", "m"}:
+    return
+  exchanged = re.sub(r"%[%dm]", lambda match: {"%d": "%m", "%m": "%d"}.get(match[0], match[0]), form)
+  for column in columns:
+    texts = pc.fill_null(pc.utf8_trim_whitespace(rows[column]), "")
+    unfit = np.flatnonzero(parse_times(texts, form)[1])
+    fits = ~parse_times(texts.take(pa.array(unfit)), exchanged)[1]
+    if fits.any():
+      place = int(unfit[fits.argmax()])
+      own, not_own = ("day", "month") if numbers[0] == "d" else ("month", "day")
+      raise SchemaError(
+        f"{rows.where(place)} ({texts[place].as_py()[:_LONGEST]!r}): a date with the {not_own} first, expected the "
+        f"{own} first, {because}"
+      )

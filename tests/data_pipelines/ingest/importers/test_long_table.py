@@ -333,3 +333,38 @@ def test_dates_that_the_format_fits_are_read(tmp_path):
   text = "time,channel,value\n13/06/2024 08:00,steps,5\n04/06/2024 08:00,steps,6\n13.06.24,steps,7\n"
   rows, account, _ = table(tmp_path, text, time_format="%d/%m/%Y %H:%M")
   assert sorted(rows[0][3]) == [5.0, 6.0] and [why for _, why in account.dropped] == ["no time"]
+
+
+@pytest.mark.parametrize(
+  ("time_format", "sound", "late", "order"),
+  [
+    ("%Y/%m/%d %H:%M", "2024/04/06 08:00", "2024/13/06 08:00", "day first, expected the month first"),
+    ("%Y-%d-%m %H:%M", "2024-04-06 08:00", "2024-06-13 08:00", "month first, expected the day first"),
+    ("%m %d %Y %H:%M", "04 06 2024 08:00", "13 06 2024 08:00", "day first, expected the month first"),
+    ("%H:%M on %d%m%y", "08:00 on 040624", " 08:00 on 061324 ", "month first, expected the day first"),
+  ],
+)
+def test_a_format_with_day_and_month_anywhere_is_checked(tmp_path, monkeypatch, time_format, sound, late, order):
+  head = "time,channel,value\n" + f"{sound},steps,5\n" * 12
+  rows, account, _ = table(tmp_path, f"{head}nonsense,steps,5\n", time_format=time_format)
+  assert len(rows[0][3]) == 12 and account.dropped.total() == 1  # what fits neither way is a bad row
+  monkeypatch.setattr("data_pipelines.ingest.reading.csv_batches.BLOCK_BYTES", 64)  # it comes after many batches
+  with pytest.raises(SchemaError, match=rf"row 14 \('{late.strip()}'\): a date with the {order}, as --time_format"):
+    table(tmp_path, f"{head}{late},steps,5\n", time_format=time_format)
+
+
+def test_dates_with_points_are_checked_after_a_first_block_without_any(tmp_path, monkeypatch):
+  monkeypatch.setattr("data_pipelines.ingest.reading.csv_batches.BLOCK_BYTES", 64)
+  text = "time,channel,value\n" + "2024-06-04T08:00,steps,5\n" * 9 + "04.06.2024 08:00,steps,5\n" * 9
+  table(tmp_path, text)
+  with pytest.raises(SchemaError, match=r"row 20 \('06.13.2024 08:00'\): .* as dates with points have it"):
+    table(tmp_path, f"{text}06.13.2024 08:00,steps,5\n")
+
+
+def test_dates_in_parquet_are_checked_by_row(tmp_path, monkeypatch):
+  monkeypatch.setattr("data_pipelines.ingest.importers.long_table._ROWS_PER_BATCH", 4)
+  times = ["04.06.2024 08:00"] * 9 + ["06.13.2024 08:00"]
+  columns = {"time": times, "end": np.arange(10), "channel": ["steps"] * 10, "value": np.ones(10)}
+  pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+  with pytest.raises(SchemaError, match=r"row 10 \('06.13.2024 08:00'\)"):
+    list(LongTable().read(Export(tmp_path), "t.parquet", Account()))
