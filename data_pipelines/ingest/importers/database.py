@@ -21,7 +21,8 @@ from data_pipelines.ingest.reading.export_files import Export
 
 HEADER = b"SQLite format 3\0"  # how a database file begins
 ROWS_PER_BATCH = 50_000
-_JOURNALS, _JOURNAL_HEAD = ("-wal", "-journal"), 32  # bytes, which an empty one has at most
+_WAL_HEAD = 32  # bytes, which an empty one has at most
+_JOURNAL_MARK = bytes.fromhex("d9d505f920a163d7")  # how a journal begins; SQLite puts zeros there when all is written
 _LONGEST_ROW = 16 * 2**20  # bytes
 # Steps of SQLite's virtual machine: allowed per byte of the file, allowed on top, and between two checks.
 _STEPS, _STEPS_FREE, _EVERY = 64, 10_000_000, 100_000
@@ -30,17 +31,28 @@ _STEPS, _STEPS_FREE, _EVERY = 64, 10_000_000, 100_000
 def note_journal(export: Export, name: str, account: Account) -> None:
   """Notes in the account that a database has a journal beside it, whose rows are not read."""
   alone = export.path.is_file() and export.names == [name]  # a file given by itself; its journal may lie beside it
-  for end in _JOURNALS:
+  begins = {"-wal": b"", "-journal": b""}
+  for end in begins:
     beside = export.path.with_name(f"{export.path.name}{end}")
-    size = export.size(f"{name}{end}") if export.holds(f"{name}{end}") else 0
-    if alone and beside.is_file():
-      size = beside.stat().st_size
-    if size > _JOURNAL_HEAD:
-      account.remark(
-        export.participant,
-        f"an app was still writing into its database: what lies in the file {end} beside it is not read; open the "
-        'database once, as with sqlite3 FILE "pragma wal_checkpoint(truncate)", and import it again',
-      )
+    with contextlib.suppress(SchemaError, OSError):  # the database can be read without it
+      if alone and beside.is_file():
+        with beside.open("rb") as file:
+          begins[end] = file.read(_WAL_HEAD + 1)
+      elif export.holds(f"{name}{end}"):
+        with export.open(f"{name}{end}") as packed:
+          begins[end] = packed.read(_WAL_HEAD + 1)
+  if len(begins["-wal"]) > _WAL_HEAD:
+    account.remark(
+      export.participant,
+      "an app was still writing into its database: what lies in the file -wal beside it is not read; open the "
+      'database once, as with sqlite3 FILE "pragma wal_checkpoint(truncate)", and import it again',
+    )
+  if begins["-journal"].startswith(_JOURNAL_MARK):
+    account.remark(
+      export.participant,
+      "an app was stopped while it changed its database: the file -journal beside it, which undoes the change, is not "
+      'applied; open the database once, as with sqlite3 FILE "pragma schema_version", and import it again',
+    )
 
 
 class Database:

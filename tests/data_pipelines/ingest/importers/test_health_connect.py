@@ -278,6 +278,20 @@ def test_rows_in_a_journal_beside_the_database_are_noted(tmp_path, kind):
       export.unlink()
 
 
+@pytest.mark.parametrize(
+  ("head", "notes"), ((b"\xd9\xd5\x05\xf9 \xa1c\xd7", 1), (bytes(8), 0)), ids=("hot", "kept after its end")
+)
+@pytest.mark.parametrize("alone", (False, True))
+def test_only_a_journal_that_undoes_a_change_is_noted(tmp_path, head, notes, alone):
+  path = database(tmp_path / "health_connect_export.db", ("steps_record_table", interval(0, 1, count=5)))
+  (tmp_path / "health_connect_export.db-journal").write_bytes(head + bytes(4000))
+  account, export = Account(), Export(path if alone else tmp_path, "p")
+  (name,) = HEALTH_CONNECT.files(export)
+  assert points([*HEALTH_CONNECT.read(export, name, account)], "steps") == [(0, 1, 5)]
+  assert len(account.remarks) == notes
+  assert all("an app was stopped" in text and "-journal beside it" in text for _, text in account.remarks)
+
+
 def test_pages_that_form_a_cycle_end_with_an_error(tmp_path):
   """The root page of a table, an interior page, is made to point to itself again and again."""
   rows = [("steps_record_table", interval(k, k + 1, count=k, client_record_id="x" * 300)) for k in range(2000)]
