@@ -115,8 +115,11 @@ def _table(export: Export, name: str) -> tuple[str, str] | None:
 
 def _lists(content: Any) -> Iterator[Iterator[Row | Unexpected]]:
   known = [key for keys in _LISTS.values() for key in keys]
-  if not isinstance(content, dict) or not content.keys() & {*known}:
-    yield iter([Unexpected((), f"none of the lists {', '.join(known)}")])
+  if not isinstance(content, dict):
+    yield iter([Unexpected((), "not a JSON object")])
+    return
+  if not content.keys() & {*known}:
+    yield iter([Unexpected((), f"none of the lists {', '.join(known)}", damaged=False)])
     return
   for kind, keys in _LISTS.items():
     for key in keys:

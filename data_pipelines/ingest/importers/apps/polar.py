@@ -94,9 +94,15 @@ def _heart_rates(content: Any) -> Iterator[Row | Unexpected]:
 
 def _activity(content: Any) -> Iterator[Row | Unexpected]:
   (midnight,) = _midnights([entry(content, "date")])
-  samples = entry(content, "samples")
-  if not isinstance(samples, dict) or (samples and not {"steps", "mets"} & samples.keys()):
-    yield Unexpected(("samples",), "neither steps nor mets")
+  if not isinstance(content, dict):
+    yield Unexpected((), "not a JSON object")
+    return
+  samples = {} if content.get("samples") is None else content["samples"]
+  if not isinstance(samples, dict):
+    yield Unexpected(("samples",), "not a JSON object")
+    return
+  if not {"steps", "mets"} & samples.keys():
+    yield Unexpected(("samples",), "a day with neither steps nor mets", damaged=False)
     return
   for key, unit, duration in (("steps", "steps", MINUTE), ("mets", "MET", 0)):
     values, odd = members(samples, key, ("samples",)) if key in samples else ([], [])

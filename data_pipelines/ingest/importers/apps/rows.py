@@ -50,15 +50,17 @@ class Row(NamedTuple):
 
 
 class Unexpected(NamedTuple):
-  """A part of a file that has another shape than its readings have; it counts as a damaged part.
+  """A part of a file that has another shape than its readings have.
 
   Attributes:
     place: where it is, as in Row.
     why: what is wrong, in a few words.
+    damaged: whether it counts as a damaged part; what only lacks a list may have measured nothing, and is remarked on.
   """
 
   place: tuple[object, ...]
   why: str
+  damaged: bool = True
 
 
 def readings(
@@ -107,8 +109,13 @@ def stretch(
 def _without_unexpected(
   rows: Iterable[Row | Unexpected], participant: str, where: str, account: Account
 ) -> Iterator[Row]:
+  remarks = set()
   for row in rows:
-    if isinstance(row, Unexpected):
+    if isinstance(row, Unexpected) and not row.damaged:
+      if row.why not in remarks:  # they are counted by file
+        account.remark(participant, row.why)
+        remarks.add(row.why)
+    elif isinstance(row, Unexpected):
       account.damaged(participant, row.why, where, _text_of(row.place))
     else:
       yield row
@@ -177,8 +184,8 @@ def members(record: Any, key: str, place: tuple[object, ...]) -> tuple[list[Any]
   """The list under a key of a JSON object, and, where there is none, what is wrong with the object at this place."""
   if not isinstance(record, dict):
     return [], [Unexpected(place, "not a JSON object")]
-  if key not in record:
-    return [], [Unexpected(place, f"a record without {key}")]
+  if record.get(key) is None:
+    return [], [Unexpected(place, f"a record without {key}", damaged=False)]
   if not isinstance(record[key], list):
     return [], [Unexpected((*place, key), "not a JSON list")]
   return record[key], []

@@ -1,6 +1,7 @@
 """Exports of apps and rings: every value against the text that is written here, and hostile files."""
 
 import json
+import re
 import sqlite3
 
 import numpy as np
@@ -253,7 +254,7 @@ SHAPES = {
   ("polar", "247ohr_1.json"): (
     {"deviceDays": [{"date": "2024-06-04", "samples": [BEAT]}]},
     ({"deviceDays": [{"date": "2024-06-05", "samples": BEAT}]}, "deviceDays 1 samples", "not a JSON list"),
-    ({"deviceDays": [{"date": "2024-06-05", "sample": [BEAT]}]}, "deviceDays 1", "a record without samples"),
+    ({"deviceDays": [{"date": "2024-06-05", "sample": [BEAT]}]}, "", "a record without samples"),
     ({"deviceDays": ["junk"]}, "deviceDays 1", "not a JSON object"),
     ({"deviceDays": {"date": "2024-06-05"}}, "deviceDays", "not a JSON list"),
     ({"days": []}, "", "a record without deviceDays"),
@@ -261,21 +262,23 @@ SHAPES = {
   ),
   ("polar", "activity-2024-06-04-1.json"): (
     {"date": "2024-06-04", "samples": {"steps": [{"localTime": "08:00:00", "value": 5}]}},
-    ({"date": "2024-06-04", "samples": [{"steps": []}]}, "samples", "neither steps nor mets"),
-    ({"date": "2024-06-04", "samples": {"step": []}}, "samples", "neither steps nor mets"),
-    ({"date": "2024-06-04"}, "samples", "neither steps nor mets"),
+    ({"date": "2024-06-04", "samples": [{"steps": []}]}, "samples", "not a JSON object"),
+    ({"date": "2024-06-04", "samples": {"step": []}}, "", "a day with neither steps nor mets"),
+    ({"date": "2024-06-04"}, "", "a day with neither steps nor mets"),
+    ({"date": "2024-06-04", "samples": None}, "", "a day with neither steps nor mets"),
+    ([{"date": "2024-06-04"}], "", "not a JSON object"),
     ({"date": "2024-06-04", "samples": {"mets": {"value": 1}}}, "samples mets", "not a JSON list"),
   ),
   ("huawei", "health detail data.json"): (
     [{"timeZone": "+0200", "samplePoints": [POINT]}],
     ([{"samplePoints": POINT}], "record 1 samplePoints", "not a JSON list"),
-    ([{"samplePoint": [POINT]}], "record 1", "a record without samplePoints"),
+    ([{"samplePoint": [POINT]}], "", "a record without samplePoints"),
     (["junk"], "record 1", "not a JSON object"),
   ),
   ("huawei", "sport per minute merged data.json"): (
     [{"sportDataUserData": [WALK]}],
     ([{"sportDataUserData": WALK}], "record 1 sportDataUserData", "not a JSON list"),
-    ([{"sportDataUserData": [{}]}], "record 1 sportDataUserData 1", "a record without sportBasicInfos"),
+    ([{"sportDataUserData": [{}]}], "", "a record without sportBasicInfos"),
     (
       [{"sportDataUserData": [{**WALK, "sportBasicInfos": ["junk"]}]}],
       "record 1 sportDataUserData 1 sportBasicInfos",
@@ -284,13 +287,18 @@ SHAPES = {
   ),
   ("oura", "oura.json"): (
     {"heart_rate": [{"timestamp": "2024-06-04T08:00:00+02:00", "bpm": 61}]},
-    ({"heart_rate": {"bpm": 61}}, "heart_rate", "a record without data"),
+    ({"heart_rate": {"bpm": 61}}, "", "a record without data"),
     ({"sleep": "junk"}, "sleep", "not a JSON list"),
     ({"sleep": ["junk"]}, "sleep 1", "not a JSON object"),
     ({"activity": [{"met": {"items": 5}}]}, "activity 1 met items", "not a JSON list"),
     ({"activity": [{"met": [1, 2]}]}, "activity 1 met", "not a JSON object"),
     ({"sleep": [{"sleep_phase_5_min": [4, 2]}]}, "sleep 1 sleep_phase_5_min", "not a text of phases"),
-    ({"hearts": []}, "", "none of the lists heart_rate, heartrate, sleep, sleep_periods, activity, daily_activity"),
+    ([], "", "not a JSON object"),
+    (
+      {"hearts": []},
+      "",
+      "none of the lists heart_rate, heartrate, sleep, sleep_periods, activity, daily_activity",
+    ),
   ),
   ("google_fit", f"Takeout/Fit/All Data/derived_{STEPS}_merge.json"): (
     points(STEPS, (EIGHT, EIGHT + MINUTE, {"intVal": 5})),
@@ -310,8 +318,24 @@ def test_records_of_another_shape_are_counted_and_named(tmp_path, source, name):
   for content, place, why in others:
     write(tmp_path, {name: json.dumps(content)})
     found, _, account = read(source, tmp_path)
+    strict = read_strictly(source, tmp_path)
+    if re.match("a record without|a day with|none of the lists", why):  # it may have measured nothing
+      assert not found and not account.read and [why for _, why in account.remarks] == [why] and strict == "", content
+      continue
     assert not found and account.read.total() == account.dropped.total() == 1, content
     assert firsts(account) == {why: f"{name.rpartition('/')[2]} {place}".rstrip()}
+    assert strict.endswith(why)
+
+
+def read_strictly(source, folder):
+  """Why the files cannot be read with --strict; "" if they can."""
+  importer, export, account = IMPORTERS[source], Export(folder), Account(strict=True)
+  try:
+    for name in importer.files(export):
+      list(importer.read(export, name, account))
+  except SchemaError as error:
+    return str(error)
+  return ""
 
 
 def test_seconds_beyond_their_day_are_of_no_day(tmp_path):
