@@ -5,8 +5,8 @@
 It needs the npz files of ../shared/data, or --config.compare.inputs="('mine.npz:4',)" of people with many days.
 
 Hardware and time: one CPU core, 96 minutes; a repeated command goes on where it stopped.
-Result (2026-11-29, docs/results/compare_context.md): 2 lost channels 21 % (t1d_uom) and 38 % (mss) below LSM-1; best, or
-within chance of the best, in 42 of 43 rows, in each seed.
+Result (2026-11-29, docs/results/compare_context.md): 2 lost channels 21 % (t1d_uom) and 38 % (mss) below LSM-1; best,
+or within chance of the best, in 42 of 43 rows, in each seed.
 """
 
 from experiments import compare_real

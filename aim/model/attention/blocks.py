@@ -1,7 +1,8 @@
 """Which blocks of a packed buffer attend to which: all that a block-sparse kernel of attention computes, and no more.
 
 Kernels on TPUs compute whole blocks of queries and keys. A block of one side needs those blocks of the other side that
-hold tokens of its windows. Windows lie in the same order on both sides, so these are a stretch.
+hold tokens of its windows. Windows lie in the same order on both sides, so these are a stretch, in which there may also
+be windows that have tokens on the other side alone.
 
 Everything here takes NumPy arrays or JAX arrays, and returns the same kind.
 Notation: g groups of w windows, n blocks per group.

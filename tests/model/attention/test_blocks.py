@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aim.model.attention import blocks
@@ -35,6 +35,7 @@ def stretches(lengths, others, spare=1):
 
 
 @given(windows=LENGTHS)
+@example(windows=[(1, 1), (0, 30), (1, 1)])
 def test_a_stretch_is_what_shares_a_window(windows):
   lengths, others = zip(*windows, strict=True)
   first, count = (x[0].tolist() for x in stretches(lengths, others))
@@ -42,8 +43,11 @@ def test_a_stretch_is_what_shares_a_window(windows):
   for begin, number, pairs in zip(first, count, expected, strict=True):
     if not pairs:
       assert (begin, number) == (0, 0)
-    else:  # empty windows do not add to it, and nothing lies between
-      assert (begin, begin + number - 1) == (min(pairs), max(pairs)) and len(pairs) == number
+    else:  # what lies between is of windows that have a length on the other side alone
+      assert (begin, begin + number - 1) == (min(pairs), max(pairs))
+      between = {*range(begin, begin + number)} - pairs
+      owners = windows_of(others)
+      assert all(lengths[owners[row]] == 0 for j in between for row in range(j * BLOCK, (j + 1) * BLOCK))
 
 
 @functools.partial(jax.jit, static_argnums=2)
