@@ -7,6 +7,7 @@ Notation: g groups of r (or s) slots, p values per patch, d the width of a tower
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from aim.model.interpolation_skip import CURVES, EMBEDDED, KNOTS, head_outputs, 
 from aim.model.layers import Dense, LayerNorm, gelu, initializer
 from aim.model.positions import token_positions
 from aim.model.token_buffers import TokenBuffer, buffer_attention, move
+from aim.runtime import devices
 
 DECODER_TOKENS = ("all", "present", "observed", "refined", "visible")
 
@@ -422,9 +424,11 @@ def unit_vectors(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
 
 
 def _position_embedding(token: Int[Array, "g r"], a: Architecture, width: int) -> Float[Array, "g r d"]:
-  # A table lookup, because there are far more slots than positions and sines are slow. The table is a constant, because
-  # the CPU's compiler would otherwise compute its sines again for every slot, which takes ten times as long.
-  with jax.ensure_compile_time_eval():
+  # A table lookup, because there are far more slots than positions and sines are slow. On a CPU the table is a
+  # constant: the compiler would otherwise compute its sines again for every slot, which takes ten times as long. While
+  # a program is compiled for devices that are not here, nothing can be computed.
+  constant = jax.ensure_compile_time_eval() if devices.platform() == "cpu" else contextlib.nullcontext()
+  with constant:
     table = token_positions(jnp.arange(a.tokens), a.length, width, a.places)
   return table[token]
 

@@ -17,6 +17,7 @@ from aim.model.lsm2 import Architecture, Tower
 from aim.model.masking import STRATEGIES, TokenSet, evaluation_token_set, sorted_token_set
 from aim.model.positions import sincos, token_positions
 from aim.model.token_buffers import TokenBuffer
+from aim.runtime import devices
 from data_pipelines.lsm2_schema import LSM2_SCHEMA
 from tests import tiny
 
@@ -306,6 +307,16 @@ def test_sincos_by_hand():
   # Patches of ten minutes, as published, count one by one.
   published = token_positions(jnp.array([[144 * 3 + 100]], jnp.int32), 144, 8, tuple(range(4)))[0]
   np.testing.assert_allclose(published, [half(3) + half(100)], atol=2e-5)
+
+
+@pytest.mark.parametrize(("platform", "computed"), [("cpu", False), ("tpu", True)])
+def test_the_table_of_positions_is_a_constant_on_cpus_alone(platform, computed):
+  """A program for a TPU slice that is elsewhere is compiled where none of its devices can compute a table."""
+  values, shown, token, lengths = map(jnp.asarray, sets(FLAGS)[:4])
+  with devices.target_platform(platform):
+    run = lambda x: build(FLAGS).encode(x, shown, token, padded(lengths, FLAGS.tokens))
+    program = str(jax.make_jaxpr(run)(values))
+  assert (" sin " in program) == computed
 
 
 def test_places_in_order_are_the_published_code():
