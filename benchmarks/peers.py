@@ -11,6 +11,7 @@ The stored tables in benchmarks/results were made with these flags (docs/results
 
 - peers_xs.csv: --layouts=xs:16 --repeats=7
 - peers_lsm2.csv: --layouts=lsm2:2 --repeats=5 --batches=2 --only=..., with the names in its first column
+- peers_amx_xs.csv, peers_amx_lsm2.csv: as docs/results/step_speed.md says, on a CPU with AMX
 - peers_quick.csv: --quick
 """
 
