@@ -1,4 +1,4 @@
-"""What encoders know about people of a data set: one that never saw the set, one that did, one that is not trained.
+"""Probes encoders for what they know about people of a data set: one that never saw it, one that did, one untrained.
 
   python -m benchmarks.left_out_probes --input=../shared/data --output=runs/left_out [--set=nhanes] [--task=age]
       [--pretrain_steps=1600] [--folds=5] [--stand_in=activity_counts_hip:mss:activity_counts_chest]

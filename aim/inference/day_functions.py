@@ -1,4 +1,4 @@
-"""What a trained model computes, as pure functions of parameters and days, which may be jitted and differentiated."""
+"""A trained model's computations, as pure functions of parameters and days, which may be jitted and differentiated."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class DayFunctions:
 
   @property
   def imputes_input(self) -> bool:
-    """Whether days are imputed before the network sees them (LSM-1)."""
+    """True if days are imputed before the network sees them (LSM-1)."""
     return self.imputation != "none"
 
   def encode(self, params: dict[str, Array], values: Float[Array, "b s c"], sizes: BufferSizes) -> EncodedTokens:
@@ -140,7 +140,7 @@ class DayFunctions:
     sizes: BufferSizes,
     context: Context | None = None,
   ) -> Float[Array, "b s c"]:
-    """What the model expects where `target` is.
+    """Computes what the model expects where `target` is.
 
     Args:
       params: of the model, or others of the same architecture.

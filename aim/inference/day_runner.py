@@ -192,7 +192,7 @@ class DayRunner:
       )
 
   def readable_days(self, values: Days) -> Bool[np.ndarray, " days"]:
-    """Which days have something that the model can read, so that they have an embedding.
+    """Finds the days that have something that the model can read, so that they have an embedding.
 
     Args:
       values: days in physical units, NaN where missing.

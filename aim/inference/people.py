@@ -24,7 +24,7 @@ def profile_of_rows(
   context_days: int,
   where: str,
 ) -> Profile | None:
-  """What a model is given of each person's other days among `days`; None without people, or if it reads none.
+  """Gathers what a model is given of each person's other days among `days`; None without people, or if it reads none.
 
   Args:
     days: of the model's schema.

@@ -1,13 +1,11 @@
 """Where results go: files that belong together are of one result."""
 
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from aim.common import output_files
+from tests import killed_writers
 
 
 def test_files_that_belong_together_are_replaced_together(tmp_path, monkeypatch):
@@ -50,33 +48,16 @@ def test_a_link_stays_one(tmp_path):
     assert (tmp_path / "out" / "page").is_symlink() and (tmp_path / "web" / "page").read_text() == text
 
 
-CODE = """
-import time
+def test_a_folder_never_keeps_what_a_killed_run_wrote_of_another_person(tmp_path):
+  code = """
 from aim.common import output_files
 with output_files.replaced_together(".", ("page", "data")) as unfinished:
-  (unfinished / "page").write_text("of one person")
-  print("ready", flush=True)
-  time.sleep(600)
-"""
-
-
-def test_a_folder_never_keeps_what_a_killed_run_wrote_of_another_person(tmp_path):
-  environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(output_files.__file__).parents[2])}
-  runs = [
-    subprocess.Popen([sys.executable, "-c", CODE], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment)
-    for _ in range(2)
-  ]
-  try:
-    assert all(run.stdout.readline() == "ready\n" for run in runs)
-    runs[0].kill()
-    runs[0].wait()
+  (unfinished / "page").write_text("of one person")"""
+  with killed_writers.two_writers(tmp_path, code) as (dead, _):
+    killed_writers.kill(dead)
     with output_files.replaced_together(tmp_path, ("page", "data")) as unfinished:
       for name in ("page", "data"):
         (unfinished / name).write_text("of another")
     assert len(list(tmp_path.glob("*.new/page"))) == 1, "of the run that still writes"
-  finally:
-    for run in runs:
-      run.kill()
-      run.wait()
   output_files.remove_unfinished(tmp_path)
   assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "page"]

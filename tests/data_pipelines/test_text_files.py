@@ -6,8 +6,6 @@ import json
 import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
@@ -15,8 +13,7 @@ from hypothesis import strategies as st
 
 from data_pipelines import text_files
 from data_pipelines.errors import SchemaError
-
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(pathlib.Path(text_files.__file__).parents[1])}
+from tests import killed_writers
 
 
 @pytest.mark.parametrize(
@@ -151,17 +148,6 @@ def test_the_file_behind_a_link_is_replaced(tmp_path):
   assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["a.txt"]
 
 
-def writer(folder, code):
-  """A process that runs `code` in a folder, prints a line, and waits."""
-  code = f"import pathlib, time\nfrom data_pipelines import text_files\n{code}\n  print('ready', flush=True)\n"
-  code += "  time.sleep(600)"
-  process = subprocess.Popen(
-    [sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
-  )
-  assert process.stdout.readline() == "ready\n"
-  return process
-
-
 @pytest.mark.parametrize("text", ("", "half of it"))
 def test_what_a_killed_process_left_of_a_file_is_removed_by_the_next_one_and_never_what_a_living_one_writes(
   tmp_path, text
@@ -169,20 +155,15 @@ def test_what_a_killed_process_left_of_a_file_is_removed_by_the_next_one_and_nev
   (tmp_path / f"other.csv.{'0' * 32}.new").write_text("of another file")
   mine = tmp_path / f"a.csv.{'0' * 31}.new"
   mine.write_text("not a name that is made here")
-  code = f"with text_files.replacing(pathlib.Path('a.csv')) as new:\n  new.write_text({text!r})"
-  dead, living = writer(tmp_path, code), writer(tmp_path, code)
-  try:
+  code = "from data_pipelines import text_files\n"
+  code += f"with text_files.replacing(pathlib.Path('a.csv')) as new:\n  new.write_text({text!r})"
+  with killed_writers.two_writers(tmp_path, code) as (dead, _):
     kept = {path.name for path in tmp_path.iterdir()}
     assert len(kept) == 4
-    dead.kill()
-    dead.wait()
+    killed_writers.kill(dead)
     text_files.replace_text(tmp_path / "a.csv", "whole")
     left = {path.name for path in tmp_path.iterdir()}
     assert len(left & kept) == 3 and left - kept == {"a.csv"} and (tmp_path / "a.csv").read_text() == "whole"
-  finally:
-    for process in (dead, living):
-      process.kill()
-      process.wait()
   text_files.replace_text(tmp_path / "a.csv", "again")
   assert {path.name for path in tmp_path.iterdir()} == {"a.csv", mine.name, f"other.csv.{'0' * 32}.new"}
 

@@ -171,7 +171,7 @@ def _owner(export: Export, name: str) -> Owner:
 
 
 def _is_day_first(export: Export, name: str) -> bool:
-  """Whether dates with slashes have the day first: what the file itself shows, or else the other files do.
+  """True if dates with slashes have the day first: as the file itself shows, or else the other files do.
 
   Raises:
     SchemaError: the file has dates of both orders, or shows none while other files show both; or dates with points have

@@ -1,4 +1,4 @@
-"""Whether the day or the month comes first in dates such as 04/06/2024, as the dates of a whole file show.
+"""Finds whether the day or the month comes first in dates such as 04/06/2024, as the dates of a whole file show.
 
 A date with a number above 12 can be read in one order only. A reader that expects the other order would drop it, and
 put the first twelve days of every month into other months; so the file is looked through before it is read.
@@ -67,7 +67,7 @@ class DateOrder:
 
 
 def orders_of_format(form: str) -> tuple[DateOrder, bool] | None:
-  """What to look for in times of a strptime format, and whether it has the day first; None if it has no such dates."""
+  """The order to look for in times of a strptime format, and True if the day is first; None if it has no such dates."""
   match = re.search(r"%(d|m)([/.-])%(d|m)\2%[yY]", form)
   if match is None or match[1] == match[3]:
     return None

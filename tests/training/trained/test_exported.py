@@ -7,8 +7,6 @@ import pathlib
 import random
 import resource
 import shutil
-import subprocess
-import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +26,7 @@ from benchmarks import damage
 from data_pipelines.channels import vocabulary
 from data_pipelines.remote.objects import RemoteFolder
 from data_pipelines.schema import Channel, Schema
-from tests import tiny
+from tests import killed_writers, tiny
 
 SCHEMA = Schema(60, (Channel("pulse", "bpm"), Channel("steps", "count"), Channel("asleep", kind="binary")))
 
@@ -304,22 +302,11 @@ def test_the_version_of_the_vocabulary(tmp_path):
 
 def test_what_a_killed_export_left_is_removed_by_the_next_one(tmp_path):
   code = """
-import pathlib, time
 from aim.training.trained import exported
 with exported.built_beside(pathlib.Path("model").absolute()) as building:
-  (building / "model.safetensors").write_text("half of it")
-  print("ready", flush=True)
-  time.sleep(600)
-"""
-  environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(exported.__file__).parents[3])}
-  runs = [
-    subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment)
-    for _ in range(2)
-  ]
-  try:
-    assert all(run.stdout.readline() == "ready\n" for run in runs)
-    runs[0].kill()
-    runs[0].wait()
+  (building / "model.safetensors").write_text("half of it")"""
+  with killed_writers.two_writers(tmp_path, code) as (dead, _):
+    killed_writers.kill(dead)
     for place in (tmp_path / ".model.0a1b.incomplete", tmp_path / ".model.0a1b.old", tmp_path / ".model.2c.old"):
       place.mkdir()
       (place / "config.json").write_text("of an earlier one")
@@ -330,10 +317,6 @@ with exported.built_beside(pathlib.Path("model").absolute()) as building:
     assert living.suffix == ".incomplete" and own.name == "model"
     assert (living / "model.safetensors").exists() and not list(tmp_path.glob(".model.*.old"))
     assert (tmp_path / "model" / "config.json").read_text() == "second"
-  finally:
-    for run in runs:
-      run.kill()
-      run.wait()
 
 
 def test_an_export_that_another_process_overtakes_says_so(tmp_path, monkeypatch):
