@@ -221,6 +221,8 @@ def test_what_is_wrong_in_a_stream(client, body, message):
     ("POST", "/impute?level=0.9", "application/json", 400, "query: 'level=0.9', expected none"),
     ("GET", "/model?name=other", None, 400, "query: 'name=other', expected none"),
     ("POST", "/embed", "text/csv", 415, "content-type: 'text/csv', expected application/json or application/vnd"),
+    ("POST", "/embed", "application/json; charset=ISO-8859-1", 415, "content-type: charset 'iso-8859-1', expected utf"),
+    ("POST", "/embed", 'application/json; charset="utf-8"', 400, "days: is missing, expected a list"),
   ],
 )
 def test_other_requests_are_refused(client, method, path, media_type, status, message):
