@@ -16,6 +16,7 @@ from aim.model.masking import (
   artificial_mask,
   evaluation_token_set,
   inherited_missing,
+  random_mask,
   sorted_token_set,
   training_token_set,
 )
@@ -46,6 +47,28 @@ def share_of(ratio: float, n: int) -> int:
 
 
 # Exact counts of every strategy.
+
+
+@pytest.mark.parametrize("count", [1, 4000, 19_999])
+def test_random_hides_what_draws_lowest_and_of_equal_draws_the_first(count):
+  key = jax.random.key(0)
+  draws = np.asarray(jax.random.uniform(key, (20_000,)))
+  assert len(set(draws.tolist())) < 20_000  # float32 has so few numbers that some are drawn twice
+  expected = np.zeros(20_000, bool)
+  expected[np.argsort(draws, kind="stable")[:count]] = True
+  np.testing.assert_array_equal(random_mask(key, 100, 200, count), expected)
+
+
+def test_equal_draws_are_hidden_from_the_first_on(monkeypatch):
+  monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.tile(jnp.array([0.5, 0.0, 0.25, 0.0, 0.5]), 2))
+  of = lambda count: np.flatnonzero(random_mask(jax.random.key(0), 2, 5, count)).tolist()
+  assert [of(count) for count in (1, 3, 5, 7, 9)] == [
+    [1],
+    [1, 3, 6],
+    [1, 2, 3, 6, 8],
+    [0, 1, 2, 3, 6, 7, 8],
+    [0, 1, 2, 3, 4, 5, 6, 7, 8],
+  ]
 
 
 @settings(max_examples=12)
