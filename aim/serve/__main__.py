@@ -90,6 +90,9 @@ def _check_flags() -> str:
     raise ConfigError(f"python -m aim.serve needs the package {missing[0]}: pip install 'lsm2-aim[serve]'")
   if not CHECKPOINT.value:
     raise ConfigError("--checkpoint=... is missing: a workdir, an exported folder, hf://owner/name, or a shipped name")
+  for flag in (WAIT_MS, MAX_MEGABYTES):
+    if not math.isfinite(flag.value):  # NaN passes every bound
+      raise ConfigError(f"--{flag.name}={flag.value}: expected a finite number")
   unknown = [name for name in SERVED.value if name not in FUNCTIONS]
   if unknown or not SERVED.value:
     raise ConfigError(f"--functions={','.join(SERVED.value)}: expected some of {', '.join(FUNCTIONS)}")

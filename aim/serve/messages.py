@@ -290,10 +290,16 @@ def _from_arrow(body: bytes, most_days: int) -> Message:
     raise SchemaError(
       f"column {names[c]!r}: has {columns[c].shape[1]:,} steps, column {names[0]!r} has {columns[0].shape[1]:,}"
     )
+  # Others may add metadata of their own; but what means something in JSON must not be overlooked here.
+  for key in KEYS:
+    if key.encode() in (table.schema.metadata or {}):
+      raise SchemaError(f"body: metadata {key!r} of the stream is not read, only {'unit'!r} of a column; send JSON")
   units = {}
   for field in table.schema:
-    unit = (field.metadata or {}).get(b"unit")
-    if unit:
+    metadata = field.metadata or {}
+    if b"units" in metadata:
+      raise SchemaError(f"column {field.name[:80]!r}: metadata 'units', expected 'unit'")
+    if unit := metadata.get(b"unit"):
       units[field.name] = unit.decode("utf-8", "replace")
   return Message(np.stack(columns, axis=-1), names, None, units or None, "arrow")
 

@@ -32,8 +32,8 @@ def objects(values: np.ndarray, names=NAMES) -> list:
   return [dict(zip(names, day, strict=True)) for day in by_channel]
 
 
-def stream(columns: dict, fields: dict | None = None) -> bytes:
-  table = pa.table(columns)
+def stream(columns: dict, fields: dict | None = None, metadata: dict | None = None) -> bytes:
+  table = pa.table(columns, metadata=metadata)
   for name, metadata in (fields or {}).items():
     i = table.schema.get_field_index(name)
     table = table.set_column(i, table.schema.field(i).with_metadata(metadata), table.column(i))
@@ -204,6 +204,8 @@ def test_whatever_is_wrong_is_told_in_one_line(client, body, status, message):
     (stream(columns(np.repeat(VALUES, 4, axis=0))), "days: "),
     (stream(columns(VALUES))[:-8], "body: the Arrow IPC stream ends after"),
     (stream(columns(VALUES)) + stream(columns(VALUES)), "body: 2,384 bytes follow the end"),
+    (stream(columns(VALUES), {"pulse": {"units": "bpm"}}), "column 'pulse': metadata 'units', expected 'unit'"),
+    (stream(columns(VALUES), None, {"minutes_per_step": "30"}), "body: metadata 'minutes_per_step' of the stream"),
   ],
   ids=str,
 )

@@ -85,6 +85,8 @@ def test_a_service_from_start_to_stop(checkpoint):
   [
     ((), "--checkpoint=... is missing: a workdir, an exported folder"),
     (("--checkpoint=x", "--port=99999"), "flag --port=99999: 99999 is not an integer in the range [0, 65535]"),
+    (("--checkpoint=x", "--max_megabytes=inf"), "--max_megabytes=inf: expected a finite number"),
+    (("--checkpoint=x", "--wait_ms=nan"), "--wait_ms=nan: expected a finite number"),
     (("--checkpoint=x", "--functions=embed,score"), "--functions=embed,score: expected some of embed, impute"),
     (("--checkpoint=x", "--nonsense=1"), "Unknown command line flag 'nonsense'"),
     (("--checkpoint=x", "serve"), "unexpected argument 'serve'; flags start with --"),
