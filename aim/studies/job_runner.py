@@ -219,16 +219,25 @@ def run_command(command: Command, folder: pathlib.Path, bar: tqdm) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     code, began = fingerprints.code(), time.time()
     with (folder / "log.txt").open("a") as log:
+      began_at = log.tell()
       print(f"$ {command.text}", file=log, flush=True)
       arguments = [sys.executable, *command.arguments]
       exit_code = subprocess.run(arguments, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
     if exit_code:
-      last_line = (folder / "log.txt").read_text().strip().splitlines()[-1]
-      raise CellError(f"{command.text}: exit {exit_code}: {last_line} ({folder / 'log.txt'})")
+      raise CellError(f"{command.text}: exit {exit_code}: {_why(folder / 'log.txt', began_at)} ({folder / 'log.txt'})")
     if fingerprints.code() != code:
       raise CellError(f"{command.text}: the code was edited while it ran; repeat the command of the study")
     _record(command, round(time.time() - began, 1), folder)
   bar.update()
+
+
+def _why(log: pathlib.Path, began_at: int) -> str:
+  """The error of a command, whose output begins at this byte of the log, or its last line if it gave none.
+
+  A command that a killed study left behind may still be writing to the same log.
+  """
+  lines = log.read_bytes()[began_at:].decode("utf-8", "replace").strip().splitlines()
+  return next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
 
 
 def why_not_own(folder: pathlib.Path, mode: str) -> str:

@@ -45,6 +45,21 @@ def test_a_command_during_which_the_code_was_edited_is_not_finished(tmp_path, mo
   assert job_runner.finished_commands(tmp_path) == {}
 
 
+@pytest.mark.parametrize(
+  ("printed", "told"),
+  [
+    ("print('error: a'); print('error: b'); print('\\rstep 3 of a command that was left behind', end='')", "error: b"),
+    ("print('killed')", "killed"),
+    ("pass", r"\$ python -c .*"),
+  ],
+)
+def test_a_failed_command_is_quoted_with_its_error(tmp_path, printed, told):
+  (tmp_path / "log.txt").write_text("$ python\nerror: of an earlier command\n")
+  command = Command(("-c", f"import sys; {printed}; sys.exit(2)"), "0")
+  with pytest.raises(CellError, match=rf"exit 2: {told} \(.*log\.txt\)$"):
+    job_runner.run_command(command, tmp_path, BAR)
+
+
 def test_a_command_whose_results_were_changed_or_lost_runs_again(tmp_path, capsys):
   write = f"import pathlib; (pathlib.Path({str(tmp_path)!r}) / 'heldout.json').write_text('1')"
   command = Command(("-c", write, "--mode=heldout"), "0")
