@@ -266,6 +266,12 @@ def finished_commands(folder: pathlib.Path) -> dict[str, FinishedCommand]:
   }
 
 
+def unfinished(cell: StudyCell) -> list[Command]:
+  """The commands of a cell that are still to be run."""
+  finished = finished_commands(cell.folder)
+  return [command for command in cell.commands if command.fingerprint not in finished]
+
+
 def _entries(folder: pathlib.Path) -> dict[str, Any]:
   path = folder / "commands.json"
   entries = read_json(path) if path.exists() else {}

@@ -73,6 +73,29 @@ def test_every_model_is_scored_on_every_fold_once(config, tmp_path, monkeypatch,
   assert results.read_csv(work / "comparison.csv") == rows
 
 
+def test_a_table_of_an_earlier_run_is_told_while_its_cells_are_computed(config, tmp_path, monkeypatch, capsys):
+  def finish(cells, *_):
+    for cell in cells:
+      cell.folder.mkdir(parents=True, exist_ok=True)
+      entries = {command.fingerprint: {"command": command.text, "seconds": 1} for command in cell.commands}
+      (cell.folder / "commands.json").write_text(json.dumps(entries))
+
+  monkeypatch.setattr(job_runner, "build_datasets", lambda *_: None)
+  monkeypatch.setattr(job_runner, "run", finish)
+  monkeypatch.setattr(compare_run.Dataset, "open", lambda *_: None)
+  monkeypatch.setattr(compare_run.label_tasks, "usable_tasks", lambda *_: (["age"], []))
+  monkeypatch.setattr(compare_run, "gather", lambda *_: (tmp_path / "comparison.csv").write_text(""))
+  told = lambda: "comparison.csv and what is beside it are of an earlier run" in capsys.readouterr().out
+  run = lambda: compare_run.compare(config, tmp_path)
+  run()
+  assert not told(), "there was no table"
+  run()
+  assert not told(), "everything is finished"
+  config.compare.seeds = (1,)
+  run()
+  assert told()
+
+
 def test_labels_are_those_that_the_models_of_the_study_can_probe(config, tmp_path, monkeypatch):
   ran, config.compare.modes = [], ("probe",)
   monkeypatch.setattr(job_runner, "build_datasets", lambda *_: None)

@@ -44,6 +44,9 @@ def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     f"{workdir}: {counted(len(runnable), 'cell')}, {counted(commands, 'command')}; output: {workdir}/cells/*/log.txt",
     flush=True,
   )
+  table = workdir / "comparison.csv"
+  if table.exists() and any(job_runner.unfinished(cell) for cell in runnable):
+    print(f"note: {table} and what is beside it are of an earlier run until this one ends", flush=True)
   job_runner.run(runnable, "compare", config.compare.jobs)
   gather(config.compare, runnable, workdir)
 
