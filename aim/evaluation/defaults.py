@@ -54,6 +54,9 @@ def _probe() -> ConfigDict:
   # What the tokens are averaged over: "channel", a mean per channel; "mean", one of all tokens; "mean_std", that with
   # their SD (windows of a day always use "mean").
   probe.pool = "channel"
+  # Whether a model of imputed days (LSM-1) reads a patch in which nothing was observed: "seen", as it was filled in, or
+  # "unseen", left out as LSM-2 leaves it out. Published, as far as the papers say: "seen".
+  probe.imputed_patches = "seen"
   probe.pca = 128  # longer embeddings are standardised and reduced to this many principal components; 0: no PCA
   probe.strengths = (1.0, 10.0, 100.0, 1000.0, 10_000.0)  # ridge penalties; logistic regression's C is 1 / strength
   probe.balanced = True  # classes weigh the same, however rare
@@ -141,6 +144,7 @@ RANGES: dict[str, Range] = {
   "evaluate.external": TEXT,
   "probe.tasks": Several(TEXT),
   "probe.pool": one_of("mean", "mean_std", "channel"),
+  "probe.imputed_patches": one_of("seen", "unseen"),
   "probe.pca": whole(0, 1_000_000),
   "probe.strengths": Several(number(1e-9, 1e9), empty=False),
   "probe.window_minutes": whole(1, 1440),

@@ -53,6 +53,7 @@ class DayFunctions:
     masking: the training run's masking, of which min_observed_share only is read.
     imputation: how days are imputed before the network sees them; "none" except for LSM-1.
     short_holes: what fills a missing value inside a patch that is partly observed, "decode" or "interpolate".
+    reads_imputed_patches: whether an embedding of an imputed day is also of the patches without any observed value.
   """
 
   architecture: Architecture
@@ -61,14 +62,18 @@ class DayFunctions:
   masking: Masking
   imputation: str
   short_holes: str
+  reads_imputed_patches: bool = True
 
   @classmethod
-  def of(cls, restored: Restored, short_holes: str | None = None) -> DayFunctions:
+  def of(
+    cls, restored: Restored, short_holes: str | None = None, reads_imputed_patches: bool = True
+  ) -> DayFunctions:
     """The functions of a checkpoint.
 
     Args:
       restored: from checkpoint.read.
       short_holes: one of SHORT_HOLES; by default what the model was trained with.
+      reads_imputed_patches: see above; it changes a model of imputed days alone.
 
     Raises:
       ConfigError: short_holes is unknown.
@@ -82,7 +87,8 @@ class DayFunctions:
       raise ConfigError(f"config.impute.short_holes is {chosen!r}, expected one of {', '.join(SHORT_HOLES)}")
     if chosen == "auto":
       chosen = "decode" if masking.trains_short_holes(architecture.patch_values) else "interpolate"
-    return cls(architecture, lsm2.abstract(architecture)[0], restored.scale, masking, imputation, chosen)
+    graph = lsm2.abstract(architecture)[0]
+    return cls(architecture, graph, restored.scale, masking, imputation, chosen, reads_imputed_patches)
 
   @property
   def imputes_input(self) -> bool:
@@ -272,13 +278,13 @@ class DayFunctions:
   def _readable(self, observed: Arrays, whole_day: bool) -> Arrays:
     """The values that tokens may be made of.
 
-    They are the observed ones. Of an imputed day (LSM-1) they are all values if `whole_day`; otherwise those of the
-    tokens with an observed value, so that the others can be reconstructed.
+    They are the observed ones. Of an imputed day (LSM-1) they are all values if `whole_day` and if imputed patches are
+    read; otherwise those of the tokens with an observed value, so that the others can be reconstructed.
     """
     if not self.imputes_input:
       return observed
     xp = observed.__array_namespace__()
-    if whole_day:
+    if whole_day and self.reads_imputed_patches:
       return xp.ones_like(observed)
     a = self.architecture
     tokens = patches.patchify(observed, a.patch, a.patch_channels)

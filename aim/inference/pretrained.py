@@ -87,6 +87,7 @@ class Pretrained(DayRunner):
     batch_size: int | np.integer = 32,
     short_holes: str | None = None,
     devices: Sequence[jax.Device] | None = None,
+    reads_imputed_patches: bool = True,
   ):
     """Wraps a checkpoint that was read; users call load().
 
@@ -95,13 +96,14 @@ class Pretrained(DayRunner):
       batch_size: see load().
       short_holes: see load().
       devices: those that compute; by default all of this process.
+      reads_imputed_patches: see without_imputed_patches().
 
     Raises:
       UserError: JAX computes with other numbers or masks than all models are made with (runtime/jax_settings.py).
       ConfigError: short_holes is unknown, or batch_size is not a whole number of at least 1.
     """
     jax_settings.check()
-    functions = DayFunctions.of(restored, short_holes)
+    functions = DayFunctions.of(restored, short_holes, reads_imputed_patches)
     super().__init__(restored.schema, functions, restored.params, batch_size, devices)
     self._restored = restored
     self.config, self.trained_steps, self.training_data = restored.config, restored.step, restored.training_data
@@ -120,7 +122,8 @@ class Pretrained(DayRunner):
   def __reduce__(self) -> tuple[Any, ...]:
     """What pickle keeps: what was read, without compiled programs; the copy computes on the devices of its process."""
     state = {"vocabulary": self.vocabulary, "one_program": self.one_program}
-    return type(self), (self._restored, self.batch_size, self.short_holes), state
+    arguments = (self._restored, self.batch_size, self.short_holes, None, self.functions.reads_imputed_patches)
+    return type(self), arguments, state
 
   def __deepcopy__(self, memo: dict[int, Any]) -> Pretrained:
     """The model itself: nothing that it does changes it, and a copy would compile everything again."""
@@ -206,7 +209,16 @@ class Pretrained(DayRunner):
     """The same model with attention in XLA's own operations, which are there on every platform."""
     plain = dataclasses.replace(self.architecture, attention="xla", remat=False)
     restored = dataclasses.replace(self._restored, architecture=plain)
-    return type(self)(restored, self.batch_size, self.short_holes, self.mesh.devices.flatten().tolist())
+    arguments = (restored, self.batch_size, self.short_holes, self.mesh.devices.flatten().tolist())
+    return type(self)(*arguments, self.functions.reads_imputed_patches)
+
+  def without_imputed_patches(self) -> Pretrained:
+    """The same model, whose embeddings leave out the patches of an imputed day in which nothing was observed.
+
+    LSM-1 reads them as they were filled in. LSM-2 never reads such a patch, so that for it this is the same model.
+    """
+    arguments = (self._restored, self.batch_size, self.short_holes, self.mesh.devices.flatten().tolist())
+    return type(self)(*arguments, reads_imputed_patches=False)
 
   # What a model is used for.
 

@@ -1,6 +1,7 @@
 """LSM-1: patches of several channels, days that are imputed before they are masked, and reconstruction of holes."""
 
 import functools
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -182,6 +183,23 @@ def test_an_embedding_is_that_of_the_imputed_day():
   values = days_without_binary_holes()
   np.testing.assert_allclose(trained().embed(values), trained().embed(imputed_by_hand(values)), rtol=1e-3, atol=1e-4)
   assert trained().embed(values, pool="mean_std").shape == (6, 32)
+
+
+def test_without_imputed_patches_an_embedding_is_of_the_patches_with_an_observed_value():
+  values, model = days_without_binary_holes(), trained().without_imputed_patches()
+  values[2, :, 3:6] = np.nan  # a group of channels that was lost is one of constants, to a model that sees it
+  tokens, seen = model.encode_tokens(values), trained().encode_tokens(values)
+  observed = patches.patchify(jnp.asarray(~np.isnan(values)), 4, 3).any(2).reshape(tokens.shape[:3])
+  np.testing.assert_array_equal(np.isnan(tokens).all(-1), ~observed)
+  assert not np.isnan(seen).any() and np.isnan(tokens[2, 1]).all()
+  mean = np.nanmean(tokens.reshape(6, -1, 16), axis=1)
+  np.testing.assert_allclose(model.embed(values), mean, rtol=1e-4, atol=1e-5)
+  # A group of which nothing is left has no embedding, and a probe takes its training mean.
+  assert np.isnan(model.embed(values, pool="channel")[2].reshape(3, 16)[1]).all()
+  assert not np.allclose(model.embed(values), trained().embed(values), atol=1e-3)
+  copy = pickle.loads(pickle.dumps(model))
+  np.testing.assert_array_equal(copy.embed(values), model.embed(values))
+  np.testing.assert_array_equal(model.impute(values), trained().impute(values))
 
 
 def lost(values):

@@ -25,7 +25,7 @@ from aim.evaluation.probing.label_tasks import LabelTask, usable_tasks
 from aim.evaluation.probing.leak_checks import check_held_out
 from aim.evaluation.probing.learners import FittedProbe
 from aim.evaluation.probing.probe_inputs import EMBEDDING, ProbeInputs, read_inputs
-from aim.evaluation.probing.run import fit_probes
+from aim.evaluation.probing.run import fit_probes, probed_model
 from aim.evaluation.probing.sensor_dropout import Removal, removals
 from aim.evaluation.results import Result
 from aim.inference.pretrained import Pretrained
@@ -71,6 +71,7 @@ def run_robustness(
     UserError (one line): an unknown task, or people or days of the training splits among those to be scored.
   """
   check_held_out(model, dataset)
+  model = probed_model(config.probe, model)
   tasks, left_out = usable_tasks(config.probe, dataset)
   for line in left_out:
     print(f"left out: {line}")

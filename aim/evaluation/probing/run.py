@@ -51,6 +51,11 @@ class TrainingInputs:
     return FitData(self.rows.inputs[name], self.rows.truth, self.rows.participant, self.tune)
 
 
+def probed_model(config: ml_collections.ConfigDict, model: Pretrained) -> Pretrained:
+  """The model whose embeddings config.probe.imputed_patches asks for."""
+  return model.without_imputed_patches() if config.imputed_patches == "unseen" else model
+
+
 def run_probe(
   config: ml_collections.ConfigDict, model: Pretrained, dataset: Dataset, output: pathlib.Path
 ) -> list[results.Result]:
@@ -65,6 +70,7 @@ def run_probe(
     UserError (one line): an unknown task, or people or days of the training splits among those to be scored.
   """
   check_held_out(model, dataset)
+  model = probed_model(config, model)
   tasks = _tasks(config, dataset)
   training = read_training(config, model, dataset, tasks, config.baselines)
   held_out = read_inputs(config, model, dataset, "eval", tasks, baselines=config.baselines)
