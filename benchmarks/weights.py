@@ -1,13 +1,14 @@
 """The recipe of the shipped weights: builds the data sets, trains on them together, scores, and exports.
 
   python -m benchmarks.weights --input=../shared/data --output=runs/lsm2-watch-xs [--without=t1d_uom]
-      [--config.total_steps=20000 ...]
+      [--simulated=0.25] [--config.total_steps=20000 ...]
 
-Of each set a fifth of the people is held out (fold 0 of 5); only the pretrain people of each are trained on. A repeated
-command goes on where it stopped. With --without a set is left out of the training and scored all the same, for what a
-model does on data of a kind that it has never seen. It writes, below --output, data/ (the sets as they were built),
-halved/ (again, the held-out people in two halves), run/ (the workdir), scores/SET/ (on the held-out people of that set)
-and, with nothing left out, export/: the folder that is shipped.
+Of each set a fifth of the people is held out (fold 0 of 5); only the pretrain people of each are trained on. A
+repeated command goes on where it stopped. With --without a set is left out of the training and scored all the same,
+for what a model does on data of a kind that it has never seen. With --simulated this share of the training days is of
+simulated people, which share heart rate, steps and two measures of its variability with the sets. It writes, below
+--output, data/ (the sets as they were built), halved/ (again, the held-out people in two halves), run/ (the workdir),
+scores/SET/ (on the held-out people of that set) and, with nothing left out, export/: the folder that is shipped.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ FOLDS = 5
 # The share of the training days that comes from each set. Small sets would be learnt by heart, and NHANES alone has a
 # third of all days but one channel.
 SHARES = {"t1d_uom": 0.35, "mss": 0.15, "nhanes": 0.15, "fitabase": 0.25, "melidos": 0.06, "mhealth1": 0.04}
+SIMULATED_PEOPLE, SIMULATED_DAYS = 100, 5
 CALIBRATED = ("t1d_uom", "mss", "nhanes", "fitabase", "melidos")  # those with held-out people
 
 
@@ -42,6 +44,9 @@ def main(argv: Sequence[str]) -> None:
   assert not unknown and shares, f"--without={flags.FLAGS.without}, expected some of {', '.join(SHARES)}"
   for name in SHARES:
     build(name, source, output / "inputs", data)
+  if simulated := flags.FLAGS.simulated:
+    build_simulated(data)
+    shares = {name: share * (1 - simulated) for name, share in shares.items()} | {"simulated": simulated}
   mix = tuple(shares.items())
   common = [f"--config={CONFIG}", f"--config.data.dir={data}", f"--config.data.mix={mix!r}", f"--workdir={workdir}"]
   programs.run_module("aim.main", *common, *argv[1:])
@@ -80,6 +85,14 @@ def build(name: str, source: pathlib.Path, inputs: pathlib.Path, data: pathlib.P
   programs.run_module(
     "data_pipelines.build", "--source=npz", f"--input={path}", f"--data_dir={data}", f"--name={name}", *split
   )
+
+
+def build_simulated(data: pathlib.Path) -> None:
+  """Builds days of simulated people, all to be trained on, unless that was done."""
+  programs.run_module(
+    "data_pipelines.build", "--source=simulate", f"--participants={SIMULATED_PEOPLE}", f"--days={SIMULATED_DAYS}",
+    f"--data_dir={data}", "--name=simulated", "--split=1,0,0",
+  )  # fmt: skip
 
 
 def build_halved(name: str, source: pathlib.Path, output: pathlib.Path) -> None:
@@ -149,5 +162,6 @@ if __name__ == "__main__":
   flags.DEFINE_string("input", None, "Folder of the npz files.", required=True)
   flags.DEFINE_string("output", None, "Folder for all that is made.", required=True)
   flags.DEFINE_list("without", [], "Sets to leave out of the training.")
+  flags.DEFINE_float("simulated", 0.0, "Share of days that are simulated.", lower_bound=0, upper_bound=0.9)
   flags.DEFINE_list("score", ["t1d_uom", "mss", "fitabase", "nhanes"], "Sets to score on their held-out people.")
   programs.run_main(main)

@@ -75,9 +75,9 @@ def test_every_mode_has_a_task():
 @pytest.mark.parametrize(
   ("name", "hint"),
   [
-    ("nope.py", "no such file; shipped: compare_activity, compare_context, compare_real, "),
+    ("nope.py", "no such file; shipped: compare_ablations, compare_activity, compare_context, "),
     ("lsm2_bse", "no shipped experiment of this name; the nearest shipped experiment is --config=lsm2_base"),
-    ("qqq", "no shipped experiment of this name; shipped: compare_activity, "),
+    ("qqq", "no shipped experiment of this name; shipped: compare_ablations, compare_activity, "),
   ],
 )
 def test_only_a_similar_experiment_is_suggested(name, hint):

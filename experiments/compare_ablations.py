@@ -1,0 +1,30 @@
+"""What each part of real_days does: LSM-2 beside itself without it, on the real days of people never seen, three seeds.
+
+  python -m aim.main --mode=compare --config=compare_ablations --workdir=runs/compare_ablations
+
+It needs the npz files of ../shared/data, or --config.compare.inputs="('mine.npz:2',)".
+
+Hardware and time: one CPU core, about 80 minutes; a repeated command goes on where it stopped.
+"""
+
+from experiments import compare_real, compare_simulated
+
+# Each line changes one thing.
+CHANGES = {
+  "without observed flags": "--config.model.observed_flags=False",
+  "half a token observed": "--config.masking.min_observed_share=0.5",
+  "without the skip": "--config.model.interpolation_skip=False",
+  "without qk_init": "--config.model.qk_init=0.0",
+  "whole patches hidden": "--config.masking.gaps.weight=0.0 --config.masking.random.unit_minutes=0",
+}
+
+
+def get_config():
+  config = compare_real.get_config()
+  base = "experiments/real_days.py"
+  config.compare.models = (base, *(f"{base} --config.name='{name}' {flags}" for name, flags in CHANGES.items()))
+  config.compare.inputs = (f"{compare_real.DATA}/mss.npz:2", f"{compare_real.DATA}/t1d_uom.npz:2")
+  config.compare.common = ("--config.evaluate.days=150", "--config.total_steps=500", compare_simulated.FAST)
+  config.compare.seeds = (0, 1, 2)
+  config.compare.modes = ("evaluate",)
+  return config
