@@ -65,9 +65,7 @@ class DayFunctions:
   reads_imputed_patches: bool = True
 
   @classmethod
-  def of(
-    cls, restored: Restored, short_holes: str | None = None, reads_imputed_patches: bool = True
-  ) -> DayFunctions:
+  def of(cls, restored: Restored, short_holes: str | None = None, reads_imputed_patches: bool = True) -> DayFunctions:
     """The functions of a checkpoint.
 
     Args:

@@ -209,16 +209,21 @@ class Pretrained(DayRunner):
     """The same model with attention in XLA's own operations, which are there on every platform."""
     plain = dataclasses.replace(self.architecture, attention="xla", remat=False)
     restored = dataclasses.replace(self._restored, architecture=plain)
-    arguments = (restored, self.batch_size, self.short_holes, self.mesh.devices.flatten().tolist())
-    return type(self)(*arguments, self.functions.reads_imputed_patches)
+    return self._remade(restored, self.functions.reads_imputed_patches)
 
   def without_imputed_patches(self) -> Pretrained:
     """The same model, whose embeddings leave out the patches of an imputed day in which nothing was observed.
 
-    LSM-1 reads them as they were filled in. LSM-2 never reads such a patch, so that for it this is the same model.
+    LSM-1 reads them as they were filled in. LSM-2 never reads such a patch, so that this is the model itself.
     """
-    arguments = (self._restored, self.batch_size, self.short_holes, self.mesh.devices.flatten().tolist())
-    return type(self)(*arguments, reads_imputed_patches=False)
+    return self._remade(self._restored, False) if self.functions.imputes_input else self
+
+  def _remade(self, restored: checkpoint.Restored, reads_imputed_patches: bool) -> Pretrained:
+    """A model of the same settings and devices."""
+    arguments = (restored, self.batch_size, self.short_holes, self.mesh.devices.flatten().tolist())
+    model = type(self)(*arguments, reads_imputed_patches)
+    model.vocabulary, model.one_program = self.vocabulary, self.one_program
+    return model
 
   # What a model is used for.
 
@@ -233,7 +238,7 @@ class Pretrained(DayRunner):
   ) -> Float[np.ndarray, "days features"]:
     """Embeds days: pools the encoder's output over each day's observed tokens (AIM, "evaluation").
 
-    LSM-1, which sees imputed days, pools over every token.
+    LSM-1, which sees imputed days, pools over every token (but see without_imputed_patches()).
 
     Args:
       values: days in physical units, NaN where missing; each needs an observed value.

@@ -9,7 +9,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
-import email.message
 import functools
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from typing import Any
@@ -246,14 +245,16 @@ def _media_type(request: Any) -> str:
   encoding = request.headers.get("content-encoding", "identity")
   if encoding != "identity":
     raise Refused(415, f"content-encoding: {encoding[:80]!r}, expected none")
-  header = email.message.Message()
-  header["content-type"] = request.headers.get("content-type", messages.JSON)
-  given = header["content-type"].partition(";")[0].strip().lower()
+  given, *parameters = request.headers.get("content-type", messages.JSON).split(";")
+  given = given.strip().lower()
   if given not in (messages.JSON, messages.ARROW):
     raise Refused(415, f"content-type: {given[:80]!r}, expected {messages.JSON} or {messages.ARROW}")
-  charset = header.get_content_charset("utf-8")
-  if charset not in ("utf-8", "utf8", "us-ascii"):  # JSON between programs is UTF-8 (RFC 8259, section 8.1)
-    raise Refused(415, f"content-type: charset {charset[:80]!r}, expected utf-8")
+  for parameter in parameters if given == messages.JSON else ():
+    name, _, value = parameter.partition("=")
+    charset = value.strip().strip('"').lower()
+    # JSON between programs is UTF-8 (RFC 8259, section 8.1).
+    if name.strip().lower() == "charset" and charset not in ("utf-8", "utf8", "us-ascii"):
+      raise Refused(415, f"content-type: charset {charset[:80]!r}, expected utf-8")
   return given
 
 

@@ -297,7 +297,7 @@ def _from_arrow(body: bytes, most_days: int) -> Message:
   units = {}
   for field in table.schema:
     metadata = field.metadata or {}
-    if b"units" in metadata:
+    if b"units" in metadata and b"unit" not in metadata:
       raise SchemaError(f"column {field.name[:80]!r}: metadata 'units', expected 'unit'")
     if unit := metadata.get(b"unit"):
       units[field.name] = unit.decode("utf-8", "replace")

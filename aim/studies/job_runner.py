@@ -247,7 +247,10 @@ def why_not_own(folder: pathlib.Path, mode: str) -> str:
 
 
 def _record(command: Command, seconds: float, folder: pathlib.Path) -> None:
-  path, entries = folder / "commands.json", _entries(folder)
+  path, flag = folder / "commands.json", f"--mode={command.mode}"
+  # A mode that ran with other values has overwritten the results of those that ran before.
+  overwritten = lambda entry: command.mode and isinstance(entry, dict) and flag in shlex.split(entry["command"])
+  entries = {key: entry for key, entry in _entries(folder).items() if not overwritten(entry)}
   entries[command.fingerprint] = {"command": command.text, "seconds": seconds}
   replace_text(path, json_text(entries, indent=2) + "\n")
 
@@ -266,10 +269,9 @@ def finished_commands(folder: pathlib.Path) -> dict[str, FinishedCommand]:
   }
 
 
-def unfinished(cell: StudyCell) -> list[Command]:
-  """The commands of a cell that are still to be run."""
-  finished = finished_commands(cell.folder)
-  return [command for command in cell.commands if command.fingerprint not in finished]
+def is_unfinished(cell: StudyCell) -> bool:
+  """Whether a command of a cell is still to be run."""
+  return not {command.fingerprint for command in cell.commands} <= finished_commands(cell.folder).keys()
 
 
 def _entries(folder: pathlib.Path) -> dict[str, Any]:

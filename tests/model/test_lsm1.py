@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from aim.common import config_files as config_settings
 from aim.evaluation.generative import imputers
+from aim.evaluation.probing import robustness, run
 from aim.inference.pretrained import Pretrained
 from aim.model import buffer_sizes, from_config, interpolation, loss, lsm2, patches
 from aim.model.lsm2 import Tower
 from aim.model.patches import Scale
 from aim.training.checkpoint import Restored
 from aim.training.masked_step import MaskedStep
+from data_pipelines.dataset import Dataset
 from data_pipelines.schema import Channel, Schema
 from experiments import lsm1_xs
 from tests import tiny
@@ -197,9 +199,30 @@ def test_without_imputed_patches_an_embedding_is_of_the_patches_with_an_observed
   # A group of which nothing is left has no embedding, and a probe takes its training mean.
   assert np.isnan(model.embed(values, pool="channel")[2].reshape(3, 16)[1]).all()
   assert not np.allclose(model.embed(values), trained().embed(values), atol=1e-3)
+  assert model.without_imputed_patches().vocabulary is trained().vocabulary
   copy = pickle.loads(pickle.dumps(model))
   np.testing.assert_array_equal(copy.embed(values), model.embed(values))
   np.testing.assert_array_equal(model.impute(values), trained().impute(values))
+
+
+@pytest.mark.parametrize("mode", ["probe", "robustness"])
+def test_probes_are_of_the_model_that_imputed_patches_asks_for(tmp_path, monkeypatch, mode):
+  config, unread = lsm1_xs.get_config(), Dataset.__new__(Dataset)
+  assert run.probed_model(config.probe, trained()) is trained()
+  config.probe.imputed_patches = "unseen"
+  assert not run.probed_model(config.probe, trained()).functions.reads_imputed_patches
+
+  def probed(given, model):
+    raise InterruptedError(f"{given.imputed_patches}, {model.name}")
+
+  module = {"probe": run, "robustness": robustness}[mode]
+  monkeypatch.setattr(module, "check_held_out", lambda *_: None)
+  monkeypatch.setattr(module, "probed_model", probed)
+  with pytest.raises(InterruptedError, match="unseen, LSM-1"):
+    if mode == "probe":
+      run.run_probe(config.probe, trained(), unread, tmp_path)
+    else:
+      robustness.run_robustness(config, trained(), unread, tmp_path)
 
 
 def lost(values):

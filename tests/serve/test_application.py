@@ -224,6 +224,7 @@ def test_what_is_wrong_in_a_stream(client, body, message):
     ("GET", "/model?name=other", None, 400, "query: 'name=other', expected none"),
     ("POST", "/embed", "text/csv", 415, "content-type: 'text/csv', expected application/json or application/vnd"),
     ("POST", "/embed", "application/json; charset=ISO-8859-1", 415, "content-type: charset 'iso-8859-1', expected utf"),
+    ("POST", "/embed", "application/json; q=1; CHARSET=utf-16", 415, "content-type: charset 'utf-16', expected utf-8"),
     ("POST", "/embed", 'application/json; charset="utf-8"', 400, "days: is missing, expected a list"),
   ],
 )

@@ -45,6 +45,16 @@ def test_a_command_during_which_the_code_was_edited_is_not_finished(tmp_path, mo
   assert job_runner.finished_commands(tmp_path) == {}
 
 
+def test_results_that_another_value_overwrote_are_computed_again(tmp_path):
+  write = lambda text: f"import pathlib; (pathlib.Path({str(tmp_path)!r}) / 'result').write_text({text!r})"
+  command = lambda text, mode="export": Command(("-c", write(text), f"--mode={mode}"), text)
+  other = command("trained", "pretrain")
+  for each in (other, command("a"), command("b"), command("a"), other):
+    job_runner.run_command(each, tmp_path, BAR)
+  assert (tmp_path / "result").read_text() == "a"
+  assert list(job_runner.finished_commands(tmp_path)) == ["trained", "a"]
+
+
 @pytest.mark.parametrize(
   ("printed", "told"),
   [

@@ -45,7 +45,7 @@ def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     flush=True,
   )
   table = workdir / "comparison.csv"
-  if table.exists() and any(job_runner.unfinished(cell) for cell in runnable):
+  if table.exists() and any(job_runner.is_unfinished(cell) for cell in runnable):
     print(f"note: {table} and what is beside it are of an earlier run until this one ends", flush=True)
   job_runner.run(runnable, "compare", config.compare.jobs)
   gather(config.compare, runnable, workdir)
