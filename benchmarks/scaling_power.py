@@ -25,7 +25,7 @@ from aim.studies.scaling import power_law
 
 POINTS = flags.DEFINE_string("points", "benchmarks/results/scaling/scaling.csv", "scaling.csv of a study.")
 OUTPUT = flags.DEFINE_string("output", "benchmarks/results/scaling/power.csv", "Where to write the table.")
-DRAWS = flags.DEFINE_integer("draws", 300, "Studies that are made up of each kind.", lower_bound=20)
+DRAWS = flags.DEFINE_integer("draws", 150, "Studies that are made up of each kind.", lower_bound=20)
 
 DECADES = (1.5, 3, 4.5)
 # Exponents, and the share of the first loss that no compute removes.

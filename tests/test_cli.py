@@ -1,5 +1,6 @@
 """Bad input to the command line ends as one line on stderr, `error: ...`, and exit code 2, never as a traceback."""
 
+import copy
 import importlib.util
 import json
 import pathlib
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from aim import commands
+from aim.training import checkpoint
+from aim.training.checkpoint_metadata import CheckpointError, check_resumable
 from data_pipelines import build as build_cli
 from tests import tiny
 
@@ -178,15 +181,24 @@ def test_empty_splits(dataset, trained, tmp_path, capsys):
 
 
 def test_resume_of_another_model_or_data(dataset, other, trained, tmp_path):
-  copy = shutil.copytree(trained, tmp_path / "copy")
+  again = shutil.copytree(trained, tmp_path / "copy")
   assert "is of another architecture: model.encoder.width is 16 there, 32" in pretraining(
-    dataset, copy, model__encoder__width=32
+    dataset, again, model__encoder__width=32
   )
-  assert "is of another architecture: model.patch_minutes" in pretraining(dataset, copy, model__patch_minutes=240)
-  assert "is of another architecture: optimizer.ema is 0.9" in pretraining(dataset, copy, optimizer__ema=0.0)
-  assert "is of another schema: missing channels ['stress']; unknown channels ['steps']" in pretraining(other, copy)
+  assert "is of another architecture: model.patch_minutes" in pretraining(dataset, again, model__patch_minutes=240)
+  assert "is of another architecture: optimizer.ema is 0.9" in pretraining(dataset, again, optimizer__ema=0.0)
+  assert "is of another schema: missing channels ['stress']; unknown channels ['steps']" in pretraining(other, again)
   more = tiny.dataset(tmp_path, "more", people=9)
-  assert "was trained on other data: its normalisation statistics differ" in pretraining(more, copy)
+  assert "was trained on other data: its normalisation statistics differ" in pretraining(more, again)
+
+
+def test_a_key_that_changes_the_statistics_is_named_rather_than_they(trained):
+  saved = checkpoint.newest_metadata(trained)
+  current = copy.deepcopy(saved)
+  current["config"]["data"]["zero_is_missing"] = ["pulse"]
+  current["statistics"]["mean"][0] += 1
+  with pytest.raises(CheckpointError, match=r"^here is of another architecture: data\.zero_is_missing is .* there"):
+    check_resumable(saved, current, "here")
 
 
 @pytest.mark.parametrize(

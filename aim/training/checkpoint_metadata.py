@@ -158,15 +158,9 @@ def check_resumable(saved: Mapping[str, Any], current: Mapping[str, Any], where:
   schema_difference = Schema.from_dict(current["schema"]).difference(Schema.from_dict(saved["schema"]))
   if schema_difference:
     raise CheckpointError(f"{where} is of another schema: {schema_difference}")
-  if saved["statistics"] != current["statistics"]:
-    raise CheckpointError(f"{where} was trained on other data: its normalisation statistics differ")
-  if theirs and theirs["pretrain"] != ours["pretrain"]:
-    raise CheckpointError(
-      f"{where} was trained on other data: the training days of dataset {ours['name']!r} are not those that it was "
-      f"trained on (digest {theirs['pretrain']}, now {ours['pretrain']}), although their statistics are the same; "
-      "restore the dataset from a copy, or train in another workdir"
-    )
   saved_config = config_files.to_dict(completed(saved["config"], where))
+  accepted = []
+  # Before the statistics, which some of these keys change.
   for key, ours_value, theirs_value in config_files.difference(current["config"], saved_config):
     other = compatibility.changes_function(key) and not key.startswith("masking.")
     if key in compatibility.ON_OR_OFF:
@@ -175,7 +169,17 @@ def check_resumable(saved: Mapping[str, Any], current: Mapping[str, Any], where:
       raise CheckpointError(
         f"{where} is of another architecture: {key} is {theirs_value} there, {ours_value} in this config"
       )
-    print(f"{where}: {key} is now {ours_value} (was {theirs_value})")
+    accepted.append(f"{where}: {key} is now {ours_value} (was {theirs_value})")
+  if saved["statistics"] != current["statistics"]:
+    raise CheckpointError(f"{where} was trained on other data: its normalisation statistics differ")
+  if theirs and theirs["pretrain"] != ours["pretrain"]:
+    raise CheckpointError(
+      f"{where} was trained on other data: the training days of dataset {ours['name']!r} are not those that it was "
+      f"trained on (digest {theirs['pretrain']}, now {ours['pretrain']}), although their statistics are the same; "
+      "restore the dataset from a copy, or train in another workdir"
+    )
+  for line in accepted:
+    print(line)
 
 
 def _check_mix(
