@@ -209,7 +209,7 @@ def gap_mask(key: Key[Array, ""], masking: Masking, channels: int, steps: int) -
 def _lowest(scores: Float[Array, " n"], count: int) -> Bool[Array, " n"]:
   """True at the `count` lowest scores. Ties are broken by position, so the count is exact. No score is negative."""
   # Bits of floats that are not negative are in the order of the floats. The count-th lowest score is the highest number
-  # that has fewer than `count` scores below it; found bit by bit, on a CPU some fifty times as fast as by sorting.
+  # that has fewer than `count` scores below it; found bit by bit, on a CPU some thirty times as fast as by sorting.
   bits = jax.lax.bitcast_convert_type(scores, jnp.int32)
 
   def with_bit(i: Array, found: Array) -> Array:
