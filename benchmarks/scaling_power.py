@@ -48,7 +48,7 @@ def width(exponent: float, floor: float, decades: float, runs: int, sd: float) -
   """The width of the exponent's 95 % interval."""
   x = np.geomspace(1, 10**decades, runs)
   true = (1 - floor) * x**-exponent + floor
-  rng = np.random.default_rng([round(1000 * x) for x in (exponent, floor, decades, runs, sd)])
+  rng = np.random.default_rng([round(1000 * value) for value in (exponent, floor, decades, runs, sd)])
   starts = [(exponent, floor), (0.2, 0.0), (0.5, 0.9)]
   exponents = [power_law.fit(x, true * np.exp(sd * rng.normal(size=runs)), starts).b for _ in range(DRAWS.value)]
   low, high = np.percentile(exponents, PERCENTILES)

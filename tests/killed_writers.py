@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 import subprocess
 import sys
 from collections.abc import Iterator
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from tests import tiny
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -27,9 +26,10 @@ def two_writers(folder: pathlib.Path, code: str) -> Iterator[list[subprocess.Pop
     code: its last line is in a block, indented by two spaces.
   """
   code = f"import pathlib, time\n{code}\n  print('ready', flush=True)\n  time.sleep(600)\n"
-  environment = {**os.environ, "PYTHONPATH": str(ROOT)}
   processes = [
-    subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True, env=environment)
+    subprocess.Popen(
+      [sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True, env=tiny.environment()
+    )
     for _ in range(2)
   ]
   try:

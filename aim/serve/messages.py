@@ -50,7 +50,7 @@ class Message:
 
   @property
   def described(self) -> bool:
-    """Whether the caller says more of the days than their values."""
+    """True if the caller says more of the days than their values."""
     return (self.channels, self.minutes_per_step, self.units) != (None, None, None)
 
   def embeddings(self, embedding: Float[np.ndarray, "days width"], notes: Sequence[str]) -> bytes:
@@ -293,7 +293,7 @@ def _from_arrow(body: bytes, most_days: int) -> Message:
   # Others may add metadata of their own; but what means something in JSON must not be overlooked here.
   for key in KEYS:
     if key.encode() in (table.schema.metadata or {}):
-      raise SchemaError(f"body: metadata {key!r} of the stream is not read, only {'unit'!r} of a column; send JSON")
+      raise SchemaError(f"body: metadata {key!r} of the stream is not read, only 'unit' of a column; send JSON")
   units = {}
   for field in table.schema:
     metadata = field.metadata or {}
