@@ -206,7 +206,7 @@ def open_built(config: ml_collections.ConfigDict) -> data_pipelines.dataset.Data
 
 
 def _is_named(data: ml_collections.ConfigDict) -> bool:
-  """Whether config.data is of datasets that were built with a name, rather than of the simulated cohort."""
+  """True if config.data is of datasets that were built with a name, rather than of the simulated cohort."""
   return bool(data.name or data.mix or data.minutes_per_step)
 
 

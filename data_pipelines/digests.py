@@ -184,7 +184,7 @@ def _ends(path: str | os.PathLike) -> str:
 
 
 def _has_damaged_records(path: pathlib.Path, count: int) -> bool:
-  """Whether a shard has an index of `count` records, of which some cannot be read; reads all up to the first of them.
+  """True if a shard has an index of `count` records, of which some cannot be read; reads all up to the first of them.
 
   If all can be read, it is another shard.
   """

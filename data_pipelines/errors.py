@@ -44,12 +44,12 @@ class CorruptError(DatasetError):
 
 
 def is_whole(value: object) -> bool:
-  """Whether a value is a whole number, of Python or NumPy; True, False and spans of time are none."""
+  """True if a value is a whole number, of Python or NumPy; True, False and spans of time are none."""
   return isinstance(value, numbers.Integral) and not isinstance(value, bool | np.timedelta64)
 
 
 def is_number(value: object) -> bool:
-  """Whether a value is a number, of Python or NumPy; True, False and spans of time are none. NaN is one."""
+  """True if a value is a number, of Python or NumPy; True, False and spans of time are none. NaN is one."""
   return isinstance(value, numbers.Real) and not isinstance(value, bool | np.timedelta64)
 
 

@@ -78,7 +78,7 @@ def check_one_kind(entries: Sequence[Any], name: str) -> None:
 
 
 def is_date(text: str) -> bool:
-  """Whether the text is a day of the calendar, written YYYY-MM-DD."""
+  """True if the text is a day of the calendar, written YYYY-MM-DD."""
   try:
     return datetime.date.fromisoformat(text).isoformat() == text
   except ValueError:

@@ -191,7 +191,7 @@ def name_digest(text: str) -> str:
 
 
 def unprintable(text: str) -> bool:
-  """Whether a name has control characters, line separators, marks that turn the direction of text, or half characters.
+  """True if a name has control characters, line separators, marks that turn the direction of text, or half characters.
 
   They can hide or forge output in a terminal, and half of a surrogate pair cannot be written.
   """
@@ -316,7 +316,7 @@ def read_whole_number(field: str, column: str = "field") -> int:
 
 
 def in_other_notation(field: str) -> bool:
-  """Whether a field is a number in a way that `read_number` does not take: 0x1F, 1_000, 1,000, other scripts."""
+  """True if a field is a number in a way that `read_number` does not take: 0x1F, 1_000, 1,000, other scripts."""
   if _NUMBER.fullmatch(field):
     return False
   digits = "".join(str(unicodedata.digit(letter, letter)) for letter in field)

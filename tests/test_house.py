@@ -37,7 +37,7 @@ def nodes(path: pathlib.Path) -> tuple[ast.AST, ...]:
 
 @functools.cache
 def is_module(name: str) -> bool:
-  """Whether a dotted name is a module or package of the project."""
+  """True if a dotted name is a module or package of the project."""
   path = ROOT / name.replace(".", "/")
   return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 

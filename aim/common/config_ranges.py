@@ -40,7 +40,7 @@ class Number:
   instead: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
   def accepts(self, value: Any) -> bool:
-    """Whether a key may have this value."""
+    """True if a key may have this value."""
     if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
       return False
     if value in self.instead:
@@ -66,7 +66,7 @@ class OneOf:
   words: tuple[str, ...]
 
   def accepts(self, value: Any) -> bool:
-    """Whether a key may have this value."""
+    """True if a key may have this value."""
     return value in self.words
 
   def __str__(self) -> str:
@@ -78,7 +78,7 @@ class Text:
   """Any text; it is checked where it is used."""
 
   def accepts(self, value: Any) -> bool:
-    """Whether a key may have this value."""
+    """True if a key may have this value."""
     return isinstance(value, str)
 
   def __str__(self) -> str:
@@ -98,7 +98,7 @@ class Spelled:
   form: str
 
   def accepts(self, value: Any) -> bool:
-    """Whether a key may have this value."""
+    """True if a key may have this value."""
     return isinstance(value, str) and re.fullmatch(self.pattern, value) is not None
 
   def __str__(self) -> str:
@@ -118,7 +118,7 @@ class Several:
   empty: bool = True
 
   def accepts(self, value: Any) -> bool:
-    """Whether a key may have this value."""
+    """True if a key may have this value."""
     return isinstance(value, tuple | list) and (self.empty or len(value) > 0) and all(map(self.of.accepts, value))
 
   def __str__(self) -> str:
@@ -132,7 +132,7 @@ class Row:
   parts: tuple[Range, ...]
 
   def accepts(self, value: Any) -> bool:
-    """Whether a key may have this value."""
+    """True if a key may have this value."""
     if not isinstance(value, tuple | list) or len(value) != len(self.parts):
       return False
     return all(part.accepts(member) for part, member in zip(self.parts, value, strict=True))
@@ -153,7 +153,7 @@ class Either:
   second: Range
 
   def accepts(self, value: Any) -> bool:
-    """Whether a key may have this value."""
+    """True if a key may have this value."""
     return self.first.accepts(value) or self.second.accepts(value)
 
   def __str__(self) -> str:

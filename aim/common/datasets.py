@@ -13,7 +13,7 @@ from data_pipelines.schema import MINUTES_PER_DAY
 
 
 def is_named(data: ml_collections.ConfigDict) -> bool:
-  """Whether config.data names datasets that are built; without names it stands for the simulated cohort."""
+  """True if config.data names datasets that are built; without names it stands for the simulated cohort."""
   return bool(data.name or data.mix)
 
 

@@ -123,7 +123,7 @@ def counts_text(saved: Mapping[str, Any] | None) -> str:
 
 
 def is_training_data(saved: Mapping[str, Any], dataset: Dataset) -> bool:
-  """Whether a dataset is the one that a model was trained on, or of its mix."""
+  """True if a dataset is the one that a model was trained on, or of its mix."""
   if saved["content"] == dataset.digest:
     return True
   trained_on = {saved["content"], *(digest for member in saved.get("mix", ()) for digest in member["stored"])}

@@ -85,7 +85,7 @@ class Difference:
 
   @property
   def lower_is_better(self) -> bool:
-    """Whether a negative value means that the model is better; UserError for an unknown metric."""
+    """True if a negative value means that the model is better; UserError for an unknown metric."""
     return lower_is_better(self.metric)
 
   @property

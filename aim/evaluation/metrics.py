@@ -25,7 +25,7 @@ class MetricError(UserError):
 
 
 def lower_is_better(metric: str) -> bool:
-  """Whether a lower value of the metric is better. A drop, such as "auroc drop", always is.
+  """True if a lower value of the metric is better. A drop, such as "auroc drop", always is.
 
   Args:
     metric: one of LOWER_IS_BETTER or HIGHER_IS_BETTER, or one followed by " drop"; " vs OTHER" and " %" are ignored.

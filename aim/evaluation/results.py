@@ -71,7 +71,7 @@ class Result:
 
   @property
   def compares_models(self) -> bool:
-    """Whether the number is a paired difference of two models."""
+    """True if the number is a paired difference of two models."""
     return self.compared_with not in ("", WHOLE_DAYS)
 
   @property

@@ -131,7 +131,7 @@ class Pretrained(DayRunner):
 
   @property
   def has_decoder(self) -> bool:
-    """Whether the model can reconstruct days; SimCLR, DINO and MSN make embeddings alone."""
+    """True if the model can reconstruct days; SimCLR, DINO and MSN make embeddings alone."""
     return self.architecture.projection is None
 
   @functools.cached_property
@@ -161,7 +161,7 @@ class Pretrained(DayRunner):
 
   @property
   def imputes_input(self) -> bool:
-    """Whether days are imputed before the network sees them (LSM-1)."""
+    """True if days are imputed before the network sees them (LSM-1)."""
     return self.functions.imputes_input
 
   def save(

@@ -105,11 +105,11 @@ class Masking:
 
   @property
   def drops_visible(self) -> bool:
-    """Whether training drops a fixed share of the tokens, visible ones too where fewer are masked."""
+    """True if training drops a fixed share of the tokens, visible ones too where fewer are masked."""
     return self.drop_ratio >= 0
 
   def trains_short_holes(self, patch_values: int) -> bool:
-    """Whether training scores what a model gives in the holes of a patch of which it sees the rest, or never sees it.
+    """True if training scores what a model gives in the holes of a patch of which it sees the rest, or never sees it.
 
     Args:
       patch_values: values per patch, steps x channels, which random_unit is counted in.
@@ -120,7 +120,7 @@ class Masking:
     return weights["gaps"] > 0 or (weights["random"] > 0 and 0 < self.random_unit < patch_values)
 
   def hides_equal_counts(self, channels: int) -> bool:
-    """Whether the only strategy in use hides whole tokens, so that every window has the same number of hidden ones."""
+    """True if the only strategy in use hides whole tokens, so that every window has the same number of hidden ones."""
     used = self.strategies_in_use(channels)
     return used in (["temporal"], ["sensor"]) or (used == ["random"] and not self.random_unit)
 
@@ -385,7 +385,7 @@ def sorted_token_set(
 
 
 def _first(tokens: Bool[Array, "b n"], shuffle: Float[Array, "b n"], count: int) -> Bool[Array, "b n"]:
-  """Whether each of the tokens is among the first `count` of them in this order."""
+  """Marks the tokens that are among the first `count` of them in this order."""
   return jax.vmap(lambda scores: _lowest(scores, count))(jnp.where(tokens, shuffle, 1.0))
 
 

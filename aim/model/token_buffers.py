@@ -63,7 +63,7 @@ class TokenBuffer:
 
   @property
   def is_padded(self) -> bool:
-    """Whether each group has one window."""
+    """True if each group has one window."""
     return self.lengths.shape[1] == 1
 
   @property

@@ -141,7 +141,7 @@ class Plan(TrainingRun):
     return flops.executed_parts(self.step.architecture, size, windows, self.counts)
 
   def recomputes(self, size: BufferSizes) -> bool:
-    """Whether the backward pass of the program for this size computes activations again."""
+    """True if the backward pass of the program for this size computes activations again."""
     windows = self.config.batch_size // self.config.optimizer.accumulate
     step = self.step
     return step.recomputes(size, windows) if isinstance(step, MaskedStep) else step.architecture.remat

@@ -28,7 +28,7 @@ _LONG = 30  # rows; a longer table is folded away
 
 
 def is_study(folder: pathlib.Path) -> bool:
-  """Whether a folder is that of --mode=compare or --mode=scaling, which has no model of its own."""
+  """True if a folder is that of --mode=compare or --mode=scaling, which has no model of its own."""
   if (folder / working_copy.CHECKPOINTS).exists():
     return False
   return bool(_modes(folder)) or any(folder.glob(f"{_CELLS}/*/commands.json"))

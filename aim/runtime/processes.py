@@ -163,7 +163,7 @@ def _number(environment: Mapping[str, str], name: str) -> int:
 
 
 def _on_tpu_vm(environment: Mapping[str, str]) -> bool:
-  """Whether this is a VM of Cloud TPU, alone or not: JAX asks its metadata server for the other workers."""
+  """True if this is a VM of Cloud TPU, alone or not: JAX asks its metadata server for the other workers."""
   if "TPU_SKIP_MDS_QUERY" in environment or "TPU_WORKER_HOSTNAMES" in environment:  # no chips, or GKE
     return False
   # JAX puts tpu first if it finds chips and the user has not chosen otherwise.
@@ -172,12 +172,12 @@ def _on_tpu_vm(environment: Mapping[str, str]) -> bool:
 
 
 def is_first_process() -> bool:
-  """Whether this process is the one that prints and writes. Touches no device if the process is alone."""
+  """True if this process is the one that prints and writes. Touches no device if the process is alone."""
   return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def is_multi_process() -> bool:
-  """Whether the run has other processes."""
+  """True if the run has other processes."""
   return jax.distributed.is_initialized() and jax.process_count() > 1
 
 

@@ -124,7 +124,7 @@ class WorkingCopy:
 
   @property
   def is_uploaded(self) -> bool:
-    """Whether this process uploads what changes."""
+    """True if this process uploads what changes."""
     return self._thread.is_alive()
 
   def _stop(self) -> None:
@@ -234,7 +234,7 @@ def _described(holder: Mapping[str, Any]) -> str:
 
 
 def _has_ended(holder: Mapping[str, Any]) -> bool:
-  """Whether the process is known to be gone, because it ran on this machine."""
+  """True if the process is known to be gone, because it ran on this machine."""
   if holder.get("host") != socket.gethostname() or not isinstance(holder.get("pid"), int):
     return False
   try:

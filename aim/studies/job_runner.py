@@ -139,7 +139,7 @@ class StudyModel:
 
   @property
   def reconstructs(self) -> bool:
-    """Whether it is a masked autoencoder; contrastive models reconstruct nothing."""
+    """True if it is a masked autoencoder; contrastive models reconstruct nothing."""
     return self.method == "mae"
 
 
@@ -270,7 +270,7 @@ def finished_commands(folder: pathlib.Path) -> dict[str, FinishedCommand]:
 
 
 def is_unfinished(cell: StudyCell) -> bool:
-  """Whether a command of a cell is still to be run."""
+  """True if a command of a cell is still to be run."""
   return not {command.fingerprint for command in cell.commands} <= finished_commands(cell.folder).keys()
 
 

@@ -71,7 +71,7 @@ def _hide_what_failed_loads_leave() -> None:
 
 
 def _is_of_dropped_read(error: BaseException | None) -> bool:
-  """Whether this comes of the end of an event loop: a coroutine that is dropped is left with GeneratorExit.
+  """True if this comes of the end of an event loop: a coroutine that is dropped is left with GeneratorExit.
 
   Orbax wraps whatever ends a read in an error about the array, also this.
   """
@@ -512,7 +512,7 @@ def _unfinished(root: epath.Path) -> list[epath.Path]:
 
 
 def _was_interrupted(path: epath.Path) -> bool:
-  """Whether a folder on gs:// that Orbax does not take for a checkpoint is what remains of an interrupted save.
+  """True if a folder on gs:// that Orbax does not take for a checkpoint is what remains of an interrupted save.
 
   Raises:
     CheckpointError: it is whole, but something else than Orbax wrote it there.

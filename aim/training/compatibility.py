@@ -98,7 +98,7 @@ def completed(
 
 
 def changes_function(key: str) -> bool:
-  """Whether the model's function, or the shapes of its parameters, depend on a config key."""
+  """True if the model's function, or the shapes of its parameters, depend on a config key."""
   return (
     key in OTHER_MODEL_KEYS
     or key.startswith("views.projection")

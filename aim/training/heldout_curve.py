@@ -170,7 +170,7 @@ class HeldoutCurve:
     self._program = score.lower(weights, *map(whole, self.batches[0])).compile()
 
   def due(self, step: int) -> bool:
-    """Whether the loss is scored after so many completed steps."""
+    """True if the loss is scored after so many completed steps."""
     return step % self.every == 0
 
   def score(self, state: TrainState) -> float:

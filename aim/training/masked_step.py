@@ -52,7 +52,7 @@ class MaskedStep:
     return lsm2.abstract(self.architecture)[0]
 
   def recomputes(self, buffers: BufferSizes, windows: int) -> bool:
-    """Whether the program for these buffers, of so many windows per microbatch, recomputes activations."""
+    """True if the program for these buffers, of so many windows per microbatch, recomputes activations."""
     if self.activation_room is None or not self.architecture.remat:
       return self.architecture.remat
     return activation_bytes(self.architecture, buffers, windows) > self.activation_room
@@ -64,7 +64,7 @@ class MaskedStep:
 
   @property
   def skips_blocks(self) -> bool:
-    """Whether packed buffers are for a kernel that skips blocks, so that their sizes count them (BufferSizes.pairs)."""
+    """True if packed buffers are for a kernel that skips blocks, so that their sizes count them (BufferSizes.pairs)."""
     return bool(self.groups) and self.architecture.attention == "splash"
 
   def draw(

@@ -272,7 +272,7 @@ def _taken(
 
 
 def _is_part(name: str, prefixes: Sequence[str]) -> bool:
-  """Whether a parameter is one of these or lies under one of them."""
+  """True if a parameter is one of these or lies under one of them."""
   return any(name == prefix or name.startswith(f"{prefix}/") for prefix in prefixes)
 
 

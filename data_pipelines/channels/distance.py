@@ -37,7 +37,7 @@ class Distance:
 
   @property
   def is_far(self) -> bool:
-    """Whether the data are unlike those that the model was trained on, or perhaps in another unit."""
+    """True if the data are unlike those that the model was trained on, or perhaps in another unit."""
     far = abs(self.shift) > MOST_SHIFT or not SD_RATIOS[0] <= self.ratio <= SD_RATIOS[1]
     return far or self.implausible > MOST_IMPLAUSIBLE
 

@@ -155,7 +155,7 @@ class MatchedDataset(Dataset):
 
   @property
   def _has_own_schema(self) -> bool:
-    """Whether zeros are all that is changed."""
+    """True if zeros are all that is changed."""
     return self.original.schema.difference(self.schema) is None
 
   @property
@@ -261,7 +261,7 @@ def matched(dataset: Dataset, target: Schema, vocabulary: Vocabulary, zero_is_mi
 
 
 def _without_zeros(dataset: Dataset, channels: Collection[str]) -> bool:
-  """Whether a dataset is a view already in which zeros of these channels are missing."""
+  """True if a dataset is a view already in which zeros of these channels are missing."""
   names = {*channels} & {*dataset.schema.names}
   return not names or all(
     isinstance(member, MatchedDataset) and names <= {*member.matching.zero_is_missing, *member.matching.absent}

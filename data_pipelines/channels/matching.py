@@ -145,12 +145,12 @@ class Matching:
 
   @property
   def is_identity(self) -> bool:
-    """Whether data of the source are data of the target as they are: the same channels in the same order and units."""
+    """True if data of the source are data of the target as they are: the same channels in the same order and units."""
     return not self.zero_is_missing and self.keeps_layout
 
   @property
   def keeps_layout(self) -> bool:
-    """Whether the values of the source are those of the target, but for zeros that are missing values."""
+    """True if the values of the source are those of the target, but for zeros that are missing values."""
     return (
       self.source.minutes_per_step == self.target.minutes_per_step
       and len(self.pairs) == len(self.source.channels) == len(self.target.channels)

@@ -132,7 +132,7 @@ def convert_amounts(
 
 
 def is_known(unit: str) -> bool:
-  """Whether the table has this unit; the empty one, of codes and scores, is known."""
+  """True if the table has this unit; the empty one, of codes and scores, is known."""
   return not unit or _find(unit) is not None
 
 

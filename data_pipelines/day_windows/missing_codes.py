@@ -52,7 +52,7 @@ def label_note(name: str, values: Sequence[float]) -> str:
 
 
 def _stands_alone(value: float, second: float, other: float) -> bool:
-  """Whether an extreme value looks like a code.
+  """True if an extreme value looks like a code.
 
   Args:
     value: the lowest or the highest value.

@@ -36,7 +36,7 @@ def check_unmasked(values: Any, where: str, name: str) -> None:
 
 
 def _holds_masks(values: Any) -> bool:
-  """Whether nested sequences hold a masked array or numpy.ma.masked."""
+  """True if nested sequences hold a masked array or numpy.ma.masked."""
   if isinstance(values, np.ma.MaskedArray):
     return True
   return isinstance(values, list | tuple | collections.deque) and any(map(_holds_masks, values))

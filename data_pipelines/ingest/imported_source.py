@@ -275,7 +275,7 @@ class ImportedSource:
           raise SchemaError(f"{flag}: {alike('participant', name, in_exports)}; the exports have the second")
 
   def _is_elsewhere(self, event: Stretch) -> bool:
-    """Whether an event has an offset that is not that of the person's time zone."""
+    """True if an event has an offset that is not that of the person's time zone."""
     zone = self._options.zone_of(event.participant)
     if zone is None or event.offset is None:
       return False

@@ -212,7 +212,7 @@ def _typed(fields: Sequence[str]) -> list[Label]:
 
 
 def _is_code(field: str) -> bool:
-  """Whether digits are more than a number keeps: with leading zeros, or too many of them."""
+  """True if digits are more than a number keeps: with leading zeros, or too many of them."""
   return bool(re.fullmatch("0[0-9]+", field)) or (
     bool(re.fullmatch("[+-]?[0-9]{16,}", field)) and (len(field) > 32 or abs(int(field)) > LARGEST_WHOLE)
   )

@@ -33,7 +33,7 @@ class RemoteError(UserError):
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-  """Whether a path has a scheme, such as gs://, and is therefore no local path.
+  """True if a path has a scheme, such as gs://, and is therefore no local path.
 
   Raises:
     RemoteError: it begins like gs:/bucket, which would be a local folder named "gs:".
@@ -130,7 +130,7 @@ class RemoteFolder:
     return sorted({path.rstrip("/").rsplit("/", 1)[-1] for path in paths if path.rstrip("/") != self._root})
 
   def exists(self, name: str) -> bool:
-    """Whether there is a file of this name.
+    """True if there is a file of this name.
 
     Raises:
       RemoteError: the store cannot be reached.

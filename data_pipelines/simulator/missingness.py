@@ -80,7 +80,7 @@ class _DayLosses:
 
   @property
   def full(self) -> bool:
-    """Whether less than one minute of all channels is left to lose."""
+    """True if less than one minute of all channels is left to lose."""
     return self.left < _CHANNELS
 
 

@@ -42,7 +42,7 @@ class Rhythm:
     return len(self.asleep)
 
   def workday(self, day: int) -> bool:
-    """Whether the person works on a day, counted from 0."""
+    """True if the person works on a day, counted from 0."""
     return bool(self.working[day * MINUTES_PER_DAY : (day + 1) * MINUTES_PER_DAY].any())
 
 

@@ -44,7 +44,7 @@ class ExternalImputation:
       self.tasks[task] = file, arrays
 
   def has(self, task: GenerativeTask) -> bool:
-    """Whether there is a file for the task."""
+    """True if there is a file for the task."""
     return task in self.tasks
 
   def check(self, tasks: tuple[GenerativeTask, ...], days: int) -> None:

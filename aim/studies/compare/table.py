@@ -203,7 +203,7 @@ def _markdown(lines: Iterable[Sequence[str]]) -> str:
 
 
 def _shown(mode: str, line: Result, metric: str) -> bool:
-  """Whether a mode's tables show a number of this metric; of robustness they show means over all settings."""
+  """True if a mode's tables show a number of this metric; of robustness they show means over all settings."""
   if mode == "evaluate":
     return metric == "mse"
   if mode == "robustness":

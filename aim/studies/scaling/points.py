@@ -58,7 +58,7 @@ class ScalingCell:
 
   @property
   def ran_here(self) -> bool:
-    """Whether this mode ran its last command, and no other scheduler."""
+    """True if this mode ran its last command, and no other scheduler."""
     return self.commands[-1].fingerprint in job_runner.finished_commands(self.folder)
 
   @property

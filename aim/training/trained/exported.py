@@ -70,7 +70,7 @@ def vocabulary_version(restored: Restored) -> int | None:
 
 
 def is_exported(folder: pathlib.Path) -> bool:
-  """Whether a folder is, or is what remains of, an exported one."""
+  """True if a folder is, or is what remains of, an exported one."""
   has = lambda name: (folder / name).is_file()
   return has(ARRAYS) or has(CHECKSUMS) or (has(SCHEMA) and has(STATISTICS))
 

@@ -24,7 +24,7 @@ SECONDS = 10.0  # until a hub that does not answer counts as out of reach
 
 
 def is_on_hub(path: str | os.PathLike) -> bool:
-  """Whether a path names a model on the hub."""
+  """True if a path names a model on the hub."""
   return os.fspath(path).startswith(SCHEME.rstrip("/"))  # with one slash too, which is a slip
 
 

@@ -91,7 +91,7 @@ def schema() -> Schema:
 
 
 def is_release(folder: pathlib.Path) -> bool:
-  """Whether a folder is a release of OpenMHC."""
+  """True if a folder is a release of OpenMHC."""
   return (folder / MANIFEST).is_file()
 
 
@@ -199,7 +199,7 @@ def _params(
 
 
 def _is_position_code(array: np.ndarray, restored: Restored) -> bool:
-  """Whether an array is the table of position codes of a tower, which we compute instead of storing it."""
+  """True if an array is the table of position codes of a tower, which we compute instead of storing it."""
   a = restored.architecture
   if array.ndim < 2 or array.size != a.tokens * array.shape[-1] or array.shape[-1] % 4:
     return False

@@ -44,7 +44,7 @@ def read_index(path: pathlib.Path) -> dict[str, Any]:
 
 
 def is_complete(path: pathlib.Path) -> bool:
-  """Whether PATH.json has been written, and it and the files of the piece are as they were then."""
+  """True if PATH.json has been written, and it and the files of the piece are as they were then."""
   try:
     digests, _ = _read(path)
     return all(FileDigest.of(path.with_name(name)).blake2b == digest for name, digest in digests)

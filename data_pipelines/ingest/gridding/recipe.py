@@ -80,7 +80,7 @@ class Recipe:
 
   @property
   def causes(self) -> bool:
-    """Whether days say why values are missing. Either all days of a dataset do, or none."""
+    """True if days say why values are missing. Either all days of a dataset do, or none."""
     has_signal = any(self.index(name) is not None for name in (self.worn.heart, self.worn.counts))
     inferred = {"off": False, "auto": has_signal}.get(self.worn.rule, True)
     return inferred and any(signal.rule == "sum" for signal in self.signals)

@@ -228,7 +228,7 @@ def _readable(
 
 
 def _convertible(readings: Readings, units_of: Mapping[str, str], account: Account, where: str) -> bool:
-  """Whether the unit of the readings converts to that of their signal; the account says where it does not."""
+  """True if the unit of the readings converts to that of their signal; the account says where it does not."""
   try:
     units.convert(np.empty(0), readings.unit, units_of.get(readings.signal, readings.unit), readings.signal)
   except SchemaError as error:

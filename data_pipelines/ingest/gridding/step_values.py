@@ -54,7 +54,7 @@ class StepRange:
 
 
 def _lasts(signal: Signal) -> bool:
-  """Whether a reading applies to all the time from its start to its end."""
+  """True if a reading applies to all the time from its start to its end."""
   return signal.rule == "sum" or signal.holds
 
 

@@ -222,7 +222,7 @@ class _Batch:
     return (key, category) if self._check_unit(key, entry.row) else None
 
   def _check_unit(self, key: _Key, row: int) -> bool:
-    """Whether the unit converts to that of the type; a record whose unit does not is counted as damaged."""
+    """True if the unit converts to that of the type; a record whose unit does not is counted as damaged."""
     pair = key.what, key.unit
     if pair not in self._converts:
       try:

@@ -129,7 +129,7 @@ def several(value: Any) -> tuple[Any, ...]:
 
 
 def in_profile(kind: str, value: Any) -> bool:
-  """Whether the value is a name that the profile defines for this type, such as "running" for the type "sport"."""
+  """True if the value is a name that the profile defines for this type, such as "running" for the type "sport"."""
   return isinstance(value, str) and value in sdk.Profile["types"][kind].values()
 
 

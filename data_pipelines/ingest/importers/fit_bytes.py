@@ -93,7 +93,7 @@ def messages(
 
 
 def starts_with_header(data: bytes) -> bool:
-  """Whether the data begin as a FIT file does."""
+  """True if the data begin as a FIT file does."""
   return _is_header(data, 0)
 
 

@@ -226,7 +226,7 @@ def _date_orders(export: Export, name: str) -> tuple[DateOrder, DateOrder]:
 
 
 def _has_preferred(export: Export, name: str, match: re.Match[str], preferred: str) -> bool:
-  """Whether the export holds the same minutes in the preferred kind of file."""
+  """True if the export holds the same minutes in the preferred kind of file."""
   folder = name[: len(name) - len(name.rsplit("/", 1)[-1])]
   other = f"{folder}{match['before']}{preferred}{match['after']}".lower()
   return bool(preferred) and any(other == file.lower() for file in export.names)

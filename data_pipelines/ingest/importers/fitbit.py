@@ -182,7 +182,7 @@ class Fitbit:
 
 
 def _is_fitbits(export: Export, name: str) -> bool:
-  """Whether a JSON file without a date in its name begins as Fitbit's do."""
+  """True if a JSON file without a date in its name begins as Fitbit's do."""
   try:
     with export.open(name) as file:
       return bool(re.match(rb'\s*\[\s*\{[^{]*"(dateTime|logId)"', file.read(_START)))

@@ -101,7 +101,7 @@ class HealthConnect:
 
 
 def _has_records(export: Export, name: str) -> bool:
-  """Whether a file is a database with a table of records, whatever it is called."""
+  """True if a file is a database with a table of records, whatever it is called."""
   try:
     with export.open(name) as file:
       if file.read(len(HEADER)) != HEADER:

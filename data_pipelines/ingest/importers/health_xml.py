@@ -57,7 +57,7 @@ class Entry(NamedTuple):
 
 
 def is_health_xml(export: Export, name: str) -> bool:
-  """Whether an XML file's root is HealthData; the file's name depends on the phone's language."""
+  """True if an XML file's root is HealthData; the file's name depends on the phone's language."""
   try:
     with export.open(name) as file:
       start = file.read(_PROLOG)
@@ -199,7 +199,7 @@ class _Children:
     self._damaged(why=BROKEN, place=place)
 
   def _parse(self, block: bytes) -> bool:
-    """Whether a block could be parsed; if not, it leaves no entry."""
+    """True if a block could be parsed; if not, it leaves no entry."""
     before = self._collector.state()
     parser = _parser(self._collector)
     try:

@@ -153,7 +153,7 @@ class LongTable:
     return [column for column in columns if meaning.get(column, "") not in (*required, *optional)]
 
   def has_participants(self, export: Export, name: str) -> bool:
-    """Whether the rows of a file say whose they are."""
+    """True if the rows of a file say whose they are."""
     return "participant" in self._meaning(_columns(export, name)).values()
 
   def people(self, export: Export, name: str) -> set[str]:
@@ -544,7 +544,7 @@ class _Values:
 
 
 def _is_empty(column: pa.Array) -> bool:
-  """Whether no field of a column holds anything."""
+  """True if no field of a column holds anything."""
   if pa.types.is_string(column.type):
     column = pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), None, column)
   elif pa.types.is_floating(column.type):

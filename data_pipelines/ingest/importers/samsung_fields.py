@@ -29,7 +29,7 @@ def instants(column: pa.StringArray) -> tuple[Int64[np.ndarray, "n"], Bool[np.nd
 
 
 def is_number(text: str) -> bool:
-  """Whether a time or an offset is given as a number of milliseconds."""
+  """True if a time or an offset is given as a number of milliseconds."""
   return bool(re.fullmatch(r"-?[0-9]{1,16}", text))
 
 

@@ -490,7 +490,7 @@ def _open_quotes(block: bytes, delimiter: str) -> list[tuple[int, int]]:
 
 
 def _has_open_quote(line: bytes, delimiter: str) -> bool:
-  """Whether a quote that begins a field never closes in the line. Other quotes are text, as in 5" run."""
+  """True if a quote that begins a field never closes in the line. Other quotes are text, as in 5" run."""
   mark = re.escape(delimiter.encode())
   field = rb'(?:"(?:[^"]|"")*+"|(?!"))[^' + mark + rb"]*+"
   return not re.fullmatch(field + rb"(?:" + mark + field + rb")*+", line)
@@ -501,7 +501,7 @@ def _count_rows(lines: bytes) -> int:
 
 
 def _has_trailing_delimiter(file: io.BufferedReader, where: str, fields: int, delimiter: str) -> bool:
-  """Whether the first row ends in a delimiter that the header does not have."""
+  """True if the first row ends in a delimiter that the header does not have."""
   line = re.split(rb"[\r\n]", file.peek(_LONGEST_LINE), maxsplit=1)[0].decode(errors="replace")
   return line.endswith(delimiter) and len(_split_fields(line, where, delimiter)) == fields + 1
 

@@ -147,7 +147,7 @@ class Export:
     self.left_out.setdefault(why, []).append(name)
 
   def _leave_out_member(self, name: str, info: zipfile.ZipInfo) -> bool:
-    """Whether a member of the zip is left out, which `left_out` then says."""
+    """True if a member of the zip is left out, which `left_out` then says."""
     mode = info.external_attr >> 16
     if any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
       self._leave_out(HIDDEN, name)
@@ -191,7 +191,7 @@ class Export:
     self.links.append(name)
 
   def holds(self, name: str) -> bool:
-    """Whether there is a file of this name."""
+    """True if there is a file of this name."""
     return name in self._stored
 
   def part(self, names: Sequence[str], participant: str) -> Export:

@@ -95,7 +95,7 @@ def join(owners: Sequence[Owner]) -> list[list[int]]:
 
 
 def are_told_apart(groups: Iterable[Sequence[Owner]]) -> bool:
-  """Whether groups of owners are known to be different people, and no group is of two."""
+  """True if groups of owners are known to be different people, and no group is of two."""
   for fact in _FACTS:
     facts = [{getattr(owner, fact) for owner in group} - {""} for group in groups]
     if all(len(found) == 1 for found in facts) and len(set.union(*facts)) == len(facts):
@@ -104,7 +104,7 @@ def are_told_apart(groups: Iterable[Sequence[Owner]]) -> bool:
 
 
 def contradict(group: Sequence[Owner]) -> bool:
-  """Whether owners that share a mark name different accounts, profiles or subjects."""
+  """True if owners that share a mark name different accounts, profiles or subjects."""
   return any(len({getattr(owner, fact) for owner in group} - {""}) > 1 for fact in _FACTS)
 
 

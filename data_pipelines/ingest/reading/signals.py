@@ -49,7 +49,7 @@ class Signal(Channel):
     return "" if self.events else self.of or self.name
 
   def is_by(self, device: str) -> bool:
-    """Whether readings of a device count; of several kinds of exports, devices have their export's name in front."""
+    """True if readings of a device count; of several kinds of exports, devices have their export's name in front."""
     return not self.devices or any(re.search(rf"(^| ){re.escape(kind)}( \d+)?$", device) for kind in self.devices)
 
 

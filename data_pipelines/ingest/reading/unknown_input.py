@@ -79,7 +79,7 @@ def _columns(export: Export, name: str) -> list[str]:
 
 
 def _is_time(export: Export, name: str, column: str) -> bool:
-  """Whether the first row of a column holds a time that a table may have."""
+  """True if the first row of a column holds a time that a table may have."""
   with contextlib.suppress(SchemaError):
     for rows in read_batches(export, name, [column], ragged=lambda row, why: None):
       return bool(_TIME.match(rows[column][0].as_py()))

@@ -14,7 +14,7 @@ from tests.data_pipelines.simulator.cohort import SENSORS, Cohort
 
 
 def same(a: Person, b: Person) -> bool:
-  """Whether two people are equal, to the last bit of their values."""
+  """True if two people are equal, to the last bit of their values."""
   days = [
     np.array_equal(x.values, y.values, equal_nan=True) and np.array_equal(x.cause, y.cause) and x.date == y.date
     for x, y in zip(a.days, b.days, strict=True)

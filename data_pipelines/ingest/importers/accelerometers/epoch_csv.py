@@ -55,7 +55,7 @@ class _Head:
 
 
 def is_epoch_table(beginning: bytes) -> bool:
-  """Whether a file that begins like this is one of ActiLife's tables."""
+  """True if a file that begins like this is one of ActiLife's tables."""
   return bool(_START.match(beginning.decode("utf-8-sig", "replace")))
 
 

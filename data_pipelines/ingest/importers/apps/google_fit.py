@@ -99,14 +99,14 @@ class GoogleFit:
 
 
 def _has_fitbit(export: Export) -> bool:
-  """Whether the Takeout that this is, or whose folder Fit this is, has a folder Fitbit."""
+  """True if the Takeout that this is, or whose folder Fit this is, has a folder Fitbit."""
   is_fit = export.path.is_dir() and export.path.name.lower() == "fit"
   beside = is_fit and (export.path.parent / "Fitbit").is_dir()
   return beside or any("/fitbit/" in f"/{name}".lower() for name in export.names)
 
 
 def _quarters(export: Export, name: str) -> bool:
-  """Whether a file holds the quarter hours of a day; other apps name their files by the date too."""
+  """True if a file holds the quarter hours of a day; other apps name their files by the date too."""
   if not _DAY.fullmatch(base_name(name)):
     return False
   try:
