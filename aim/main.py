@@ -142,7 +142,7 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(argv: Sequence[str] | None) -> None:
-  """What app.run does; what is still to be written to standard output is, so that a full disk is noticed here."""
+  """Runs app.run, then flushes standard output, so that a full disk is noticed here."""
   try:
     app.run(main, argv=list(argv) if argv is not None else None, flags_parser=_parse)
   except SystemExit as end:

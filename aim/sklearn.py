@@ -20,7 +20,7 @@ from data_pipelines.in_memory.plain_arrays import check_unmasked, plain_array
 
 
 class _OfDays(TransformerMixin, BaseEstimator):
-  """What the two have in common: the model is loaded by fit(), and learns nothing there."""
+  """Common base of the two estimators: fit() loads the model, and learns nothing."""
 
   checkpoint: Any
   model_: Pretrained

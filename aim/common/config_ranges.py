@@ -1,4 +1,4 @@
-"""Which values a config key may have, and the check of a whole config before anything is built or compiled.
+"""Ranges of config values, and the check of a whole config before anything is built or compiled.
 
 A room's defaults.py has a table RANGES beside its defaults(): {"optimizer.warmup_share": number(0, 1), ...}. It has an
 entry for every number, tuple and text of the defaults, which tests/common/test_config_ranges.py checks. Limits that

@@ -55,7 +55,7 @@ def as_configured(dataset: Dataset, data: ml_collections.ConfigDict) -> Dataset:
 
 
 def told(dataset: Dataset, decoder_tokens: str) -> list[str]:
-  """What a mix consists of, in lines, and what its absent channels cost; none for a dataset that is no mix.
+  """Lines that describe a mix and the cost of its absent channels; none for a dataset that is no mix.
 
   Args:
     dataset: what is trained on.

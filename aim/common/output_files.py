@@ -1,4 +1,4 @@
-"""Where results go: checked before hours of computing rather than after them, and named when writing fails."""
+"""Output paths: checked before hours of computing rather than after them, and named when writing fails."""
 
 from __future__ import annotations
 

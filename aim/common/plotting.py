@@ -1,4 +1,4 @@
-"""What all figures share: colours, markers, axes and files."""
+"""Common style of all figures: colours, markers and axes; and writing them as PNG files."""
 
 from __future__ import annotations
 

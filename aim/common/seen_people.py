@@ -1,4 +1,4 @@
-"""Whether the people that a model is scored on were among those that it was trained on.
+"""Overlap between the people that a model is scored on and those that it was trained on.
 
 A checkpoint records digests of the ids of the people it was trained on, so the answer does not depend on the dataset
 that is scored. Exports record their number alone: whoever has a list of ids could find those of it by their digests.
@@ -23,7 +23,7 @@ _KEY = b"people trained on"
 
 @dataclasses.dataclass(frozen=True)
 class SeenPeople:
-  """How many of the people that a model is scored on were trained on.
+  """The number of people that a model is scored on, and of those among them that it was trained on.
 
   Attributes:
     people: the people that it is scored on.
@@ -131,7 +131,7 @@ def is_training_data(saved: Mapping[str, Any], dataset: Dataset) -> bool:
 
 
 def seen_people(trained: Sequence[Mapping[str, Any] | None], dataset: Dataset, people: Collection[str]) -> SeenPeople:
-  """How many of the people that a model is scored on were trained on.
+  """Counts the people that a model is scored on, and those among them that it was trained on.
 
   Args:
     trained: training_data of the model and of the weights that it started from, if any; None where not recorded.

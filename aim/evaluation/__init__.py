@@ -1,4 +1,4 @@
-"""How good a model is on people it never saw: generative tasks, probes, fine-tuning and robustness.
+"""Evaluation of a model on people it never saw: generative tasks, probes, fine-tuning and robustness.
 
 `results` is the file format that all of them write: one row per number, with an interval over people.
 """

@@ -204,7 +204,7 @@ def _joined(parts: list[Errors]) -> Errors:
 def hide(
   values: Float[np.ndarray, "days steps channels"], minutes_per_step: int, turn: int, rng: np.random.Generator
 ) -> Bool[np.ndarray, "days steps channels"]:
-  """What is hidden in a round: in turn short gaps, hours of all channels, half a day, and one channel of several."""
+  """Draws the values to hide: by `turn` short gaps, hours of all channels, half a day, or one channel of several."""
   days, steps, channels = values.shape
   hidden = np.zeros(values.shape, bool)
   length = lambda low, high: max(1, int(rng.integers(low, high + 1)) // minutes_per_step)

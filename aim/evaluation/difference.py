@@ -38,7 +38,7 @@ _LABELS = {
 
 
 class Outcome(enum.StrEnum):
-  """What a difference says about the model; the words are the same on the console, in tables, in files and reports.
+  """The verdict of a difference on the model, in the same words on the console, in tables, in files and in reports.
 
   WORDS explains them to readers.
   """
@@ -95,7 +95,7 @@ class Difference:
 
   @property
   def outcome(self) -> Outcome:
-    """What the value and its interval say; see Outcome."""
+    """The verdict that follows from the value and its interval; see Outcome."""
     no_interval = math.isnan(self.ci_low) or math.isnan(self.ci_high)
     no_width = self.ci_low == self.ci_high != 0
     if no_interval or self.people < (MIN_PEOPLE_WITHOUT_WIDTH if no_width else MIN_PEOPLE):

@@ -74,12 +74,12 @@ class Predictions:
 
   @property
   def n_folds(self) -> int:
-    """How many separately fitted models predicted the rows."""
+    """Number of separately fitted models that predicted the rows."""
     return 1 if self.fold is None else len(np.unique(self.fold))
 
   @property
   def question(self) -> tuple[str, str, str, int]:
-    """What models are compared on: dataset, task, level and seed."""
+    """The key on which models are compared: dataset, task, level and seed."""
     return self.dataset, self.task, self.level, self.seed
 
   def of_people(self) -> Predictions:

@@ -230,7 +230,7 @@ def no_better_than_constant(results: Iterable[Result]) -> list[str]:
 
 
 def folds_note(results: Iterable[Result]) -> str:
-  """How the people of several folds were scored together; "" if there was one fold."""
+  """A note on how the people of several folds were scored together; "" if there was one fold."""
   folds = max((r.n_folds or 1 for r in results), default=1)
   if folds == 1:
     return ""

@@ -205,7 +205,7 @@ class DayFunctions:
     whole_day: bool,
     target: Bool[np.ndarray, "days s c"] | None = None,
   ) -> tuple[Int[np.ndarray, " days"], Int[np.ndarray, " days"]]:
-    """How many visible tokens each day has, and how many tokens with a target.
+    """Numbers of visible tokens and of tokens with a target, for each day.
 
     Args:
       values: days in physical units, NaN where missing.

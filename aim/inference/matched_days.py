@@ -28,7 +28,7 @@ _MOST_DAYS = 256  # that are read to see how far a dataset lies from the model's
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """Which channels a caller's days have, in which order, units and steps, beside those of the model.
+  """Channels, order, units and steps of a caller's days, beside those of the model.
 
   Attributes:
     matching: from the caller's schema to the model's.
@@ -116,7 +116,7 @@ class Layout:
   def model_target(
     self, target: Bool[np.ndarray, "days _ _"] | None, shape: Sequence[int], where: str
   ) -> Bool[np.ndarray, "days _ _"]:
-    """Where the model has to reconstruct for the caller's target.
+    """Mask of the values that the model has to reconstruct for the caller's target.
 
     Raises:
       SchemaError: the target is not bool of the days' shape.
@@ -177,7 +177,7 @@ def check_dataset_names(dataset: Dataset, schema: Schema | None, vocabulary: Voc
 
 
 def npz_matching(path: str, schema: Schema, vocabulary: Vocabulary, zero_is_missing: Collection[str] = ()) -> Matching:
-  """How the days of an npz file become days of a model's schema; no day is read.
+  """Matches the days of an npz file to a model's schema; no day is read.
 
   A file of the very channels, in order and on the clock of the schema, is of that schema in all that it does not
   declare itself.

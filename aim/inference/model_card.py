@@ -31,7 +31,7 @@ _CITATION = 'Xu et al. 2025, "LSM-2: Learning from Incomplete Wearable Sensor Da
 
 
 def read_facts(path: str | pathlib.Path) -> dict[str, Any]:
-  """What people wrote about a model, in YAML.
+  """Reads the YAML file of facts that people wrote about a model.
 
   Raises:
     ConfigError: the file cannot be read, is no YAML, or has an unknown key or a value of another kind.
@@ -146,7 +146,7 @@ def _uncertainty(restored: Restored) -> str:
 
 
 def _front_matter(facts: Mapping[str, Any]) -> str:
-  """What a hub reads of a card."""
+  """The YAML header of a card, which model hubs read."""
   about: dict[str, Any] = {"library_name": "lsm2-aim", "tags": ["wearables", "time-series", "jax"]}
   if facts.get("licence"):
     about = {"license": facts["licence"].strip().lower()} | about

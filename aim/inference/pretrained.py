@@ -120,7 +120,7 @@ class Pretrained(DayRunner):
     self._told_alone = False
 
   def __reduce__(self) -> tuple[Any, ...]:
-    """What pickle keeps: what was read, without compiled programs; the copy computes on the devices of its process."""
+    """Pickles the checkpoint without compiled programs; the copy computes on the devices of its process."""
     state = {"vocabulary": self.vocabulary, "one_program": self.one_program}
     arguments = (self._restored, self.batch_size, self.short_holes, None, self.functions.reads_imputed_patches)
     return type(self), arguments, state
@@ -136,7 +136,7 @@ class Pretrained(DayRunner):
 
   @functools.cached_property
   def uncertainty(self) -> Uncertainty | None:
-    """How large the model's errors are on held-out people (--mode=calibrate); None if nobody measured it.
+    """Table of the model's errors on held-out people (--mode=calibrate); None if nobody measured them.
 
     Raises:
       CheckpointError: the table is malformed.
@@ -156,7 +156,7 @@ class Pretrained(DayRunner):
 
   @property
   def on_corrupt(self) -> str:
-    """What the training run did about a day that cannot be read, "stop" or "skip" (config.data.on_corrupt)."""
+    """The training run's rule for a day that cannot be read, "stop" or "skip" (config.data.on_corrupt)."""
     return str(self.config.data.get("on_corrupt", MADE_WITH["data.on_corrupt"]))
 
   @property
@@ -501,7 +501,7 @@ class Pretrained(DayRunner):
     dates: People | None = None,
     profile: Profile | None = None,
   ) -> Float[np.ndarray, "days steps channels"]:
-    """What the model expects at every step, observed or not.
+    """The model's estimate at every step, observed or not.
 
     LSM-1 masks and decodes a token without any observed value. Every other token is visible, its holes on a straight
     line in time as in training, and there the line is returned, because it is what the model has.
@@ -665,7 +665,7 @@ class Pretrained(DayRunner):
       print(f"note: {line}; its split eval: {self.seen_people(dataset, dataset.people('eval')).text}")
 
   def seen_people(self, dataset: Dataset, people: Collection[str]) -> SeenPeople:
-    """How many people the model was trained on, by its checkpoint, itself or in the weights that it started from.
+    """Counts the people that the model was trained on, itself or in the weights it started from, by its checkpoint.
 
     Args:
       dataset: has the people.

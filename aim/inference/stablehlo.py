@@ -120,7 +120,7 @@ def _days(
 
 
 def _readable(model: Pretrained, observed: Bool[Array, "days steps channels"]) -> Bool[Array, " days"]:
-  """Which days have something that the encoder reads."""
+  """True for each day that has something for the encoder to read."""
   a = model.architecture
   if model.imputes_input:
     return observed.any((1, 2))
@@ -133,7 +133,7 @@ def _lowered(model: Pretrained, function: Callable[[Array], Array]) -> export.Ex
 
 
 def _about(model: Pretrained) -> dict[str, Any]:
-  """What model.json says but for the functions."""
+  """Content of model.json, except for the functions."""
   schema, scale = model.schema.to_dict(), model.scale
   statistics = {
     "mean": scale.reference_mean.tolist(),

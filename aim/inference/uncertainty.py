@@ -1,4 +1,4 @@
-"""How sure a model is of what it fills in: the errors it made on people of its data's splits tune and eval.
+"""Uncertainty of what a model fills in: the errors it made on people of its data's splits tune and eval.
 
 A table has, for every channel and every distance to the nearest observed value, the absolute error that half and that
 nine in ten of the errors stay within. `aim/evaluation/calibration.py` measures it, on people who were not trained on,
@@ -167,7 +167,7 @@ def _fault(
   seen: Any,
   schema: Schema,
 ) -> str:
-  """What no table of this model has; "" if there is nothing."""
+  """The first fault that makes a table unfit for this model; "" if there is none."""
   scored = [name for name, binary in zip(schema.names, schema.binary, strict=True) if not binary]
   for name in (*errors, *list(shares)[1:]):
     if name not in scored:

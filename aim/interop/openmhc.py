@@ -28,7 +28,7 @@ RATIOS = (0.01, 100.0)  # smallest and largest ratio of two errors
 
 
 class DataSpec(NamedTuple):
-  """What a Method wants of each person, as openmhc.DataSpec has it: every day by the minute."""
+  """The data that a Method requests of each person, in the form of openmhc.DataSpec: every day by the minute."""
 
   resolution: str = "minute"
   window: str = "day"
@@ -235,7 +235,7 @@ def person_error(truth: Float[np.ndarray, " values"], filled: Float[np.ndarray, 
 def skill_score(
   errors: Mapping[Any, Mapping[str, float]], baseline: Mapping[Any, Mapping[str, float]], floor: Iterable[Any] = ()
 ) -> float:
-  """How much smaller errors are than a baseline's: 1 - geometric mean over tasks of their ratio, at most 1.
+  """Skill score against a baseline: 1 - geometric mean over tasks of the ratio of errors, at most 1.
 
   A task's ratio is that of the mean errors of the people whom both have an error of, bounded by RATIOS. OpenMHC reports
   it in percent, with last observation carried forward as the baseline of imputation.

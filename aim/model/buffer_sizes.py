@@ -130,7 +130,7 @@ def block_pairs(
 
 @dataclasses.dataclass(frozen=True)
 class _Side:
-  """Where the windows of each group lie, [groups, windows], and the slots of a block."""
+  """Starts and lengths of the windows of each group, [groups, windows], and the slots of a block."""
 
   starts: np.ndarray
   lengths: np.ndarray

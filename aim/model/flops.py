@@ -67,7 +67,7 @@ def _useful_flops(a: Architecture, visible: Any, decoder: Any, targets: Any) -> 
 def executed_parts(
   a: Architecture, sizes: BufferSizes, windows: int, counts: Int[np.ndarray, "b 3"]
 ) -> dict[str, float]:
-  """What executed_flops consists of, per window of a sample: {part: FLOPs}, which add up to it.
+  """Splits executed_flops, per window of a sample, into parts that add up to it: {part: FLOPs}.
 
   "useful" is useful_flops; "missing" the decoder's work on positions that have no value; "padding" the slots and the
   outputs that no result needs; "blocks" the pairs of attention beyond those of a window's own tokens.

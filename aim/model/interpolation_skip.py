@@ -1,4 +1,4 @@
-"""What the visible values alone say about a hidden one: lines and curves between its neighbours, local and daily means.
+"""Estimates of hidden values from the visible ones alone: lines and curves between neighbours, local and daily means.
 
 The decoder can use them as a skip connection (config.model.interpolation_skip) and then predicts the difference from a
 mixture of them. Nothing imputed enters the encoder, and no hidden value is read.

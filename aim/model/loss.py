@@ -62,7 +62,7 @@ def predictions(
 
 
 def _binary_values(binary: Bool[Array, " c"], a: Architecture) -> Bool[Array, "groups values"]:
-  """Which patch values of each channel group are binary. One value stands for all if patches have a single channel."""
+  """Mask of each channel group's binary patch values. One value stands for all if patches have a single channel."""
   if a.patch_channels == 1:
     return jnp.asarray(binary)[:, None]
   return patches.patchify(jnp.broadcast_to(binary, (1, a.patch, a.channels)), a.patch, a.patch_channels)[0]

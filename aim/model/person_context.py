@@ -1,4 +1,4 @@
-"""What a person's other days say about a hidden value: the usual value at this time, moved to the level of today.
+"""Evidence on a hidden value from a person's other days: the usual value at this time, moved to the level of today.
 
 The decoder can use them beside the visible values of the day (config.model.context_days). They are means over days
 (data_pipelines/context) and join the interpolation skip (aim/model/interpolation_skip.py) as evidence: nothing of them
@@ -100,7 +100,7 @@ def context_evidence(
 
 
 def embedded(evidence: Float[Array, "g r p features"]) -> Float[Array, "g r p 3"]:
-  """What the decoder's tokens are given: usual, the deviation of today, and how far usual is known, from 0 to 1."""
+  """Inputs to the decoder's tokens: usual, the deviation of today, and how far usual is known, from 0 to 1."""
   usual, log_days, deviation = (evidence[..., i] for i in range(3))
   return jnp.stack([usual, deviation, jax.nn.sigmoid(log_days)], axis=-1)
 

@@ -1,4 +1,4 @@
-"""How tokens of several windows are laid out in one array: padded to one length, or packed one window after another.
+"""Layouts of the tokens of several windows in one array: padded to one length, or packed one window after another.
 
 Layers that work token by token see only slots. Attention is per window and needs to know which slots belong to which.
 Padded and packed buffers differ only in their numbers, which is why the textbook, trimmed and packed steps share one
@@ -90,7 +90,7 @@ class TokenBuffer:
     return _gather(jax.lax.stop_gradient(flat), index, valid)
 
   def covers(self, other: TokenBuffer) -> Bool[Array, "g s"]:
-    """Which slots of `other` hold a token that this buffer holds too."""
+    """True for the slots of `other` whose token this buffer holds too."""
     return other._sources(self.starts, self.first, self.lengths)[1]
 
   def _sources(

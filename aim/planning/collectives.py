@@ -1,4 +1,4 @@
-"""What a compiled program sends over the network, read from its optimised HLO, and the roofline of a step."""
+"""Network traffic of a compiled program, read from its optimised HLO, and the roofline of a step."""
 
 from __future__ import annotations
 

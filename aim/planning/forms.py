@@ -34,7 +34,7 @@ def check_forms(names: Sequence[str], method: str) -> None:
 
 
 def row(parts: Mapping[str, float], speed: Mapping[str, Any], size: str, memory: int) -> dict[str, Any]:
-  """What preflight.json holds of one form.
+  """Entry of preflight.json for one form.
 
   Args:
     parts: FLOPs per window, flops.executed_parts.

@@ -21,7 +21,7 @@ class Unavailable(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """What the compiler has to know of a GPU beyond its data sheet.
+  """Properties of a GPU that the compiler needs beyond its data sheet.
 
   Attributes:
     capability: compute capability, major and minor.

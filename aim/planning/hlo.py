@@ -83,7 +83,7 @@ class Module:
           yield from self._executions(called, times * self.trips(name, instruction))
 
   def trips(self, computation: str, instruction: Instruction) -> int:
-    """How often an instruction runs what it calls: 1, but for a loop of known length."""
+    """Number of times that an instruction runs what it calls: 1, but for a loop of known length."""
     if instruction.opcode != "while":
       return 1
     if known := _TRIPS.search(instruction.rest):  # CPUs and GPUs
@@ -98,7 +98,7 @@ class Module:
     return next((limit for limit in limits if limit is not None), 1)
 
   def kernels(self) -> dict[str, int]:
-    """How often each kernel runs that is not XLA's own code: {target of a custom call, or kind of a fusion: times}.
+    """Counts the runs of each kernel that is not XLA's own code: {target of a custom call, or kind of a fusion: times}.
 
     Fusions that say which generator makes them, such as "__triton_gemm", are counted by it.
     """

@@ -144,7 +144,7 @@ def _report(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _form(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
-  """What one form costs in its typical buffers; the program of the run's own form is already compiled."""
+  """Cost of one form in its typical buffers; the program of the run's own form is already compiled."""
   size = _typical(plan.ladder())
   if not plan.made:
     say(f"compiling the {plan.form} form")

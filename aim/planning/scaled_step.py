@@ -77,7 +77,7 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(SliceEstimate))
 
 @dataclasses.dataclass(frozen=True)
 class AnalysedStep:
-  """What preflight.json says about one step of `batch` windows on `chips`.
+  """One step of `batch` windows on `chips`, as preflight.json describes it.
 
   Attributes:
     kind: the maker's name of a chip.

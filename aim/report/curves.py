@@ -89,7 +89,7 @@ def _training_chart(key: str, title: str, series: Mapping[str, Sequence[tuple[fl
 
 
 def _suffixes(datasets: Sequence[str]) -> dict[str, str]:
-  """What a title adds to name each dataset: nothing if there is only one."""
+  """Title suffixes that name each dataset; empty if there is only one."""
   several = len(set(datasets)) > 1
   return {dataset: f" ({dataset})" if several else "" for dataset in datasets}
 

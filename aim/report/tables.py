@@ -69,7 +69,7 @@ def section(workdirs: Sequence[Workdir], kind: str) -> Section:
 
 
 def _notes(workdirs: Sequence[Workdir], kind: str, results: Sequence[Result]) -> list[str]:
-  """What stands beside the tables of generative tasks: channels, models that return a line, truths that are clipped."""
+  """Notes beside the tables of generative tasks: channels, models that return a line, truths that are clipped."""
   if kind != "generative":
     return []
   workdirs = [workdir for workdir in workdirs if kind not in workdir.left_out]
@@ -79,7 +79,7 @@ def _notes(workdirs: Sequence[Workdir], kind: str, results: Sequence[Result]) ->
 
 
 def _by_channel(workdirs: Sequence[Workdir]) -> list[str]:
-  """Where each workdir's model is worse than linear interpolation on a channel, which a mean over channels hides."""
+  """Notes on channels where a model is worse than linear interpolation, which a mean over channels hides."""
   lines: list[Result] = []
   for workdir in workdirs:
     path = workdir.path / "evaluate" / BY_CHANNEL
@@ -187,7 +187,7 @@ def _row_verdict(differences: Sequence[Difference], ranked: Sequence[Result]) ->
 
 
 def overlap(ranked: Sequence[Result]) -> str:
-  """Which model is best, and whose unpaired intervals overlap with its own."""
+  """Names the best model, and those whose unpaired intervals overlap with its own."""
   if len(ranked) < 2:
     return ""
   best, others = ranked[0], ranked[1:]

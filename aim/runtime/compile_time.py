@@ -1,4 +1,4 @@
-"""How long this process has been compiling, and a line for whoever waits for it."""
+"""Time that this process has spent compiling, and a line for whoever waits for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a device can do according to its maker's data sheet, and the platform that programs are compiled for."""
+"""A device's capabilities according to its maker's data sheet, and the platform that programs are compiled for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from data_pipelines.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class DataSheet:
-  """What the maker states for one device.
+  """The maker's figures for one device.
 
   Attributes:
     flops: dense bfloat16 peak, FLOP/s.

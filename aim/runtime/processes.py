@@ -43,7 +43,7 @@ class ProcessGroupError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class ProcessGroup:
-  """Where several processes were found, and the arguments for jax.distributed.initialize.
+  """The processes of a run, as arguments for jax.distributed.initialize, and the source that named them.
 
   Attributes:
     source: the flag or the scheduler that named the processes.

@@ -1,4 +1,4 @@
-"""Which device and microbatch computes which window, so that all of them have about as many tokens.
+"""Assignment of windows to devices and microbatches, so that all of these have about as many tokens.
 
 Buffers have one size on all devices, which is that of the fullest. If windows stay where the loader put them, the
 fullest of 128 devices has a fifth more than the mean. Here devices deal windows to their neighbours so that sums come
@@ -63,7 +63,7 @@ def balanced(tree: Any, lengths: Int[Array, " b"], groups: int, accumulate: int)
 
 
 def _exchange(tree: Any, lengths: Int[Array, " w"], groups: int, accumulate: int) -> Any:
-  """What one device does: balanced_order() of all devices' windows, by an exchange of equal parts."""
+  """One device's part of balanced(): brings windows into balanced_order() by an exchange of equal parts."""
   device = jax.lax.axis_index(WINDOW_AXES)
   order, dealt = _deal(jax.lax.all_gather(lengths, WINDOW_AXES))
   k = dealt.shape[1]
@@ -119,7 +119,7 @@ def _longest_first(lengths: Lengths) -> Lengths:
 
 
 def _in_microbatches(lengths: Lengths, accumulate: int) -> Lengths:
-  """Which of a device's windows [d, w] is at each of its places, which belong to the microbatches in turn.
+  """Order of each device's windows [d, w] in its places, which belong to the microbatches in turn.
 
   Every other turn goes back, so that who got a longer one in a turn gets a shorter one in the next.
   """

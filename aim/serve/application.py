@@ -36,7 +36,7 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """What one client can take from the others.
+  """Limits on requests, so that one client cannot crowd out the others.
 
   Attributes:
     days: in a request.
@@ -88,7 +88,7 @@ class Service:
     return _json({"status": "ok", "requests": self.requests, "days_waiting": self.model.days_waiting})
 
   async def about(self, request: Any) -> Any:
-    """What the model is, and which days it takes."""
+    """Describes the model, and the days that it takes."""
     try:
       _check_no_query(request)
     except Refused as error:
@@ -131,7 +131,7 @@ class Service:
     return message.days(self.model.impute(message.values, False, *described), notes)
 
   def _notes(self, message: Message) -> tuple[str, ...]:
-    """What is done to days of other channels, units or steps."""
+    """Notes on the conversion of days of other channels, units or steps."""
     if not message.described:
       return ()
     model = self.model
@@ -214,7 +214,7 @@ class Service:
     return b"".join(parts)
 
   async def _next_part(self, stream: AsyncIterator[bytes]) -> bytes | None:
-    """What comes next of a body; None at its end."""
+    """The next part of a body; None at its end."""
     try:
       async with asyncio.timeout(self.limits.silence):
         return await anext(stream, None)
@@ -237,7 +237,7 @@ def _check_no_query(request: Any) -> None:
 
 
 def _media_type(request: Any) -> str:
-  """What the body of a request is.
+  """Media type of a request's body.
 
   Raises:
     Refused: neither JSON nor Arrow.

@@ -45,7 +45,7 @@ class Message:
 
   @property
   def media_type(self) -> str:
-    """What the body of the response is."""
+    """Media type of the response's body."""
     return ARROW if self.form == "arrow" else JSON
 
   @property

@@ -1,4 +1,4 @@
-"""What a finished command of a study is known by: its resolved config, its data and the code that ran it.
+"""Identity of a finished command of a study: its resolved config, its data and the code that ran it.
 
 A command's text is not enough: the experiment that it names can be edited, a file of days can be replaced, and code
 changes. Neither does the text have to be the same: a workdir and files of days may be given by a relative or an

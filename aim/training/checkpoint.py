@@ -237,7 +237,7 @@ class Checkpoints:
     return {"params": items["params"], "ema": items.get("ema", {}), **items["training"]}
 
   def metadata(self) -> dict[str, Any]:
-    """What stands beside the arrays of the newest checkpoint (aim/training/checkpoint_metadata.py).
+    """Reads the metadata of the newest checkpoint (aim/training/checkpoint_metadata.py).
 
     Raises:
       DamagedError: the checkpoint is not complete, or this is not what was saved.
@@ -451,7 +451,7 @@ def without_params(metadata: Mapping[str, Any], step: int, where: str, tell_miss
 
 
 def newest_metadata(workdir: str | pathlib.Path) -> dict[str, Any] | None:
-  """What stands beside the arrays of a workdir's newest checkpoint that is complete; None if there is none."""
+  """Metadata of a workdir's newest checkpoint that is complete; None if there is none."""
   for path in reversed(_step_folders(checkpoint_folder(workdir))):
     with contextlib.suppress(DamagedError):
       return _read_metadata(path)
@@ -530,7 +530,7 @@ def _was_interrupted(path: epath.Path) -> bool:
 
 
 def _read_metadata(step_path: epath.Path) -> dict[str, Any]:
-  """What stands beside the arrays of a checkpoint, with the names of its "items".
+  """Reads the metadata of a checkpoint, and adds the names of its "items".
 
   Raises:
     DamagedError: the save was not completed, something of it is lost or changed, its folder is of another step, or

@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside its arrays: format, step, config, schema, statistics, the training data, checksums.
+"""Metadata that a checkpoint holds beside its arrays: format, step, config, schema, statistics, data, checksums.
 
 A run is compared here with what it goes on from, and a dataset with what a model was trained on.
 """
@@ -38,14 +38,14 @@ class DamagedError(CheckpointError):
 
 
 def run_metadata(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
-  """What the model's function needs beside arrays, as JSON."""
+  """Config, schema and statistics as JSON: all that the model's function needs beside arrays."""
   keys = ("mean", "std", "min", "max")
   statistics = {key: np.asarray(getattr(dataset.statistics, key), np.float64).tolist() for key in keys}
   return {"config": config_files.to_dict(config), "schema": dataset.schema.to_dict(), "statistics": statistics}
 
 
 def training_data(dataset: Dataset, subset: Mapping[str, Any] | None = None) -> dict[str, Any]:
-  """What names the content of the data that a run trains on, and whom; of a mix, also of each member, with its weight.
+  """Identity of the data and people that a run trains on; of a mix, also of each member, with its weight.
 
   Args:
     dataset: the data.
@@ -70,7 +70,7 @@ def training_data(dataset: Dataset, subset: Mapping[str, Any] | None = None) -> 
 
 
 def sealed(metadata: Mapping[str, Any], checksums: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-  """What is stored: `metadata` and the format, the checksums {item: {array: checksum}} and a digest of all of it."""
+  """`metadata` as it is stored: with the format, the checksums {item: {array: checksum}} and a digest of all of it."""
   content = {"format": FORMAT, **metadata, "checksums": checksums}
   return content | {"digest": digest(content)}
 

@@ -32,7 +32,7 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
 def compilations() -> int:
-  """How many programs this process has compiled so far; it stays constant once training is under way."""
+  """Number of programs this process has compiled so far; it stays constant once training is under way."""
   return _count
 
 

@@ -1,4 +1,4 @@
-"""Where metrics go: metrics.jsonl always, TensorBoard and Weights & Biases if config.log asks for them."""
+"""Writes metrics: to metrics.jsonl always, to TensorBoard and Weights & Biases if config.log asks for them."""
 
 from __future__ import annotations
 

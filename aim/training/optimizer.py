@@ -28,7 +28,7 @@ def schedule(config: ml_collections.ConfigDict, total_steps: int) -> Callable[[A
 
 
 def decay_mask(params: dict[str, Any]) -> dict[str, bool]:
-  """Which parameters weight decay applies to.
+  """True for the parameters that weight decay applies to.
 
   Raises:
     ValueError: no rule of DECAYED matches a parameter's name.

@@ -1,4 +1,4 @@
-"""What a run starts from instead of random parameters: the weights of another run, config.init.
+"""Starts a run from the weights of another run (config.init) instead of random parameters.
 
 Channels are matched by name, units and kinds, and keep the places that they have in the checkpoint. What was taken is
 written into the metadata of every checkpoint of the run, so that it goes on without the one that it started from.
@@ -54,7 +54,7 @@ OF_A_PATCH = (
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-  """What a run starts from.
+  """Starting point of a run that takes the weights of another.
 
   Attributes:
     places: of the run's channels.
@@ -70,12 +70,12 @@ class Start:
 
   @property
   def entry(self) -> Mapping[str, Any]:
-    """What was taken for this run."""
+    """The entry of the history about this run."""
     return self.history[-1]
 
   @property
   def text(self) -> str:
-    """What was taken, what is fresh and what is frozen, in a few lines."""
+    """A summary in a few lines: parameters that were taken, are fresh or are frozen, channels and statistics."""
     entry = self.entry
     channels, fresh = entry["channels"], sorted({name.split("/")[0] for name in entry["fresh"]})
     lines = [f"started from {entry['checkpoint']}, step {entry['step']} (digest {entry['digest']})"]
@@ -123,7 +123,7 @@ class Start:
 def start_of(
   config: ml_collections.ConfigDict, workdir: pathlib.Path, schema: Schema, statistics: Mapping[str, Sequence[float]]
 ) -> Start | None:
-  """What a run of this config starts from; None without config.init.checkpoint.
+  """The starting point of a run of this config; None without config.init.checkpoint.
 
   A run that goes on reads it from its own newest checkpoint.
 
@@ -321,7 +321,7 @@ def _statistics(
 def _distances(
   schema: Schema, statistics: Mapping[str, Sequence[float]], kept: Mapping[str, Sequence[float]]
 ) -> list[Distance]:
-  """How far the data's statistics lie from those that are kept, of the continuous channels."""
+  """Distances of the data's statistics from those that are kept, one per continuous channel."""
   return [
     Distance(
       channel.name, (statistics["mean"][i] - kept["mean"][i]) / kept["std"][i], statistics["std"][i] / kept["std"][i]

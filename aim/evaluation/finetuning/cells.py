@@ -1,4 +1,4 @@
-"""What is stored of each training of --mode=finetune, so that a repeated command computes only what is missing."""
+"""Stored results of each training of --mode=finetune, so that a repeated command computes only what is missing."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ class TrainingExamples:
 
 @dataclasses.dataclass(frozen=True)
 class TargetScaling:
-  """How targets are presented to the network: numbers are standardised and classes weighted, by the training rows.
+  """Scaling of targets for the network: numbers are standardised and classes weighted, by the training rows.
 
   Attributes:
     mean, sd: mean and SD of the numbers; 0 and 1 for classes.

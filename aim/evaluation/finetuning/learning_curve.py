@@ -23,7 +23,7 @@ SHOWN_LEVELS = ("person", "window", "day")  # a task is shown at the first of th
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-  """What is shown of one task.
+  """The headline metric of one task, and the results with it that are shown.
 
   Attributes:
     metric: the task's headline metric.

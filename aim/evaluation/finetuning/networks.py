@@ -1,4 +1,4 @@
-"""What is fine-tuned: the encoder or a ResNet-1D under a linear head, as pure functions of flat parameters."""
+"""Networks to fine-tune: the encoder or a ResNet-1D under a linear head, as pure functions of flat parameters."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ class Study:
     cell.write(self.folder, self.predictions(task, cell, held_out_rows, predicted), about)
 
   def constants(self, jobs: Iterable[Job]) -> list[Predictions]:
-    """What the labels alone predict, beside every model: as --mode=probe fits it, on all labels that a cell saw."""
+    """Predictions from the labels alone, beside every model: fitted as by --mode=probe, on all labels a cell saw."""
     predicted = []
     for job in {(job.task.name, job.cell.percent, job.cell.seed): job for job in jobs}.values():
       seen = self.training.of_people(self.training.rows(job.task), {*job.cell.people, *job.cell.tune_people})

@@ -1,7 +1,7 @@
-"""Which scored truths were clipped: errors are in z-scores, and a truth beyond a channel's clip counts as the clip.
+"""Counts of clipped truths: errors are in z-scores, and a truth beyond a channel's clip counts as the clip.
 
-A heart rate of 190 bpm is then scored as the 166 bpm that are five SDs above the mean, from every method alike. Tables
-of scores are followed by what that concerns.
+A heart rate of 190 bpm is then scored as the 166 bpm that are five SDs above the mean, from every method alike. Notes
+under the tables of scores say which channels and tasks that concerns.
 """
 
 from __future__ import annotations

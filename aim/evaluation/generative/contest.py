@@ -156,9 +156,9 @@ class HeldoutDays:
     ])  # fmt: skip
 
   def profile(self, batch: Mapping[str, Any]) -> Profile | None:
-    """What the model is given of the person's other days of the split, those of a batch; None if it reads none.
+    """The person's profile over the other days of the split, for each day of a batch; None if the model reads none.
 
-    They are whole, as those that person_means averages.
+    Those days are whole, as those that person_means averages.
     """
     return self._others.profiles(batch["position"]) if self._context_days else None
 

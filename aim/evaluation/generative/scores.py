@@ -267,7 +267,7 @@ def with_mean(errors: Float[np.ndarray, "*draws c"]) -> Float[np.ndarray, "*draw
 def percent_above(
   sums: Float[np.ndarray, "*draws k c"], others: Float[np.ndarray, "*draws k c"]
 ) -> Float[np.ndarray, "*draws"]:
-  """How far the mean mse of `sums` lies above that of `others`, in %; NaN where the others' is 0."""
+  """Percentage by which the mean mse of `sums` exceeds that of `others`; NaN where the others' is 0."""
   ours, theirs = (with_mean(metric(part, "mse"))[..., 0] for part in (sums, others))
   ratio = np.divide(ours, theirs, out=np.full(np.shape(theirs), np.nan), where=np.asarray(theirs) > 0)
   return np.asarray(100 * (ratio - 1))
@@ -276,13 +276,13 @@ def percent_above(
 def channel_percent_above(
   sums: Float[np.ndarray, "draws k c"], others: Float[np.ndarray, "draws k c"]
 ) -> Float[np.ndarray, "draws c"]:
-  """How far the mse of each channel lies above that of `others`, in %; NaN where the others' is 0 or not known."""
+  """Percentage by which each channel's mse exceeds that of `others`; NaN where the others' is 0 or not known."""
   ours, theirs = (metric(part, "mse") for part in (sums, others))
   return 100 * (np.divide(ours, theirs, out=np.full(np.shape(theirs), np.nan), where=theirs > 0) - 1)
 
 
 def draws_of(people: int, n_bootstrap: int, seed: int) -> Float[np.ndarray, "draws people"]:
-  """How often each person was drawn in each of n_bootstrap samples of `people` draws with replacement."""
+  """Draws n_bootstrap samples of `people` people with replacement, as the number of times each person is drawn."""
   if not people:
     return np.zeros((n_bootstrap, 0))
   return np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), n_bootstrap).astype(np.float64)

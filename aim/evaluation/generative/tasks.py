@@ -189,7 +189,7 @@ def hidden_in_days(
 
 
 def scored_days(task: GenerativeTask, days: int, most: int, seed: Integer) -> Bool[np.ndarray, " days"]:
-  """Which days a task is scored on: at most `most`, spread evenly, or all where `most` is 0.
+  """Mask of the days that a task is scored on: at most `most`, spread evenly, or all where `most` is 0.
 
   Each task begins at another day, so that together the tasks see more days.
   """

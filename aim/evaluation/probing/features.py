@@ -11,7 +11,7 @@ HOURS = 24
 
 
 def mask(values: Float[np.ndarray, "d s c"]) -> Float[np.ndarray, "d f"]:
-  """What the pattern of holes alone reveals: each channel's observed share in each hour, then in the whole day."""
+  """The pattern of holes alone as features: each channel's observed share in each hour, then in the whole day."""
   observed = ~np.isnan(values)
   return np.concatenate([_by_hour(observed, np.mean), observed.mean(axis=1)], axis=1).astype(np.float32)
 

@@ -212,7 +212,7 @@ def _event_tasks(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[st
 
 
 def _bout_task(group: str, names: Sequence[str], stretches: Mapping[str, _DayWindows]) -> LabelTask:
-  """Which of `names` each bout is."""
+  """The task of telling which of `names` each bout is."""
   windows: dict[tuple[str, int], list[Window]] = collections.defaultdict(list)
   for index, name in enumerate(names):
     for key, bouts in stretches[name].items():

@@ -105,7 +105,7 @@ def predict_settings(
   probes: Mapping[str, FittedProbe],
   settings: Sequence[Removal],
 ) -> tuple[dict[str, SettingPredictions], dict[str, ProbeInputs]]:
-  """What the probes predict for the held-out people, and the rows that they predict it for, both by task name.
+  """Predictions of the probes for the held-out people, and the rows that these are for, both by task name.
 
   Args:
     config: config.probe.

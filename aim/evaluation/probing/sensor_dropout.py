@@ -1,4 +1,4 @@
-"""What each setting of --mode=robustness removes: sensors for the whole day, or a quarter of the day."""
+"""The settings of --mode=robustness: each removes sensors for the whole day, or a quarter of the day."""
 
 from __future__ import annotations
 

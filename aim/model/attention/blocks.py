@@ -1,4 +1,4 @@
-"""Which blocks of a packed buffer attend to which: all that a block-sparse kernel of attention computes, and no more.
+"""Pairs of blocks of packed buffers that share a window: all that a block-sparse attention kernel has to compute.
 
 Kernels on TPUs compute whole blocks of queries and keys. A block of one side needs those blocks of the other side that
 hold tokens of its windows. Windows lie in the same order on both sides, so these are a stretch, in which there may also

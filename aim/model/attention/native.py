@@ -118,7 +118,7 @@ def _compiler() -> list[str]:
 
 
 def _cpu() -> str:
-  """What -march=native depends on, part of the cache key because different machines may share a home folder."""
+  """The CPU's features, which -march=native depends on; in the cache key, because machines may share a home folder."""
   try:
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
   except OSError:

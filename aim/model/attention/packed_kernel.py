@@ -139,7 +139,7 @@ _attend.defvjp(_forward, _backward)
 
 
 class _HeadGroups:
-  """How the heads of [rows, heads * d] are cut into groups, and the blocks that a step of the grid gets.
+  """Division of the heads of [rows, heads * d] into groups, and the blocks that a step of the grid gets.
 
   A step of the grid is a group and an entry of the list. Block specs: `here` and `there` are blocks of rows of the two
   sides of the entry; statistics are one number per row and head, [groups, 8, rows].

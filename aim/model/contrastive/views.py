@@ -21,7 +21,7 @@ from aim.model.lsm2 import Architecture
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-  """How much a view differs from its day.
+  """Strengths of the random changes that turn a day into a view.
 
   Attributes:
     shift: largest shift in steps, in either direction; the ends of the day are joined.

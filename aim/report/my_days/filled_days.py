@@ -1,4 +1,4 @@
-"""What a model makes of days of one's own: matched to its channels, embedded, and their holes filled."""
+"""A person's own days as a model sees them: matched to its channels, embedded, and their holes filled."""
 
 from __future__ import annotations
 

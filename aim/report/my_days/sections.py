@@ -74,7 +74,7 @@ def _clock(made: FilledDays) -> str:
 
 
 def how_sure(model: Pretrained, made: FilledDays) -> str:
-  """What the page says of the bands, and on how many days they are too narrow."""
+  """Explains the bands on the page, and says on how many days they are too narrow."""
   if model.uncertainty is None:
     return "How sure that is, nobody measured for this model, so there is no band (--mode=calibrate measures it)."
   told = f"The bands say how sure that is. {model.uncertainty.text()} On people and devices unlike those they may fail."

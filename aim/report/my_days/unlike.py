@@ -17,7 +17,7 @@ _USUAL_SHARE = 0.1  # of the median, the least spread: days that are nearly equa
 def distances(
   embedding: Float[np.ndarray, "days features"], participant: Shaped[np.ndarray, " days"]
 ) -> Float[np.ndarray, " days"]:
-  """How far each day lies from the same person's days: the mean distance to the three that are nearest.
+  """Mean distance of each day from the three nearest days of the same person.
 
   Returns:
     Euclidean distances of embeddings; NaN for people with less than FEWEST days.
@@ -36,7 +36,7 @@ def distances(
 def robust_scores(
   values: Float[np.ndarray, " days"], participant: Shaped[np.ndarray, " days"]
 ) -> Float[np.ndarray, " days"]:
-  """How far each value lies from the person's median, in 1.48 times the median distance from it.
+  """Deviation of each value from the person's median, in units of 1.48 times the median absolute deviation.
 
   For normally distributed values that is a z-score, which a few extreme ones cannot move.
 
@@ -61,7 +61,7 @@ def reasons(
   channels: list[int],
   most: int = 3,
 ) -> list[str]:
-  """What differs most on some days: means of channels and shares of missing values, beside what is usual.
+  """Largest differences of some days from the usual, as text: means of channels and shares of missing values.
 
   Args:
     schema: clock and channels.

@@ -50,7 +50,7 @@ class CompareCell:
 
   @property
   def commands(self) -> tuple[Command, ...]:
-    """What a job runner needs of a cell, with `folder`."""
+    """The cell's commands in the order they run, for the job runner."""
     return tuple(self.by_mode.values())
 
 
@@ -77,7 +77,7 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], work
 def notes(
   mode: str, results_of_mode: Sequence[Result], cells: Sequence[CompareCell], n_bootstrap: int = 1000
 ) -> Iterator[str]:
-  """What a reader of the table of a mode must know."""
+  """Yields the notes that a reader of a mode's table needs."""
   if folds := results.folds_note(results_of_mode):
     yield folds
   if mode != "evaluate":

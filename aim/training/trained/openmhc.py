@@ -281,7 +281,7 @@ def _arch(manifest: Mapping[str, Any], saved: Any, where: str) -> dict[str, Any]
 def _statistics(
   folder: pathlib.Path, manifest: Mapping[str, Any], saved: Mapping[str, Any], where: str
 ) -> tuple[dict[str, Any] | None, dict[str, list[float]]]:
-  """What normalises days: as it is stored, and as statistics of our channels.
+  """Statistics that normalise days: as the file has them, and as statistics of our channels.
 
   Values are not bounded in what OpenMHC fills in, so the smallest and the largest are those of float32.
 
@@ -354,7 +354,7 @@ def _arrays(folder: pathlib.Path, path: pathlib.Path, where: str) -> tuple[dict[
 
 
 def _prefix(arrays: Mapping[str, Any], where: str) -> str:
-  """What stands before every name, such as "model." in a checkpoint of Lightning.
+  """The prefix of every name, such as "model." in a checkpoint of Lightning.
 
   Raises:
     CheckpointError: no array has the name of a patch embedding.
@@ -476,7 +476,7 @@ def _arch_of(restored: Restored) -> dict[str, Any]:
 
 
 def _statistics_of(restored: Restored) -> dict[str, Any]:
-  """What normalises days in OpenMHC's units; a channel that declares no unit is taken to be in them."""
+  """Normalisation statistics in OpenMHC's units; a channel that declares no unit is taken to be in them."""
   means, stds = restored.scale.mean.tolist(), restored.scale.std.tolist()
   for c, channel in enumerate(restored.schema.channels):
     if channel.unit and channel.name in THEIR_UNITS:

@@ -43,7 +43,7 @@ class _Refused(Exception):
 
 
 class _Storage(NamedTuple):
-  """Where the values of tensors lie: an entry of the archive."""
+  """Archive entry that holds the values of tensors."""
 
   key: str
   dtype: Any
@@ -74,7 +74,7 @@ def _parameter(data: Any, *_: Any) -> Any:
 
 
 class _Mapping(dict):
-  """What stands for a mapping of Lightning."""
+  """Stand-in for a mapping of Lightning."""
 
 
 _KNOWN: dict[tuple[str, str], Any] = {
