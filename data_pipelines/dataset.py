@@ -205,7 +205,7 @@ class Dataset:
 
   @functools.cached_property
   def request(self) -> dict[str, Any]:
-    """What the dataset was built from: the source's "request" and the rule of its "split".
+    """The request that the dataset was built from: the source's "request" and the rule of its "split".
 
     Raises:
       SchemaError: request.json is damaged.

@@ -1,4 +1,4 @@
-"""What the files of a dataset were when it was built, so that damage and replaced content are noticed.
+"""Digests of a dataset's files as they were built, so that damage and replaced content are noticed.
 
 DATASET/digests.json holds the size and the BLAKE2b digest of every file. Small files are compared with it when a
 dataset is opened or before they are read. Shards can hold 240 GB, which nobody hashes before training: their sizes and
@@ -31,7 +31,7 @@ _END_BYTES = 64 * 2**10
 
 @dataclasses.dataclass(frozen=True)
 class FileDigest:
-  """What a file was when it was built.
+  """Size and digests of a file as it was built.
 
   Attributes:
     size: in bytes.
@@ -205,7 +205,7 @@ def _has_damaged_records(path: pathlib.Path, count: int) -> bool:
 
 
 def _identity(file: FileDigest) -> dict[str, int | str]:
-  """What tells a file from others; the same in every format, so that datasets keep their digests."""
+  """Size and digest, which identify a file; the same in every format, so that datasets keep their digests."""
   return {"size": file.size, "blake2b": file.blake2b}
 
 

@@ -1,4 +1,4 @@
-"""What is known about a simulated dataset beyond its files: its days without gaps, and the traits of its people.
+"""Ground truth of a simulated dataset, beyond its files: its days without gaps, and the traits of its people.
 
 Evaluations reach the simulator only through this module, which has no ground truth for a dataset that was not
 simulated.

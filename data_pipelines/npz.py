@@ -447,7 +447,7 @@ def _check_schema(
 
 
 def _declared(path: pathlib.Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, Any]:
-  """What the file says of its channels, {key: a word per channel}."""
+  """Units, sensors and kinds of channels that the file declares, {key: a word per channel}."""
   keys = [key for key in ("unit", "sensor", "kind") if key in arrays]
   return {key: [str(word) for word in _array(path, arrays, key, "U", 1, len(names))] for key in keys}
 

@@ -224,7 +224,7 @@ def folded(name: str) -> str:
 
 
 def alike(what: str, first: str, second: str) -> str:
-  """What is wrong with two names that `folded` makes one."""
+  """The message about two names that `folded` makes one."""
   # Letters of another form look the same in print; their escapes do not.
   same_in_print = unicodedata.normalize("NFC", first) == unicodedata.normalize("NFC", second)
   one, other = (ascii(name) if same_in_print else repr(name) for name in (first, second))
@@ -369,7 +369,7 @@ def _count_depth(text: str, where: str) -> None:
 
 
 def not_utf8(raw: bytes) -> str | None:
-  """What a file, or a block of one, holds instead of UTF-8 text, and how to convert it; None if it is UTF-8."""
+  """Describes the content of a file, or of a block of one, that is not UTF-8, and how to convert it; None if it is."""
   nul = raw.find(b"\0")
   if nul < 0:
     try:

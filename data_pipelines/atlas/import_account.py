@@ -1,4 +1,4 @@
-"""What became of the rows of an import, if the dataset was imported.
+"""The outcomes of an import's rows, as sentences and a chart, if the dataset was imported.
 
 An import stores an account of its rows in the dataset's account.csv, one line per person and outcome.
 """

@@ -1,4 +1,4 @@
-"""How far data lie from the statistics that a model was trained with, which it normalises by."""
+"""Distance of data from the statistics that a model was trained with, which it normalises by."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_IMPLAUSIBLE = 0.05  # share of values
 
 @dataclasses.dataclass(frozen=True)
 class Distance:
-  """How far the values of a channel lie from a model's statistics.
+  """Distance of the values of a channel from a model's statistics.
 
   Attributes:
     name: of the channel.

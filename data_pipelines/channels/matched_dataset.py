@@ -149,7 +149,7 @@ class MatchedDataset(Dataset):
     return missing_shares(days, split, self._file(f"missing_{split}"), self.matching.missing)
 
   def _file(self, name: str) -> pathlib.Path:
-    """Where something that is computed from days without zeros is kept."""
+    """Path of a stored result that is computed from days whose zeros are missing values."""
     basis = json.dumps([self.original.digest, self.matching.zero_is_missing])
     return self.path / f"{name}_{hashlib.blake2b(basis.encode(), digest_size=6).hexdigest()}.npz"
 

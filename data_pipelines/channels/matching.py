@@ -81,7 +81,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Matching:
-  """How data of one schema become data of another; `Matching.between` makes one.
+  """Conversion of data from one schema to another; `Matching.between` makes one.
 
   Attributes:
     source: schema of the data.
@@ -243,7 +243,7 @@ class Matching:
     return result
 
   def targets(self, mask: Bool[np.ndarray, "days _ _"]) -> Bool[np.ndarray, "days _ _"]:
-    """Where the target has to be reconstructed for `back` to fill the source where `mask` is True."""
+    """Mask of the target's values to reconstruct, for `back` to fill the source where `mask` is True."""
     result = np.zeros((len(mask), self.target.steps, len(self.target.channels)), bool)
     minutes, to = self.source.minutes_per_step, self.target.minutes_per_step
     for pair in self.pairs:
@@ -251,7 +251,7 @@ class Matching:
     return result
 
   def told(self) -> list[str]:
-    """What is done to the data, a line each: names, units, channels that are missing or left out, and the clock."""
+    """Describes the conversion, a line each: names, units, channels that are missing or left out, and the clock."""
     renamed = [f"{pair.name} is {pair.target_name}" for pair in self.pairs if pair.name != pair.target_name]
     converted = [
       f"{pair.name} from {pair.unit} to {pair.target_unit}" for pair in self.pairs if pair.unit != pair.target_unit

@@ -78,7 +78,7 @@ class MixedDataset(Dataset):
 
   @functools.cached_property
   def request(self) -> dict[str, Any]:
-    """What each member was built from, and its weight."""
+    """The request of each member, and its weight."""
     return {"mix": {dataset.name: {"weight": weight, **dataset.request} for dataset, weight in self.members}}
 
   def num_days(self, split: str) -> int:

@@ -50,6 +50,6 @@ def parse_yaml(text: str, where: str, expected: str) -> dict[str, Any]:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-  """What to say about an unknown name: the known one that is nearest to it or, if none is near, all of them."""
+  """A hint about an unknown name: the known one that is nearest to it or, if none is near, all of them."""
   near = difflib.get_close_matches(name, list(known), 1, 0.5)
   return f"the nearest is {near[0]!r}" if near else f"known names are {', '.join(sorted(known))}"

@@ -52,7 +52,7 @@ def people_and_order(
 
 
 def _entries(count: int, given: Any, where: str, name: str) -> list[Any]:
-  """What is given for each day. Of lists the entries themselves: an array of them makes a text of a number."""
+  """The entries given for each day. Those of lists stay as they are: an array of them makes a text of a number."""
   try:
     shape, array = np.shape(given), np.asarray(given)
   except (TypeError, ValueError) as error:

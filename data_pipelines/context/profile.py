@@ -42,7 +42,7 @@ class Profile(NamedTuple):
 
   @property
   def known(self) -> Bool[np.ndarray, "*days"]:
-    """Which of the profiles have a value of any day."""
+    """True for the profiles that have a value of any day."""
     return np.asarray(self.days.any(axis=(-2, -1)))
 
   def at(self, rows: Any) -> Profile:

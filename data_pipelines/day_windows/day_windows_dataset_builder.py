@@ -28,7 +28,7 @@ from data_pipelines.source import Source
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class DayWindowsConfig(tfds.core.BuilderConfig):
-  """What to build: the name that TFDS gives the dataset, and everything that the builder needs.
+  """A dataset to build: the name that TFDS gives it, and everything that the builder needs.
 
   Attributes:
     source: the days.

@@ -152,7 +152,7 @@ class MissingCodes:
     return lines
 
   def _code(self, c: int, side: _Extreme, other: _Extreme) -> str:
-    """What is told of the extreme value if it looks like a code."""
+    """A note on the extreme value if it looks like a code; "" otherwise."""
     value, count, second = side.sign * side.value[c], int(side.count[c]), side.sign * side.second[c]
     if count < max(MIN_COUNT, MIN_SHARE * self._count[c]):
       return ""
@@ -161,7 +161,7 @@ class MissingCodes:
     return _code_text(value, count, count / self._count[c], second)
 
   def _zeros_text(self, c: int) -> str:
-    """What is told of zeros in a channel that cannot be 0, such as a heart rate; importers take them for missing."""
+    """A note on zeros in a channel that cannot be 0, such as a heart rate; importers take them for missing."""
     channel, count = self._schema.channels[c], int(self._zeros[c])
     low, high = plausible_range(channel, self._schema.minutes_per_step, vocabulary.load())
     if not count or low <= 0 <= high:
@@ -173,7 +173,7 @@ class MissingCodes:
     )
 
   def _absurd(self, c: int, side: _Extreme) -> str:
-    """What is told of the extreme value if it is absurdly far from what the channel measures, or from the rest."""
+    """A note on the extreme value if it is absurdly far from what the channel measures, or from the rest."""
     value, second, channel = side.sign * side.value[c], side.sign * side.second[c], self._schema.channels[c]
     low, high = plausible_range(channel, self._schema.minutes_per_step, vocabulary.load())
     margin = ABSURD_WIDTHS * (high - low)

@@ -51,7 +51,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class WrittenShard:
-  """What is known about a shard once its file is complete.
+  """A shard whose file is complete.
 
   Attributes:
     days: number of days in it.

@@ -11,10 +11,10 @@ from data_pipelines.errors import SchemaError
 
 
 def plain_array(values: Any, where: str, name: str = "values") -> np.ndarray:
-  """What numpy.asarray makes of `values`; `where` and `name` stand in messages.
+  """Converts `values` by numpy.asarray; `where` and `name` stand in messages.
 
   Raises:
-    SchemaError: it cannot, or what it makes of them has lost something.
+    SchemaError: NumPy cannot convert them, or would lose something.
   """
   check_unmasked(values, where, name)
   try:

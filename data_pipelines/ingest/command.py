@@ -197,7 +197,7 @@ def _options(values: flags.FlagValues) -> ImportOptions:
 
 
 def _work_folder(values: flags.FlagValues, source: str) -> pathlib.Path:
-  """Where the spool and the days are kept until the build ends; the same for the same input and dataset name."""
+  """Folder of the spool and the days until the build ends; the same for the same input and dataset name."""
   origin = f"{source} {pathlib.Path(values.input).resolve()} {values.person_by} {values.one_person}"
   digest = hashlib.blake2b(origin.encode(), digest_size=6).hexdigest()
   return pathlib.Path(values.data_dir).expanduser() / ".importing" / f"{values.name}-{digest}"

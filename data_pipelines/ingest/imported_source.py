@@ -179,7 +179,7 @@ class ImportedSource:
     return lines
 
   def _how_to_keep(self) -> Iterator[str]:
-    """Which options would keep days that are left out, and how many: none that is given already."""
+    """Yields hints at options, not yet given, that would keep days that are left out, and how many."""
     days: dict[int, collections.Counter[int]] = collections.defaultdict(collections.Counter)
     for summary in self._store.summaries.values():
       for minutes, percentages in summary["missing"].items():

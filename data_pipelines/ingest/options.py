@@ -20,7 +20,7 @@ from data_pipelines.ingest.reading.signals import Signal
 
 @dataclasses.dataclass(frozen=True)
 class ImportOptions:
-  """How exports become a dataset.
+  """Options for making a dataset from exports.
 
   Attributes:
     recipe: None uses the default recipe for the signals that the exports hold.

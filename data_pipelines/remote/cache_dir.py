@@ -1,4 +1,4 @@
-"""Where this project keeps what it can make again, such as compiled programs and copies of remote files.
+"""The project's cache folder, for what can be made again, such as compiled programs and copies of remote files.
 
 That is $XDG_CACHE_HOME/lsm2-aim, by default ~/.cache/lsm2-aim.
 """

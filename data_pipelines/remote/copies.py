@@ -28,7 +28,7 @@ CONNECTIONS = 8  # files fetched or sent at the same time
 
 
 def copy_path(url: str | os.PathLike, kind: str = "copies") -> pathlib.Path:
-  """Where the copy of a remote folder or file lies, whether it exists or not."""
+  """Path of the copy of a remote folder or file, whether it exists or not."""
   scheme, _, rest = os.fspath(url).partition("://")
   return cache_folder("remote").joinpath(
     kind, scheme, *(part for part in rest.split("/") if part not in ("", ".", ".."))
@@ -206,7 +206,7 @@ def _check_room(url: str, folder: pathlib.Path, needed: int) -> None:
 
 
 def _state_of(path: pathlib.Path, file: RemoteFile) -> list[str | int] | None:
-  """What is remembered of a file that was fetched; None if it is not here."""
+  """Version, size and modification time of a file that was fetched; None if it is not here."""
   try:
     found = path.stat()
   except OSError:

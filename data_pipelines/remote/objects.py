@@ -56,7 +56,7 @@ def scheme(path: str | os.PathLike) -> str | None:
 
 @dataclasses.dataclass(frozen=True)
 class RemoteFile:
-  """What an object store reports about a file.
+  """Size and version of a file in an object store.
 
   Attributes:
     size: in bytes.

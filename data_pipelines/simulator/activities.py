@@ -15,7 +15,7 @@ from data_pipelines.simulator.rhythm import Rhythm
 
 @dataclasses.dataclass(frozen=True)
 class Activity:
-  """What one activity demands of the body and how the watch records it.
+  """An activity: its demands on the body, and how the watch records it.
 
   Attributes:
     name: label of its bouts.
@@ -75,7 +75,7 @@ class Bout:
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-  """What the body does in each minute: the quantities of `Activity`, and whether the minute belongs to a bout."""
+  """The body's motion in each minute: the quantities of `Activity`, and whether the minute belongs to a bout."""
 
   effort: Float32[np.ndarray, " minutes"]
   steps: Float32[np.ndarray, " minutes"]

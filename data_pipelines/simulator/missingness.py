@@ -1,4 +1,4 @@
-"""Which values of a person's days the device loses: gaps of six modes, each labelled with its mode."""
+"""Draws the values of a person's days that the device loses: gaps of six modes, each labelled with its mode."""
 
 from __future__ import annotations
 

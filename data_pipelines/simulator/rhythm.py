@@ -1,4 +1,4 @@
-"""When a person sleeps, works and is awake."""
+"""The daily rhythm of a person: sleep, work and waking hours."""
 
 from __future__ import annotations
 

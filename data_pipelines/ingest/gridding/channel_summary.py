@@ -1,4 +1,4 @@
-"""How many values each channel of an import has, and their range."""
+"""Number of values of each channel of an import, and their range."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def clock_spans(
 
 
 def _elsewhere(readings: ReadingColumns, zone: zoneinfo.ZoneInfo | None) -> Bool[np.ndarray, "n"]:
-  """Which readings have an offset of their own that is not that of the person's time zone, as while travelling."""
+  """True for readings with an offset of their own that is not that of the person's time zone, as while travelling."""
   elsewhere = ~readings.wall & (readings.offset != NO_OFFSET)
   if zone is None or not elsewhere.any():
     return np.zeros(len(readings), bool)
@@ -160,7 +160,7 @@ def _skipped(readings: ReadingColumns, zone: zoneinfo.ZoneInfo | None) -> Bool[n
 
 
 def _moment(readings: ReadingColumns, i: int, zone: zoneinfo.ZoneInfo | None) -> tuple[int, int | None]:
-  """When a reading starts, in ms of the wall clock and of UTC."""
+  """Start of a reading, in ms of the wall clock and of UTC; the latter is None if the time zone is unknown."""
   start, offset = int(readings.start[i]), int(readings.offset[i])
   if readings.wall[i]:
     return start, None if zone is None else clocks.from_wall_clock(start, zone)

@@ -70,7 +70,7 @@ class DayWriter:
 
 @dataclasses.dataclass(frozen=True)
 class _Places:
-  """Where a person's days are stored: in which file, and the date, first byte and bytes of each.
+  """Places where a person's days are stored: the file, and the date, first byte and bytes of each day.
 
   Arrays, because there may be millions of days.
   """

@@ -35,7 +35,7 @@ def write_index(path: pathlib.Path, content: Mapping[str, Any], files: Sequence[
 
 
 def read_index(path: pathlib.Path) -> dict[str, Any]:
-  """What PATH.json says.
+  """Reads the content of PATH.json.
 
   Raises:
     SchemaError: it is damaged.

@@ -333,7 +333,7 @@ class _Month:
     return cause, blanked
 
   def missing_shares(self) -> dict[int, collections.Counter[int]]:
-    """How much is missing on the month's days that are left out, by the minutes per step that they could have.
+    """Missing shares of the month's left-out days, by the minutes per step that they could have.
 
     Returns:
       Numbers of days by percentage, rounded up, for the recipe's steps and for longer ones.

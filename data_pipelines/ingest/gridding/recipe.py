@@ -24,7 +24,7 @@ MOST_RECIPE = 2**20  # bytes; YAML takes a second for each
 
 @dataclasses.dataclass(frozen=True)
 class WearRule:
-  """How to infer when the device was worn, where it does not say so itself (see gridding.wear_time).
+  """Rule that infers when the device was worn, where it does not say so itself (see gridding.wear_time).
 
   Attributes:
     rule: "heart": worn while `heart` has a reading within `within` minutes. "zeros": worn except in long runs without

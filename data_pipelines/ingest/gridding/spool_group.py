@@ -52,7 +52,7 @@ _SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class SeriesKey:
-  """What identifies a series: the fields of Readings that all readings of a block share, except the person."""
+  """Identity of a series: the fields of Readings that all readings of a block share, except the person."""
 
   signal: str
   unit: str

@@ -89,7 +89,7 @@ class SpoolReader:
       yield name, iter([self._converted({key: column[own] for key, column in rows.items()}, name)])
 
   def _own(self, g: int, people: Sequence[int]) -> Bool[np.ndarray, "r"]:
-    """Which row groups of a group may have readings of some people."""
+    """True for the row groups of a group that may have readings of some people."""
     numbers = np.flatnonzero(np.isin(self._person_of[g], people))
     first, last = self._groups[g].row_groups[:, 2:4].T
     return np.searchsorted(numbers, last, side="right") > np.searchsorted(numbers, first)

@@ -121,12 +121,12 @@ def outcomes(
   state: UInt8[np.ndarray, "t"],
   elsewhere: int,
 ) -> UInt8[np.ndarray, "n"]:
-  """What became of each reading: the least `state` among its steps.
+  """The outcome of each reading: the least `state` among its steps.
 
   Args:
     readings, signal, steps: as in `combine`.
     winner: the device that counts in each step, from `combine`.
-    state: what became of each step.
+    state: the outcome of each step.
     elsewhere: the outcome in steps where another device counts, and of readings outside the steps.
   """
   result = np.full(len(readings), elsewhere, np.uint8)

@@ -1,4 +1,4 @@
-"""When a device was worn, inferred from its readings.
+"""Infers from its readings when a device was worn.
 
 Rules "zeros" and "choi" find long runs without a count.
 Troiano et al., "Physical activity in the United States measured by accelerometer", Med Sci Sports Exerc 40 (2008)

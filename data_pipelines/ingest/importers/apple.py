@@ -144,7 +144,7 @@ def _owner(export: Export, name: str) -> Owner:
 
 
 class _Key(NamedTuple):
-  """What the rows of one Readings share; `what` is the type of a record or the name of a workout."""
+  """The fields that the rows of one Readings share; `what` is the type of a record or the name of a workout."""
 
   what: str
   unit: str = ""
@@ -153,7 +153,7 @@ class _Key(NamedTuple):
 
 
 class _Columns:
-  """What differs between the rows of one Readings, as texts: the number of each row, start, end and value."""
+  """The fields that differ between the rows of one Readings, as texts: the number of each row, start, end and value."""
 
   def __init__(self) -> None:
     self.row: list[int] = []
@@ -207,7 +207,7 @@ class _Batch:
     return None
 
   def _record(self, entry: Entry) -> tuple[_Key, str | None] | None:
-    """What a record's row is grouped by, and the number for its category; None if it cannot be used."""
+    """The key that a record's row is grouped by, and the number for its category; None if it cannot be used."""
     get = entry.attributes.get
     what, unit, category = get("type", ""), get("unit", ""), None
     source = get("sourceName", "")

@@ -54,7 +54,7 @@ class Message:
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-  """What a FIT file holds.
+  """Content of a FIT file.
 
   Attributes:
     messages: those that are wanted, in file order.
@@ -119,7 +119,7 @@ def seconds(time: Any) -> int | None:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-  """Whether a value is a finite number; files may declare any type for a field, including lists and text."""
+  """True for a finite number; files may declare any type for a field, including lists and text."""
   return isinstance(value, int | float) and math.isfinite(value)
 
 

@@ -99,7 +99,7 @@ def starts_with_header(data: bytes) -> bool:
 
 @dataclasses.dataclass
 class _Budget:
-  """What reading may still cost, so that data made to be slow end soon.
+  """Work that reading a file may still take, so that data made to be slow end soon.
 
   Attributes:
     checked: bytes whose checksum is computed.
@@ -317,7 +317,7 @@ def _is_header(data: bytes, place: int) -> bool:
 
 
 def _next_header(data: bytes, place: int) -> int:
-  """Where the next file in the data begins; their end if there is none."""
+  """Offset at which the next file in the data begins; their end if there is none."""
   found = data.find(_NAME, place + _NAME_AT)  # a header at `place` itself counts
   while found >= 0 and not _is_header(data, found - _NAME_AT):
     found = data.find(_NAME, found + 1)

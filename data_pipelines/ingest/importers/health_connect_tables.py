@@ -30,7 +30,7 @@ EXERCISES = """
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """Where the values of a signal, or the times of a stretch, are stored.
+  """Table and columns of the values of a signal, or of the times of a stretch.
 
   Attributes:
     signal: our name for it.

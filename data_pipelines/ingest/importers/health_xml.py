@@ -68,7 +68,7 @@ def is_health_xml(export: Export, name: str) -> bool:
 
 
 def person(export: Export, name: str) -> tuple[str, set[str]]:
-  """What the beginning of a file says of its person: facts of `Me`, with a date of birth, and Apple devices' names."""
+  """The person according to a file's beginning: facts of `Me`, with a date of birth, and names of Apple devices."""
   try:
     with export.open(name) as file:
       start = in_utf8(file, export.where(name)).read(_PROLOG + _BLOCK).decode(errors="replace")
@@ -249,7 +249,7 @@ class _EntryCollector:
     return entries
 
   def state(self) -> tuple[int, int, dict[str, int]]:
-    """How many rows, entries and records of other types there are, for `forget`."""
+    """Numbers of rows, entries and records of other types so far, for `forget`."""
     return self.row, len(self.entries), dict(self._others)
 
   def forget(self, state: tuple[int, int, dict[str, int]]) -> None:

@@ -193,7 +193,7 @@ class LongTable:
     return "time" in names and ({"channel", "value"} <= names or "participant" in names)
 
   def _meaning(self, columns: Sequence[str]) -> dict[str, str]:
-    """What the columns of a file are here, by their names in the file, in the file's order."""
+    """The meaning of a file's columns, by their names in the file, in the file's order."""
     if self._renamed:
       own = {key: key for key in _KEPT if key not in self._renamed.values()} | self._renamed
       return {column: own[column] for column in columns if column in own}
@@ -367,7 +367,7 @@ _TWELVE_HOURS = (
 
 
 class _ClockFaces:
-  """Whether times of a file are probably those of a 12-hour clock without AM and PM."""
+  """Finds people in a file whose times are probably those of a 12-hour clock without AM and PM."""
 
   def __init__(self) -> None:
     self._times: dict[tuple[str, str], list[np.ndarray]] = {}  # by participant and channel
@@ -461,7 +461,7 @@ def _numbers(column: pa.StringArray) -> pa.Array:
 
 
 def _fault(column: pa.StringArray, time_format: str) -> str:
-  """What a column holds instead of times, and how to have it read."""
+  """Describes the content of a column that holds no times, and how to have it read."""
   texts = [text for text in column.to_pylist() if text]
   if time_format:
     return f"found {texts[0]!r}, expected times such as --time_format={time_format!r} describes"
@@ -476,7 +476,7 @@ def _fault(column: pa.StringArray, time_format: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Times:
-  """When readings start and end, and for each reason the rows where that is unknown."""
+  """Start and end of readings, and for each reason the rows where they are unknown."""
 
   start: _Clock
   end: Int64[np.ndarray, "n"]

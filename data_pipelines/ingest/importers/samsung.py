@@ -77,7 +77,7 @@ _UNITS = {signal.name: signal.unit for signal in _SIGNALS}
 
 @dataclasses.dataclass(frozen=True)
 class _Type:
-  """What is read from a data type: CSV columns and keys of binned data by signal, without prefix."""
+  """The fields that are read from a data type: CSV columns and keys of binned data by signal, without prefix."""
 
   prefix: str = ""
   columns: Mapping[str, str] = dataclasses.field(default_factory=dict)

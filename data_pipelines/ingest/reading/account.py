@@ -47,7 +47,7 @@ def _wall(moment: tuple[int, int | None]) -> int:
 
 
 class Account:
-  """What became of every row of an export, per person. A row is read once and dropped at most once.
+  """Account of every row of an export, per person. A row is read once and dropped at most once.
 
   Attributes:
     read: number of rows read, by participant.

@@ -81,7 +81,7 @@ class ZoneClock:
 
 
 def to_wall_clock(ms: int, clock: str, offset: int | None, zone: zoneinfo.ZoneInfo | None, where: str) -> int:
-  """What the wall clock showed at a single time, such as the start of a workout.
+  """Converts a single time, such as the start of a workout, to the wall clock, in ms.
 
   Args:
     ms, clock, offset: the time, as in readings.Stretch.

@@ -223,7 +223,7 @@ def _parse_mixed_times(column: pa.StringArray) -> tuple[np.ndarray, np.ndarray, 
 
 
 def counting(account: Account, participant: str, export: Export, name: str) -> Callable[[int, str], None]:
-  """What `read_batches` calls for the rows of a file that cannot be read: counts each as damaged."""
+  """A callback for `read_batches` that counts each row of a file that cannot be read as damaged."""
   return lambda row, why: account.damaged(participant, why, export.where(name), f" row {row}")
 
 
@@ -244,7 +244,7 @@ def _text_stream(file: IO[bytes], where: str) -> io.BufferedReader:
 
 
 def _no_text(lines: bytes) -> list[tuple[int, int]]:
-  """Where the lines begin and end that hold NUL bytes or bytes that are not UTF-8, in order."""
+  """Start and end of the lines that hold NUL bytes or bytes that are not UTF-8, in order."""
   if _is_text(lines):
     return []
   spans, start = [], 0
@@ -388,7 +388,7 @@ def _parse(
 
 @dataclasses.dataclass(frozen=True)
 class _Signs:
-  """How the numbers of a column are written, in some of its rows at least.
+  """Decimal and thousands signs of the numbers of a column, in some of its rows at least.
 
   Attributes:
     comma: a decimal comma, as in 60,5.
@@ -419,7 +419,7 @@ class _Signs:
 def _signs(
   export: Export, name: str, names: Sequence[str], columns: Sequence[str], delimiter: str, skip_rows: int
 ) -> Mapping[str, _Signs]:
-  """How the numbers of a whole file are written, by column."""
+  """Decimal and thousands signs of the numbers of a whole file, by column."""
   where = export.where(name)
   found = dict.fromkeys(columns, _Signs())
   with Export.open(export, name) as raw:  # an export that counts what has been read would count it twice
@@ -469,7 +469,7 @@ def _whole_lines(file: IO[bytes], where: str) -> Iterator[bytes]:
 
 
 def _open_quotes(block: bytes, delimiter: str) -> list[tuple[int, int]]:
-  """Where the lines begin and end that leave a quote open, in order.
+  """Start and end of the lines that leave a quote open, in order.
 
   A line is fine if every second quote of it, from the first on, begins a field or directly follows a quote, and their
   number is even: then each opens what the next one closes. Only the few other lines are looked at one by one.

@@ -28,7 +28,7 @@ def _pattern(first: str, second: str, mark: str) -> str:
 
 @dataclasses.dataclass
 class DateOrder:
-  """Where a file shows that the day comes first in its dates, and where that the month does.
+  """Evidence in a file's dates that the day comes first, and that the month does.
 
   Attributes:
     mark: what stands between the numbers: "/", "." or "-".

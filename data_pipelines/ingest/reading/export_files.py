@@ -126,7 +126,7 @@ class Export:
     self._members = {name: info for name, info in named.items() if not name.endswith("/")}
 
   def __getstate__(self) -> dict[str, Any]:
-    """What another process needs, which may have another current folder: without other people's names."""
+    """State for another process, which may have another current folder: without other people's names."""
     stored = {name: self._stored[name] for name in self.names}
     unused: dict[str, Any] = {"left_out": {}, "links": [], "folders": []}
     closed = {"_members": None, "_zip": None} if self._zip else {}
@@ -271,7 +271,7 @@ class Export:
       return _wide_encoding(file)
 
   def conversions(self, name: str) -> Iterator[str]:
-    """What is done to a file so that it can be read, in a few words: what an account should mention."""
+    """Yields the conversions that make a file readable, in a few words: an account should mention them."""
     if not name.lower().endswith((*_TEXT_SUFFIXES, ".fit")):
       return
     with contextlib.suppress(SchemaError):  # reading it says what is wrong
@@ -300,7 +300,7 @@ class Export:
         raise SchemaError(f"{self.where(name)}: {not_utf8(error.object) or 'not UTF-8 text'}") from None
 
   def encoding_fault(self, name: str) -> str | None:
-    """What is wrong with the encoding at the beginning of a text file; None if nothing, or if it is no text file."""
+    """The encoding fault at the beginning of a text file; None if there is none, or if it is no text file."""
     if not name.lower().endswith(_TEXT_SUFFIXES):
       return None
     try:
@@ -424,7 +424,7 @@ def base_name(name: str) -> str:
 
 
 def kind_of_file(name: str) -> str:
-  """What the names of like files have in common: digits become #, and a folder is named only where nothing else is.
+  """The name that like files share: digits become #, and a folder is named only where nothing else is.
 
   "Fitbit/steps-2024-06-05.json" gives "steps-#.json".
   """

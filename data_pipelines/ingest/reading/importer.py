@@ -103,7 +103,7 @@ class _Several:
 
 
 def combined(importers: Mapping[str, Importer]) -> Importer:
-  """What an import needs to know of its importers: the only one itself, or what several have in common."""
+  """One importer that stands for all of an import: the only one itself, or one with the signals of several."""
   if len(importers) == 1:
     return next(iter(importers.values()))
   signals = {signal.name: signal for importer in reversed([*importers.values()]) for signal in importer.signals}

@@ -190,7 +190,7 @@ class ExportSet:
     self._owners.append(unit.owner)
 
   def _left_out(self) -> dict[str, list[str]]:
-    """What is not read, by reason."""
+    """Files and folders that are not read, by reason."""
     whole = self._places[""]
     read = {(self.exports[n].path, name) for n, name in self.files}
     several = self._by_folder or len({export.participant for export in self.exports}) > 1
@@ -295,7 +295,7 @@ def _encoding_fault(exports: Sequence[Export]) -> str | None:
 
 
 def _purpose(importer: Importer) -> str:
-  """What the importer's docstring says it reads: "reads Garmin's FIT files and account export"."""
+  """The importer's task, from its docstring: "reads Garmin's FIT files and account export"."""
   first_line = (type(importer).__doc__ or "reads it").strip().splitlines()[0]
   return first_line[0].lower() + first_line[1:].partition(";")[0].rstrip(".")
 

@@ -26,7 +26,7 @@ _LEAST_NAME = 3  # letters that the names of a person's exports begin with, to b
 
 @dataclasses.dataclass(frozen=True)
 class Owner:
-  """What an export says about the person whose files some of its files are.
+  """An export's information about the person to whom some of its files belong.
 
   Attributes:
     place: folder or file within the export; files of one place are of one person. "" is the whole export.

@@ -27,7 +27,7 @@ class Unit:
 
   @property
   def path(self) -> str:
-    """Where the files are, relative to the input."""
+    """Path of the files, relative to the input."""
     return "/".join(part for part in (self.within, self.owner.place) if part)
 
   @property

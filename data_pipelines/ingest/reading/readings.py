@@ -1,4 +1,4 @@
-"""What importers yield: blocks of readings, and labelled stretches of time.
+"""The items that importers yield: blocks of readings, and labelled stretches of time.
 
 An export is read file by file. Each file yields blocks of readings of one person, signal and device, in any order;
 data_pipelines.ingest.gridding turns them into day windows.

@@ -1,4 +1,4 @@
-"""What a signal is, and the signals that several devices report: the same name, unit and bounds for all importers."""
+"""Definition of signals, and those that several devices report: the same name, unit and bounds for all importers."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _CHANNEL = re.compile(r"channel|type|signal|metric|variable|measure", re.IGNOREC
 
 
 def suggestions(exports: Sequence[Export], fault: str) -> str:
-  """What an input holds, and the command that would read it.
+  """Says what kinds of files an input holds, and suggests a command that would read it.
 
   Args:
     exports: the input, and the folders and zips in it.

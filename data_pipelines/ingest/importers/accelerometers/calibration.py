@@ -21,7 +21,7 @@ _HEAVIEST = 100.0  # weight of a window on the sphere
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-  """What turns measured acceleration (g) into calibrated: gain * measured + offset, by axis."""
+  """Calibration of measured acceleration (g): gain * measured + offset, by axis."""
 
   gain: Float64[np.ndarray, "3"]
   offset: Float64[np.ndarray, "3"]

@@ -43,7 +43,7 @@ _DEVICE = "2 epochs"
 
 @dataclasses.dataclass(frozen=True)
 class _Head:
-  """What stands before the rows: column names, their delimiter, the line of the header, epoch in s, date format, ..."""
+  """The head of a table: column names, their delimiter, the line of the header, epoch in s, date format, ..."""
 
   names: list[str]
   delimiter: str

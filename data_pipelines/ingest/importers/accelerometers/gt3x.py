@@ -38,7 +38,7 @@ _FIELDS_MOST = 2**16  # bytes of info.txt
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-  """What info.txt says: the rate in Hz, units per g, the subject and the serial number, "" if unnamed."""
+  """Content of info.txt: the rate in Hz, units per g, the subject and the serial number, "" if unnamed."""
 
   rate: int
   scale: float

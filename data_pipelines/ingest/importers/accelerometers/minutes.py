@@ -30,7 +30,7 @@ _STILL_SD, _STILL_RANGE, _STILL_AXES = 0.013, 0.05, 2  # g
 
 @dataclasses.dataclass(frozen=True)
 class Minutes:
-  """What the samples of each minute amount to, in the order of time; only minutes that have samples.
+  """Summaries of the samples of each minute, in the order of time; only minutes that have samples.
 
   Attributes:
     start: ms of the minute on the clock of the samples.

@@ -28,7 +28,7 @@ _FORMATS = {"GeneActiv BIN": "geneactiv", "Axivity CWA": "axivity"}
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-  """What a file holds.
+  """Content of a recording file.
 
   Attributes:
     device: "geneactiv" or "axivity".
@@ -78,7 +78,7 @@ def read_recording(path: pathlib.Path, where: str) -> Recording:
 
 
 def _content(path: pathlib.Path, where: str) -> Mapping[str, Any]:
-  """What the reader gives. It refuses a whole .bin, which is text, for one stray byte; here that costs its page."""
+  """Reads a file. The reader refuses a whole .bin, which is text, for one stray byte; here that costs its page."""
   try:
     try:
       return actfast.read(path, lenient=True)
