@@ -1,4 +1,4 @@
-"""What channels that a data set does not have cost in training: days of 3 channels in a schema of 11, against one of 3.
+"""Training cost of channels that a data set lacks: days of 3 channels in a schema of 11, against one of 3.
 
   python -m benchmarks.absent_channels [--output=benchmarks/results/absent_channels.csv]
 

@@ -94,7 +94,7 @@ def read_losses(path: pathlib.Path) -> dict[int, float]:
 
 
 def comparison(losses: dict[int, float], reference: dict[int, float], name: str) -> str:
-  """How far the losses lie from the reference, in words.
+  """Deviation of the losses from the reference, in words.
 
   Args:
     losses: {step: loss} of this machine.

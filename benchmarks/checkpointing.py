@@ -1,4 +1,4 @@
-"""What asynchronous checkpoints add to the steps of a run.
+"""Time that asynchronous checkpoints add to the steps of a run.
 
   python -m benchmarks.checkpointing [--config=experiments/lsm2_xs.py] [--stretch=20] [--pairs=6]
 

@@ -1,4 +1,4 @@
-"""How much three decoders read of FIT files, as they are and damaged in the ways that devices damage them.
+"""Compares how much three decoders read of FIT files, as they are and damaged in the ways that devices damage them.
 
   python -m benchmarks.fit_decoders --input=FOLDER [--output=FILE.csv]
 

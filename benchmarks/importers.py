@@ -1,4 +1,4 @@
-"""How fast importers read an export, and in how much memory.
+"""Speed and peak memory of importers reading an export.
 
   python -m benchmarks.importers --source=apple --megabytes=1000 [--build] [--output=FILE.csv]
 

@@ -150,7 +150,7 @@ def _killed(command: Sequence[str], workdir: pathlib.Path, number: int, seconds:
 
 
 def _written_at(metrics: pathlib.Path) -> int:
-  """When the file was last written, in nanoseconds; 0 if it does not exist."""
+  """Time at which the file was last written, in nanoseconds; 0 if it does not exist."""
   return metrics.stat().st_mtime_ns if metrics.exists() else 0
 
 
@@ -175,7 +175,7 @@ def same_end(ours: pathlib.Path, theirs: pathlib.Path, steps: int) -> None:
 
 
 def _lines(workdir: pathlib.Path) -> list[dict[str, float]]:
-  """What must be equal of each line of metrics.jsonl: all but times and speeds."""
+  """The values of each line of metrics.jsonl that must be equal: all but times and speeds."""
   keys = ("step", "loss", "gradient_norm", heldout_curve.NAME)
   lines = read_json_lines(workdir / "metrics.jsonl")
   return [{key: line[key] for key in keys if key in line} for _, line in lines]

@@ -1,4 +1,4 @@
-"""How much compute a scaling study would have to span for its exponent to be known to 0.1, by the scatter measured.
+"""Compute that a scaling study has to span for its exponent to be known to 0.1, by the scatter measured.
 
   python -m benchmarks.scaling_power [--points=benchmarks/results/scaling/scaling.csv]
       [--output=benchmarks/results/scaling/power.csv]

@@ -238,7 +238,7 @@ class Strongest(Textbook):
     return self._run(batch.order, batch.values, batch.visible, batch.target, self.plan(batch))
 
   def plan(self, batch: Batch) -> Plan:
-    """Which tokens are computed and which attend to which; it depends only on the lengths."""
+    """Plans the tokens to compute and the spans of attention; it depends only on the lengths."""
     packed, device = self.layout == "packed", batch.order.device
     (b, n), lengths, scored = batch.order.shape, batch.visible_lengths, batch.target_ends
     if self.decoder_tokens == "all":

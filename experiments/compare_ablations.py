@@ -1,4 +1,4 @@
-"""What each part of real_days does: LSM-2 beside itself without it and LSM-1, on the real days of people never seen.
+"""The effect of each part of real_days: LSM-2 beside itself without it and LSM-1, on real days of people never seen.
 
   python -m aim.main --mode=compare --config=compare_ablations --workdir=runs/compare_ablations
 

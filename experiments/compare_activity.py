@@ -1,4 +1,4 @@
-"""What people do, ten minutes at a time, from phone and watch: LSM-2 beside LSM-1 on people never seen.
+"""Activity recognition, ten minutes at a time, from phone and watch: LSM-2 beside LSM-1 on people never seen.
 
   python -m aim.main --mode=compare --config=compare_activity --workdir=runs/compare_activity
 

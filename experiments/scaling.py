@@ -1,4 +1,4 @@
-"""How the loss on people never seen falls with people, hours, size and compute: LSM-2 beside LSM-1.
+"""Scaling of the loss on people never seen with people, hours, size and compute: LSM-2 beside LSM-1.
 
   python -m aim.main --mode=scaling --config=scaling --workdir=runs/scaling
 

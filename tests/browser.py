@@ -73,7 +73,7 @@ addEventListener("load", () => {
 
 
 def browse(path, text: str, width: int = 390, dark: bool = False) -> types.SimpleNamespace:
-  """What Chromium makes of the page `text`: PROBE's findings, and the console's lines."""
+  """Opens the page `text` in Chromium; returns PROBE's findings, and the console's lines."""
   if CHROMIUM is None:
     pytest.skip("no chromium, chromium-browser or google-chrome on this machine")
   # A window has a least width, wider than a phone; a frame has not.

@@ -1,4 +1,4 @@
-"""What every test runs under: eight fake CPU devices, shapes checked at run time, the sample data where they lie."""
+"""Setup of every test: eight fake CPU devices, shapes checked at run time, and the folder of the sample data."""
 
 from __future__ import annotations
 

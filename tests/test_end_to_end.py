@@ -156,7 +156,7 @@ def five_minutes(tmp_path_factory):
 
 @pytest.mark.slow
 def test_tiny_on_the_simulated_cohort(tmp_path):
-  """What `make demo` does, in processes of their own, and what one does next."""
+  """The steps of `make demo`, and those that follow it, work in processes of their own."""
   workdir, data = tmp_path / "demo", tmp_path / "data"
   cohort = {"data.dir": str(data), "data.participants": 8, "data.days": 2}
   changes = SHRUNK | cohort | {"evaluate.random_percent": (80,), "evaluate.sensor_channels": (6,)}

@@ -16,7 +16,7 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def outputs(cells):
-  """What each cell printed, without how long that took, and how many pictures it showed."""
+  """Yields each cell's printed text, without how long that took, and its number of pictures."""
   for cell in cells:
     shown = cell.get("outputs", [])
     printed = "".join(output["text"] for output in shown if "text" in output)

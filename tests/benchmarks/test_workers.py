@@ -1,4 +1,4 @@
-"""What the harness of the step benchmarks hands from one process to another; PyTorch peers: test_torch_aim.py."""
+"""The step benchmarks' processes read inputs as they were written, and take turns; PyTorch peers: test_torch_aim.py."""
 
 import numpy as np
 import pytest

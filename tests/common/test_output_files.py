@@ -1,4 +1,4 @@
-"""Where results go: files that belong together are of one result."""
+"""Output files that belong together are always of one result."""
 
 import pathlib
 

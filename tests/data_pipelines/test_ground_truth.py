@@ -1,4 +1,4 @@
-"""What is known about a simulated dataset beyond its files."""
+"""A simulated dataset's ground truth agrees with its observed values; other datasets have none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How programs end, also if nobody reads what they print."""
+"""Programs end with one line and the right exit code, also if nobody reads what they print."""
 
 import os
 import subprocess

@@ -57,8 +57,7 @@ def test_folds_are_paired_in_whatever_order_the_files_come(tmp_path):
 
 
 def test_a_constant_is_worth_nothing_and_whoever_is_level_with_it_beats_nobody(tmp_path):
-  """What a study found: the constants of five folds pool to an AUROC below .5, and models that know nothing are
-  ranked by their luck."""
+  """A constant scores 0.5 though its folds pool to an AUROC below that, and luck ranks no model that knows nothing."""
   rng, paths = np.random.default_rng(1), []
   for fold in range(5):
     people = [f"{fold}-{i}" for i in range(8)]

@@ -1,4 +1,4 @@
-"""What a score says of the people in it follows from the checkpoint, whatever dataset is scored."""
+"""Scores report whether their people were trained on, judging by the checkpoint, whatever dataset is scored."""
 
 from __future__ import annotations
 

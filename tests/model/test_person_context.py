@@ -140,7 +140,7 @@ def test_packed_trimmed_and_textbook_steps_are_the_same():
 
 
 def test_without_other_days_the_skip_is_as_it_was():
-  """Where nothing is known, and in a model that is given no context, the weight of it is exactly 0."""
+  """The weight of the context is exactly 0 where nothing is known, and in a model that is given none."""
   z, observed, mean, number = days()
   model = network(SMOOTH)
   without = lsm2.merge(

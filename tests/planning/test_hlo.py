@@ -1,4 +1,4 @@
-"""What a compiled program executes, read from its text: how often its loops run, and the bytes that it moves."""
+"""The text of a compiled program tells how often its loops and kernels run, and the bytes that it moves."""
 
 import jax
 import jax.numpy as jnp

@@ -21,7 +21,7 @@ STATISTICS = {"mean": [70.0, 400.0, 8.0], "std": [12.0, 500.0, 3.0], "min": [40.
 
 
 def restored(seed: int = 0) -> checkpoint.Restored:
-  """What reading a checkpoint gives, with random parameters."""
+  """A restored checkpoint with random parameters."""
   config = config_files.resolve("lsm2_tiny", tiny.overrides(name="watch"))
   metadata = {"config": config_files.to_dict(config), "schema": SCHEMA.to_dict(), "statistics": STATISTICS}
   read = checkpoint.without_params(metadata | {"format": 2, "step": 6}, 6, "tests")

@@ -22,7 +22,7 @@ CASES = pathlib.Path(os.environ.get("LSM2_SHARED_DATA") or ROOT.parent / "shared
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-  """What an import gives.
+  """The result of an import.
 
   Attributes:
     values: {"08:01": value} of the steps that have one, by (participant, date, channel).

@@ -1,4 +1,4 @@
-"""What the surroundings get wrong ends as one line and exit code 2, at once: devices, streams, outputs, odd files."""
+"""Faults of the surroundings end as one line and exit code 2, at once: devices, streams, outputs, odd files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build refuses, its dry run refuses; absurd values, events that contradict and columns not read are told."""
+"""A dry run refuses what a build refuses; absurd values, events that contradict and columns not read are reported."""
 
 import json
 

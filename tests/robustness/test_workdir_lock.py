@@ -24,7 +24,7 @@ with workdir_lock.held(pathlib.Path(sys.argv[1]), "training", "--mode=pretrain")
 
 
 def refusal(workdir, name="training"):
-  """What a process that wants the lock as well is told, in another process: this one may hold it."""
+  """Asks for the lock in another process, as this one may hold it, and returns the message of the refusal."""
   program = (
     "import pathlib, sys\n"
     "from aim.runtime import workdir_lock\n"

@@ -236,7 +236,7 @@ def test_dropped_tokens_change_nothing(kind):
 
 @pytest.mark.parametrize("absent", [0, 2])
 def test_absent_channels_are_not_in_the_decoder(absent):
-  """Where every channel is present, "present" is "all" to 1e-6; otherwise it is "all" of the others, padding too."""
+  """Decoder tokens "present" are "all" to 1e-6 if every channel is present; else "all" of the others, padding too."""
   values = days(0.3)
   values[:, :, CHANNELS - absent :] = np.nan
   tokens = tokens_of("random", 0.0, jnp.asarray(values), 8)

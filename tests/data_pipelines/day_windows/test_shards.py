@@ -1,4 +1,4 @@
-"""How people are divided into shards."""
+"""People are divided into shards by size, each person into one."""
 
 from __future__ import annotations
 

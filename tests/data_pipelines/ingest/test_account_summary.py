@@ -1,4 +1,4 @@
-"""How the account of an import is printed and stored."""
+"""The account of an import is printed in a few lines and stored as a table that adds up."""
 
 from data_pipelines.ingest import account_summary
 from data_pipelines.ingest.reading.account import Account

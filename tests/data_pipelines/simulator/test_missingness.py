@@ -1,4 +1,4 @@
-"""What the device loses: shares and gaps near the published ones, and modes with their own sensors and reasons."""
+"""Simulated losses: shares and gaps near the published ones, and modes with their own sensors and reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which parameters of a network are trained and how fast, and what it reads of a day."""
+"""Only the requested parameters of a network are trained, each at its rate, and holes of a day are never read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of figures look at: the share of a colour in a PNG."""
+"""Measures figures for tests: the share of a colour in a PNG."""
 
 import pathlib
 

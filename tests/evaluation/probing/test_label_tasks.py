@@ -1,4 +1,4 @@
-"""Which questions a dataset's own tables can answer, and the reasons why a label is none."""
+"""Each label of a dataset's own tables becomes a task, or there is a reason why it is none."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from experiments import default
 
 
 def test_the_oracle_of_traits_is_the_posterior():
-  """What is learnt from strangers is as good as Bayes' rule with the numbers of data_pipelines/simulator/people.py."""
+  """Learning from strangers is as good as Bayes' rule with the numbers of data_pipelines/simulator/people.py."""
   task = LabelTask("hypertension", "binary", "day", ("False", "True"))
   simulation = Simulation(participants=4000, days=1, seed=1)
   people = [simulation.traits(person) for person in simulation.participants]

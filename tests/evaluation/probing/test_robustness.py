@@ -1,4 +1,4 @@
-"""What a drop is, and --mode=robustness from the command line."""
+"""Drops are paired on the same people and rows, and --mode=robustness reports them."""
 
 import dataclasses
 import json

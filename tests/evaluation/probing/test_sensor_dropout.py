@@ -1,4 +1,4 @@
-"""What each setting of --mode=robustness removes."""
+"""Settings of --mode=robustness remove sensors for the whole day, and each quarter of the day once."""
 
 import numpy as np
 import pytest

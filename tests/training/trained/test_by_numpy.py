@@ -1,4 +1,4 @@
-"""What docs/weights.md says of names and layouts is all that another program needs: an encoder in NumPy alone."""
+"""The names and layouts in docs/weights.md are enough for another program: an encoder in NumPy alone."""
 
 import json
 import math

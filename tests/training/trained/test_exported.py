@@ -32,7 +32,7 @@ SCHEMA = Schema(60, (Channel("pulse", "bpm"), Channel("steps", "count"), Channel
 
 
 def restored(places: str | list[int] = "schema") -> checkpoint.Restored:
-  """What reading a checkpoint gives, with random parameters."""
+  """A restored checkpoint with random parameters."""
   config = config_files.resolve("lsm2_tiny", tiny.overrides())
   statistics = {"mean": [60.1, 59.7, 0.5], "std": [7.3, 7.1, 0.5], "min": [40.0, 41.0, 0.0], "max": [80.0, 79.0, 1.0]}
   data = {"name": "tiny", "content": "1" * 32, "pretrain": "2" * 32, "people": "3" * 32}

@@ -15,7 +15,7 @@ FLAG = Signal("on_wrist", kind="binary", rule="last")
 
 
 def troiano(counts, run=60):
-  """Where the device was not worn: runs from a zero to a count above 100, a third count in a row, or a gap."""
+  """True where the device was not worn: runs from a zero to a count above 100, a third count in a row, or a gap."""
   off = [False] * len(counts)
   start, spike = None, 0
   for m, count in enumerate([*counts, np.nan]):
@@ -31,7 +31,7 @@ def troiano(counts, run=60):
 
 
 def choi(counts):
-  """Where the device was not worn: 90 minutes of zeros, ignoring up to 2 minutes of counts between 30 zeros each."""
+  """True where the device was not worn: 90 minutes of zeros, ignoring 1 or 2 minutes of counts between 30 zeros."""
   plain = list(counts)
   for m in range(len(counts)):
     for length in (1, 2):

@@ -1,4 +1,4 @@
-"""What tests need to write FIT files byte by byte."""
+"""Writes FIT files byte by byte, for tests."""
 
 
 def crc(data):

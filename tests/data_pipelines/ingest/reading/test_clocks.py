@@ -24,7 +24,7 @@ EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def by_datetime(zone, utc):
-  """What the wall clock shows, and whether it is the second passage, by datetime."""
+  """The wall clock at a UTC time, and True if it is the second passage, by datetime."""
   time = (EPOCH + datetime.timedelta(milliseconds=utc)).astimezone(zoneinfo.ZoneInfo(zone))
   wall = (time.replace(tzinfo=datetime.UTC) - EPOCH) // datetime.timedelta(milliseconds=1)
   return wall, bool(time.fold)

@@ -1,4 +1,4 @@
-"""What several kinds of exports have in common, and how their devices are told apart."""
+"""Importers of several kinds act as one: devices are told apart, wear rules are kept, signals are the vocabulary's."""
 
 import dataclasses
 import types
