@@ -31,6 +31,7 @@ if TYPE_CHECKING:
   from aim.inference.pretrained import Pretrained
 
 _ROOMS = (aim.model, aim.training, aim.inference, aim.evaluation, aim.studies, aim.report)
+STATISTICS = aim.inference.defaults.STATISTICS
 RANGES = {key: allowed for room in _ROOMS for key, allowed in room.defaults.RANGES.items()}
 
 
@@ -59,6 +60,7 @@ class Arguments:
   source: str = "auto"
   timezone: str | None = None
   vocabulary: str | None = None
+  statistics: str = "checkpoint"
   given: frozenset[str] = frozenset()  # names of the flags that the command line has
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # {key: value} of its --config.key=value
 
@@ -281,6 +283,7 @@ def evaluate_mode(arguments: Arguments) -> None:
     config.evaluate.batch_size,
     None if config.impute.short_holes == "auto" else config.impute.short_holes,  # None: as the model has it
     own_vocabulary=arguments.own_vocabulary,
+    statistics=arguments.statistics,
   )
   evaluate(config.evaluate, model, dataset, workdir)
   arguments.keep_record(model)
@@ -308,7 +311,11 @@ def probe_mode(arguments: Arguments) -> None:
   config, workdir = arguments.opened_for_scores()
   dataset = open_scored(config, arguments.required("checkpoint"))
   model, dataset = loading.load_for(
-    arguments.required("checkpoint"), dataset, config.probe.batch_size, own_vocabulary=arguments.own_vocabulary
+    arguments.required("checkpoint"),
+    dataset,
+    config.probe.batch_size,
+    own_vocabulary=arguments.own_vocabulary,
+    statistics=arguments.statistics,
   )
   run_probe(config.probe, model, dataset, workdir / "probe")
   arguments.keep_record(model)
@@ -391,7 +398,14 @@ def report_mode(arguments: Arguments) -> None:
     from aim.report.my_days.command import write
 
     options = arguments.source, arguments.timezone, arguments.data, arguments.data_dir, arguments.split
-    write(arguments.required("checkpoint"), arguments.input, *options, arguments.output, arguments.own_vocabulary)
+    write(
+      arguments.required("checkpoint"),
+      arguments.input,
+      *options,
+      arguments.output,
+      arguments.own_vocabulary,
+      arguments.statistics,
+    )
     return
   from aim.report import page, study_page
   from aim.report.workdir import Workdir
@@ -422,7 +436,7 @@ def embed_mode(arguments: Arguments) -> None:
 
   trained, data = arguments.required("checkpoint"), arguments.required("data")
   output = arguments.required("output")
-  embed(trained, data, arguments.data_dir, arguments.split, output, arguments.own_vocabulary)
+  embed(trained, data, arguments.data_dir, arguments.split, output, arguments.own_vocabulary, arguments.statistics)
 
 
 def impute_mode(arguments: Arguments) -> None:
@@ -430,7 +444,7 @@ def impute_mode(arguments: Arguments) -> None:
   from aim.inference.commands import impute
 
   trained, output = arguments.required("checkpoint"), arguments.required("output")
-  impute(trained, arguments.required("input"), output, arguments.own_vocabulary)
+  impute(trained, arguments.required("input"), output, arguments.own_vocabulary, arguments.statistics)
 
 
 def calibrate_mode(arguments: Arguments) -> None:
@@ -497,7 +511,7 @@ def _defaults(config: ml_collections.ConfigDict) -> list[ml_collections.ConfigDi
 
 _RUN = ("config", "workdir")
 _SCORED = ("checkpoint", "vocabulary")
-_USED = ("checkpoint", "workdir", "vocabulary")  # --workdir may stand for --checkpoint
+_USED = ("checkpoint", "workdir", "vocabulary", "statistics")  # --workdir may stand for --checkpoint
 _OWN_DAYS = ("input", "source", "timezone", "data", "data_dir", "split", "output")
 _TRAIN, _USE, _SCORE = "Train a model", "Use a trained model", "Score a trained model on people never seen"
 _STUDY, _PLAN = "Compare many models", "Plan a run"
@@ -544,7 +558,15 @@ _MODES = (
     ("config", *_USED, "workdirs", *_OWN_DAYS),
     task=_USE,
   ),
-  Mode("evaluate", "score imputation, beside other imputers", _RUN, evaluate_mode, _SCORED, shared=True, task=_SCORE),
+  Mode(
+    "evaluate",
+    "score imputation, beside other imputers",
+    _RUN,
+    evaluate_mode,
+    (*_SCORED, "statistics"),
+    shared=True,
+    task=_SCORE,
+  ),
   Mode("heldout", "the training loss", _RUN, heldout_mode, _SCORED, shared=True, task=_SCORE),
   Mode(
     "calibrate",
@@ -554,7 +576,14 @@ _MODES = (
     ("data_dir", "vocabulary"),
     task=_SCORE,
   ),
-  Mode("probe", "predict labels from the frozen embedding", _RUN, probe_mode, _SCORED, task=_SCORE),
+  Mode(
+    "probe",
+    "predict labels from the frozen embedding",
+    _RUN,
+    probe_mode,
+    (*_SCORED, "statistics"),
+    task=_SCORE,
+  ),
   Mode(
     "finetune",
     "train the encoder on labels, beside networks from scratch",
@@ -724,7 +753,7 @@ def _without_effect(arguments: Arguments) -> dict[str, str]:
   unused: dict[str, str] = {}
   if arguments.mode == "report" and not own_days:
     unused |= dict.fromkeys(
-      ("source", "timezone", "data_dir", "split", "output", "vocabulary"),
+      ("source", "timezone", "data_dir", "split", "output", "vocabulary", "statistics"),
       "for a page of workdirs, without --input or --data",
     )
   if own_days:

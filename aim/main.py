@@ -54,6 +54,12 @@ FORMAT = flags.DEFINE_enum(
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "export: replace an exported folder.")
 VOCABULARY = flags.DEFINE_string("vocabulary", None, "YAML file of own channels and names, for data of other channels.")
+STATISTICS = flags.DEFINE_enum(
+  "statistics",
+  "checkpoint",
+  commands.STATISTICS,
+  "embed, impute, evaluate, probe, report: normalise by the statistics of the training data, or of these data.",
+)
 CARD = flags.DEFINE_string("card", None, "export: YAML file of what only people know, for the model card.")
 
 # Several processes, one per host or per GPU, are all started with the same command (aim/runtime/processes.py).
@@ -71,7 +77,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, f
 HELP = ("--help", "-help", "-h", "--helpshort", "-?")
 _FLAGS = (
   *(MODE, CONFIG, WORKDIR, CHECKPOINT, DATA, DATA_DIR, SPLIT, INPUT, OUTPUT, WORKDIRS, TOPOLOGY, FORMS, CHIPS),
-  *(LOADER, SOURCE, TIMEZONE, EXPORT_DTYPE, FORMAT, OVERWRITE, CARD, VOCABULARY),
+  *(LOADER, SOURCE, TIMEZONE, EXPORT_DTYPE, FORMAT, OVERWRITE, CARD, VOCABULARY, STATISTICS),
   *(DISTRIBUTED, COORDINATOR, NUM_PROCESSES, PROCESS_ID),
 )
 
@@ -127,6 +133,7 @@ def _arguments() -> commands.Arguments:
     overwrite=OVERWRITE.value,
     card=CARD.value,
     vocabulary=VOCABULARY.value,
+    statistics=STATISTICS.value,
     source=SOURCE.value,
     timezone=TIMEZONE.value,
     given=frozenset(holder.name for holder in _FLAGS if flags.FLAGS[holder.name].present),

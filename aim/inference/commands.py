@@ -27,7 +27,15 @@ from data_pipelines.subset import chosen_days, day_owners
 from data_pipelines.text_files import counted, replacing
 
 
-def embed(trained: str, data: str, data_dir: str, split: str, output: str, own_vocabulary: str | None = None) -> None:
+def embed(
+  trained: str,
+  data: str,
+  data_dir: str,
+  split: str,
+  output: str,
+  own_vocabulary: str | None = None,
+  statistics: str = "checkpoint",
+) -> None:
   """Writes one embedding per day, and prints what was written. Several processes share the work.
 
   Args:
@@ -37,6 +45,7 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str, own_v
     split: of the dataset: pretrain, tune, eval or all.
     output: .parquet with columns participant, date, e000, e001, ...; or .npz with arrays embedding, participant, date.
     own_vocabulary: see loading.load.
+    statistics: see loading.load_for; "data" of an npz file are its days.
 
   Raises:
     ConfigError: `output` has another suffix, cannot be written, or is what is read.
@@ -53,8 +62,10 @@ def embed(trained: str, data: str, data_dir: str, split: str, output: str, own_v
   if data.endswith(".npz"):
     model, dataset = loading.load_for_npz(trained, data, own_vocabulary), None
   else:
-    model, dataset = loading.load_for(trained, Dataset.open(data_dir, data), own_vocabulary=own_vocabulary)
-  embedding, participant, date = _embed_all(model, *_batches(model, data, dataset, split))
+    model, dataset = loading.load_for(
+      trained, Dataset.open(data_dir, data), own_vocabulary=own_vocabulary, statistics=statistics
+    )
+  embedding, participant, date = _embed_all(*_batches(model, data, dataset, split, statistics))
   if not processes.is_first_process():
     return
   with output_files.naming(f"--output={output}"), replacing(pathlib.Path(output)) as unfinished:
@@ -82,7 +93,9 @@ def write_embedding(
   pq.write_table(pa.table({"participant": participant, "date": date, **columns}), path)
 
 
-def impute(trained: str, source: str, output: str, own_vocabulary: str | None = None) -> None:
+def impute(
+  trained: str, source: str, output: str, own_vocabulary: str | None = None, statistics: str = "checkpoint"
+) -> None:
   """Writes days with their missing values filled, and prints how many were filled.
 
   Args:
@@ -90,6 +103,7 @@ def impute(trained: str, source: str, output: str, own_vocabulary: str | None = 
     source: npz file of days.
     output: .npz, with the arrays of `source` and `filled`, bool [days, steps, channels], which values were filled.
     own_vocabulary: see loading.load.
+    statistics: what normalises days: the model's own statistics ("checkpoint"), or those of these days ("data").
 
   Raises:
     ConfigError: `output` has another suffix, cannot be written, or is what is read.
@@ -107,6 +121,8 @@ def impute(trained: str, source: str, output: str, own_vocabulary: str | None = 
     raise SchemaError(f"{source}: has the key 'filled', so its missing values are filled already")
   _print_notes(days)
   missing = matching.missing(days.values)
+  if statistics == "data":
+    model = model.normalised_by_days(model.matched_days(matching, days.values, source))
   whose = {"people": days.participant, "dates": days.day}
   values = model.impute_matched(matching, days.values, progress=True, where=source, **whose)
   filled = missing & ~np.isnan(values)
@@ -188,9 +204,9 @@ def _print_notes(days: npz.DayArrays) -> None:
 
 
 def _batches(
-  model: Pretrained, data: str, dataset: Dataset | None, split: str
-) -> tuple[Iterator[dict[str, np.ndarray]], int]:
-  """Batches of values, participant and date from an npz file or a dataset, and the number of days in all.
+  model: Pretrained, data: str, dataset: Dataset | None, split: str, statistics: str
+) -> tuple[Pretrained, Iterator[dict[str, np.ndarray]], int]:
+  """The model for an npz file or a dataset, batches of its values, participant and date, and the number of days in all.
 
   With n processes each gets every n-th of the batches that a single process with as many devices would have.
   """
@@ -201,21 +217,24 @@ def _batches(
     values = model.matched_days(matching, days.values, data)
     model.checked_days(values, data, empty_days=False)
     _print_notes(days)
+    if statistics == "data":
+      model = model.normalised_by_days(values)
     columns = {"values": values, "participant": days.participant, "date": days.date}
     starts = range(process_index * model.days_at_once, len(days.values), process_count * model.days_at_once)
     cut = lambda start: slice(start, start + model.days_at_once)
-    return ({name: array[cut(start)] for name, array in columns.items()} for start in starts), len(days.values)
+    batches = ({name: array[cut(start)] for name, array in columns.items()} for start in starts)
+    return model, batches, len(days.values)
   model.check_dataset(dataset)
   splits = [name for name in ("pretrain", "tune", "eval") if dataset.num_days(name)] if split == "all" else [split]
   size = process_count * model.days_at_once
-  batches = (
+  of_splits = (
     {name: array[batch["weight"] > 0] for name, array in batch.items()}
     for name in splits
     for batch in eval_loader(
       dataset, split=name, batch_size=size, process_index=process_index, process_count=process_count
     )
   )
-  return batches, sum(dataset.num_days(name) for name in splits)
+  return model, of_splits, sum(dataset.num_days(name) for name in splits)
 
 
 def _embed_all(

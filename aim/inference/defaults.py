@@ -16,3 +16,6 @@ def defaults() -> ConfigDict:
 
 # The range of every key, checked before anything is built (aim/common/config_ranges.py).
 RANGES: dict[str, Range] = {"impute.short_holes": one_of("auto", "decode", "interpolate")}
+
+# What normalises the days that a trained model is used on: the statistics of its training data, or of those days.
+STATISTICS = ("checkpoint", "data")

@@ -24,17 +24,21 @@ from aim.inference.matched_days import Layout, Units
 from aim.inference.people import People, check_profile, profile_of_rows
 from aim.inference.uncertainty import Uncertainty
 from aim.model.buffer_sizes import BufferSizes
-from aim.runtime import jax_settings
+from aim.model.patches import Scale
+from aim.runtime import jax_settings, processes
 from aim.training import checkpoint
 from aim.training.checkpoint_metadata import told_about_data
 from aim.training.compatibility import MADE_WITH
 from aim.training.trained import exported, openmhc, source
 from data_pipelines.channels import vocabulary
+from data_pipelines.channels.distance import is_wider
 from data_pipelines.channels.matching import Matching
+from data_pipelines.channels.zeros import without_zeros
 from data_pipelines.context.profile import Profile
 from data_pipelines.dataset import Dataset
 from data_pipelines.in_memory.plain_arrays import plain_array
 from data_pipelines.schema import SchemaError
+from data_pipelines.statistics import Accumulator, Statistics
 
 FORMATS = ("aim", "openmhc")  # of folders that save() writes
 
@@ -121,7 +125,7 @@ class Pretrained(DayRunner):
 
   def __reduce__(self) -> tuple[Any, ...]:
     """Pickles the checkpoint without compiled programs; the copy computes on the devices of its process."""
-    state = {"vocabulary": self.vocabulary, "one_program": self.one_program}
+    state = {"vocabulary": self.vocabulary, "one_program": self.one_program, "name": self.name}
     arguments = (self._restored, self.batch_size, self.short_holes, None, self.functions.reads_imputed_patches)
     return type(self), arguments, state
 
@@ -218,11 +222,73 @@ class Pretrained(DayRunner):
     """
     return self._remade(self._restored, False) if self.functions.imputes_input else self
 
+  def normalised_by_days(
+    self,
+    values: Days,
+    channels: Sequence[str] | None = None,
+    minutes_per_step: int | None = None,
+    units: Units | None = None,
+  ) -> Pretrained:
+    """The same model for data of a wider range: it normalises some channels by the statistics of these days.
+
+    A model cuts off what lies beyond a channel's clip, five SDs of its training data, and fills in nothing beyond the
+    values seen there, so that it cannot read the glucose of people with diabetes if it was trained on others. Such a
+    channel is normalised by the mean, SD and range of these days if their mean is more than one SD away or their SD
+    more than twice as large. All other channels keep the model's statistics, which is better for them (decision 104),
+    and so do binary ones. What was taken is printed on stderr. Intervals widen with the SD; whether they still hold as
+    many values was not measured.
+
+    Args:
+      values: days in physical units, NaN where missing.
+      channels: names of the channels of `values`, if they are not the model's or in another order (docs/channels.md).
+      minutes_per_step: length of a step of `values`, if it is not the model's.
+      units: of channels that are in another unit than is usual under their name: {channel: unit}.
+
+    Raises:
+      SchemaError: days of another shape or dtype, infinite values, or no days.
+    """
+    _, days = self._model_days(values, "normalised_by_days", channels, minutes_per_step, units)
+    accumulator = Accumulator(self.schema)
+    accumulator.add(without_zeros(self.checked_days(days, "normalised_by_days"), self.scale.zero_is_missing))
+    return self._normalised_by(accumulator.finish(allow_unobserved=True)[0])
+
+  def normalised_by_dataset(self, dataset: Dataset) -> Pretrained:
+    """As normalised_by_days(), by the statistics of a dataset's pretrain people.
+
+    Raises:
+      MatchingError: its channels cannot be matched to the model's.
+      SchemaError: it has no pretrain people.
+    """
+    seen = self.matched(dataset)
+    seen.require_days("pretrain")
+    return self._normalised_by(seen.statistics)
+
+  def _normalised_by(self, statistics: Statistics) -> Pretrained:
+    """The same model, with these statistics in the channels that reach beyond its own."""
+    shift, ratio = (statistics.mean - self.scale.mean) / self.scale.std, statistics.std / self.scale.std
+    wider = ~self.scale.binary & (statistics.min < statistics.max) & is_wider(shift, ratio)
+    if processes.is_first_process():
+      names = ", ".join(self.schema.names[c] for c in np.flatnonzero(wider)) or "no channel, as none is wider"
+      print(f"note: {self.name}: normalised by these data: {names}", file=sys.stderr, flush=True)
+    if not wider.any():
+      return self
+    own = self.scale
+    kept = {"mean": own.reference_mean, "std": own.reference_std, "min": own.low, "max": own.high}
+    merged = {key: np.where(wider, getattr(statistics, key), kept[key]).tolist() for key in kept}
+    scale = Scale.from_statistics(self.schema, merged, self.zero_is_missing, self.config.data.clip)
+    metadata = {**self._restored.metadata, "statistics": merged}
+    model = self._remade(
+      dataclasses.replace(self._restored, scale=scale, metadata=metadata), self.functions.reads_imputed_patches
+    )
+    model.name = f"{self.name}, statistics of the data"
+    model._told, model._told_data = set(self._told), set(self._told_data)
+    return model
+
   def _remade(self, restored: checkpoint.Restored, reads_imputed_patches: bool) -> Pretrained:
     """A model of the same settings and devices."""
     arguments = (restored, self.batch_size, self.short_holes, self.mesh.devices.flatten().tolist())
     model = type(self)(*arguments, reads_imputed_patches)
-    model.vocabulary, model.one_program = self.vocabulary, self.one_program
+    model.vocabulary, model.one_program, model.name = self.vocabulary, self.one_program, self.name
     return model
 
   # What a model is used for.

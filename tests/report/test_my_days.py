@@ -103,6 +103,28 @@ def test_a_dataset_of_several_people(trained, tmp_path):
   assert "left out: the model does not have it" in page, "pulse and asleep"
 
 
+def test_days_of_a_wider_range_are_normalised_by_themselves_on_request(trained, tmp_path):
+  values = np.random.default_rng(0).normal(30, 2, (8, 24, 1)).astype(np.float32)
+  values[:, 9:12] = np.nan
+  dates = np.array([f"2020-06-0{1 + day}" for day in range(8)])
+  who = {"participant": np.array(["a"] * 8), "day": np.arange(8), "date": dates}
+  np.savez(tmp_path / "own.npz", values=values, channels=np.array(["glucose"]), minutes_per_step=60, **who)
+  pages, filled = {}, {}
+  for statistics in ("checkpoint", "data"):
+    folder = tmp_path / statistics
+    flags = f"--checkpoint={trained}", f"--input={tmp_path / 'own.npz'}", f"--output={folder}"
+    ended = tiny.run("--mode=report", *flags, f"--statistics={statistics}")
+    assert ended.code == 0, ended.err
+    pages[statistics] = (folder / "index.html").read_text(encoding="utf-8")
+    with np.load(folder / "filled.npz") as arrays:
+      filled[statistics] = arrays["values"][:, 9:12]
+  hint = "glucose: the model cuts off what lies beyond its training data. --statistics=data goes by the range"
+  assert hint in pages["checkpoint"] and "normalised by these days" not in pages["checkpoint"]
+  assert hint not in pages["data"] and "used, normalised by these days" in pages["data"]
+  assert "+7.3 SDs away" in pages["data"], "still from the training data"
+  assert filled["checkpoint"].max() <= 25 < np.nanmin(filled["data"]), "25 is the highest of the training data"
+
+
 def test_bands_are_those_of_the_table(trained, tmp_path):
   metadata = {**my_days.restored().metadata, "uncertainty": TABLE.to_dict()}
   model = Pretrained(dataclasses.replace(my_days.restored(), metadata=metadata))
@@ -119,10 +141,12 @@ def test_bands_are_those_of_the_table(trained, tmp_path):
 
 def test_the_page_says_where_bands_are_too_narrow():
   model = mock.Mock(Pretrained, uncertainty=TABLE, context_days=2)
-  made = mock.Mock(FilledDays, beside=np.array([True, False]))
+  made = mock.Mock(FilledDays, beside=np.array([True, False]), normalised=())
   assert "They are too narrow for 1 day without other days of the person" in sections.how_sure(model, made)
   model.uncertainty = dataclasses.replace(TABLE, alone=TABLE)
   assert "too narrow" not in sections.how_sure(model, made)
+  made.normalised = ("glucose",)
+  assert "For glucose, normalised by these days, that was not measured." in sections.how_sure(model, made)
 
 
 def test_files_of_two_people_are_never_in_one_folder(trained, tmp_path, monkeypatch):

@@ -78,6 +78,32 @@ def test_embed_and_impute_a_file_of_other_channels(trained, tmp_path):
     np.testing.assert_array_equal(filled["unit"], arrays["unit"])
 
 
+def test_data_of_a_wider_range_are_normalised_by_themselves_on_request(trained, tmp_path):
+  arrays = own_arrays()
+  arrays["values"][:, :, 2] = 5 + 3 * arrays["values"][:, :, 2]  # around 480 bpm, which the model never saw
+  np.savez(tmp_path / "own.npz", **arrays)
+  highest = {}
+  for statistics in ("checkpoint", "data"):
+    output = tmp_path / f"{statistics}.npz"
+    flags = f"--checkpoint={trained}", f"--input={tmp_path / 'own.npz'}", f"--output={output}"
+    ended = tiny.run("--mode=impute", *flags, f"--statistics={statistics}")
+    assert ended.code == 0, ended.err
+    assert "own.npz: pulse: perhaps cut off; --statistics=data, or normalised_by_days()," in ended.err
+    assert ended.err.count("LSM-2: normalised by these data: pulse\n") == (statistics == "data")
+    with np.load(output) as filled:
+      assert filled["filled"][..., 2].any()
+      highest[statistics] = filled["values"][..., 2][filled["filled"][..., 2]].max()
+  assert highest["checkpoint"] < 4 < np.nanmin(arrays["values"][..., 2]) <= highest["data"]
+  embeddings = []
+  for statistics in ("checkpoint", "data"):
+    output = tmp_path / f"{statistics}_embedding.npz"
+    flags = f"--checkpoint={trained}", f"--data={tmp_path / 'own.npz'}", f"--output={output}"
+    ended = tiny.run("--mode=embed", *flags, f"--statistics={statistics}")
+    assert ended.code == 0, ended.err
+    embeddings.append(np.load(output)["embedding"])
+  assert np.abs(embeddings[0] - embeddings[1]).max() > 1e-3
+
+
 def test_a_unit_that_does_not_convert_is_refused_before_the_model_is_read(trained, tmp_path):
   np.savez(tmp_path / "own.npz", **own_arrays() | {"unit": np.array(["", "", "kg"])})
   for name in ("impute", "embed"):

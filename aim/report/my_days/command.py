@@ -32,6 +32,7 @@ def write(
   split: str,
   output: str | None,
   own_vocabulary: str | None = None,
+  statistics: str = "checkpoint",
 ) -> None:
   """Embeds, fills and draws days of one's own, and prints what was written. Nothing else stays on the disk.
 
@@ -46,6 +47,7 @@ def write(
     output: a file ending in .html for the page alone, or a folder for the page, filled.npz and embeddings.parquet;
       None for the folder my_days.
     own_vocabulary: a YAML file that extends the vocabulary of channels.
+    statistics: what normalises days: the model's own statistics ("checkpoint"), or those of these days ("data").
 
   Raises:
     ConfigError: both or none of `source` and `data` are given, or the output cannot be written.
@@ -63,7 +65,7 @@ def write(
     days = own_days.read(str(source or data), importer, timezone, model.schema.minutes_per_step)
   else:
     days = own_days.of_dataset(data_dir, str(data), split)
-  made = fill(model, days)
+  made = fill(model, days, statistics)
   for note in made.days.notes:
     print(f"note: {note}")
   with chart.style():

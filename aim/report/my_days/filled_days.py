@@ -30,6 +30,7 @@ class FilledDays:
       are.
     missing: which values were filled.
     distances: from the model's training data.
+    normalised: names of the model's channels that were normalised by these days instead of the training data.
     beside: on which days the model read other days of the person.
     intervals: {level: (low, high)}, of each value; NaN where nothing is known. Empty if the model has no table of its
       errors.
@@ -41,6 +42,7 @@ class FilledDays:
   filled: Float[np.ndarray, "days steps channels"]
   missing: Bool[np.ndarray, "days steps channels"]
   distances: list[Distance]
+  normalised: tuple[str, ...]
   beside: Bool[np.ndarray, " days"]
   intervals: dict[float, tuple[Float[np.ndarray, "days steps channels"], Float[np.ndarray, "days steps channels"]]]
 
@@ -50,10 +52,15 @@ class FilledDays:
     return [pair.source for pair in self.matching.pairs]
 
 
-def fill(model: Pretrained, days: OwnDays) -> FilledDays:
+def fill(model: Pretrained, days: OwnDays, statistics: str = "checkpoint") -> FilledDays:
   """Embeds and fills days of any channels.
 
   Days without a value that the model can read are left out, with a note.
+
+  Args:
+    model: that embeds and fills.
+    days: as they were recorded.
+    statistics: what normalises them: the model's own statistics ("checkpoint"), or those of these days ("data").
 
   Raises:
     MatchingError: none of the channels is one of the model's, or one has a unit that cannot be converted (one line).
@@ -76,6 +83,12 @@ def fill(model: Pretrained, days: OwnDays) -> FilledDays:
     left_out = counted(int((~readable).sum()), "day")
     days = days.where(readable, f"left out {left_out} on which nothing was recorded that the model can read")
     matched = matched[readable]
+  distances = Distances(model.schema, model.scale.mean, model.scale.std, model.vocabulary)
+  distances.add(matched)
+  trained = model.scale.std
+  if statistics == "data":
+    model = model.normalised_by_days(matched)
+  normalised = tuple(model.schema.names[c] for c in np.flatnonzero(model.scale.std != trained))
   embedding = model.embed(matched, progress=True)
   layout, where = Layout(matching), days.origin
   target = layout.model_target(np.isnan(days.values), days.values.shape, where) & np.isnan(matched)
@@ -89,7 +102,5 @@ def fill(model: Pretrained, days: OwnDays) -> FilledDays:
   for level in LEVELS if model.uncertainty else ():
     low, high = model.interval(expected, ~np.isnan(matched), level, beside)
     intervals[level] = layout.filled(days.values, low, where), layout.filled(days.values, high, where)
-  distances = Distances(model.schema, model.scale.mean, model.scale.std, model.vocabulary)
-  distances.add(matched)
   missing = np.isnan(days.values) & ~np.isnan(filled)
-  return FilledDays(days, matching, embedding, filled, missing, distances.found(), beside, intervals)
+  return FilledDays(days, matching, embedding, filled, missing, distances.found(), normalised, beside, intervals)

@@ -78,6 +78,8 @@ def how_sure(model: Pretrained, made: FilledDays) -> str:
   if model.uncertainty is None:
     return "How sure that is, nobody measured for this model, so there is no band (--mode=calibrate measures it)."
   told = f"The bands say how sure that is. {model.uncertainty.text()} On people and devices unlike those they may fail."
+  if made.normalised:
+    told += f" For {', '.join(made.normalised)}, normalised by these days, that was not measured."
   if model.context_days and model.uncertainty.alone is None and not made.beside.all():
     return f"{told} {_TOO_NARROW.format(counted(int((~made.beside).sum()), 'day'))}"
   return told
@@ -166,6 +168,8 @@ def _channels(made: FilledDays) -> Section:
       used += f", converted to {pair.target_unit}"
     if pair.name in matching.undeclared:
       used += f", taken to be in {pair.unit}"
+    if pair.target_name in made.normalised:
+      used += ", normalised by these days"
     found = distance.get(pair.target_name)
     lies = TextLine(found.text.removeprefix(f"{found.name}: "), "open" if found.is_far else "") if found else "–"
     rows.append([pair.name, pair.unit, used, percent(float(observed[:, :, pair.source].mean())), lies])
@@ -183,6 +187,14 @@ def _channels(made: FilledDays) -> Section:
     blocks.append(
       TextLine(
         "Highlighted channels lie far from what the model was trained on. Trust it less there, and check the unit.",
+        "open",
+      )
+    )
+  if wider := [found.name for found in made.distances if found.is_wider and found.name not in made.normalised]:
+    blocks.append(
+      TextLine(
+        f"{', '.join(wider)}: the model cuts off what lies beyond its training data. --statistics=data goes by the "
+        "range of these days instead.",
         "open",
       )
     )
