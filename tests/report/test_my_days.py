@@ -120,8 +120,8 @@ def test_days_of_a_wider_range_are_normalised_by_themselves_on_request(trained, 
       filled[statistics] = arrays["values"][:, 9:12]
   hint = "glucose: the model cuts off what lies beyond its training data. --statistics=data goes by the range"
   assert hint in pages["checkpoint"] and "normalised by these days" not in pages["checkpoint"]
-  assert hint not in pages["data"] and "used, normalised by these days" in pages["data"]
-  assert "+7.3 SDs away" in pages["data"], "still from the training data"
+  assert hint not in pages["data"] and ", normalised by these days" in pages["data"]
+  assert "+7.4 SDs away" in pages["data"], "still from the training data"
   assert filled["checkpoint"].max() <= 25 < np.nanmin(filled["data"]), "25 is the highest of the training data"
 
 
