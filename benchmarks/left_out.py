@@ -198,7 +198,11 @@ def channel_variances(scores: Scores) -> dict[str, float]:
 
 def errors(name: str, files: dict[str, pathlib.Path], reference: str) -> Iterator[Result]:
   """The mse of every model and baseline, as a mean over the channels that all can fill and by channel."""
-  scores = gathered(files, reference, list(files))
+  yield from error_lines(name, gathered(files, reference, list(files)))
+
+
+def error_lines(name: str, scores: Scores) -> Iterator[Result]:
+  """The mse of every method of some scores, with its interval over people."""
   for row in scores.table():
     if not math.isnan(row.mse):
       level = next(task.amount for task in scores.tasks if (task.name, task.level) == (row.task, row.level))

@@ -1,0 +1,122 @@
+"""What a recipe of shipped weights takes: it is changed in one thing at a time, and asked of people it never saw.
+
+  python -m benchmarks.recipes --input=../shared/data --output=runs/recipes --set=mss [--recipes=shipped,wider]
+      [--config.total_steps=1600 ...]
+
+Each recipe trains on the pretrain people of all sets of benchmarks.weights but one, and is scored in gaps of all
+channels on everyone of the set that is left out, and on the held-out people of the others. It writes, below
+--output/SET, recipes.csv: the differences of each recipe's error with that of the first one, as a mean over the
+channels and by channel, with intervals over people; and mse.csv: the errors themselves, beside the baselines'. Decide
+by one set, and report on another. A repeated command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from absl import flags
+
+from aim.evaluation import results
+from aim.evaluation.generative import score_files
+from aim.evaluation.generative.scores import Scores
+from aim.evaluation.results import Result
+from benchmarks import left_out, programs, weights
+from data_pipelines.dataset import Dataset
+
+SHIPPED = "shipped"
+SIMULATED = "simulated"
+# Flags of the config of each recipe; shares of days and the simulated set are not of the config alone.
+RECIPES: dict[str, tuple[str, ...]] = {
+  SHIPPED: (),
+  "another seed": ("--config.seed=1",),  # what chance does
+  "a quarter simulated": (),
+  "shares by days": (),
+  "places of the schema": ("--config.model.places=schema",),
+  "no masks of sensors": ("--config.masking.sensor.weight=0.0",),
+  "half masks of sensors": ("--config.masking.sensor.weight=0.75",),
+  "wider": (
+    *("--config.model.encoder.width=192", "--config.model.encoder.mlp=768", "--config.model.encoder.heads=6"),
+    *("--config.model.decoder.width=96", "--config.model.decoder.mlp=384"),
+  ),
+  "longer": ("--config.total_steps=4000",),
+}
+SIMULATED_SHARE = 0.25
+SCORED = ("t1d_uom", "mss", "fitabase", "nhanes")  # those with several held-out people
+PEOPLE = 4  # of the left set that are "trained on" in the split: their means are the baselines of the other half
+
+
+def main(argv: Sequence[str]) -> None:
+  """argv[1:] are overrides of the config of every recipe."""
+  chosen = flags.FLAGS
+  left, source, output = chosen.set, pathlib.Path(chosen.input), pathlib.Path(chosen.output) / chosen.set
+  unknown = sorted(set(chosen.recipes) - set(RECIPES))
+  assert not unknown, f"--recipes={','.join(unknown)}, expected some of {', '.join(RECIPES)}"
+  data = left_out.build(left, source, output, [PEOPLE])
+  for name in weights.SHARES:
+    if name != left:
+      weights.build(name, source, output / "inputs", data)
+  halves = (f"{left}_{PEOPLE}", f"{left}_other_half")
+  files: dict[str, dict[str, list[pathlib.Path]]] = {}  # by set and recipe
+  for recipe in chosen.recipes:
+    workdir = output / recipe.replace(" ", "_")
+    train(recipe, left, data, workdir, argv[1:])
+    for name in SCORED:
+      parts = halves if name == left else (name,)
+      files.setdefault(name, {})[recipe] = [
+        left_out.evaluate(
+          workdir / "scores" / part, data, f"--config.data.name={part}", [f"--checkpoint={workdir / 'run'}"]
+        )
+        for part in parts
+      ]
+    results.write_csv(output / "recipes.csv", list(differences(files)))
+    results.write_csv(output / "mse.csv", list(errors(files)))
+
+
+def train(recipe: str, left: str, data: pathlib.Path, workdir: pathlib.Path, overrides: Sequence[str]) -> None:
+  """Trains one recipe without the set `left`, unless that was done."""
+  shares = {name: share for name, share in weights.SHARES.items() if name != left}
+  if recipe == "shares by days":
+    shares = {name: float(Dataset.open(str(data), name).num_days("pretrain")) for name in shares}
+  if recipe == "a quarter simulated":
+    weights.build_simulated(data)
+    total = sum(shares.values())
+    shares = {name: share / total * (1 - SIMULATED_SHARE) for name, share in shares.items()}
+    shares[SIMULATED] = SIMULATED_SHARE
+  mix = f"--config.data.mix={tuple(shares.items())!r}"
+  programs.run_module(
+    "aim.main", f"--config={weights.CONFIG}", f"--config.data.dir={data}", mix, "--config.total_steps=1600",
+    "--config.evaluate_every=0", *overrides, *RECIPES[recipe], f"--workdir={workdir / 'run'}",
+  )  # fmt: skip
+
+
+def differences(files: dict[str, dict[str, list[pathlib.Path]]]) -> Iterator[Result]:
+  """Every recipe against the first, on every set."""
+  for name, of_recipes in files.items():
+    first, *others = of_recipes
+    for recipe in others:
+      yield from left_out.compared(name, together(of_recipes, [recipe, first]), recipe, [first])
+
+
+def errors(files: dict[str, dict[str, list[pathlib.Path]]]) -> Iterator[Result]:
+  """The errors of all recipes and of the baselines, on every set."""
+  for name, of_recipes in files.items():
+    yield from left_out.error_lines(name, together(of_recipes, list(of_recipes)))
+
+
+def together(of_recipes: dict[str, list[pathlib.Path]], recipes: Sequence[str]) -> Scores:
+  """The scores of some recipes and, from the files of the first of all, of the baselines."""
+  parts = {recipe: [score_files.load_people(part) for part in of_recipes[recipe]] for recipe in of_recipes}
+  first = parts[next(iter(of_recipes))]
+  sources = [(recipe, scores, scores.methods[0]) for recipe in recipes for scores in parts[recipe]]
+  sources += [(method, scores, method) for method in left_out.BASELINES for scores in first]
+  return left_out.merged(sources, first[0])
+
+
+if __name__ == "__main__":
+  flags.DEFINE_string("input", None, "Folder of the npz files.", required=True)
+  flags.DEFINE_string("output", None, "Folder for all that is made.", required=True)
+  flags.DEFINE_enum("set", None, sorted(SCORED), "The set that is left out.", required=True)
+  flags.DEFINE_list("recipes", list(RECIPES), "The recipes; the others are compared with the first.")
+  flags.DEFINE_integer("days", 150, "Days to score at most; 0: all.")
+  programs.run_main(main)
