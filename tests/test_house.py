@@ -128,7 +128,7 @@ def test_docstrings_begin_with_what_a_thing_is_or_does():
     for node in nodes(path):
       if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         text = ast.get_docstring(node) or ""
-        if text.startswith(("Of ", "For ", "In ")):
+        if text.split(" ")[0] in ("Of", "For", "In", "What", "Which", "Whether", "How", "Where", "When"):
           offenders.append(f"{path}: {text.splitlines()[0]}")
   assert not offenders, "\n".join(offenders)
 
