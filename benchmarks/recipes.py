@@ -1,4 +1,4 @@
-"""What a recipe of shipped weights takes: it is changed in one thing at a time, and asked of people it never saw.
+"""The recipe of the shipped weights, changed in one thing at a time, and scored on people that it never saw.
 
   python -m benchmarks.recipes --input=../shared/data --output=runs/recipes --set=mss [--recipes=shipped,wider]
       [--config.total_steps=1600 ...]

@@ -110,7 +110,7 @@ class Distances:
 def is_wider(
   shift: Float[np.ndarray, "*s"] | float, ratio: Float[np.ndarray, "*s"] | float
 ) -> Bool[np.ndarray, "*s"] | np.bool_:
-  """Where data reach far beyond a model's statistics; `shift` and `ratio` as in Distance."""
+  """Returns whether data reach far beyond a model's statistics; `shift` and `ratio` as in Distance."""
   return (np.abs(shift) > MOST_SHIFT) | (np.asarray(ratio) > SD_RATIOS[1])
 
 
