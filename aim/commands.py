@@ -283,7 +283,6 @@ def evaluate_mode(arguments: Arguments) -> None:
     config.evaluate.batch_size,
     None if config.impute.short_holes == "auto" else config.impute.short_holes,  # None: as the model has it
     own_vocabulary=arguments.own_vocabulary,
-    statistics=arguments.statistics,
   )
   evaluate(config.evaluate, model, dataset, workdir)
   arguments.keep_record(model)
@@ -311,11 +310,7 @@ def probe_mode(arguments: Arguments) -> None:
   config, workdir = arguments.opened_for_scores()
   dataset = open_scored(config, arguments.required("checkpoint"))
   model, dataset = loading.load_for(
-    arguments.required("checkpoint"),
-    dataset,
-    config.probe.batch_size,
-    own_vocabulary=arguments.own_vocabulary,
-    statistics=arguments.statistics,
+    arguments.required("checkpoint"), dataset, config.probe.batch_size, own_vocabulary=arguments.own_vocabulary
   )
   run_probe(config.probe, model, dataset, workdir / "probe")
   arguments.keep_record(model)
@@ -436,7 +431,7 @@ def embed_mode(arguments: Arguments) -> None:
 
   trained, data = arguments.required("checkpoint"), arguments.required("data")
   output = arguments.required("output")
-  embed(trained, data, arguments.data_dir, arguments.split, output, arguments.own_vocabulary, arguments.statistics)
+  embed(trained, data, arguments.data_dir, arguments.split, output, arguments.own_vocabulary)
 
 
 def impute_mode(arguments: Arguments) -> None:
@@ -511,7 +506,7 @@ def _defaults(config: ml_collections.ConfigDict) -> list[ml_collections.ConfigDi
 
 _RUN = ("config", "workdir")
 _SCORED = ("checkpoint", "vocabulary")
-_USED = ("checkpoint", "workdir", "vocabulary", "statistics")  # --workdir may stand for --checkpoint
+_USED = ("checkpoint", "workdir", "vocabulary")  # --workdir may stand for --checkpoint
 _OWN_DAYS = ("input", "source", "timezone", "data", "data_dir", "split", "output")
 _TRAIN, _USE, _SCORE = "Train a model", "Use a trained model", "Score a trained model on people never seen"
 _STUDY, _PLAN = "Compare many models", "Plan a run"
@@ -539,7 +534,7 @@ _MODES = (
     "fill the holes of days in an npz file",
     ("checkpoint", "output", "input"),
     impute_mode,
-    _USED,
+    (*_USED, "statistics"),
     task=_USE,
   ),
   Mode(
@@ -555,18 +550,10 @@ _MODES = (
     "write one HTML page about your own days, or about workdirs",
     ("checkpoint",),
     report_mode,
-    ("config", *_USED, "workdirs", *_OWN_DAYS),
+    ("config", *_USED, "workdirs", "statistics", *_OWN_DAYS),
     task=_USE,
   ),
-  Mode(
-    "evaluate",
-    "score imputation, beside other imputers",
-    _RUN,
-    evaluate_mode,
-    (*_SCORED, "statistics"),
-    shared=True,
-    task=_SCORE,
-  ),
+  Mode("evaluate", "score imputation, beside other imputers", _RUN, evaluate_mode, _SCORED, shared=True, task=_SCORE),
   Mode("heldout", "the training loss", _RUN, heldout_mode, _SCORED, shared=True, task=_SCORE),
   Mode(
     "calibrate",
@@ -576,14 +563,7 @@ _MODES = (
     ("data_dir", "vocabulary"),
     task=_SCORE,
   ),
-  Mode(
-    "probe",
-    "predict labels from the frozen embedding",
-    _RUN,
-    probe_mode,
-    (*_SCORED, "statistics"),
-    task=_SCORE,
-  ),
+  Mode("probe", "predict labels from the frozen embedding", _RUN, probe_mode, _SCORED, task=_SCORE),
   Mode(
     "finetune",
     "train the encoder on labels, beside networks from scratch",

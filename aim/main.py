@@ -58,7 +58,7 @@ STATISTICS = flags.DEFINE_enum(
   "statistics",
   "checkpoint",
   commands.STATISTICS,
-  "embed, impute, evaluate, probe, report: normalise by the statistics of the training data, or of these data.",
+  "impute, report: data: channels of which many values would be clipped are normalised by these days.",
 )
 CARD = flags.DEFINE_string("card", None, "export: YAML file of what only people know, for the model card.")
 

@@ -12,21 +12,26 @@ by one set, and report on another. A repeated command goes on where it stopped.
 
 from __future__ import annotations
 
+import ast
 import pathlib
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from absl import flags
 
+from aim.common import config_files
 from aim.evaluation import results
 from aim.evaluation.generative import score_files
+from aim.evaluation.generative.run import evaluate
 from aim.evaluation.generative.scores import Scores
 from aim.evaluation.results import Result
+from aim.inference import loading
 from benchmarks import left_out, programs, weights
 from data_pipelines.dataset import Dataset
 
 SHIPPED = "shipped"
 SIMULATED = "simulated"
-OF_DATA = "statistics of the data"  # the shipped recipe, which normalises what varies more by the data (decision 104)
+OF_DAYS = "normalised by days"  # the shipped recipe, with Pretrained.normalised_by_days (decision 104)
 # Flags of the config of each recipe; shares of days and the simulated set are not of the config alone.
 RECIPES: dict[str, tuple[str, ...]] = {
   SHIPPED: (),
@@ -41,7 +46,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
     *("--config.model.decoder.width=96", "--config.model.decoder.mlp=384"),
   ),
   "longer": ("--config.total_steps=4000",),
-  OF_DATA: (),
+  OF_DAYS: (),
 }
 SIMULATED_SHARE = 0.25
 SCORED = ("t1d_uom", "mss", "fitabase", "nhanes")  # those with several held-out people
@@ -61,16 +66,20 @@ def main(argv: Sequence[str]) -> None:
   halves = (f"{left}_{PEOPLE}", f"{left}_other_half")
   files: dict[str, dict[str, list[pathlib.Path]]] = {}  # by set and recipe
   for recipe in chosen.recipes:
-    workdir = run = output / recipe.replace(" ", "_")
-    if recipe == OF_DATA:
-      run = output / SHIPPED
-    train(SHIPPED if recipe == OF_DATA else recipe, left, data, run, argv[1:])
-    checkpoint = [f"--checkpoint={run / 'run'}", f"--statistics={'data' if recipe == OF_DATA else 'checkpoint'}"]
-    for name in SCORED:
-      parts = halves if name == left else (name,)
-      files.setdefault(name, {})[recipe] = [
-        left_out.evaluate(workdir / "scores" / part, data, f"--config.data.name={part}", checkpoint) for part in parts
+    scores = output / recipe.replace(" ", "_") / "scores"
+    if recipe == OF_DAYS:
+      train(SHIPPED, left, data, output / SHIPPED, argv[1:])
+      files.setdefault(left, {})[recipe] = [
+        evaluate_normalised(scores / part, data, part, output / SHIPPED / "run") for part in halves
       ]
+    else:
+      train(recipe, left, data, scores.parent, argv[1:])
+      checkpoint = [f"--checkpoint={scores.parent / 'run'}"]
+      for name in SCORED:
+        parts = halves if name == left else (name,)
+        files.setdefault(name, {})[recipe] = [
+          left_out.evaluate(scores / part, data, f"--config.data.name={part}", checkpoint) for part in parts
+        ]
     results.write_csv(output / "recipes.csv", list(differences(files)))
     results.write_csv(output / "mse.csv", list(errors(files)))
 
@@ -92,6 +101,21 @@ def train(recipe: str, left: str, data: pathlib.Path, workdir: pathlib.Path, ove
   )  # fmt: skip
 
 
+def evaluate_normalised(workdir: pathlib.Path, data: pathlib.Path, name: str, run: pathlib.Path) -> pathlib.Path:
+  """As left_out.evaluate, of the model normalised by the days of the set's people who are not scored."""
+  people = workdir / "evaluate" / "people.csv"
+  if not people.exists():
+    model, dataset = loading.load_for(run, Dataset.open(str(data), name))
+    days = dataset.days("pretrain")
+    flag_values = (flag.removeprefix("--config.").split("=", 1) for flag in left_out.SCORED)
+    changes = {key: ast.literal_eval(value) for key, value in flag_values}
+    config = config_files.resolve(weights.CONFIG, {"evaluate.days": flags.FLAGS.days} | changes)
+    workdir.mkdir(parents=True, exist_ok=True)
+    model = model.normalised_by_days(np.stack([days[i]["values"] for i in range(len(days))]))
+    evaluate(config.evaluate, model, dataset, workdir)
+  return people
+
+
 def differences(files: dict[str, dict[str, list[pathlib.Path]]]) -> Iterator[Result]:
   """Every recipe against the first, on every set."""
   for name, of_recipes in files.items():
@@ -107,9 +131,12 @@ def errors(files: dict[str, dict[str, list[pathlib.Path]]]) -> Iterator[Result]:
 
 
 def together(of_recipes: dict[str, list[pathlib.Path]], recipes: Sequence[str]) -> Scores:
-  """The scores of some recipes and, from the files of the first of all, of the baselines."""
+  """The scores of some recipes and of the baselines: from the files of the first, or of OF_DAYS.
+
+  Baselines read days that are clipped as the model's are, so those of OF_DAYS see values that the others do not.
+  """
   parts = {recipe: [score_files.load_people(part) for part in of_recipes[recipe]] for recipe in of_recipes}
-  first = parts[next(iter(of_recipes))]
+  first = parts[OF_DAYS if OF_DAYS in of_recipes else next(iter(of_recipes))]
   sources = [(recipe, scores, scores.methods[0]) for recipe in recipes for scores in parts[recipe]]
   sources += [(method, scores, method) for method in left_out.BASELINES for scores in first]
   return left_out.merged(sources, first[0])

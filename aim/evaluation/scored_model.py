@@ -113,7 +113,7 @@ def why_left_out(workdir: pathlib.Path, mode: str, shown: ScoredModel | None) ->
   scored = _model(content, _path(workdir, mode))
   if changed := _changed(workdir, mode, content):
     return f"{workdir / changed}: is not as --mode={mode} wrote it for {scored.text}, so these scores are {again}"
-  if shown is None or scored == shown:
+  if shown is None or (scored.step, scored.parameters) == (shown.step, shown.parameters):
     return ""
   return f"{where}: its scores are of {scored.text}, not of {shown.text}, so they are {again}"
 

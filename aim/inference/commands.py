@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -27,15 +28,7 @@ from data_pipelines.subset import chosen_days, day_owners
 from data_pipelines.text_files import counted, replacing
 
 
-def embed(
-  trained: str,
-  data: str,
-  data_dir: str,
-  split: str,
-  output: str,
-  own_vocabulary: str | None = None,
-  statistics: str = "checkpoint",
-) -> None:
+def embed(trained: str, data: str, data_dir: str, split: str, output: str, own_vocabulary: str | None = None) -> None:
   """Writes one embedding per day, and prints what was written. Several processes share the work.
 
   Args:
@@ -45,7 +38,6 @@ def embed(
     split: of the dataset: pretrain, tune, eval or all.
     output: .parquet with columns participant, date, e000, e001, ...; or .npz with arrays embedding, participant, date.
     own_vocabulary: see loading.load.
-    statistics: see loading.load_for; "data" of an npz file are its days.
 
   Raises:
     ConfigError: `output` has another suffix, cannot be written, or is what is read.
@@ -62,10 +54,8 @@ def embed(
   if data.endswith(".npz"):
     model, dataset = loading.load_for_npz(trained, data, own_vocabulary), None
   else:
-    model, dataset = loading.load_for(
-      trained, Dataset.open(data_dir, data), own_vocabulary=own_vocabulary, statistics=statistics
-    )
-  embedding, participant, date = _embed_all(*_batches(model, data, dataset, split, statistics))
+    model, dataset = loading.load_for(trained, Dataset.open(data_dir, data), own_vocabulary=own_vocabulary)
+  embedding, participant, date = _embed_all(model, *_batches(model, data, dataset, split))
   if not processes.is_first_process():
     return
   with output_files.naming(f"--output={output}"), replacing(pathlib.Path(output)) as unfinished:
@@ -103,7 +93,7 @@ def impute(
     source: npz file of days.
     output: .npz, with the arrays of `source` and `filled`, bool [days, steps, channels], which values were filled.
     own_vocabulary: see loading.load.
-    statistics: what normalises days: the model's own statistics ("checkpoint"), or those of these days ("data").
+    statistics: see normalised_for().
 
   Raises:
     ConfigError: `output` has another suffix, cannot be written, or is what is read.
@@ -121,8 +111,7 @@ def impute(
     raise SchemaError(f"{source}: has the key 'filled', so its missing values are filled already")
   _print_notes(days)
   missing = matching.missing(days.values)
-  if statistics == "data":
-    model = model.normalised_by_days(model.matched_days(matching, days.values, source))
+  model = normalised_for(model, model.matched_days(matching, days.values, source), source, statistics)
   whose = {"people": days.participant, "dates": days.day}
   values = model.impute_matched(matching, days.values, progress=True, where=source, **whose)
   filled = missing & ~np.isnan(values)
@@ -133,6 +122,30 @@ def impute(
     f"{output}: filled {filled.sum():,} of {counted(filled.size, 'value')} ({percent:.1f} %) "
     f"in {counted(len(filled), 'day')}"
   )
+
+
+def normalised_for(
+  model: Pretrained, values: Float[np.ndarray, "days steps channels"], where: str, statistics: str
+) -> Pretrained:
+  """The model that fills days, given whose statistics normalise the channels that it would clip.
+
+  Args:
+    model: as it was loaded.
+    values: the days, in the model's schema.
+    where: names them.
+    statistics: "checkpoint", the model as it is, which prints a note if there are such channels; or "data", the model
+      of Pretrained.normalised_by_days.
+
+  Raises:
+    SchemaError: the values are infinite; the message begins with `where`.
+  """
+  days = model.checked_days(values, where)
+  if statistics == "data":
+    return model.normalised_by_days(days)
+  if clipped := model.clipped_channels(days):
+    names = ", ".join(channel.text for channel in clipped)
+    print(f"note: {where}: clipped: {names}; --statistics=data normalises by these days instead", file=sys.stderr)
+  return model
 
 
 def export(
@@ -204,9 +217,9 @@ def _print_notes(days: npz.DayArrays) -> None:
 
 
 def _batches(
-  model: Pretrained, data: str, dataset: Dataset | None, split: str, statistics: str
-) -> tuple[Pretrained, Iterator[dict[str, np.ndarray]], int]:
-  """The model for an npz file or a dataset, batches of its values, participant and date, and the number of days in all.
+  model: Pretrained, data: str, dataset: Dataset | None, split: str
+) -> tuple[Iterator[dict[str, np.ndarray]], int]:
+  """Batches of values, participant and date from an npz file or a dataset, and the number of days in all.
 
   With n processes each gets every n-th of the batches that a single process with as many devices would have.
   """
@@ -217,24 +230,21 @@ def _batches(
     values = model.matched_days(matching, days.values, data)
     model.checked_days(values, data, empty_days=False)
     _print_notes(days)
-    if statistics == "data":
-      model = model.normalised_by_days(values)
     columns = {"values": values, "participant": days.participant, "date": days.date}
     starts = range(process_index * model.days_at_once, len(days.values), process_count * model.days_at_once)
     cut = lambda start: slice(start, start + model.days_at_once)
-    batches = ({name: array[cut(start)] for name, array in columns.items()} for start in starts)
-    return model, batches, len(days.values)
+    return ({name: array[cut(start)] for name, array in columns.items()} for start in starts), len(days.values)
   model.check_dataset(dataset)
   splits = [name for name in ("pretrain", "tune", "eval") if dataset.num_days(name)] if split == "all" else [split]
   size = process_count * model.days_at_once
-  of_splits = (
+  batches = (
     {name: array[batch["weight"] > 0] for name, array in batch.items()}
     for name in splits
     for batch in eval_loader(
       dataset, split=name, batch_size=size, process_index=process_index, process_count=process_count
     )
   )
-  return model, of_splits, sum(dataset.num_days(name) for name in splits)
+  return batches, sum(dataset.num_days(name) for name in splits)
 
 
 def _embed_all(

@@ -17,5 +17,5 @@ def defaults() -> ConfigDict:
 # The range of every key, checked before anything is built (aim/common/config_ranges.py).
 RANGES: dict[str, Range] = {"impute.short_holes": one_of("auto", "decode", "interpolate")}
 
-# What normalises the days that a trained model is used on: the statistics of its training data, or of those days.
+# Whose statistics normalise channels of days to be filled that the model would clip; see clipped_channels.py.
 STATISTICS = ("checkpoint", "data")

@@ -59,7 +59,6 @@ def load_for(
   batch_size: int = 32,
   short_holes: str | None = None,
   own_vocabulary: str | os.PathLike | None = None,
-  statistics: str = "checkpoint",
 ) -> tuple[Pretrained, Dataset]:
   """Loads a trained model to be used on a dataset, which may be of other channels, units, order or steps.
 
@@ -69,21 +68,17 @@ def load_for(
   Args:
     path, batch_size, short_holes, own_vocabulary: see load().
     dataset: as it is stored.
-    statistics: what normalises days: the model's own statistics ("checkpoint"), or those of the dataset's pretrain
-      people ("data", see Pretrained.normalised_by_dataset).
 
   Returns:
     The model, and the dataset in its schema.
 
   Raises:
     MatchingError: the dataset's channels cannot be matched to the model's.
-    SchemaError: its statistics are requested, and it has no pretrain people.
     CheckpointError, ConfigError, VocabularyError: see load().
   """
   matched_days.check_dataset_names(dataset, source.stored_schema(path), vocabulary.load(own_vocabulary))
   model = load(path, batch_size, short_holes, own_vocabulary)
-  seen = model.matched(dataset)
-  return (model.normalised_by_dataset(seen) if statistics == "data" else model), seen
+  return model, model.matched(dataset)
 
 
 def load_for_npz(path: str | pathlib.Path, days: str, own_vocabulary: str | os.PathLike | None = None) -> Pretrained:

@@ -148,10 +148,7 @@ def tell(
   distances = Distances(matching.target, np.asarray(scale.mean), np.asarray(scale.std), vocabulary)
   for days in batches:
     distances.add(days)
-  wider = ", ".join(distance.name for distance in distances.found() if distance.is_wider)
-  hint = [f"{wider}: perhaps cut off; --statistics=data, or normalised_by_days(), goes by the range of these data"]
-  unlike = (f"unlike the training data: {line}" for line in distances.told())
-  for line in (*matching.told(), *unlike, *(hint if wider else [])):
+  for line in (*matching.told(), *(f"unlike the training data: {line}" for line in distances.told())):
     print(f"note: {where}: {line}", file=sys.stderr, flush=True)
 
 

@@ -18,6 +18,7 @@ from aim.common import seen_people
 from aim.common.config_files import ConfigError
 from aim.common.seen_people import SeenPeople
 from aim.inference import matched_days, model_card, uncertainty
+from aim.inference.clipped_channels import ClippedChannel, clipped_channels
 from aim.inference.day_functions import POOLS, DayFunctions, EncodedTokens
 from aim.inference.day_runner import DayRunner, Days
 from aim.inference.matched_days import Layout, Units
@@ -31,14 +32,11 @@ from aim.training.checkpoint_metadata import told_about_data
 from aim.training.compatibility import MADE_WITH
 from aim.training.trained import exported, openmhc, source
 from data_pipelines.channels import vocabulary
-from data_pipelines.channels.distance import is_wider
 from data_pipelines.channels.matching import Matching
-from data_pipelines.channels.zeros import without_zeros
 from data_pipelines.context.profile import Profile
 from data_pipelines.dataset import Dataset
 from data_pipelines.in_memory.plain_arrays import plain_array
 from data_pipelines.schema import SchemaError
-from data_pipelines.statistics import Accumulator, Statistics
 
 FORMATS = ("aim", "openmhc")  # of folders that save() writes
 
@@ -73,7 +71,7 @@ class Pretrained(DayRunner):
     architecture (Architecture): sizes and options of the network.
     params (dict): the network's parameters, {name: array}, as they were read: on one device.
     functions (DayFunctions): what is computed, as pure functions of parameters and days.
-    scale (Scale): normalisation by the statistics of the training data.
+    scale (Scale): normalisation by the statistics of the training data (but see normalised_by_days()).
     masking (Masking): the training run's masking, of which inference reads min_observed_share only.
     imputation (str): how days are imputed before the network sees them; "none" except for LSM-1.
     zero_is_missing: names of the channels in which a 0 is a missing value.
@@ -122,10 +120,12 @@ class Pretrained(DayRunner):
     self._told: set[Matching] = set()
     self._told_data: set[str] = set()
     self._told_alone = False
+    # The model that this one was made from by normalised_by_days().
+    self._original: Pretrained | None = None
 
   def __reduce__(self) -> tuple[Any, ...]:
     """Pickles the checkpoint without compiled programs; the copy computes on the devices of its process."""
-    state = {"vocabulary": self.vocabulary, "one_program": self.one_program, "name": self.name}
+    state = {"vocabulary": self.vocabulary, "one_program": self.one_program, "_original": self._original}
     arguments = (self._restored, self.batch_size, self.short_holes, None, self.functions.reads_imputed_patches)
     return type(self), arguments, state
 
@@ -180,6 +180,8 @@ class Pretrained(DayRunner):
   ) -> None:
     """Exports the model as a folder of safetensors, JSON and a model card, whole or not at all; load() reads it.
 
+    A model of normalised_by_days() is refused: its card would show statistics of other days as the training data's.
+
     Args:
       folder: to be made.
       dtype: how parameters are stored: "float32", which changes nothing, or "float16" or "bfloat16" in half the bytes.
@@ -196,6 +198,10 @@ class Pretrained(DayRunner):
       CheckpointError: a parameter is beyond the range of dtype, or the model was not read from a checkpoint.
     """
     known = model_card.checked_facts(facts or {}, "facts")
+    if self._original is not None:
+      raise checkpoint.CheckpointError(
+        f"export to {folder}: this model is normalised by other days; save the one that it was made from"
+      )
     if not self._restored.metadata:
       raise checkpoint.CheckpointError(f"export to {folder}: this model was not read from a checkpoint")
     if format not in FORMATS:
@@ -222,6 +228,18 @@ class Pretrained(DayRunner):
     """
     return self._remade(self._restored, False) if self.functions.imputes_input else self
 
+  def clipped_channels(self, values: Days) -> list[ClippedChannel]:
+    """The channels of which this model would clip so much that normalised_by_days() normalises them by the days.
+
+    Args:
+      values: days of this model's schema in physical units, NaN where missing.
+
+    Raises:
+      SchemaError: days of another shape or dtype, infinite values, or no days.
+    """
+    days = self.checked_days(values, "clipped_channels")
+    return clipped_channels(days, self.schema, (self._original or self).scale, self.vocabulary)
+
   def normalised_by_days(
     self,
     values: Days,
@@ -229,14 +247,15 @@ class Pretrained(DayRunner):
     minutes_per_step: int | None = None,
     units: Units | None = None,
   ) -> Pretrained:
-    """The same model for data of a wider range: it normalises some channels by the statistics of these days.
+    """The same model for filling days of another range: some channels are normalised by the statistics of these days.
 
-    A model cuts off what lies beyond a channel's clip, five SDs of its training data, and fills in nothing beyond the
-    values seen there, so that it cannot read the glucose of people with diabetes if it was trained on others. Such a
-    channel is normalised by the mean, SD and range of these days if their mean is more than one SD away or their SD
-    more than twice as large. All other channels keep the model's statistics, which is better for them (decision 104),
-    and so do binary ones. What was taken is printed on stderr. Intervals widen with the SD; whether they still hold as
-    many values was not measured.
+    A model clips what lies beyond a channel's clip, five SDs of its training data, and fills in nothing beyond the
+    values seen there. If it was trained on the glucose of people without diabetes, it can neither read nor fill that of
+    people with it. A channel of which more than 5 % of the values would be clipped is normalised by the mean, SD and
+    range of its plausible values instead, which is printed on stderr. All other channels keep the training data's,
+    which is better for them (decision 104); so do channels of fewer than 288 values, and those of which more than 5 %
+    are implausible, which need another unit first. Embeddings of days that are normalised by different statistics
+    cannot be compared: embed with the model itself. Intervals never become narrower; their coverage was not measured.
 
     Args:
       values: days in physical units, NaN where missing.
@@ -246,49 +265,34 @@ class Pretrained(DayRunner):
 
     Raises:
       SchemaError: days of another shape or dtype, infinite values, or no days.
+      MatchingError: the channels cannot be matched to the model's.
     """
-    _, days = self._model_days(values, "normalised_by_days", channels, minutes_per_step, units)
-    accumulator = Accumulator(self.schema)
-    accumulator.add(without_zeros(self.checked_days(days, "normalised_by_days"), self.scale.zero_is_missing))
-    return self._normalised_by(accumulator.finish(allow_unobserved=True)[0])
-
-  def normalised_by_dataset(self, dataset: Dataset) -> Pretrained:
-    """As normalised_by_days(), by the statistics of a dataset's pretrain people.
-
-    Raises:
-      MatchingError: its channels cannot be matched to the model's.
-      SchemaError: it has no pretrain people.
-    """
-    seen = self.matched(dataset)
-    seen.require_days("pretrain")
-    return self._normalised_by(seen.statistics)
-
-  def _normalised_by(self, statistics: Statistics) -> Pretrained:
-    """The same model, with these statistics in the channels that reach beyond its own."""
-    shift, ratio = (statistics.mean - self.scale.mean) / self.scale.std, statistics.std / self.scale.std
-    wider = ~self.scale.binary & (statistics.min < statistics.max) & is_wider(shift, ratio)
+    original = self._original or self
+    _, days = original._model_days(values, "normalised_by_days", channels, minutes_per_step, units)
+    clipped = original.clipped_channels(days)
     if processes.is_first_process():
-      names = ", ".join(self.schema.names[c] for c in np.flatnonzero(wider)) or "no channel, as none is wider"
-      print(f"note: {self.name}: normalised by these data: {names}", file=sys.stderr, flush=True)
-    if not wider.any():
-      return self
-    own = self.scale
-    kept = {"mean": own.reference_mean, "std": own.reference_std, "min": own.low, "max": own.high}
-    merged = {key: np.where(wider, getattr(statistics, key), kept[key]).tolist() for key in kept}
-    scale = Scale.from_statistics(self.schema, merged, self.zero_is_missing, self.config.data.clip)
-    metadata = {**self._restored.metadata, "statistics": merged}
-    model = self._remade(
-      dataclasses.replace(self._restored, scale=scale, metadata=metadata), self.functions.reads_imputed_patches
+      told = ", ".join(channel.text for channel in clipped) or "no channel, because few values would be clipped"
+      print(f"note: {original.name}: normalised by these days: {told}", file=sys.stderr, flush=True)
+    if not clipped:
+      return original
+    kept = original.scale
+    statistics = {"mean": kept.reference_mean, "std": kept.reference_std, "min": kept.low, "max": kept.high}
+    statistics = {key: array.astype(np.float64) for key, array in statistics.items()}
+    for channel in clipped:
+      for key, value in (("mean", channel.mean), ("std", channel.std), ("min", channel.low), ("max", channel.high)):
+        statistics[key][channel.index] = value
+    scale = Scale.from_statistics(original.schema, statistics, original.zero_is_missing, original.config.data.clip)
+    model = original._remade(
+      dataclasses.replace(original._restored, scale=scale), original.functions.reads_imputed_patches
     )
-    model.name = f"{self.name}, statistics of the data"
-    model._told, model._told_data = set(self._told), set(self._told_data)
+    model._original, model._told, model._told_data = original, set(original._told), set(original._told_data)
     return model
 
   def _remade(self, restored: checkpoint.Restored, reads_imputed_patches: bool) -> Pretrained:
     """A model of the same settings and devices."""
     arguments = (restored, self.batch_size, self.short_holes, self.mesh.devices.flatten().tolist())
     model = type(self)(*arguments, reads_imputed_patches)
-    model.vocabulary, model.one_program, model.name = self.vocabulary, self.one_program, self.name
+    model.vocabulary, model.one_program, model._original = self.vocabulary, self.one_program, self._original
     return model
 
   # What a model is used for.
@@ -517,7 +521,9 @@ class Pretrained(DayRunner):
         "was measured with other days; --mode=calibrate makes one for both",
         file=sys.stderr,
       )
-    width = table.half_widths(self.schema, observed, level, known) * self.scale.std
+    # The table is of errors in SDs of the training data; days of a smaller SD need not have smaller ones.
+    std = np.maximum(self.scale.std, (self._original or self).scale.std)
+    width = table.half_widths(self.schema, observed, level, known) * std
     low = np.maximum(filled - width, np.minimum(self.scale.low, filled))  # no steps below none
     return low.astype(filled.dtype), (filled + width).astype(filled.dtype)
 
@@ -664,7 +670,7 @@ class Pretrained(DayRunner):
     days = Layout(matching).to_model(values, where)
     if matching not in self._told:
       self._told.add(matching)
-      matched_days.tell(matching, (days,), self.scale, self.vocabulary, where)
+      matched_days.tell(matching, (days,), (self._original or self).scale, self.vocabulary, where)
     return days
 
   def _layout(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 
 from data_pipelines.channels import units
 from data_pipelines.channels.vocabulary import Vocabulary
@@ -40,11 +40,6 @@ class Distance:
     """True if the data are unlike those that the model was trained on, or perhaps in another unit."""
     far = abs(self.shift) > MOST_SHIFT or not SD_RATIOS[0] <= self.ratio <= SD_RATIOS[1]
     return far or self.implausible > MOST_IMPLAUSIBLE
-
-  @property
-  def is_wider(self) -> bool:
-    """True if the data reach far beyond what the model was trained on, to values that it cuts off."""
-    return bool(is_wider(self.shift, self.ratio))
 
   @property
   def text(self) -> str:
@@ -105,13 +100,6 @@ class Distances:
   def told(self) -> list[str]:
     """A line for each channel that lies far from the model's statistics."""
     return [distance.text for distance in self.found() if distance.is_far]
-
-
-def is_wider(
-  shift: Float[np.ndarray, "*s"] | float, ratio: Float[np.ndarray, "*s"] | float
-) -> Bool[np.ndarray, "*s"] | np.bool_:
-  """Returns whether data reach far beyond a model's statistics; `shift` and `ratio` as in Distance."""
-  return (np.abs(shift) > MOST_SHIFT) | (np.asarray(ratio) > SD_RATIOS[1])
 
 
 def plausible_range(channel: Channel, minutes: int, vocabulary: Vocabulary) -> tuple[float, float]:

@@ -103,26 +103,31 @@ def test_a_dataset_of_several_people(trained, tmp_path):
   assert "left out: the model does not have it" in page, "pulse and asleep"
 
 
-def test_days_of_a_wider_range_are_normalised_by_themselves_on_request(trained, tmp_path):
-  values = np.random.default_rng(0).normal(30, 2, (8, 24, 1)).astype(np.float32)
+def test_days_of_another_range_are_normalised_by_themselves_on_request(trained, tmp_path):
+  values = np.random.default_rng(0).normal(30, 2, (16, 24, 1)).astype(np.float32)
   values[:, 9:12] = np.nan
-  dates = np.array([f"2020-06-0{1 + day}" for day in range(8)])
-  who = {"participant": np.array(["a"] * 8), "day": np.arange(8), "date": dates}
+  dates = np.array([f"2020-06-{1 + day:02d}" for day in range(16)])
+  who = {"participant": np.array(["a"] * 16), "day": np.arange(16), "date": dates}
   np.savez(tmp_path / "own.npz", values=values, channels=np.array(["glucose"]), minutes_per_step=60, **who)
-  pages, filled = {}, {}
+  pages, filled, embeddings, printed = {}, {}, {}, {}
   for statistics in ("checkpoint", "data"):
     folder = tmp_path / statistics
     flags = f"--checkpoint={trained}", f"--input={tmp_path / 'own.npz'}", f"--output={folder}"
     ended = tiny.run("--mode=report", *flags, f"--statistics={statistics}")
     assert ended.code == 0, ended.err
+    printed[statistics] = ended.err
     pages[statistics] = (folder / "index.html").read_text(encoding="utf-8")
+    embeddings[statistics] = pq.read_table(folder / "embeddings.parquet")
     with np.load(folder / "filled.npz") as arrays:
       filled[statistics] = arrays["values"][:, 9:12]
-  hint = "glucose: the model cuts off what lies beyond its training data. --statistics=data goes by the range"
-  assert hint in pages["checkpoint"] and "normalised by these days" not in pages["checkpoint"]
-  assert hint not in pages["data"] and ", normalised by these days" in pages["data"]
-  assert "+7.4 SDs away" in pages["data"], "still from the training data"
-  assert filled["checkpoint"].max() <= 25 < np.nanmin(filled["data"]), "25 is the highest of the training data"
+  beyond = re.search(r"normalised by these days: (glucose \(9\d.* % .* training data's mean\))\n", printed["data"])[1]
+  hint = "--statistics=data normalises by these days instead"
+  assert f"own.npz: clipped: {beyond}; {hint}\n" in printed["checkpoint"] and hint not in printed["data"]
+  assert hint in pages["checkpoint"] and "normalised by these days to be filled" not in pages["checkpoint"]
+  assert hint not in pages["data"] and "normalised by these days to be filled" in pages["data"]
+  assert "+7.3 SDs away" in pages["data"], "still from the training data"
+  assert filled["checkpoint"].max() <= 25 < filled["data"].min(), "25 is the highest of the training data"
+  assert embeddings["checkpoint"].equals(embeddings["data"])
 
 
 def test_bands_are_those_of_the_table(trained, tmp_path):

@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float
 
+from aim.inference.clipped_channels import ClippedChannel
+from aim.inference.commands import normalised_for
 from aim.inference.matched_days import Layout, npz_matching
 from aim.inference.people import profile_of_rows
 from aim.inference.pretrained import Pretrained
@@ -30,7 +32,8 @@ class FilledDays:
       are.
     missing: which values were filled.
     distances: from the model's training data.
-    normalised: names of the model's channels that were normalised by these days instead of the training data.
+    clipped: channels of which the model clips many values.
+    normalised: names of the model's channels that were normalised by these days instead, to be filled.
     beside: on which days the model read other days of the person.
     intervals: {level: (low, high)}, of each value; NaN where nothing is known. Empty if the model has no table of its
       errors.
@@ -42,6 +45,7 @@ class FilledDays:
   filled: Float[np.ndarray, "days steps channels"]
   missing: Bool[np.ndarray, "days steps channels"]
   distances: list[Distance]
+  clipped: list[ClippedChannel]
   normalised: tuple[str, ...]
   beside: Bool[np.ndarray, " days"]
   intervals: dict[float, tuple[Float[np.ndarray, "days steps channels"], Float[np.ndarray, "days steps channels"]]]
@@ -55,12 +59,13 @@ class FilledDays:
 def fill(model: Pretrained, days: OwnDays, statistics: str = "checkpoint") -> FilledDays:
   """Embeds and fills days of any channels.
 
-  Days without a value that the model can read are left out, with a note.
+  Days without a value that the model can read are left out, with a note. Embeddings are the model's own, whatever
+  normalises the days to be filled.
 
   Args:
     model: that embeds and fills.
     days: as they were recorded.
-    statistics: what normalises them: the model's own statistics ("checkpoint"), or those of these days ("data").
+    statistics: whose normalise channels that the model would clip (aim.inference.commands.normalised_for).
 
   Raises:
     MatchingError: none of the channels is one of the model's, or one has a unit that cannot be converted (one line).
@@ -83,14 +88,13 @@ def fill(model: Pretrained, days: OwnDays, statistics: str = "checkpoint") -> Fi
     left_out = counted(int((~readable).sum()), "day")
     days = days.where(readable, f"left out {left_out} on which nothing was recorded that the model can read")
     matched = matched[readable]
-  distances = Distances(model.schema, model.scale.mean, model.scale.std, model.vocabulary)
-  distances.add(matched)
-  trained = model.scale.std
-  if statistics == "data":
-    model = model.normalised_by_days(matched)
-  normalised = tuple(model.schema.names[c] for c in np.flatnonzero(model.scale.std != trained))
   embedding = model.embed(matched, progress=True)
   layout, where = Layout(matching), days.origin
+  distances = Distances(model.schema, model.scale.mean, model.scale.std, model.vocabulary)
+  distances.add(matched)
+  clipped = model.clipped_channels(matched)
+  model = normalised_for(model, matched, where, statistics)
+  normalised = tuple(channel.name for channel in clipped if statistics == "data")
   target = layout.model_target(np.isnan(days.values), days.values.shape, where) & np.isnan(matched)
   profile, expected = profile_of_rows(matched, days.participant, days.day, model.context_days, where), matched
   beside = np.zeros(len(matched), bool) if profile is None else profile.known
@@ -103,4 +107,6 @@ def fill(model: Pretrained, days: OwnDays, statistics: str = "checkpoint") -> Fi
     low, high = model.interval(expected, ~np.isnan(matched), level, beside)
     intervals[level] = layout.filled(days.values, low, where), layout.filled(days.values, high, where)
   missing = np.isnan(days.values) & ~np.isnan(filled)
-  return FilledDays(days, matching, embedding, filled, missing, distances.found(), normalised, beside, intervals)
+  return FilledDays(
+    days, matching, embedding, filled, missing, distances.found(), clipped, normalised, beside, intervals
+  )

@@ -169,7 +169,7 @@ def _channels(made: FilledDays) -> Section:
     if pair.name in matching.undeclared:
       used += f", taken to be in {pair.unit}"
     if pair.target_name in made.normalised:
-      used += ", normalised by these days"
+      used += ", normalised by these days to be filled"
     found = distance.get(pair.target_name)
     lies = TextLine(found.text.removeprefix(f"{found.name}: "), "open" if found.is_far else "") if found else "–"
     rows.append([pair.name, pair.unit, used, percent(float(observed[:, :, pair.source].mean())), lies])
@@ -190,13 +190,10 @@ def _channels(made: FilledDays) -> Section:
         "open",
       )
     )
-  if wider := [found.name for found in made.distances if found.is_wider and found.name not in made.normalised]:
+  if made.clipped and not made.normalised:
+    names = ", ".join(channel.text for channel in made.clipped)
     blocks.append(
-      TextLine(
-        f"{', '.join(wider)}: the model cuts off what lies beyond its training data. --statistics=data goes by the "
-        "range of these days instead.",
-        "open",
-      )
+      TextLine(f"Clipped: {names}. --statistics=data normalises by these days instead, to fill them.", "open")
     )
   return Section("channels", "Channels", blocks)
 
