@@ -12,7 +12,6 @@ by one set, and report on another. A repeated command goes on where it stopped.
 
 from __future__ import annotations
 
-import ast
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -107,9 +106,7 @@ def evaluate_normalised(workdir: pathlib.Path, data: pathlib.Path, name: str, ru
   if not people.exists():
     model, dataset = loading.load_for(run, Dataset.open(str(data), name))
     days = dataset.days("pretrain")
-    flag_values = (flag.removeprefix("--config.").split("=", 1) for flag in left_out.SCORED)
-    changes = {key: ast.literal_eval(value) for key, value in flag_values}
-    config = config_files.resolve(weights.CONFIG, {"evaluate.days": flags.FLAGS.days} | changes)
+    config = config_files.resolve(weights.CONFIG, [f"--config.evaluate.days={flags.FLAGS.days}", *left_out.SCORED])
     workdir.mkdir(parents=True, exist_ok=True)
     model = model.normalised_by_days(np.stack([days[i]["values"] for i in range(len(days))]))
     evaluate(config.evaluate, model, dataset, workdir)
