@@ -26,7 +26,7 @@ def test_results_are_those_of_one_device(attention):
   values = days(13)
   target = np.random.default_rng(1).random(values.shape) < 0.2
   close = lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-  for pool in ("mean_std", "channel"):
+  for pool in ("mean_std", "channel", "channel_std"):
     close(eight.embed(values, pool), one.embed(values, pool))
   close(eight.encode_tokens(values), one.encode_tokens(values))
   close(eight.reconstruct(values)[target], one.reconstruct(values, target)[target])
@@ -59,7 +59,8 @@ def test_finetuning_is_that_of_one_device(batch_size):
   (one, _), (eight, trainer) = fitted
   np.testing.assert_allclose(eight.curve, one.curve, rtol=1e-5)
   for name, leaf in one.params.items():
-    np.testing.assert_allclose(eight.params[name], leaf, rtol=1e-4, atol=1e-5, err_msg=name)
+    # A step is 1e-3 for any gradient, so that rounding shows where a gradient is near 0.
+    np.testing.assert_allclose(eight.params[name], leaf, rtol=1e-4, atol=5e-5, err_msg=name)
   assert trainer.size == 8 and len(eight.params["encoder/norm/scale"].addressable_shards) == 8
 
 
