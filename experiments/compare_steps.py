@@ -1,0 +1,26 @@
+"""At how many steps LSM-2 does without its interpolation skip, beside itself with it and LSM-1, on people never seen.
+
+  python -m aim.main --mode=compare --config=compare_steps --workdir=runs/compare_steps
+
+It needs the npz files of ../shared/data, or --config.compare.inputs="('mine.npz:2',)". The 500 steps of the same three
+models are in compare_ablations.
+
+Hardware and time: one CPU core, some two and a half hours a seed; a repeated command goes on where it stopped.
+"""
+
+from experiments import compare_ablations
+
+STEPS = (2000, 8000)
+
+
+def get_config():
+  config = compare_ablations.get_config()
+  lsm2, lsm1 = "experiments/real_days.py", "experiments/lsm1_real.py"
+  without = f"{lsm2} {compare_ablations.CHANGES['without the skip']}"
+  config.compare.models = tuple(
+    f"{model} --config.name='{name} {steps}' --config.total_steps={steps}"
+    for steps in STEPS
+    for name, model in (("LSM-2", lsm2), ("LSM-2 without the skip", without), ("LSM-1", lsm1))
+  )
+  config.compare.common = tuple(flag for flag in config.compare.common if "total_steps" not in flag)
+  return config
