@@ -5,10 +5,10 @@
 It needs the npz files of ../shared/data, or --config.compare.inputs="('mine.npz:2',)". The 500 steps of the same three
 models are in compare_ablations.
 
-Hardware and time: one CPU core, some two and a half hours a seed; a repeated command goes on where it stopped.
+Hardware and time: one CPU core, some two hours; a repeated command goes on where it stopped.
 """
 
-from experiments import compare_ablations
+from experiments import compare_ablations, compare_real
 
 STEPS = (2000, 8000)
 
@@ -22,5 +22,7 @@ def get_config():
     for steps in STEPS
     for name, model in (("LSM-2", lsm2), ("LSM-2 without the skip", without), ("LSM-1", lsm1))
   )
+  config.compare.inputs = (f"{compare_real.DATA}/mss.npz:2", f"{compare_real.DATA}/nhanes.npz:2")
+  config.compare.seeds = (0,)
   config.compare.common = tuple(flag for flag in config.compare.common if "total_steps" not in flag)
   return config
