@@ -51,8 +51,8 @@ def _probe() -> ConfigDict:
   """Linear probes (aim/evaluation/probing)."""
   probe = ConfigDict()
   probe.tasks = ()  # labels of the dataset; empty: every usable one
-  # What the tokens are averaged over: "channel", a mean per channel; "mean", one of all tokens; "mean_std" and
-  # "channel_std", these with their SD, which windows of a day do without.
+  # What the tokens are averaged over: "channel", a mean per channel; "mean", one of all tokens; "mean_std", that with
+  # their SD (windows of a day always use "mean").
   probe.pool = "channel"
   # Whether a model of imputed days (LSM-1) reads a patch in which nothing was observed: "seen", as it was filled in, or
   # "unseen", left out as LSM-2 leaves it out. Published, as far as the papers say: "seen".
@@ -143,7 +143,7 @@ RANGES: dict[str, Range] = {
   "evaluate.export": TEXT,
   "evaluate.external": TEXT,
   "probe.tasks": Several(TEXT),
-  "probe.pool": one_of("mean", "mean_std", "channel", "channel_std"),
+  "probe.pool": one_of("mean", "mean_std", "channel"),
   "probe.imputed_patches": one_of("seen", "unseen"),
   "probe.pca": whole(0, 1_000_000),
   "probe.strengths": Several(number(1e-9, 1e9), empty=False),

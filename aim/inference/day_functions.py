@@ -24,8 +24,7 @@ from aim.training.checkpoint import Restored
 from aim.training.compatibility import MADE_WITH
 from data_pipelines.schema import SchemaError
 
-POOLS = ("mean", "mean_std", "channel", "channel_std")
-BY_CHANNEL = ("channel", "channel_std")  # those with a block of features per channel
+POOLS = ("mean", "mean_std", "channel")
 SHORT_HOLES = ("auto", "decode", "interpolate")
 
 
@@ -120,9 +119,9 @@ class DayFunctions:
   ) -> Float[Array, "b features"]:
     """Encodes days and pools their tokens by one of POOLS; see Pretrained.embed."""
     encoded, positions, lengths = self.encode(params, values, sizes)
-    if pool in BY_CHANNEL:
+    if pool == "channel":
       a = self.architecture
-      return lsm2.pooled_by_channel(encoded, lengths, positions // a.length, a.channel_groups, pool)
+      return lsm2.pooled_by_channel(encoded, lengths, positions // a.length, a.channel_groups)
     return lsm2.pooled(encoded, lengths, pool)
 
   def encode_on_grid(

@@ -19,7 +19,7 @@ from aim.common.config_files import ConfigError
 from aim.common.seen_people import SeenPeople
 from aim.inference import matched_days, model_card, uncertainty
 from aim.inference.clipped_channels import ClippedChannel, clipped_channels
-from aim.inference.day_functions import BY_CHANNEL, POOLS, DayFunctions, EncodedTokens
+from aim.inference.day_functions import POOLS, DayFunctions, EncodedTokens
 from aim.inference.day_runner import DayRunner, Days
 from aim.inference.matched_days import Layout, Units
 from aim.inference.people import People, check_profile, profile_of_rows
@@ -314,16 +314,15 @@ class Pretrained(DayRunner):
       values: days in physical units, NaN where missing; each needs an observed value.
       pool: "mean" over all tokens, features = width; "mean_std" appends their standard deviation, features =
         2 * width; "channel", one mean per channel (of LSM-1: per group of channels), features = channels * width, NaN
-        where nothing of the channel was observed; "channel_std", each channel's mean followed by the SD of its tokens,
-        features = channels * 2 * width.
+        where nothing of the channel was observed.
       progress: show a progress bar.
       channels: names of the channels of `values`, if they are not the model's or in another order (docs/channels.md).
       minutes_per_step: length of a step of `values`, if it is not the model's.
       units: of channels that are in another unit than is usual under their name: {channel: unit}.
 
     Returns:
-      float32 [days, features]; of described days and pools by channel only the channels that the model and they have,
-      in their order.
+      float32 [days, features]; of described days and pool "channel" only the channels that the model and they have, in
+      their order.
 
     Raises:
       SchemaError: days of another shape or dtype, infinite values, no days, or a day with nothing observed.
@@ -335,9 +334,9 @@ class Pretrained(DayRunner):
     days = self.checked_days(days, "embed", empty_days=False)
     function, description = functools.partial(self.functions.embed, pool), "embed" if progress else None
     embedding = self.map_days(f"embed, {pool}", function, days, description, whole_day=True)
-    groups = self.architecture.channel_groups if pool in BY_CHANNEL else 1
+    groups = self.architecture.channel_groups if pool == "channel" else 1
     self.check_result("embed", embedding.reshape(len(days), groups, -1))
-    if layout and pool in BY_CHANNEL and groups == len(self.schema.channels):
+    if layout and pool == "channel" and groups == len(self.schema.channels):
       return embedding.reshape(len(days), groups, -1)[:, layout.blocks].reshape(len(days), -1)
     return embedding
 
@@ -350,8 +349,7 @@ class Pretrained(DayRunner):
     if pool not in POOLS:
       raise ConfigError(f"pool is {pool!r}, expected one of {', '.join(POOLS)}")
     a = self.architecture
-    factors = {"mean": 1, "mean_std": 2, "channel": a.channel_groups, "channel_std": 2 * a.channel_groups}
-    return a.encoder.width * factors[pool]
+    return a.encoder.width * {"mean": 1, "mean_std": 2, "channel": a.channel_groups}[pool]
 
   def encode_tokens(
     self,

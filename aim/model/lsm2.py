@@ -449,27 +449,18 @@ def pooled(encoded: Float[Array, "b k d"], lengths: Int[Array, " b"], pool: str 
 
 
 def pooled_by_channel(
-  encoded: Float[Array, "b k d"],
-  lengths: Int[Array, " b"],
-  channel: Int[Array, "b k"],
-  channels: int,
-  pool: str = "channel",
+  encoded: Float[Array, "b k d"], lengths: Int[Array, " b"], channel: Int[Array, "b k"], channels: int
 ) -> Float[Array, "b e"]:
   """The mean of each channel's tokens among the first lengths[i], concatenated: e = channels * d.
 
-  For pool "channel_std", each channel's mean is followed by the standard deviation of its tokens: e = channels * 2 * d.
   NaN if a channel has no token. All channels share one patch embedding, so a mean over several channels would confuse
   them.
   """
   valid = jnp.arange(encoded.shape[1]) < lengths[:, None]
   is_channel = jax.nn.one_hot(jnp.where(valid, channel, -1), channels)
+  sums = jnp.einsum("bkc,bkd->bcd", is_channel, jnp.where(valid[:, :, None], encoded, 0.0))
   count = is_channel.sum(1)[:, :, None]
-  of_channels = lambda tokens: jnp.einsum("bkc,bkd->bcd", is_channel, tokens) / jnp.maximum(count, 1)
-  parts = [of_channels(jnp.where(valid[:, :, None], encoded, 0.0))]
-  if pool == "channel_std":
-    deviation = encoded - jnp.einsum("bkc,bcd->bkd", is_channel, parts[0])
-    parts.append(jnp.sqrt(of_channels(jnp.where(valid[:, :, None], jnp.square(deviation), 0.0))))
-  return jnp.where(count > 0, jnp.concatenate(parts, axis=-1), jnp.nan).reshape(len(encoded), -1)
+  return jnp.where(count > 0, sums / jnp.maximum(count, 1), jnp.nan).reshape(len(encoded), -1)
 
 
 def build(architecture: Architecture, rngs: nnx.Rngs) -> Encoder:

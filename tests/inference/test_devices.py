@@ -26,7 +26,7 @@ def test_results_are_those_of_one_device(attention):
   values = days(13)
   target = np.random.default_rng(1).random(values.shape) < 0.2
   close = lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-  for pool in ("mean_std", "channel", "channel_std"):
+  for pool in ("mean_std", "channel"):
     close(eight.embed(values, pool), one.embed(values, pool))
   close(eight.encode_tokens(values), one.encode_tokens(values))
   close(eight.reconstruct(values)[target], one.reconstruct(values, target)[target])

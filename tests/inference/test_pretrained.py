@@ -165,13 +165,12 @@ def test_an_embedding_is_the_mean_over_observed_tokens():
     np.testing.assert_allclose(both[i], np.concatenate([encoded.mean(0), encoded.std(0)]), atol=2e-5)
 
 
-def test_an_embedding_by_channel_is_the_mean_and_sd_of_each_channels_tokens():
+def test_an_embedding_by_channel_is_the_mean_over_each_channels_tokens():
   trained, values = pretrained(), days(3)
   values[1, :, 1] = np.nan
   a = trained.architecture
-  embedding, both = trained.embed(values, pool="channel"), trained.embed(values, pool="channel_std")
+  embedding = trained.embed(values, pool="channel")
   assert embedding.shape == (3, trained.embedding_width("channel")) == (3, 3 * 16)
-  assert both.shape == (3, trained.embedding_width("channel_std")) == (3, 3 * 2 * 16)
   for i in range(3):
     tokens, encoded = encoded_by_hand(trained, values[i])
     for c in range(3):
@@ -179,8 +178,6 @@ def test_an_embedding_by_channel_is_the_mean_and_sd_of_each_channels_tokens():
       assert not (of_channel.any() and (i, c) == (1, 1))
       expected = encoded[of_channel].mean(0) if of_channel.any() else np.full(16, np.nan)
       np.testing.assert_allclose(embedding[i].reshape(3, 16)[c], expected, atol=2e-5)
-      spread = encoded[of_channel].std(0) if of_channel.any() else np.full(16, np.nan)
-      np.testing.assert_allclose(both[i].reshape(3, 2, 16)[c], [expected, spread], atol=2e-5)
 
 
 @pytest.mark.parametrize("batch_size", [4, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 32))])
@@ -574,7 +571,7 @@ def test_an_empty_day_has_no_embedding():
 
 
 def test_unknown_choices_are_one_line():
-  with pytest.raises(ConfigError, match="pool is 'max', expected one of mean, mean_std, channel, channel_std"):
+  with pytest.raises(ConfigError, match="pool is 'max', expected one of mean, mean_std, channel"):
     pretrained().embed(days(1), pool="max")
   with pytest.raises(ConfigError, match=r"short_holes is 'guess', expected one of auto, decode, interpolate"):
     pretrained(short_holes="guess")

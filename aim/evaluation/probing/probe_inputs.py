@@ -15,7 +15,6 @@ from aim.evaluation import predictions
 from aim.evaluation.probing import features
 from aim.evaluation.probing.label_tasks import LabelRows, LabelTask
 from aim.evaluation.probing.oracle import trait_inputs
-from aim.inference.day_functions import BY_CHANNEL
 from aim.inference.pretrained import Pretrained
 from aim.inference.window_embeddings import embed_windows
 from data_pipelines.dataset import Dataset
@@ -179,7 +178,7 @@ class _BatchReader:
     day, start, end = np.array(keys, np.int64).T
     embeddable = np.flatnonzero(self.not_empty[day])
     index = np.cumsum(self.not_empty) - 1  # of a day among those that are not empty
-    pool = "channel" if self.pool in BY_CHANNEL else "mean"
+    pool = "channel" if self.pool == "channel" else "mean"
     embedding = np.full((len(keys), self.model.embedding_width(pool)), np.nan, np.float32)
     if len(embeddable):
       days, day_index = self.embedded_values[self.not_empty], index[day[embeddable]]
