@@ -6,7 +6,7 @@ It needs the npz files of ../shared/data, or --config.compare.inputs="('mine.npz
 
 Hardware and time: one CPU core, some three hours; a repeated command goes on where it stopped.
 Result (2026-11-29, docs/results/steps.md): LSM-2 has converged after 500 steps on nhanes and learns mss by heart;
-without the skip it is below LSM-1 in 15 of 17 rows of nhanes and above it in most of mss.
+without the skip it is below LSM-1 in 17 of 17 rows of nhanes at 2,000 steps, and above it in most of mss.
 """
 
 from experiments import compare_ablations, compare_real
