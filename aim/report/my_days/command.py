@@ -47,7 +47,7 @@ def write(
     output: a file ending in .html for the page alone, or a folder for the page, filled.npz and embeddings.parquet;
       None for the folder my_days.
     own_vocabulary: a YAML file that extends the vocabulary of channels.
-    statistics: whose normalise channels that the model would clip (aim.inference.commands.normalised_for).
+    statistics: see aim.inference.commands.normalised_for.
 
   Raises:
     ConfigError: both or none of `source` and `data` are given, or the output cannot be written.

@@ -65,7 +65,7 @@ def fill(model: Pretrained, days: OwnDays, statistics: str = "checkpoint") -> Fi
   Args:
     model: that embeds and fills.
     days: as they were recorded.
-    statistics: whose normalise channels that the model would clip (aim.inference.commands.normalised_for).
+    statistics: see aim.inference.commands.normalised_for.
 
   Raises:
     MatchingError: none of the channels is one of the model's, or one has a unit that cannot be converted (one line).
