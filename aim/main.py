@@ -58,7 +58,7 @@ STATISTICS = flags.DEFINE_enum(
   "statistics",
   "checkpoint",
   commands.STATISTICS,
-  "impute, report: 'data' normalises by these days the channels of which many values would be clipped.",
+  "impute, report: whose statistics scale what would be clipped.",
 )
 CARD = flags.DEFINE_string("card", None, "export: YAML file of what only people know, for the model card.")
 

@@ -144,6 +144,7 @@ def test_a_disk_that_is_full_at_the_end(use, suffix, tmp_path, monkeypatch):
     batch_size=4,
     mesh=types.SimpleNamespace(size=1),
     checked_days=lambda *_, **__: None,
+    clipped_channels=lambda days: [],
     embed=lambda days, **_: np.random.default_rng(0).normal(size=(len(days), 500)),
     impute=lambda days, *_, **__: np.nan_to_num(days),
   )
