@@ -198,10 +198,7 @@ class Pretrained(DayRunner):
       CheckpointError: a parameter is beyond the range of dtype, or the model was not read from a checkpoint.
     """
     known = model_card.checked_facts(facts or {}, "facts")
-    if self._original is not None:
-      raise checkpoint.CheckpointError(
-        f"export to {folder}: this model is normalised by other days; save the one that it was made from"
-      )
+    self.check_not_normalised_by_days(f"export to {folder}")
     if not self._restored.metadata:
       raise checkpoint.CheckpointError(f"export to {folder}: this model was not read from a checkpoint")
     if format not in FORMATS:
@@ -214,6 +211,17 @@ class Pretrained(DayRunner):
     exported.check_target(pathlib.Path(folder).absolute(), overwrite)
     card = model_card.text(self._restored, dtype, known, trained_on, scores)
     exported.write(self._restored, folder, card, dtype, overwrite)
+
+  def check_not_normalised_by_days(self, where: str) -> None:
+    """Checks that this model is not one of normalised_by_days(), which is not exported; `where` begins the message.
+
+    Raises:
+      CheckpointError: it is.
+    """
+    if self._original is not None:
+      raise checkpoint.CheckpointError(
+        f"{where}: this model is normalised by other days; save the one that it was made from"
+      )
 
   def with_plain_attention(self) -> Pretrained:
     """The same model with attention in XLA's own operations, which are there on every platform."""

@@ -49,8 +49,10 @@ def write(model: Pretrained, folder: str | os.PathLike, overwrite: bool = False)
 
   Raises:
     ConfigError: the folder exists or cannot be written, or the package flatbuffers is missing.
+    CheckpointError: the model is one of Pretrained.normalised_by_days.
   """
   target = pathlib.Path(folder).absolute()
+  model.check_not_normalised_by_days(f"export to {target}")
   exported.check_target(target, overwrite, FILES)
   check_installed(f"export to {target}")
   model = model.with_plain_attention()

@@ -1,5 +1,6 @@
 """Days of another range than the training data's: channels that would be clipped are normalised by the days."""
 
+import functools
 import pickle
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from aim.inference import uncertainty
+from aim.inference import stablehlo, uncertainty
 from aim.inference.clipped_channels import FEWEST
 from aim.training.checkpoint import CheckpointError
 from data_pipelines.errors import SchemaError
@@ -143,8 +144,20 @@ def test_a_pickled_model_keeps_them():
 
 
 def test_it_is_not_exported(tmp_path):
-  with pytest.raises(CheckpointError, match="normalised by other days; save the one that it was made from"):
-    model().normalised_by_days(fast_days()).save(tmp_path / "export")
+  own = model().normalised_by_days(fast_days())
+  for write in (own.save, functools.partial(stablehlo.write, own)):
+    with pytest.raises(CheckpointError, match="normalised by other days; save the one that it was made from"):
+      write(tmp_path / "export")
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_imputed_days_is_normalised_alike():
+  trained = pretrained(SCHEMA, batch_size=8, data__impute="linear", model__decoder__tokens="all")
+  values = fast_days(160, 12)
+  values[::2, :, HEART_RATE] = np.nan
+  values = np.concatenate([values, fast_days(160, 12)])
+  filled = trained.normalised_by_days(values).impute(values)[0, :, HEART_RATE]
+  assert filled.min() > trained.scale.high[HEART_RATE] >= trained.impute(values)[0, :, HEART_RATE].max()
 
 
 def test_intervals_are_never_narrower(monkeypatch):
