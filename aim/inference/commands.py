@@ -15,6 +15,7 @@ from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.common.seen_people import known_counts
 from aim.inference import loading, matched_days, model_card, stablehlo
+from aim.inference.clipped_channels import ClippedChannel
 from aim.inference.pretrained import Pretrained
 from aim.runtime import processes
 from aim.training.trained import exported, openmhc
@@ -111,7 +112,7 @@ def impute(
     raise SchemaError(f"{source}: has the key 'filled', so its missing values are filled already")
   _print_notes(days)
   missing = matching.missing(days.values)
-  model = normalised_for(model, model.matched_days(matching, days.values, source), source, statistics)
+  model, _ = normalised_for(model, model.matched_days(matching, days.values, source), source, statistics)
   whose = {"people": days.participant, "dates": days.day}
   values = model.impute_matched(matching, days.values, progress=True, where=source, **whose)
   filled = missing & ~np.isnan(values)
@@ -126,8 +127,8 @@ def impute(
 
 def normalised_for(
   model: Pretrained, values: Float[np.ndarray, "days steps channels"], where: str, statistics: str
-) -> Pretrained:
-  """The model that fills days, given whose statistics normalise the channels that it would clip.
+) -> tuple[Pretrained, list[ClippedChannel]]:
+  """The model that fills days, given whose statistics normalise the channels that it would clip, and these channels.
 
   Args:
     model: as it was loaded.
@@ -139,13 +140,13 @@ def normalised_for(
   Raises:
     SchemaError: the values are infinite; the message begins with `where`.
   """
-  days = model.checked_days(values, where)
+  clipped = model.clipped_channels(model.checked_days(values, where))
   if statistics == "data":
-    return model.normalised_by_days(days)
-  if clipped := model.clipped_channels(days):
+    return model.normalised_by(clipped), clipped
+  if clipped:
     names = ", ".join(channel.text for channel in clipped)
     print(f"note: {where}: clipped: {names}; --statistics=data normalises by these days instead", file=sys.stderr)
-  return model
+  return model, clipped
 
 
 def export(

@@ -275,9 +275,12 @@ class Pretrained(DayRunner):
       SchemaError: days of another shape or dtype, infinite values, or no days.
       MatchingError: the channels cannot be matched to the model's.
     """
+    _, days = self._model_days(values, "normalised_by_days", channels, minutes_per_step, units)
+    return self.normalised_by(self.clipped_channels(days))
+
+  def normalised_by(self, clipped: Sequence[ClippedChannel]) -> Pretrained:
+    """The model of normalised_by_days(), for whoever has its clipped_channels() already."""
     original = self._original or self
-    _, days = original._model_days(values, "normalised_by_days", channels, minutes_per_step, units)
-    clipped = original.clipped_channels(days)
     if processes.is_first_process():
       told = ", ".join(channel.text for channel in clipped) or "no channel, because few values would be clipped"
       print(f"note: {original.name}: normalised by these days: {told}", file=sys.stderr, flush=True)

@@ -92,8 +92,7 @@ def fill(model: Pretrained, days: OwnDays, statistics: str = "checkpoint") -> Fi
   layout, where = Layout(matching), days.origin
   distances = Distances(model.schema, model.scale.mean, model.scale.std, model.vocabulary)
   distances.add(matched)
-  clipped = model.clipped_channels(matched)
-  model = normalised_for(model, matched, where, statistics)
+  model, clipped = normalised_for(model, matched, where, statistics)
   normalised = tuple(channel.name for channel in clipped if statistics == "data")
   target = layout.model_target(np.isnan(days.values), days.values.shape, where) & np.isnan(matched)
   profile, expected = profile_of_rows(matched, days.participant, days.day, model.context_days, where), matched
