@@ -13,6 +13,7 @@ from jaxtyping import Int, Shaped
 from data_pipelines.dataset import Dataset
 from data_pipelines.errors import DatasetError, is_number, is_whole
 from data_pipelines.splits import ranked
+from data_pipelines.text_files import counted
 
 KEY = "subset"
 
@@ -22,14 +23,15 @@ def chosen_days(
 ) -> Int[np.ndarray, " selected"]:
   """Indices into `dataset.days(split)` of the days to train on, ascending.
 
-  The limits apply one after another; in a mix of datasets, to each of them.
+  The limits apply one after another; in a mix of datasets, to each of them. People come first: a study recruits them
+  before it sees their days, so the fuller days of n people lie inside all days of n people.
 
   Args:
     dataset: the dataset.
     split: the split to choose from.
-    max_missing: only days with at most this share of missing values.
-    max_participants: of those, the days of at most this many people; 0 for all people.
-    max_days: of those, at most this many days over all people; 0 for all days.
+    max_missing: of their days, those with at most this share of missing values.
+    max_participants: at most this many people; 0 for all people.
+    max_days: of those days, at most this many over all people; 0 for all days.
 
   Raises:
     DatasetError: no day is left, or a number is out of range.
@@ -49,8 +51,13 @@ def chosen_days(
   indices = dataset.days_within(split, max_missing) if max_missing < 1 else np.arange(dataset.num_days(split))
   owners, ordinals = day_owners(dataset, split)
   if max_participants:
-    people = ranked(set(owners[indices].tolist()), KEY)[:max_participants]
+    people = ranked(set(owners.tolist()), KEY)[:max_participants]
     indices = indices[np.isin(owners[indices], people)]
+    if not len(indices):
+      raise DatasetError(
+        f"max_missing is {max_missing} and max_participants {max_participants}: no day in split {split!r} of dataset "
+        f"{dataset.name!r} that is so complete is of the chosen {counted(len(people), 'person')}"
+      )
   if max_days and max_days < len(indices):
     index_of = {f"{owners[i]} {ordinals[i]}": i for i in indices.tolist()}
     indices = np.array(sorted(index_of[name] for name in ranked(index_of, KEY)[:max_days]))

@@ -47,11 +47,22 @@ def test_smaller_selections_lie_inside_larger_ones(dataset):
   assert days[7].tolist() != list(range(8)) and len(owners_of(dataset, days[7])) > 2
 
 
-def test_complete_days_are_selected_before_people(dataset):
+def test_people_are_selected_before_complete_days(dataset):
   shares = dataset.missing_shares("pretrain")
-  limit = float(np.median(shares))
-  selected = chosen_days(dataset, "pretrain", limit, max_participants=2)
-  assert (shares[selected] <= limit).all() and len(owners_of(dataset, selected)) == 2
+  for n, limit in itertools.product(range(1, 9), np.quantile(shares, [0.5, 0.9])):
+    of_people = chosen_days(dataset, "pretrain", max_participants=n)
+    expected = of_people[shares[of_people] <= np.float32(limit)]
+    if len(expected):
+      assert chosen_days(dataset, "pretrain", float(limit), n).tolist() == expected.tolist()
+
+
+def test_people_without_a_day_complete_enough_are_named(dataset):
+  shares = dataset.missing_shares("pretrain")
+  first = chosen_days(dataset, "pretrain", max_participants=1)
+  limit = (float(shares.min()) + float(shares[first].min())) / 2
+  assert shares.min() < limit < shares[first].min()
+  with pytest.raises(DatasetError, match=r"max_participants 1: no day in split 'pretrain'.*chosen 1 person"):
+    chosen_days(dataset, "pretrain", limit, max_participants=1)
 
 
 def test_a_limit_is_the_same_in_every_precision(dataset):
