@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float64, Shaped
 
 from aim.model.patches import Scale
 from data_pipelines.channels.distance import MOST_IMPLAUSIBLE, plausible_range
@@ -26,7 +27,8 @@ class ClippedChannel:
     index: its place in the model's schema.
     share: of the observed values that lie beyond the clip.
     clip: the limit, in SDs of the training data.
-    mean, std, low, high: statistics of the plausible observed values, in physical units.
+    mean, std, low, high: statistics of the plausible observed values, in physical units; NaN if there is none.
+    left_alone: why the channel cannot be normalised by these; "" if it can.
   """
 
   name: str
@@ -37,12 +39,14 @@ class ClippedChannel:
   std: float
   low: float
   high: float
+  left_alone: str = ""
 
   @property
   def text(self) -> str:
     """Says what the model would clip, such as "glucose (42 % of the values are over 5 SDs from ...)"."""
     beyond = f"{percentage(100 * self.share)} of the values are over {self.clip:g} SDs"
-    return f"{self.name} ({beyond} from the training data's mean)"
+    why = f"; {self.left_alone}" if self.left_alone else ""
+    return f"{self.name} ({beyond} from the training data's mean{why})"
 
 
 def clipped_channels(
@@ -50,8 +54,9 @@ def clipped_channels(
 ) -> list[ClippedChannel]:
   """The continuous channels of which a model clips more than MOST_CLIPPED of the values.
 
-  Not counted are channels with fewer than FEWEST plausible values, and those of which more than MOST_IMPLAUSIBLE are
-  not plausible: they are in another unit, mean something else, or hold codes for missing values.
+  Only plausible values count. Left alone, for the reason that `left_alone` states, are channels of which more than
+  MOST_IMPLAUSIBLE are not plausible (they are in another unit, mean something else, or hold codes for missing values),
+  those with fewer than FEWEST plausible values, and those of one value; of the first, all values count.
 
   Args:
     values: days of the model's schema in physical units, NaN where missing.
@@ -67,11 +72,32 @@ def clipped_channels(
     observed = column[~np.isnan(column) & ~(scale.zero_is_missing[c] & (column == 0))]
     low, high = plausible_range(channel, schema.minutes_per_step, vocabulary)
     plausible = observed[(observed >= low) & (observed <= high)]
-    if len(plausible) < max(FEWEST, (1 - MOST_IMPLAUSIBLE) * len(observed)):
-      continue
-    share = float(np.mean(np.abs(plausible - scale.mean[c]) > scale.clip[c] * scale.std[c]))
-    std = float(plausible.std())
-    if share > MOST_CLIPPED and std > 0:
-      extremes = float(plausible.mean()), std, float(plausible.min()), float(plausible.max())
-      found.append(ClippedChannel(channel.name, c, share, float(scale.clip[c]), *extremes))
+    implausible = 1 - len(plausible) / max(len(observed), 1)
+    why, counted = "", plausible
+    if implausible > MOST_IMPLAUSIBLE:
+      why = (
+        f"{percentage(100 * implausible)} are outside {f'{low:g} to {high:g} {channel.unit}'.rstrip()}: check the unit"
+      )
+      counted = observed
+    elif len(plausible) < FEWEST:
+      why = f"they are fewer than {FEWEST}"
+    elif plausible.min() == plausible.max():
+      why = "they are all the same"
+    beyond = int((np.abs(counted - scale.mean[c]) > scale.clip[c] * scale.std[c]).sum())
+    if beyond > MOST_CLIPPED * len(counted):
+      share, clip = beyond / len(counted), float(scale.clip[c])
+      found.append(ClippedChannel(channel.name, c, share, clip, *_statistics(plausible), why))
   return found
+
+
+def told(clipped: Sequence[ClippedChannel]) -> tuple[str, str]:
+  """Lists the channels that days can normalise, and those that are left alone; "" if there are none."""
+  listed = lambda left_alone: ", ".join(channel.text for channel in clipped if bool(channel.left_alone) == left_alone)
+  return listed(False), listed(True)
+
+
+def _statistics(values: Float64[np.ndarray, " values"]) -> tuple[float, float, float, float]:
+  """Mean, SD, lowest and highest of some values; NaN of none."""
+  if not len(values):
+    return np.nan, np.nan, np.nan, np.nan
+  return float(values.mean()), float(values.std()), float(values.min()), float(values.max())

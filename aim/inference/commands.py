@@ -15,7 +15,7 @@ from aim.common.config_files import ConfigError
 from aim.common.progress import progress_bar
 from aim.common.seen_people import known_counts
 from aim.inference import loading, matched_days, model_card, stablehlo
-from aim.inference.clipped_channels import ClippedChannel
+from aim.inference.clipped_channels import ClippedChannel, told
 from aim.inference.pretrained import Pretrained
 from aim.runtime import processes
 from aim.training.trained import exported, openmhc
@@ -143,9 +143,11 @@ def normalised_for(
   clipped = model.clipped_channels(model.checked_days(values, where))
   if statistics == "data":
     return model.normalised_by(clipped), clipped
-  if clipped:
-    names = ", ".join(channel.text for channel in clipped)
+  names, others = told(clipped)
+  if names:
     print(f"note: {where}: clipped: {names}; --statistics=data normalises by these days instead", file=sys.stderr)
+  if others:
+    print(f"note: {where}: clipped: {others}", file=sys.stderr)
   return model, clipped
 
 

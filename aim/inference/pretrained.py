@@ -18,7 +18,7 @@ from aim.common import seen_people
 from aim.common.config_files import ConfigError
 from aim.common.seen_people import SeenPeople
 from aim.inference import matched_days, model_card, uncertainty
-from aim.inference.clipped_channels import ClippedChannel, clipped_channels
+from aim.inference.clipped_channels import ClippedChannel, clipped_channels, told
 from aim.inference.day_functions import POOLS, DayFunctions, EncodedTokens
 from aim.inference.day_runner import DayRunner, Days
 from aim.inference.matched_days import Layout, Units
@@ -237,7 +237,9 @@ class Pretrained(DayRunner):
     return self._remade(self._restored, False) if self.functions.imputes_input else self
 
   def clipped_channels(self, values: Days) -> list[ClippedChannel]:
-    """The channels of which this model would clip so much that normalised_by_days() normalises them by the days.
+    """The channels of which this model would clip many values.
+
+    normalised_by_days() normalises them by the days, but for those that say why not (ClippedChannel.left_alone).
 
     Args:
       values: days of this model's schema in physical units, NaN where missing.
@@ -281,15 +283,19 @@ class Pretrained(DayRunner):
   def normalised_by(self, clipped: Sequence[ClippedChannel]) -> Pretrained:
     """The model of normalised_by_days(), for whoever has its clipped_channels() already."""
     original = self._original or self
+    chosen = [channel for channel in clipped if not channel.left_alone]
     if processes.is_first_process():
-      told = ", ".join(channel.text for channel in clipped) or "no channel, because few values would be clipped"
-      print(f"note: {original.name}: normalised by these days: {told}", file=sys.stderr, flush=True)
-    if not clipped:
+      names, others = told(clipped)
+      nothing = "no channel" if others else "no channel, because few values would be clipped"
+      print(f"note: {original.name}: normalised by these days: {names or nothing}", file=sys.stderr, flush=True)
+      if others:
+        print(f"note: {original.name}: clipped all the same: {others}", file=sys.stderr, flush=True)
+    if not chosen:
       return original
     kept = original.scale
     statistics = {"mean": kept.reference_mean, "std": kept.reference_std, "min": kept.low, "max": kept.high}
     statistics = {key: array.astype(np.float64) for key, array in statistics.items()}
-    for channel in clipped:
+    for channel in chosen:
       for key, value in (("mean", channel.mean), ("std", channel.std), ("min", channel.low), ("max", channel.high)):
         statistics[key][channel.index] = value
     scale = Scale.from_statistics(original.schema, statistics, original.zero_is_missing, original.config.data.clip)

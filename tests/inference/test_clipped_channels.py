@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aim.inference import stablehlo, uncertainty
 from aim.inference.clipped_channels import FEWEST
+from aim.inference.commands import normalised_for
 from aim.training.checkpoint import CheckpointError
 from data_pipelines.errors import SchemaError
 from tests.inference.test_matched_days import SCHEMA, model
@@ -96,10 +97,27 @@ def all_missing():
   return np.full((20, 24, 3), np.nan, np.float32)
 
 
-@pytest.mark.parametrize("days", [usual_days, narrow, spiky, in_another_unit, few, constant, all_missing])
+@pytest.mark.parametrize("days", [usual_days, narrow, spiky, all_missing])
 def test_other_days_change_nothing(days, capsys):
   assert model().normalised_by_days(days()) is model()
   assert "normalised by these days: no channel, because few values would be clipped\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  "days, why",
+  [
+    (in_another_unit, "glucose (100 % of the values are over {}; 100 % are outside 0.1 to 40 mmol/L: check the unit)"),
+    (few, "{}; they are fewer than 288)"),
+    (constant, "heart_rate (100 % of the values are over {}; they are all the same)"),
+  ],
+)
+def test_a_channel_that_cannot_be_normalised_is_named_with_the_reason(days, why, capsys):
+  assert model().normalised_by_days(days()) is model()
+  printed = capsys.readouterr().err
+  assert "normalised by these days: no channel\n" in printed and "clipped all the same: " in printed
+  assert why.format("5 SDs from the training data's mean") + "\n" in printed
+  assert normalised_for(model(), days(), "own.npz", "checkpoint")[0] is model()
+  assert f"note: own.npz: clipped: {printed.rpartition(': clipped all the same: ')[2]}" == capsys.readouterr().err
 
 
 def test_spikes_do_not_enter_the_statistics():

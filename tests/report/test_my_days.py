@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import html
 import pathlib
 import re
 from unittest import mock
@@ -30,9 +31,9 @@ def trained(tmp_path_factory):
   return folder
 
 
-def write(trained, output, source=None, data=None, data_dir="data", split="all", importer="auto"):
+def write(trained, output, source=None, data=None, data_dir="data", split="all", importer="auto", **more):
   paths = None if source is None else str(source), importer, "Europe/Berlin", None if data is None else str(data)
-  command.write(str(trained), *paths, str(data_dir), split, str(output))
+  command.write(str(trained), *paths, str(data_dir), split, str(output), **more)
   return (output if output.suffix == ".html" else output / "index.html").read_text(encoding="utf-8")
 
 
@@ -128,6 +129,16 @@ def test_days_of_another_range_are_normalised_by_themselves_on_request(trained, 
   assert "+7.3 SDs away" in pages["data"], "still from the training data"
   assert filled["checkpoint"].max() <= 25 < filled["data"].min(), "25 is the highest of the training data"
   assert embeddings["checkpoint"].equals(embeddings["data"])
+
+
+def test_a_channel_in_another_unit_is_clipped_whatever_the_statistics(trained, tmp_path):
+  values = np.random.default_rng(0).uniform(60, 180, (16, 24, 1)).astype(np.float32)  # mg/dL, undeclared
+  who = {"participant": np.array(["a"] * 16), "day": np.arange(16), "date": np.array([""] * 16)}
+  np.savez(tmp_path / "own.npz", values=values, channels=np.array(["glucose"]), minutes_per_step=60, **who)
+  page = html.unescape(write(trained, tmp_path / "page.html", tmp_path / "own.npz", statistics="data"))
+  clipped = r"Clipped: glucose \(100 % of the values are over 5 SDs from the training data's mean"
+  assert re.search(rf"{clipped}; 100 % are outside 0.1 to 40 mmol/L: check the unit\)\.", page)
+  assert "--statistics=data" not in page and "normalised by these days" not in page
 
 
 def test_bands_are_those_of_the_table(trained, tmp_path):

@@ -93,7 +93,7 @@ def fill(model: Pretrained, days: OwnDays, statistics: str = "checkpoint") -> Fi
   distances = Distances(model.schema, model.scale.mean, model.scale.std, model.vocabulary)
   distances.add(matched)
   model, clipped = normalised_for(model, matched, where, statistics)
-  normalised = tuple(channel.name for channel in clipped if statistics == "data")
+  normalised = tuple(channel.name for channel in clipped if statistics == "data" and not channel.left_alone)
   target = layout.model_target(np.isnan(days.values), days.values.shape, where) & np.isnan(matched)
   profile, expected = profile_of_rows(matched, days.participant, days.day, model.context_days, where), matched
   beside = np.zeros(len(matched), bool) if profile is None else profile.known

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from aim.common.progress import tracked
+from aim.inference.clipped_channels import told
 from aim.inference.pretrained import Pretrained
 from aim.report import cards
 from aim.report.my_days import day_charts, own_days, unlike
@@ -190,11 +191,13 @@ def _channels(made: FilledDays) -> Section:
         "open",
       )
     )
-  if made.clipped and not made.normalised:
-    names = ", ".join(channel.text for channel in made.clipped)
+  names, others = told([channel for channel in made.clipped if channel.name not in made.normalised])
+  if names:
     blocks.append(
       TextLine(f"Clipped: {names}. --statistics=data normalises by these days instead, to fill them.", "open")
     )
+  if others:
+    blocks.append(TextLine(f"Clipped: {others}.", "open"))
   return Section("channels", "Channels", blocks)
 
 
