@@ -54,9 +54,10 @@ def clipped_channels(
 ) -> list[ClippedChannel]:
   """The continuous channels of which a model clips more than MOST_CLIPPED of the values.
 
-  Only plausible values count. Left alone, for the reason that `left_alone` states, are channels of which more than
-  MOST_IMPLAUSIBLE are not plausible (they are in another unit, mean something else, or hold codes for missing values),
-  those with fewer than FEWEST plausible values, and those of one value; of the first, all values count.
+  Only plausible values count. Left alone, for the reason that `left_alone` states, are channels of which the vocabulary
+  does not know what is plausible; those of which more than MOST_IMPLAUSIBLE are not plausible (they are in another
+  unit, mean something else, or hold codes for missing values; of them all values count); those with fewer than FEWEST
+  plausible values; and those of one value.
 
   Args:
     values: days of the model's schema in physical units, NaN where missing.
@@ -74,7 +75,9 @@ def clipped_channels(
     plausible = observed[(observed >= low) & (observed <= high)]
     implausible = 1 - len(plausible) / max(len(observed), 1)
     why, counted = "", plausible
-    if implausible > MOST_IMPLAUSIBLE:
+    if not np.isfinite([low, high]).all():
+      why = "the vocabulary has no plausible range for it"  # and a single spike may be as large as all values together
+    elif implausible > MOST_IMPLAUSIBLE:
       why = (
         f"{percentage(100 * implausible)} are outside {f'{low:g} to {high:g} {channel.unit}'.rstrip()}: check the unit"
       )

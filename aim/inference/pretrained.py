@@ -263,9 +263,10 @@ class Pretrained(DayRunner):
     values seen there. If it was trained on the glucose of people without diabetes, it can neither read nor fill that of
     people with it. A channel of which more than 5 % of the values would be clipped is normalised by the mean, SD and
     range of its plausible values instead, which is printed on stderr. All other channels keep the training data's,
-    which is better for them (decision 104); so do channels of fewer than 288 values, and those of which more than 5 %
-    are implausible, which need another unit first. Embeddings of days that are normalised by different statistics
-    cannot be compared: embed with the model itself. Intervals never become narrower; their coverage was not measured.
+    which is better for them (decision 104); so do channels of fewer than 288 values, those of which more than 5 % are
+    implausible, which need another unit first, and those without a range in the vocabulary. Embeddings of days that are
+    normalised by different statistics cannot be compared: embed with the model itself. Intervals never become narrower;
+    their coverage was not measured.
 
     Args:
       values: days in physical units, NaN where missing.

@@ -12,7 +12,9 @@ from aim.inference import stablehlo, uncertainty
 from aim.inference.clipped_channels import FEWEST
 from aim.inference.commands import normalised_for
 from aim.training.checkpoint import CheckpointError
+from data_pipelines.channels import vocabulary
 from data_pipelines.errors import SchemaError
+from data_pipelines.schema import Channel, Schema
 from tests.inference.test_matched_days import SCHEMA, model
 from tests.inference.test_pretrained import pretrained
 
@@ -118,6 +120,24 @@ def test_a_channel_that_cannot_be_normalised_is_named_with_the_reason(days, why,
   assert why.format("5 SDs from the training data's mean") + "\n" in printed
   assert normalised_for(model(), days(), "own.npz", "checkpoint")[0] is model()
   assert f"note: own.npz: clipped: {printed.rpartition(': clipped all the same: ')[2]}" == capsys.readouterr().err
+
+
+def test_a_channel_of_which_nobody_knows_what_is_plausible_is_left_alone(tmp_path, capsys):
+  own_channel = Schema(60, (*SCHEMA.channels[:2], Channel("grip_force", "kg")))
+  values = usual_days()
+  values[np.random.default_rng(1).random(values.shape[:2]) < 0.08, 2] = -999  # a code for missing values
+  trained = pretrained(own_channel, batch_size=8)
+  assert trained.normalised_by_days(values) is trained
+  assert "grip_force (9.7 % of the values are over 5 SDs" in (printed := capsys.readouterr().err)
+  assert "; the vocabulary has no plausible range for it)\n" in printed
+  entry = "{name: grip_force, place: 1000, unit: kg, sensor: grip, range: [0, 100], meaning: how hard the hand grips}"
+  (tmp_path / "own.yaml").write_text(f"channels: [{entry}]")
+  known = pickle.loads(pickle.dumps(trained))  # trained itself is shared by other tests
+  known.vocabulary = vocabulary.load(str(tmp_path / "own.yaml"))
+  assert known.normalised_by_days(values) is known
+  assert "9.7 % are outside 0 to 100 kg: check the unit" in capsys.readouterr().err
+  strong = usual_days() + np.array([0, 0, 20], np.float32)
+  assert known.normalised_by_days(strong).scale.mean[2] == pytest.approx(53, abs=1)
 
 
 def test_spikes_do_not_enter_the_statistics():
