@@ -540,9 +540,10 @@ class Pretrained(DayRunner):
         file=sys.stderr,
       )
     # The table is of errors in SDs of the training data; days of a smaller SD need not have smaller ones.
-    std = np.maximum(self.scale.std, (self._original or self).scale.std)
-    width = table.half_widths(self.schema, observed, level, known) * std
-    low = np.maximum(filled - width, np.minimum(self.scale.low, filled))  # no steps below none
+    trained = (self._original or self).scale
+    width = table.half_widths(self.schema, observed, level, known) * np.maximum(self.scale.std, trained.std)
+    lowest = np.minimum(self.scale.low, trained.low)
+    low = np.maximum(filled - width, np.minimum(lowest, filled))  # no steps below none
     return low.astype(filled.dtype), (filled + width).astype(filled.dtype)
 
   def _errors_for(self, level: SupportsFloat) -> uncertainty.Uncertainty:
