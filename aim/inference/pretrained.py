@@ -248,7 +248,7 @@ class Pretrained(DayRunner):
       SchemaError: days of another shape or dtype, infinite values, or no days.
     """
     days = self.checked_days(values, "clipped_channels")
-    return clipped_channels(days, self.schema, (self._original or self).scale, self.vocabulary)
+    return clipped_channels(days, self.schema, self._trained_scale, self.vocabulary)
 
   def normalised_by_days(
     self,
@@ -279,12 +279,20 @@ class Pretrained(DayRunner):
       MatchingError: the channels cannot be matched to the model's.
     """
     _, days = self._model_days(values, "normalised_by_days", channels, minutes_per_step, units)
-    return self.normalised_by(self.clipped_channels(days))
+    return self.normalised_by(self.clipped_channels(self.checked_days(days, "normalised_by_days")))
 
   def normalised_by(self, clipped: Sequence[ClippedChannel]) -> Pretrained:
-    """The model of normalised_by_days(), for whoever has its clipped_channels() already."""
+    """The model of normalised_by_days(), for whoever has its clipped_channels() already.
+
+    Raises:
+      SchemaError: they are those of a model of other channels.
+    """
     original = self._original or self
     chosen = [channel for channel in clipped if not channel.left_alone]
+    for channel in chosen:
+      if self.schema.names[channel.index : channel.index + 1] != (channel.name,):
+        names = ", ".join(self.schema.names)
+        raise SchemaError(f"normalised_by: channel {channel.index} is {channel.name!r}, expected those of {names}")
     if processes.is_first_process():
       names, others = told(clipped)
       nothing = "no channel" if others else "no channel, because few values would be clipped"
@@ -300,11 +308,15 @@ class Pretrained(DayRunner):
       for key, value in (("mean", channel.mean), ("std", channel.std), ("min", channel.low), ("max", channel.high)):
         statistics[key][channel.index] = value
     scale = Scale.from_statistics(original.schema, statistics, original.zero_is_missing, original.config.data.clip)
-    model = original._remade(
-      dataclasses.replace(original._restored, scale=scale), original.functions.reads_imputed_patches
-    )
-    model._original, model._told, model._told_data = original, set(original._told), set(original._told_data)
+    model = self._remade(dataclasses.replace(self._restored, scale=scale), self.functions.reads_imputed_patches)
+    model._original, model._told, model._told_data = original, set(self._told), set(self._told_data)
+    model._told_alone = self._told_alone
     return model
+
+  @property
+  def _trained_scale(self) -> Scale:
+    """Normalisation by the statistics of the training data, also of a model of normalised_by_days()."""
+    return (self._original or self).scale
 
   def _remade(self, restored: checkpoint.Restored, reads_imputed_patches: bool) -> Pretrained:
     """A model of the same settings and devices."""
@@ -540,7 +552,7 @@ class Pretrained(DayRunner):
         file=sys.stderr,
       )
     # The table is of errors in SDs of the training data; days of a smaller SD need not have smaller ones.
-    trained = (self._original or self).scale
+    trained = self._trained_scale
     width = table.half_widths(self.schema, observed, level, known) * np.maximum(self.scale.std, trained.std)
     lowest = np.minimum(self.scale.low, trained.low)
     low = np.maximum(filled - width, np.minimum(lowest, filled))  # no steps below none
@@ -689,7 +701,7 @@ class Pretrained(DayRunner):
     days = Layout(matching).to_model(values, where)
     if matching not in self._told:
       self._told.add(matching)
-      matched_days.tell(matching, (days,), (self._original or self).scale, self.vocabulary, where)
+      matched_days.tell(matching, (days,), self._trained_scale, self.vocabulary, where)
     return days
 
   def _layout(
@@ -729,7 +741,9 @@ class Pretrained(DayRunner):
     Raises:
       MatchingError: its channels cannot be matched; the message names the dataset and the channels.
     """
-    return matched_days.matched_dataset(dataset, self.schema, self.scale, self.vocabulary, self.zero_is_missing)
+    return matched_days.matched_dataset(
+      dataset, self.schema, self._trained_scale, self.vocabulary, self.zero_is_missing
+    )
 
   def check_dataset(self, dataset: Dataset) -> None:
     """Checks that a dataset has this model's schema.

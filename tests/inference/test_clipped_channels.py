@@ -15,6 +15,7 @@ from aim.training.checkpoint import CheckpointError
 from data_pipelines.channels import vocabulary
 from data_pipelines.errors import SchemaError
 from data_pipelines.schema import Channel, Schema
+from tests import tiny
 from tests.inference.test_matched_days import SCHEMA, model
 from tests.inference.test_pretrained import pretrained
 
@@ -162,7 +163,7 @@ def test_described_days_are_matched_first():
   np.testing.assert_allclose(own.scale.mean, model().normalised_by_days(values).scale.mean, rtol=1e-4)
   with pytest.raises(SchemaError, match="channel"):
     model().normalised_by_days(values[:, :, [0]], channels=["mood"])
-  with pytest.raises(SchemaError, match="no days"):
+  with pytest.raises(SchemaError, match="normalised_by_days: there are no days"):
     model().normalised_by_days(np.zeros((0, 24, 3), np.float32))
 
 
@@ -171,6 +172,30 @@ def test_a_second_range_replaces_the_first():
   second = first.normalised_by_days(fast_days(170, 10))
   assert second.scale.mean[HEART_RATE] == pytest.approx(170, abs=2)
   assert first.normalised_by_days(usual_days()) is model()
+
+
+def test_a_second_range_keeps_how_the_model_computes():
+  trained = pretrained(SCHEMA, batch_size=8, data__impute="linear", model__decoder__tokens="all")
+  first = trained.normalised_by_days(fast_days()).without_imputed_patches()
+  first.one_program = True
+  second = first.normalised_by_days(fast_days(170, 10))
+  assert second.one_program and not second.functions.reads_imputed_patches
+  assert second.scale.mean[HEART_RATE] == pytest.approx(170, abs=2)
+
+
+def test_a_dataset_is_compared_with_the_training_data(tmp_path, capsys):
+  dataset, own = tiny.dataset(tmp_path, channels=("pulse", "steps")), model().normalised_by_days(fast_days())
+  capsys.readouterr()
+  told = [trained.matched(dataset) and capsys.readouterr().err for trained in (model(), own)]
+  assert "unlike the training data: heart_rate: mean" in told[0] and told[0] == told[1]
+
+
+def test_clipped_channels_of_another_model_are_refused():
+  reordered = pretrained(Schema(60, SCHEMA.channels[::-1]), batch_size=8)
+  clipped = model().clipped_channels(fast_days())
+  expected = "normalised_by: channel 0 is 'heart_rate', expected those of glucose, asleep, heart_rate"
+  with pytest.raises(SchemaError, match=expected):
+    reordered.normalised_by(clipped)
 
 
 def test_a_pickled_model_keeps_them():
