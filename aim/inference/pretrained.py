@@ -319,9 +319,9 @@ class Pretrained(DayRunner):
     return (self._original or self).scale
 
   def _remade(self, restored: checkpoint.Restored, reads_imputed_patches: bool) -> Pretrained:
-    """A model of the same settings and devices."""
+    """A model of the same settings and devices; that of a BatchedModel computes each call by itself."""
     arguments = (restored, self.batch_size, self.short_holes, self.mesh.devices.flatten().tolist())
-    model = type(self)(*arguments, reads_imputed_patches)
+    model = Pretrained(*arguments, reads_imputed_patches)
     model.vocabulary, model.one_program, model._original = self.vocabulary, self.one_program, self._original
     return model
 

@@ -14,6 +14,8 @@ from aim.runtime import compile_time
 from aim.serve.batched_model import BatchedModel
 from data_pipelines.errors import SchemaError
 from tests import tiny
+from tests.inference.test_clipped_channels import fast_days
+from tests.inference.test_matched_days import SCHEMA
 from tests.inference.test_pretrained import pretrained
 from tests.training.trained.test_exported import restored
 
@@ -84,6 +86,14 @@ def test_batches_have_few_sizes(model):
   assert [model.days_per_batch(days) for days in (1, 2, 4, 9)] == [1, 4, 4, 4]
   with pytest.raises(ConfigError, match="wait_seconds is -1, expected a number of at least 0"):
     BatchedModel(restored(), wait_seconds=-1)
+
+
+def test_models_that_are_made_from_it_give_the_same_results():
+  read = pretrained(SCHEMA, batch_size=4)
+  served = BatchedModel(read.__reduce__()[1][0], batch_size=4, devices=jax.local_devices()[:1])
+  ours, theirs = (model.normalised_by_days(fast_days()).impute(fast_days()) for model in (served, read))
+  np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+  np.testing.assert_allclose(served.with_plain_attention().embed(fast_days()), read.embed(fast_days()), atol=1e-5)
 
 
 @pytest.mark.slow
