@@ -50,6 +50,22 @@ def test_a_clipped_channel_is_read_as_if_it_had_the_training_datas_mean_and_sd(m
   assert np.abs(ours - model().reconstruct(values)).max() > 0.01
 
 
+def test_other_days_of_a_person_are_normalised_alike():
+  trained = pretrained(SCHEMA, batch_size=8, model__context_days=3, model__interpolation_skip=True)
+  values, scale = fast_days(), trained.scale
+  values[3, :, HEART_RATE], values[4] = np.nan, np.nan
+  usual, rates = values.copy(), values[:, :, HEART_RATE].astype(np.float64)
+  usual[:, :, HEART_RATE] = (rates - np.nanmean(rates)) / np.nanstd(rates) * scale.std[HEART_RATE] + 70
+  whose = {"people": ["a", "b"] * 10, "dates": list(range(20))}
+  own = trained.normalised_by_days(values)
+  ours = own.reconstruct(values, **whose)
+  np.testing.assert_allclose(ours, trained.reconstruct(usual, **whose), atol=1e-4)
+  assert np.abs(ours - own.reconstruct(values))[3, :, HEART_RATE].max() > 0.01, "other days are read"
+  filled = own.impute(values, **whose)
+  np.testing.assert_array_equal(own.impute(values, channels=["pulse", *SCHEMA.names[1:]], **whose), filled)
+  assert filled[3:5, :, HEART_RATE].min() > scale.high[HEART_RATE]
+
+
 def test_what_is_filled_in_lies_in_the_range_of_the_days():
   values = fast_days(160, 12, count=30)
   values[:, 8:16, HEART_RATE] = np.nan
