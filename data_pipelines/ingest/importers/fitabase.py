@@ -103,6 +103,8 @@ _KINDS = {
 # The orders of the dates with slashes and with points in each file as it is on the disk, by `_state`: everybody's files
 # may be looked at for each person.
 _orders: dict[tuple[str, str, int, int], tuple[DateOrder, DateOrder]] = {}
+# The result of `_shown_in_whole` for the export that is being read.
+_whole_shown: dict[str, tuple[str, str]] = {}
 _NAME = re.compile(rf"(?P<before>.*?)(?P<kind>{'|'.join(_KINDS)})(?P<after>(_.*)?\.csv)", re.IGNORECASE)
 _BY_LOWER = {name.lower(): name for name in _KINDS}
 
@@ -183,9 +185,9 @@ def _is_day_first(export: Export, name: str) -> bool:
     slashes.check(True, f"as in {slashes.day_first}")
   if slashes.day_first or slashes.month_first:
     return bool(slashes.day_first)
-  day_first, month_first = _shown(export, name)
+  day_first, month_first = _shown(export)
   if not day_first and not month_first:  # an export may be one person's part of a folder
-    day_first, month_first = _shown(export.whole(), name)
+    day_first, month_first = _shown_in_whole(export)
   if day_first and month_first:
     raise SchemaError(
       f"{export.where(name)}: no date shows whether the day or the month comes first, and other files have both: "
@@ -194,13 +196,20 @@ def _is_day_first(export: Export, name: str) -> bool:
   return bool(day_first)
 
 
-def _shown(export: Export, name: str) -> tuple[str, str]:
-  """The first dates with slashes that only have the day first, and the month, in files of an export beside one."""
-  others = [_date_orders(export, other)[0] for other in Fitabase().files(export) if other != name]
+def _shown(export: Export) -> tuple[str, str]:
+  """The first dates with slashes that only have the day first, and the month, in the files of an export."""
+  orders = [_date_orders(export, name)[0] for name in Fitabase().files(export)]
   return (
-    next((order.day_first for order in others if order.day_first), ""),
-    next((order.month_first for order in others if order.month_first), ""),
+    next((order.day_first for order in orders if order.day_first), ""),
+    next((order.month_first for order in orders if order.month_first), ""),
   )
+
+
+def _shown_in_whole(export: Export) -> tuple[str, str]:
+  """The same in everybody's files, which are looked at once for all parts of an export."""
+  if export.listing not in _whole_shown:
+    _whole_shown[export.listing] = _shown(export.whole())
+  return _whole_shown[export.listing]
 
 
 def _state(export: Export, name: str) -> tuple[str, str, int, int]:

@@ -23,6 +23,7 @@ import re
 import shutil
 import stat
 import tempfile
+import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -68,6 +69,7 @@ class Export:
     path: the folder, zip or single file.
     participant: the person the files belong to, for files that do not say so: the name of the folder or file.
     label: the export, as messages name it.
+    listing: names this listing of the files; the same in parts of the export, also in other processes.
     names: names of all files, sorted. A file that gzip has packed goes by its name without ".gz".
     left_out: names of what is not listed in `names`, by reason.
     links: links directly in the folder, which are followed.
@@ -96,6 +98,7 @@ class Export:
     """
     self.left_out: dict[str, list[str]] = {}
     self.links: list[str] = []
+    self.listing = uuid.uuid4().hex
     self.folders: list[str] = []
     self.follow_links = follow_links
     self.path = pathlib.Path(path)

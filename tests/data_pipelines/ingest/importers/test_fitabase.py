@@ -363,3 +363,13 @@ def test_the_order_of_dates_is_looked_at_again_in_a_file_that_has_changed(tmp_pa
   assert days_of_people(tmp_path)["ann"] == {"04-05"}
   bob.write_text("ActivityMinute,Steps\n13/05/2016 08:00:00,12\n")
   assert days_of_people(tmp_path)["ann"] == {"05-04"}
+
+
+def test_everybodys_files_are_listed_once_for_all_people(tmp_path, monkeypatch):
+  for n in range(5):
+    (tmp_path / f"P{n}_minuteStepsNarrow_1_2.csv").write_text("ActivityMinute,Steps\n04/05/2016 08:00:00,1\n")
+  listed = []
+  whole = Export.whole
+  monkeypatch.setattr(Export, "whole", lambda self: listed.append(self) or whole(self))
+  assert len(days_of_people(tmp_path)) == 5
+  assert len(listed) == 1
