@@ -29,7 +29,6 @@ from benchmarks import left_out, programs, weights
 from data_pipelines.dataset import Dataset
 
 SHIPPED = "shipped"
-SIMULATED = "simulated"
 OF_DAYS = "normalised by days"  # the shipped recipe, with Pretrained.normalised_by_days (decision 104)
 # Flags of the config of each recipe; shares of days and the simulated set are not of the config alone.
 RECIPES: dict[str, tuple[str, ...]] = {
@@ -89,10 +88,7 @@ def train(recipe: str, left: str, data: pathlib.Path, workdir: pathlib.Path, ove
   if recipe == "shares by days":
     shares = {name: float(Dataset.open(str(data), name).num_days("pretrain")) for name in shares}
   if recipe == "a quarter simulated":
-    weights.build_simulated(data)
-    total = sum(shares.values())
-    shares = {name: share / total * (1 - SIMULATED_SHARE) for name, share in shares.items()}
-    shares[SIMULATED] = SIMULATED_SHARE
+    shares = weights.with_simulated(shares, SIMULATED_SHARE, data)
   mix = f"--config.data.mix={tuple(shares.items())!r}"
   programs.run_module(
     "aim.main", f"--config={weights.CONFIG}", f"--config.data.dir={data}", mix, "--config.total_steps=1600",

@@ -16,7 +16,7 @@ from __future__ import annotations
 import datetime
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import flags
@@ -45,8 +45,7 @@ def main(argv: Sequence[str]) -> None:
   for name in SHARES:
     build(name, source, output / "inputs", data)
   if simulated := flags.FLAGS.simulated:
-    build_simulated(data)
-    shares = {name: share * (1 - simulated) for name, share in shares.items()} | {"simulated": simulated}
+    shares = with_simulated(shares, simulated, data)
   mix = tuple(shares.items())
   common = [f"--config={CONFIG}", f"--config.data.dir={data}", f"--config.data.mix={mix!r}", f"--workdir={workdir}"]
   programs.run_module("aim.main", *common, *argv[1:])
@@ -87,12 +86,14 @@ def build(name: str, source: pathlib.Path, inputs: pathlib.Path, data: pathlib.P
   )
 
 
-def build_simulated(data: pathlib.Path) -> None:
-  """Builds days of simulated people, all to be trained on, unless that was done."""
+def with_simulated(shares: Mapping[str, float], simulated: float, data: pathlib.Path) -> dict[str, float]:
+  """The shares of days if a share of all is of simulated people, whose days are built unless that was done."""
   programs.run_module(
     "data_pipelines.build", "--source=simulate", f"--participants={SIMULATED_PEOPLE}", f"--days={SIMULATED_DAYS}",
     f"--data_dir={data}", "--name=simulated", "--split=1,0,0",
   )  # fmt: skip
+  total = sum(shares.values())
+  return {name: share / total * (1 - simulated) for name, share in shares.items()} | {"simulated": simulated}
 
 
 def build_halved(name: str, source: pathlib.Path, output: pathlib.Path) -> None:
