@@ -80,6 +80,11 @@ class BatchedModel(Pretrained):
     self._changed = threading.Condition()
     threading.Thread(target=self._work, daemon=True, name="batches").start()
 
+  def __reduce__(self) -> tuple[Any, ...]:
+    """Pickles the checkpoint, as Pretrained does; the copy has a thread of its own."""
+    _, (restored, batch_size, *_), state = super().__reduce__()
+    return type(self), (restored, batch_size, self._wait_seconds), state
+
   @property
   def batch_sizes(self) -> tuple[int, ...]:
     """The numbers of days in a batch: others are padded to the next."""

@@ -1,6 +1,7 @@
 """Days of many threads in shared batches: the same results as alone, and nothing is compiled once all is."""
 
 import concurrent.futures
+import pickle
 import threading
 
 import jax
@@ -86,6 +87,15 @@ def test_batches_have_few_sizes(model):
   assert [model.days_per_batch(days) for days in (1, 2, 4, 9)] == [1, 4, 4, 4]
   with pytest.raises(ConfigError, match="wait_seconds is -1, expected a number of at least 0"):
     BatchedModel(restored(), wait_seconds=-1)
+
+
+def test_a_pickled_model_gives_the_same_results():
+  served = BatchedModel(restored(), batch_size=4, wait_seconds=0.01)
+  copy = pickle.loads(pickle.dumps(served))
+  assert type(copy) is BatchedModel and copy.batch_sizes == served.batch_sizes
+  values = np.random.default_rng(0).normal(50, 20, (3, 24, 3)).astype(np.float32)
+  values[..., 2] = values[..., 2] > 50
+  np.testing.assert_array_equal(copy.embed(values), served.embed(values))
 
 
 def test_models_that_are_made_from_it_give_the_same_results():
