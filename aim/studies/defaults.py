@@ -15,8 +15,8 @@ def defaults() -> ConfigDict:
 def _compare() -> ConfigDict:
   """Several models on the same days with the same common settings (aim/studies/compare)."""
   compare = ConfigDict()
-  # "CONFIG --config.key=value ..." for each model, CONFIG being a shipped name or a file; the first is the reference.
-  compare.models = ()
+  compare.models = ()  # "CONFIG --config.key=value ..." for each, CONFIG being a shipped name or a file
+  compare.reference = ""  # name of the model whose differences with the others are told; empty: the first
   compare.common = ()  # "--config.key=value" for all of them, such as sizes and budget
   compare.modes = ("evaluate", "probe", "finetune", "robustness")
   compare.seeds = (0,)
@@ -72,6 +72,7 @@ RANGES: dict[str, Range] = {
   **{f"{study}.{key}": allowed for study in ("compare", "scaling") for key, allowed in _FOLDS.items()},
   **{f"{study}.seeds": Several(SEED, empty=False) for study in ("compare", "scaling")},
   "compare.modes": Several(one_of("evaluate", "probe", "finetune", "robustness")),
+  "compare.reference": TEXT,
   "compare.jobs": whole(1, 1000),
   "compare.bootstrap": whole(1, 1_000_000),
   "scaling.participants": Several(_SUBSET, empty=False),

@@ -65,6 +65,14 @@ def test_every_model_is_scored_on_every_fold_once(config, tmp_path, monkeypatch,
   assert results.read_csv(work / "comparison.csv") == rows
   assert [path for path, when in logs.items() if path.stat().st_mtime_ns != when] == [lost]
 
+  # Another reference takes the cells as they are.
+  logs = {path: path.stat().st_mtime_ns for path in logs}
+  config.compare.reference = "LSM-1"
+  compare_run.compare(config, work)
+  assert [path for path, when in logs.items() if path.stat().st_mtime_ns != when] == []
+  assert "| data | task | level | metric | LSM-1 | LSM-2 | linear |" in (work / "comparison.md").read_text()
+  config.compare.reference = ""
+
   # Results that were changed or deleted since are computed again.
   changed, deleted = sorted(work.glob("cells/*/evaluate/people.csv"))[:2]
   changed.write_text(changed.read_text().replace("1", "2"))
@@ -133,6 +141,10 @@ def test_values_that_cannot_be_used(config, tmp_path):
   config.compare.models = (tiny.CONFIG, tiny.CONFIG)
   with pytest.raises(config_files.ConfigError, match="'LSM-2' twice"):
     cells()
+  config.compare.models, config.compare.reference = (tiny.CONFIG, "experiments/lsm1_xs.py"), "LSM-3"
+  with pytest.raises(config_files.ConfigError, match=r"reference is 'LSM-3', expected one of LSM-2, LSM-1"):
+    cells()
+  config.compare.reference = ""
   config.compare.models = (tiny.CONFIG, "experiments/lsm1_xs.py", "experiments/simclr_xs.py")
   config.compare.common = ("--config.evaluate.days=60",)
   with pytest.raises(

@@ -248,6 +248,13 @@ def only(scores: Scores, method: str) -> Scores:
   return part
 
 
+def led_by(scores: Scores, method: str) -> Scores:
+  """The same scores with one method before the others; as they are if nothing was scored of it."""
+  led = Scores(scores.channels)
+  led.sums.update(sorted(scores.sums.items(), key=lambda item: item[0][1] != method))
+  return led
+
+
 def metric(sums: Float[np.ndarray, "*draws k c"], name: str, in_units: bool = False) -> Float[np.ndarray, "*draws c"]:
   """One of METRICS for every channel, from its SUMS; NaN without scored values, and mre where all truths are 0."""
   n, squares, errors, truths = (sums[..., i, :] for i in ((0, 4, 5, 6) if in_units else range(4)))

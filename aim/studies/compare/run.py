@@ -83,6 +83,8 @@ def _models(study: ml_collections.ConfigDict) -> list[StudyModel]:
   for name in names:
     if names.count(name) > 1:
       raise ConfigError(f"config.compare.models: {name!r} twice; --config.name=... gives one another name")
+  if study.reference and study.reference not in names:
+    raise ConfigError(f"config.compare.reference is {study.reference!r}, expected one of {', '.join(names)}")
   return models
 
 

@@ -61,7 +61,11 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], work
     by_mode = {mode: list(_results_of_mode(mode, config, cells, bar)) for mode in config.modes}
   results.write_csv(workdir / "comparison.csv", [line for lines in by_mode.values() for line in lines])
   parts = {
-    mode: [table(mode, lines), *notes(mode, lines, cells, config.bootstrap), *verdicts(mode, lines)]
+    mode: [
+      table(mode, lines),
+      *notes(mode, lines, cells, config.bootstrap, config.reference),
+      *verdicts(mode, lines),
+    ]
     for mode, lines in by_mode.items()
     if lines
   }
@@ -75,7 +79,11 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], work
 
 
 def notes(
-  mode: str, results_of_mode: Sequence[Result], cells: Sequence[CompareCell], n_bootstrap: int = 1000
+  mode: str,
+  results_of_mode: Sequence[Result],
+  cells: Sequence[CompareCell],
+  n_bootstrap: int = 1000,
+  reference: str = "",
 ) -> Iterator[str]:
   """Yields the notes that a reader of a mode's table needs."""
   if folds := results.folds_note(results_of_mode):
@@ -84,7 +92,7 @@ def notes(
     return
   lines = summary.line_notes(results_of_mode)
   for (dataset, seed), group in _by_dataset_and_seed(cells).items():
-    if pooled := _pooled_scores(group):
+    if pooled := _pooled_scores(group, reference):
       lines += summary.channel_notes(summary.channel_results(pooled, dataset, seed, n_bootstrap, seed=0))
     paths = [cell.folder / mode / "clipped.csv" for cell in group if cell.model == group[0].model]
     clipped = [row for path in paths if path.exists() for row in clipping.read_csv(path)]
@@ -96,7 +104,7 @@ def notes(
 def _draw(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], workdir: pathlib.Path) -> Iterator[str]:
   """Draws the generative tasks of each dataset and seed; yields the names of the files."""
   for (dataset, seed), group in _by_dataset_and_seed(cells).items():
-    if pooled := _pooled_scores(group):
+    if pooled := _pooled_scores(group, config.reference):
       name = f"generative-{dataset}-seed{seed}.png"
       generative_chart(pooled.table(config.bootstrap, seed=0), workdir / name)
       yield name
@@ -114,17 +122,17 @@ def _results_of_mode(
   mode: str, config: ml_collections.ConfigDict, cells: Sequence[CompareCell], bar: tqdm
 ) -> Iterable[Result]:
   for (dataset, seed), group in _by_dataset_and_seed(cells).items():
+    models = list(dict.fromkeys(cell.model for cell in group))
+    other_models = [model for model in models if model != (config.reference or models[0])]
     if mode == "evaluate":
-      yield from generative(group, dataset, seed, config.bootstrap)
+      yield from generative(group, dataset, seed, config.bootstrap, config.reference)
     elif mode in ("probe", "finetune"):
-      other_models = tuple(dict.fromkeys(cell.model for cell in group))[1:]
       paths = [path for cell in group if (path := cell.folder / mode / "predictions.csv").exists()]
       against = (*predictions.BASELINES, *NAMES.values(), *other_models)
       yield from predictions.pool(paths, dataset, config.bootstrap, against=against)
     elif all((cell.folder / mode / "predictions.csv").exists() for cell in group):
       folds = predictions.read_folds([cell.folder / mode / "predictions.csv" for cell in group], dataset)
-      others = list(dict.fromkeys(cell.model for cell in group))[1:]
-      yield from robustness.score_models(folds, config.bootstrap, 0, others)
+      yield from robustness.score_models(folds, config.bootstrap, 0, other_models)
     else:
       # Cells of earlier versions have results alone, each of one fold, whose people cannot be pooled or paired.
       for path in (cell.folder / mode / "results.csv" for cell in group):
@@ -132,21 +140,31 @@ def _results_of_mode(
     bar.update()
 
 
-def generative(cells: Sequence[CompareCell], dataset: str, seed: int, n_bootstrap: int) -> list[Result]:
-  """The errors of all models on the people of all folds."""
-  pooled = _pooled_scores(cells)
+def generative(
+  cells: Sequence[CompareCell], dataset: str, seed: int, n_bootstrap: int, reference: str = ""
+) -> list[Result]:
+  """The errors of all models on the people of all folds, and those of the reference against the others'."""
+  pooled = _pooled_scores(cells, reference)
   return summary.contest_results(pooled, dataset, seed, n_bootstrap, seed=0) if pooled else []
 
 
-def _pooled_scores(cells: Sequence[CompareCell]) -> Scores | None:
-  """The scores of all folds, with the imputers that ran beside the first model; None if nothing was evaluated."""
+def _pooled_scores(cells: Sequence[CompareCell], reference: str = "") -> Scores | None:
+  """The scores of all folds, with the imputers that ran beside the first model; None if nothing was evaluated.
+
+  Args:
+    cells: of one dataset and seed.
+    reference: the model that comes first; "" for the first that ran.
+  """
   parts = []
   for cell in cells:
     path = cell.folder / "evaluate" / "people.csv"
     if path.exists():
       part = score_files.load_people(path)
       parts.append(part if cell.model == cells[0].model else scores.only(part, cell.model))
-  return scores.merge(parts) if parts else None
+  if not parts:
+    return None
+  pooled = scores.merge(parts)
+  return scores.led_by(pooled, reference) if reference else pooled
 
 
 def table(mode: str, results_of_mode: Sequence[Result]) -> str:
