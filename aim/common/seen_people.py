@@ -108,6 +108,22 @@ def went_on(before: Mapping[str, Any] | None, now: Mapping[str, Any], same_days:
   return changed
 
 
+def chosen_anew(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
+  """Says that the limits on training days, which are the same, choose other days than when a run began; "" if not.
+
+  Args:
+    before: training_data of the checkpoint.
+    now: training_data of the run as it goes on.
+  """
+  old, new = (before or {}).get(RECORD), now.get(RECORD)
+  if not old or not new or old["days"] is None or old == new:
+    return ""
+  return (
+    f"this version chooses other training days by the same limits: {counts_text(now)}, until here "
+    f"{counts_text(before)}; train in another workdir to have the same days from the first step on"
+  )
+
+
 def known_counts(saved: Mapping[str, Any] | None) -> tuple[int | None, int | None]:
   """People and days that a model was trained on; None where its checkpoint does not say."""
   found = (saved or {}).get(RECORD) or {}

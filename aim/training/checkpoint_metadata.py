@@ -160,8 +160,9 @@ def check_resumable(saved: Mapping[str, Any], current: Mapping[str, Any], where:
     raise CheckpointError(f"{where} is of another schema: {schema_difference}")
   saved_config = config_files.to_dict(completed(saved["config"], where))
   accepted = []
+  changed = list(config_files.difference(current["config"], saved_config))
   # Before the statistics, which some of these keys change.
-  for key, ours_value, theirs_value in config_files.difference(current["config"], saved_config):
+  for key, ours_value, theirs_value in changed:
     other = compatibility.changes_function(key) and not key.startswith("masking.")
     if key in compatibility.ON_OR_OFF:
       other = bool(ours_value) != bool(theirs_value)
@@ -178,6 +179,9 @@ def check_resumable(saved: Mapping[str, Any], current: Mapping[str, Any], where:
       f"trained on (digest {theirs['pretrain']}, now {ours['pretrain']}), although their statistics are the same; "
       "restore the dataset from a copy, or train in another workdir"
     )
+  same_limits = not any(key.startswith("data.max_") for key, *_ in changed)
+  if same_limits and (note := seen_people.chosen_anew(theirs, ours)):
+    accepted.append(f"{where}: {note}")
   for line in accepted:
     print(line)
 

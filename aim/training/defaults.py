@@ -55,8 +55,9 @@ def _data() -> ConfigDict:
   # Train only on days that miss at most this share of their values. Below 1 this mimics a pipeline that discards
   # incomplete days. Normalisation stays that of all training days.
   data.max_missing = 1.0
-  # Of those days, train on at most this many people's, and on at most this many days in all; 0: no limit. The choice is
-  # by keyed hash, so that a smaller selection is part of every larger one (data_pipelines/subset.py).
+  # Train on at most this many people, who are chosen whatever their days miss, and on at most this many of their days
+  # that max_missing leaves; 0: no limit. The choice is by keyed hash, so that a smaller selection is part of every
+  # larger one (data_pipelines/subset.py).
   data.max_participants = 0
   data.max_days = 0
   # A day that cannot be read because a file is damaged: "stop" the run, or "skip" it. When skipped, another day of the

@@ -432,9 +432,10 @@ def _check(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
 
 def _subset_text(subset: Mapping[str, float]) -> str:
   """Describes the days that config_files.subset keeps."""
-  parts = [f"those that miss at most {100 * subset['max_missing']:g} %"] if subset["max_missing"] < 1 else []
-  parts += [f"at most {subset[f'max_{what}']:,} {what}" for what in ("participants", "days") if subset[f"max_{what}"]]
-  return ", ".join(parts)
+  at_most = {what: f"at most {subset[f'max_{what}']:,} {what}" for what in ("participants", "days")}
+  people, days = (text if subset[f"max_{what}"] else "" for what, text in at_most.items())
+  complete = f"those that miss at most {100 * subset['max_missing']:g} %" if subset["max_missing"] < 1 else ""
+  return ", ".join(filter(None, (people, complete, days)))  # in the order in which they apply
 
 
 def _grid_text(a: Architecture) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import aim
-from aim.common import seen_people
+from aim.common import config_files, seen_people
 from aim.training import checkpoint, checkpoint_metadata
 from data_pipelines.build import build, npz_request
 from data_pipelines.dataset import Dataset
@@ -118,6 +118,25 @@ def test_a_run_that_goes_on_with_other_people_remembers_the_first(dataset):
   assert seen_people.seen_people([back], dataset, ["p0", "p1"]).trained_on == 2
   assert seen_people.went_on(without_record(one), one, same_days=True) == one
   assert seen_people.RECORD not in seen_people.went_on(without_record(one), one, same_days=False)
+
+
+def test_a_run_that_goes_on_says_that_this_version_chooses_other_days(dataset, capsys):
+  """As with max_participants and max_missing of a version that chose people after their fuller days."""
+  config = config_files.resolve(tiny.CONFIG, [*tiny.on(dataset), "--config.data.max_participants=2"])
+
+  def told(chosen_by, going_on=config):
+    saved, now = (
+      checkpoint_metadata.run_metadata(of_run, dataset)
+      | {"training_data": checkpoint_metadata.training_data(dataset, subset)}
+      for of_run, subset in ((config, chosen_by), (going_on, config_files.subset(going_on)))
+    )
+    checkpoint_metadata.check_resumable(saved, now, "run")
+    return capsys.readouterr().out
+
+  assert told(config_files.subset(config)) == ""
+  assert "run: this version chooses other training days by the same limits: 4 days of 2 people, until" in told({})
+  other = config_files.resolve(tiny.CONFIG, [*tiny.on(dataset), "--config.data.max_participants=3"])
+  assert told(config_files.subset(config), other) == "run: data.max_participants is now 3 (was 2)\n"
 
 
 @pytest.mark.parametrize("mode", ["heldout", pytest.param("evaluate", marks=pytest.mark.slow)])
