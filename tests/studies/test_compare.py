@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from aim.common import config_files
-from aim.evaluation import results
-from aim.evaluation.generative import clipping
+from aim.evaluation import predictions, results
+from aim.evaluation.generative import clipping, score_files
 from aim.evaluation.generative.clipping import ClippedTruth
+from aim.evaluation.generative.scores import Scores
+from aim.evaluation.generative.tasks import GenerativeTask
+from aim.evaluation.predictions import Predictions
 from aim.evaluation.results import Result
 from aim.studies import job_runner
 from aim.studies.compare import run as compare_run
@@ -241,6 +246,65 @@ def test_notes_below_the_table(tmp_path):
     "50 % of the values of high_heart_rate 160 bpm, 0.1 % of the values of random 30 %",
   ]
   assert not list(compare_table.notes("probe", lines, cells))
+
+
+def cells_of(folder, models, without_scores=()):
+  """Cells of two folds with scores and predictions; imputers and baselines are beside the first of `models`."""
+  rng, cells = np.random.default_rng(0), []
+  for fold, model in itertools.product(range(2), models):
+    cell = compare_table.CompareCell("d", f"d{fold}", 0, model, folder / f"{fold}{model}", {})
+    people = np.array([f"p{fold}{i}" for i in range(4)])
+    scored = Scores(("pulse",))
+    for method in (model, *(["linear"] if model == models[0] else [])):
+      values = rng.normal(size=(2, 4, 24, 1))
+      scored.add(GenerativeTask("random", 30), method, people, *values, np.ones((4, 24, 1), bool))
+    if model not in without_scores:
+      score_files.save_people(scored, cell.folder / "evaluate" / "people.csv")
+    nothing, truth = np.zeros(4, int), np.arange(4.0)
+    for mode, tasks in (("probe", ("age",)), ("robustness", ("age", "age without pulse"))):
+      rows = [
+        Predictions(
+          *(f"d{fold}", task, "day", "regression", (), of, 0, people, nothing, np.repeat("", 4), nothing, nothing + 24),
+          *(truth, rng.normal(size=(4, 1))),
+        )
+        for task, of in itertools.product(tasks, (model, *(["constant"] if model == models[0] else [])))
+        if mode == "probe" or of == model
+      ]
+      predictions.write_csv(cell.folder / mode / "predictions.csv", rows)
+    cells.append(cell)
+  return cells
+
+
+def test_the_reference_leads_every_table(config, tmp_path):
+  cells = cells_of(tmp_path, ("a", "b", "c"))
+  config.compare.modes = ("evaluate", "probe", "robustness")
+  rows = {}
+  for config.compare.reference in ("", "b"):
+    compare_table.gather(config.compare, cells, tmp_path)
+    text = (tmp_path / "comparison.md").read_text()
+    rows[config.compare.reference] = {
+      (r.task, r.metric, r.model): r for r in results.read_csv(tmp_path / "comparison.csv")
+    }
+    led = config.compare.reference or "a"
+    heads = [line for line in text.splitlines() if line.startswith("| data | task | level | metric | ")]
+    assert [line.split(" | ")[4] for line in heads] == [led, "model"] * 3
+    assert not [r for r in rows[led.strip("a")].values() if r.compared_with in ("a", "b", "c") and r.model != led]
+  plain = lambda mine: {key: r for key, r in mine.items() if not r.compares_models}
+  assert plain(rows[""]) == plain(rows["b"])
+  for task, metric in (("age", "mae"), ("age without pulse", "mae")):
+    forth, back = rows[""][task, f"{metric} vs b", "a"], rows["b"][task, f"{metric} vs a", "b"]
+    assert forth.value == pytest.approx(-back.value, rel=1e-4) and forth.ci_low == pytest.approx(
+      -back.ci_high, rel=1e-4
+    )
+
+
+def test_a_reference_that_reconstructs_nothing_is_told(config, tmp_path):
+  cells = cells_of(tmp_path, ("a", "b", "c"), without_scores=("c",))
+  told = "- d: c reconstructs nothing, so the differences of these tasks are those of a with the others"
+  for config.compare.reference in ("", "b", "c"):
+    compare_table.gather(config.compare, cells, tmp_path)
+    lines = (tmp_path / "comparison.md").read_text().splitlines()
+    assert (told in lines) == (config.compare.reference == "c")
 
 
 def test_the_table_shows_means_over_seeds_and_the_best():

@@ -93,6 +93,11 @@ def notes(
   lines = summary.line_notes(results_of_mode)
   for (dataset, seed), group in _by_dataset_and_seed(cells).items():
     if pooled := _pooled_scores(group, reference):
+      if reference and reference not in pooled.methods:
+        lines.append(
+          f"{dataset}: {reference} reconstructs nothing, so the differences of these tasks are those of "
+          f"{pooled.methods[0]} with the others"
+        )
       lines += summary.channel_notes(summary.channel_results(pooled, dataset, seed, n_bootstrap, seed=0))
     paths = [cell.folder / mode / "clipped.csv" for cell in group if cell.model == group[0].model]
     clipped = [row for path in paths if path.exists() for row in clipping.read_csv(path)]
@@ -124,14 +129,16 @@ def _results_of_mode(
   for (dataset, seed), group in _by_dataset_and_seed(cells).items():
     models = list(dict.fromkeys(cell.model for cell in group))
     other_models = [model for model in models if model != (config.reference or models[0])]
+    # The reference comes first in every table.
+    led = sorted(group, key=lambda cell: cell.model in other_models)
+    paths = [path for cell in led if (path := cell.folder / mode / "predictions.csv").exists()]
     if mode == "evaluate":
       yield from generative(group, dataset, seed, config.bootstrap, config.reference)
     elif mode in ("probe", "finetune"):
-      paths = [path for cell in group if (path := cell.folder / mode / "predictions.csv").exists()]
       against = (*predictions.BASELINES, *NAMES.values(), *other_models)
       yield from predictions.pool(paths, dataset, config.bootstrap, against=against)
-    elif all((cell.folder / mode / "predictions.csv").exists() for cell in group):
-      folds = predictions.read_folds([cell.folder / mode / "predictions.csv" for cell in group], dataset)
+    elif len(paths) == len(group):
+      folds = predictions.read_folds(paths, dataset)
       yield from robustness.score_models(folds, config.bootstrap, 0, other_models)
     else:
       # Cells of earlier versions have results alone, each of one fold, whose people cannot be pooled or paired.
