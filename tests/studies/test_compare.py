@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -305,6 +306,17 @@ def test_a_reference_that_reconstructs_nothing_is_told(config, tmp_path):
     compare_table.gather(config.compare, cells, tmp_path)
     lines = (tmp_path / "comparison.md").read_text().splitlines()
     assert (told in lines) == (config.compare.reference == "c")
+
+
+def test_imputers_run_beside_the_first_model_that_reconstructs(config, tmp_path):
+  config.compare.models = ("experiments/simclr_xs.py", tiny.CONFIG, "experiments/lsm1_xs.py")
+  commands = {cell.model: cell.by_mode for cell in compare_run.cells(config, tmp_path)}
+  left_out = {model: "--config.evaluate.imputers=()" in of["pretrain"].arguments for model, of in commands.items()}
+  assert left_out == {"SimCLR": False, "LSM-2": False, "LSM-1": True} and "evaluate" not in commands["SimCLR"]
+  cells = cells_of(tmp_path, ("b", "c"))
+  without = [dataclasses.replace(cell, model="a", folder=tmp_path / f"{cell.fold}a") for cell in cells[::2]]
+  compare_table.gather(config.compare, [*without, *cells], tmp_path)
+  assert {row.model for row in results.read_csv(tmp_path / "comparison.csv")} == {"b", "linear", "c"}
 
 
 def test_the_table_shows_means_over_seeds_and_the_best():

@@ -21,8 +21,9 @@ from aim.studies.job_runner import Job, StudyModel
 from data_pipelines.dataset import Dataset
 from data_pipelines.text_files import counted
 
-# Imputers and baselines are the same beside every model, so they are run only beside the first.
-ONLY_THE_MODEL = ("--config.evaluate.imputers=()", "--config.probe.baselines=False", "--config.finetune.compare=()")
+# Imputers and baselines are the same beside every model: they are run once, beside the first that they can run with.
+NO_IMPUTERS = ("--config.evaluate.imputers=()",)
+NO_BASELINES = ("--config.probe.baselines=False", "--config.finetune.compare=()")
 NEED_LABELS = ("probe", "finetune", "robustness")
 # Values of config.evaluate that do not change which values a model is scored on.
 SAME_SCORED_VALUES = ("batch_size", "bootstrap", "imputers", "imputer_rows", "export", "external")
@@ -76,9 +77,11 @@ def cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Iterator[
 def _models(study: ml_collections.ConfigDict) -> list[StudyModel]:
   if not study.models:
     raise ConfigError("config.compare.models is empty, expected configs to compare, as in experiments/compare_real.py")
-  models = [
-    StudyModel.parse(entry, (*study.common, *(ONLY_THE_MODEL if i else ()))) for i, entry in enumerate(study.models)
-  ]
+  models: list[StudyModel] = []
+  for entry in study.models:
+    has_imputers = any(model.reconstructs for model in models)
+    left_out = (*(NO_IMPUTERS if has_imputers else ()), *(NO_BASELINES if models else ()))
+    models.append(StudyModel.parse(entry, (*study.common, *left_out)))
   names = [model.name for model in models]
   for name in names:
     if names.count(name) > 1:

@@ -99,8 +99,9 @@ def notes(
           f"{pooled.methods[0]} with the others"
         )
       lines += summary.channel_notes(summary.channel_results(pooled, dataset, seed, n_bootstrap, seed=0))
-    paths = [cell.folder / mode / "clipped.csv" for cell in group if cell.model == group[0].model]
-    clipped = [row for path in paths if path.exists() for row in clipping.read_csv(path)]
+    # The truths are the same for every model.
+    paths = [(cell.model, path) for cell in group if (path := cell.folder / mode / "clipped.csv").exists()]
+    clipped = [row for model, path in paths if model == paths[0][0] for row in clipping.read_csv(path)]
     lines += [f"{dataset}, {line}" for line in clipping.notes(clipped)]
   if lines:
     yield "\n".join(f"- {line}" for line in dict.fromkeys(lines))
@@ -156,18 +157,15 @@ def generative(
 
 
 def _pooled_scores(cells: Sequence[CompareCell], reference: str = "") -> Scores | None:
-  """The scores of all folds, with the imputers that ran beside the first model; None if nothing was evaluated.
+  """The scores of all folds, with the imputers that ran beside the first of them; None if nothing was evaluated.
 
   Args:
     cells: of one dataset and seed.
     reference: the model that comes first; "" for the first that ran.
   """
-  parts = []
-  for cell in cells:
-    path = cell.folder / "evaluate" / "people.csv"
-    if path.exists():
-      part = score_files.load_people(path)
-      parts.append(part if cell.model == cells[0].model else scores.only(part, cell.model))
+  scored = [(cell.model, path) for cell in cells if (path := cell.folder / "evaluate" / "people.csv").exists()]
+  loaded = ((model, score_files.load_people(path)) for model, path in scored)
+  parts = [part if model == scored[0][0] else scores.only(part, model) for model, part in loaded]
   if not parts:
     return None
   pooled = scores.merge(parts)
