@@ -6,7 +6,8 @@ Tokens are pooled as published, by one mean, and LSM-1 sees a lost sensor as the
 compare_robustness_channel and compare_robustness_unseen take the same models for the other explanations, without
 training them again if they get the same workdir; keep comparison.csv of each.
 
-Hardware and time: one CPU core; about ten minutes to train each of the nine models, and ten to score it.
+Hardware and time: one CPU core; four to twenty minutes to train each of the fifteen models, three to ten to score it.
+Result (2026-11-30, docs/results/robustness.md): nowhere half of LSM-1's drop; at 2,000 steps level with it.
 """
 
 from experiments import compare_simulated
@@ -20,11 +21,16 @@ def with_probes(*flags):
   """The study with these flags of config.probe for all models."""
   config = compare_simulated.get_config()
   lsm2 = "experiments/real_days.py"
+  lsm1 = "experiments/lsm1_xs.py --config.optimizer.ema=0.99 --config.optimizer.learning_rate=2e-3"
+  longer = "--config.total_steps=2000"
   config.compare.models = (
     lsm2,
     # Without masks of whole sensors, pretraining never shows a day that lost one.
     f"{lsm2} --config.name='LSM-2 without sensor masks' --config.masking.sensor.weight=0.0",
-    "experiments/lsm1_xs.py --config.optimizer.ema=0.99 --config.optimizer.learning_rate=2e-3",
+    lsm1,
+    # Five times the windows; compared with each other by --config.compare.reference='LSM-2, 2000 steps'.
+    f"{lsm2} --config.name='LSM-2, 2000 steps' {longer}",
+    f"{lsm1} --config.name='LSM-1, 2000 steps' {longer}",
   )
   config.compare.common = (
     *compare_simulated.SIZES,

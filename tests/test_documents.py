@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -110,6 +111,19 @@ def test_every_study_is_in_both_indices():
   assert studies
   assert not [name for name in studies if f"({name})" not in text("docs/results/index.md")]
   assert not [name for name in studies if f"(docs/results/{name})" not in text("BUILD_NOTES.md")]
+
+
+def claims(page: str) -> list[list[str]]:
+  """The first three fields of each row of the table of claims on a page."""
+  lines = text(page).splitlines()
+  start = next(i for i, line in enumerate(lines) if line.startswith("| claim of the paper |"))
+  rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start:])
+  return [[field.strip() for field in row.split("|")[1:4]] for row in rows if not row.startswith("|---")]
+
+
+def test_the_table_of_the_readme_is_that_of_the_claims():
+  assert len(claims("README.md")) > 8
+  assert claims("README.md") == claims("docs/results/claims.md")
 
 
 def test_every_image_is_on_a_page():
