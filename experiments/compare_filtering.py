@@ -26,7 +26,7 @@ def get_config():
     for days, limit in choices.items()
   )
   config.compare.inputs = (f"{compare_real.DATA}/nhanes.npz:2",)
-  # Enough to learn the fuller days by heart: of 12 people, some 20 days are each seen 1,500 times.
+  # Enough to learn the fuller days by heart: of 12 people, some 20 days are each seen 1,600 times.
   config.compare.common = (
     *(flag for flag in config.compare.common if "total_steps" not in flag),
     "--config.total_steps=2000",

@@ -432,10 +432,14 @@ def _check(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
 
 def _subset_text(subset: Mapping[str, float]) -> str:
   """Describes the days that config_files.subset keeps."""
-  at_most = {what: f"at most {subset[f'max_{what}']:,} {what}" for what in ("participants", "days")}
-  people, days = (text if subset[f"max_{what}"] else "" for what, text in at_most.items())
-  complete = f"those that miss at most {100 * subset['max_missing']:g} %" if subset["max_missing"] < 1 else ""
-  return ", ".join(filter(None, (people, complete, days)))  # in the order in which they apply
+  parts = []  # in the order in which they apply
+  if subset["max_participants"]:
+    parts.append(f"at most {subset['max_participants']:,} participants")
+  if subset["max_missing"] < 1:
+    parts.append(f"those that miss at most {100 * subset['max_missing']:g} %")
+  if subset["max_days"]:
+    parts.append(f"at most {subset['max_days']:,} days")
+  return ", ".join(parts)
 
 
 def _grid_text(a: Architecture) -> str:
