@@ -148,7 +148,7 @@ def test_values_that_cannot_be_used(config, tmp_path):
   with pytest.raises(config_files.ConfigError, match="'LSM-2' twice"):
     cells()
   config.compare.models, config.compare.reference = (tiny.CONFIG, "experiments/lsm1_xs.py"), "LSM-3"
-  with pytest.raises(config_files.ConfigError, match=r"reference is 'LSM-3', expected one of LSM-2, LSM-1"):
+  with pytest.raises(config_files.ConfigError, match=r"reference is 'LSM-3', expected one of 'LSM-2', 'LSM-1'"):
     cells()
   config.compare.reference = ""
   config.compare.models = (tiny.CONFIG, "experiments/lsm1_xs.py", "experiments/simclr_xs.py")
@@ -239,14 +239,15 @@ def test_notes_below_the_table(tmp_path):
     ]
     clipping.write_csv(folder / "evaluate" / "clipped.csv", rows)
     cells += [compare_table.CompareCell("d", f"d{fold}", 0, model, folder, {}) for model in ("LSM-2", "LSM-1")]
-  [notes] = compare_table.notes("evaluate", lines, cells)
+  group = compare_table.CellGroup("d", 0, tuple(cells), "")
+  [notes] = compare_table.notes("evaluate", lines, [group])
   assert notes.splitlines() == [
     "- LSM-1 has the error of linear interpolation in random 30 %: a model of imputed days (LSM-1) reads a straight "
     "line in every gap that leaves a value of its patch, and that line is what it returns there",
     "- d, pulse: truth above 160 to 166 bpm and below -10 bpm is clipped to that (truths reach -11 to 171): "
     "50 % of the values of high_heart_rate 160 bpm, 0.1 % of the values of random 30 %",
   ]
-  assert not list(compare_table.notes("probe", lines, cells))
+  assert not list(compare_table.notes("probe", lines, [group]))
 
 
 def cells_of(folder, models, without_scores=()):

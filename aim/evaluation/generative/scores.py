@@ -23,6 +23,7 @@ ALL = "all"  # the row with the mean over channels
 # Over a channel's scored values: their number, squared errors, absolute errors, absolute truths; then the last three in
 # the channel's own unit.
 SUMS = ("n", "sse", "sae", "sat", "unit_sse", "unit_sae", "unit_sat")
+ROUNDING = 1e-6  # relative difference of two sums of squares of float32 predictions that are meant to be equal
 METRICS = ("mse", "mae", "rmse", "mre")  # mre: sum of absolute errors over sum of absolute truths, as in PyPOTS
 
 
@@ -274,18 +275,28 @@ def with_mean(errors: Float[np.ndarray, "*draws c"]) -> Float[np.ndarray, "*draw
 def percent_above(
   sums: Float[np.ndarray, "*draws k c"], others: Float[np.ndarray, "*draws k c"]
 ) -> Float[np.ndarray, "*draws"]:
-  """Percentage by which the mean mse of `sums` exceeds that of `others`; NaN where the others' is 0."""
-  ours, theirs = (with_mean(metric(part, "mse"))[..., 0] for part in (sums, others))
-  ratio = np.divide(ours, theirs, out=np.full(np.shape(theirs), np.nan), where=np.asarray(theirs) > 0)
-  return np.asarray(100 * (ratio - 1))
+  """Percentage by which the mean mse of `sums` exceeds that of `others`; NaN where the others' is 0.
+
+  It is 0 for errors that are equal but for rounding, so that no verdict follows from that.
+  """
+  ours, theirs = (np.asarray(with_mean(metric(part, "mse"))[..., 0]) for part in (sums, others))
+  return _percent_above(ours, theirs)
 
 
 def channel_percent_above(
   sums: Float[np.ndarray, "draws k c"], others: Float[np.ndarray, "draws k c"]
 ) -> Float[np.ndarray, "draws c"]:
-  """Percentage by which each channel's mse exceeds that of `others`; NaN where the others' is 0 or not known."""
+  """Percentage by which each channel's mse exceeds that of `others`; NaN where the others' is 0 or not known.
+
+  It is 0 for errors that are equal but for rounding.
+  """
   ours, theirs = (metric(part, "mse") for part in (sums, others))
-  return 100 * (np.divide(ours, theirs, out=np.full(np.shape(theirs), np.nan), where=theirs > 0) - 1)
+  return _percent_above(ours, theirs)
+
+
+def _percent_above(ours: Float[np.ndarray, "*n"], theirs: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+  excess = np.divide(ours, theirs, out=np.full(theirs.shape, np.nan), where=theirs > 0) - 1
+  return np.asarray(100 * np.where(abs(excess) < ROUNDING, 0, excess))  # an array also of a single number
 
 
 def draws_of(people: int, n_bootstrap: int, seed: int) -> Float[np.ndarray, "draws people"]:

@@ -87,7 +87,7 @@ def _models(study: ml_collections.ConfigDict) -> list[StudyModel]:
     if names.count(name) > 1:
       raise ConfigError(f"config.compare.models: {name!r} twice; --config.name=... gives one another name")
   if study.reference and study.reference not in names:
-    raise ConfigError(f"config.compare.reference is {study.reference!r}, expected one of {', '.join(names)}")
+    raise ConfigError(f"config.compare.reference is {study.reference!r}, expected one of {', '.join(map(repr, names))}")
   return models
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,16 +55,53 @@ class CompareCell:
     return tuple(self.by_mode.values())
 
 
+@dataclasses.dataclass(frozen=True)
+class CellGroup:
+  """The cells of all folds and models on one dataset with one seed, which share a table.
+
+  Attributes:
+    cells: in the order they ran.
+    reference: name of the model that comes first in the tables; "" for the first that ran.
+  """
+
+  dataset: str
+  seed: int
+  cells: tuple[CompareCell, ...]
+  reference: str
+
+  @property
+  def other_models(self) -> list[str]:
+    """The models that the reference is compared with, in the order they ran."""
+    models = list(dict.fromkeys(cell.model for cell in self.cells))
+    return [model for model in models if model != (self.reference or models[0])]
+
+  def files(self, mode: str, name: str) -> list[pathlib.Path]:
+    """The files of this name that a mode has written, those of the reference first."""
+    led = sorted(self.cells, key=lambda cell: cell.model in self.other_models)
+    return [path for cell in led if (path := cell.folder / mode / name).exists()]
+
+  @functools.cached_property
+  def scores(self) -> Scores | None:
+    """The scores of all folds, with the imputers that ran beside the first model of them; None without any."""
+    scored = [(cell.model, path) for cell in self.cells if (path := cell.folder / "evaluate" / "people.csv").exists()]
+    loaded = ((model, score_files.load_people(path)) for model, path in scored)
+    parts = [part if model == scored[0][0] else scores.only(part, model) for model, part in loaded]
+    if not parts:
+      return None
+    pooled = scores.merge(parts)
+    return scores.led_by(pooled, self.reference) if self.reference else pooled
+
+
 def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], workdir: pathlib.Path) -> None:
   """Writes comparison.csv (aim/evaluation/results.py), comparison.md and commands.csv; prints the tables."""
-  groups = len(_by_dataset_and_seed(cells))
-  with progress_bar(groups * len(config.modes), "gather", "table") as bar:
-    by_mode = {mode: list(_results_of_mode(mode, config, cells, bar)) for mode in config.modes}
+  groups = _groups(cells, config.reference)
+  with progress_bar(len(groups) * len(config.modes), "gather", "table") as bar:
+    by_mode = {mode: list(_results_of_mode(mode, groups, config.bootstrap, bar)) for mode in config.modes}
   results.write_csv(workdir / "comparison.csv", [line for lines in by_mode.values() for line in lines])
   parts = {
     mode: [
       table(mode, lines),
-      *notes(mode, lines, cells, config.bootstrap, config.reference),
+      *notes(mode, lines, groups, config.bootstrap),
       *verdicts(mode, lines),
     ]
     for mode, lines in by_mode.items()
@@ -72,18 +110,14 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], work
   text = "\n\n".join("\n\n".join([f"## {KINDS[mode]}", *part]) for mode, part in parts.items())
   (workdir / "comparison.md").write_text(text + "\n", encoding="utf-8")
   _write_commands(cells, workdir / "commands.csv")
-  pictures = list(_draw(config, cells, workdir)) if "evaluate" in config.modes else []
+  pictures = list(_draw(groups, config.bootstrap, workdir)) if "evaluate" in config.modes else []
   print(f"\n{text}\n")
   for name in ("comparison.csv", "comparison.md", "commands.csv", *pictures):
     print(workdir / name)
 
 
 def notes(
-  mode: str,
-  results_of_mode: Sequence[Result],
-  cells: Sequence[CompareCell],
-  n_bootstrap: int = 1000,
-  reference: str = "",
+  mode: str, results_of_mode: Sequence[Result], groups: Sequence[CellGroup], n_bootstrap: int = 1000
 ) -> Iterator[str]:
   """Yields the notes that a reader of a mode's table needs."""
   if folds := results.folds_note(results_of_mode):
@@ -91,85 +125,58 @@ def notes(
   if mode != "evaluate":
     return
   lines = summary.line_notes(results_of_mode)
-  for (dataset, seed), group in _by_dataset_and_seed(cells).items():
-    if pooled := _pooled_scores(group, reference):
-      if reference and reference not in pooled.methods:
+  for group in groups:
+    if group.scores:
+      if group.reference and group.reference not in group.scores.methods:
         lines.append(
-          f"{dataset}: {reference} reconstructs nothing, so the differences of these tasks are those of "
-          f"{pooled.methods[0]} with the others"
+          f"{group.dataset}: {group.reference} reconstructs nothing, so the differences of these tasks are those of "
+          f"{group.scores.methods[0]} with the others"
         )
-      lines += summary.channel_notes(summary.channel_results(pooled, dataset, seed, n_bootstrap, seed=0))
+      of_channels = summary.channel_results(group.scores, group.dataset, group.seed, n_bootstrap, seed=0)
+      lines += summary.channel_notes(of_channels)
     # The truths are the same for every model.
-    paths = [(cell.model, path) for cell in group if (path := cell.folder / mode / "clipped.csv").exists()]
+    paths = [(cell.model, path) for cell in group.cells if (path := cell.folder / mode / "clipped.csv").exists()]
     clipped = [row for model, path in paths if model == paths[0][0] for row in clipping.read_csv(path)]
-    lines += [f"{dataset}, {line}" for line in clipping.notes(clipped)]
+    lines += [f"{group.dataset}, {line}" for line in clipping.notes(clipped)]
   if lines:
     yield "\n".join(f"- {line}" for line in dict.fromkeys(lines))
 
 
-def _draw(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], workdir: pathlib.Path) -> Iterator[str]:
+def _draw(groups: Sequence[CellGroup], n_bootstrap: int, workdir: pathlib.Path) -> Iterator[str]:
   """Draws the generative tasks of each dataset and seed; yields the names of the files."""
-  for (dataset, seed), group in _by_dataset_and_seed(cells).items():
-    if pooled := _pooled_scores(group, config.reference):
-      name = f"generative-{dataset}-seed{seed}.png"
-      generative_chart(pooled.table(config.bootstrap, seed=0), workdir / name)
+  for group in groups:
+    if group.scores:
+      name = f"generative-{group.dataset}-seed{group.seed}.png"
+      generative_chart(group.scores.table(n_bootstrap, seed=0), workdir / name)
       yield name
 
 
-def _by_dataset_and_seed(cells: Sequence[CompareCell]) -> Mapping[tuple[str, int], list[CompareCell]]:
-  """The cells of all folds and models, for each dataset and seed."""
-  groups = collections.defaultdict(list)
+def _groups(cells: Sequence[CompareCell], reference: str) -> list[CellGroup]:
+  by_dataset_and_seed = collections.defaultdict(list)
   for cell in cells:
-    groups[cell.dataset, cell.seed].append(cell)
-  return groups
+    by_dataset_and_seed[cell.dataset, cell.seed].append(cell)
+  return [CellGroup(dataset, seed, tuple(of), reference) for (dataset, seed), of in by_dataset_and_seed.items()]
 
 
-def _results_of_mode(
-  mode: str, config: ml_collections.ConfigDict, cells: Sequence[CompareCell], bar: tqdm
-) -> Iterable[Result]:
-  for (dataset, seed), group in _by_dataset_and_seed(cells).items():
-    models = list(dict.fromkeys(cell.model for cell in group))
-    other_models = [model for model in models if model != (config.reference or models[0])]
-    # The reference comes first in every table.
-    led = sorted(group, key=lambda cell: cell.model in other_models)
-    paths = [path for cell in led if (path := cell.folder / mode / "predictions.csv").exists()]
-    if mode == "evaluate":
-      yield from generative(group, dataset, seed, config.bootstrap, config.reference)
-    elif mode in ("probe", "finetune"):
-      against = (*predictions.BASELINES, *NAMES.values(), *other_models)
-      yield from predictions.pool(paths, dataset, config.bootstrap, against=against)
-    elif len(paths) == len(group):
-      folds = predictions.read_folds(paths, dataset)
-      yield from robustness.score_models(folds, config.bootstrap, 0, other_models)
-    else:
-      # Cells of earlier versions have results alone, each of one fold, whose people cannot be pooled or paired.
-      for path in (cell.folder / mode / "results.csv" for cell in group):
-        yield from results.read_csv(path) if path.exists() else ()
+def _results_of_mode(mode: str, groups: Sequence[CellGroup], n_bootstrap: int, bar: tqdm) -> Iterator[Result]:
+  for group in groups:
+    yield from _results(mode, group, n_bootstrap)
     bar.update()
 
 
-def generative(
-  cells: Sequence[CompareCell], dataset: str, seed: int, n_bootstrap: int, reference: str = ""
-) -> list[Result]:
-  """The errors of all models on the people of all folds, and those of the reference against the others'."""
-  pooled = _pooled_scores(cells, reference)
-  return summary.contest_results(pooled, dataset, seed, n_bootstrap, seed=0) if pooled else []
-
-
-def _pooled_scores(cells: Sequence[CompareCell], reference: str = "") -> Scores | None:
-  """The scores of all folds, with the imputers that ran beside the first of them; None if nothing was evaluated.
-
-  Args:
-    cells: of one dataset and seed.
-    reference: the model that comes first; "" for the first that ran.
-  """
-  scored = [(cell.model, path) for cell in cells if (path := cell.folder / "evaluate" / "people.csv").exists()]
-  loaded = ((model, score_files.load_people(path)) for model, path in scored)
-  parts = [part if model == scored[0][0] else scores.only(part, model) for model, part in loaded]
-  if not parts:
-    return None
-  pooled = scores.merge(parts)
-  return scores.led_by(pooled, reference) if reference else pooled
+def _results(mode: str, group: CellGroup, n_bootstrap: int) -> Iterable[Result]:
+  if mode == "evaluate":
+    pooled = group.scores
+    return summary.contest_results(pooled, group.dataset, group.seed, n_bootstrap, seed=0) if pooled else []
+  paths = group.files(mode, "predictions.csv")
+  if mode in ("probe", "finetune"):
+    against = (*predictions.BASELINES, *NAMES.values(), *group.other_models)
+    return predictions.pool(paths, group.dataset, n_bootstrap, against=against)
+  if len(paths) == len(group.cells):
+    folds = predictions.read_folds(paths, group.dataset)
+    return robustness.score_models(folds, n_bootstrap, 0, group.other_models)
+  # Cells of earlier versions have results alone, each of one fold, whose people cannot be pooled or paired.
+  return [line for path in group.files(mode, "results.csv") for line in results.read_csv(path)]
 
 
 def table(mode: str, results_of_mode: Sequence[Result]) -> str:

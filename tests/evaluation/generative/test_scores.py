@@ -131,6 +131,20 @@ def test_difference_is_paired():
   assert aim.ci_high > linear.ci_low
 
 
+@pytest.mark.parametrize(("share", "outcome"), [(1e-8, Outcome.CHANCE), (1e-3, Outcome.WORSE)])
+def test_no_verdict_follows_from_rounding(share, outcome):
+  """LSM-1 returns the line of linear interpolation in some gaps, computed in another order."""
+  table, rng = Scores(["x"]), np.random.default_rng(0)
+  scored_at = np.ones((1, 50, 1), bool)
+  for p in range(12):
+    truth = rng.normal(size=scored_at.shape)
+    table.add(GAP, "linear", [f"p{p}"], 0 * truth, truth, scored_at)
+    table.add(GAP, "LSM-1", [f"p{p}"], -share * truth, truth, scored_at)
+  (difference,) = table.differences("LSM-1", "linear").values()
+  assert difference.outcome is outcome
+  assert (difference.value == 0) == (outcome is Outcome.CHANCE)
+
+
 def test_one_person_has_no_interval():
   table = scored(2, people=1)
   rows = table.table()
