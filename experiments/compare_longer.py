@@ -1,0 +1,23 @@
+"""Simulated people at longer budgets: LSM-2 and LSM-1 after 2,000 and 8,000 steps, two and eight passes and more.
+
+  python -m aim.main --mode=compare --config=compare_longer --workdir=runs/compare_robustness
+
+With the workdir of compare_robustness, the trainings of 2,000 steps are shared. LSM-2 of 8,000 steps is compared with
+the others; --config.compare.reference="LSM-2, 2000 steps" compares that one.
+
+Hardware and time: one CPU core of a recent server; ten minutes to train LSM-2 for 2,000 steps, five for LSM-1, two to
+four to score each.
+Result (2026-11-30, docs/results/longer.md): TO BE FILLED
+"""
+
+from experiments import compare_robustness
+
+
+def get_config():
+  config = compare_robustness.with_probes("--config.probe.pool=channel")
+  at_2000 = config.compare.models[3:]
+  at_8000 = tuple(model.replace("2000", "8000") for model in at_2000)
+  config.compare.models = (*at_8000, *at_2000)
+  config.compare.common += ("--config.evaluate.days=150", "--config.evaluate.days_a_task=0")
+  config.compare.modes = ("evaluate", "probe")
+  return config
