@@ -1,4 +1,4 @@
-"""Simulated people at longer budgets: LSM-2 and LSM-1 after 2,000 and 8,000 steps, two and eight passes and more.
+"""Simulated people at longer budgets: LSM-2 and LSM-1 after 2,000 and 8,000 steps, 8 and 33 passes over the days.
 
   python -m aim.main --mode=compare --config=compare_longer --workdir=runs/compare_robustness
 
@@ -7,7 +7,8 @@ the others; --config.compare.reference="LSM-2, 2000 steps" compares that one.
 
 Hardware and time: one CPU core of a recent server; ten minutes to train LSM-2 for 2,000 steps, five for LSM-1, two to
 four to score each.
-Result (2026-11-30, docs/results/longer.md): TO BE FILLED
+Result (2026-11-30, docs/results/steps.md): at 2,000 steps LSM-2 is below LSM-1 beyond chance in all 21 tasks in each of
+three seeds; what the embeddings know of a person is level.
 """
 
 from experiments import compare_robustness
