@@ -13,8 +13,8 @@ some six hours in all. Real days take about as long:
     --config.scaling.inputs="('../shared/data/t1d_uom.npz:4',)" --config.scaling.participants="(2,3,4,6,0)" \\
     --config.scaling.days="(20,50,120,300,0)" --config.scaling.steps="(50,150,400)" --config.scaling.at.steps=150
 
-Result (2026-11-30, docs/results/scaling.md; ten of the cells of LSM-2): its loss falls with steps alike at every size,
-fastest after 1,024 steps, so the smallest model is the best for its compute and no power law describes the fall.
+Result (2026-11-30, docs/results/scaling.md; ten of the cells of LSM-2): its loss falls with steps and hardly with
+size, so the smallest model is the best for its compute, and it does not flatten up to 4,096 steps.
 """
 
 from experiments import lsm2_tiny

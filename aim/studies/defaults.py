@@ -50,8 +50,6 @@ def _scaling() -> ConfigDict:
   # Width, MLP, heads and layers of the encoder and of the decoder; and the learning rate, which falls with the width.
   scaling.ladder = ConfigDict(
     {
-      "5XS": ((8, 32, 1, 1), (8, 32, 1, 1), 8e-3),
-      "4XS": ((16, 64, 1, 1), (16, 64, 1, 1), 6e-3),
       "3XS": ((32, 128, 1, 1), (32, 128, 1, 1), 4e-3),
       "XXS": ((64, 256, 1, 2), (48, 192, 1, 1), 3e-3),
       "XXS+": ((96, 384, 2, 3), (64, 256, 2, 1), 2e-3),

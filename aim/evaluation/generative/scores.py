@@ -277,7 +277,7 @@ def percent_above(
 ) -> Float[np.ndarray, "*draws"]:
   """Percentage by which the mean mse of `sums` exceeds that of `others`; NaN where the others' is 0.
 
-  It is 0 for errors that are equal but for rounding, so that no verdict follows from that.
+  It is 0 for errors that are equal but for rounding, so that no verdict follows from a difference that small.
   """
   ours, theirs = (np.asarray(with_mean(metric(part, "mse"))[..., 0]) for part in (sums, others))
   return _percent_above(ours, theirs)
