@@ -5,10 +5,10 @@
 With the workdir of compare_robustness, the trainings of 2,000 steps are shared. LSM-2 of 8,000 steps is compared with
 the others; --config.compare.reference="LSM-2, 2000 steps" compares that one.
 
-Hardware and time: one CPU core of a recent server; ten minutes to train LSM-2 for 2,000 steps, five for LSM-1, two to
-four to score each.
+Hardware and time: one CPU core of a recent server; ten to thirty minutes to train LSM-2 for 2,000 steps, five to twelve
+for LSM-1, four times that for 8,000; one to ten to score each.
 Result (2026-11-30, docs/results/steps.md): at 2,000 steps LSM-2 is below LSM-1 beyond chance in all 21 tasks in each of
-three seeds; what the embeddings know of a person is level.
+three seeds, at 8,000 in 20 (one seed), and by a third with lost channels; what the embeddings know of a person is level.
 """
 
 from experiments import compare_robustness
