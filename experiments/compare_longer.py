@@ -11,14 +11,12 @@ Result (2026-11-30, docs/results/steps.md): at 2,000 steps LSM-2 is below LSM-1 
 three seeds, at 8,000 in 20 (one seed), by 28 to 32 % with lost channels; embeddings are level.
 """
 
-from experiments import compare_robustness
+from experiments import compare_robustness, compare_simulated
 
 
 def get_config():
   config = compare_robustness.with_probes("--config.probe.pool=channel")
-  at_2000 = config.compare.models[3:]
-  at_8000 = tuple(model.replace("2000", "8000") for model in at_2000)
-  config.compare.models = (*at_8000, *at_2000)
-  config.compare.common += ("--config.evaluate.days=150", "--config.evaluate.days_a_task=0")
+  config.compare.models = (*compare_robustness.after(8000), *compare_robustness.after(2000))
+  config.compare.common += compare_simulated.SCORED
   config.compare.modes = ("evaluate", "probe")
   return config

@@ -12,6 +12,9 @@ Result (2026-11-30, docs/results/robustness.md): nowhere half of LSM-1's drop; a
 
 from experiments import compare_simulated
 
+LSM2 = "experiments/real_days.py"
+LSM1 = "experiments/lsm1_xs.py --config.optimizer.ema=0.99 --config.optimizer.learning_rate=2e-3"
+
 
 def get_config():
   return with_probes("--config.probe.pool=mean")
@@ -20,17 +23,13 @@ def get_config():
 def with_probes(*flags):
   """The study with these flags of config.probe for all models."""
   config = compare_simulated.get_config()
-  lsm2 = "experiments/real_days.py"
-  lsm1 = "experiments/lsm1_xs.py --config.optimizer.ema=0.99 --config.optimizer.learning_rate=2e-3"
-  longer = "--config.total_steps=2000"
   config.compare.models = (
-    lsm2,
+    LSM2,
     # Without masks of whole sensors, pretraining never shows a day that lost one.
-    f"{lsm2} --config.name='LSM-2 without sensor masks' --config.masking.sensor.weight=0.0",
-    lsm1,
+    f"{LSM2} --config.name='LSM-2 without sensor masks' --config.masking.sensor.weight=0.0",
+    LSM1,
     # Five times the windows; compared with each other by --config.compare.reference='LSM-2, 2000 steps'.
-    f"{lsm2} --config.name='LSM-2, 2000 steps' {longer}",
-    f"{lsm1} --config.name='LSM-1, 2000 steps' {longer}",
+    *after(2000),
   )
   config.compare.common = (
     *compare_simulated.SIZES,
@@ -41,3 +40,11 @@ def with_probes(*flags):
   config.compare.seeds = (0, 1, 2)
   config.compare.modes = ("robustness",)
   return config
+
+
+def after(steps):
+  """LSM-2 and LSM-1 trained for so many steps."""
+  return tuple(
+    f"{model} --config.name='{name}, {steps} steps' --config.total_steps={steps}"
+    for name, model in (("LSM-2", LSM2), ("LSM-1", LSM1))
+  )

@@ -19,6 +19,7 @@ SIZES = (
   *("--config.model.decoder.heads=2", "--config.model.decoder.layers=1", "--config.model.remat=False"),
 )
 BUDGET = ("--config.total_steps=600", "--config.batch_size=16", "--config.checkpoint.every_steps=200")
+SCORED = ("--config.evaluate.days=150", "--config.evaluate.days_a_task=0")
 FAST = "--config.model.dtype=bfloat16"  # on recent CPUs 1.5 times as fast as float32
 # Half an hour, because activities are shorter than the demo's hour.
 PATCH = "--config.model.patch_minutes=30"
@@ -41,7 +42,7 @@ def get_config():
     *SIZES,
     *BUDGET,
     FAST,
-    *("--config.evaluate.days=150", "--config.evaluate.days_a_task=0"),
+    *SCORED,
     "--config.finetune.tasks=('hypertension',)",
     "--config.finetune.label_percent=(10,100)",
     "--config.finetune.steps=150",

@@ -23,8 +23,8 @@ ALL = "all"  # the row with the mean over channels
 # Over a channel's scored values: their number, squared errors, absolute errors, absolute truths; then the last three in
 # the channel's own unit.
 SUMS = ("n", "sse", "sae", "sat", "unit_sse", "unit_sae", "unit_sat")
-ROUNDING = 1e-6  # relative difference of two sums of squares of float32 predictions that are meant to be equal
 METRICS = ("mse", "mae", "rmse", "mre")  # mre: sum of absolute errors over sum of absolute truths, as in PyPOTS
+ROUNDING = 1e-6  # relative difference of two sums of squares of float32 predictions that are meant to be equal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,7 +279,7 @@ def percent_above(
 
   It is 0 for errors that are equal but for rounding, so that no verdict follows from a difference that small.
   """
-  ours, theirs = (np.asarray(with_mean(metric(part, "mse"))[..., 0]) for part in (sums, others))
+  ours, theirs = (with_mean(metric(part, "mse"))[..., 0] for part in (sums, others))
   return _percent_above(ours, theirs)
 
 

@@ -70,14 +70,18 @@ class CellGroup:
   reference: str
 
   @property
+  def leader(self) -> str:
+    """The model that comes first in the tables."""
+    return self.reference or self.cells[0].model
+
+  @property
   def other_models(self) -> list[str]:
-    """The models that the reference is compared with, in the order they ran."""
-    models = list(dict.fromkeys(cell.model for cell in self.cells))
-    return [model for model in models if model != (self.reference or models[0])]
+    """The models that the leader is compared with, in the order they ran."""
+    return [model for model in dict.fromkeys(cell.model for cell in self.cells) if model != self.leader]
 
   def files(self, mode: str, name: str) -> list[pathlib.Path]:
-    """The files of this name that a mode has written, those of the reference first."""
-    led = sorted(self.cells, key=lambda cell: cell.model in self.other_models)
+    """The files of this name that a mode has written, those of the leader first."""
+    led = sorted(self.cells, key=lambda cell: cell.model != self.leader)
     return [path for cell in led if (path := cell.folder / mode / name).exists()]
 
   @functools.cached_property
