@@ -16,7 +16,12 @@ from experiments import compare_robustness, compare_simulated
 
 def get_config():
   config = compare_robustness.with_probes("--config.probe.pool=channel")
-  config.compare.models = (*compare_robustness.after(8000), *compare_robustness.after(2000))
+  models = compare_robustness.MODELS
+  config.compare.models = (
+    *compare_simulated.after(8000, models),
+    *compare_simulated.after(2000, models),
+    *compare_simulated.after(2000, {"LSM-2, half-hour patches": compare_simulated.LSM2, **compare_simulated.EMBEDDING}),
+  )
   config.compare.common += compare_simulated.SCORED
   config.compare.modes = ("evaluate", "probe")
   return config

@@ -13,7 +13,7 @@ Result (2026-11-30, docs/results/robustness.md): nowhere half of LSM-1's drop; a
 from experiments import compare_simulated
 
 LSM2 = "experiments/real_days.py"
-LSM1 = "experiments/lsm1_xs.py --config.optimizer.ema=0.99 --config.optimizer.learning_rate=2e-3"
+MODELS = {"LSM-2": LSM2, "LSM-1": compare_simulated.LSM1}
 
 
 def get_config():
@@ -27,9 +27,9 @@ def with_probes(*flags):
     LSM2,
     # Without masks of whole sensors, pretraining never shows a day that lost one.
     f"{LSM2} --config.name='LSM-2 without sensor masks' --config.masking.sensor.weight=0.0",
-    LSM1,
+    compare_simulated.LSM1,
     # Five times the windows; compared with each other by --config.compare.reference='LSM-2, 2000 steps'.
-    *after(2000),
+    *compare_simulated.after(2000, MODELS),
   )
   config.compare.common = (
     *compare_simulated.SIZES,
@@ -40,11 +40,3 @@ def with_probes(*flags):
   config.compare.seeds = (0, 1, 2)
   config.compare.modes = ("robustness",)
   return config
-
-
-def after(steps):
-  """LSM-2 and LSM-1 trained for so many steps."""
-  return tuple(
-    f"{model} --config.name='{name}, {steps} steps' --config.total_steps={steps}"
-    for name, model in (("LSM-2", LSM2), ("LSM-1", LSM1))
-  )

@@ -24,7 +24,10 @@ FAST = "--config.model.dtype=bfloat16"  # on recent CPUs 1.5 times as fast as fl
 # Half an hour, because activities are shorter than the demo's hour.
 PATCH = "--config.model.patch_minutes=30"
 LSM2 = f"experiments/real_days.py {PATCH}"  # also hides minutes inside patches, as the tasks do
+LSM1 = "experiments/lsm1_xs.py --config.optimizer.ema=0.99 --config.optimizer.learning_rate=2e-3"
 RATE = "--config.optimizer.learning_rate=1e-3"
+# Self-supervision that reconstructs nothing: a method's name to its config.
+EMBEDDING = {name: f"experiments/{name.lower()}_xs.py {PATCH} {RATE}" for name in ("SimCLR", "DINO", "MSN")}
 
 
 def get_config():
@@ -32,10 +35,8 @@ def get_config():
   config.data.participants = 1000
   config.compare.models = (
     LSM2,
-    "experiments/lsm1_xs.py --config.optimizer.ema=0.99 --config.optimizer.learning_rate=2e-3",
-    f"experiments/simclr_xs.py {PATCH} {RATE}",
-    f"experiments/dino_xs.py {PATCH} {RATE}",
-    f"experiments/msn_xs.py {PATCH} {RATE}",
+    LSM1,
+    *EMBEDDING.values(),
     f"{LSM2} --config.name='LSM-2 on fuller days' --config.data.max_missing=0.4",
   )
   config.compare.common = (
@@ -48,3 +49,10 @@ def get_config():
     "--config.finetune.steps=150",
   )
   return config
+
+
+def after(steps, models):
+  """The models, by name, trained for so many steps."""
+  return tuple(
+    f"{model} --config.name='{name}, {steps} steps' --config.total_steps={steps}" for name, model in models.items()
+  )

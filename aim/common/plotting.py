@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -41,6 +42,15 @@ def new_figure(width: float, height: float) -> Figure:
   figure = Figure(figsize=(width, height), layout="constrained")
   FigureCanvasAgg(figure)
   return figure
+
+
+def legend_above(figure: Figure, handles: Sequence[Artist], **style: Any) -> None:
+  """A legend above the panels, in as many columns as the figure is wide enough for; `style` goes to matplotlib."""
+  for columns in range(len(handles), 0, -1):
+    legend = figure.legend(handles=handles, loc="outside upper center", ncols=columns, **style)
+    if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+      return
+    legend.remove()
 
 
 def save_figure(figure: Figure, path: str | pathlib.Path) -> None:

@@ -7,9 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from aim.common.plotting import as_words
+from aim.common.plotting import as_words, legend_above
 from aim.evaluation.results import Result
 from aim.report.workdir import Workdir
 from aim.training import heldout_curve
@@ -82,7 +81,7 @@ def _training_chart(key: str, title: str, series: Mapping[str, Sequence[tuple[fl
   panel.margins(x=0.02)
   if not key.endswith("loss"):
     panel.set_ylim(bottom=0)
-  _legend(figure, len(series))
+  legend_above(figure, panel.get_lines())
   rows = [[label, int(step), f"{value:.6g}"] for label, points in series.items() for step, value in points]
   ends = "; ".join(f"{label} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for label, points in series.items())
   return Chart(f"training-{slug(key)}", title, f"Line over steps: {ends}.", figure, ["model", "step", key], rows)
@@ -129,7 +128,7 @@ def _curve(
   panel.set_xticks(range(len(levels)), [f"{value_of(level):g}" for level in levels])
   panel.set_xlabel(_unit(levels[-1]))
   panel.set_xlim(-0.5, len(levels) - 0.5)
-  _legend(figure, len(models))
+  legend_above(figure, panel.get_lines())
   title = f"{task}: {metric}{dataset}"
   alt = f"{metric} of {task} at {', '.join(levels)}: a line with intervals for each of {len(models)} models."
   return Chart(name, title, alt, figure, *_numbers(results))
@@ -177,14 +176,9 @@ def _dot_chart(
   panel.set_xlabel(metric)
   panel.grid(visible=True, axis="x")
   panel.grid(visible=False, axis="y")
-  _legend(figure, len(models))
+  legend_above(figure, panel.get_lines())
   alt = f"{metric} of {counted(len(models), 'model')}: dots with intervals, in {counted(len(rows), 'row')}."
   return Chart(name, title, alt, figure, *_numbers(results))
-
-
-def _legend(figure: Figure, count: int) -> None:
-  if count > 0:
-    figure.legend(loc="outside upper center", ncols=2)
 
 
 def _numbers(results: Sequence[Result]) -> tuple[list[str], list[list[object]]]:

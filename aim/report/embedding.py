@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from aim.common.plotting import legend_above
 from aim.report.workdir import Workdir
 from data_pipelines.dataset import Dataset
 from data_pipelines.page.blocks import Block, Choice, Section, TextLine
@@ -127,7 +128,7 @@ def _chart(
   panel.set_ylabel("second component")
   panel.set_xticks([])
   panel.set_yticks([])
-  figure.legend(loc="outside upper center", ncols=3 if max(map(len, ordered)) < 14 else 2)
+  legend_above(figure, panel.get_lines())
   words = label.replace("_", " ")
   alt = f"Scatter of {counted(len(places), 'day')} in two dimensions, coloured by {words}: {', '.join(ordered)}."
   return Chart(name, f"Coloured by {words}", alt, figure, columns, rows)

@@ -263,14 +263,18 @@ def cells_of(folder, models, without_scores=()):
     if model not in without_scores:
       score_files.save_people(scored, cell.folder / "evaluate" / "people.csv")
     nothing, truth = np.zeros(4, int), np.arange(4.0)
-    for mode, tasks in (("probe", ("age",)), ("robustness", ("age", "age without pulse"))):
+    for mode, tasks, level in (
+      ("probe", ("age",), "day"),
+      ("finetune", ("age",), "100 % of labels, day"),
+      ("robustness", ("age", "age without pulse"), "day"),
+    ):
       rows = [
         Predictions(
-          *(f"d{fold}", task, "day", "regression", (), of, 0, people, nothing, np.repeat("", 4), nothing, nothing + 24),
+          *(f"d{fold}", task, level, "regression", (), of, 0, people, nothing, np.repeat("", 4), nothing, nothing + 24),
           *(truth, rng.normal(size=(4, 1))),
         )
         for task, of in itertools.product(tasks, (model, *(["constant"] if model == models[0] else [])))
-        if mode == "probe" or of == model
+        if mode != "robustness" or of == model
       ]
       predictions.write_csv(cell.folder / mode / "predictions.csv", rows)
     cells.append(cell)
@@ -298,6 +302,14 @@ def test_the_reference_leads_every_table(config, tmp_path):
     assert forth.value == pytest.approx(-back.value, rel=1e-4) and forth.ci_low == pytest.approx(
       -back.ci_high, rel=1e-4
     )
+
+
+def test_what_was_filled_and_fine_tuned_is_drawn(config, tmp_path, capsys):
+  config.compare.modes = ("evaluate", "finetune")
+  compare_table.gather(config.compare, cells_of(tmp_path, ("a", "b")), tmp_path)
+  printed = capsys.readouterr().out
+  for name in ("generative-d-seed0.png", "learning_curve-d-seed0.png"):
+    assert (tmp_path / name).read_bytes().startswith(b"\x89PNG") and str(tmp_path / name) in printed
 
 
 def test_a_reference_that_reconstructs_nothing_is_told(config, tmp_path):

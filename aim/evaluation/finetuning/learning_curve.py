@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from aim.common.plotting import INK, as_words, bare_axes, method_style, new_figure, save_figure
+from aim.common.plotting import INK, as_words, bare_axes, legend_above, method_style, new_figure, save_figure
 from aim.evaluation.difference import model_label
 from aim.evaluation.metrics import HEADLINE
 from aim.evaluation.results import Result, no_better_than_constant
@@ -106,7 +106,7 @@ def draw_learning_curves(scores: Sequence[Result], path: str | pathlib.Path) -> 
   for panel in panels[len(by_task) :]:
     panel.set_visible(False)
   handles = [Line2D([], [], label=name, **method_style(models, name)) for name in models]
-  figure.legend(handles=handles, loc="outside upper center", ncols=len(models), frameon=False, fontsize=9)
+  legend_above(figure, handles, frameon=False, fontsize=9)
   save_figure(figure, path)
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from aim.common.plotting import INK, as_words, bare_axes, method_style, new_figure, save_figure
+from aim.common.plotting import INK, as_words, bare_axes, legend_above, method_style, new_figure, save_figure
 from aim.evaluation.generative import scenarios
 from aim.evaluation.generative.scores import ALL, ScoreRow
 from aim.evaluation.generative.tasks import GenerativeTask
@@ -131,7 +131,7 @@ def _finish(figure: Figure, panel: Axes, methods: Sequence[str], path: str | pat
 
 def _legend(figure: Figure, methods: Sequence[str]) -> None:
   handles = [Line2D([], [], label=as_words(method), **method_style(methods, method)) for method in methods]
-  figure.legend(handles=handles, loc="outside upper center", ncols=min(len(methods), 4), frameon=False, fontsize=9)
+  legend_above(figure, handles, frameon=False, fontsize=9)
 
 
 AXES_TITLES = {
@@ -166,10 +166,7 @@ def generative_chart(rows: Sequence[ScoreRow], path: str | pathlib.Path) -> None
     panel.set_title(AXES_TITLES[task], fontsize=10, color=INK)
     panel.set_xlabel(LEVEL_TITLES[task], fontsize=9, color=INK)
   panels[0].set_ylabel("mean squared error, z-scored\n(95 % interval over people)", fontsize=9, color=INK)
-  handles = [Line2D([], [], label=as_words(method), **method_style(methods, method)) for method in methods]
-  figure.legend(
-    handles=handles, loc="outside upper center", ncols=min(len(methods), 1 + 2 * len(tasks)), frameon=False, fontsize=9
-  )
+  _legend(figure, methods)
   save_figure(figure, path)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from aim.common.plotting import COLOURS, INK, MARKERS, as_words, bare_axes, new_figure, save_figure
+from aim.common.plotting import COLOURS, INK, MARKERS, as_words, bare_axes, legend_above, new_figure, save_figure
 from aim.evaluation.metrics import HEADLINE, METRICS, lower_is_better
 from aim.evaluation.results import Result
 
@@ -51,7 +51,7 @@ def draw(scores: Sequence[Result], path: str | pathlib.Path) -> None:
     for i, model in enumerate(models)
   ]
   handles += [Line2D([], [], color=COLOURS[i], ls="--", label=f"{model}, whole days") for i, model in enumerate(models)]
-  figure.legend(handles=handles, loc="outside upper center", ncols=2 * len(models), frameon=False, fontsize=9)
+  legend_above(figure, handles, frameon=False, fontsize=9)
   save_figure(figure, path)
 
 

@@ -16,6 +16,7 @@ from aim.common.progress import progress_bar
 from aim.common.tables import write_rows
 from aim.evaluation import metrics, predictions, results
 from aim.evaluation.difference import WORDS, Difference, bounds, model_label, tally
+from aim.evaluation.finetuning.learning_curve import draw_learning_curves
 from aim.evaluation.finetuning.run import NAMES
 from aim.evaluation.generative import clipping, score_files, scores, summary
 from aim.evaluation.generative.figures import generative_chart
@@ -114,7 +115,7 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], work
   text = "\n\n".join("\n\n".join([f"## {KINDS[mode]}", *part]) for mode, part in parts.items())
   (workdir / "comparison.md").write_text(text + "\n", encoding="utf-8")
   _write_commands(cells, workdir / "commands.csv")
-  pictures = list(_draw(groups, config.bootstrap, workdir)) if "evaluate" in config.modes else []
+  pictures = list(_draw(groups, by_mode, config.bootstrap, workdir))
   print(f"\n{text}\n")
   for name in ("comparison.csv", "comparison.md", "commands.csv", *pictures):
     print(workdir / name)
@@ -146,13 +147,19 @@ def notes(
     yield "\n".join(f"- {line}" for line in dict.fromkeys(lines))
 
 
-def _draw(groups: Sequence[CellGroup], n_bootstrap: int, workdir: pathlib.Path) -> Iterator[str]:
-  """Draws the generative tasks of each dataset and seed; yields the names of the files."""
+def _draw(
+  groups: Sequence[CellGroup], by_mode: Mapping[str, Sequence[Result]], n_bootstrap: int, workdir: pathlib.Path
+) -> Iterator[str]:
+  """Draws the generative tasks and the fine-tuning of each dataset and seed; yields the names of the files."""
   for group in groups:
-    if group.scores:
-      name = f"generative-{group.dataset}-seed{group.seed}.png"
-      generative_chart(group.scores.table(n_bootstrap, seed=0), workdir / name)
-      yield name
+    of_group = f"{group.dataset}-seed{group.seed}.png"
+    if "evaluate" in by_mode and group.scores:
+      generative_chart(group.scores.table(n_bootstrap, seed=0), workdir / f"generative-{of_group}")
+      yield f"generative-{of_group}"
+    tuned = [r for r in by_mode.get("finetune", ()) if (r.dataset, r.seed) == (group.dataset, group.seed)]
+    if tuned:
+      draw_learning_curves(tuned, workdir / f"learning_curve-{of_group}")
+      yield f"learning_curve-{of_group}"
 
 
 def _groups(cells: Sequence[CompareCell], reference: str) -> list[CellGroup]:
