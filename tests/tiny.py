@@ -167,7 +167,6 @@ def environment() -> dict[str, str]:
   cache = jax.config.jax_compilation_cache_dir or f"{tempfile.gettempdir()}/lsm2_aim_tests_{os.getuid()}"
   return os.environ | {
     "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles in half the time
     "JAX_COMPILATION_CACHE_DIR": cache,
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),

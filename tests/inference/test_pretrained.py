@@ -136,7 +136,7 @@ def _dense_program(trained: Pretrained):
     encoded = network.encode(values, visible, order, observed)
     return encoded, network.decode(encoded, observed, order, everything, None, evidence)
 
-  return jax.jit(program, compiler_options={"xla_backend_optimization_level": 0})
+  return jax.jit(program)
 
 
 def reconstructed_by_hand(trained: Pretrained, day: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ def predict(channels: tuple[int, ...]):
     targets = BUFFERS.target_buffer(tokens)
     return loss.forward(lsm2.merge(graph, params()), tokens, BUFFERS, targets), targets.take(tokens.target), tokens
 
-  return jax.jit(predictions, compiler_options={"xla_backend_optimization_level": 0})
+  return jax.jit(predictions)
 
 
 @pytest.mark.parametrize("channels", [(0, 1, 2), (1, 2, 4)])

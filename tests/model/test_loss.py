@@ -47,9 +47,7 @@ def predicted_error():
     total, count = loss.token_error(network, tokens, jnp.asarray(BINARY), TEXTBOOK)
     return total, (prediction, count)
 
-  @functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-  )  # most of the time here is compiling
+  @jax.jit
   def outputs(params, tokens):
     (total, (prediction, count)), grads = jax.value_and_grad(error, has_aux=True)(params, tokens)
     return prediction, total, count, grads

@@ -26,8 +26,6 @@ FLAGS = dataclasses.replace(PLAIN, observed_flags=True)
 SKIP = dataclasses.replace(FLAGS, interpolation_skip=True, binary=(False, True, False))
 SMOOTH = dataclasses.replace(SKIP, skip_evidence="smooth")
 
-FAST = {"xla_backend_optimization_level": 0}  # most of the time here is compiling
-
 
 def random_parameters(architecture: Architecture, seed: int = 0) -> dict[str, jax.Array]:
   """Moves every parameter, biases and norms too, from its initial value; small enough for eps to matter."""
@@ -531,7 +529,7 @@ def prediction_and_gradient(a: Architecture) -> tuple[np.ndarray, dict[str, np.n
     return jnp.square(encoded.astype(jnp.float32)).mean(), encoded
 
   params = random_parameters(a)
-  (_, encoded), gradient = jax.jit(jax.value_and_grad(squares, has_aux=True), compiler_options=FAST)(params)
+  (_, encoded), gradient = jax.jit(jax.value_and_grad(squares, has_aux=True))(params)
   gradient = {name: leaf for name, leaf in gradient.items() if name.startswith(("encoder", "patch_embedding"))}
   prediction = np.asarray(_decode(build(a), encoded, lengths, token, decoder_lengths))
   prediction = np.where((np.arange(a.tokens) < decoder_lengths[:, None])[:, :, None], prediction, 0)

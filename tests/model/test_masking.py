@@ -269,9 +269,7 @@ def test_token_sets_by_definition(grid, share, observed_rate, hidden_rate, whole
 TRACES = []
 
 
-@functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)  # most of the time here is compiling
+@jax.jit
 def draw_mix(key, z, observed):
   TRACES.append(None)
   masking = tiny.masking(weights=(1.0, 1.0, 1.0, 1.0), random_ratio=0.8, gap_steps=(1, 9), min_observed_share=0.5)

@@ -1,7 +1,6 @@
 """The evidence of a person's other days and what the skip makes of it, against float64 loops; what may not matter."""
 
 import dataclasses
-import functools
 import math
 
 import jax
@@ -22,7 +21,6 @@ BINARY = (False, True, False)
 STEPS, PATCH, LENGTH = 32, 4, 8
 PLAIN = tiny.architecture(3, LENGTH, PATCH, Tower(8, 8, 1, 1), Tower(8, 8, 1, 1), binary=BINARY)
 SMOOTH = dataclasses.replace(PLAIN, interpolation_skip=True, skip_evidence="smooth", context_days=7)
-FAST = {"xla_backend_optimization_level": 0}  # most of the time here is compiling
 
 
 def network(a: Architecture) -> lsm2.Lsm2:
@@ -111,7 +109,7 @@ def predict(a: Architecture, buffers: BufferSizes, hidden=None):
   """(z, observed, context) -> predictions at the targets, on the grid of the tokens: 0 elsewhere."""
   model, masking = network(a), tiny.masking((1.0,) * 4)
 
-  @functools.partial(jax.jit, compiler_options=FAST)
+  @jax.jit
   def run(z, observed, context):
     shuffle = jnp.asarray(np.random.default_rng(3).random((4, a.tokens)), jnp.float32)
     tokens = sorted_token_set(masking, z, observed, PATCH, hidden_tokens() if hidden is None else hidden, shuffle)
@@ -152,7 +150,7 @@ def test_without_other_days_the_skip_is_as_it_was():
   bias.set_value(jnp.zeros_like(bias.get_value()))
   buffers = buffer_sizes.textbook(24, 0, "all")
 
-  @functools.partial(jax.jit, compiler_options=FAST)
+  @jax.jit
   def outputs(z, observed, mean, number):
     tokens = evaluation_token_set(tiny.masking((1.0,) * 4), z, observed, PATCH, ~observed)
     nothing = Context.none(mean)
@@ -191,7 +189,7 @@ def test_a_fresh_model_fills_a_lost_channel_with_the_persons_usual_day():
   )
   tokens = tokens._replace(context=context(flat, np.full(flat.shape, 7, np.uint8)))
   forward = jax.jit(lambda tokens: loss.forward(model, tokens, buffers, buffers.target_buffer(tokens)))
-  out = np.asarray(forward.lower(tokens).compile(FAST)(tokens))
+  out = np.asarray(forward.lower(tokens).compile()(tokens))
   lost = np.asarray(tokens.order) // LENGTH == 2
   assert (out[lost] > 0.9).all() and (out[lost] < 1).all()
 

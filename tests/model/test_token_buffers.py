@@ -16,8 +16,6 @@ from aim.model.token_buffers import TokenBuffer, buffer_attention, move, unpacke
 WINDOWS, TOKENS, WIDTH = 6, 8, 3
 GROUPS = (0, 1, 2, 6)  # 0: padded
 
-FAST = {"xla_backend_optimization_level": 0}  # most of the time here is compiling
-
 
 def make(groups: int, stretch, spare: int = 3) -> TokenBuffer:
   """The buffer of a stretch, given as first [b] and lengths [b]."""
@@ -47,7 +45,7 @@ def stretches(draw) -> tuple[np.ndarray, np.ndarray]:
   return np.floor(shares * (TOKENS - lengths)).astype(int), lengths
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=FAST)
+@functools.partial(jax.jit, static_argnums=0)
 def _there_and_back(groups, source, target, x, weights):
   """The move, the move back, the gradient of a weighted sum of the move, and the move by way of unpacked()."""
   source, target = make(groups, source), make(groups, target, spare=5)
@@ -80,7 +78,7 @@ def test_a_move_keeps_the_tokens_that_both_buffers_hold(groups, source, target, 
   np.testing.assert_array_equal(by_windows, expected)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=FAST)
+@functools.partial(jax.jit, static_argnums=0)
 def _gradients(groups, source, target, x, index, valid, weights):
   source, target = make(groups, source), make(groups, target, spare=5)
   ours = lambda x: (jnp.sin(move(x, source, target)) * weights).sum()
@@ -104,7 +102,7 @@ def test_the_gradient_is_that_of_a_plain_gather(groups, source, target, seed):
   np.testing.assert_allclose(ours, plain, rtol=0, atol=1e-6)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=FAST)
+@functools.partial(jax.jit, static_argnums=0)
 def _described(groups, here, other, data):
   buffer, other = make(groups, here), make(groups, other, spare=5)
   return buffer.window, buffer.position, buffer.take(data), buffer.covers(other)
@@ -166,7 +164,7 @@ def test_attention_stays_in_its_window(groups, backend):
   weights = jnp.nan_to_num(jnp.asarray(buffer(queries)))
   attend = lambda q, k, v: buffer_attention(q, k, v, make(groups, queries), make(groups, keys), backend)
   forward_and_back = lambda q, k, v: (lambda out, back: (out, *back(weights)))(*jax.vjp(attend, q, k, v))
-  out, *gradients = jax.jit(forward_and_back, compiler_options=FAST)(q, k, v)
+  out, *gradients = jax.jit(forward_and_back)(q, k, v)
   query_slots, key_slots = places(groups, queries), places(groups, keys)
   of = lambda held, i: tuple(
     np.array(index) for index in zip(*[p for p, (w, _) in held.items() if w == i], strict=True)

@@ -40,8 +40,6 @@ STEP = MaskedStep(
   impute="none",
 )
 
-FAST = {"xla_backend_optimization_level": 0}  # most of the time here is compiling
-
 
 @functools.cache
 def state() -> dict:
@@ -72,7 +70,7 @@ TEXTBOOK = buffer_sizes.textbook(8, 2, "all")
 def one_device(decoder_tokens: str = "all"):
   """The textbook step on one device."""
   buffers = dataclasses.replace(TEXTBOOK, decoder_tokens=decoder_tokens)
-  return jax.jit(step_of(decoder_tokens).train, static_argnums=0, compiler_options=FAST)(buffers, state(), tokens())
+  return jax.jit(step_of(decoder_tokens).train, static_argnums=0)(buffers, state(), tokens())
 
 
 def step_of(decoder_tokens: str, attention: str = "xla", accumulate: int = 1) -> MaskedStep:
@@ -85,7 +83,7 @@ def on_a_mesh(shape: tuple[int, int, int], step: MaskedStep, buffers: BufferSize
   with jax.set_mesh(sharding.make_mesh(*shape)):
     device_mesh = jax.sharding.get_mesh()
     shardings = sharding.state_shardings(state(), state()["params"], device_mesh)
-    train = jax.jit(step.train, static_argnums=0, out_shardings=(shardings, None), compiler_options=FAST)
+    train = jax.jit(step.train, static_argnums=0, out_shardings=(shardings, None))
     batch = jax.device_put(tokens(), sharding.batch_sharding(device_mesh))
     return train(buffers, jax.device_put(state(), shardings), batch)
 
@@ -156,7 +154,7 @@ def curve(
   losses = []
   with jax.set_mesh(device_mesh):
     shardings = sharding.state_shardings(start, start["params"], device_mesh)
-    train = jax.jit(step.train, static_argnums=0, out_shardings=(shardings, None), compiler_options=FAST)
+    train = jax.jit(step.train, static_argnums=0, out_shardings=(shardings, None))
     batch = jax.device_put(tokens(), sharding.batch_sharding(device_mesh))
     now = jax.device_put(start, shardings)
     for _ in range(steps):

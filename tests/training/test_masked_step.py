@@ -28,7 +28,6 @@ CHANNELS, LENGTH, PATCH = 4, 8, 2
 TOKENS = CHANNELS * LENGTH
 SCHEMA = Schema(90, tuple(Channel(f"c{i}", kind="binary" if i == 1 else "continuous") for i in range(CHANNELS)))
 STATISTICS = {"mean": [70.0, 0.5, 0.0, 0.0], "std": [10.0, 0.5, 1.0, 1.0], "min": [0.0] * 4, "max": [200.0] * 4}
-FAST = {"xla_backend_optimization_level": 0}  # compiling takes most of the time here
 
 
 def only(strategy: str, **values) -> Masking:
@@ -69,14 +68,14 @@ def days(missing: float, uneven: bool = False, seed: int = 0) -> np.ndarray:
   return values.astype(np.float32)
 
 
-@functools.partial(jax.jit, compiler_options=FAST)
+@jax.jit
 def _hidden_by_every_strategy(key):
   keys = jax.random.split(key, WINDOWS)
   one = lambda masking: jax.vmap(lambda key: artificial_mask(key, masking, CHANNELS, LENGTH, PATCH))(keys)
   return {kind: one(masking) for kind, masking in KINDS.items()}
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=FAST)
+@functools.partial(jax.jit, static_argnums=0)
 def _tokens_of(share: float, values, hidden):
   z, observed = STEP.scale.normalise(values)
   n = hidden.shape[1]
@@ -105,7 +104,7 @@ def gradient(buffers: BufferSizes, tokens: TokenSet, accumulate: int = 1, attent
   return jax.tree.map(np.asarray, _gradient(buffers, accumulate, attention, params(), tokens))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), compiler_options=FAST)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _gradient(buffers, accumulate, attention, params, tokens):
   architecture = dataclasses.replace(STEP.architecture, decoder_tokens=buffers.decoder_tokens, attention=attention)
   return dataclasses.replace(STEP, architecture=architecture, accumulate=accumulate).gradient(buffers, params, tokens)
@@ -286,7 +285,7 @@ def test_microbatches_add_up():
 @pytest.mark.parametrize(("groups", "accumulate"), [(0, 1), (2, 2)])
 def test_draw_is_a_function_of_key_and_step(groups, accumulate):
   step = dataclasses.replace(STEP, groups=groups, accumulate=accumulate)
-  draw, values, key = jax.jit(step.draw, compiler_options=FAST), jnp.asarray(days(0.3)[:8]), jax.random.key(7)
+  draw, values, key = jax.jit(step.draw), jnp.asarray(days(0.3)[:8]), jax.random.key(7)
   first, needed, counts = draw(key, jnp.int32(5), values)
   visible, scored = np.asarray(first.visible_lengths), np.asarray(first.target_ends)
   targets = np.asarray(first.target.any(-1).sum(1))
@@ -312,7 +311,7 @@ def adam():
   step = dataclasses.replace(STEP, optimizer=optax.adamw(1e-2, weight_decay=0.1, mask=decay_mask), ema=0.95)
   state = {"params": params(), "optimizer": step.optimizer.init(params()), "ema": params(), "step": jnp.int32(0)}
   tokens = tokens_of("random_unit", 0.0, jnp.asarray(days(0.3)))
-  return step, jax.jit(step.train, static_argnums=0, compiler_options=FAST), state, tokens
+  return step, jax.jit(step.train, static_argnums=0), state, tokens
 
 
 def test_training_lowers_the_loss(adam):

@@ -32,7 +32,6 @@ STEP = MaskedStep(
   ema=0.0,
   impute="none",
 )
-FAST = {"xla_backend_optimization_level": 0}
 FORMS = {"textbook": 0, "trimmed": 0, "packed": 4}
 slow = lambda *case: pytest.param(*case, marks=pytest.mark.slow)
 CASES = [
@@ -59,7 +58,7 @@ def tokens():
   rng = np.random.default_rng(1)
   days = rng.normal([0, 0.5], [1, 0.5], (16, 8, 2)).astype(np.float32)
   days[rng.random(days.shape) < 0.2] = np.nan
-  return jax.jit(STEP.draw, compiler_options=FAST)(jax.random.key(0), 0, jnp.asarray(days))[0]
+  return jax.jit(STEP.draw)(jax.random.key(0), 0, jnp.asarray(days))[0]
 
 
 def buffers(form: str, decoder_tokens: str) -> BufferSizes:
@@ -92,7 +91,7 @@ def test_repeated_blocks_are_the_blocks_one_by_one(form, decoder_tokens, attenti
   results = []
   for scan_layers in (True, False):
     step = step_of(form, decoder_tokens, attention=attention, remat=remat, scan_layers=scan_layers)
-    gradient = jax.jit(step.gradient, static_argnums=0, compiler_options=FAST)
+    gradient = jax.jit(step.gradient, static_argnums=0)
     results.append(gradient(buffers(form, decoder_tokens), params(), tokens()))
   assert_same_gradient(*results)
 
@@ -111,14 +110,14 @@ def test_repeated_blocks_on_a_mesh_are_the_blocks_on_one_device(shape, form, att
   if why := BACKENDS[attention].unavailable(4, "float32"):
     pytest.skip(why)
   sizes = buffers(form, "all")
-  alone = jax.jit(step_of(form, "all", remat=remat).gradient, static_argnums=0, compiler_options=FAST)
+  alone = jax.jit(step_of(form, "all", remat=remat).gradient, static_argnums=0)
   expected = alone(sizes, params(), tokens())
   with jax.set_mesh(sharding.make_mesh(*shape)):
     mesh = jax.sharding.get_mesh()
     shardings = sharding.state_shardings(params(), params(), mesh)
     step = step_of(form, "all", attention=attention, remat=remat, scan_layers=True)
     out = (None, None, shardings)
-    gradient = jax.jit(step.gradient, static_argnums=0, out_shardings=out, compiler_options=FAST)
+    gradient = jax.jit(step.gradient, static_argnums=0, out_shardings=out)
     batch = jax.device_put(tokens(), sharding.batch_sharding(mesh))
     ours = gradient(sizes, jax.device_put(params(), shardings), batch)
   assert_same_gradient(ours, expected)

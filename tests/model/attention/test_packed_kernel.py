@@ -15,10 +15,9 @@ from aim.runtime.sharding import make_mesh
 
 BLOCK, WINDOWS, HEADS, DEPTH = 128, 8, 2, 8
 ROWS_Q, ROWS_K = 3 * BLOCK - 5, 4 * BLOCK - 30  # the last blocks are cut off
-FAST = {"xla_backend_optimization_level": 0}  # most of the time here is compiling
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=FAST)
+@functools.partial(jax.jit, static_argnums=0)
 def with_gradients(block, q, k, v, g, *spans):
   longest = len(q), len(k)
   attend = lambda q, k, v: packed_kernel.varlen_attention(q, k, v, *spans, longest=longest, block=block)
@@ -143,11 +142,11 @@ def test_groups_equal_padded_attention_in_xla(mesh):
 
   ours = lambda q, k, v: packed_attention(q, k, v, *spans, "splash", (longest, longest), (BLOCK, BLOCK))
   if mesh is None:
-    got = jax.jit(lambda: results(ours), compiler_options=FAST)()
+    got = jax.jit(lambda: results(ours))()
   else:
     with jax.set_mesh(make_mesh(*mesh)):
-      got = jax.jit(lambda: results(ours), compiler_options=FAST)()
-  expected = jax.jit(lambda: results(padded), compiler_options=FAST)()
+      got = jax.jit(lambda: results(ours))()
+  expected = jax.jit(lambda: results(padded))()
   for name, x, y in zip(("out", "dq", "dk", "dv"), got, expected, strict=True):
     np.testing.assert_allclose(x, y, rtol=0, atol=2e-5, err_msg=name)
 
