@@ -10,9 +10,12 @@ EXTRAS := $(VENV)/.extras
 DEMO_CONFIG ?= experiments/lsm2_tiny.py
 DEMO_DIR ?= runs/demo
 
-# Worker processes of the test run (0: none), by default one per core, 2 to 4, because each takes up to 2 GB; and
-# further arguments of pytest, as in `make test ARGS="-k masking"`.
-WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
+# Worker processes of the test run (0: none): by default one more than cores, because tests wait for processes of their
+# own; at most 4, and at most one per 5 GB of memory, which the compiled programs of a long run take. And further
+# arguments of pytest, as in `make test ARGS="-k masking"`.
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
+  pages=$$(getconf _PHYS_PAGES 2>/dev/null || echo 2000000); \
+  printf '%s\n' $$((cores + 1)) $$((pages / 1250000)) 4 | sort -n | head -n 1 | sed 's/^0$$/1/')
 ARGS ?=
 # A file stays with one worker: what its tests share is made once.
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10
