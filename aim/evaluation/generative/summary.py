@@ -58,7 +58,8 @@ def contest_results(scores: Scores, dataset: str, model_seed: int, n_bootstrap: 
         (name, ""): [with_mean(metric(of[method], name))[..., 0] for of in (totals, drawn)] for name in METRICS
       }
       if CARRIED in sums and method != CARRIED:
-        numbers[SKILL, CARRIED] = [-percent_above(of[method], of[CARRIED]) for of in (totals, drawn)]
+        # Subtracted rather than negated: a tie is 0, not -0.
+        numbers[SKILL, CARRIED] = [0.0 - percent_above(of[method], of[CARRIED]) for of in (totals, drawn)]
       if i == 0 and method == scores.methods[0]:
         for other in sums:
           if other != method:

@@ -183,11 +183,7 @@ def _results(mode: str, group: CellGroup, n_bootstrap: int) -> Iterable[Result]:
   if mode in ("probe", "finetune"):
     against = (*predictions.BASELINES, *NAMES.values(), *group.other_models)
     return predictions.pool(paths, group.dataset, n_bootstrap, against=against)
-  if len(paths) == len(group.cells):
-    folds = predictions.read_folds(paths, group.dataset)
-    return robustness.score_models(folds, n_bootstrap, 0, group.other_models)
-  # Cells of earlier versions have results alone, each of one fold, whose people cannot be pooled or paired.
-  return [line for path in group.files(mode, "results.csv") for line in results.read_csv(path)]
+  return robustness.score_models(predictions.read_folds(paths, group.dataset), n_bootstrap, 0, group.other_models)
 
 
 def table(mode: str, results_of_mode: Sequence[Result]) -> str:
