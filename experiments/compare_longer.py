@@ -1,12 +1,14 @@
 """Simulated people at longer budgets: LSM-2 and LSM-1 after 2,000 and 8,000 steps, 8 and 33 passes over the days.
 
+After 2,000 steps also LSM-2 with patches of half an hour, SimCLR, DINO and MSN.
+
   python -m aim.main --mode=compare --config=compare_longer --workdir=runs/compare_robustness
 
 With the workdir of compare_robustness, the trainings of 2,000 steps are shared. LSM-2 of 8,000 steps is compared with
 the others; --config.compare.reference="LSM-2, 2000 steps" compares that one.
 
 Hardware and time: one CPU core of a recent server; ten to thirty minutes to train LSM-2 for 2,000 steps, five to twelve
-for LSM-1, four times that for 8,000; one to ten to score each.
+for LSM-1, four times that for 8,000; ten to twenty for the others; one to ten to score each.
 Result (2026-11-30, docs/results/steps.md): at 2,000 steps LSM-2 is below LSM-1 beyond chance in all 21 tasks in each of
 three seeds, at 8,000 in 20 (one seed), by 28 to 32 % with lost channels; embeddings are level.
 """

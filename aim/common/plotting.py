@@ -45,10 +45,16 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def legend_above(figure: Figure, handles: Sequence[Artist], **style: Any) -> None:
-  """A legend above the panels, in as many columns as the figure is wide enough for; `style` goes to matplotlib."""
+  """A legend above the panels, in as many columns as the figure is wide enough for; `style` goes to matplotlib.
+
+  The figure grows by the rows after the first, so that the panels keep their height.
+  """
   for columns in range(len(handles), 0, -1):
     legend = figure.legend(handles=handles, loc="outside upper center", ncols=columns, **style)
-    if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+    box = legend.get_window_extent()
+    if columns == 1 or box.width <= figure.bbox.width:
+      rows = -(-len(handles) // columns)
+      figure.set_figheight(figure.get_figheight() + box.height / figure.dpi * (rows - 1) / rows)
       return
     legend.remove()
 

@@ -109,7 +109,7 @@ def _curve(
   value_of = lambda level: float(_NUMBER.search(level)[0])  # type: ignore[index]
   levels = sorted({result.level for result in results}, key=value_of)
   models = list(dict.fromkeys(result.model for result in results))
-  figure, [panel] = panels(2.9 + 0.17 * (len(models) // 2))
+  figure, [panel] = panels(2.9)
   for i, model in enumerate(models):
     of_model = sorted((r for r in results if r.model == model), key=lambda r: levels.index(r.level))
     places = np.array([levels.index(r.level) for r in of_model]) + 0.5 * ((i + 0.5) / len(models) - 0.5)
@@ -158,7 +158,7 @@ def _dot_chart(
 ) -> Chart:
   models = list(dict.fromkeys(result.model for result in results))
   spread = 0.8 if len(models) > 1 else 0.0
-  figure, [panel] = panels(1.1 + len(rows) * (0.24 + 0.05 * len(models)) + 0.17 * (len(models) // 2))
+  figure, [panel] = panels(1.1 + len(rows) * (0.24 + 0.05 * len(models)))
   for i, model in enumerate(models):
     of_model = [result for result in results if result.model == model]
     y = np.array([rows.index((r.task, r.level)) for r in of_model]) + spread * ((i + 0.5) / len(models) - 0.5)

@@ -306,10 +306,15 @@ def test_the_reference_leads_every_table(config, tmp_path):
 
 def test_what_was_filled_and_fine_tuned_is_drawn(config, tmp_path, capsys):
   config.compare.modes = ("evaluate", "finetune")
-  compare_table.gather(config.compare, cells_of(tmp_path, ("a", "b")), tmp_path)
+  of_seed = lambda seed: [
+    dataclasses.replace(cell, seed=seed) for cell in cells_of(tmp_path / f"seed{seed}", ("a", "b"))
+  ]
+  compare_table.gather(config.compare, [*of_seed(0), *of_seed(1)], tmp_path)
   printed = capsys.readouterr().out
-  for name in ("generative-d-seed0.png", "learning_curve-d-seed0.png"):
+  for name in (f"{kind}-d-seed{seed}.png" for kind in ("generative", "learning_curve") for seed in (0, 1)):
     assert (tmp_path / name).read_bytes().startswith(b"\x89PNG") and str(tmp_path / name) in printed
+  tuned = [r for r in results.read_csv(tmp_path / "comparison.csv") if "of labels" in r.level and r.metric == "mae"]
+  assert sorted((r.model, r.seed) for r in tuned if r.model in "ab") == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
 
 
 def test_a_reference_that_reconstructs_nothing_is_told(config, tmp_path):

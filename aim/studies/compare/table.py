@@ -101,7 +101,8 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], work
   """Writes comparison.csv (aim/evaluation/results.py), comparison.md and commands.csv; prints the tables."""
   groups = _groups(cells, config.reference)
   with progress_bar(len(groups) * len(config.modes), "gather", "table") as bar:
-    by_mode = {mode: list(_results_of_mode(mode, groups, config.bootstrap, bar)) for mode in config.modes}
+    by_group = {mode: list(_results_of_mode(mode, groups, config.bootstrap, bar)) for mode in config.modes}
+  by_mode = {mode: [line for lines in of_groups for line in lines] for mode, of_groups in by_group.items()}
   results.write_csv(workdir / "comparison.csv", [line for lines in by_mode.values() for line in lines])
   parts = {
     mode: [
@@ -115,7 +116,7 @@ def gather(config: ml_collections.ConfigDict, cells: Sequence[CompareCell], work
   text = "\n\n".join("\n\n".join([f"## {KINDS[mode]}", *part]) for mode, part in parts.items())
   (workdir / "comparison.md").write_text(text + "\n", encoding="utf-8")
   _write_commands(cells, workdir / "commands.csv")
-  pictures = list(_draw(groups, by_mode, config.bootstrap, workdir))
+  pictures = list(_draw(groups, by_group, config.bootstrap, workdir))
   print(f"\n{text}\n")
   for name in ("comparison.csv", "comparison.md", "commands.csv", *pictures):
     print(workdir / name)
@@ -148,17 +149,19 @@ def notes(
 
 
 def _draw(
-  groups: Sequence[CellGroup], by_mode: Mapping[str, Sequence[Result]], n_bootstrap: int, workdir: pathlib.Path
+  groups: Sequence[CellGroup],
+  by_group: Mapping[str, Sequence[Sequence[Result]]],
+  n_bootstrap: int,
+  workdir: pathlib.Path,
 ) -> Iterator[str]:
   """Draws the generative tasks and the fine-tuning of each dataset and seed; yields the names of the files."""
-  for group in groups:
+  for i, group in enumerate(groups):
     of_group = f"{group.dataset}-seed{group.seed}.png"
-    if "evaluate" in by_mode and group.scores:
+    if "evaluate" in by_group and group.scores:
       generative_chart(group.scores.table(n_bootstrap, seed=0), workdir / f"generative-{of_group}")
       yield f"generative-{of_group}"
-    tuned = [r for r in by_mode.get("finetune", ()) if (r.dataset, r.seed) == (group.dataset, group.seed)]
-    if tuned:
-      draw_learning_curves(tuned, workdir / f"learning_curve-{of_group}")
+    if "finetune" in by_group and by_group["finetune"][i]:
+      draw_learning_curves(by_group["finetune"][i], workdir / f"learning_curve-{of_group}")
       yield f"learning_curve-{of_group}"
 
 
@@ -169,9 +172,14 @@ def _groups(cells: Sequence[CompareCell], reference: str) -> list[CellGroup]:
   return [CellGroup(dataset, seed, tuple(of), reference) for (dataset, seed), of in by_dataset_and_seed.items()]
 
 
-def _results_of_mode(mode: str, groups: Sequence[CellGroup], n_bootstrap: int, bar: tqdm) -> Iterator[Result]:
+def _results_of_mode(mode: str, groups: Sequence[CellGroup], n_bootstrap: int, bar: tqdm) -> Iterator[list[Result]]:
+  """Yields the results of each group."""
   for group in groups:
-    yield from _results(mode, group, n_bootstrap)
+    of_group = list(_results(mode, group, n_bootstrap))
+    # A result of fine-tuning has the seed of the fine-tuning. If that is one, what tells groups apart is the model's.
+    if mode == "finetune" and len({result.seed for result in of_group}) == 1:
+      of_group = [dataclasses.replace(result, seed=group.seed) for result in of_group]
+    yield of_group
     bar.update()
 
 
