@@ -1,6 +1,6 @@
 """Simulated people at longer budgets: LSM-2 and LSM-1 after 2,000 and 8,000 steps, 8 and 33 passes over the days.
 
-After 2,000 steps also LSM-2 with patches of half an hour, SimCLR, DINO and MSN.
+After 2,000 steps also LSM-2 without its interpolation skip and with patches of half an hour, SimCLR, DINO and MSN.
 
   python -m aim.main --mode=compare --config=compare_longer --workdir=runs/compare_robustness
 
@@ -19,10 +19,15 @@ from experiments import compare_robustness, compare_simulated
 def get_config():
   config = compare_robustness.with_probes("--config.probe.pool=channel")
   models = compare_robustness.MODELS
+  others = {
+    "LSM-2 without the skip": f"{compare_robustness.LSM2} --config.model.interpolation_skip=False",
+    "LSM-2, half-hour patches": compare_simulated.LSM2,
+    **compare_simulated.EMBEDDING,
+  }
   config.compare.models = (
     *compare_simulated.after(8000, models),
     *compare_simulated.after(2000, models),
-    *compare_simulated.after(2000, {"LSM-2, half-hour patches": compare_simulated.LSM2, **compare_simulated.EMBEDDING}),
+    *compare_simulated.after(2000, others),
   )
   config.compare.common += compare_simulated.SCORED
   config.compare.modes = ("evaluate", "probe")
