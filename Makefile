@@ -14,7 +14,8 @@ DEMO_DIR ?= runs/demo
 # own; at most 4, and at most one per 5 GB of memory, which the compiled programs of a long run take. And further
 # arguments of pytest, as in `make test ARGS="-k masking"`.
 WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
-  pages=$$(getconf _PHYS_PAGES 2>/dev/null || echo 4000000); kb=$$(($$(getconf PAGESIZE 2>/dev/null || echo 4096) / 1024)); \
+  pages=$$(getconf _PHYS_PAGES 2>/dev/null || echo 4000000); \
+  kb=$$(($$(getconf PAGESIZE 2>/dev/null || echo 4096) / 1024)); \
   printf '%s\n' $$((cores + 1)) $$((pages * kb / 5000000)) 4 | sort -n | head -n 1 | sed 's/^0$$/1/')
 ARGS ?=
 # A file stays with one worker: what its tests share is made once.

@@ -44,13 +44,13 @@ def new_figure(width: float, height: float) -> Figure:
   return figure
 
 
-def legend_above(figure: Figure, handles: Sequence[Artist], **style: Any) -> None:
-  """A legend above the panels, in as many columns as the figure is wide enough for; `style` goes to matplotlib.
+def legend_above(figure: Figure, handles: Sequence[Artist]) -> None:
+  """A legend above the panels, in as many columns as the figure is wide enough for.
 
   The figure grows by the rows after the first, so that the panels keep their height.
   """
   for columns in range(len(handles), 0, -1):
-    legend = figure.legend(handles=handles, loc="outside upper center", ncols=columns, **style)
+    legend = figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
     box = legend.get_window_extent()
     if columns == 1 or box.width <= figure.bbox.width:
       rows = -(-len(handles) // columns)

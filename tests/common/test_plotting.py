@@ -10,7 +10,7 @@ from aim.common.plotting import legend_above, new_figure
 def test_a_legend_has_as_many_columns_as_fit(width, rows):
   figure = new_figure(width, 3.0)
   panel = figure.subplots()
-  legend_above(figure, [Line2D([], [], label=f"a model with a name, {i}") for i in range(4)], fontsize=9)
+  legend_above(figure, [Line2D([], [], label=f"a model with a name, {i}") for i in range(4)])
   [legend] = figure.legends
   figure.canvas.draw()
   assert len({round(text.get_window_extent().y0) for text in legend.get_texts()}) == rows

@@ -106,7 +106,7 @@ def draw_learning_curves(scores: Sequence[Result], path: str | pathlib.Path) -> 
   for panel in panels[len(by_task) :]:
     panel.set_visible(False)
   handles = [Line2D([], [], label=name, **method_style(models, name)) for name in models]
-  legend_above(figure, handles, frameon=False, fontsize=9)
+  legend_above(figure, handles)
   save_figure(figure, path)
 
 

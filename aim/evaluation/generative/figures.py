@@ -131,7 +131,7 @@ def _finish(figure: Figure, panel: Axes, methods: Sequence[str], path: str | pat
 
 def _legend(figure: Figure, methods: Sequence[str]) -> None:
   handles = [Line2D([], [], label=as_words(method), **method_style(methods, method)) for method in methods]
-  legend_above(figure, handles, frameon=False, fontsize=9)
+  legend_above(figure, handles)
 
 
 AXES_TITLES = {

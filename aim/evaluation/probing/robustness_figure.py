@@ -51,7 +51,7 @@ def draw(scores: Sequence[Result], path: str | pathlib.Path) -> None:
     for i, model in enumerate(models)
   ]
   handles += [Line2D([], [], color=COLOURS[i], ls="--", label=f"{model}, whole days") for i, model in enumerate(models)]
-  legend_above(figure, handles, frameon=False, fontsize=9)
+  legend_above(figure, handles)
   save_figure(figure, path)
 
 
