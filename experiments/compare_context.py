@@ -9,14 +9,14 @@ Result (2026-11-29, docs/results/compare_context.md): 2 lost channels 21 % (t1d_
 or within chance of the best, in 42 of 43 rows, in each seed.
 """
 
-from experiments import compare_real
+from experiments import compare_real, real_days
 
 
 def get_config():
   config = compare_real.get_config()
   config.compare.models = ("experiments/real_days_context.py", "experiments/lsm1_real.py")
   config.compare.inputs = (f"{compare_real.DATA}/mss.npz:4", f"{compare_real.DATA}/t1d_uom.npz:4")
-  config.compare.common = ("--config.evaluate.days=150", "--config.total_steps=700")
+  config.compare.common = ("--config.evaluate.days=150", "--config.total_steps=700", real_days.BEFORE)
   config.compare.seeds = (0, 1, 2)
   config.compare.modes = ("evaluate",)
   return config

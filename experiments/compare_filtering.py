@@ -9,7 +9,7 @@ Result (2026-11-30, docs/results/filtering.md): all days of 12 and 36 people are
 with 93 people they are level.
 """
 
-from experiments import compare_ablations, compare_real
+from experiments import compare_ablations, compare_real, real_days
 
 FULLER = 0.37  # of the days of nhanes, a fifth miss less
 PEOPLE = (0, 36, 12)  # 0: all, 93 in a fold
@@ -17,7 +17,7 @@ PEOPLE = (0, 36, 12)  # 0: all, 93 in a fold
 
 def get_config():
   config = compare_ablations.get_config()
-  lsm2, lsm1 = "experiments/real_days.py", "experiments/lsm1_real.py"
+  lsm2, lsm1 = f"experiments/real_days.py {real_days.BEFORE}", "experiments/lsm1_real.py"
   choices = {"all days": "", "fuller days": f" --config.data.max_missing={FULLER}"}
   config.compare.models = tuple(
     f"{model} --config.name='{name} on {days} of {n or 'all'} people' --config.data.max_participants={n}{limit}"

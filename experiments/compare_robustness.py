@@ -6,14 +6,19 @@ Tokens are pooled as published, by one mean, and LSM-1 sees a lost sensor as the
 compare_robustness_channel and compare_robustness_unseen take the same models for the other explanations, without
 training them again if they get the same workdir; keep comparison.csv of each.
 
-Hardware and time: one CPU core; four to twenty minutes to train each of the fifteen models, three to ten to score it.
+Hardware and time: one CPU core; four to twenty minutes to train each of the eighteen models, three to ten to score it.
 Result (2026-11-30, docs/results/robustness.md): nowhere half of LSM-1's drop; at 2,000 steps level with it.
 """
 
-from experiments import compare_simulated
+from experiments import compare_simulated, real_days
 
 LSM2 = "experiments/real_days.py"
-MODELS = {"LSM-2": LSM2, "LSM-1": compare_simulated.LSM1}
+BEFORE = f"{LSM2} {real_days.BEFORE}"
+MODELS = {
+  "LSM-2": LSM2,
+  "LSM-1": compare_simulated.LSM1,
+  "LSM-2, evidence before the decoder": BEFORE,
+}
 
 
 def get_config():
@@ -24,9 +29,9 @@ def with_probes(*flags):
   """The study with these flags of config.probe for all models."""
   config = compare_simulated.get_config()
   config.compare.models = (
-    LSM2,
+    BEFORE,
     # Without masks of whole sensors, pretraining never shows a day that lost one.
-    f"{LSM2} --config.name='LSM-2 without sensor masks' --config.masking.sensor.weight=0.0",
+    f"{BEFORE} --config.name='LSM-2 without sensor masks' --config.masking.sensor.weight=0.0",
     compare_simulated.LSM1,
     # Five times the windows; compared with each other by --config.compare.reference='LSM-2, 2000 steps'.
     *compare_simulated.after(2000, MODELS),

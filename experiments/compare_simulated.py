@@ -10,7 +10,7 @@ Result (2026-11-24, docs/results/compare_simulated.md): LSM-2 is below LSM-1 bey
 Its probes are level with those of the others, and fine-tuning adds nothing to them.
 """
 
-from experiments import lsm2_tiny
+from experiments import lsm2_tiny, real_days
 
 SIZES = (
   *("--config.model.encoder.width=96", "--config.model.encoder.mlp=384"),
@@ -23,7 +23,7 @@ SCORED = ("--config.evaluate.days=150", "--config.evaluate.days_a_task=0")
 FAST = "--config.model.dtype=bfloat16"  # on recent CPUs 1.5 times as fast as float32
 # Half an hour, because activities are shorter than the demo's hour.
 PATCH = "--config.model.patch_minutes=30"
-LSM2 = f"experiments/real_days.py {PATCH}"  # also hides minutes inside patches, as the tasks do
+LSM2 = f"experiments/real_days.py {real_days.BEFORE} {PATCH}"  # also hides minutes inside patches, as the tasks do
 LSM1 = "experiments/lsm1_xs.py --config.optimizer.ema=0.99 --config.optimizer.learning_rate=2e-3"
 RATE = "--config.optimizer.learning_rate=1e-3"
 # Self-supervision that reconstructs nothing: a method's name to its config.

@@ -9,14 +9,14 @@ Result (2026-11-29, docs/results/steps.md): LSM-2 has converged after 500 steps 
 without the skip it is below LSM-1 in 17 of 17 rows of nhanes at 2,000 steps, and above it in most of mss.
 """
 
-from experiments import compare_ablations, compare_real
+from experiments import compare_ablations, compare_real, real_days
 
 STEPS = (500, 2000, 8000)
 
 
 def get_config():
   config = compare_ablations.get_config()
-  lsm2, lsm1 = "experiments/real_days.py", "experiments/lsm1_real.py"
+  lsm2, lsm1 = f"experiments/real_days.py {real_days.BEFORE}", "experiments/lsm1_real.py"
   without = f"{lsm2} {compare_ablations.CHANGES['without the skip']}"
   config.compare.models = tuple(
     f"{model} --config.name='{name} {steps}' --config.total_steps={steps}"

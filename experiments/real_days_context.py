@@ -6,6 +6,7 @@ Hardware and time: as real_days, ten to fifteen minutes on one CPU core.
 Result (2026-11-29, docs/results/real_days.md): on nine people of t1d_uom never seen, 700 steps, one seed, below the
 person's own time-of-day mean beyond chance in all 22 tasks, and the lowest of all methods in 21: 2 channels lost .661
 and .670, six hours of sleep .955 and 1.003. On twelve of mss the same in 21 and 20 of 21 tasks.
+These figures are of model.evidence_embedding = "before" (decision 106).
 """
 
 from experiments import real_days

@@ -17,7 +17,7 @@ Result (2026-11-30, docs/results/scaling.md; ten of the cells of LSM-2): its los
 size, so the smallest model is the best for its compute, and it does not flatten up to 4,096 steps.
 """
 
-from experiments import lsm2_tiny
+from experiments import lsm2_tiny, real_days
 
 
 def get_config():
@@ -25,7 +25,7 @@ def get_config():
   config.data.participants = 1000
   config.scaling.models = (
     # Its masks have holes inside patches, as the random 80 % task has; without them that error was down to chance.
-    "experiments/real_days.py --config.optimizer.ema=0.99",
+    f"experiments/real_days.py {real_days.BEFORE} --config.optimizer.ema=0.99",
     "experiments/lsm1_xs.py --config.model.patch_minutes=30 --config.optimizer.ema=0.99 --config.model.remat=False",
   )
   config.scaling.common = (

@@ -44,6 +44,9 @@ def _model() -> ConfigDict:
   # What that mixes: "line", the line and the level; "smooth", also a cubic and local means, with a correction that
   # vanishes near visible values (aim/model/interpolation_skip.py).
   model.skip_evidence = "line"
+  # Where the decoder's tokens are given what the skip knows: "before" the decoder's layers, or "after" them, so that
+  # one channel is learnt from another sooner (docs/results/steps.md).
+  model.evidence_embedding = "before"
   # Also give that the means of so many of the person's other days, at most, the nearest (aim/model/person_context.py);
   # 0: none, as published. Each day that is read costs the reading of so many more, unless they are in memory.
   model.context_days = 0
@@ -117,6 +120,7 @@ RANGES: dict[str, Range] = {
   "model.attention": one_of("auto", "native", "cudnn", "splash", "xla"),
   "model.remat_when": one_of("needed", "always"),
   "model.skip_evidence": one_of("line", "smooth"),
+  "model.evidence_embedding": one_of("before", "after"),
   "model.context_days": whole(0, 255),
   "model.qk_init": number(0, 100),
   "model.dtype": one_of("auto", "float32", "bfloat16"),

@@ -170,7 +170,8 @@ def _skip_flops(a: Architecture, tokens: Number, targets: Number) -> Number:
   more_outputs = head_outputs(a.patch_values, a.skip_evidence) - a.patch_values
   embedded = EMBEDDED + (person_context.EMBEDDED if a.context_days else 0)
   more_outputs += person_context.SHIFTS if a.context_days else 0
-  return 2 * a.decoder.width * (tokens * embedded * a.patch_values + targets * more_outputs)
+  given = tokens if a.evidence_embedding == "before" else targets
+  return 2 * a.decoder.width * (given * embedded * a.patch_values + targets * more_outputs)
 
 
 def local_mean_flops(a: Architecture) -> float:

@@ -54,6 +54,7 @@ def architecture(config: ml_collections.ConfigDict, schema: Schema) -> Architect
     observed_flags=model_keys.observed_flags,
     interpolation_skip=model_keys.interpolation_skip,
     skip_evidence=model_keys.skip_evidence,
+    evidence_embedding=model_keys.evidence_embedding,
     context_days=context_days(config),
     qk_init=float(model_keys.qk_init),
     binary=tuple(schema.binary.tolist()),

@@ -62,6 +62,8 @@ class Architecture:
     interpolation_skip: whether the decoder also sees the line between visible values and the channel's level, and adds
       a learned mixture of the two to its output (aim/model/interpolation_skip.py). Not in the published layout.
     skip_evidence: what that skip mixes and how, one of interpolation_skip.KINDS.
+    evidence_embedding: where the decoder's tokens are given what the skip knows: "before" its layers, which then learn
+      one channel from another late, or "after" them, so that the head alone reads it.
     context_days: the most of a person's other days that the skip also has the means of (aim/model/person_context.py);
       0, as published, for none. Parameters and function depend only on whether it is 0.
     binary: which channels are binary, bool [channels].
@@ -94,6 +96,7 @@ class Architecture:
   observed_flags: bool
   interpolation_skip: bool
   skip_evidence: str
+  evidence_embedding: str
   context_days: int
   binary: tuple[bool, ...]
   qk_init: float
@@ -347,21 +350,19 @@ class Lsm2(Encoder):
     x = move(encoded, encoder_buffer, decoder_buffer)
     x = jnp.where(encoder_buffer.covers(decoder_buffer)[:, :, None], x, mask_token)
     x = x + place(decoder_buffer).astype(x.dtype)
-    if evidence is not None:
-      decoder_evidence = decoder_buffer.take(evidence[..., :EMBEDDED])
-      x = x + self.evidence_embedding(decoder_evidence.reshape(*decoder_evidence.shape[:2], -1))
-    if context is not None:
-      usual = person_context.embedded(decoder_buffer.take(context))
-      x = x + self.context_embedding(usual.reshape(*usual.shape[:2], -1))
+    if a.evidence_embedding == "before":
+      x = self._with_evidence(x, decoder_buffer, evidence, context)
     if cross_attention:
       memory = encoded + place(encoder_buffer).astype(encoded.dtype)
       x = self.decoder.attend(x, decoder_buffer, memory, encoder_buffer)
     else:
       x = self.decoder(x, decoder_buffer, targets, encoder_buffer if a.decoder_tokens == "refined" else None)
+    predicted = targets or decoder_buffer
+    if a.evidence_embedding == "after":
+      x = self._with_evidence(x, predicted, evidence, context)
     out = self.head(x.astype(jnp.float32))
     if evidence is None:
       return out
-    predicted = targets or decoder_buffer
     order = predicted.take(order)
     curves = self._of_channels(self.skip_curves, order) if a.skip_evidence == "smooth" else None
     value, correction = skip_output(out, predicted.take(evidence), curves)
@@ -370,6 +371,21 @@ class Lsm2(Encoder):
     shifts = self.context_head(x.astype(jnp.float32))
     curves = self._of_channels(self.context_curves, order)
     return person_context.with_context(value, correction, shifts, predicted.take(context), curves)
+
+  def _with_evidence(
+    self,
+    x: Float[Array, "g r d"],
+    buffer: TokenBuffer,
+    evidence: Float[Array, "b n p features"] | None,
+    context: Float[Array, "b n p more"] | None,
+  ) -> Float[Array, "g r d"]:
+    """Adds to the tokens of `buffer` what there is of evidence and context."""
+    flat = lambda features: features.reshape(*features.shape[:2], -1)
+    if evidence is not None:
+      x = x + self.evidence_embedding(flat(buffer.take(evidence[..., :EMBEDDED])))
+    if context is not None:
+      x = x + self.context_embedding(flat(person_context.embedded(buffer.take(context))))
+    return x
 
   def _of_channels(self, curves: nnx.Param, order: Int[Array, "g r"]) -> Float[Array, "g r channels m k"]:
     """Curves [channels, m, k], for the channels of each slot's patch."""

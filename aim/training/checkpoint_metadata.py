@@ -166,9 +166,12 @@ def check_resumable(saved: Mapping[str, Any], current: Mapping[str, Any], where:
     other = compatibility.changes_function(key) and not key.startswith("masking.")
     if key in compatibility.ON_OR_OFF:
       other = bool(ours_value) != bool(theirs_value)
+    if key in compatibility.OF_THE_SKIP:
+      other = all(config["model"]["interpolation_skip"] for config in (current["config"], saved_config))
     if other:
       raise CheckpointError(
-        f"{where} is of another architecture: {key} is {theirs_value} there, {ours_value} in this config"
+        f"{where} is of another architecture: {key} is {theirs_value} there, {ours_value} in this config; go on with "
+        "the value there, or train in another workdir"
       )
     accepted.append(f"{where}: {key} is now {ours_value} (was {theirs_value})")
   if saved["statistics"] != current["statistics"]:

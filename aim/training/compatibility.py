@@ -21,6 +21,8 @@ RESUMABLE_MODEL_KEYS = (
 )
 # Config keys of which a checkpoint depends only on whether they are 0: that decides which arrays there are.
 ON_OR_OFF = ("model.context_days", "optimizer.ema")
+# Config keys under `model` that change nothing without model.interpolation_skip.
+OF_THE_SKIP = ("model.skip_evidence", "model.evidence_embedding")
 # Config keys outside `model` that the model's function or the shapes of its parameters depend on.
 OTHER_MODEL_KEYS = ("method", "data.impute", "data.clip", "data.zero_is_missing", "views.prototypes")
 
@@ -36,6 +38,7 @@ MADE_WITH: dict[str, Any] = {
   "model.places": "schema",
   "model.qk_init": 0.0,
   "model.skip_evidence": "line",
+  "model.evidence_embedding": "before",
   "model.context_days": 0,
   "model.scan_layers": False,
   "model.remat_when": "always",

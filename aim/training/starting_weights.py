@@ -26,6 +26,7 @@ from aim.training import checkpoint, checkpoint_metadata
 from aim.training.checkpoint import Restored
 from aim.training.checkpoint_metadata import CheckpointError
 from aim.training.checksums import checksums
+from aim.training.compatibility import OF_THE_SKIP
 from aim.training.train_state import TrainState
 from aim.training.trained import source
 from data_pipelines.channels import vocabulary
@@ -39,7 +40,7 @@ from data_pipelines.text_files import counted
 ENCODER_KEYS = (*(f"model.encoder.{key}" for key in ("width", "mlp", "heads", "layers")), "model.observed_flags")
 DECODER_KEYS = (
   *(f"model.decoder.{key}" for key in ("width", "mlp", "heads", "layers")),
-  *("method", "model.interpolation_skip", "model.skip_evidence"),
+  *("method", "model.interpolation_skip"),
 )
 ENCODER = ("patch_embedding", "encoder")
 OF_CHANNELS = ("skip_curves", "context_curves")  # a row per channel
@@ -201,15 +202,16 @@ def _from_checkpoint(
 
 
 def _check_architecture(config: ml_collections.ConfigDict, start: Restored, where: str) -> None:
-  """Raises CheckpointError, with the keys by name, if the shapes of what is to be taken are others."""
+  """Raises CheckpointError, with the keys by name, if the shapes of what is to be taken are others, or their use."""
   ours, theirs = dict(config_files.leaves(config)), dict(config_files.leaves(start.config))
   differing = lambda keys: [
     f"{key} is {theirs[key]} there, {ours[key]} in this config" for key in keys if ours[key] != theirs[key]
   ]
-  encoder, decoder = differing(ENCODER_KEYS), differing(DECODER_KEYS)
+  encoder = differing(ENCODER_KEYS)
+  decoder = differing((*DECODER_KEYS, *(OF_THE_SKIP if config.model.interpolation_skip else ())))
   others = encoder + (decoder if config.init.parts == "all" else [])
   if others:
-    way_out = "" if encoder else "; or take the encoder alone, config.init.parts='encoder'"
+    way_out = "; set it as there" + ("" if encoder else ", or take the encoder alone, config.init.parts='encoder'")
     raise CheckpointError(f"{where} is of another architecture: {', '.join(others)}{way_out}")
 
 

@@ -38,6 +38,7 @@ def test_the_default_is_lsm2():
     observed_flags=True,
     interpolation_skip=False,
     skip_evidence="line",
+    evidence_embedding="before",
     context_days=0,
     qk_init=0.0,
     binary=(False,) * 26,

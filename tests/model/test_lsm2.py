@@ -25,6 +25,7 @@ PLAIN = tiny.architecture(3, 8, 4, Tower(16, 24, 2, 2), Tower(8, 12, 2, 1), obse
 FLAGS = dataclasses.replace(PLAIN, observed_flags=True)
 SKIP = dataclasses.replace(FLAGS, interpolation_skip=True, binary=(False, True, False))
 SMOOTH = dataclasses.replace(SKIP, skip_evidence="smooth")
+AFTER = dataclasses.replace(SMOOTH, evidence_embedding="after")
 
 
 def random_parameters(architecture: Architecture, seed: int = 0) -> dict[str, jax.Array]:
@@ -113,10 +114,16 @@ def ref_decode(a: Architecture, params: dict, encoded, token, evidence=None):
   x[: len(encoded)] = seen
   x = x + places
   memory = x[: len(encoded)] if a.decoder_tokens == "visible" else None
+  known = None
   if evidence is not None:
-    x = x + ref_linear(evidence[..., :4].reshape(len(token), -1), params, "evidence_embedding")
+    known = ref_linear(evidence[..., :4].reshape(len(token), -1), params, "evidence_embedding")
+  if evidence is not None and a.evidence_embedding == "before":
+    x = x + known
   read = len(encoded) if a.decoder_tokens == "refined" else None
-  out = ref_linear(ref_tower(x, params, "decoder", a.decoder, memory, read), params, "head")
+  x = ref_tower(x, params, "decoder", a.decoder, memory, read)
+  if evidence is not None and a.evidence_embedding == "after":
+    x = x + known
+  out = ref_linear(x, params, "head")
   if evidence is None:
     return out
   line, level = evidence[..., 0], evidence[..., 1]
@@ -185,7 +192,7 @@ def test_encoder_is_the_reference(a):
 @pytest.mark.parametrize(
   ("a", "tokens"),
   [(PLAIN, "all"), (SKIP, "all"), (SMOOTH, "all"), (PLAIN, "observed"), (SMOOTH, "observed"), (PLAIN, "refined"),
-   (SMOOTH, "refined"), (PLAIN, "visible"), (SKIP, "visible")],
+   (SMOOTH, "refined"), (PLAIN, "visible"), (SKIP, "visible"), (AFTER, "all"), (AFTER, "refined")],
 )  # fmt: skip
 @pytest.mark.parametrize("part", [False, True])
 def test_decoder_is_the_reference(a, tokens, part):
@@ -250,12 +257,14 @@ def ref_evidence(a: Architecture, z: np.ndarray, shown: np.ndarray) -> np.ndarra
   [
     (PLAIN, "all", None),
     (SMOOTH, "all", 2),
+    (AFTER, "all", 2),
     (SKIP, "observed", None),
     (FLAGS, "observed", 1),
     (SKIP, "refined", None),
     (FLAGS, "refined", 2),
     (FLAGS, "visible", 0),
     (SKIP, "visible", 2),
+    (AFTER, "visible", 0),
   ],
 )
 def test_whole_forward_pass_is_the_reference(a, tokens, groups):
@@ -560,15 +569,20 @@ def test_remat_and_bfloat16_are_the_same_function():
     ("refined", 40, "line"),
     ("all", 40, "smooth"),
     ("all", 40, "context"),
+    ("all", 40, "after"),
   ],
-  ids=["textbook", "targets", "cross-attention", "refined", "smooth", "context"],
+  ids=["textbook", "targets", "cross-attention", "refined", "smooth", "context", "after"],
 )
 def test_flops_by_the_compiler(tokens, targets, evidence):
   """The count by formula against XLA's, which includes softmax, norms and GELU; within a tenth at this size."""
   a = tiny.architecture(2, 64, 8, Tower(128, 512, 2, 1), Tower(128, 512, 2, 2), decoder_tokens=tokens)
-  kind = {"": "line", "context": "smooth"}.get(evidence, evidence)
+  kind = {"": "line", "context": "smooth", "after": "smooth"}.get(evidence, evidence)
   a = dataclasses.replace(
-    a, interpolation_skip=bool(evidence), skip_evidence=kind, context_days=7 * (evidence == "context")
+    a,
+    interpolation_skip=bool(evidence),
+    skip_evidence=kind,
+    evidence_embedding="after" if evidence == "after" else "before",
+    context_days=7 * (evidence in ("context", "after")),
   )
   graph, params = lsm2.split(lsm2.Lsm2(a, nnx.Rngs(0)))
   buffers = (

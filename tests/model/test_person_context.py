@@ -21,6 +21,7 @@ BINARY = (False, True, False)
 STEPS, PATCH, LENGTH = 32, 4, 8
 PLAIN = tiny.architecture(3, LENGTH, PATCH, Tower(8, 8, 1, 1), Tower(8, 8, 1, 1), binary=BINARY)
 SMOOTH = dataclasses.replace(PLAIN, interpolation_skip=True, skip_evidence="smooth", context_days=7)
+AFTER = dataclasses.replace(SMOOTH, evidence_embedding="after")
 
 
 def network(a: Architecture) -> lsm2.Lsm2:
@@ -126,26 +127,28 @@ def hidden_tokens() -> jnp.ndarray:
 
 
 @pytest.mark.slow
-def test_packed_trimmed_and_textbook_steps_are_the_same():
+@pytest.mark.parametrize("a", [SMOOTH, AFTER], ids=["before", "after"])
+def test_packed_trimmed_and_textbook_steps_are_the_same(a):
   z, observed, mean, number = days()
   arguments = (jnp.asarray(z), jnp.asarray(observed), context(mean, number))
-  textbook = predict(SMOOTH, buffer_sizes.textbook(24, 0, "all"))(*arguments)[1]
-  trimmed = predict(SMOOTH, BufferSizes(0, 20, 24, 20, 24, 24, "all"))(*arguments)[1]
-  packed = predict(SMOOTH, BufferSizes(2, 40, 48, 40, 24, 24, "all"))(*arguments)[1]
+  textbook = predict(a, buffer_sizes.textbook(24, 0, "all"))(*arguments)[1]
+  trimmed = predict(a, BufferSizes(0, 20, 24, 20, 24, 24, "all"))(*arguments)[1]
+  packed = predict(a, BufferSizes(2, 40, 48, 40, 24, 24, "all"))(*arguments)[1]
   for error, scored in (trimmed, packed):
     assert float(scored) == float(textbook[1]) > 100
     np.testing.assert_allclose(error, textbook[0], rtol=1e-5)
 
 
-def test_without_other_days_the_skip_is_as_it_was():
+@pytest.mark.parametrize("a", [SMOOTH, AFTER], ids=["before", "after"])
+def test_without_other_days_the_skip_is_as_it_was(a):
   """The weight of the context is exactly 0 where nothing is known, and in a model that is given none."""
   z, observed, mean, number = days()
-  model = network(SMOOTH)
+  model = network(a)
   without = lsm2.merge(
-    lsm2.abstract(dataclasses.replace(SMOOTH, context_days=0))[0],
+    lsm2.abstract(dataclasses.replace(a, context_days=0))[0],
     {name: leaf for name, leaf in lsm2.split(model)[1].items() if not name.startswith("context")},
   )
-  # The decoder's tokens are moved by a bias, which is there whether other days are known or not.
+  # Tokens are moved by a bias, which is there whether other days are known or not.
   bias = model.context_embedding.bias
   bias.set_value(jnp.zeros_like(bias.get_value()))
   buffers = buffer_sizes.textbook(24, 0, "all")
@@ -162,6 +165,23 @@ def test_without_other_days_the_skip_is_as_it_was():
   np.testing.assert_array_equal(empty, none)
   np.testing.assert_allclose(none, plain, atol=1e-5)  # two programs
   assert (known != plain).any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("a", [SMOOTH, AFTER], ids=["before", "after"])
+def test_the_tokens_are_given_other_days(a):
+  """By the embedding alone: what the heads make of them by themselves is the same in both models."""
+  z, observed, mean, number = map(jnp.asarray, days())
+  model, blind = network(a), network(a)
+  kernel = blind.context_embedding.kernel
+  kernel.set_value(jnp.zeros_like(kernel.get_value()))
+  tokens = evaluation_token_set(tiny.masking((1.0,) * 4), z, observed, PATCH, ~observed)
+  tokens = tokens._replace(context=Context(mean, number))
+  buffers = buffer_sizes.textbook(24, 0, "all")
+  forward = jax.jit(
+    lambda tokens: [loss.forward(m, tokens, buffers, buffers.target_buffer(tokens)) for m in (model, blind)]
+  )
+  given, not_given = map(np.asarray, forward(tokens))
+  assert (given != not_given).any(axis=(1, 2)).all()
 
 
 def test_nothing_hidden_is_read_beside_other_days():

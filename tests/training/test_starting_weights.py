@@ -124,7 +124,8 @@ def test_what_depends_on_a_patch_is_fresh_if_patches_are_others(source, folder, 
 
 
 def test_the_encoder_alone(source, dataset):
-  entry = planned(dataset, source, init__parts="encoder", model__decoder__width=8).start.entry
+  changes = {"model__decoder__width": 8, "model__evidence_embedding": "after"}
+  entry = planned(dataset, source, init__parts="encoder", **changes).start.entry
   assert entry["fresh"] and not any(name.startswith(("encoder", "patch_embedding")) for name in entry["fresh"])
 
 
@@ -136,7 +137,14 @@ def test_the_encoder_alone(source, dataset):
       "is of another architecture: model.encoder.width is 16 there, 32 in this config, model.decoder.mlp is 32 there, "
       "64 in this config",
     ),
-    ({"model__decoder__width": 8}, "model.decoder.width is 16 there, 8 in this config; or take the encoder alone"),
+    (
+      {"model__decoder__width": 8},
+      "model.decoder.width is 16 there, 8 in this config; set it as there, or take the encoder alone",
+    ),
+    (
+      {"model__evidence_embedding": "after"},
+      "is of another architecture: model.evidence_embedding is before there, after in this config",
+    ),
     ({"init__frozen": "('enc',)"}, "config.init.frozen holds 'enc', which begins no parameter; there are bridge, "),
     (
       {"init__parts": "encoder", "init__frozen": "('head',)"},
