@@ -9,7 +9,7 @@ minutes labelled as lying down, sitting, walking, eating and so on. Each third o
 Hardware: CPU cores. Time and result: not recorded.
 """
 
-from experiments import compare_real, real_days
+from experiments import compare_real
 
 
 def get_config():
@@ -19,7 +19,7 @@ def get_config():
   config.probe.min_people = 8  # of the 14 in training; with the default a study of this size would have no label
   config.compare.common = (
     "--config.total_steps=400",
-    *("--config.model.skip_evidence=line", real_days.BEFORE),  # as in compare_real
+    *compare_real.SKIP,
     # The published ten minutes, which are also the length of the windows whose labels are predicted.
     "--config.model.patch_minutes=10",
     f"--config.probe.min_people={config.probe.min_people}",

@@ -26,9 +26,7 @@ def get_config():
   }
   config.compare.models = (
     *compare_simulated.after(2000, compare_robustness.MODELS | others),
-    *compare_simulated.after(
-      8000, {name: model for name, model in compare_robustness.MODELS.items() if name != "LSM-2"}
-    ),
+    *compare_simulated.after(8000, compare_robustness.EARLIER),
   )
   config.compare.common += compare_simulated.SCORED
   config.compare.modes = ("evaluate", "probe")

@@ -12,13 +12,14 @@ chance; above it beyond chance in 2.
 from experiments import real_days
 
 DATA = "../shared/data"
+# The figures are of the skip that real_days had before it was "smooth"; its own figures stand in real_days.md.
+SKIP = ("--config.model.skip_evidence=line", real_days.BEFORE)
 
 
 def get_config():
   config = real_days.get_config()
   config.compare.models = ("experiments/real_days.py", "experiments/lsm1_real.py")
   config.compare.inputs = (f"{DATA}/nhanes.npz:5", f"{DATA}/t1d_uom.npz:4", f"{DATA}/mss.npz:4")
-  # The figures are of the skip that real_days had before it was "smooth"; its own figures stand in real_days.md.
-  config.compare.common = ("--config.evaluate.days=150", "--config.model.skip_evidence=line", real_days.BEFORE)
+  config.compare.common = ("--config.evaluate.days=150", *SKIP)
   config.compare.modes = ("evaluate", "probe")
   return config

@@ -14,11 +14,8 @@ from experiments import compare_simulated, real_days
 
 LSM2 = "experiments/real_days.py"
 BEFORE = f"{LSM2} {real_days.BEFORE}"
-MODELS = {
-  "LSM-2": LSM2,
-  "LSM-1": compare_simulated.LSM1,
-  "LSM-2, evidence before the decoder": BEFORE,
-}
+EARLIER = {"LSM-1": compare_simulated.LSM1, "LSM-2, evidence before the decoder": BEFORE}  # than decision 106
+MODELS = {"LSM-2": LSM2} | EARLIER
 
 
 def get_config():

@@ -202,20 +202,18 @@ def test_a_key_that_changes_the_statistics_is_named_rather_than_they(trained):
 
 
 def test_what_concerns_the_skip_may_change_where_there_is_none(trained, capsys):
-  def resume(skip):
+  def resume(skip, skip_evidence):
     saved, current = (copy.deepcopy(checkpoint.newest_metadata(trained)) for _ in range(2))
     for metadata in (saved, current):
       metadata["config"]["model"]["interpolation_skip"] = skip
     current["config"]["model"] |= {"evidence_embedding": "after", "skip_evidence": skip_evidence}
     check_resumable(saved, current, "here")
 
-  skip_evidence = "smooth"
-  resume(skip=False)
+  resume(skip=False, skip_evidence="smooth")
   told = capsys.readouterr().out
   assert "here: model.evidence_embedding is now after (was before)\n" in told and "model.skip_evidence is now" in told
-  skip_evidence = "line"
   with pytest.raises(CheckpointError, match=r"model\.evidence_embedding is before there, after in this config"):
-    resume(skip=True)
+    resume(skip=True, skip_evidence="line")
 
 
 @pytest.mark.parametrize(

@@ -114,14 +114,14 @@ def ref_decode(a: Architecture, params: dict, encoded, token, evidence=None):
   x[: len(encoded)] = seen
   x = x + places
   memory = x[: len(encoded)] if a.decoder_tokens == "visible" else None
-  known = None
+  known = 0.0
   if evidence is not None:
     known = ref_linear(evidence[..., :4].reshape(len(token), -1), params, "evidence_embedding")
-  if evidence is not None and a.evidence_embedding == "before":
+  if a.evidence_embedding == "before":
     x = x + known
   read = len(encoded) if a.decoder_tokens == "refined" else None
   x = ref_tower(x, params, "decoder", a.decoder, memory, read)
-  if evidence is not None and a.evidence_embedding == "after":
+  if a.evidence_embedding == "after":
     x = x + known
   out = ref_linear(x, params, "head")
   if evidence is None:
